@@ -1,0 +1,341 @@
+//! What `[default.session]` promises.
+
+use rocket::figment::Figment;
+use rocket::figment::providers::{Format, Serialized, Toml};
+use rocket::figment::value::Value;
+
+use super::*;
+
+mod cookie;
+mod values;
+
+/// The figment of a `Rocket.toml` with this text.
+fn figment(profile: &str, toml: &str) -> Figment {
+    Figment::from(rocket::Config::default())
+        .merge(Toml::string(toml).nested())
+        .select(profile)
+}
+
+/// Reads the keys of `[default.session]` in a profile.
+fn read_in(profile: &str, keys: &str) -> Result<Config, String> {
+    let toml = format!("[default.session]\n{keys}");
+    Config::from(&figment(profile, &toml)).map_err(|error| error.to_string())
+}
+
+fn good(keys: &str) -> Config {
+    read_in("release", keys).unwrap_or_else(|error| panic!("{keys}: {error}"))
+}
+
+/// The one error that the keys give, checked to name the key.
+#[track_caller]
+fn bad(key: &str, keys: &str) -> String {
+    let error = match read_in("release", keys) {
+        Ok(config) => panic!("accepted {keys}: {config:?}"),
+        Err(error) => error,
+    };
+    assert_eq!(error.lines().count(), 1, "{keys}: {error}");
+    assert!(
+        error.contains(&format!("for key \"default.session.{key}\"")),
+        "{keys}: {error}"
+    );
+    error
+}
+
+fn seconds(seconds: f64) -> Option<Duration> {
+    Some(Duration::from_secs_f64(seconds))
+}
+
+// ---- defaults
+
+#[test]
+fn without_a_section_the_defaults_of_the_table_hold() {
+    for toml in ["", "[default.session]", "[default]\nport = 1"] {
+        let config = Config::from(&figment("release", toml)).unwrap();
+        assert_eq!(config.collection, "session");
+        assert_eq!(config.database, None);
+        assert_eq!(config.cookie_name, "session");
+        assert_eq!(config.max_age, None);
+        assert_eq!(config.path, "/");
+        assert_eq!(config.domain, None);
+        assert!(config.secure && config.http_only && !config.partitioned);
+        assert_eq!(config.same_site, SameSite::Lax);
+        assert_eq!(config.timeout, seconds(1200.0));
+        assert_eq!(config.lifetime, None);
+        assert_eq!(config.reissue_time, seconds(0.0));
+        assert!(config.set_on_exception && config.share && config.indexes);
+        assert!(!config.record_client && !config.legacy_ids);
+        assert_eq!(config.encoding, Encoding::Document);
+        assert_eq!(config.max_bytes, 1024 * 1024);
+        assert_eq!(config.deadline, Duration::from_secs(10));
+        assert_eq!(config.trusted_origins, []);
+        assert_eq!(config.max_per_user, None);
+    }
+}
+
+#[test]
+fn the_cookie_is_secure_except_in_the_debug_profile() {
+    for profile in ["release", "default", "global", "staging"] {
+        assert!(read_in(profile, "").unwrap().secure, "{profile}");
+    }
+    assert!(!read_in("debug", "").unwrap().secure);
+    assert!(!read_in("Debug", "").unwrap().secure);
+    assert!(read_in("debug", "secure = true").unwrap().secure);
+    assert!(!good("secure = false").secure);
+}
+
+// ---- where values come from
+
+#[test]
+fn the_selected_profile_overrides_default_and_global_overrides_both() {
+    let toml = "[default.session]\ntimeout = 1\nlifetime = 11\npath = \"/d\"\n\
+                [release.session]\ntimeout = 2\nlifetime = 12\n\
+                [debug.session]\ntimeout = 4\n\
+                [global.session]\ntimeout = 3";
+    let config = Config::from(&figment("release", toml)).unwrap();
+    assert_eq!(
+        (config.timeout, config.lifetime),
+        (seconds(3.0), seconds(12.0))
+    );
+    assert_eq!(config.path, "/d");
+}
+
+#[test]
+fn an_environment_variable_sets_keys_as_in_any_rocket_section() {
+    // What Rocket's `Env` provider makes of `ROCKET_SESSION={…}`: figment's own reading of the
+    // text, in the global profile.
+    let text = r#"{timeout="0.5", collection='c', secure=false, max_per_user=3,
+                   reissue_time=0.1, max_bytes="2KiB"}"#;
+    let env = Serialized::global("session", text.parse::<Value>().unwrap());
+    let config =
+        Config::from(&figment("release", "[release.session]\ntimeout = 9").merge(env)).unwrap();
+    assert_eq!(
+        (config.timeout, config.reissue_time),
+        (seconds(0.5), seconds(0.1))
+    );
+    assert_eq!((config.collection.as_str(), config.secure), ("c", false));
+    assert_eq!((config.max_per_user, config.max_bytes), (Some(3), 2048));
+}
+
+#[test]
+fn a_section_that_is_no_table_is_refused() {
+    let error = Config::from(&figment("release", "[default]\nsession = 5"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("expected a table for key \"default.session\""),
+        "{error}"
+    );
+}
+
+// ---- what errors say
+
+#[test]
+fn an_error_names_the_key_the_profile_and_the_file() {
+    let dir = std::env::temp_dir().join(format!(
+        "rocket_mongo_session-config-{}",
+        std::process::id()
+    ));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("Rocket.toml");
+    let toml = "[default.session]\nsame_site = \"None\"\n\
+                [release.session]\nsecure = false\n\
+                [staging.session]\ntimeout = -1\ncookei_name = \"x\"\n\
+                [global.session]\nshare = 7\n";
+    std::fs::write(&file, toml).unwrap();
+    let read = |profile: &str| {
+        let provider = Toml::file(&file).nested();
+        Config::from(&Figment::from(provider).select(profile)).unwrap_err()
+    };
+    let errors = read("staging")
+        .into_iter()
+        .map(|e| e.to_string())
+        .collect::<Vec<_>>();
+    std::fs::write(&file, toml.replace("share", "#")).unwrap();
+    let pair = read("release").to_string();
+    std::fs::remove_dir_all(&dir).unwrap();
+
+    // figment shows the file relative to the working directory.
+    let place = format!(
+        "{}/Rocket.toml TOML file",
+        dir.file_name().unwrap().display()
+    );
+    assert!(
+        errors
+            .iter()
+            .chain([&pair])
+            .all(|error| error.ends_with(&place)),
+        "{errors:?} {pair}"
+    );
+    assert_eq!(errors.len(), 3);
+    assert!(
+        errors[0]
+            .starts_with("invalid value signed int `-1`, expected a number of seconds from 0.001"),
+        "{}",
+        errors[0]
+    );
+    assert!(
+        errors[0].contains("for key \"staging.session.timeout\""),
+        "{}",
+        errors[0]
+    );
+    assert!(
+        errors[1].contains("expected a boolean for key \"global.session.share\""),
+        "{}",
+        errors[1]
+    );
+    assert!(
+        errors[2].contains("for key \"staging.session.cookei_name\""),
+        "{}",
+        errors[2]
+    );
+    assert!(pair.contains("needs `secure = true`"), "{pair}");
+    assert!(
+        pair.contains("for key \"default.session.same_site\""),
+        "{pair}"
+    );
+}
+
+#[test]
+fn every_bad_key_is_reported_at_once_in_the_order_of_the_table() {
+    let error = Config::from(&figment(
+        "release",
+        "[default.session]\nzzz = 1\ndeadline = 0\npath = \"x\"\ncollection = \"$\"\n\
+         trusted_origins = [\"*\", \"https://a\", \"null\"]",
+    ))
+    .unwrap_err();
+    let paths = error
+        .into_iter()
+        .map(|error| error.path.join("."))
+        .collect::<Vec<_>>();
+    let expected = [
+        "collection",
+        "path",
+        "deadline",
+        "trusted_origins.0",
+        "trusted_origins.2",
+        "zzz",
+    ];
+    assert_eq!(paths, expected.map(|key| format!("session.{key}")));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_a_hint_and_the_known_ones() {
+    let error = bad("cookei_name", "cookei_name = \"x\"");
+    assert!(
+        error.starts_with(
+            "unknown key `cookei_name`; did you mean `cookie_name`? (the keys are `collection`, "
+        ),
+        "{error}"
+    );
+    for (typo, meant) in [
+        ("timout", "timeout"),
+        ("samesite", "same_site"),
+        ("HttpOnly", "httponly"),
+        ("max-age", "max_age"),
+        ("trusted_origin", "trusted_origins"),
+        ("Secure", "secure"),
+    ] {
+        let error = bad(typo, &format!("{typo} = 1"));
+        assert!(
+            error.contains(&format!("did you mean `{meant}`?")),
+            "{error}"
+        );
+    }
+    assert!(!bad("url", "url = \"x\"").contains("did you mean"));
+    assert!(!bad("x", "x = 1").contains("did you mean"));
+}
+
+#[test]
+fn no_error_repeats_what_may_hold_a_password() {
+    let url = "mongodb://me:hunter2@db.example/app";
+    for key in [
+        "database",
+        "collection",
+        "domain",
+        "cookie_name",
+        "path",
+        "timeout",
+        "share",
+        "url",
+        "same_site",
+    ] {
+        let error = bad(key, &format!("{key} = \"{url}\""));
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let error = bad(
+        "trusted_origins.0",
+        "trusted_origins = [\"https://me:hunter2@app.example\"]",
+    );
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+// ---- what is said at launch
+
+#[test]
+fn the_launch_output_says_what_is_in_force() {
+    let config = good(
+        "cookie_name = \"__Host-s\"\nmax_age = 86400\npartitioned = true\nlifetime = 0.5\n\
+         max_bytes = \"2MiB\"\ntrusted_origins = [\"https://a.example\"]",
+    );
+    let lines = config.lines();
+    let line = |key: &str| {
+        lines
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value.as_str())
+    };
+    assert_eq!(
+        line("cookie"),
+        Some("__Host-s; Path=/; Secure; HttpOnly; Partitioned; SameSite=Lax")
+    );
+    assert_eq!(line("max age"), Some("86400s"));
+    assert_eq!(line("timeout"), Some("1200s"));
+    assert_eq!(line("lifetime"), Some("0.5s"));
+    assert_eq!(line("reissue time"), Some("0s"));
+    assert_eq!(line("max bytes"), Some("2MiB"));
+    assert_eq!(line("trusted origins"), Some("https://a.example"));
+    assert_eq!(line("database"), Some("as in the URL"));
+}
+
+#[test]
+fn what_is_dangerous_is_warned_about_outside_debug_alone() {
+    let dangerous = "secure = false\nhttp_only = false\ntimeout = false\n\
+     domain = \"a.example\"\ntrusted_origins = [\"http://b.example\"]";
+    let release = Profile::from("release");
+    let warnings = good(dangerous).warnings(&release);
+    assert_eq!(warnings.len(), 5, "{warnings:#?}");
+    for (warning, says) in warnings.iter().zip([
+        "`secure = false`",
+        "`http_only = false`",
+        "`lifetime`",
+        "http://b.example",
+        "a.example",
+    ]) {
+        assert!(warning.contains(says), "{warning}");
+    }
+    let debug = Profile::from("debug");
+    assert!(
+        read_in("debug", dangerous)
+            .unwrap()
+            .warnings(&debug)
+            .is_empty()
+    );
+
+    let plain = good("").warnings(&release);
+    assert_eq!(plain.len(), 1, "{plain:#?}");
+    assert!(
+        plain[0].contains("`cookie_name = \"__Host-session\"` in [release.session]"),
+        "{}",
+        plain[0]
+    );
+    assert_eq!(
+        good("cookie_name = \"__Host-session\"").warnings(&release),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        good("cookie_name = \"__Host-s\"\nsame_site = \"None\"")
+            .warnings(&release)
+            .len(),
+        1
+    );
+}

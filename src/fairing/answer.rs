@@ -1,0 +1,218 @@
+//! The session's half of an answer: commit first, then the headers, or the application's own 503.
+
+use std::panic::AssertUnwindSafe;
+
+use rocket::catcher::Catcher;
+use rocket::futures::FutureExt;
+use rocket::http::{Header, Status};
+use rocket::{Orbit, Request, Response, Rocket};
+
+use crate::cookie;
+use crate::error::Error;
+use crate::guard::{Mark, Slot};
+use crate::session::{CookieChange, Session};
+use crate::sessions::Sessions;
+
+/// Headers that describe an answer's content, or speak for a request that has failed since.
+const OF_CONTENT: [&str; 11] = [
+    "Set-Cookie",
+    "Location",
+    "ETag",
+    "Last-Modified",
+    "Cache-Control",
+    "Expires",
+    "Pragma",
+    "Age",
+    "Link",
+    "Accept-Ranges",
+    "Refresh",
+];
+
+pub(super) async fn complete<'r>(
+    sessions: &Sessions,
+    request: &'r Request<'_>,
+    response: &mut Response<'r>,
+) {
+    let Some(asked) = Slot::of(request).asked() else {
+        return; // nobody asked for the session
+    };
+    let by_handler = take_mark(response);
+    vary(response);
+    let Ok(session) = asked else {
+        return; // the guard has said why
+    };
+    if !by_handler {
+        judge_exception(sessions, session, request, response);
+    }
+    // Rocket does not catch a panic here: the connection would be closed without an answer.
+    let finished = AssertUnwindSafe(session.finish()).catch_unwind().await;
+    let result = finished.unwrap_or_else(|_| Err(Error::store("committing a session", Panicked)));
+    let config = &sessions.committer.config;
+    match result {
+        Ok(CookieChange::None) => keep_private(response),
+        Ok(CookieChange::Send(token, life)) => {
+            send(response, cookie::sending(&token, life, config));
+        }
+        Ok(CookieChange::Remove) => send(response, cookie::removing(config)),
+        Err(error) => {
+            error.log();
+            fail(request, response).await;
+        }
+    }
+}
+
+/// Removes the guard's mark; whether it was there, which means that the handler's answer is sent.
+fn take_mark(response: &mut Response<'_>) -> bool {
+    let cookies: Vec<String> = response
+        .headers()
+        .get("Set-Cookie")
+        .map(str::to_owned)
+        .collect();
+    let (marks, others): (Vec<_>, Vec<_>) = cookies.into_iter().partition(|c| Mark::is(c));
+    if marks.is_empty() {
+        return false;
+    }
+    response.remove_header("Set-Cookie");
+    for other in others {
+        response.adjoin_raw_header("Set-Cookie", other);
+    }
+    true
+}
+
+/// A catcher answers in the handler's place: what of the handler's changes stays?
+fn judge_exception(
+    sessions: &Sessions,
+    session: &Session,
+    request: &Request<'_>,
+    response: &Response<'_>,
+) {
+    if session.has_catcher() {
+        return; // it asked for the session, and decided then
+    }
+    let answered = find_catcher(request.rocket(), response.status(), request).is_some();
+    let unanswered = response.status().code >= 500 && !answered;
+    if !sessions.committer.config.set_on_exception || unanswered {
+        session.discard();
+    }
+}
+
+/// An answer that depends on the session is not another browser's.
+fn vary(response: &mut Response<'_>) {
+    let vary: Vec<&str> = response.headers().get("Vary").collect();
+    let names = vary.iter().flat_map(|line| line.split(',')).map(str::trim);
+    if !names
+        .into_iter()
+        .any(|name| name == "*" || name.eq_ignore_ascii_case("cookie"))
+    {
+        response.adjoin_raw_header("Vary", "Cookie");
+    }
+}
+
+fn keep_private(response: &mut Response<'_>) {
+    if !response.headers().contains("Cache-Control") {
+        response.set_raw_header("Cache-Control", "private, no-cache");
+    }
+}
+
+fn send(response: &mut Response<'_>, cookie: rocket::http::Cookie<'static>) {
+    // A handler that sets a cookie of our name by hand does not get to send two.
+    let ours = format!("{}=", cookie.name());
+    let others: Vec<String> = response
+        .headers()
+        .get("Set-Cookie")
+        .filter(|other| !other.starts_with(&ours))
+        .map(str::to_owned)
+        .collect();
+    response.remove_header("Set-Cookie");
+    for other in others {
+        response.adjoin_raw_header("Set-Cookie", other);
+    }
+    response.adjoin_header(Header::from(&cookie));
+    // No cache may keep an answer that carries a token, whatever the application says.
+    response.remove_header("Expires");
+    response.set_raw_header("Cache-Control", "no-store");
+}
+
+/// Replaces the answer by the application's own for 503: the session could not be saved, and the
+/// browser must not be told otherwise.
+async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
+    let status = Status::ServiceUnavailable;
+    let catcher = find_catcher(request.rocket(), status, request);
+    let answer = match catcher {
+        Some(catcher) => run(catcher, status, request).await,
+        None => None,
+    };
+    let answer = match answer {
+        Some(answer) => Some(answer),
+        None => run(&Catcher::default(), status, request).await,
+    };
+    let mut answer = answer.unwrap_or_else(|| {
+        let mut bare = Response::new();
+        bare.set_status(status);
+        bare
+    });
+    // The jar's cookies of the dropped answer were taken already; those of the catcher are here.
+    let kept: Vec<Header<'static>> = response
+        .headers()
+        .iter()
+        .filter(|header| !describes_content(header.name().as_str()))
+        .filter(|header| !answer.headers().contains(header.name().as_str()))
+        .map(|header| Header::new(header.name().to_string(), header.value().to_owned()))
+        .collect();
+    for header in kept {
+        answer.adjoin_header(header);
+    }
+    answer.remove_header("Set-Cookie");
+    vary(&mut answer);
+    answer.set_raw_header("Cache-Control", "no-store");
+    *response = answer;
+}
+
+fn describes_content(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with("content-") && name != "content-security-policy"
+        || OF_CONTENT
+            .iter()
+            .any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// The application's catcher for a status, as Rocket would choose it.
+fn find_catcher<'a>(
+    rocket: &'a Rocket<Orbit>,
+    status: Status,
+    request: &Request<'_>,
+) -> Option<&'a Catcher> {
+    rocket
+        .catchers()
+        .filter(|catcher| catcher.code.is_none_or(|code| code == status.code))
+        .filter(|catcher| {
+            let base = catcher.base.path().segments();
+            base.prefix_of(request.uri().path().segments())
+        })
+        .max_by_key(|catcher| {
+            let depth = catcher.base.path().segments().len();
+            (depth, catcher.code.is_some())
+        })
+}
+
+/// Runs a catcher; `None` when it fails or panics.
+async fn run<'r>(
+    catcher: &Catcher,
+    status: Status,
+    request: &'r Request<'_>,
+) -> Option<Response<'r>> {
+    let handler = AssertUnwindSafe(|| catcher.handler.handle(status, request));
+    let future = std::panic::catch_unwind(handler).ok()?;
+    AssertUnwindSafe(future).catch_unwind().await.ok()?.ok()
+}
+
+#[derive(Debug)]
+struct Panicked;
+
+impl std::fmt::Display for Panicked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the store panicked")
+    }
+}
+
+impl std::error::Error for Panicked {}

@@ -1,0 +1,375 @@
+//! The stored session: the only place that knows the names of its document's fields.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bson::raw::RawBsonRef;
+use bson::spec::BinarySubtype;
+use bson::{Bson, RawBson, RawDocument, doc};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::Moment;
+use crate::document::{Document, Filter, Operation, Path, Update, date};
+use crate::key::Field;
+use crate::token::{Digest, Id, Secret};
+
+/// The names of the fields, as DESIGN and the ancestor have them.
+pub(crate) mod field {
+    pub(crate) const ID: &str = "_id";
+    pub(crate) const CREATED: &str = "created";
+    pub(crate) const ACCESSED: &str = "accessed";
+    pub(crate) const VALUE: &str = "value";
+    pub(crate) const TOKEN: &str = "token";
+    pub(crate) const CSRF: &str = "csrf";
+    pub(crate) const EXPIRES: &str = "expires";
+    pub(crate) const USER: &str = "user";
+    pub(crate) const TIMEOUT: &str = "timeout";
+    pub(crate) const MAX_AGE: &str = "max_age";
+    /// When the secret was last replaced by `renew`.
+    pub(crate) const RENEWED: &str = "renewed";
+    /// When the cookie was last sent, kept only for a cookie with a life.
+    pub(crate) const SENT: &str = "sent";
+    pub(crate) const CLIENT: &str = "client";
+    pub(crate) const IP: &str = "ip";
+}
+
+/// No document that is longer is read: the largest `max_bytes` and room for what is ours.
+const LARGEST: usize = 9 << 20;
+
+/// A duration that a session sets for itself; the outer `None` is "as configured".
+pub(crate) type Own = Option<Option<Duration>>;
+
+/// A stored session, checked. Its bytes stay raw; a value is decoded when it is asked for.
+#[derive(Clone)]
+pub(crate) struct Record {
+    document: Document,
+    value: Range<usize>,
+    pub(crate) id: Id,
+    pub(crate) created: Moment,
+    pub(crate) accessed: Moment,
+    pub(crate) expires: Moment,
+    pub(crate) token: Digest,
+    pub(crate) csrf: Secret,
+    pub(crate) user: Option<RawBson>,
+    pub(crate) timeout: Own,
+    pub(crate) max_age: Own,
+    pub(crate) renewed: Option<Moment>,
+    pub(crate) sent: Option<Moment>,
+    pub(crate) client: Client,
+}
+
+impl Record {
+    /// Reads a stored session; `None` when it is not one of ours or malformed in any field.
+    pub(crate) fn parse(document: Document) -> Option<Self> {
+        if document.as_bytes().len() > LARGEST {
+            return None;
+        }
+        let raw = document.raw()?;
+        let mut fields = Fields::default();
+        for element in raw {
+            let (name, value) = element.ok()?;
+            fields.take(name, value)?;
+        }
+        let value = fields.value?;
+        // The bytes of `value` lie inside the document's own.
+        let start = (value.as_bytes().as_ptr() as usize)
+            .checked_sub(document.as_bytes().as_ptr() as usize)?;
+        let range = start..start + value.as_bytes().len();
+        document.as_bytes().get(range.clone())?;
+        if value.into_iter().any(|element| element.is_err()) {
+            return None;
+        }
+        Some(Record {
+            value: range,
+            id: fields.id?,
+            created: fields.created?,
+            accessed: fields.accessed?,
+            expires: fields.expires?,
+            token: Digest::from_bytes(fields.token?),
+            csrf: Secret::from_bytes(fields.csrf?),
+            user: fields.user.map(RawBsonRef::to_raw_bson),
+            timeout: fields.timeout,
+            max_age: fields.max_age,
+            renewed: fields.renewed,
+            sent: fields.sent,
+            client: Client {
+                agent: fields.client.map(str::to_owned),
+                ip: fields.ip.map(str::to_owned),
+            },
+            document,
+        })
+    }
+
+    /// The session's values, as stored, in stored order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
+        self.value().into_iter().flatten().flatten()
+    }
+
+    pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
+        self.value()?.get(field.as_str()).ok().flatten()
+    }
+
+    /// How many bytes the values take.
+    pub(crate) fn size(&self) -> usize {
+        self.value.len()
+    }
+
+    fn value(&self) -> Option<&RawDocument> {
+        RawDocument::from_bytes(self.document.as_bytes().get(self.value.clone())?).ok()
+    }
+
+    /// The latest moment at which the session is still alive: the earliest of what is stored and
+    /// what the times and the configuration of today say.
+    pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
+        let idle = self.timeout.unwrap_or(timeout);
+        self.expires
+            .min(idle.map_or(Moment::NEVER, |idle| self.accessed.plus(idle)))
+            .min(lifetime.map_or(Moment::NEVER, |life| self.created.plus(life)))
+    }
+
+    /// The record as it is after a write that is known to have been applied.
+    pub(crate) fn after(&self, update: &Update) -> Option<Record> {
+        Record::parse(update.apply(&self.document).ok()?)
+    }
+}
+
+#[derive(Default)]
+struct Fields<'a> {
+    id: Option<Id>,
+    created: Option<Moment>,
+    accessed: Option<Moment>,
+    expires: Option<Moment>,
+    token: Option<[u8; 32]>,
+    csrf: Option<[u8; 32]>,
+    value: Option<&'a RawDocument>,
+    user: Option<RawBsonRef<'a>>,
+    timeout: Own,
+    max_age: Own,
+    renewed: Option<Moment>,
+    sent: Option<Moment>,
+    client: Option<&'a str>,
+    ip: Option<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes one field, or gives up on the whole document. Unknown fields are not ours to judge.
+    fn take(&mut self, name: &str, value: RawBsonRef<'a>) -> Option<()> {
+        match name {
+            field::ID => self.id = Some(Id::parse(value.as_str()?)?),
+            field::CREATED => self.created = Some(seconds(value)?),
+            field::ACCESSED => self.accessed = Some(seconds(value)?),
+            field::EXPIRES => {
+                self.expires = Some(Moment::from_millis(value.as_datetime()?.timestamp_millis()));
+            }
+            field::TOKEN => self.token = Some(bytes(value)?),
+            field::CSRF => self.csrf = Some(bytes(value)?),
+            field::VALUE => self.value = Some(value.as_document()?),
+            field::USER => self.user = Some(principal(value)?),
+            field::TIMEOUT => self.timeout = Some(duration(value)?),
+            field::MAX_AGE => self.max_age = Some(duration(value)?),
+            field::RENEWED => self.renewed = Some(seconds(value)?),
+            field::SENT => self.sent = Some(seconds(value)?),
+            field::CLIENT => self.client = Some(value.as_str()?),
+            field::IP => self.ip = Some(value.as_str()?),
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// Epoch seconds, in any of the number types that the ancestor's drivers write.
+pub(crate) fn seconds(value: RawBsonRef<'_>) -> Option<Moment> {
+    let seconds = match value {
+        RawBsonRef::Double(number) => number,
+        RawBsonRef::Int32(number) => f64::from(number),
+        RawBsonRef::Int64(number) => number as f64,
+        _ => return None,
+    };
+    Moment::from_seconds(seconds)
+}
+
+fn bytes(value: RawBsonRef<'_>) -> Option<[u8; 32]> {
+    match value {
+        RawBsonRef::Binary(binary) if binary.subtype == BinarySubtype::Generic => {
+            binary.bytes.try_into().ok()
+        }
+        _ => None,
+    }
+}
+
+/// A principal is a value that equality can be asked of: not null (which matches "missing"), not
+/// an array (whose elements would match), nothing that is code or a pattern.
+pub(crate) fn principal(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
+    match value {
+        RawBsonRef::String(_)
+        | RawBsonRef::Int32(_)
+        | RawBsonRef::Int64(_)
+        | RawBsonRef::Double(_)
+        | RawBsonRef::Boolean(_)
+        | RawBsonRef::ObjectId(_)
+        | RawBsonRef::Binary(_)
+        | RawBsonRef::Decimal128(_)
+        | RawBsonRef::DateTime(_)
+        | RawBsonRef::Document(_) => Some(value),
+        _ => None,
+    }
+}
+
+/// A duration in seconds, or `false` for "none".
+fn duration(value: RawBsonRef<'_>) -> Option<Option<Duration>> {
+    match value {
+        RawBsonRef::Boolean(false) => Some(None),
+        RawBsonRef::Boolean(true) => None,
+        number => {
+            let millis = seconds(number)?.millis();
+            (millis > 0).then(|| Some(Duration::from_millis(millis.unsigned_abs())))
+        }
+    }
+}
+
+pub(crate) fn duration_value(duration: Option<Duration>) -> RawBson {
+    duration.map_or(RawBson::Boolean(false), |some| {
+        RawBson::Double(some.as_millis() as f64 / 1000.0)
+    })
+}
+
+pub(crate) fn binary(bytes: &[u8; 32]) -> RawBson {
+    RawBson::Binary(bson::Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: bytes.to_vec(),
+    })
+}
+
+/// What is kept of a client for device lists (`session.record_client`).
+#[derive(Clone, Default)]
+pub(crate) struct Client {
+    pub(crate) agent: Option<String>,
+    pub(crate) ip: Option<String>,
+}
+
+/// A session that is about to be stored for the first time.
+pub(crate) struct NewRecord {
+    pub(crate) id: Id,
+    pub(crate) token: Digest,
+    pub(crate) csrf: Secret,
+    pub(crate) created: Moment,
+    pub(crate) accessed: Moment,
+    pub(crate) expires: Moment,
+    pub(crate) values: Vec<(Field, RawBson)>,
+    pub(crate) user: Option<RawBson>,
+    pub(crate) timeout: Own,
+    pub(crate) max_age: Own,
+    pub(crate) sent: Option<Moment>,
+    pub(crate) client: Client,
+}
+
+impl NewRecord {
+    pub(crate) fn document(&self) -> Document {
+        let owned = |value: &RawBson| Bson::try_from(value.clone()).unwrap_or(Bson::Null);
+        let mut values = bson::Document::new();
+        for (field, value) in &self.values {
+            values.insert(field.as_str(), owned(value));
+        }
+        let mut document = doc! {
+            field::ID: self.id.as_str(),
+            field::CREATED: self.created.seconds(),
+            field::ACCESSED: self.accessed.seconds(),
+            field::VALUE: values,
+            field::TOKEN: owned(&binary(self.token.as_bytes())),
+            field::CSRF: owned(&binary(self.csrf.expose())),
+            field::EXPIRES: date(self.expires),
+        };
+        if let Some(user) = &self.user {
+            document.insert(field::USER, owned(user));
+        }
+        if let Some(timeout) = self.timeout {
+            document.insert(field::TIMEOUT, owned(&duration_value(timeout)));
+        }
+        if let Some(max_age) = self.max_age {
+            document.insert(field::MAX_AGE, owned(&duration_value(max_age)));
+        }
+        if let Some(sent) = self.sent {
+            document.insert(field::SENT, sent.seconds());
+        }
+        if let Some(agent) = &self.client.agent {
+            document.insert(field::CLIENT, agent);
+        }
+        if let Some(ip) = &self.client.ip {
+            document.insert(field::IP, ip);
+        }
+        Document::from_bson(&document)
+    }
+}
+
+/// Adds to an update that the session was in use: both times only ever grow by it.
+pub(crate) fn touch(update: &mut Update, accessed: Moment, expires: Moment) {
+    update.raise(field::ACCESSED, accessed.seconds());
+    update.raise(field::EXPIRES, date(expires));
+}
+
+/// Adds the change of one value to an update.
+pub(crate) fn change(update: &mut Update, field: Field, operation: Operation) {
+    update.insert(Path::Value(field), operation);
+}
+
+/// A session that is alive at a moment, by what its document says.
+pub(crate) fn alive(filter: Filter, now: Moment) -> Filter {
+    filter.not_before(field::EXPIRES, now)
+}
+
+/// What is left behind under another id for a while: that a login replaced a session, or that
+/// sessions were revoked. A marker's id starts with `~`, which no session's can.
+pub(crate) mod marker {
+    use super::*;
+
+    /// The time at which a revocation began, in epoch seconds.
+    const AT: &str = "at";
+
+    /// Left by a revocation of all sessions.
+    pub(crate) const ALL: &str = "~all";
+
+    /// Left by a revocation of one user's sessions. Hashed: a principal can be long, or private.
+    pub(crate) fn of_user(user: &RawBson) -> String {
+        // Equality sees one number in all integer types, so the name must, too.
+        let user = crate::value::integer(user.as_raw_bson_ref()).map_or_else(
+            || Bson::try_from(user.clone()).unwrap_or(Bson::Null),
+            Bson::Int64,
+        );
+        let holder = doc! { "user": user };
+        let hash = Sha256::digest(bson::to_vec(&holder).unwrap_or_default());
+        format!("~user:{}", URL_SAFE_NO_PAD.encode(hash))
+    }
+
+    /// Left by the login that replaced this session.
+    pub(crate) fn of_login(old: &Id) -> String {
+        format!("~{old}")
+    }
+
+    pub(crate) fn document(id: &str, at: Moment, expires: Moment) -> Document {
+        Document::from_bson(&doc! {
+            field::ID: id,
+            AT: at.seconds(),
+            field::EXPIRES: date(expires),
+        })
+    }
+
+    pub(crate) fn at(document: &Document) -> Option<Moment> {
+        seconds(document.get(AT)?)
+    }
+
+    pub(crate) fn expires(document: &Document) -> Option<Moment> {
+        let date = document.get(field::EXPIRES)?.as_datetime()?;
+        Some(Moment::from_millis(date.timestamp_millis()))
+    }
+
+    /// Moves a revocation's marker forward.
+    pub(crate) fn again(at: Moment, expires: Moment) -> Update {
+        let mut update = Update::default();
+        update.raise(AT, at.seconds());
+        update.raise(field::EXPIRES, date(expires));
+        update
+    }
+}

@@ -1,0 +1,514 @@
+//! What a handler sees of its session.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bson::RawBson;
+use rocket::tokio;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+
+use crate::changes::{Change, Changes};
+use crate::clock::Moment;
+use crate::commit::run::{Committer, Done, Outcome};
+use crate::commit::{CookieLife, decide};
+use crate::error::{Error, Result};
+use crate::key::{AsKey, Field, KeyFor, KeyOf};
+use crate::state::{Arrival, Base, Dead, State};
+use crate::token::Token;
+use crate::{record, value};
+
+mod csrf;
+mod exchange;
+mod flash;
+mod login;
+
+pub use flash::Queue;
+
+/// The session of the request at hand: a request guard, `&Session`.
+///
+/// Any number of guards of one request share one session, which is loaded in one round trip when
+/// the first of them asks for it, and not at all on a route that has none. What the handler
+/// changes is kept as changes and written with the answer, before the answer leaves: single keys,
+/// never the whole document, so that concurrent requests do not undo each other. If that fails,
+/// the answer becomes the application's 503.
+///
+/// Every call takes `&self`. The calls that are not `async` never wait for the database.
+///
+/// # Guard failures
+///
+/// * **503** when the store cannot be asked: it never looks like "logged out".
+/// * **403** for a cross-site request with an unsafe method (see `trusted_origins`).
+/// * **500** when no session fairing is attached (at launch that is refused already).
+///
+/// `Result<&Session, Error>` gives the error instead. `Option<&Session>` is Rocket's own way to say
+/// "serve this even when the store is down or the request refused"; do not use it to tell signed
+/// in from signed out.
+///
+/// # Example
+///
+/// ```
+/// # use rocket::{get, post};
+/// use rocket_mongo_session::{Error, Key, Session};
+///
+/// const NAME: Key<String> = Key::new("name");
+///
+/// #[post("/name/<name>")]
+/// fn set(session: &Session, name: &str) -> Result<(), Error> {
+///     session.set(NAME, name)
+/// }
+///
+/// #[get("/name")]
+/// fn name(session: &Session) -> Result<Option<String>, Error> {
+///     session.get(NAME)
+/// }
+/// ```
+pub struct Session {
+    committer: Committer,
+    inner: Mutex<Inner>,
+    /// One commit, `modify` or pop of a session at a time, in the order of their calls.
+    turn: tokio::sync::Mutex<()>,
+}
+
+struct Inner {
+    state: State,
+    /// A cookie that an earlier `save` owes the browser.
+    owed: Option<(Token, CookieLife)>,
+}
+
+/// What the answer tells the browser.
+pub(crate) enum CookieChange {
+    None,
+    Send(Token, CookieLife),
+    Remove,
+}
+
+impl Session {
+    pub(crate) fn new(committer: Committer, arrival: Arrival, client: record::Client) -> Self {
+        let started = committer.clock.now();
+        let mut state = State::new(arrival, started, committer.config.max_bytes);
+        state.client = client;
+        Session {
+            committer,
+            inner: Mutex::new(Inner { state, owed: None }),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// A panic elsewhere cannot leave the state half changed: no code of an application runs under
+    /// this lock.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> Result<MutexGuard<'_, Inner>> {
+        let inner = self.lock();
+        if inner.state.sealed {
+            return Err(Error::Sealed);
+        }
+        Ok(inner)
+    }
+
+    /// For calls that return no error: what cannot be kept is at least said.
+    fn open_or_log(&self) -> Option<MutexGuard<'_, Inner>> {
+        self.open().inspect_err(Error::log).ok()
+    }
+
+    // ---- values
+
+    /// Reads one value; `None` when the key is not set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when the stored value is not a `T`; it is left as it is, and other keys
+    /// are not affected.
+    pub fn get<T: DeserializeOwned>(&self, key: impl KeyFor<T>) -> Result<Option<T>> {
+        let Ok(field) = Field::of_key(key.name()) else {
+            return Ok(None);
+        };
+        self.read(&field)
+    }
+
+    fn read<T: DeserializeOwned>(&self, field: &Field) -> Result<Option<T>> {
+        let stored = self.lock().state.get(field);
+        // Decoded after the lock is given back: `Deserialize` is the application's code.
+        stored.map(|stored| decode(field, &stored)).transpose()
+    }
+
+    /// Sets one value. An equal value is no change. Written with the answer, as this key alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadKey`], [`Error::Encode`], [`Error::TooLarge`], [`Error::Sealed`]; nothing has
+    /// changed then.
+    pub fn set<V: Serialize + ?Sized>(&self, key: impl KeyOf<V>, value: &V) -> Result<()> {
+        let field = Field::of_key(key.name())?;
+        let value = self.encode(&field, value)?;
+        self.open()?.state.change(field, Change::Set(value))
+    }
+
+    fn encode<V: Serialize + ?Sized>(&self, field: &Field, value: &V) -> Result<RawBson> {
+        value::encode(value, self.committer.config.encoding).map_err(|reason| Error::Encode {
+            key: field.display(),
+            reason,
+        })
+    }
+
+    /// Removes one value; whether there was one.
+    pub fn remove(&self, key: impl AsKey) -> bool {
+        let Ok(field) = Field::of_key(key.name()) else {
+            return false;
+        };
+        let Some(mut inner) = self.open_or_log() else {
+            return false;
+        };
+        let existed = inner.state.contains(&field);
+        if let Err(error) = inner.state.change(field, Change::Unset) {
+            error.log();
+        }
+        existed
+    }
+
+    /// Reads one value and removes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Session::get), and [`Error::Sealed`]; nothing is removed then.
+    pub fn take<T: DeserializeOwned>(&self, key: impl KeyFor<T>) -> Result<Option<T>> {
+        let Ok(field) = Field::of_key(key.name()) else {
+            return Ok(None);
+        };
+        let value = self.read(&field)?;
+        self.open()?.state.change(field, Change::Unset)?;
+        Ok(value)
+    }
+
+    /// Whether the key is set.
+    pub fn contains(&self, key: impl AsKey) -> bool {
+        Field::of_key(key.name()).is_ok_and(|field| self.lock().state.contains(&field))
+    }
+
+    /// The application's keys, in stored order. Flash queues and the CSRF secret are not among
+    /// them.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        let fields = self.lock().state.fields();
+        fields
+            .iter()
+            .filter_map(|field| Field::key(field.as_str()))
+            .collect()
+    }
+
+    /// How many keys the application has set.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys().len()
+    }
+
+    /// Whether the application has set no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes the application's keys. The session keeps its identity, its principal, its flash
+    /// queues and its CSRF secret; to forget everything, [`logout`](Session::logout).
+    pub fn clear(&self) {
+        let Some(mut inner) = self.open_or_log() else {
+            return;
+        };
+        for field in inner.state.fields() {
+            if Field::key(field.as_str()).is_some()
+                && let Err(error) = inner.state.change(field, Change::Unset)
+            {
+                error.log();
+            }
+        }
+    }
+
+    /// Reads one value, after setting it if it is not set (ISession's `setdefault`).
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Session::get) and [`set`](Session::set).
+    pub fn get_or_insert<T: Serialize + DeserializeOwned>(
+        &self,
+        key: impl KeyFor<T>,
+        value: T,
+    ) -> Result<T> {
+        let field = Field::of_key(key.name())?;
+        if let Some(stored) = self.read(&field)? {
+            return Ok(stored);
+        }
+        let encoded = self.encode(&field, &value)?;
+        self.open()?.state.change(field, Change::Set(encoded))?;
+        Ok(value)
+    }
+
+    /// Adds to an integer, which counts right under concurrent requests: the server adds, when
+    /// the answer is committed. A missing key counts from 0. Returns the sum as this request sees
+    /// it, which concurrent requests may also have seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mismatch`] when the value is no integer or the sum leaves the range of `i64`;
+    /// [`Error::BadKey`], [`Error::TooLarge`], [`Error::Sealed`].
+    pub fn increment(&self, key: impl AsKey, by: i64) -> Result<i64> {
+        let field = Field::of_key(key.name())?;
+        let mut inner = self.open()?;
+        inner.state.change(field.clone(), Change::Add(by))?;
+        let sum = inner.state.get(&field);
+        Ok(sum
+            .and_then(|sum| value::integer(sum.as_raw_bson_ref()))
+            .unwrap_or(by))
+    }
+
+    /// Appends to an array, right under concurrent requests: the server appends, when the answer
+    /// is committed. A missing key counts as an empty array.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mismatch`] when the value is no array; [`Error::BadKey`], [`Error::Encode`],
+    /// [`Error::TooLarge`], [`Error::Sealed`].
+    pub fn push<V: Serialize + ?Sized>(&self, key: impl AsKey, value: &V) -> Result<()> {
+        let field = Field::of_key(key.name())?;
+        let value = self.encode(&field, value)?;
+        self.open()?
+            .state
+            .change(field, Change::Append(vec![value]))
+    }
+
+    // ---- the session itself
+
+    /// The public session identifier: safe to log and to show, not a credential. `None` while the
+    /// session is not stored and nothing was written to it.
+    #[must_use]
+    pub fn id(&self) -> Option<String> {
+        self.lock().state.id().map(ToString::to_string)
+    }
+
+    /// Whether the session began in this request: nothing usable was loaded, or a login or logout
+    /// started a new one. Stays so for the whole request.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.lock().state.is_new
+    }
+
+    /// When the session was created: at its first write, or at the login that started it.
+    #[must_use]
+    pub fn created(&self) -> OffsetDateTime {
+        let inner = self.lock();
+        let created = match &inner.state.base {
+            Base::Stored(stored) => stored.record.created,
+            Base::New(new) => new.ancestor().map_or(inner.state.started, |a| a.created),
+        };
+        created.date()
+    }
+
+    /// When the session's use was last written (see `reissue_time`).
+    #[must_use]
+    pub fn accessed(&self) -> OffsetDateTime {
+        let inner = self.lock();
+        let accessed = match &inner.state.base {
+            Base::Stored(stored) => stored.record.accessed,
+            Base::New(new) => new.ancestor().map_or(inner.state.started, |a| a.accessed),
+        };
+        accessed.date()
+    }
+
+    /// When the session will expire if it is not used again: the earlier of its idle and its
+    /// absolute timeout. `None` is never.
+    #[must_use]
+    pub fn expires(&self) -> Option<OffsetDateTime> {
+        let config = &self.committer.config;
+        let inner = self.lock();
+        let state = &inner.state;
+        let fresh = |created: Moment| {
+            let timeout = state.timeout(config.timeout);
+            let now = self.committer.clock.now();
+            crate::commit::expiry(created, now, timeout, config.lifetime)
+        };
+        let expires = match &state.base {
+            Base::Stored(stored) if state.settings.timeout.is_none() => {
+                stored.record.deadline(config.timeout, config.lifetime)
+            }
+            Base::Stored(stored) => fresh(stored.record.created),
+            Base::New(_) => fresh(state.started),
+        };
+        (expires < Moment::NEVER).then(|| expires.date())
+    }
+
+    /// Sets the idle timeout of this session, kept in its document; `None` is never. The absolute
+    /// `lifetime` still holds. Written with the answer; on a new session that creates it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+        if timeout.is_some_and(|timeout| timeout.as_millis() == 0 || timeout > LONGEST) {
+            return Err(Error::BadDuration);
+        }
+        let mut inner = self.open()?;
+        inner.state.settings.timeout = Some(timeout);
+        inner.state.name_itself();
+        Ok(())
+    }
+
+    /// Sets how long the browser keeps the cookie ("remember me"), kept in the document and
+    /// honoured whenever the cookie is sent again; `None` is until the browser closes. The cookie
+    /// is sent with this answer. Combine it with [`set_timeout`](Session::set_timeout): the
+    /// session ends with the earlier of the two.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
+    /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
+    pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
+        const LONGEST: Duration = Duration::from_secs(400 * 86_400);
+        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > LONGEST) {
+            return Err(Error::BadDuration);
+        }
+        let mut inner = self.open()?;
+        inner.state.settings.max_age = Some(max_age);
+        inner.state.name_itself();
+        Ok(())
+    }
+
+    /// Writes and sends the cookie again even though nothing changed (ISession's `changed`). Does
+    /// nothing on a session that holds nothing.
+    pub fn touch(&self) {
+        if let Some(mut inner) = self.open_or_log() {
+            inner.state.settings.touch = true;
+            inner.state.name_itself();
+        }
+    }
+
+    /// Commits what has changed so far: before a stream or an upgrade starts, or to see the error
+    /// in the handler. What changes later goes with the answer. What `save` wrote stays, and its
+    /// cookie is sent, whatever the answer becomes, unless the answer's own commit fails. One round
+    /// trip, and none when nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] when the session ended while the request ran, [`Error::Store`] and
+    /// [`Error::Unknown`] when the store failed, [`Error::Mismatch`] when another request changed
+    /// the type of a value that this one counts in or appends to. The changes are dropped then: the
+    /// handler has been told.
+    pub async fn save(&self) -> Result<()> {
+        match self.commit(false).await? {
+            Outcome::Gone => Err(Error::Gone),
+            Outcome::Applied | Outcome::Nothing => Ok(()),
+        }
+    }
+
+    // ---- the answer's side
+
+    /// The commit that goes with the answer; nothing can change after it.
+    pub(crate) async fn finish(&self) -> Result<CookieChange> {
+        self.commit(true).await?;
+        let mut inner = self.lock();
+        Ok(match inner.owed.take() {
+            Some((token, life)) => CookieChange::Send(token, life),
+            None if inner.state.removal => CookieChange::Remove,
+            None => CookieChange::None,
+        })
+    }
+
+    /// The handler's answer is not the one that is sent.
+    pub(crate) fn discard(&self) {
+        self.lock().state.discard();
+    }
+
+    /// A catcher of the application took the session, and its answer may keep what it changes.
+    pub(crate) fn catcher_began(&self) {
+        self.lock().state.catcher_began = true;
+    }
+
+    pub(crate) fn has_catcher(&self) -> bool {
+        self.lock().state.catcher_began
+    }
+
+    /// The principal, and the id of the stored session that it has here.
+    pub(crate) fn owner(&self) -> Option<(RawBson, Option<String>)> {
+        let inner = self.lock();
+        let user = inner.state.user()?.clone();
+        Some((user, inner.state.id().map(ToString::to_string)))
+    }
+
+    async fn commit(&self, is_last: bool) -> Result<Outcome> {
+        let _turn = self.turn.lock().await;
+        let (decision, sent, identity) = {
+            let mut inner = self.open()?;
+            let state = &mut inner.state;
+            state.sealed = is_last;
+            state.name_itself();
+            let now = self.committer.clock.now();
+            let decision = decide(state, &self.committer.config, now)?;
+            (decision, state.changes.clone(), state.identity)
+        };
+        let ended = decision.end.clone();
+        let done = self.committer.run(decision, !is_last).await;
+        let mut inner = self.lock();
+        let state = &mut inner.state;
+        let Done {
+            outcome,
+            stored,
+            cookie,
+            ..
+        } = done.inspect_err(|_| state.discard())?;
+        state.ended.retain(|id| !ended.contains(id));
+        if is_last {
+        } else if state.identity != identity {
+            // Logged in or out while the write was under way: what was written is not the
+            // session any more. A document that is new with it must not stay.
+            state.ended.extend(stored.map(|stored| stored.record.id));
+            return Ok(outcome);
+        } else if outcome == Outcome::Gone {
+            state.lost();
+        } else if let Some(stored) = stored {
+            state.settings = Default::default();
+            state.rebase(Base::Stored(Box::new(stored)), &sent);
+        }
+        if cookie.is_some() {
+            inner.owed = cookie;
+        }
+        Ok(outcome)
+    }
+}
+
+impl State {
+    /// The stored session is gone: the browser's cookie is a dead one from here on.
+    fn lost(&mut self) {
+        let id = self.id().cloned();
+        self.changes = Changes::default();
+        self.settings = Default::default();
+        if let Base::Stored(_) = self.base {
+            self.dead = id.map(|id| Dead { id, expired: false });
+        }
+        self.rebase(Base::empty(), &Changes::default());
+        self.is_new = true;
+    }
+}
+
+/// Shows what is public: no token, no value.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("Session")
+            .field("id", &inner.state.id())
+            .field("is_new", &inner.state.is_new)
+            .finish_non_exhaustive()
+    }
+}
+
+fn decode<T: DeserializeOwned>(field: &Field, stored: &RawBson) -> Result<T> {
+    let stored = stored.as_raw_bson_ref();
+    value::decode(stored).ok_or_else(|| Error::Decode {
+        key: field.display(),
+        wanted: std::any::type_name::<T>(),
+        found: value::kind(stored),
+    })
+}

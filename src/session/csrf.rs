@@ -1,0 +1,85 @@
+//! The session's CSRF secret: a synchronizer token (OWASP CSRF Prevention Cheat Sheet), masked
+//! afresh each time it is shown, so that a compressed page does not tell it (BREACH).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::Session;
+use crate::ancestor;
+use crate::error::{Error, Result};
+use crate::token::{Secret, decode, draw};
+
+/// A pad and the secret under that pad, 64 bytes in base64url without padding.
+const CHARS: usize = 86;
+
+impl Session {
+    /// The CSRF token to put into a form's field `csrf_token` or the header `X-CSRF-Token`. Every
+    /// call returns other text; all of them stay valid until the next login, logout or
+    /// [`new_csrf_token`](Session::new_csrf_token). On a new session that creates it.
+    #[must_use]
+    pub fn csrf_token(&self) -> String {
+        let secret = self.open_or_view();
+        shown(secret.and_then(|secret| mask(&secret)))
+    }
+
+    /// Replaces the CSRF secret, which makes every token shown so far invalid, and returns a new
+    /// token.
+    #[must_use]
+    pub fn new_csrf_token(&self) -> String {
+        let fresh = || {
+            let secret = Secret::draw()?;
+            self.open()?.state.set_csrf(secret.clone());
+            mask(&secret)
+        };
+        shown(fresh())
+    }
+
+    /// Whether a token is one of this session's. Compares in constant time, and never creates a
+    /// session.
+    #[must_use]
+    pub fn verify_csrf(&self, token: &str) -> bool {
+        let Some(secret) = self.lock().state.csrf().cloned() else {
+            return false;
+        };
+        if let Some(supplied) = unmask(token) {
+            return supplied.matches(&secret);
+        }
+        // A form that the Python application rendered carries its token in clear.
+        self.committer.config.legacy_ids
+            && !token.is_empty()
+            && ancestor::csrf_secret(token).matches(&secret)
+    }
+
+    /// After the answer's commit a secret that exists can still be shown; none can be made.
+    fn open_or_view(&self) -> Result<Secret> {
+        match self.open() {
+            Ok(mut inner) => inner.state.csrf_or_draw(),
+            Err(error) => self.lock().state.csrf().cloned().ok_or(error),
+        }
+    }
+}
+
+fn mask(secret: &Secret) -> Result<String> {
+    let pad = draw::<32>()?;
+    let mut bytes = [0; 64];
+    for (at, (pad, secret)) in pad.iter().zip(secret.expose()).enumerate() {
+        bytes[at] = *pad;
+        bytes[at + 32] = pad ^ secret;
+    }
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn unmask(token: &str) -> Option<Secret> {
+    let bytes = decode::<64>(token, CHARS)?;
+    let (pad, masked) = bytes.split_at(32);
+    let mut secret = [0; 32];
+    for (at, (pad, masked)) in pad.iter().zip(masked).enumerate() {
+        secret[at] = pad ^ masked;
+    }
+    Some(Secret::from_bytes(secret))
+}
+
+/// Without a token there is only one that no check accepts; the log says why.
+fn shown(token: Result<String, Error>) -> String {
+    token.inspect_err(Error::log).unwrap_or_default()
+}

@@ -1,0 +1,311 @@
+//! What an administrator sees: the sessions of an application, all of them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bson::RawBson;
+use rocket::tokio::sync::Notify;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::clock::Moment;
+use crate::commit::run::Committer;
+use crate::document::{Document, Filter};
+use crate::error::{Error, Result};
+use crate::record::{Record, alive, field, marker};
+use crate::session::Session;
+use crate::stats::Stats;
+use crate::store::{Created, Durability};
+use crate::value;
+
+/// How long the marker of a revocation is kept: longer than any request takes.
+const REVOCATION: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// All sessions of the application: constructors for the fairing, and the administrator's handle.
+///
+/// The handle is managed state and a request guard, `&Sessions`; clones of it are the same handle.
+///
+/// ```
+/// # use rocket::{get, post};
+/// use rocket_mongo_session::{Error, Session, Sessions};
+///
+/// #[get("/admin")]
+/// async fn live(sessions: &Sessions) -> Result<String, Error> {
+///     Ok(format!("{} sessions", sessions.count().await?))
+/// }
+///
+/// #[post("/logout-elsewhere")]
+/// async fn elsewhere(session: &Session, sessions: &Sessions) -> Result<String, Error> {
+///     let ended = sessions.revoke_others(session).await?;
+///     Ok(format!("{ended} other devices were logged out"))
+/// }
+/// ```
+///
+/// Every call is one round trip unless it says otherwise, ends by the configured `deadline`, and
+/// fails with [`Error::Store`] or [`Error::Unknown`].
+#[derive(Clone)]
+pub struct Sessions {
+    pub(crate) committer: Committer,
+    /// Somebody noticed what a dropped collection looks like.
+    pub(crate) look_after: Arc<Notify>,
+}
+
+/// One session as a list shows it. It holds no credential.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// The public session identifier, which [`Sessions::revoke_of`] takes.
+    pub id: String,
+    /// When the session was created: at its first write, or at the login that started it.
+    pub created: OffsetDateTime,
+    /// When its use was last written.
+    pub accessed: OffsetDateTime,
+    /// When it will expire if it is not used again; `None` is never.
+    pub expires: Option<OffsetDateTime>,
+    /// The browser's own words about itself, cut short (with `record_client`).
+    pub client: Option<String>,
+    /// The peer's address at the session's creation (with `record_client`); a proxy's, where one
+    /// stands in front.
+    pub ip: Option<IpAddr>,
+}
+
+impl Sessions {
+    /// How many sessions are alive. Reads every one of them in the database: for a page that an
+    /// administrator opens, not for every request.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn count(&self) -> Result<u64> {
+        let all = alive(Filter::sessions(), self.now());
+        self.committer.store.count(all).await
+    }
+
+    /// How many sessions of a user are alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`], or when the store cannot be asked.
+    pub async fn count_user(&self, user: impl Serialize + Send) -> Result<u64> {
+        let theirs = alive(of(&principal(&user)?), self.now());
+        self.committer.store.count(theirs).await
+    }
+
+    /// The sessions of a user that are alive, the oldest first: `limit` of them (at most 1000)
+    /// after the first `skip`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`], or when the store cannot be asked.
+    pub async fn list(
+        &self,
+        user: impl Serialize + Send,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<SessionInfo>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let theirs = alive(of(&principal(&user)?), self.now());
+        let found = self.committer.store.find(theirs, skip, limit.min(1000));
+        let found = found.await?.into_iter();
+        Ok(found.filter_map(|document| self.info(document)).collect())
+    }
+
+    fn info(&self, document: Document) -> Option<SessionInfo> {
+        let record = Record::parse(document)?;
+        let config = &self.committer.config;
+        let expires = record.deadline(config.timeout, config.lifetime);
+        Some(SessionInfo {
+            id: record.id.to_string(),
+            created: record.created.date(),
+            accessed: record.accessed.date(),
+            expires: (expires < Moment::NEVER).then(|| expires.date()),
+            client: record.client.agent,
+            ip: record.client.ip.and_then(|ip| ip.parse().ok()),
+        })
+    }
+
+    /// Ends one session, whosever it is: the administrator's call. For an id that comes from a
+    /// user's request, [`revoke_of`](Sessions::revoke_of). Whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn revoke(&self, id: &str) -> Result<bool> {
+        if crate::token::Id::parse(id).is_none() {
+            return Ok(false); // nothing of ours has that name, a marker included
+        }
+        self.committer.store.delete(Filter::id(id)).await
+    }
+
+    /// Ends one session if it is this user's. Whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`], or when the store cannot be asked.
+    pub async fn revoke_of(&self, user: impl Serialize + Send, id: &str) -> Result<bool> {
+        let user = principal(&user)?;
+        if crate::token::Id::parse(id).is_none() {
+            return Ok(false);
+        }
+        let theirs = Filter::id(id).equals(field::USER, user);
+        self.committer.store.delete(theirs).await
+    }
+
+    /// Ends every session of a user, on every device, and logins that are under way; how many
+    /// there were. Call it when a password changes or an account is closed. A few round trips.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`], or when the store cannot be asked: call it again then.
+    pub async fn revoke_user(&self, user: impl Serialize + Send) -> Result<u64> {
+        let user = principal(&user)?;
+        self.mark(&marker::of_user(&user)).await?;
+        self.delete_until_none(&of(&user)).await
+    }
+
+    /// Ends every session of the principal of this one, except this one; how many there were.
+    /// Nothing when nobody is logged in.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked: call it again then.
+    pub async fn revoke_others(&self, session: &Session) -> Result<u64> {
+        let Some((user, id)) = session.owner() else {
+            return Ok(0);
+        };
+        let mut others = of(&user);
+        if let Some(id) = &id {
+            others = others.except(id);
+        }
+        self.delete_until_none(&others).await
+    }
+
+    /// Ends every session, and logins that are under way (mass logout); how many there were. A few
+    /// round trips.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked: call it again then.
+    pub async fn revoke_all(&self) -> Result<u64> {
+        self.mark(marker::ALL).await?;
+        self.delete_until_none(&Filter::sessions()).await
+    }
+
+    /// Deletes what has expired, and documents that can never expire because they have no
+    /// `expires`; how many there were. The TTL index does the first by itself, five minutes later.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub async fn purge_expired(&self) -> Result<u64> {
+        let now = self.now();
+        let expired = Filter::all().before(field::EXPIRES, now);
+        let mut purged = self.committer.store.delete_all(expired).await?;
+        if let Some(timeout) = self.committer.config.timeout {
+            // An ancestor's document has no date to expire by, and may be alive.
+            let old = now.minus(timeout);
+            let orphans = Filter::sessions()
+                .no_date(field::EXPIRES)
+                .older(field::ACCESSED, old);
+            purged += self.committer.store.delete_all(orphans).await?;
+        }
+        Ok(purged)
+    }
+
+    /// Makes the indexes, or repairs them. The fairing does so by itself in the background, unless
+    /// `session.indexes` is off because the application's database user may not.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked, or refuses.
+    pub async fn ensure_indexes(&self) -> Result<()> {
+        self.committer.store.ensure_indexes().await
+    }
+
+    /// Whether the store can be asked now: for health checks.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    pub async fn ping(&self) -> Result<()> {
+        self.committer.store.ping().await
+    }
+
+    /// What happened in this process since it started. No round trip.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let batches = self.committer.store.touch_batches();
+        self.committer.stats.read(batches)
+    }
+
+    fn now(&self) -> Moment {
+        self.committer.clock.now()
+    }
+
+    /// Says that a revocation begins now, so that a login which is under way ends itself.
+    async fn mark(&self, id: &str) -> Result<()> {
+        let store = &self.committer.store;
+        let (now, until) = (self.now(), self.now().plus(REVOCATION));
+        let document = marker::document(id, now, until);
+        // It may be there already, and may expire just then: both ways in turn.
+        for _ in 0..3 {
+            let created = store.create(vec![document.clone()], Durability::Identity);
+            if created.await? == Created::Stored {
+                return Ok(());
+            }
+            let again = marker::again(now, until);
+            let updated = store.update(Filter::id(id), again, Durability::Identity);
+            if updated.await? == crate::store::Updated::Applied {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_until_none(&self, filter: &Filter) -> Result<u64> {
+        let mut total = 0;
+        loop {
+            let ended = self.committer.store.delete_all(filter.clone()).await?;
+            total += ended;
+            if ended == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// A well-formed cookie named no session. That is how a dropped collection shows, whose
+    /// indexes went with it.
+    pub(crate) fn missed(&self) {
+        self.committer.stats.misses.count();
+        self.look_after.notify_one();
+    }
+
+    /// The handler's answer was dropped, and the catcher that answers asks for the session: what
+    /// it changes belongs to its own answer.
+    pub(crate) fn catcher_began(&self, session: &Session) {
+        if !self.committer.config.set_on_exception {
+            session.discard();
+        }
+        session.catcher_began();
+    }
+}
+
+fn principal(user: &impl Serialize) -> Result<RawBson> {
+    value::encode_principal(user).ok_or(Error::BadUser)
+}
+
+fn of(user: &RawBson) -> Filter {
+    Filter::sessions().equals(field::USER, user.clone())
+}
+
+/// Shows where the sessions are kept, without credentials.
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("kept", &self.committer.store.describe())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,515 @@
+//! The session of one request: what was loaded, and what the request has done to it so far. Pure:
+//! no I/O, no Rocket; [`commit`](crate::commit) decides from it what to write.
+
+use std::time::Duration;
+
+use bson::RawBson;
+use bson::raw::RawBsonRef;
+
+use crate::ancestor::Ancestor;
+use crate::changes::{Change, Changes};
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::key::Field;
+use crate::record::{Client, Own, Record};
+use crate::token::{Id, Secret, Token};
+use crate::value;
+
+/// What the request's cookie led to.
+pub(crate) enum Arrival {
+    /// No cookie, or none that could be one of ours.
+    Nothing,
+    /// A cookie that names no session that is alive; it is left alone.
+    Dead(Id),
+    /// A cookie whose session has expired, but whose document is still there.
+    Expired(Id),
+    Live(Box<Stored>),
+    Ancestor(Box<Ancestor>),
+}
+
+/// One request's session.
+pub(crate) struct State {
+    pub(crate) base: Base,
+    pub(crate) changes: Changes,
+    pub(crate) settings: Settings,
+    /// The session that the browser's cookie named, when that one cannot be used.
+    pub(crate) dead: Option<Dead>,
+    /// Sessions that a logout ended, to be deleted whatever the answer becomes.
+    pub(crate) ended: Vec<Id>,
+    /// The cookie of the session that was logged out is still in the browser.
+    pub(crate) removal: bool,
+    pub(crate) client: Client,
+    pub(crate) started: Moment,
+    pub(crate) is_new: bool,
+    /// The answer was committed; nothing can be kept any more.
+    pub(crate) sealed: bool,
+    /// The handler failed, and a catcher of the application asked for the session.
+    pub(crate) catcher_began: bool,
+    /// Counts the times that another session took this one's place (login, logout), so that a
+    /// save that was under way meanwhile can tell.
+    pub(crate) identity: u32,
+    size: usize,
+    max_bytes: usize,
+}
+
+/// A session that the cookie named and that cannot be used.
+pub(crate) struct Dead {
+    pub(crate) id: Id,
+    /// It expired and its document is still there, the browser's own: a logout deletes it.
+    pub(crate) expired: bool,
+}
+
+/// What `changes` are made to.
+pub(crate) enum Base {
+    New(Box<New>),
+    Stored(Box<Stored>),
+}
+
+/// A session in the store, and the token that the browser has for it.
+pub(crate) struct Stored {
+    pub(crate) record: Record,
+    pub(crate) token: Token,
+}
+
+/// A session that is not stored yet.
+#[derive(Default)]
+pub(crate) struct New {
+    pub(crate) id: Option<Id>,
+    pub(crate) csrf: Option<Secret>,
+    pub(crate) user: Option<RawBson>,
+    /// What it starts with: the kept values of the session that it replaces.
+    pub(crate) values: Vec<(Field, RawBson)>,
+    pub(crate) replaces: Option<Replaces>,
+    /// Made by `login`, `login_keeping` or `elevate`.
+    pub(crate) by_login: bool,
+}
+
+impl New {
+    /// The ancestor's session that this one goes on with.
+    pub(crate) fn ancestor(&self) -> Option<&Ancestor> {
+        match &self.replaces.as_ref()?.old {
+            Old::Ancestor(ancestor) if !self.by_login => Some(ancestor),
+            _ => None,
+        }
+    }
+}
+
+/// The session that a new one replaces.
+pub(crate) struct Replaces {
+    pub(crate) old: Old,
+    pub(crate) keep: Keep,
+    /// What the request had done to the old one until then.
+    pub(crate) before: Changes,
+}
+
+pub(crate) enum Old {
+    Ours(Box<Stored>),
+    Ancestor(Box<Ancestor>),
+}
+
+impl Old {
+    pub(crate) fn id(&self) -> &Id {
+        match self {
+            Old::Ours(stored) => &stored.record.id,
+            Old::Ancestor(ancestor) => &ancestor.id,
+        }
+    }
+}
+
+/// Which of the old session's values the new one carries.
+#[derive(Clone)]
+pub(crate) enum Keep {
+    Nothing,
+    Fields(Vec<Field>),
+    All,
+}
+
+impl Keep {
+    pub(crate) fn has(&self, field: &Field) -> bool {
+        match self {
+            Keep::Nothing => false,
+            Keep::Fields(fields) => fields.contains(field),
+            Keep::All => true,
+        }
+    }
+}
+
+/// What the request set on the session itself.
+#[derive(Default)]
+pub(crate) struct Settings {
+    pub(crate) timeout: Own,
+    pub(crate) max_age: Own,
+    /// A new CSRF secret for a stored session.
+    pub(crate) csrf: Option<Secret>,
+    pub(crate) touch: bool,
+    pub(crate) renew: bool,
+}
+
+impl State {
+    pub(crate) fn new(arrival: Arrival, started: Moment, max_bytes: usize) -> Self {
+        let mut state = State {
+            base: Base::empty(),
+            changes: Changes::default(),
+            settings: Settings::default(),
+            dead: None,
+            ended: Vec::new(),
+            removal: false,
+            client: Client::default(),
+            started,
+            is_new: true,
+            sealed: false,
+            catcher_began: false,
+            identity: 0,
+            size: 0,
+            max_bytes,
+        };
+        match arrival {
+            Arrival::Nothing => {}
+            Arrival::Dead(id) => state.dead = Some(Dead { id, expired: false }),
+            Arrival::Expired(id) => state.dead = Some(Dead { id, expired: true }),
+            Arrival::Live(stored) => {
+                state.is_new = false;
+                state.base = Base::Stored(stored);
+            }
+            Arrival::Ancestor(ancestor) => {
+                state.is_new = false;
+                state.base = Base::ancestor(ancestor);
+            }
+        }
+        state.size = state.base.size();
+        state
+    }
+
+    // ---- reading
+
+    /// A value as this request sees it.
+    pub(crate) fn get(&self, field: &Field) -> Option<RawBson> {
+        let stored = self.base.get(field);
+        match self.changes.get(field) {
+            // A change that does not fit was refused when it was made.
+            Some(change) => change.apply(stored).ok().flatten(),
+            None => stored.map(RawBsonRef::to_raw_bson),
+        }
+    }
+
+    pub(crate) fn contains(&self, field: &Field) -> bool {
+        match self.changes.get(field) {
+            Some(change) => !matches!(change, Change::Unset),
+            None => self.base.get(field).is_some(),
+        }
+    }
+
+    /// The fields that hold a value: the stored ones in stored order, then the new ones.
+    pub(crate) fn fields(&self) -> Vec<Field> {
+        let stored = self.base.fields();
+        let added: Vec<Field> = self
+            .changes
+            .iter()
+            .map(|(field, _)| field)
+            .filter(|field| !stored.contains(field))
+            .cloned()
+            .collect();
+        let all = stored.into_iter().chain(added);
+        all.filter(|field| self.contains(field)).collect()
+    }
+
+    pub(crate) fn id(&self) -> Option<&Id> {
+        match &self.base {
+            Base::New(new) => new.id.as_ref(),
+            Base::Stored(stored) => Some(&stored.record.id),
+        }
+    }
+
+    pub(crate) fn user(&self) -> Option<&RawBson> {
+        match &self.base {
+            Base::New(new) => new.user.as_ref(),
+            Base::Stored(stored) => stored.record.user.as_ref(),
+        }
+    }
+
+    pub(crate) fn csrf(&self) -> Option<&Secret> {
+        match &self.base {
+            Base::New(new) => new.csrf.as_ref(),
+            Base::Stored(stored) => {
+                Some(self.settings.csrf.as_ref().unwrap_or(&stored.record.csrf))
+            }
+        }
+    }
+
+    /// The timeout in force, when the configured one is `timeout`.
+    pub(crate) fn timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let stored = match &self.base {
+            Base::Stored(stored) => stored.record.timeout,
+            Base::New(_) => None,
+        };
+        self.settings.timeout.or(stored).unwrap_or(timeout)
+    }
+
+    /// Whether a session that is not stored yet holds anything worth storing.
+    pub(crate) fn is_wanted(&self) -> bool {
+        match &self.base {
+            Base::Stored(_) => true,
+            Base::New(new) => {
+                let ancestor = new.ancestor().is_some();
+                let settings = &self.settings;
+                new.by_login
+                    || !self.changes.is_empty()
+                    || settings.timeout.is_some()
+                    || settings.max_age.is_some()
+                    || settings.csrf.is_some()
+                    || (ancestor && (settings.touch || settings.renew))
+                    || (!ancestor && new.csrf.is_some())
+            }
+        }
+    }
+
+    // ---- changing
+
+    /// Folds a change into what the request has done, unless it changes nothing.
+    pub(crate) fn change(&mut self, field: Field, change: Change) -> Result<(), Error> {
+        let misfit = |reason| Error::Mismatch {
+            key: field.display(),
+            reason,
+        };
+        let folded = match self.changes.get(&field) {
+            Some(before) => before.then(change).map_err(misfit)?,
+            None => change,
+        };
+        let stored = self.base.get(&field);
+        let after = folded.apply(stored).map_err(misfit)?;
+        let size = |value: Option<RawBsonRef<'_>>| {
+            value.map_or(0, |value| value::size(field.as_str(), value))
+        };
+        let now = self.get(&field);
+        let (old, new) = (
+            size(now.as_ref().map(RawBson::as_raw_bson_ref)),
+            size(after.as_ref().map(RawBson::as_raw_bson_ref)),
+        );
+        let grown = self.size.saturating_sub(old) + new;
+        if new > old && grown > self.max_bytes {
+            return Err(Error::TooLarge {
+                limit: self.max_bytes,
+            });
+        }
+        let unchanged = match (stored, &after) {
+            (None, None) => true,
+            (Some(stored), Some(after)) => value::same(stored, after.as_raw_bson_ref()),
+            _ => false,
+        };
+        self.size = grown;
+        if unchanged {
+            self.changes.take(&field);
+        } else {
+            self.changes.put(field, folded);
+        }
+        self.name_itself();
+        Ok(())
+    }
+
+    /// Takes the pending change of one value, for a call that carries it out at once.
+    pub(crate) fn take_change(&mut self, field: &Field) -> Option<Change> {
+        self.changes.take(field)
+    }
+
+    /// Puts back what `take_change` took, before whatever was done since.
+    pub(crate) fn put_back(&mut self, field: Field, change: Option<Change>) {
+        if let Some(change) = change {
+            let whole = match self.changes.get(&field) {
+                Some(later) => change.then(later.clone()).unwrap_or(change),
+                None => change,
+            };
+            self.changes.put(field, whole);
+        }
+    }
+
+    /// Gives a session that is to be stored its id, so that the handler can show it. Without
+    /// random bytes it stays nameless, and the commit fails and says why.
+    pub(crate) fn name_itself(&mut self) {
+        let wanted = self.is_wanted();
+        if let Base::New(new) = &mut self.base {
+            if !wanted {
+                new.id = None;
+            } else if new.id.is_none() {
+                new.id = Id::draw().ok();
+            }
+        }
+    }
+
+    /// The CSRF secret, drawn now if there is none yet.
+    pub(crate) fn csrf_or_draw(&mut self) -> Result<Secret, Error> {
+        if let Some(secret) = self.csrf() {
+            return Ok(secret.clone());
+        }
+        let secret = Secret::draw()?;
+        self.set_csrf(secret.clone());
+        Ok(secret)
+    }
+
+    pub(crate) fn set_csrf(&mut self, secret: Secret) {
+        if let Base::New(new) = &mut self.base {
+            new.csrf = Some(secret.clone());
+        }
+        self.settings.csrf = Some(secret);
+        self.name_itself();
+    }
+
+    /// A new session for a principal, with the kept values of this one. `None` keeps the
+    /// principal that there is.
+    pub(crate) fn login(&mut self, user: Option<RawBson>, keep: Keep) {
+        self.identity += 1;
+        let user = user.or_else(|| self.user().cloned());
+        let values: Vec<(Field, RawBson)> = self
+            .fields()
+            .into_iter()
+            .filter(|field| keep.has(field))
+            .filter_map(|field| self.get(&field).map(|value| (field, value)))
+            .collect();
+        let before = std::mem::take(&mut self.changes);
+        let replaces = match std::mem::replace(&mut self.base, Base::empty()) {
+            Base::Stored(stored) => Some(Replaces {
+                old: Old::Ours(stored),
+                keep,
+                before,
+            }),
+            // A second login in one request still replaces the one session that is stored, whose
+            // values then have been through both; what is kept is what both keep.
+            Base::New(new) => new.replaces.map(|first| Replaces {
+                keep: first.keep.and(keep),
+                before: first.before.and_then(before),
+                old: first.old,
+            }),
+        };
+        self.settings = Settings::default();
+        self.base = Base::New(Box::new(New {
+            user,
+            values,
+            replaces,
+            by_login: true,
+            ..New::default()
+        }));
+        self.size = self.base.size();
+        self.is_new = true;
+        self.name_itself();
+    }
+
+    /// Forgets everything. The stored session, if there is one, is deleted with the answer.
+    pub(crate) fn logout(&mut self) {
+        self.identity += 1;
+        let ended = match std::mem::replace(&mut self.base, Base::empty()) {
+            Base::Stored(stored) => Some(stored.record.id.clone()),
+            Base::New(new) => new.replaces.map(|replaces| replaces.old.id().clone()),
+        };
+        let expired = self.dead.take_if(|dead| dead.expired).map(|dead| dead.id);
+        for id in ended.into_iter().chain(expired) {
+            self.ended.push(id);
+            self.removal = true;
+        }
+        self.changes = Changes::default();
+        self.settings = Settings::default();
+        self.size = self.base.size();
+        self.is_new = true;
+    }
+
+    /// Drops what the request did since the last save; a logout stands.
+    pub(crate) fn discard(&mut self) {
+        self.changes = Changes::default();
+        self.settings = Settings::default();
+        let base = std::mem::replace(&mut self.base, Base::empty());
+        self.base = match base {
+            Base::New(new) => match new.replaces {
+                Some(replaces) => {
+                    self.is_new = false;
+                    match replaces.old {
+                        Old::Ours(stored) => Base::Stored(stored),
+                        Old::Ancestor(ancestor) => Base::ancestor(ancestor),
+                    }
+                }
+                None => Base::empty(),
+            },
+            stored @ Base::Stored(_) => stored,
+        };
+        self.size = self.base.size();
+    }
+
+    /// What the session builds on from now on, after a write of the changes `sent`. What was
+    /// changed while the write was under way stays pending.
+    pub(crate) fn rebase(&mut self, base: Base, sent: &Changes) {
+        self.base = base;
+        self.size = self.base.size();
+        self.settings = Settings::default();
+        for (field, change) in std::mem::take(&mut self.changes).without(sent) {
+            // It fitted before the write, which may have changed what it meets.
+            if let Err(error) = self.change(field, change) {
+                error.log();
+            }
+        }
+    }
+}
+
+impl Base {
+    /// A session that is not there.
+    pub(crate) fn empty() -> Self {
+        Base::New(Box::default())
+    }
+
+    fn ancestor(ancestor: Box<Ancestor>) -> Self {
+        Base::New(Box::new(New {
+            csrf: ancestor.csrf.clone(),
+            values: ancestor.values.clone(),
+            replaces: Some(Replaces {
+                old: Old::Ancestor(ancestor),
+                keep: Keep::All,
+                before: Changes::default(),
+            }),
+            ..New::default()
+        }))
+    }
+
+    pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
+        match self {
+            Base::New(new) => {
+                let found = new.values.iter().find(|(other, _)| other == field);
+                found.map(|(_, value)| value.as_raw_bson_ref())
+            }
+            Base::Stored(stored) => stored.record.get(field),
+        }
+    }
+
+    fn fields(&self) -> Vec<Field> {
+        match self {
+            Base::New(new) => new.values.iter().map(|(field, _)| field.clone()).collect(),
+            Base::Stored(stored) => {
+                let names = stored.record.values().map(|(name, _)| name);
+                names.map(Field::stored).collect()
+            }
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Base::New(new) => {
+                let sizes = new
+                    .values
+                    .iter()
+                    .map(|(field, value)| value::size(field.as_str(), value.as_raw_bson_ref()));
+                sizes.sum::<usize>() + 5
+            }
+            Base::Stored(stored) => stored.record.size(),
+        }
+    }
+}
+
+impl Keep {
+    fn and(self, other: Keep) -> Keep {
+        match (self, other) {
+            (Keep::All, keep) | (keep, Keep::All) => keep,
+            (Keep::Fields(a), Keep::Fields(b)) => {
+                Keep::Fields(a.into_iter().filter(|field| b.contains(field)).collect())
+            }
+            _ => Keep::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! What happened to sessions since the application started, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts since the application started, of this process alone
+/// ([`Sessions::stats`](crate::Sessions::stats)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Sessions that were asked for with a well-formed cookie.
+    pub loads: u64,
+    /// Loads that found a session alive.
+    pub hits: u64,
+    /// Loads that found none: unknown, ended, malformed, or with a wrong secret.
+    pub misses: u64,
+    /// Loads that found an expired session.
+    pub expired: u64,
+    /// New sessions that were dropped because a login of the same browser was faster.
+    pub overtaken: u64,
+    /// Writes that were applied before an answer.
+    pub commits: u64,
+    /// Writes that were dropped because the session had ended meanwhile.
+    pub gone: u64,
+    /// Compare-and-set attempts that another request beat.
+    pub conflicts: u64,
+    /// Notes that a session was in use.
+    pub touches: u64,
+    /// Commands in which those notes were written.
+    pub touch_batches: u64,
+    /// Requests that were refused because they came from another site.
+    pub refused: u64,
+    /// Store operations that failed.
+    pub failures: u64,
+    /// Store operations that did not end by the deadline (they are failures, too).
+    pub deadlines: u64,
+}
+
+/// One number that many requests add to.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) hits: Counter,
+    pub(crate) misses: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) overtaken: Counter,
+    pub(crate) commits: Counter,
+    pub(crate) gone: Counter,
+    pub(crate) conflicts: Counter,
+    pub(crate) touches: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) failures: Counter,
+    pub(crate) deadlines: Counter,
+    pub(crate) loads: Counter,
+}
+
+impl Counters {
+    pub(crate) fn read(&self, touch_batches: u64) -> Stats {
+        Stats {
+            loads: self.loads.get(),
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            expired: self.expired.get(),
+            overtaken: self.overtaken.get(),
+            commits: self.commits.get(),
+            gone: self.gone.get(),
+            conflicts: self.conflicts.get(),
+            touches: self.touches.get(),
+            touch_batches,
+            refused: self.refused.get(),
+            failures: self.failures.get(),
+            deadlines: self.deadlines.get(),
+        }
+    }
+}

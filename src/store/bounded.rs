@@ -1,0 +1,167 @@
+//! The store as the rest of the crate sees it: every call ends by the deadline and is counted.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::deadline;
+use crate::document::{Document, Filter, Update};
+use crate::error::{Error, Result};
+use crate::stats::Counters;
+use crate::store::{Created, Durability, Store, Touch, Updated};
+
+#[derive(Clone)]
+pub(crate) struct Bounded {
+    store: Arc<dyn Store>,
+    deadline: Duration,
+    stats: Arc<Counters>,
+}
+
+/// Calls a store's method in a future of its own, which a deadline may outlive.
+macro_rules! call {
+    ($self:ident, $doing:literal, $method:ident($($argument:ident),*)) => {{
+        let store = Arc::clone(&$self.store);
+        $self.run($doing, async move { store.$method($($argument),*).await }).await
+    }};
+}
+
+impl Bounded {
+    pub(crate) fn new(store: Arc<dyn Store>, deadline: Duration, stats: Arc<Counters>) -> Self {
+        Bounded {
+            store,
+            deadline,
+            stats,
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let result = deadline::within(self.deadline, call)
+            .await
+            .unwrap_or_else(|| {
+                self.stats.deadlines.count();
+                let source = None;
+                Err(Error::Unknown { doing, source })
+            });
+        if result
+            .as_ref()
+            .is_err_and(|error| !matches!(error, Error::Mismatch { .. }))
+        {
+            self.stats.failures.count();
+        }
+        result
+    }
+
+    pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
+        let id = id.to_owned();
+        let store = Arc::clone(&self.store);
+        self.run("loading a session", async move { store.load(&id).await })
+            .await
+    }
+
+    pub(crate) async fn create(
+        &self,
+        documents: Vec<Document>,
+        durability: Durability,
+    ) -> Result<Created> {
+        call!(self, "creating a session", create(documents, durability))
+    }
+
+    pub(crate) async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        call!(
+            self,
+            "changing a session",
+            update(filter, update, durability)
+        )
+    }
+
+    pub(crate) async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        call!(
+            self,
+            "changing a session",
+            update_returning(filter, update, durability)
+        )
+    }
+
+    pub(crate) async fn delete(&self, filter: Filter) -> Result<bool> {
+        call!(self, "ending a session", delete(filter))
+    }
+
+    pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        call!(self, "ending a session", take(filter))
+    }
+
+    pub(crate) async fn find(
+        &self,
+        filter: Filter,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
+        call!(self, "finding sessions", find(filter, skip, limit))
+    }
+
+    pub(crate) async fn count(&self, filter: Filter) -> Result<u64> {
+        call!(self, "counting sessions", count(filter))
+    }
+
+    pub(crate) async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        call!(self, "ending sessions", delete_all(filter))
+    }
+
+    pub(crate) async fn ensure_indexes(&self) -> Result<()> {
+        call!(self, "making the session indexes", ensure_indexes())
+    }
+
+    pub(crate) async fn ping(&self) -> Result<()> {
+        call!(self, "reaching the session store", ping())
+    }
+
+    pub(crate) async fn flush(&self) {
+        let store = Arc::clone(&self.store);
+        let _ = deadline::within(self.deadline, async move { store.flush().await }).await;
+    }
+
+    /// Never waits for anything, so it needs no deadline.
+    pub(crate) fn touch(&self, touch: Touch) {
+        self.stats.touches.count();
+        self.store.touch(touch);
+    }
+
+    /// Deletes a new session whose login failed half-way, without making anybody wait. Nobody has
+    /// its token, so what this leaves behind when it fails is a document that expires.
+    pub(crate) fn abandon(&self, id: &str) {
+        let (this, filter) = (self.clone(), Filter::id(id));
+        if let Ok(runtime) = rocket::tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = this.delete(filter).await {
+                    error.log();
+                }
+            });
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        self.store.describe()
+    }
+
+    pub(crate) fn touch_batches(&self) -> u64 {
+        self.store.touch_batches()
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+}

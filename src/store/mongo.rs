@@ -1,0 +1,412 @@
+//! Sessions in MongoDB: the only file that names the driver's operations.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use mongodb::bson::{Document as Query, RawDocumentBuf, doc};
+use mongodb::options::{Acknowledgment, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::{Collection, Database};
+use rocket::async_trait;
+use rocket::futures::TryStreamExt;
+use rocket::tokio::sync::{Semaphore, SemaphorePermit};
+use rocket::tokio::time::{Instant, timeout_at};
+
+use crate::document::{Document, Filter, Update};
+use crate::error::{Error, Result};
+use crate::store::{Created, Durability, Store, Touch, Updated};
+
+mod failure;
+mod indexes;
+mod touches;
+
+use failure::{Failure, reading, writing};
+use touches::Touches;
+
+/// A [`Store`] in a MongoDB collection. [`Sessions::fairing`](crate::Sessions::fairing) makes one
+/// from Rocket.toml; make one by hand to wrap it in a store of your own.
+///
+/// Reads go to the primary. On a replica set or a sharded cluster a write is successful when the
+/// majority has it, whatever the server's default; on a standalone server its own default decides,
+/// and logins, renewals and ends of sessions wait for the journal. A write concern of the
+/// collection's own (from the URL) has the last word on the first two.
+#[derive(Clone)]
+pub struct MongoStore(Arc<Inner>);
+
+pub(crate) struct Inner {
+    sessions: Collection<RawDocumentBuf>,
+    database: Database,
+    deadline: Duration,
+    topology: AtomicU8,
+    /// Places in the driver's pool. Who finds none waits here, where the deadline can end the
+    /// wait, and not in the driver's queue, where it could not.
+    places: Semaphore,
+    touches: Touches,
+}
+
+/// What kind of deployment answers, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Topology {
+    Unknown,
+    Standalone,
+    ReplicaSet,
+    Sharded,
+}
+
+impl MongoStore {
+    /// Keeps sessions in a collection. Every operation ends within `deadline`; at most
+    /// `connections` are under way at once, which should be the client's `maxPoolSize`.
+    pub fn new<T: Send + Sync>(
+        collection: &Collection<T>,
+        deadline: Duration,
+        connections: u32,
+    ) -> Self {
+        let sessions = collection.clone_with_type::<RawDocumentBuf>();
+        let database = sessions.client().database(&sessions.namespace().db);
+        MongoStore(Arc::new(Inner {
+            sessions,
+            database,
+            deadline,
+            topology: AtomicU8::new(Topology::Unknown as u8),
+            places: Semaphore::new(connections.max(1) as usize),
+            touches: Touches::default(),
+        }))
+    }
+}
+
+impl Inner {
+    /// Takes a place in the pool, or gives up at the deadline: nothing starts after it.
+    async fn place(&self, doing: &'static str) -> Result<SemaphorePermit<'_>> {
+        let until = Instant::now() + self.deadline;
+        match timeout_at(until, self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Error::store(doing, Failure::PoolExhausted)),
+        }
+    }
+
+    fn topology(&self) -> Topology {
+        match self.topology.load(Ordering::Relaxed) {
+            1 => Topology::Standalone,
+            2 => Topology::ReplicaSet,
+            3 => Topology::Sharded,
+            _ => Topology::Unknown,
+        }
+    }
+
+    /// Asks the server once what it is part of. Until the answer is known, every write waits for
+    /// the majority, which is right everywhere.
+    async fn learn_topology(&self) -> mongodb::error::Result<()> {
+        if self.topology() != Topology::Unknown {
+            return Ok(());
+        }
+        let hello = self.database.run_command(doc! { "hello": 1 }).await?;
+        let topology = if hello.contains_key("setName") {
+            Topology::ReplicaSet
+        } else if hello.get_str("msg") == Ok("isdbgrid") {
+            Topology::Sharded
+        } else {
+            Topology::Standalone
+        };
+        self.topology.store(topology as u8, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write_concern(&self, durability: Durability) -> Option<WriteConcern> {
+        let mut concern = self.sessions.write_concern().cloned();
+        if self.topology() == Topology::Standalone {
+            if durability == Durability::Identity {
+                concern.get_or_insert_default().journal = Some(true);
+            }
+            return concern;
+        }
+        let concern = concern.get_or_insert_default();
+        concern.w.get_or_insert(Acknowledgment::Majority);
+        concern.w_timeout.get_or_insert(self.deadline);
+        Some(concern.clone())
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        const DOING: &str = "creating a session";
+        let _place = self.place(DOING).await?;
+        let documents = documents
+            .into_iter()
+            .map(|document| bytes_in(document, DOING));
+        let documents: Vec<RawDocumentBuf> = documents.collect::<Result<_>>()?;
+        let concern = self.write_concern(durability);
+        let result = match documents.as_slice() {
+            [one] => {
+                let insert = self.sessions.insert_one(one);
+                insert
+                    .optional(concern, |i, c| i.write_concern(c))
+                    .await
+                    .map(drop)
+            }
+            many => {
+                // Unordered: a marker that exists already does not keep the session out.
+                let insert = self.sessions.insert_many(many).ordered(false);
+                insert
+                    .optional(concern, |i, c| i.write_concern(c))
+                    .await
+                    .map(drop)
+            }
+        };
+        match result {
+            Ok(()) => Ok(Created::Stored),
+            Err(error) => failure::of_insert(DOING, error),
+        }
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        const DOING: &str = "changing a session";
+        let _place = self.place(DOING).await?;
+        let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
+        let result = self
+            .sessions
+            .update_one(filter, update)
+            .optional(self.write_concern(durability), |u, c| u.write_concern(c))
+            .await
+            .map_err(|error| writing(DOING, error))?;
+        Ok(if result.matched_count > 0 {
+            Updated::Applied
+        } else {
+            Updated::Gone
+        })
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        const DOING: &str = "changing a session";
+        let _place = self.place(DOING).await?;
+        let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
+        let before = self
+            .sessions
+            .find_one_and_update(filter, update)
+            .max_time(self.deadline)
+            .optional(self.write_concern(durability), |u, c| u.write_concern(c))
+            .await
+            .map_err(|error| writing(DOING, error))?;
+        Ok(before.map(bytes_out))
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        const DOING: &str = "ending a session";
+        let _place = self.place(DOING).await?;
+        let concern = self.write_concern(Durability::Identity);
+        let result = self
+            .sessions
+            .delete_one(query(&filter, DOING)?)
+            .optional(concern, |d, c| d.write_concern(c))
+            .await
+            .map_err(|error| writing(DOING, error))?;
+        Ok(result.deleted_count > 0)
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        const DOING: &str = "ending a session";
+        let _place = self.place(DOING).await?;
+        let concern = self.write_concern(Durability::Identity);
+        let last = self
+            .sessions
+            .find_one_and_delete(query(&filter, DOING)?)
+            .max_time(self.deadline)
+            .optional(concern, |d, c| d.write_concern(c))
+            .await
+            .map_err(|error| writing(DOING, error))?;
+        Ok(last.map(bytes_out))
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        const DOING: &str = "loading a session";
+        let _place = self.place(DOING).await?;
+        let found = self
+            .sessions
+            .find_one(doc! { "_id": id })
+            .max_time(self.deadline)
+            .selection_criteria(primary())
+            .await
+            .map_err(|error| reading(DOING, error))?;
+        // Asked after the answer: a touch that was written meanwhile is in it, or still here.
+        Ok(found.map(|document| self.touches.seen(id, bytes_out(document))))
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        const DOING: &str = "finding sessions";
+        let _place = self.place(DOING).await?;
+        let found = self
+            .sessions
+            .find(query(&filter, DOING)?)
+            .sort(doc! { "created": 1, "_id": 1 })
+            .skip(skip)
+            .limit(limit.into())
+            .max_time(self.deadline)
+            .selection_criteria(primary())
+            .await
+            .map_err(|error| reading(DOING, error))?;
+        let found: Vec<RawDocumentBuf> = found
+            .try_collect()
+            .await
+            .map_err(|error| reading(DOING, error))?;
+        Ok(found.into_iter().map(bytes_out).collect())
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        const DOING: &str = "counting sessions";
+        let _place = self.place(DOING).await?;
+        self.sessions
+            .count_documents(query(&filter, DOING)?)
+            .max_time(self.deadline)
+            .selection_criteria(primary())
+            .await
+            .map_err(|error| reading(DOING, error))
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        const DOING: &str = "ending sessions";
+        let _place = self.place(DOING).await?;
+        let concern = self.write_concern(Durability::Identity);
+        let result = self
+            .sessions
+            .delete_many(query(&filter, DOING)?)
+            .optional(concern, |d, c| d.write_concern(c))
+            .await
+            .map_err(|error| writing(DOING, error))?;
+        Ok(result.deleted_count)
+    }
+}
+
+#[async_trait]
+impl Store for MongoStore {
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        self.0.load(id).await
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        self.0.create(documents, durability).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        self.0.update(filter, update, durability).await
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        self.0.update_returning(filter, update, durability).await
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        self.0.delete(filter).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        self.0.take(filter).await
+    }
+
+    fn touch(&self, touch: Touch) {
+        touches::add(&self.0, touch);
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        self.0.find(filter, skip, limit).await
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        self.0.count(filter).await
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        self.0.delete_all(filter).await
+    }
+
+    async fn ensure_indexes(&self) -> Result<()> {
+        let doing = "making the session indexes";
+        self.0
+            .learn_topology()
+            .await
+            .map_err(|error| reading(doing, error))?;
+        indexes::ensure(&self.0.database, self.0.sessions.name())
+            .await
+            .map_err(|error| reading(doing, error))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let doing = "reaching MongoDB";
+        self.0
+            .learn_topology()
+            .await
+            .map_err(|error| reading(doing, error))?;
+        let ping = self.0.database.run_command(doc! { "ping": 1 });
+        ping.selection_criteria(primary())
+            .await
+            .map(drop)
+            .map_err(|error| reading(doing, error))
+    }
+
+    async fn flush(&self) {
+        touches::flush(&self.0).await;
+    }
+
+    fn describe(&self) -> String {
+        format!("in MongoDB, collection `{}`", self.0.sessions.namespace())
+    }
+
+    fn touch_batches(&self) -> u64 {
+        self.0.touches.batches()
+    }
+}
+
+fn primary() -> SelectionCriteria {
+    SelectionCriteria::ReadPreference(ReadPreference::Primary)
+}
+
+/// Our bytes as the driver's document. They cross as bytes because the application may have
+/// switched the driver to another version of the bson crate than ours.
+fn bytes_in(document: Document, doing: &'static str) -> Result<RawDocumentBuf> {
+    RawDocumentBuf::from_bytes(document.into_bytes())
+        .map_err(|error| Error::store(doing, Failure::Bson(error.to_string())))
+}
+
+fn bytes_out(document: RawDocumentBuf) -> Document {
+    Document::from_bytes(document.into_bytes())
+}
+
+fn query(filter: &Filter, doing: &'static str) -> Result<Query> {
+    parse(&filter.to_bson(), doing)
+}
+
+fn changes(update: &Update, doing: &'static str) -> Result<Query> {
+    parse(&update.to_bson(), doing)
+}
+
+fn parse(bytes: &[u8], doing: &'static str) -> Result<Query> {
+    Query::from_reader(bytes).map_err(|error| Error::store(doing, Failure::Bson(error.to_string())))
+}
+
+/// The driver's actions take an option by value only; this leaves one out that is not there.
+trait Optional: Sized {
+    fn optional<T>(self, value: Option<T>, set: impl FnOnce(Self, T) -> Self) -> Self {
+        match value {
+            Some(value) => set(self, value),
+            None => self,
+        }
+    }
+}
+
+impl<A: std::future::IntoFuture> Optional for A {}

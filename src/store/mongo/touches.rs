@@ -1,0 +1,183 @@
+//! Touches: that sessions were in use, written in the background, many in one command.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mongodb::bson::{DateTime, Document as Query, doc};
+use rocket::tokio;
+
+use super::Inner;
+use crate::clock::Moment;
+use crate::document::Document;
+use crate::store::Touch;
+
+/// How long a written batch keeps the next one waiting, so that it grows.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Touches whose times differ by less than this are written with one time, the latest.
+const ALIKE: Duration = Duration::from_secs(1);
+/// Sessions that may wait for their touch. Beyond it a touch is dropped: the next read of that
+/// session asks again.
+const MOST: usize = 100_000;
+/// Sessions in one statement, which keeps a command far below the server's limits.
+const STATEMENT: usize = 1000;
+
+#[derive(Default)]
+pub(super) struct Touches {
+    queue: Mutex<Queue>,
+    batches: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: HashMap<String, Times>,
+    /// What a command that is under way writes.
+    leaving: HashMap<String, Times>,
+    /// A task writes, and will write what comes.
+    is_attended: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    accessed: Moment,
+    expires: Moment,
+}
+
+impl Times {
+    fn later(self, other: Times) -> Times {
+        Times {
+            accessed: self.accessed.max(other.accessed),
+            expires: self.expires.max(other.expires),
+        }
+    }
+}
+
+impl Touches {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    /// A loaded document with the times that are still on their way to the database.
+    pub(super) fn seen(&self, id: &str, document: Document) -> Document {
+        let queue = self.lock();
+        let (waiting, leaving) = (queue.waiting.get(id), queue.leaving.get(id));
+        let times = match (waiting, leaving) {
+            (Some(a), Some(b)) => a.later(*b),
+            (Some(times), None) | (None, Some(times)) => *times,
+            (None, None) => return document,
+        };
+        drop(queue);
+        let touch = Touch {
+            id: id.to_owned(),
+            accessed: times.accessed,
+            expires: times.expires,
+        };
+        touch.update().apply(&document).unwrap_or(document)
+    }
+}
+
+/// Queues a touch, and sees to it that somebody writes it.
+pub(super) fn add(store: &Arc<Inner>, touch: Touch) {
+    let mut queue = store.touches.lock();
+    if queue.waiting.len() >= MOST {
+        return;
+    }
+    let times = Times {
+        accessed: touch.accessed,
+        expires: touch.expires,
+    };
+    let waiting = queue.waiting.entry(touch.id).or_insert(times);
+    *waiting = waiting.later(times);
+    if !queue.is_attended
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        queue.is_attended = true;
+        drop(queue);
+        runtime.spawn(attend(Arc::clone(store)));
+    }
+}
+
+/// Writes batch after batch until nothing waits.
+async fn attend(store: Arc<Inner>) {
+    loop {
+        write_batch(&store).await;
+        tokio::time::sleep(PAUSE).await;
+        let mut queue = store.touches.lock();
+        if queue.waiting.is_empty() {
+            queue.is_attended = false;
+            return;
+        }
+    }
+}
+
+/// Writes what waits now.
+pub(super) async fn flush(store: &Arc<Inner>) {
+    write_batch(store).await;
+}
+
+async fn write_batch(store: &Inner) {
+    let batch = {
+        let mut queue = store.touches.lock();
+        let batch = std::mem::take(&mut queue.waiting);
+        for (id, times) in &batch {
+            let leaving = queue.leaving.entry(id.clone()).or_insert(*times);
+            *leaving = leaving.later(*times);
+        }
+        batch
+    };
+    if batch.is_empty() {
+        return;
+    }
+    let ids: Vec<String> = batch.keys().cloned().collect();
+    let command = doc! {
+        "update": store.sessions.name(),
+        "updates": statements(batch),
+        "ordered": false,
+        // Losing one costs at most a second of idle time, so nobody waits for a majority.
+        "writeConcern": { "w": 1 },
+        "maxTimeMS": i64::try_from(store.deadline.as_millis()).unwrap_or(i64::MAX),
+    };
+    store.touches.batches.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = store.database.run_command(command).await {
+        let error = super::reading("noting that sessions were in use", error);
+        error.log();
+    }
+    let mut queue = store.touches.lock();
+    for id in ids {
+        queue.leaving.remove(&id);
+    }
+}
+
+/// One statement for all sessions whose times may be written as one.
+fn statements(batch: HashMap<String, Times>) -> Vec<Query> {
+    let mut groups: HashMap<(i64, Duration), (Times, Vec<String>)> = HashMap::new();
+    let step = i64::try_from(ALIKE.as_millis()).unwrap_or(1);
+    for (id, times) in batch {
+        let life = times.expires.since(times.accessed);
+        // A session that nears its absolute end, or never ends, shares with none of another end.
+        let key = (times.accessed.millis().div_euclid(step), life);
+        let group = groups.entry(key).or_insert_with(|| (times, Vec::new()));
+        group.0 = group.0.later(times);
+        group.1.push(id);
+    }
+    let mut statements = Vec::new();
+    for (times, ids) in groups.into_values() {
+        for ids in ids.chunks(STATEMENT) {
+            let raise = doc! {
+                "accessed": times.accessed.seconds(),
+                "expires": DateTime::from_millis(times.expires.millis()),
+            };
+            statements.push(doc! {
+                "q": { "_id": { "$in": ids.to_vec() } },
+                "u": { "$max": raise },
+                "multi": true,
+            });
+        }
+    }
+    statements
+}

@@ -1,0 +1,250 @@
+//! One stored value: how a serde type becomes BSON and comes back.
+//!
+//! A value says its own encoding, so that both can be read at any time. Native BSON is itself. An
+//! opaque value is Binary of subtype 0x80 whose first byte names what follows: CBOR (`c`), or a
+//! BSON document that holds the value (`b`) when native BSON cannot stand where it would be
+//! stored: a `$`-leading name inside (MongoDB 4.4 refuses it in `$set`), or an application's own
+//! Binary 0x80.
+
+use bson::raw::RawBsonRef;
+use bson::serde_helpers::HumanReadable;
+use bson::spec::{BinarySubtype, ElementType};
+use bson::{RawArray, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Encoding;
+use crate::depth;
+
+const OPAQUE: BinarySubtype = BinarySubtype::UserDefined(0x80);
+const CBOR: u8 = b'c';
+const BSON: u8 = b'b';
+
+/// A value under one name, which is how the BSON encoder and decoder meet single values. The
+/// human-readable forms make dates, UUIDs and addresses text that can be read and queried.
+#[derive(Serialize, Deserialize)]
+struct Holder<T> {
+    #[serde(bound(deserialize = "T: DeserializeOwned"))]
+    v: HumanReadable<T>,
+}
+
+/// Encodes a value, or says why it cannot be.
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    encoding: Encoding,
+) -> Result<RawBson, &'static str> {
+    if !depth::is_within(value) {
+        return Err("it nests deeper than 64 levels");
+    }
+    match encoding {
+        Encoding::Document => native(value),
+        Encoding::Binary => binary(value),
+    }
+}
+
+fn native<T: Serialize + ?Sized>(value: &T) -> Result<RawBson, &'static str> {
+    let holder = Holder {
+        v: HumanReadable(value),
+    };
+    let document = bson::to_raw_document_buf(&holder).map_err(|error| match error {
+        bson::ser::Error::UnsignedIntegerExceededRange(_) => {
+            "an integer above i64::MAX has no place in BSON; use `session.encoding = \"binary\"`"
+        }
+        bson::ser::Error::InvalidDocumentKey(_) => {
+            "a map's keys must be strings; use `session.encoding = \"binary\"` for others"
+        }
+        bson::ser::Error::InvalidCString(_) => "a name inside it contains NUL",
+        _ => "its `Serialize` failed or gave a type that BSON lacks; try `session.encoding = \"binary\"`",
+    })?;
+    let Ok(Some(value)) = document.get("v") else {
+        return Err("it serializes to nothing");
+    };
+    if is_opaque(value) || has_operator_names(value) {
+        return Ok(opaque(BSON, document.as_bytes()));
+    }
+    Ok(value.to_raw_bson())
+}
+
+/// Encodes a principal: a value that equality can be asked of, so neither null (which would match
+/// "missing") nor an array (whose elements would match), which is kept opaque instead.
+pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBson> {
+    const LONGEST: usize = 8 << 10;
+    let value = encode(user, Encoding::Document).ok()?;
+    let value = match &value {
+        RawBson::Array(_) => opaque(BSON, holder(value.as_raw_bson_ref()).as_bytes()),
+        _ => value,
+    };
+    crate::record::principal(value.as_raw_bson_ref())?;
+    (size("", value.as_raw_bson_ref()) <= LONGEST).then_some(value)
+}
+
+fn binary<T: Serialize + ?Sized>(value: &T) -> Result<RawBson, &'static str> {
+    let mut bytes = vec![CBOR];
+    ciborium::into_writer(value, &mut bytes).map_err(|_| "its `Serialize` failed")?;
+    // Major types 0 and 1 are the integers.
+    if bytes.get(1).is_some_and(|first| first >> 5 <= 1)
+        && let Ok(number) = ciborium::from_reader::<i64, _>(&bytes[1..])
+    {
+        return Ok(RawBson::Int64(number));
+    }
+    Ok(RawBson::Binary(bson::Binary {
+        subtype: OPAQUE,
+        bytes,
+    }))
+}
+
+/// Decodes a value, or `None` when it is not of that type.
+pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Option<T> {
+    match value {
+        RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => {
+            match binary.bytes.split_first() {
+                Some((&CBOR, bytes)) => from_cbor(bytes),
+                Some((&BSON, bytes)) => from_holder(bytes),
+                _ => None,
+            }
+        }
+        RawBsonRef::Array(array) if elements(array)?.iter().any(|e| is_opaque(*e)) => {
+            from_cbor(&array_as_cbor(array)?)
+        }
+        value => from_holder(holder(value).as_bytes()),
+    }
+}
+
+fn from_holder<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    bson::from_slice::<Holder<T>>(bytes)
+        .ok()
+        .map(|holder| holder.v.0)
+}
+
+fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    ciborium::from_reader(bytes).ok()
+}
+
+fn holder(value: RawBsonRef<'_>) -> RawDocumentBuf {
+    let mut document = RawDocumentBuf::new();
+    document.append_ref("v", value);
+    document
+}
+
+fn opaque(kind: u8, bytes: &[u8]) -> RawBson {
+    let mut payload = Vec::with_capacity(bytes.len() + 1);
+    payload.push(kind);
+    payload.extend_from_slice(bytes);
+    RawBson::Binary(bson::Binary {
+        subtype: OPAQUE,
+        bytes: payload,
+    })
+}
+
+fn elements(array: &RawArray) -> Option<Vec<RawBsonRef<'_>>> {
+    array.into_iter().collect::<Result<_, _>>().ok()
+}
+
+/// An array with opaque elements (what `push` builds) as one CBOR array.
+fn array_as_cbor(array: &RawArray) -> Option<Vec<u8>> {
+    let values = elements(array)?
+        .into_iter()
+        .map(decode::<ciborium::Value>)
+        .collect::<Option<Vec<_>>>()?;
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&ciborium::Value::Array(values), &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Whether the value can only be replaced whole: the server cannot count in it or push to it.
+pub(crate) fn is_opaque(value: RawBsonRef<'_>) -> bool {
+    matches!(value, RawBsonRef::Binary(binary) if binary.subtype == OPAQUE)
+}
+
+/// Whether any name inside starts with `$`. The walk keeps its own stack: a stored document may
+/// nest deeper than what we write.
+fn has_operator_names(value: RawBsonRef<'_>) -> bool {
+    let mut open: Vec<&RawDocument> = Vec::new();
+    fn push<'a>(value: RawBsonRef<'a>, open: &mut Vec<&'a RawDocument>) {
+        match value {
+            RawBsonRef::Document(document) => open.push(document),
+            RawBsonRef::Array(array) => {
+                open.extend(RawDocument::from_bytes(array.as_bytes()).ok());
+            }
+            _ => {}
+        }
+    }
+    push(value, &mut open);
+    while let Some(document) = open.pop() {
+        for (name, value) in document.iter().flatten() {
+            if name.starts_with('$') {
+                return true;
+            }
+            push(value, &mut open);
+        }
+    }
+    false
+}
+
+/// The integer that a value is, whichever way it is stored.
+pub(crate) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
+    match value {
+        RawBsonRef::Int32(number) => Some(number.into()),
+        RawBsonRef::Int64(number) => Some(number),
+        value if is_opaque(value) => decode(value),
+        _ => None,
+    }
+}
+
+/// The elements that a value has as an array, each as stored, whichever way it is stored.
+pub(crate) fn array(value: RawBsonRef<'_>) -> Option<Vec<RawBson>> {
+    match value {
+        RawBsonRef::Array(array) => Some(
+            elements(array)?
+                .into_iter()
+                .map(|element| element.to_raw_bson())
+                .collect(),
+        ),
+        value if is_opaque(value) => decode::<Vec<ciborium::Value>>(value)?
+            .iter()
+            .map(|element| encode(element, Encoding::Binary).ok())
+            .collect(),
+        _ => None,
+    }
+}
+
+/// An array of such elements.
+pub(crate) fn from_elements(elements: &[RawBson]) -> RawBson {
+    let mut array = RawArrayBuf::new();
+    for element in elements {
+        array.push(element.clone());
+    }
+    RawBson::Array(array)
+}
+
+/// Bytes that two values share when they are the same value, stored in the same way.
+pub(crate) fn same(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
+    a.element_type() == b.element_type() && holder(a).as_bytes() == holder(b).as_bytes()
+}
+
+/// How many bytes a value takes under a name.
+pub(crate) fn size(name: &str, value: RawBsonRef<'_>) -> usize {
+    // Type byte, name, NUL, payload; `holder` adds its own name of one byte and five of framing.
+    name.len() + holder(value).as_bytes().len() - 6
+}
+
+/// What a value is, in words.
+pub(crate) fn kind(value: RawBsonRef<'_>) -> &'static str {
+    match value.element_type() {
+        ElementType::Double => "a double",
+        ElementType::String => "a string",
+        ElementType::EmbeddedDocument => "a document",
+        ElementType::Array => "an array",
+        ElementType::Binary if is_opaque(value) => "an opaque value of another type",
+        ElementType::Binary => "binary",
+        ElementType::Boolean => "a boolean",
+        ElementType::DateTime => "a date",
+        ElementType::Null => "null",
+        ElementType::Int32 | ElementType::Int64 => "an integer",
+        ElementType::ObjectId => "an ObjectId",
+        _ => "of a rarer BSON type",
+    }
+}
+
+#[cfg(test)]
+mod tests;

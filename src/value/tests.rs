@@ -1,0 +1,201 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bson::{Bson, bson, doc};
+use proptest::prelude::*;
+use serde::de::DeserializeOwned;
+
+use super::*;
+
+const BOTH: [Encoding; 2] = [Encoding::Document, Encoding::Binary];
+
+fn back<T: DeserializeOwned>(value: &RawBson) -> Option<T> {
+    decode(value.as_raw_bson_ref())
+}
+
+#[track_caller]
+fn round_trips<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T) {
+    for encoding in BOTH {
+        let stored = encode(&value, encoding).unwrap();
+        assert_eq!(back::<T>(&stored).as_ref(), Some(&value), "{encoding:?}");
+    }
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Thing {
+    name: String,
+    at: IpAddr,
+    more: Option<Box<Thing>>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, f64>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+#[serde(untagged)]
+enum Either {
+    Number(i32),
+    Text(String),
+}
+
+#[test]
+fn every_common_type_round_trips_in_both_encodings() {
+    round_trips(None::<i32>);
+    round_trips(Some(5));
+    round_trips(true);
+    for number in [0, 1, -1, 1 << 31, (1 << 53) + 1, i64::MIN, i64::MAX] {
+        round_trips(number);
+    }
+    round_trips(0.1_f64);
+    round_trips(f64::INFINITY);
+    round_trips(String::new());
+    round_trips("NUL \0 inside, ünïcode".to_owned());
+    round_trips(vec![1, 2, 3]);
+    round_trips(Vec::<String>::new());
+    round_trips((1, "two".to_owned(), 3.5));
+    round_trips(BTreeMap::from([("a.b".to_owned(), 1), (String::new(), 2)]));
+    round_trips(vec![Either::Number(1), Either::Text("x".into())]);
+    round_trips(IpAddr::from([127, 0, 0, 1]));
+    round_trips(Thing {
+        name: "x".into(),
+        at: IpAddr::from([1; 16]),
+        more: None,
+        rest: BTreeMap::from([("y".to_owned(), 2.0)]),
+    });
+    assert!(
+        back::<f64>(&encode(&f64::NAN, Encoding::Document).unwrap())
+            .unwrap()
+            .is_nan()
+    );
+}
+
+#[test]
+fn binary_holds_what_bson_cannot() {
+    let above = u64::MAX;
+    let keyed = BTreeMap::from([(3_u8, 'x')]);
+    let stored = encode(&above, Encoding::Binary).unwrap();
+    assert_eq!(back::<u64>(&stored), Some(above));
+    let stored = encode(&keyed, Encoding::Binary).unwrap();
+    assert_eq!(back::<BTreeMap<u8, char>>(&stored), Some(keyed));
+    assert!(encode(&above, Encoding::Document).is_err());
+}
+
+#[test]
+fn the_document_encoding_is_native_and_readable() {
+    assert_eq!(
+        encode("Bob", Encoding::Document),
+        Ok(RawBson::String("Bob".into()))
+    );
+    let address = IpAddr::from([127, 0, 0, 1]);
+    assert_eq!(
+        encode(&address, Encoding::Document),
+        Ok(RawBson::String("127.0.0.1".into()))
+    );
+}
+
+#[test]
+fn bson_types_stay_themselves() {
+    let date = bson::DateTime::from_millis(1_700_000_000_123);
+    let id = bson::oid::ObjectId::new();
+    assert_eq!(
+        encode(&date, Encoding::Document),
+        Ok(RawBson::DateTime(date))
+    );
+    assert_eq!(encode(&id, Encoding::Document), Ok(RawBson::ObjectId(id)));
+    assert_eq!(back(&RawBson::DateTime(date)), Some(date));
+    assert_eq!(back(&RawBson::ObjectId(id)), Some(id));
+}
+
+#[test]
+fn names_that_look_like_operators_are_stored_verbatim_and_opaque() {
+    for value in [
+        bson!({"$ref": 1, "a.b": 2, "": 3, "__proto__": 4}),
+        bson!({"deep": [{"$where": "1"}]}),
+    ] {
+        let stored = encode(&value, Encoding::Document).unwrap();
+        assert!(is_opaque(stored.as_raw_bson_ref()));
+        assert_eq!(back::<Bson>(&stored), Some(value));
+    }
+    let map = BTreeMap::from([("$oid".to_owned(), "not an id".to_owned())]);
+    round_trips(map);
+    assert_eq!(
+        encode("$$NOW", Encoding::Document),
+        Ok(RawBson::String("$$NOW".into()))
+    );
+}
+
+#[test]
+fn an_applications_own_binary_80_is_wrapped() {
+    let own = Bson::Binary(bson::Binary {
+        subtype: OPAQUE,
+        bytes: vec![CBOR, 1],
+    });
+    let stored = encode(&own, Encoding::Document).unwrap();
+    assert_eq!(back::<Bson>(&stored), Some(own));
+}
+
+#[test]
+fn an_array_of_encoded_elements_reads_as_one_array() {
+    let element = |n: u64| encode(&n, Encoding::Binary).unwrap();
+    let mixed = from_elements(&[element(1), element(u64::MAX), RawBson::Int32(7)]);
+    assert_eq!(back::<Vec<u64>>(&mixed), Some(vec![1, u64::MAX, 7]));
+    assert_eq!(array(mixed.as_raw_bson_ref()).unwrap().len(), 3);
+    let whole = encode(&vec!["a", "b"], Encoding::Binary).unwrap();
+    let parts = from_elements(&array(whole.as_raw_bson_ref()).unwrap());
+    assert_eq!(
+        back::<Vec<String>>(&parts),
+        Some(vec!["a".into(), "b".into()])
+    );
+}
+
+#[test]
+fn another_type_is_none_and_never_a_panic() {
+    let stored = encode("text", Encoding::Document).unwrap();
+    assert_eq!(back::<u32>(&stored), None);
+    for payload in [
+        vec![],
+        vec![CBOR],
+        vec![BSON, 1, 2],
+        vec![9],
+        vec![CBOR, 0x9f],
+    ] {
+        let torn = RawBson::Binary(bson::Binary {
+            subtype: OPAQUE,
+            bytes: payload,
+        });
+        assert_eq!(back::<u32>(&torn), None);
+    }
+}
+
+#[test]
+fn a_value_that_nests_too_deep_or_hides_nul_is_refused() {
+    let mut deep = bson!([]);
+    for _ in 0..70 {
+        deep = Bson::Array(vec![deep]);
+    }
+    for encoding in BOTH {
+        assert!(encode(&deep, encoding).is_err());
+    }
+    assert!(encode(&BTreeMap::from([("a\0b", 1)]), Encoding::Document).is_err());
+}
+
+#[test]
+fn size_is_what_a_document_grows_by() {
+    let mut document = RawDocumentBuf::new();
+    let empty = document.as_bytes().len();
+    let value = encode(&doc! {"x": [1, 2, 3]}, Encoding::Document).unwrap();
+    document.append("name", value.clone());
+    assert_eq!(
+        document.as_bytes().len() - empty,
+        size("name", value.as_raw_bson_ref())
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_stored_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let torn = RawBson::Binary(bson::Binary { subtype: OPAQUE, bytes });
+        let _ = back::<Bson>(&torn);
+        let _ = back::<Vec<String>>(&torn);
+        let _ = integer(torn.as_raw_bson_ref());
+    }
+}

@@ -1,0 +1,454 @@
+//! `Mongod`: a real mongod on a free loopback port, with a data directory of its own.
+//!
+//! Each is held by a small `sh` that reads orders from a pipe. When this process ends, however it
+//! ends, the pipe closes, and the shell kills its mongod and removes the directory. The mongod is
+//! the shell's child, which nobody else can reap, so that a pid is not another process's by the
+//! time it is signalled.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use mongodb::Client;
+use mongodb::bson::doc;
+use mongodb::options::ClientOptions;
+
+use super::{off_runtime, wire};
+
+const DEFAULT_SERIES: &str = "6.0";
+
+/// How long a mongod may take to start. Minutes of the slowest machine, not what is usual (a third
+/// of a second).
+const START: Duration = Duration::from_secs(60);
+
+const FLAGS: &[&str] = &[
+    "--bind_ip=127.0.0.1",
+    "--quiet",
+    "--nounixsocket",
+    "--wiredTigerCacheSizeGB=0.25",
+    // The journal stays on (what a test kills must survive as in life), but it is not written out
+    // in advance: that is 300 MB of disk and a third of the start.
+    "--wiredTigerEngineConfigString=log=(prealloc=false,file_max=16MB)",
+    "--setParameter=enableTestCommands=1",
+    "--setParameter=ttlMonitorSleepSecs=1",
+    "--setParameter=diagnosticDataCollectionEnabled=false",
+];
+
+/// $1 is the directory, the rest is the mongod's command line. One order is one line; each is
+/// answered with one. A stopped process takes no TERM, so it is continued first.
+const KEEPER: &str = r#"
+dir=$1; shift; child=
+while read -r order; do
+  case $order in
+    start) "$@" </dev/null >>"$dir/log" 2>&1 & child=$!; echo "$child" ;;
+    TERM|KILL) kill -"$order" "$child"; kill -CONT "$child"; wait "$child"; child=; echo done ;;
+    STOP|CONT) kill -"$order" "$child"; echo done ;;
+  esac
+done
+if [ -n "$child" ]; then kill -KILL "$child"; wait "$child"; fi
+rm -rf "$dir"
+"#;
+
+/// A running mongod; it and its data go when this is dropped, or when the test process goes.
+pub struct Mongod {
+    /// The address up to the name of the database, and what follows that name.
+    url: (String, String),
+    port: u16,
+    process: Option<Arc<Process>>,
+}
+
+#[derive(Clone, Default)]
+pub struct Builder {
+    series: Option<String>,
+    args: Vec<String>,
+}
+
+impl Builder {
+    /// Which MongoDB: "6.0" (the default), "5.0" or "4.4".
+    pub fn series(mut self, series: &str) -> Self {
+        self.series = Some(series.to_owned());
+        self
+    }
+
+    /// One more argument of the command line, as in `--replSet=name`.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub async fn start(self) -> Mongod {
+        off_runtime(move || self.start_blocking()).await
+    }
+
+    pub(super) fn start_blocking(self) -> Mongod {
+        let binary = binary(self.series.as_deref().unwrap_or(DEFAULT_SERIES));
+        let (port, process) = Process::start(&binary, &self.args);
+        Mongod {
+            url: (format!("mongodb://127.0.0.1:{port}/"), String::new()),
+            port,
+            process: Some(Arc::new(process)),
+        }
+    }
+}
+
+impl Mongod {
+    pub async fn start() -> Mongod {
+        Mongod::builder().start().await
+    }
+
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// One standalone for all tests of this process, or the server of `MONGODB_URI`. Tests keep
+    /// apart by the name of their database, and do nothing to it that others would feel: no kill,
+    /// no pause, no fail point.
+    pub async fn shared() -> &'static Mongod {
+        static SHARED: OnceLock<Mongod> = OnceLock::new();
+        off_runtime(|| {
+            SHARED.get_or_init(|| match std::env::var("MONGODB_URI") {
+                Ok(uri) if !uri.is_empty() => Mongod::at(&uri),
+                _ => Mongod::builder().start_blocking(),
+            })
+        })
+        .await
+    }
+
+    /// A server that is not ours to control, by its address.
+    pub fn at(uri: &str) -> Mongod {
+        let (scheme, rest) = uri.split_once("://").expect("MONGODB_URI: no '://' in it");
+        let (rest, options) = rest.split_once('?').unwrap_or((rest, ""));
+        let (hosts, db) = rest.split_once('/').unwrap_or((rest, ""));
+        let mut options = options.to_owned();
+        // Credentials are looked up in the address's own database, which the tests replace.
+        if hosts.contains('@') && !options.contains("authSource=") {
+            let source = if db.is_empty() { "admin" } else { db };
+            options = format!("{options}&authSource={source}")
+                .trim_start_matches('&')
+                .to_owned();
+        }
+        let port = hosts
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .unwrap_or(27017);
+        let tail = if options.is_empty() {
+            options
+        } else {
+            format!("?{options}")
+        };
+        Mongod {
+            url: (format!("{scheme}://{hosts}/"), tail),
+            port,
+            process: None,
+        }
+    }
+
+    /// The address of a database on it, as an application would write it.
+    pub fn url(&self, db: &str) -> String {
+        format!("{}{db}{}", self.url.0, self.url.1)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The pid of the process that runs now (`restart` gives it another).
+    pub fn pid(&self) -> u32 {
+        self.process().pid()
+    }
+
+    /// A client of the tests' own: straight to this server, with short timeouts, and known to it as
+    /// `tests`.
+    pub async fn client(&self) -> Client {
+        let mut options = ClientOptions::parse(self.url(""))
+            .await
+            .expect("the address of a mongod");
+        options.app_name = Some(CLIENT.to_owned());
+        options.connect_timeout = Some(Duration::from_secs(5));
+        options.server_selection_timeout = Some(Duration::from_secs(10));
+        if self.process.is_some() {
+            options.direct_connection = Some(true);
+        }
+        Client::with_options(options).expect("a client of a mongod")
+    }
+
+    /// Whether it answers now. A paused one does not.
+    pub async fn is_up(&self) -> bool {
+        match self.process.clone() {
+            Some(process) => off_runtime(move || process.answers()).await,
+            None => self
+                .client()
+                .await
+                .database("admin")
+                .run_command(doc! { "ping": 1 })
+                .await
+                .is_ok(),
+        }
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub async fn kill(&self) {
+        self.order("KILL").await;
+    }
+
+    /// SIGTERM: a clean stop, done when this returns.
+    pub async fn stop(&self) {
+        self.order("TERM").await;
+    }
+
+    /// SIGSTOP: the port takes connections, and nobody answers.
+    pub async fn pause(&self) {
+        self.order("STOP").await;
+    }
+
+    /// SIGCONT.
+    pub async fn resume(&self) {
+        self.order("CONT").await;
+    }
+
+    /// The same port and data again, after a clean stop if it runs still. Answers when this
+    /// returns.
+    pub async fn restart(&self) {
+        let process = Arc::clone(self.process());
+        off_runtime(move || process.restart()).await;
+    }
+
+    async fn order(&self, order: &'static str) {
+        let process = Arc::clone(self.process());
+        off_runtime(move || process.order(order)).await;
+    }
+
+    fn process(&self) -> &Arc<Process> {
+        self.process
+            .as_ref()
+            .expect("the server of MONGODB_URI is not the tests' to control: use Mongod::start()")
+    }
+}
+
+/// The application name of the tests' own clients, by which what they ask is told from what is
+/// tested.
+pub(super) const CLIENT: &str = "tests";
+
+/// A mongod's process, or the place of one that was stopped.
+struct Process {
+    port: u16,
+    dir: PathBuf,
+    /// 0 while there is none.
+    pid: AtomicU32,
+    keeper: Mutex<Keeper>,
+}
+
+impl Process {
+    /// Ports are this process's to try out, not to reserve: another one may take it in between, so
+    /// there is another.
+    fn start(binary: &Path, args: &[String]) -> (u16, Process) {
+        let mut said = String::new();
+        for _ in 0..5 {
+            let port = free_port();
+            let dir = std::env::temp_dir().join(format!(
+                "rocket_mongo_session-mongod-{}-{port}",
+                std::process::id()
+            ));
+            std::fs::create_dir_all(&dir).expect("a directory for a mongod's data");
+            let keeper = Mutex::new(Keeper::new(binary, port, &dir, args));
+            let process = Process {
+                port,
+                dir,
+                pid: AtomicU32::new(0),
+                keeper,
+            };
+            match process.begin() {
+                Ok(()) => return (port, process),
+                Err(log) => said = log,
+            }
+        }
+        panic!(
+            "{} does not start; its log ends with:\n{said}",
+            binary.display()
+        );
+    }
+
+    /// Starts it and waits until it serves; the end of its log when it does not.
+    fn begin(&self) -> Result<(), String> {
+        let pid = self
+            .keeper()
+            .ask("start")
+            .parse()
+            .expect("a pid from the keeper");
+        self.pid.store(pid, Ordering::SeqCst);
+        let deadline = Instant::now() + START;
+        while !self.answers() {
+            if has_ended(pid) || Instant::now() > deadline {
+                let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+                let lines: Vec<_> = log.lines().collect();
+                return Err(lines[lines.len().saturating_sub(8)..].join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // A member told to stop goes on for 15 seconds otherwise, for its clients' sake; where this
+        // is not known (4.4), it does not.
+        let at_once =
+            bson::doc! { "setParameter": 1, "shutdownTimeoutMillisForSignaledShutdown": 100 };
+        let _ = wire::ask(self.port, "admin", at_once, Duration::from_secs(5));
+        Ok(())
+    }
+
+    /// Whether it is this process, and no other on its port, that answers.
+    fn answers(&self) -> bool {
+        let question = bson::doc! { "serverStatus": 1, "metrics": 0, "wiredTiger": 0, "repl": 0 };
+        let answer = wire::ask(self.port, "admin", question, Duration::from_secs(1));
+        let pid = self.pid.load(Ordering::SeqCst);
+        pid != 0 && answer.is_ok_and(|status| status.get_i64("pid") == Ok(i64::from(pid)))
+    }
+
+    fn pid(&self) -> u32 {
+        match self.pid.load(Ordering::SeqCst) {
+            0 => panic!("this mongod was stopped: it has no pid"),
+            pid => pid,
+        }
+    }
+
+    fn order(&self, order: &str) {
+        self.pid();
+        if matches!(order, "KILL" | "TERM") {
+            self.pid.store(0, Ordering::SeqCst);
+        }
+        self.keeper().ask(order);
+    }
+
+    fn restart(&self) {
+        if self.pid.load(Ordering::SeqCst) != 0 {
+            self.order("TERM");
+        }
+        if let Err(log) = self.begin() {
+            panic!("the mongod does not start again; its log ends with:\n{log}");
+        }
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The shell that holds a mongod.
+struct Keeper {
+    shell: Child,
+    /// `None` once it was told to end.
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Keeper {
+    fn new(binary: &Path, port: u16, dir: &Path, args: &[String]) -> Keeper {
+        let mut shell = Command::new("sh")
+            .args([
+                OsString::from("-c"),
+                KEEPER.into(),
+                "keeper".into(),
+                dir.into(),
+                binary.into(),
+            ])
+            .arg(format!("--port={port}"))
+            .args([OsString::from("--dbpath"), dir.into()])
+            .args(FLAGS)
+            .args(args)
+            // A group of its own: Ctrl-C at the terminal is for the tests, and the closing pipe
+            // tells the rest.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("sh, to hold a mongod");
+        let orders = shell.stdin.take();
+        let answers = BufReader::new(shell.stdout.take().expect("stdout is piped"));
+        Keeper {
+            shell,
+            orders,
+            answers,
+        }
+    }
+
+    fn ask(&mut self, order: &str) -> String {
+        let mut answer = String::new();
+        writeln!(self.orders.as_ref().expect("the keeper runs"), "{order}")
+            .expect("the keeper reads");
+        self.answers
+            .read_line(&mut answer)
+            .expect("the keeper answers");
+        answer.trim_end().to_owned()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.orders.take();
+        // Nothing is to be done about a failure here, and a panic in a drop would hide the test's
+        // own.
+        let _ = self.shell.wait();
+    }
+}
+
+/// Whether a child of the keeper has ended: a zombie until the keeper asks, or gone. Where there is
+/// no /proc, the bound on waiting says it, later.
+fn has_ended(pid: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, state)| state.starts_with('Z')),
+        Err(_) => Path::new("/proc/self/stat").exists(),
+    }
+}
+
+/// A port that nobody listens on. Below those that the system gives to outgoing connections, one of
+/// which could take it while its mongod is down.
+pub(super) fn free_port() -> u16 {
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Each process begins elsewhere, so that two at a time seldom try the same.
+    let start = std::process::id().wrapping_mul(97);
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = (FIRST + start.wrapping_add(step) % COUNT) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port on the loopback interface");
+}
+
+/// The binary of a series: `MONGOD` for the default one, or what `scripts/fetch-mongod` fetched,
+/// now if need be.
+fn binary(series: &str) -> PathBuf {
+    if series == DEFAULT_SERIES
+        && let Some(own) = std::env::var_os("MONGOD").filter(|own| !own.is_empty())
+    {
+        return own.into();
+    }
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let place = home.join("target/mongod").join(series);
+    if !place.join("ready").exists() {
+        // The script takes care of others that fetch at the same time.
+        let fetched = Command::new(home.join("scripts/fetch-mongod"))
+            .arg(series)
+            .env_remove("MONGOD")
+            .output();
+        let why = match fetched {
+            Ok(done) if done.status.success() => String::new(),
+            Ok(done) => String::from_utf8_lossy(&done.stderr).into_owned(),
+            Err(error) => format!("it cannot be run (it needs Python 3): {error}"),
+        };
+        assert!(
+            why.is_empty(),
+            "no mongod for the tests. Run `scripts/fetch-mongod {series}`, or set MONGOD to a mongod of your own (in the place of {DEFAULT_SERIES}).\n{why}"
+        );
+    }
+    place.join("mongod")
+}

@@ -1,0 +1,57 @@
+//! One command to one server over a plain blocking socket: for the harness's own control of its
+//! processes.
+//!
+//! The driver's client would bring monitors, a pool and a runtime to what is one question and one
+//! answer.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use bson::Document;
+
+const OP_MSG: i32 = 2013;
+const HEADER: usize = 16;
+
+/// The server's answer. A command that it refuses (`ok: 0`) is an error with its text.
+pub fn ask(port: u16, db: &str, mut command: Document, patience: Duration) -> io::Result<Document> {
+    command.insert("$db", db);
+    let mut socket =
+        TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), patience)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_nodelay(true)?;
+    socket.write_all(&message(&command)?)?;
+
+    let mut length = [0; 4];
+    socket.read_exact(&mut length)?;
+    let rest = (i32::from_le_bytes(length) as usize)
+        .checked_sub(length.len())
+        .ok_or(io::ErrorKind::InvalidData)?;
+    let mut reply = vec![0; rest];
+    socket.read_exact(&mut reply)?;
+    // After the header come four bytes of flags and one that says: one document.
+    let body = reply
+        .get(HEADER - length.len() + 5..)
+        .ok_or(io::ErrorKind::InvalidData)?;
+    let answer = Document::from_reader(body).map_err(io::Error::other)?;
+    match answer.get_f64("ok") {
+        Ok(ok) if ok >= 1.0 => Ok(answer),
+        _ => Err(io::Error::other(
+            answer
+                .get_str("errmsg")
+                .unwrap_or("refused without a reason")
+                .to_owned(),
+        )),
+    }
+}
+
+fn message(command: &Document) -> io::Result<Vec<u8>> {
+    let body = bson::to_vec(command).map_err(io::Error::other)?;
+    let mut message = Vec::with_capacity(HEADER + 5 + body.len());
+    for number in [(HEADER + 5 + body.len()) as i32, 1, 0, OP_MSG, 0] {
+        message.extend(number.to_le_bytes());
+    }
+    message.push(0);
+    message.extend(body);
+    Ok(message)
+}
