@@ -50,6 +50,11 @@ impl Session {
             && ancestor::csrf_secret(token).matches(&secret)
     }
 
+    /// Whether there is a secret that a token could belong to.
+    pub(crate) fn has_csrf(&self) -> bool {
+        self.lock().state.csrf().is_some()
+    }
+
     /// After the answer's commit a secret that exists can still be shown; none can be made.
     fn open_or_view(&self) -> Result<Secret> {
         match self.open() {

@@ -1,12 +1,14 @@
 //! Who the session belongs to: login, elevation, renewal, logout.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Session, decode};
 use crate::error::{Error, Result};
 use crate::key::Field;
-use crate::state::Keep;
+use crate::state::{Base, Keep};
 use crate::value;
 
 impl Session {
@@ -65,6 +67,17 @@ impl Session {
         let user = self.lock().state.user().cloned();
         let name = Field::stored("(the principal)");
         user.map(|user| decode(&name, &user)).transpose()
+    }
+
+    /// Whether the principal logged in, or was elevated, no longer ago than this.
+    pub(crate) fn logged_in_within(&self, age: Duration) -> bool {
+        let now = self.committer.clock.now();
+        let inner = self.lock();
+        let since = match &inner.state.base {
+            Base::Stored(stored) => stored.record.created,
+            Base::New(_) => now,
+        };
+        inner.state.user().is_some() && now.since(since) <= age
     }
 
     /// For a change of privilege within a login (a second factor, becoming an administrator): a
