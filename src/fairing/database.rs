@@ -140,7 +140,12 @@ fn mongo(
     config: &Config,
     connections: u32,
 ) -> Arc<dyn Store> {
-    Arc::new(MongoStore::new(collection, config.deadline, connections))
+    Arc::new(MongoStore::new(
+        collection,
+        config.deadline,
+        connections,
+        config.share,
+    ))
 }
 
 async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal> {

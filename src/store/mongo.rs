@@ -1,7 +1,7 @@
 //! Sessions in MongoDB: the only file that names the driver's operations.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mongodb::bson::{Document as Query, RawDocumentBuf, doc};
@@ -16,11 +16,16 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Created, Durability, Store, Touch, Updated};
 
+mod commits;
 mod failure;
 mod indexes;
+mod loads;
+mod together;
 mod touches;
 
+use commits::{Job, Lane};
 use failure::{Failure, reading, writing};
+use together::Together;
 use touches::Touches;
 
 /// A [`Store`] in a MongoDB collection. [`Sessions::fairing`](crate::Sessions::fairing) makes one
@@ -42,6 +47,11 @@ pub(crate) struct Inner {
     /// wait, and not in the driver's queue, where it could not.
     places: Semaphore,
     touches: Touches,
+    /// Whether loads and commits may travel together.
+    share: bool,
+    loads: Together<String>,
+    commits: Together<Job>,
+    lanes: Mutex<Vec<Lane>>,
 }
 
 /// What kind of deployment answers, as far as it is known.
@@ -55,11 +65,13 @@ enum Topology {
 
 impl MongoStore {
     /// Keeps sessions in a collection. Every operation ends within `deadline`; at most
-    /// `connections` are under way at once, which should be the client's `maxPoolSize`.
+    /// `connections` are under way at once, which should be the client's `maxPoolSize`. With
+    /// `share`, loads and commits of this process may travel together.
     pub fn new<T: Send + Sync>(
         collection: &Collection<T>,
         deadline: Duration,
         connections: u32,
+        share: bool,
     ) -> Self {
         let sessions = collection.clone_with_type::<RawDocumentBuf>();
         let database = sessions.client().database(&sessions.namespace().db);
@@ -70,6 +82,10 @@ impl MongoStore {
             topology: AtomicU8::new(Topology::Unknown as u8),
             places: Semaphore::new(connections.max(1) as usize),
             touches: Touches::default(),
+            share,
+            loads: Together::new(loads::FEW),
+            commits: Together::new(commits::FEW),
+            lanes: Mutex::default(),
         }))
     }
 }
@@ -156,7 +172,7 @@ impl Inner {
         }
     }
 
-    async fn update(
+    async fn update_alone(
         &self,
         filter: Filter,
         update: Update,
@@ -224,20 +240,6 @@ impl Inner {
         Ok(last.map(bytes_out))
     }
 
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        const DOING: &str = "loading a session";
-        let _place = self.place(DOING).await?;
-        let found = self
-            .sessions
-            .find_one(doc! { "_id": id })
-            .max_time(self.deadline)
-            .selection_criteria(primary())
-            .await
-            .map_err(|error| reading(DOING, error))?;
-        // Asked after the answer: a touch that was written meanwhile is in it, or still here.
-        Ok(found.map(|document| self.touches.seen(id, bytes_out(document))))
-    }
-
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
         const DOING: &str = "finding sessions";
         let _place = self.place(DOING).await?;
@@ -286,7 +288,7 @@ impl Inner {
 #[async_trait]
 impl Store for MongoStore {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.0.load(id).await
+        loads::load(&self.0, id).await
     }
 
     async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
@@ -299,7 +301,7 @@ impl Store for MongoStore {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        self.0.update(filter, update, durability).await
+        commits::update(&self.0, filter, update, durability).await
     }
 
     async fn update_returning(

@@ -12,6 +12,10 @@ use crate::store::Created;
 pub(super) enum Failure {
     PoolExhausted,
     Bson(String),
+    Refused,
+    WriteConcern,
+    Settling(String),
+    Statement(i32),
 }
 
 impl fmt::Display for Failure {
@@ -22,6 +26,14 @@ impl fmt::Display for Failure {
                  `databases.sessions.max_connections`",
             ),
             Failure::Bson(reason) => write!(f, "a document could not be encoded: {reason}"),
+            Failure::Refused => f.write_str("the server refused the command"),
+            Failure::WriteConcern => {
+                f.write_str("the server could not say that a majority has the write")
+            }
+            Failure::Settling(reason) => {
+                write!(f, "it could not be seen what was written: {reason}")
+            }
+            Failure::Statement(code) => write!(f, "write error {code}"),
         }
     }
 }
@@ -48,6 +60,19 @@ pub(super) fn writing(doing: &'static str, error: Cause) -> Error {
         ErrorKind::Command(command) if MISFITS.contains(&command.code) => misfit(),
         _ if is_open(&error) => Error::unknown(doing, Masked::from(error)),
         _ => Error::store(doing, Masked::from(error)),
+    }
+}
+
+/// The error of one statement among several.
+pub(super) fn of_statement(doing: &'static str, code: i32) -> Error {
+    if MISFITS.contains(&code) {
+        return misfit();
+    }
+    let failure = Failure::Statement(code);
+    if OPEN.contains(&code) {
+        Error::unknown(doing, failure)
+    } else {
+        Error::store(doing, failure)
     }
 }
 

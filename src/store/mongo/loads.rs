@@ -1,0 +1,110 @@
+//! Loads that travel together: one `find` for all that wait.
+//!
+//! Strictly current: a load is answered only by a find that was sent after the load arrived.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mongodb::bson::{RawDocumentBuf, doc};
+use rocket::futures::TryStreamExt;
+use rocket::tokio;
+use rocket::tokio::time::Instant;
+
+use super::together::{Reply, Waiting, Way};
+use super::{Inner, bytes_out, primary, reading};
+use crate::document::Document;
+use crate::error::Result;
+
+/// Finds that may be under way before loads begin to share. Fewer make the batches larger and the
+/// wait for the next one longer; measured with `benches/http.rs`.
+pub(super) const FEW: usize = 2;
+
+const DOING: &str = "loading a session";
+
+pub(super) async fn load(store: &Arc<Inner>, id: &str) -> Result<Option<Document>> {
+    if !store.share {
+        return alone(store, id).await;
+    }
+    let until = Instant::now() + store.deadline;
+    match store.loads.join(until, 0, || id.to_owned()) {
+        Way::Alone => {
+            let _turn = Turn(Arc::clone(store));
+            alone(store, id).await
+        }
+        Way::With(answer) => match answer.await {
+            Ok(Ok(Reply::Found(found))) => Ok(found),
+            Ok(Err(error)) => Err(error),
+            // The shared find failed, or its task did.
+            Ok(Ok(_)) | Err(_) => alone(store, id).await,
+        },
+    }
+}
+
+async fn alone(store: &Inner, id: &str) -> Result<Option<Document>> {
+    let _place = store.place(DOING).await?;
+    let found = store
+        .sessions
+        .find_one(doc! { "_id": id })
+        .max_time(store.deadline)
+        .selection_criteria(primary())
+        .await
+        .map_err(|error| reading(DOING, error))?;
+    // Asked after the answer: a touch that was written meanwhile is in it, or still here.
+    Ok(found.map(|document| store.touches.seen(id, bytes_out(document))))
+}
+
+/// A find that is under way. However it ends, the next one follows.
+struct Turn(Arc<Inner>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return; // nothing can follow in a runtime that ends
+        };
+        if let Some(batch) = self.0.loads.next() {
+            runtime.spawn(together(Turn(Arc::clone(&self.0)), batch));
+        }
+    }
+}
+
+async fn together(turn: Turn, batch: Vec<Waiting<String>>) {
+    let mut ids: Vec<String> = batch.iter().map(|waiting| waiting.job.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = find(&turn.0, ids).await;
+    // The next find may start while these are handed out.
+    drop(turn);
+    for waiting in batch {
+        let reply = match &found {
+            Ok(found) => Reply::Found(found.get(&waiting.job).cloned()),
+            Err(_) => Reply::TryAlone,
+        };
+        // Who is not there any more does not mind.
+        let _ = waiting.reply.send(Ok(reply));
+    }
+}
+
+async fn find(store: &Inner, ids: Vec<String>) -> Result<HashMap<String, Document>> {
+    let _place = store.place(DOING).await?;
+    let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    let found = store
+        .sessions
+        .find(doc! { "_id": { "$in": ids } })
+        // All of them at once, where the server's own first batch would hold a hundred.
+        .batch_size(count.saturating_add(1))
+        .max_time(store.deadline)
+        .selection_criteria(primary())
+        .await
+        .map_err(|error| reading(DOING, error))?;
+    let found: Vec<RawDocumentBuf> = found
+        .try_collect()
+        .await
+        .map_err(|error| reading(DOING, error))?;
+    let documents = found.into_iter().map(bytes_out);
+    let by_id = documents.filter_map(|document| {
+        let id = document.id()?.to_owned();
+        let document = store.touches.seen(&id, document);
+        Some((id, document))
+    });
+    Ok(by_id.collect())
+}
