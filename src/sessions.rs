@@ -53,7 +53,6 @@ pub struct Sessions {
 
 /// One session as a list shows it. It holds no credential.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct SessionInfo {
     /// The public session identifier, which [`Sessions::revoke_of`] takes.
     pub id: String,

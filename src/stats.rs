@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counts since the application started, of this process alone
 /// ([`Sessions::stats`](crate::Sessions::stats)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Stats {
     /// Sessions that were asked for with a well-formed cookie.
     pub loads: u64,

@@ -118,7 +118,7 @@ impl Inner {
         let hello = self.database.run_command(doc! { "hello": 1 }).await?;
         let topology = if hello.contains_key("setName") {
             Topology::ReplicaSet
-        } else if hello.get_str("msg") == Ok("isdbgrid") {
+        } else if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
             Topology::Sharded
         } else {
             Topology::Standalone

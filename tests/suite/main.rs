@@ -1,4 +1,6 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
+mod face;
 mod support;
 mod support_works;
+mod together;

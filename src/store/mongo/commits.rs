@@ -309,9 +309,11 @@ impl Inner {
         }
         let session = self.sessions.client().start_session().await;
         let session = session.map_err(|error| super::reading(DOING, error))?;
+        // The driver may have used this session before, with small numbers of its own.
+        let number = 1 << 32;
         Ok(Lane {
             session: Some(session),
-            number: 0,
+            number,
         })
     }
 

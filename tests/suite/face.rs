@@ -1,0 +1,174 @@
+//! The public names and signatures, as an application may rely on them. What is checked here is
+//! that it compiles; what the calls do is checked elsewhere.
+
+use std::time::Duration;
+
+use rocket::outcome::Outcome;
+use rocket::request::{FromRequest, Request};
+use rocket::{FromForm, async_trait};
+use rocket_db_pools::Database;
+use rocket_mongo_session::time::OffsetDateTime;
+use rocket_mongo_session::{
+    CsrfError, CsrfForm, CsrfHeader, Error, Key, MongoPool, Queue, RecentLogin, Result, Session,
+    SessionFairing, SessionInfo, Sessions, Stats, Store,
+};
+
+const VISITS: Key<u32> = Key::new("visits");
+const NAME: Key<String> = Key::new("name");
+
+#[derive(Database)]
+#[database("main")]
+struct Main(MongoPool);
+
+#[derive(FromForm)]
+struct Order {
+    count: u32,
+}
+
+#[allow(dead_code, clippy::let_unit_value, clippy::too_many_lines)]
+async fn a_session(session: &Session) -> Result<()> {
+    let _: Option<u32> = session.get(VISITS)?;
+    let _ = session.get::<u32>("visits")?;
+    let _ = session.get::<u32>(&String::from("visits"))?;
+    let _: () = session.set(VISITS, &1)?;
+    session.set(NAME, "Bob")?;
+    session.set("name", "Bob")?;
+    session.set("list", &[1, 2][..])?;
+    let _: bool = session.remove("x");
+    let _: bool = session.remove(VISITS);
+    let _: Option<u32> = session.take(VISITS)?;
+    let _: bool = session.contains("x");
+    let _: (Vec<String>, usize, bool) = (session.keys(), session.len(), session.is_empty());
+    session.clear();
+    let _: u32 = session.get_or_insert(VISITS, 1)?;
+    let _: i64 = session.increment(VISITS, 1)?;
+    session.push("list", &1)?;
+    session.push("list", "text")?;
+    let _: u32 = session
+        .modify(VISITS, |visits| visits.unwrap_or(0) + 1)
+        .await?;
+    let _: Vec<u8> = session
+        .modify("x", |x: Option<Vec<u8>>| x.unwrap_or_default())
+        .await?;
+    session.flash("message")?;
+    session.flash(("level", 1))?;
+    let queue: Queue<'_> = session.queue("errors");
+    queue.push("message")?;
+    queue.push_unique(String::new())?;
+    let _: Vec<String> = queue.peek()?;
+    let _: Vec<String> = queue.pop().await?;
+    let _: Vec<String> = session.pop_flash().await?;
+    let _: Vec<String> = session.peek_flash()?;
+    let _: (String, String) = (session.csrf_token(), session.new_csrf_token());
+    let _: bool = session.verify_csrf("token");
+    session.login(7)?;
+    session.login("bob")?;
+    session.login_keeping(7, &["basket"])?;
+    let _: Option<i32> = session.user()?;
+    session.logout()?;
+    session.invalidate()?;
+    session.renew()?;
+    session.elevate()?;
+    session.touch();
+    session.save().await?;
+    let _: (Option<String>, bool) = (session.id(), session.is_new());
+    let _: (OffsetDateTime, OffsetDateTime) = (session.created(), session.accessed());
+    let _: Option<OffsetDateTime> = session.expires();
+    session.set_timeout(Some(Duration::from_secs(1)))?;
+    session.set_max_age(None)
+}
+
+#[allow(dead_code)]
+async fn the_administrators(sessions: &Sessions, session: &Session) -> Result<()> {
+    let sessions: Sessions = sessions.clone();
+    let _: (u64, u64) = (sessions.count().await?, sessions.count_user(7).await?);
+    for info in sessions.list("bob", 0, 10).await? {
+        let SessionInfo {
+            id,
+            created,
+            accessed,
+            expires,
+            client,
+            ip,
+        } = info;
+        let _: (String, OffsetDateTime, OffsetDateTime) = (id, created, accessed);
+        let _: Option<OffsetDateTime> = expires;
+        let _: (Option<String>, Option<std::net::IpAddr>) = (client, ip);
+    }
+    let _: (bool, bool) = (
+        sessions.revoke("x").await?,
+        sessions.revoke_of(7, "x").await?,
+    );
+    let _: (u64, u64) = (
+        sessions.revoke_user(7).await?,
+        sessions.revoke_others(session).await?,
+    );
+    let _: (u64, u64) = (
+        sessions.revoke_all().await?,
+        sessions.purge_expired().await?,
+    );
+    sessions.ensure_indexes().await?;
+    sessions.ping().await?;
+    let _: u64 = <Stats as Clone>::clone(&sessions.stats()).loads;
+    Ok(())
+}
+
+#[allow(dead_code)]
+fn every_constructor_makes_one_type(
+    collection: mongodb::Collection<bson::Document>,
+    store: impl Store,
+) {
+    let _: [SessionFairing; 5] = [
+        Sessions::fairing(),
+        Sessions::in_collection(collection),
+        Sessions::in_database::<Main>(),
+        Sessions::in_memory(),
+        Sessions::with_store(store),
+    ];
+}
+
+/// A guard of the application's own, built on the session's.
+struct User;
+
+#[async_trait]
+impl<'r> FromRequest<'r> for User {
+    type Error = Error;
+
+    async fn from_request(request: &'r Request<'_>) -> rocket::request::Outcome<Self, Error> {
+        match request.guard::<&Session>().await {
+            Outcome::Success(_) => Outcome::Success(User),
+            Outcome::Error(error) => Outcome::Error(error),
+            Outcome::Forward(status) => Outcome::Forward(status),
+        }
+    }
+}
+
+#[rocket::post("/<_>", data = "<form>")]
+#[allow(clippy::too_many_arguments)]
+fn every_guard(
+    _session: &Session,
+    _optional: Option<&Session>,
+    _result: std::result::Result<&Session, Error>,
+    _sessions: &Sessions,
+    _header: CsrfHeader,
+    _recent: RecentLogin<300>,
+    _user: User,
+    form: std::result::Result<CsrfForm<Order>, CsrfError<'_>>,
+) -> std::result::Result<(), Error> {
+    match form {
+        Ok(form) => {
+            let _: u32 = form.into_inner().count;
+            Ok(())
+        }
+        Err(CsrfError::Session(error)) => Err(error),
+        Err(CsrfError::Token(_) | CsrfError::Form(_) | _) => Ok(()),
+    }
+}
+
+#[test]
+fn an_application_compiles_against_every_public_name() {
+    fn owned_and_clone<T: Clone + Send + Sync + 'static>() {}
+    owned_and_clone::<Error>();
+    owned_and_clone::<Sessions>();
+    assert_eq!(rocket::routes![every_guard].len(), 1);
+}

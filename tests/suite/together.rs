@@ -1,0 +1,145 @@
+//! Loads and commits that travel together: exact, whoever shares the command.
+
+use rocket::futures::future::join_all;
+use rocket::{get, routes};
+use rocket_mongo_session::{Error, Session, Sessions};
+
+use crate::support::{App, Browser, Mongod, Profile, ReplicaSet, figment};
+
+#[get("/add")]
+fn add(session: &Session) -> Result<String, Error> {
+    session.push("log", &1)?;
+    Ok(session.increment("count", 1)?.to_string())
+}
+
+#[get("/count")]
+fn count(session: &Session) -> Result<String, Error> {
+    let count: i64 = session.get("count")?.unwrap_or(0);
+    let log: Vec<i64> = session.get("log")?.unwrap_or_default();
+    Ok(format!("{count} {}", log.len()))
+}
+
+async fn launch(url: &str, share: bool) -> App {
+    let figment = figment("debug", Some(url), &[("share", share.into())]);
+    let rocket = rocket::custom(figment)
+        .attach(Sessions::fairing())
+        .mount("/", routes![add, count]);
+    App::launch(rocket).await
+}
+
+/// `browsers` browsers, each with a session; every one sends `parallel` requests at once.
+async fn crowd(app: &App, browsers: usize, parallel: usize) -> Vec<Browser> {
+    let mut crowd = Vec::new();
+    for _ in 0..browsers {
+        let browser = app.browser();
+        assert_eq!(browser.get("/add").await.text(), "1");
+        crowd.push(browser);
+    }
+    let requests = crowd.iter().flat_map(|browser| {
+        (0..parallel).map(|_| {
+            let tab = browser.twin();
+            async move { tab.get("/add").await.status }
+        })
+    });
+    let answers = join_all(requests).await;
+    assert!(answers.into_iter().all(|status| status == 200));
+    crowd
+}
+
+async fn every_update_arrives_once(url: &str, share: bool) {
+    let app = launch(url, share).await;
+    let (browsers, parallel) = (12, 25);
+    for browser in crowd(&app, browsers, parallel).await {
+        let expected = format!("{0} {0}", parallel + 1);
+        assert_eq!(browser.get("/count").await.text(), expected);
+    }
+    app.shutdown().await.unwrap();
+}
+
+#[rocket::async_test]
+async fn every_update_arrives_once_on_a_standalone() {
+    let mongod = Mongod::shared().await;
+    every_update_arrives_once(&mongod.url("together_standalone"), true).await;
+    every_update_arrives_once(&mongod.url("together_standalone_alone"), false).await;
+}
+
+#[rocket::async_test]
+async fn every_update_arrives_once_on_a_replica_set() {
+    let set = ReplicaSet::shared().await;
+    every_update_arrives_once(&set.url("together_set"), true).await;
+    every_update_arrives_once(&set.url("together_set_alone"), false).await;
+}
+
+#[rocket::async_test]
+async fn every_update_arrives_once_on_older_servers() {
+    for series in ["4.4", "5.0"] {
+        let mongod = Mongod::builder().series(series).start().await;
+        every_update_arrives_once(&mongod.url("together_old"), true).await;
+        let set = ReplicaSet::builder()
+            .series(series)
+            .members(1)
+            .start()
+            .await;
+        every_update_arrives_once(&set.url("together_old"), true).await;
+    }
+}
+
+#[rocket::async_test]
+async fn a_crowd_takes_fewer_commands_than_requests_and_an_idle_server_one_each() {
+    let mongod = Mongod::shared().await;
+    let database = "together_commands";
+    let app = launch(&mongod.url(database), true).await;
+    let client = mongod.client().await;
+    let profile = Profile::start(&client, database).await;
+
+    let browser = app.browser();
+    browser.get("/add").await;
+    profile.restart().await;
+    browser.get("/add").await;
+    let names = profile.names().await;
+    assert_eq!(names, ["find", "update"], "alone");
+
+    profile.restart().await;
+    crowd(&app, 8, 25).await;
+    let names = profile.names().await;
+    let finds = names.iter().filter(|name| *name == "find").count();
+    assert!(finds < 200, "{finds} finds for 200 loads");
+    app.shutdown().await.unwrap();
+}
+
+#[rocket::async_test]
+async fn a_session_that_ended_is_gone_for_its_own_request_only() {
+    let mongod = Mongod::shared().await;
+    let database = "together_gone";
+    let app = launch(&mongod.url(database), true).await;
+    let client = mongod.client().await;
+    let sessions = client
+        .database(database)
+        .collection::<bson::Document>("session");
+    for _ in 0..10 {
+        let crowd = crowd(&app, 8, 1).await;
+        let mut requests = Vec::new();
+        for (at, browser) in crowd.iter().enumerate() {
+            for _ in 0..5 {
+                let tab = browser.twin();
+                requests.push(async move { (at, tab.get("/add").await.status) });
+            }
+        }
+        // Every other session ends while updates of all of them are under way.
+        let ended: Vec<String> = crowd
+            .iter()
+            .step_by(2)
+            .filter_map(|browser| Some(browser.cookie("session")?.split('.').next()?.to_owned()))
+            .collect();
+        let end = sessions.delete_many(mongodb::bson::doc! { "_id": { "$in": ended.clone() } });
+        let (answers, deleted) = rocket::tokio::join!(join_all(requests), end);
+        assert!(answers.iter().all(|(_, status)| *status == 200));
+        assert_eq!(deleted.unwrap().deleted_count, 4);
+        for browser in crowd.into_iter().skip(1).step_by(2) {
+            assert_eq!(browser.get("/count").await.text(), "7 7");
+        }
+        let left = sessions.count_documents(mongodb::bson::doc! { "_id": { "$in": ended } });
+        assert_eq!(left.await.unwrap(), 0, "an ended session came back");
+    }
+    app.shutdown().await.unwrap();
+}
