@@ -154,19 +154,28 @@ fn create(state: &State, new: &New, config: &Config, now: Moment) -> Result<Writ
 /// A read of an ancestor's session keeps it alive where it is; only a write moves it.
 fn touch_ancestor(new: &New, config: &Config, now: Moment) -> Write {
     match new.ancestor() {
-        Some(ancestor) if is_due(ancestor.accessed, config, now) => Write::Touch(Touch {
-            id: ancestor.id.as_str().to_owned(),
-            accessed: now,
-            expires: expiry(ancestor.created, now, config.timeout, config.lifetime),
-        }),
+        Some(ancestor) if is_due(ancestor.accessed, config.timeout, config, now) => {
+            Write::Touch(Touch {
+                id: ancestor.id.as_str().to_owned(),
+                accessed: now,
+                expires: expiry(ancestor.created, now, config.timeout, config.lifetime),
+            })
+        }
         _ => Write::Nothing,
     }
 }
 
-fn is_due(accessed: Moment, config: &Config, now: Moment) -> bool {
-    config
-        .reissue_time
-        .is_some_and(|reissue| now.since(accessed) >= reissue.max(FINEST_REISSUE))
+/// Whether a read is to extend a session that was last written at `accessed`.
+fn is_due(accessed: Moment, timeout: Option<Duration>, config: &Config, now: Moment) -> bool {
+    let Some(reissue) = config.reissue_time else {
+        return false;
+    };
+    let pause = match (reissue.max(FINEST_REISSUE), timeout) {
+        // A session with a shorter timeout of its own would idle out between two reads.
+        (pause, Some(timeout)) if pause >= timeout => timeout / 2,
+        (pause, _) => pause,
+    };
+    now.since(accessed) >= pause
 }
 
 /// How much of the idle time may pass unnoticed between two writes: a hundredth, at most a second.
@@ -207,7 +216,7 @@ fn update(state: &State, stored: &Stored, config: &Config, now: Moment) -> Resul
         aged && (reads_extend || !is_read)
     });
     let sends = settings.renew || settings.touch || settings.max_age.is_some() || cookie_due;
-    let due = is_due(record.accessed, config, now);
+    let due = is_due(record.accessed, timeout, config, now);
     if is_read && !sends && !due {
         return Ok(Write::Nothing);
     }

@@ -16,7 +16,7 @@ use crate::commit::run::{Committer, Done, Outcome};
 use crate::commit::{CookieLife, decide};
 use crate::error::{Error, Result};
 use crate::key::{AsKey, Field, KeyFor, KeyOf};
-use crate::state::{Arrival, Base, Dead, State};
+use crate::state::{Arrival, Base, Dead, Settings, State};
 use crate::token::Token;
 use crate::{record, value};
 
@@ -422,15 +422,6 @@ impl Session {
         self.lock().state.discard();
     }
 
-    /// A catcher of the application took the session, and its answer may keep what it changes.
-    pub(crate) fn catcher_began(&self) {
-        self.lock().state.catcher_began = true;
-    }
-
-    pub(crate) fn has_catcher(&self) -> bool {
-        self.lock().state.catcher_began
-    }
-
     /// The principal, and the id of the stored session that it has here.
     pub(crate) fn owner(&self) -> Option<(RawBson, Option<String>)> {
         let inner = self.lock();
@@ -460,17 +451,21 @@ impl Session {
             ..
         } = done.inspect_err(|_| state.discard())?;
         state.ended.retain(|id| !ended.contains(id));
-        if is_last {
-        } else if state.identity != identity {
+        if state.identity != identity {
             // Logged in or out while the write was under way: what was written is not the
             // session any more. A document that is new with it must not stay.
             state.ended.extend(stored.map(|stored| stored.record.id));
             return Ok(outcome);
-        } else if outcome == Outcome::Gone {
-            state.lost();
-        } else if let Some(stored) = stored {
-            state.settings = Default::default();
-            state.rebase(Base::Stored(Box::new(stored)), &sent);
+        }
+        match (outcome, stored) {
+            (Outcome::Gone, _) => state.lost(),
+            (Outcome::Applied, Some(stored)) => {
+                state.settings = Settings::default();
+                state.rebase(Base::Stored(Box::new(stored)), &sent);
+            }
+            // The request ends here.
+            (Outcome::Applied, None) => state.discard(),
+            (Outcome::Nothing, _) => {}
         }
         if cookie.is_some() {
             inner.owed = cookie;
@@ -484,7 +479,7 @@ impl State {
     fn lost(&mut self) {
         let id = self.id().cloned();
         self.changes = Changes::default();
-        self.settings = Default::default();
+        self.settings = Settings::default();
         if let Base::Stored(_) = self.base {
             self.dead = id.map(|id| Dead { id, expired: false });
         }

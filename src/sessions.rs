@@ -288,7 +288,6 @@ impl Sessions {
         if !self.committer.config.set_on_exception {
             session.discard();
         }
-        session.catcher_began();
     }
 }
 

@@ -43,8 +43,6 @@ pub(crate) struct State {
     pub(crate) is_new: bool,
     /// The answer was committed; nothing can be kept any more.
     pub(crate) sealed: bool,
-    /// The handler failed, and a catcher of the application asked for the session.
-    pub(crate) catcher_began: bool,
     /// Counts the times that another session took this one's place (login, logout), so that a
     /// save that was under way meanwhile can tell.
     pub(crate) identity: u32,
@@ -158,7 +156,6 @@ impl State {
             started,
             is_new: true,
             sealed: false,
-            catcher_began: false,
             identity: 0,
             size: 0,
             max_bytes,
@@ -261,6 +258,12 @@ impl State {
                     || (!ancestor && new.csrf.is_some())
             }
         }
+    }
+
+    /// Whether there is anything to go on with: a stored session, or one that will be stored.
+    pub(crate) fn holds_something(&self) -> bool {
+        let ancestor = matches!(&self.base, Base::New(new) if new.ancestor().is_some());
+        ancestor || self.is_wanted()
     }
 
     // ---- changing
@@ -436,7 +439,6 @@ impl State {
     pub(crate) fn rebase(&mut self, base: Base, sent: &Changes) {
         self.base = base;
         self.size = self.base.size();
-        self.settings = Settings::default();
         for (field, change) in std::mem::take(&mut self.changes).without(sent) {
             // It fitted before the write, which may have changed what it meets.
             if let Err(error) = self.change(field, change) {

@@ -56,39 +56,25 @@ pub(super) async fn complete<'r>(
         Ok(CookieChange::Remove) => send(response, cookie::removing(config)),
         Err(error) => {
             error.log();
-            fail(request, response).await;
+            fail(request, response, &config.cookie_name).await;
         }
     }
 }
 
-/// Removes the guard's mark; whether it was there, which means that the handler's answer is sent.
+/// Removes the guard's mark; whether it was there, which means that who asked for the session is
+/// who answers.
 fn take_mark(response: &mut Response<'_>) -> bool {
-    let cookies: Vec<String> = response
-        .headers()
-        .get("Set-Cookie")
-        .map(str::to_owned)
-        .collect();
-    let (marks, others): (Vec<_>, Vec<_>) = cookies.into_iter().partition(|c| Mark::is(c));
-    if marks.is_empty() {
-        return false;
-    }
-    response.remove_header("Set-Cookie");
-    for other in others {
-        response.adjoin_raw_header("Set-Cookie", other);
-    }
-    true
+    filter_cookies(response, |cookie| !Mark::is(cookie))
 }
 
-/// A catcher answers in the handler's place: what of the handler's changes stays?
+/// A catcher that did not ask for the session answers in the place of who did, be that the handler
+/// or another catcher: what of the changes stays?
 fn judge_exception(
     sessions: &Sessions,
     session: &Session,
     request: &Request<'_>,
     response: &Response<'_>,
 ) {
-    if session.has_catcher() {
-        return; // it asked for the session, and decided then
-    }
     let answered = find_catcher(request.rocket(), response.status(), request).is_some();
     let unanswered = response.status().code >= 500 && !answered;
     if !sessions.committer.config.set_on_exception || unanswered {
@@ -116,26 +102,38 @@ fn keep_private(response: &mut Response<'_>) {
 
 fn send(response: &mut Response<'_>, cookie: rocket::http::Cookie<'static>) {
     // A handler that sets a cookie of our name by hand does not get to send two.
-    let ours = format!("{}=", cookie.name());
-    let others: Vec<String> = response
-        .headers()
-        .get("Set-Cookie")
-        .filter(|other| !other.starts_with(&ours))
-        .map(str::to_owned)
-        .collect();
-    response.remove_header("Set-Cookie");
-    for other in others {
-        response.adjoin_raw_header("Set-Cookie", other);
-    }
+    remove_cookie(response, cookie.name());
     response.adjoin_header(Header::from(&cookie));
     // No cache may keep an answer that carries a token, whatever the application says.
     response.remove_header("Expires");
     response.set_raw_header("Cache-Control", "no-store");
 }
 
+/// Removes every `Set-Cookie` of one name.
+fn remove_cookie(response: &mut Response<'_>, name: &str) {
+    filter_cookies(response, |cookie| {
+        let value = cookie.strip_prefix(name);
+        !value.is_some_and(|rest| rest.starts_with('='))
+    });
+}
+
+/// Keeps the `Set-Cookie` headers that are to stay; whether any was removed.
+fn filter_cookies(response: &mut Response<'_>, stays: impl Fn(&str) -> bool) -> bool {
+    let cookies = response.headers().get("Set-Cookie").map(str::to_owned);
+    let (stay, go): (Vec<_>, Vec<_>) = cookies.partition(|cookie| stays(cookie));
+    if go.is_empty() {
+        return false;
+    }
+    response.remove_header("Set-Cookie");
+    for cookie in stay {
+        response.adjoin_raw_header("Set-Cookie", cookie);
+    }
+    true
+}
+
 /// Replaces the answer by the application's own for 503: the session could not be saved, and the
 /// browser must not be told otherwise.
-async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
+async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>, cookie_name: &str) {
     let status = Status::ServiceUnavailable;
     let catcher = find_catcher(request.rocket(), status, request);
     let answer = match catcher {
@@ -162,7 +160,7 @@ async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
     for header in kept {
         answer.adjoin_header(header);
     }
-    answer.remove_header("Set-Cookie");
+    remove_cookie(&mut answer, cookie_name);
     vary(&mut answer);
     answer.set_raw_header("Cache-Control", "no-store");
     *response = answer;

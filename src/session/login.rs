@@ -90,7 +90,7 @@ impl Session {
     /// [`Error::Sealed`].
     pub fn elevate(&self) -> Result<()> {
         let mut inner = self.open()?;
-        if inner.state.is_wanted() {
+        if inner.state.holds_something() {
             inner.state.login(None, Keep::All);
         }
         Ok(())
