@@ -1,6 +1,8 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
 mod face;
+mod life;
+mod probe;
 mod support;
 mod support_works;
 mod together;
