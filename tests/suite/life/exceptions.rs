@@ -1,6 +1,8 @@
 //! What stays of a request's changes when a catcher answers in the handler's place (DESIGN 4.6).
 
 use rocket::serde::json::json;
+use rocket::{Request as Incoming, catch, catchers};
+use rocket_mongo_session::Session;
 
 use crate::probe::{Probe, Ran, Script, caught, id_of, removes, run};
 use crate::support::Browser;
@@ -221,5 +223,45 @@ async fn a_login_that_ends_in_an_exception_is_none() {
         let seen = run(&browser, Script::new().get("n").then("user")).await;
         assert_eq!(seen.results, [json!(1), json!(null)]);
         assert_eq!(browser.cookie("session"), Some(old));
+    }
+}
+
+/// A catcher that changes the session and then fails itself.
+#[catch(404)]
+async fn failing(request: &Incoming<'_>) -> Option<()> {
+    let session = request.guard::<&Session>().await.succeeded();
+    let session = session.expect("a session");
+    session.set("by_failing", &1).expect("a change");
+    None
+}
+
+#[catch(500)]
+fn answering() -> &'static str {
+    "answered"
+}
+
+#[rocket::async_test]
+async fn what_a_failing_catcher_changed_goes_by_who_answers_in_the_end() {
+    for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
+        let keys = [("set_on_exception", setting.into())];
+        let mut catchers = catchers![failing];
+        if own {
+            catchers.extend(catchers![answering]);
+        }
+        let start = Probe::start_with("exceptions_failing", &keys, |rocket| {
+            rocket.register("/", catchers)
+        });
+        let probe = start.await;
+        let what = format!("set_on_exception: {setting}, own catcher of 500: {own}");
+        let (browser, _) = visitor(&probe).await;
+        let failed = run(&browser, Script::new().set("n", 2).fail(404)).await;
+        let answered = failed.text() == "answered";
+        assert_eq!((failed.status, answered), (500, own), "{what}");
+        let after = run(&browser, Script::new().get("n").get("by_failing")).await;
+        let expected = match setting && own {
+            true => [json!(2), json!(1)],
+            false => [json!(1), json!(null)],
+        };
+        assert_eq!(after.results, expected, "{what}");
     }
 }
