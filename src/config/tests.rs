@@ -7,6 +7,7 @@ use rocket::figment::value::Value;
 use super::*;
 
 mod cookie;
+mod documentation;
 mod values;
 
 /// The figment of a `Rocket.toml` with this text.

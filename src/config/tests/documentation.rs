@@ -1,0 +1,56 @@
+//! The table of the configuration says what the code does.
+
+use super::*;
+
+const TABLE: &str = include_str!("../../../docs/configuration.md");
+const README: &str = include_str!("../../../README.md");
+
+/// The table's rows: key and default, as a `Rocket.toml` would have them.
+fn rows() -> Vec<(&'static str, &'static str)> {
+    let cells = |line: &'static str| line.split('|').map(str::trim).collect::<Vec<_>>();
+    let rows = TABLE.lines().map(cells).filter(|cells| cells.len() == 5);
+    let rows = rows.filter(|cells| cells[1].starts_with('`'));
+    rows.map(|cells| {
+        let default = match cells[2] {
+            "none" => "false",
+            default => default.trim_matches('`'),
+        };
+        (cells[1].trim_matches('`'), default)
+    })
+    .collect()
+}
+
+/// The keys that are accepted, as the refusal of an unknown one lists them.
+fn accepted() -> Vec<String> {
+    let error = read_in("release", "no_such_key = 1").unwrap_err();
+    let (_, keys) = error.split_once("the keys are `").unwrap();
+    let (keys, _) = keys.split_once("`)").unwrap();
+    keys.split("`, `").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documented_keys_are_those_that_are_accepted() {
+    let documented: Vec<_> = rows().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(documented, accepted());
+}
+
+#[test]
+fn a_documented_default_is_what_holds_without_the_key() {
+    let without = format!("{:?}", good(""));
+    for (key, default) in rows() {
+        let with = format!("{:?}", good(&format!("{key} = {default}")));
+        assert_eq!(with, without, "{key} = {default}");
+    }
+}
+
+#[test]
+fn the_readme_has_the_same_table() {
+    assert!(README.contains(TABLE.trim_end()));
+}
+
+#[test]
+fn the_readme_shows_the_quickstart_as_it_is() {
+    let example = include_str!("../../../examples/quickstart.rs");
+    let (_, code) = example.split_once("\n\n").unwrap();
+    assert!(README.contains(&format!("```rust\n{code}```")));
+}
