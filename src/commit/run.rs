@@ -257,7 +257,7 @@ impl Committer {
             return Ok(());
         };
         let theirs = || {
-            let sessions = Filter::sessions().equals(field::USER, user.clone());
+            let sessions = Filter::all().equals(field::USER, user.clone());
             alive(sessions, self.clock.now())
         };
         let count = self.store.count(theirs()).await?;

@@ -17,7 +17,8 @@ fn expiry() -> Document {
 
 fn user() -> Document {
     doc! {
-        "key": { "user": 1, "created": 1 },
+        // In the order of lists, so that a page of one needs no sort.
+        "key": { "user": 1, "created": 1, "_id": 1 },
         "name": "session_user",
         "partialFilterExpression": { "user": { "$exists": true } },
     }
