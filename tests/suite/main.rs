@@ -1,8 +1,10 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
 mod face;
+mod identity;
 mod life;
 mod probe;
 mod support;
 mod support_works;
 mod together;
+mod trips;
