@@ -3,6 +3,7 @@
 mod face;
 mod identity;
 mod life;
+mod outage;
 mod probe;
 mod support;
 mod support_works;
