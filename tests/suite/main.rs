@@ -2,9 +2,11 @@
 
 mod face;
 mod identity;
+mod launch;
 mod life;
 mod outage;
 mod probe;
+mod stored;
 mod support;
 mod support_works;
 mod together;

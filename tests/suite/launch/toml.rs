@@ -1,0 +1,217 @@
+//! Real `Rocket.toml` files, read by a process of their own: what it prints is what is tested.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rocket::fairing::AdHoc;
+use rocket::tokio::process::Command;
+use rocket_mongo_session::Sessions;
+
+use super::visit;
+use rocket::routes;
+
+/// Not a test: the application that the tests below start, by this name.
+#[rocket::async_test]
+#[ignore = "it is started by other tests"]
+async fn the_application() {
+    let stop = AdHoc::on_liftoff("stops at once", |rocket| {
+        let shutdown = rocket.shutdown();
+        Box::pin(async move { shutdown.notify() })
+    });
+    let rocket = rocket::build()
+        .attach(Sessions::fairing())
+        .mount("/", routes![visit]);
+    match rocket.attach(stop).launch().await {
+        Ok(_) => println!("LAUNCHED"),
+        Err(error) => println!("REFUSED: {error}"),
+    }
+}
+
+/// What an application with this `Rocket.toml` prints in this profile.
+async fn printed(profile: &str, toml: &str, env: &[(&str, &str)]) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("rocket_mongo_session-{}-{number}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let file: PathBuf = dir.join("Rocket.toml");
+    std::fs::write(
+        &file,
+        format!("[default]\nport = 0\ncli_colors = false\n{toml}"),
+    )
+    .expect("a file");
+    let output = Command::new(std::env::current_exe().expect("this binary"))
+        .args([
+            "--exact",
+            "launch::toml::the_application",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("ROCKET_CONFIG", &file)
+        .env("ROCKET_PROFILE", profile)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .expect("a process");
+    std::fs::remove_dir_all(&dir).expect("it goes again");
+    let (out, err) = (output.stdout, output.stderr);
+    let all = String::from_utf8_lossy(&out).into_owned() + &String::from_utf8_lossy(&err);
+    assert!(
+        all.contains("LAUNCHED") || all.contains("REFUSED"),
+        "{toml}: {all}"
+    );
+    all
+}
+
+async fn refused(profile: &str, toml: &str) -> String {
+    let all = printed(profile, toml, &[]).await;
+    assert!(all.contains("REFUSED"), "{toml}: {all}");
+    assert!(!all.contains("panicked"), "{toml}: {all}");
+    all
+}
+
+async fn launched(profile: &str, toml: &str) -> String {
+    let all = printed(profile, toml, &[]).await;
+    assert!(all.contains("LAUNCHED"), "{toml}: {all}");
+    all
+}
+
+#[rocket::async_test]
+async fn a_bad_value_is_refused_with_its_key_and_its_file() {
+    for (key, value) in [
+        ("timeout", "\"soon\""),
+        ("timeout", "0"),
+        ("max_age", "-1"),
+        ("lifetime", "nan"),
+        ("reissue_time", "5000"),
+        ("same_site", "\"Sometimes\""),
+        ("same_site", "\"None\""),
+        ("cookie_name", "\"a b\""),
+        ("cookie_name", "\"__Host-s\""),
+        ("partitioned", "true"),
+        ("path", "\"app\""),
+        ("domain", "\"com\""),
+        ("collection", "\"system.x\""),
+        ("database", "\"a b\""),
+        ("encoding", "\"pickle\""),
+        ("max_bytes", "\"1GiB\""),
+        ("deadline", "0"),
+        ("max_per_user", "0"),
+        ("set_on_exception", "\"maybe\""),
+        ("trusted_origins", "[\"*\"]"),
+        ("time_out", "5"),
+        ("Timeout", "5"),
+    ] {
+        let all = refused("debug", &format!("[default.session]\n{key} = {value}\n")).await;
+        assert!(
+            all.contains(&format!("default.session.{key}")),
+            "{key} = {value}: {all}"
+        );
+        assert!(all.contains("Rocket.toml"), "{key} = {value}: {all}");
+    }
+}
+
+#[rocket::async_test]
+async fn all_that_is_wrong_is_said_at_once_and_where() {
+    let toml = "[default.session]\ntimeout = 0\nfoo = 1\n[release.session]\nmax_age = 0\n";
+    let all = refused("release", toml).await;
+    for key in [
+        "default.session.timeout",
+        "default.session.foo",
+        "release.session.max_age",
+    ] {
+        assert!(all.contains(key), "{key}: {all}");
+    }
+    let env = [("ROCKET_SESSION", "{timeout=0}")];
+    let all = printed("debug", "", &env).await;
+    assert!(
+        all.contains("REFUSED") && all.contains("SESSION.TIMEOUT"),
+        "{all}"
+    );
+    assert!(all.contains("environment"), "{all}");
+}
+
+#[rocket::async_test]
+async fn a_bad_database_is_refused_without_its_credentials() {
+    let url = |url: &str| format!("[default.databases.sessions]\nurl = {url}\n");
+    for (toml, named) in [
+        (
+            url("\"mongodb://bob:hunter2@localhost:27017\""),
+            "session.database",
+        ),
+        (
+            url("\"mongodb://bob:hunter2@localhost:notaport/db\""),
+            "databases.sessions.url",
+        ),
+        (
+            url("\"postgres://bob:hunter2@localhost/db\""),
+            "databases.sessions.url",
+        ),
+        (
+            url("\"mongodb://bob:hunter2@/db\""),
+            "databases.sessions.url",
+        ),
+        (url("5"), "databases.sessions.url"),
+    ] {
+        let all = refused("debug", &toml).await;
+        assert!(all.contains(named), "{toml}: {all}");
+        assert!(!all.contains("hunter2"), "{toml}: {all}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_missing_url_is_named_outside_the_debug_profile() {
+    let all = refused("release", "").await;
+    assert!(
+        all.contains("`databases.sessions.url` is missing in the release profile"),
+        "{all}"
+    );
+    let all = launched("debug", "").await;
+    assert!(all.contains("sessions are kept in memory"), "{all}");
+}
+
+#[rocket::async_test]
+async fn at_launch_it_says_what_is_in_force_and_no_secret() {
+    let toml = "[default.databases.sessions]\n\
+                url = \"mongodb://bob:hunter2@127.0.0.1:1/my_app\"\n\
+                [default.session]\ntimeout = \"77.5\"\ncollection = \"visits\"\n";
+    let all = launched("debug", toml).await;
+    for said in [
+        "my_app.visits",
+        "77.5s",
+        "session; Path=/",
+        "HttpOnly",
+        "SameSite=Lax",
+    ] {
+        assert!(all.contains(said), "{said}: {all}");
+    }
+    assert!(!all.contains("hunter2"), "{all}");
+}
+
+#[rocket::async_test]
+async fn what_is_dangerous_is_warned_about_outside_the_debug_profile() {
+    let toml = "[default.databases.sessions]\n\
+                url = \"mongodb://192.0.2.1/my_app?w=1&readPreference=secondary\"\n\
+                [default.session]\nsecure = false\nhttp_only = false\n";
+    let signs = [
+        "plain http",
+        "scripts can read",
+        "`w=1`",
+        "`readPreference`",
+        "without TLS",
+        "without credentials",
+    ];
+    let all = launched("release", toml).await;
+    for sign in signs {
+        assert!(all.contains(sign), "{sign}: {all}");
+    }
+    let careful = "[default.databases.sessions]\n\
+                   url = \"mongodb://bob:hunter2@192.0.2.1/my_app?tls=true&w=majority\"\n\
+                   [default.session]\ncookie_name = \"__Host-session\"\n";
+    let all = launched("release", careful).await;
+    for sign in signs {
+        assert!(!all.contains(sign), "{sign}: {all}");
+    }
+}
