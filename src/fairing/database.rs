@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mongodb::bson::RawDocumentBuf;
 use mongodb::options::{Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection};
+use rocket::figment::providers::Serialized;
 use rocket::figment::{self, Figment};
 use rocket::{Build, Rocket};
 use rocket_db_pools::Config as PoolConfig;
@@ -152,8 +153,9 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal
     const SECTION: &str = "databases.sessions";
     let pool: PoolConfig = figment
         .focus(SECTION)
-        .join(("max_connections", CONNECTIONS))
-        .join(("connect_timeout", 5))
+        // As defaults: a bare pair is of the global profile, which every file yields to.
+        .join(Serialized::default("max_connections", CONNECTIONS))
+        .join(Serialized::default("connect_timeout", 5))
         .extract()
         .map_err(|mut error: figment::error::Error| {
             // Focusing dropped the section's name from the error's path.

@@ -154,6 +154,10 @@ async fn a_bad_database_is_refused_without_its_credentials() {
             "databases.sessions.url",
         ),
         (url("5"), "databases.sessions.url"),
+        (
+            url("\"mongodb://localhost/db\"") + "max_connections = \"many\"\n",
+            "databases.sessions.max_connections",
+        ),
     ] {
         let all = refused("debug", &toml).await;
         assert!(all.contains(named), "{toml}: {all}");
