@@ -39,7 +39,10 @@ pub(super) async fn complete<'r>(
     let by_handler = take_mark(response);
     vary(response);
     let Ok(session) = asked else {
-        return; // the guard has said why
+        // The guard has said why. `Option<&Session>` may have answered all the same, for one
+        // browser alone.
+        keep_private(response);
+        return;
     };
     if !by_handler {
         judge_exception(sessions, session, request, response);
