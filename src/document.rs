@@ -213,8 +213,8 @@ impl Filter {
             }
             Clause::NoDate(name) => date(name).is_none(),
             Clause::Older(name, moment) => {
-                let seconds = document.get(name).and_then(crate::record::seconds);
-                seconds.is_some_and(|seconds| seconds < *moment)
+                let seconds = document.get(name).and_then(number);
+                seconds.is_some_and(|seconds| seconds < moment.seconds())
             }
         })
     }
@@ -348,7 +348,7 @@ impl Update {
     ///
     /// # Errors
     ///
-    /// When an increment or a push meets a value that is no integer or array, or an integer would
+    /// When an increment or a push meets a value that is no number or array, or an integer would
     /// leave the range of `i64`.
     pub fn apply(&self, document: &Document) -> Result<Document, Inapplicable> {
         let mut whole: bson::Document =
@@ -356,10 +356,10 @@ impl Update {
         for (path, operation) in &self.operations {
             let (fields, name) = match path {
                 Path::Meta(name) => (&mut whole, *name),
-                Path::Value(field) => (
-                    whole.get_document_mut("value").map_err(|_| Inapplicable)?,
-                    field.as_str(),
-                ),
+                Path::Value(field) => match values(&mut whole, operation)? {
+                    Some(values) => (values, field.as_str()),
+                    None => continue,
+                },
             };
             match operation {
                 Operation::Set(value) => {
@@ -370,12 +370,15 @@ impl Update {
                 }
                 Operation::Increment(by) => {
                     let sum = match fields.get(name) {
-                        None => Some(*by),
-                        Some(Bson::Int32(number)) => i64::from(*number).checked_add(*by),
-                        Some(Bson::Int64(number)) => number.checked_add(*by),
+                        None => Some(Bson::Int64(*by)),
+                        Some(Bson::Int32(number)) => {
+                            i64::from(*number).checked_add(*by).map(Bson::Int64)
+                        }
+                        Some(Bson::Int64(number)) => number.checked_add(*by).map(Bson::Int64),
+                        Some(Bson::Double(number)) => Some(Bson::Double(number + *by as f64)),
                         Some(_) => None,
                     };
-                    fields.insert(name, Bson::Int64(sum.ok_or(Inapplicable)?));
+                    fields.insert(name, sum.ok_or(Inapplicable)?);
                 }
                 Operation::Push(values) => {
                     let values = values.iter().map(owned);
@@ -389,10 +392,8 @@ impl Update {
                 }
                 Operation::Raise(value) => {
                     let value = owned(value);
-                    let greater = fields
-                        .get(name)
-                        .is_some_and(|old| number(old) >= number(&value));
-                    if !greater {
+                    let old = fields.get(name).map(order);
+                    if old.is_none_or(|old| old < order(&value)) {
                         fields.insert(name, value);
                     }
                 }
@@ -429,34 +430,107 @@ fn owned(value: &RawBson) -> Bson {
     Bson::try_from(value.clone()).unwrap_or(Bson::Null)
 }
 
-/// What `$max` compares: the times that the crate stores, as doubles or dates.
-fn number(value: &Bson) -> f64 {
-    match value {
-        Bson::Double(number) => *number,
-        Bson::Int32(number) => f64::from(*number),
-        Bson::Int64(number) => *number as f64,
-        Bson::DateTime(date) => date.timestamp_millis() as f64,
-        _ => f64::NEG_INFINITY,
+/// The session's values, for one of them to be changed: made when there are none, as the server
+/// makes them, but not to remove something.
+fn values<'a>(
+    whole: &'a mut bson::Document,
+    operation: &Operation,
+) -> Result<Option<&'a mut bson::Document>, Inapplicable> {
+    const VALUE: &str = crate::record::field::VALUE;
+    let removes = matches!(operation, Operation::Unset);
+    if !removes && !whole.contains_key(VALUE) {
+        whole.insert(VALUE, bson::Document::new());
+    }
+    match whole.get_mut(VALUE) {
+        Some(Bson::Document(values)) => Ok(Some(values)),
+        _ if removes => Ok(None),
+        _ => Err(Inapplicable),
     }
 }
 
-/// Equality as the server sees it: numbers by their value, everything else as stored.
+/// Where a value stands in the server's order, as far as `$max` is used: of times, as doubles or
+/// dates, against whatever stands in their place.
+fn order(value: &Bson) -> (u8, f64) {
+    match value {
+        Bson::MinKey | Bson::Undefined | Bson::Null => (0, 0.0),
+        Bson::Double(number) if number.is_nan() => (1, f64::NEG_INFINITY),
+        Bson::Double(number) => (1, *number),
+        Bson::Int32(number) => (1, f64::from(*number)),
+        Bson::Int64(number) => (1, *number as f64),
+        Bson::Decimal128(_) => (1, f64::NEG_INFINITY),
+        Bson::DateTime(date) => (3, date.timestamp_millis() as f64),
+        Bson::Timestamp(_)
+        | Bson::RegularExpression(_)
+        | Bson::DbPointer(_)
+        | Bson::JavaScriptCode(_)
+        | Bson::JavaScriptCodeWithScope(_)
+        | Bson::MaxKey => (4, 0.0),
+        _ => (2, 0.0),
+    }
+}
+
+/// What a value counts as among numbers.
+pub(crate) fn number(value: RawBsonRef<'_>) -> Option<f64> {
+    match value {
+        RawBsonRef::Double(number) => Some(number),
+        RawBsonRef::Int32(number) => Some(f64::from(number)),
+        RawBsonRef::Int64(number) => Some(number as f64),
+        _ => None,
+    }
+}
+
+/// Equality as the server sees it: numbers by their value, also inside of documents and arrays;
+/// everything else as stored.
 fn equal(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
-    let whole = |value: RawBsonRef<'_>| match value {
+    use RawBsonRef::{Array, Document, Double, Int32, Int64};
+
+    match (a, b) {
+        (Int32(_) | Int64(_), Int32(_) | Int64(_)) => whole(a) == whole(b),
+        (Double(double), other) | (other, Double(double)) if number(other).is_some() => {
+            match (other, whole(other)) {
+                (Double(other), _) => double == other || (double.is_nan() && other.is_nan()),
+                // Exact: as a double, the integer might be rounded to its neighbour.
+                (_, Some(whole)) => double.fract() == 0.0 && double as i128 == i128::from(whole),
+                _ => false,
+            }
+        }
+        (Document(a), Document(b)) => all_equal(a, b, true),
+        (Array(a), Array(b)) => {
+            match (
+                RawDocument::from_bytes(a.as_bytes()),
+                RawDocument::from_bytes(b.as_bytes()),
+            ) {
+                (Ok(a), Ok(b)) => all_equal(a, b, false),
+                _ => false,
+            }
+        }
+        _ => crate::value::same(a, b),
+    }
+}
+
+fn whole(value: RawBsonRef<'_>) -> Option<i64> {
+    match value {
         RawBsonRef::Int32(number) => Some(i64::from(number)),
         RawBsonRef::Int64(number) => Some(number),
         _ => None,
-    };
-    match (whole(a), whole(b)) {
-        (Some(a), Some(b)) => a == b,
-        (Some(whole), None) | (None, Some(whole)) => {
-            let other = if matches!(a, RawBsonRef::Double(_)) {
-                a
-            } else {
-                b
-            };
-            other.as_f64().is_some_and(|double| double == whole as f64)
-        }
-        (None, None) => crate::value::same(a, b),
     }
 }
+
+/// Whether two documents have equal values in the same order, and under the same names.
+fn all_equal(a: &RawDocument, b: &RawDocument, are_named: bool) -> bool {
+    let (mut a, mut b) = (a.into_iter(), b.into_iter());
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(Ok((name, a))), Some(Ok((other, b)))) => {
+                if (are_named && name != other) || !equal(a, b) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use bson::{Bson, RawBson, RawDocument, doc};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Moment;
-use crate::document::{Document, Filter, Operation, Path, Update, date};
+use crate::document::{Document, Filter, Operation, Path, Update, date, number};
 use crate::key::Field;
 use crate::token::{Digest, Id, Secret};
 
@@ -182,13 +182,7 @@ impl<'a> Fields<'a> {
 
 /// Epoch seconds, in any of the number types that the ancestor's drivers write.
 pub(crate) fn seconds(value: RawBsonRef<'_>) -> Option<Moment> {
-    let seconds = match value {
-        RawBsonRef::Double(number) => number,
-        RawBsonRef::Int32(number) => f64::from(number),
-        RawBsonRef::Int64(number) => number as f64,
-        _ => return None,
-    };
-    Moment::from_seconds(seconds)
+    Moment::from_seconds(number(value)?)
 }
 
 fn bytes(value: RawBsonRef<'_>) -> Option<[u8; 32]> {

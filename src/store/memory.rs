@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rocket::async_trait;
 
 use crate::clock::{Clock, Moment};
-use crate::document::{Document, Filter, Update};
+use crate::document::{Document, Filter, Update, number};
 use crate::error::Result;
 use crate::record::field;
 use crate::store::{Created, Durability, Store, Touch, Updated};
@@ -145,16 +145,19 @@ impl Store for MemoryStore {
 
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
         let stored = self.lock();
-        let mut found: Vec<&Document> = stored.chosen(&filter).collect();
-        found.sort_by_cached_key(|document| {
-            let created = document
-                .get(field::CREATED)
-                .and_then(crate::record::seconds);
-            (created, document.id().unwrap_or_default().to_owned())
-        });
+        let mut found: Vec<(f64, &Document)> = stored
+            .chosen(&filter)
+            .map(|document| {
+                let created = document.get(field::CREATED).and_then(number);
+                // What has no such time comes first.
+                (created.unwrap_or(f64::NEG_INFINITY), document)
+            })
+            .collect();
+        found
+            .sort_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| one.id().cmp(&other.id())));
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let page = found.into_iter().skip(skip).take(limit as usize);
-        Ok(page.cloned().collect())
+        Ok(page.map(|(_, document)| document.clone()).collect())
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {

@@ -1,0 +1,181 @@
+//! What filters and updates mean. That a server means the same is the conformance suite's to say.
+
+use bson::{Bson, RawBson, bson, doc};
+
+use super::*;
+
+fn document(value: bson::Document) -> Document {
+    Document::from_bson(&doc! { "_id": "x", "created": 1.0, "value": value })
+}
+
+fn raw(value: Bson) -> RawBson {
+    RawBson::try_from(value).unwrap()
+}
+
+fn are_equal(a: Bson, b: Bson) -> bool {
+    let (a, b) = (raw(a), raw(b));
+    let forth = equal(a.as_raw_bson_ref(), b.as_raw_bson_ref());
+    assert_eq!(forth, equal(b.as_raw_bson_ref(), a.as_raw_bson_ref()));
+    forth
+}
+
+fn updated(before: bson::Document, name: &str, operation: Operation) -> Option<bson::Document> {
+    let mut update = Update::default();
+    update.insert(Path::Value(Field::stored(name)), operation);
+    let after = update.apply(&document(before)).ok()?;
+    let after: bson::Document = bson::from_slice(after.as_bytes()).unwrap();
+    Some(after.get_document("value").unwrap().clone())
+}
+
+#[test]
+fn numbers_are_equal_by_their_value_in_every_type() {
+    for one in [bson!(1_i32), bson!(1_i64), bson!(1.0)] {
+        for other in [bson!(1_i32), bson!(1_i64), bson!(1.0)] {
+            assert!(are_equal(one.clone(), other));
+        }
+        assert!(!are_equal(one.clone(), bson!(true)));
+        assert!(!are_equal(one, bson!("1")));
+    }
+    assert!(are_equal(bson!(0.0), bson!(-0.0)));
+    assert!(are_equal(bson!(f64::NAN), bson!(f64::NAN)));
+    assert!(!are_equal(bson!(f64::NAN), bson!(0)));
+}
+
+#[test]
+fn no_integer_is_equal_to_the_double_next_to_it() {
+    let edge = 1_i64 << 53;
+    assert!(are_equal(bson!(edge), bson!(edge as f64)));
+    assert!(!are_equal(bson!(edge + 1), bson!(edge as f64)));
+    assert!(!are_equal(bson!(i64::MAX), bson!(i64::MAX as f64)));
+    assert!(are_equal(bson!(i64::MIN), bson!(i64::MIN as f64)));
+    assert!(!are_equal(bson!(1), bson!(1.5)));
+}
+
+#[test]
+fn documents_and_arrays_are_equal_by_what_they_hold() {
+    assert!(are_equal(
+        bson!({ "a": 1_i32, "b": [1.0] }),
+        bson!({ "a": 1_i64, "b": [1_i64] })
+    ));
+    assert!(!are_equal(
+        bson!({ "a": 1, "b": 2 }),
+        bson!({ "b": 2, "a": 1 })
+    ));
+    assert!(!are_equal(bson!({ "a": 1 }), bson!({ "b": 1 })));
+    assert!(!are_equal(bson!({ "a": 1 }), bson!({ "a": 1, "b": 2 })));
+    assert!(!are_equal(bson!([1, 2]), bson!([1])));
+    assert!(!are_equal(bson!([1]), bson!(1)));
+    assert!(!are_equal(bson!([1]), bson!({ "0": 1 })));
+}
+
+#[test]
+fn older_is_judged_below_a_millisecond() {
+    let older = |seconds: f64| {
+        let filter = Filter::all().older("created", Moment::from_millis(1000));
+        filter.matches(&Document::from_bson(
+            &doc! { "_id": "x", "created": seconds },
+        ))
+    };
+    assert!(older(0.9999) && older(-1e300));
+    assert!(!older(1.0) && !older(1.0001) && !older(f64::NAN));
+}
+
+#[test]
+fn counting_goes_on_in_the_type_that_holds_the_sum() {
+    let counted = |before: Bson| {
+        let after = updated(doc! { "n": before }, "n", Operation::Increment(2))?;
+        after.get("n").cloned()
+    };
+    assert_eq!(counted(bson!(1_i32)), Some(Bson::Int64(3)));
+    assert_eq!(
+        counted(bson!(i64::from(i32::MAX))),
+        Some(Bson::Int64((1 << 31) + 1))
+    );
+    assert_eq!(counted(bson!(0.5)), Some(Bson::Double(2.5)));
+    for misfit in [
+        bson!(i64::MAX - 1),
+        bson!(null),
+        bson!("1"),
+        bson!([1]),
+        bson!(true),
+    ] {
+        assert_eq!(counted(misfit), None);
+    }
+}
+
+#[test]
+fn a_time_is_raised_and_never_lowered() {
+    let raised = |before: Option<Bson>, to: Bson| {
+        let mut document = doc! { "_id": "x" };
+        if let Some(before) = before {
+            document.insert("t", before);
+        }
+        let mut update = Update::default();
+        update.raise("t", raw(to));
+        let after = update.apply(&Document::from_bson(&document)).unwrap();
+        Bson::try_from(after.get("t").unwrap().to_raw_bson()).unwrap()
+    };
+    let date = |millis| Bson::DateTime(bson::DateTime::from_millis(millis));
+    assert_eq!(raised(None, bson!(2.0)), bson!(2.0));
+    assert_eq!(raised(Some(bson!(1_i32)), bson!(2.0)), bson!(2.0));
+    assert_eq!(raised(Some(bson!(3_i64)), bson!(2.0)), bson!(3_i64));
+    assert_eq!(raised(Some(bson!(2_i64)), bson!(2.0)), bson!(2_i64));
+    assert_eq!(raised(Some(bson!(f64::NAN)), bson!(2.0)), bson!(2.0));
+    assert_eq!(raised(Some(bson!(null)), bson!(2.0)), bson!(2.0));
+    // A type that the server puts after numbers is greater than every number.
+    assert_eq!(raised(Some(bson!("x")), bson!(2.0)), bson!("x"));
+    assert_eq!(raised(Some(date(5)), date(6)), date(6));
+    assert_eq!(raised(Some(date(6)), date(5)), date(6));
+    assert_eq!(raised(Some(bson!(1e300)), date(0)), date(0));
+}
+
+#[test]
+fn values_are_made_where_there_are_none_and_never_in_what_is_no_document() {
+    let mut set = Update::default();
+    set.insert(
+        Path::Value(Field::stored("a")),
+        Operation::Set(RawBson::Int64(1)),
+    );
+    let mut unset = Update::default();
+    unset.insert(Path::Value(Field::stored("a")), Operation::Unset);
+
+    let none = Document::from_bson(&doc! { "_id": "x" });
+    assert_eq!(unset.apply(&none), Ok(none.clone()));
+    let made = Document::from_bson(&doc! { "_id": "x", "value": { "a": 1_i64 } });
+    assert_eq!(set.apply(&none), Ok(made));
+    let other = Document::from_bson(&doc! { "_id": "x", "value": "text" });
+    assert_eq!(set.apply(&other), Err(Inapplicable));
+    assert_eq!(unset.apply(&other), Ok(other.clone()));
+}
+
+#[test]
+fn one_path_is_named_once_and_by_its_last_operation() {
+    let mut update = Update::default();
+    for operation in [
+        Operation::Increment(1),
+        Operation::Unset,
+        Operation::Set(RawBson::Null),
+    ] {
+        update.insert(Path::Value(Field::stored("a")), operation);
+    }
+    update.raise("expires", 1.0);
+    update.set("expires", 2.0);
+    let rendered: bson::Document = bson::from_slice(&update.to_bson()).unwrap();
+    assert_eq!(
+        rendered,
+        doc! { "$set": { "expires": 2.0, "value.a": Bson::Null } }
+    );
+}
+
+#[test]
+fn debug_shows_no_value() {
+    let secret = || RawBson::String("hunter2".into());
+    let mut update = Update::default();
+    update.set("user", secret());
+    let filter = Filter::id("hunter2").equals("user", secret());
+    let shown = format!(
+        "{update:?} {filter:?} {:?}",
+        document(doc! { "a": "hunter2" })
+    );
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
