@@ -149,27 +149,31 @@ impl Inner {
             .map(|document| bytes_in(document, DOING));
         let documents: Vec<RawDocumentBuf> = documents.collect::<Result<_>>()?;
         let concern = self.write_concern(durability);
-        let result = match documents.as_slice() {
-            [one] => {
-                let insert = self.sessions.insert_one(one);
-                insert
-                    .optional(concern, |i, c| i.write_concern(c))
-                    .await
-                    .map(drop)
-            }
-            many => {
-                // Unordered: a marker that exists already does not keep the session out.
-                let insert = self.sessions.insert_many(many).ordered(false);
-                insert
-                    .optional(concern, |i, c| i.write_concern(c))
-                    .await
-                    .map(drop)
-            }
-        };
-        match result {
-            Ok(()) => Ok(Created::Stored),
-            Err(error) => failure::of_insert(DOING, error),
+        if let [one] = documents.as_slice() {
+            let insert = self.sessions.insert_one(one);
+            let result = insert.optional(concern, |i, c| i.write_concern(c)).await;
+            return match result {
+                Ok(_) => Ok(Created::Stored),
+                Err(error) if failure::is_duplicate(&error) => Ok(Created::Exists),
+                Err(error) => Err(writing(DOING, error)),
+            };
         }
+        // In order, so that nothing is stored beside a session that exists already. A marker that
+        // exists stops the command, too; what comes after it goes with another.
+        let mut rest = documents.as_slice();
+        while !rest.is_empty() {
+            let insert = self.sessions.insert_many(rest).ordered(true);
+            let insert = insert.optional(concern.clone(), |i, c| i.write_concern(c));
+            let Err(error) = insert.await else { break };
+            let is_first = rest.len() == documents.len();
+            match failure::duplicate_of_many(&error) {
+                Some(0) if is_first => return Ok(Created::Exists),
+                Some(at) => rest = rest.get(at + 1..).unwrap_or_default(),
+                None if is_first => return Err(writing(DOING, error)),
+                None => return Err(failure::half_way(writing(DOING, error))),
+            }
+        }
+        Ok(Created::Stored)
     }
 
     async fn update_alone(
@@ -242,6 +246,10 @@ impl Inner {
 
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
         const DOING: &str = "finding sessions";
+        if limit == 0 {
+            return Ok(Vec::new()); // which the server would take for "no limit"
+        }
+        let skip = skip.min(i64::MAX.unsigned_abs()); // all that it can be told
         let _place = self.place(DOING).await?;
         let found = self
             .sessions

@@ -4,8 +4,7 @@ use std::fmt;
 
 use mongodb::error::{Error as Cause, ErrorKind, WriteFailure};
 
-use crate::error::{Error, Result};
-use crate::store::Created;
+use crate::error::Error;
 
 /// A failure that no error of the driver's describes.
 #[derive(Debug)]
@@ -42,8 +41,8 @@ impl std::error::Error for Failure {}
 
 /// Duplicate key.
 const DUPLICATE: i32 = 11000;
-/// `$inc` beyond its range or on no number; `$push` on no array.
-const MISFITS: [i32; 2] = [2, 14];
+/// `$inc` beyond its range or on no number; `$push` on no array; a value set in what is no document.
+const MISFITS: [i32; 3] = [2, 14, 28];
 /// The server gave up, was interrupted or is no longer the primary: it may have carried the write
 /// out before. (MaxTimeMSExpired, InterruptedAtShutdown, …, the write concern's own.)
 const OPEN: [i32; 10] = [50, 64, 91, 189, 10107, 11600, 11602, 13435, 13436, 10058];
@@ -80,26 +79,37 @@ fn misfit() -> Error {
     crate::document::Inapplicable.into()
 }
 
-pub(super) fn of_insert(doing: &'static str, error: Cause) -> Result<Created> {
+/// Whether the one document of an insert exists already.
+pub(super) fn is_duplicate(error: &Cause) -> bool {
+    matches!(
+        &*error.kind,
+        ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE
+    )
+}
+
+/// Where an insert of many, in order, met a document that exists already, when that is all that
+/// went wrong.
+pub(super) fn duplicate_of_many(error: &Cause) -> Option<usize> {
     match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE => {
-            return Ok(Created::Exists);
-        }
         ErrorKind::InsertMany(insert) if insert.write_concern_error.is_none() => {
-            let errors = insert.write_errors.as_deref().unwrap_or_default();
-            let of_session = errors.iter().find(|write| write.index == 0);
-            match of_session {
-                Some(write) if write.code == DUPLICATE => return Ok(Created::Exists),
-                // The marker was there already, and that is all.
-                None if !errors.is_empty() && errors.iter().all(|e| e.code == DUPLICATE) => {
-                    return Ok(Created::Stored);
-                }
-                _ => {}
+            match insert.write_errors.as_deref() {
+                Some([write]) if write.code == DUPLICATE => Some(write.index),
+                _ => None,
             }
         }
-        _ => {}
+        _ => None,
     }
-    Err(writing(doing, error))
+}
+
+/// A failure after a part of the operation was carried out.
+pub(super) fn half_way(error: Error) -> Error {
+    match error {
+        Error::Store { doing, source } => Error::Unknown {
+            doing,
+            source: Some(source),
+        },
+        other => other,
+    }
 }
 
 /// Whether a write with this error may have taken effect.
@@ -109,7 +119,11 @@ fn is_open(error: &Cause) -> bool {
     }
     match &*error.kind {
         ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
-        ErrorKind::InsertMany(insert) => insert.write_concern_error.is_some(),
+        // What stands before the one that failed is stored.
+        ErrorKind::InsertMany(insert) => {
+            let errors = insert.write_errors.as_deref().unwrap_or_default();
+            insert.write_concern_error.is_some() || errors.iter().any(|write| write.index > 0)
+        }
         ErrorKind::Command(command) => OPEN.contains(&command.code),
         // Nothing was sent.
         ErrorKind::ServerSelection { .. }
