@@ -26,6 +26,8 @@ const STATEMENT: usize = 1000;
 #[derive(Default)]
 pub(super) struct Touches {
     queue: Mutex<Queue>,
+    /// One batch at a time: whoever flushes waits for the one that is under way.
+    turn: tokio::sync::Mutex<()>,
     batches: AtomicU64,
 }
 
@@ -115,25 +117,22 @@ async fn attend(store: Arc<Inner>) {
     }
 }
 
-/// Writes what waits now.
+/// Writes what waits now, and waits for what is being written.
 pub(super) async fn flush(store: &Arc<Inner>) {
     write_batch(store).await;
 }
 
 async fn write_batch(store: &Inner) {
+    let _turn = store.touches.turn.lock().await;
     let batch = {
         let mut queue = store.touches.lock();
         let batch = std::mem::take(&mut queue.waiting);
-        for (id, times) in &batch {
-            let leaving = queue.leaving.entry(id.clone()).or_insert(*times);
-            *leaving = leaving.later(*times);
-        }
+        queue.leaving.clone_from(&batch);
         batch
     };
     if batch.is_empty() {
         return;
     }
-    let ids: Vec<String> = batch.keys().cloned().collect();
     let command = doc! {
         "update": store.sessions.name(),
         "updates": statements(batch),
@@ -147,10 +146,7 @@ async fn write_batch(store: &Inner) {
         let error = super::reading("noting that sessions were in use", error);
         error.log();
     }
-    let mut queue = store.touches.lock();
-    for id in ids {
-        queue.leaving.remove(&id);
-    }
+    store.touches.lock().leaving.clear();
 }
 
 /// One statement for all sessions whose times may be written as one.
