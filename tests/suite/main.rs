@@ -11,3 +11,7 @@ mod support;
 mod support_works;
 mod together;
 mod trips;
+mod conformance;
+mod support;
+mod support_works;
+mod wrong_stores;

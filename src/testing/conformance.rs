@@ -1,0 +1,235 @@
+//! The promises of [`Store`], each as a function that tries it: for whoever writes a store.
+//!
+//! [`run`] tries them all on stores that you make, one fresh and empty store for each promise, and
+//! panics with the names of those that are broken. This is the whole test of a store of your own:
+//!
+//! ```
+//! use rocket_mongo_session::MemoryStore;
+//! use rocket_mongo_session::testing::conformance;
+//!
+//! # rocket::execute(async {
+//! conformance::run(async || MemoryStore::new()).await;
+//! # });
+//! ```
+//!
+//! [`check`] gives the broken promises instead, for a test that expects some; and each promise can
+//! be tried alone, by its name, on a store that is empty:
+//!
+//! ```
+//! # use rocket_mongo_session::MemoryStore;
+//! # use rocket_mongo_session::testing::conformance;
+//! # rocket::execute(async {
+//! let store = std::sync::Arc::new(MemoryStore::new());
+//! conformance::update_never_creates(store).await.unwrap();
+//! # });
+//! ```
+//!
+//! Some promises are about what happens at the same time. They are tried with real tasks, so run
+//! the suite on Tokio's multi-thread runtime (`#[rocket::async_test]` does). Such a trial can miss
+//! a fault, but never blames a store that keeps its promises. What a trial cannot show, a store
+//! must know of itself: how durable a write is, and that an `Err` means what it says.
+//!
+//! [`does_what_the_memory_store_does`] goes further than the single promises: it carries out random
+//! programs on the store and on [`MemoryStore`](crate::MemoryStore) side by side, and compares
+//! every answer. A failure names the shortest program that it found to show the difference.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::tokio;
+
+use crate::error::{Error, Result};
+use crate::store::{Document, Store};
+
+/// Returns from a trial when what must hold does not.
+macro_rules! must {
+    ($holds:expr, $($how:tt)+) => {
+        if !$holds {
+            return Err(Failure::new(format!($($how)+)));
+        }
+    };
+}
+
+mod changing;
+mod creating;
+mod ending;
+mod programs;
+mod races;
+mod reading;
+mod sample;
+mod touching;
+
+pub use changing::*;
+pub use creating::*;
+pub use ending::*;
+pub use programs::*;
+pub use races::*;
+pub use reading::*;
+pub use touching::*;
+
+/// A promise that is not kept is noticed as a hang, too.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What a trial of a promise comes to.
+pub type Kept = Result<(), Failure>;
+
+/// How a promise was broken.
+#[derive(Clone)]
+pub struct Failure(String);
+
+impl Failure {
+    fn new(how: impl Into<String>) -> Self {
+        Failure(how.into())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut text = format!("a call failed that should not: {error}");
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Failure(text)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// As `Display`: it is read where a test unwrapped it.
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A broken promise, and how it was broken.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Broken {
+    /// The name of the promise: of a function in this module.
+    pub promise: &'static str,
+    /// How it was broken.
+    pub failure: Failure,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.promise, self.failure)
+    }
+}
+
+/// Tries every promise, each on a store that `make` gives, which must be empty.
+///
+/// # Panics
+///
+/// With the names of the promises that are broken, and how.
+pub async fn run<S: Store>(make: impl AsyncFn() -> S) {
+    let broken = check(make).await;
+    let list: String = broken.iter().map(|one| format!("\n  {one}")).collect();
+    assert!(
+        broken.is_empty(),
+        "the store breaks {} of {} promises:{list}",
+        broken.len(),
+        ALL.len()
+    );
+}
+
+/// As [`run`], and gives the promises that are broken.
+pub async fn check<S: Store>(make: impl AsyncFn() -> S) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for (promise, attempt) in ALL {
+        // A task of its own: a store that panics breaks this promise, and not the others.
+        let attempt = tokio::spawn(attempt(Arc::new(make().await)));
+        let stop = attempt.abort_handle();
+        let kept = match tokio::time::timeout(PATIENCE, attempt).await {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(_)) => Err(Failure::new("the store panicked")),
+            Err(_) => {
+                stop.abort();
+                Err(Failure::new("the store does not answer"))
+            }
+        };
+        if let Err(failure) = kept {
+            broken.push(Broken { promise, failure });
+        }
+    }
+    broken
+}
+
+type Attempt = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = Kept> + Send>>;
+
+macro_rules! all {
+    ($($promise:ident),* $(,)?) => {
+        &[$((stringify!($promise), |store| Box::pin($promise(store)))),*]
+    };
+}
+
+/// Every promise, the simple ones first.
+const ALL: &[(&str, Attempt)] = all![
+    create_stores_documents_as_they_were_given,
+    create_never_replaces_a_document,
+    create_leaves_a_marker_that_exists_as_it_is,
+    update_changes_the_named_fields_and_nothing_else,
+    update_adds_fields_that_were_missing,
+    update_never_creates,
+    update_asks_its_whole_filter,
+    update_is_all_or_nothing,
+    update_that_changes_nothing_is_applied,
+    update_returning_gives_the_document_as_it_was,
+    a_value_is_compared_whole,
+    delete_deletes_one_document_once,
+    delete_asks_its_whole_filter,
+    take_gives_the_document_as_it_was_at_its_end,
+    delete_all_deletes_what_its_filter_chooses_and_no_more,
+    touch_moves_times_forward,
+    touch_never_moves_times_backward,
+    touch_changes_nothing_else,
+    touch_never_creates,
+    reads_see_every_completed_write,
+    find_goes_by_created_and_then_by_id,
+    find_gives_the_page_that_was_asked_for,
+    count_counts_what_find_finds,
+    markers_are_no_sessions,
+    indexes_can_be_ensured_again_and_again,
+    of_many_that_create_one_document_one_does,
+    of_many_that_compare_and_set_one_wins,
+    no_increment_is_lost,
+    no_push_is_lost,
+    writes_to_different_fields_never_meet,
+    of_many_that_take_one_gets_the_document,
+    a_take_misses_no_applied_update,
+    nothing_brings_a_deleted_document_back,
+    does_what_the_memory_store_does,
+];
+
+/// Runs calls at the same time, each in a task of its own.
+async fn together<T: Send + 'static>(
+    calls: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
+) -> Result<Vec<T>, Failure> {
+    let tasks: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        let result = task.await;
+        results.push(result.map_err(|_| Failure::new("the store panicked"))??);
+    }
+    Ok(results)
+}
+
+/// A document as text, for a failure: it is the suite's own, and holds no secret.
+fn text(document: &Document) -> String {
+    match bson::from_slice::<bson::Document>(document.as_bytes()) {
+        Ok(document) => document.to_string(),
+        Err(_) => format!("{document:?}"),
+    }
+}

@@ -1,0 +1,322 @@
+use std::sync::Arc;
+
+use bson::{Bson, RawBson, doc};
+
+use super::sample::{
+    DATA, at, change, holds, id, is, is_mismatch, lacks, path, put, raw, session, set, stored,
+};
+use super::{Failure, Kept, text};
+use crate::document::{Operation, date};
+use crate::record::{binary, field};
+use crate::store::{Filter, Store, Update, Updated};
+use crate::value;
+
+/// [`update`](Store::update) changes the fields that it names, each in the way that it says, and
+/// nothing else of the document: fields that the crate does not know survive.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn update_changes_the_named_fields_and_nothing_else(store: Arc<dyn Store>) -> Kept {
+    let mut wanted = stored(&*store, 1).await?;
+    let other = stored(&*store, 2).await?;
+    let more = vec![RawBson::String("more".into()), RawBson::Int64(4)];
+    let mut update = Update::default();
+    update.insert(path("text"), Operation::Set("other".into()));
+    update.insert(path("a%2Eb"), Operation::Set(RawBson::Null));
+    update.insert(path("inner"), Operation::Unset);
+    update.insert(path("number"), Operation::Increment(2));
+    update.insert(path("small"), Operation::Increment(-6));
+    update.insert(path("list"), Operation::Push(more));
+    update.set(field::USER, 8_i64);
+    let expires = date(at(100_000));
+    update.raise(field::EXPIRES, expires);
+    update.raise(field::CREATED, 0.0);
+    let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
+    must!(updated == Updated::Applied, "update said {updated:?}");
+
+    wanted.insert(field::USER, 8_i64);
+    wanted.insert(field::EXPIRES, expires);
+    if let Ok(value) = wanted.get_document_mut(field::VALUE) {
+        value.remove("inner");
+        value.extend(doc! {
+            "text": "other",
+            "a%2Eb": Bson::Null,
+            "number": 7_i64,
+            "small": -1_i64,
+            "list": [1_i64, "two", [3_i64], "more", 4_i64],
+        });
+    }
+    holds(&*store, &wanted).await?;
+    holds(&*store, &other).await
+}
+
+/// A field that is missing is added by setting, counting from zero, appending to an empty array
+/// and raising; to remove it is no mistake.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn update_adds_fields_that_were_missing(store: Arc<dyn Store>) -> Kept {
+    let mut wanted = stored(&*store, 1).await?;
+    let mut update = Update::default();
+    let pushed = vec![RawBson::Int64(1), RawBson::Int64(2)];
+    update.insert(path("ka"), Operation::Set("set".into()));
+    update.insert(path("kb"), Operation::Increment(-3));
+    update.insert(path("kc"), Operation::Push(pushed));
+    update.insert(path("kd"), Operation::Unset);
+    update.raise(field::RENEWED, 5.0);
+    let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
+    must!(updated == Updated::Applied, "update said {updated:?}");
+    wanted.insert(field::RENEWED, 5.0);
+    if let Ok(value) = wanted.get_document_mut(field::VALUE) {
+        value.extend(doc! { "ka": "set", "kb": -3_i64, "kc": [1_i64, 2_i64] });
+    }
+    holds(&*store, &wanted).await
+}
+
+/// An update of a document that is not there makes none. Nor does
+/// [`update_returning`](Store::update_returning).
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
+    stored(&*store, 2).await?;
+    let filter = Filter::id(&id(1));
+    let updates = [
+        set("text", "x"),
+        change("number", Operation::Increment(1)),
+        change("list", Operation::Push(vec![RawBson::Int64(1)])),
+        crate::record::marker::again(at(0), at(60)),
+    ];
+    for update in updates {
+        let updated = store.update(filter.clone(), update.clone(), DATA).await?;
+        must!(
+            updated == Updated::Gone,
+            "update said {updated:?} of a document that is not there"
+        );
+        lacks(&*store, &id(1), "after an update").await?;
+        let before = store.update_returning(filter.clone(), update, DATA).await?;
+        must!(before.is_none(), "update_returning gave a document");
+        lacks(&*store, &id(1), "after update_returning").await?;
+    }
+    let all = store.count(Filter::all()).await?;
+    must!(all == 1, "there are {all} documents instead of one");
+    Ok(())
+}
+
+/// All conditions of a [`Filter`] must hold. When one does not, the answer is [`Updated::Gone`]
+/// and nothing changes.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
+    let before = stored(&*store, 1).await?;
+    let this = || Filter::id(&id(1));
+    let token = binary(&[7; 32]);
+    let refused = [
+        ("its token", this().equals(field::TOKEN, binary(&[8; 32]))),
+        ("its user", this().equals(field::USER, RawBson::Int64(8))),
+        ("a missing field", this().equals("other", RawBson::Int64(7))),
+        ("a value", is(this(), "number", Some(RawBson::Int64(6)))),
+        ("a value's absence", is(this(), "number", None)),
+        ("a missing value", is(this(), "other", Some(RawBson::Null))),
+        (
+            "a date that must be later",
+            this().not_before(field::EXPIRES, at(90_000)),
+        ),
+        (
+            "a date that must be earlier",
+            this().before(field::EXPIRES, at(80_000)),
+        ),
+        (
+            "a date that must be missing",
+            this().no_date(field::EXPIRES),
+        ),
+        (
+            "a time that must be older",
+            this().older(field::ACCESSED, at(-70)),
+        ),
+        ("the id", this().except(&id(1))),
+        (
+            "one of two values",
+            is(
+                is(this(), "flag", Some(RawBson::Boolean(true))),
+                "number",
+                None,
+            ),
+        ),
+    ];
+    for (what, filter) in refused {
+        let updated = store.update(filter.clone(), set("text", "x"), DATA).await?;
+        must!(
+            updated == Updated::Gone,
+            "update said {updated:?}, though {what} is not as its filter asks"
+        );
+        let found = store
+            .update_returning(filter, set("text", "x"), DATA)
+            .await?;
+        must!(
+            found.is_none(),
+            "update_returning gave a document, though {what} is not as its filter asks"
+        );
+    }
+    holds(&*store, &before).await?;
+
+    let filter = this()
+        .equals(field::TOKEN, token)
+        .equals(field::USER, RawBson::Int64(7))
+        .not_before(field::EXPIRES, at(80_000))
+        .before(field::EXPIRES, at(90_000))
+        .no_date("other")
+        .older(field::ACCESSED, at(-50))
+        .except(&id(2));
+    let filter = is(filter, "number", Some(RawBson::Int64(5)));
+    let filter = is(filter, "nothing", Some(RawBson::Null));
+    let filter = is(filter, "other", None);
+    let updated = store.update(filter, set("text", "x"), DATA).await?;
+    must!(
+        updated == Updated::Applied,
+        "update said {updated:?}, though everything is as its filter asks"
+    );
+    Ok(())
+}
+
+/// An update that does not fit one of the values that it meets is an
+/// [`Error::Mismatch`](crate::Error::Mismatch), and none of it is carried out.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
+    let mut before = session(&id(1));
+    before.insert(
+        "value",
+        doc! { "text": "x", "number": 5_i64, "most": i64::MAX, "none": Bson::Null },
+    );
+    put(&*store, &before).await?;
+    let push = || Operation::Push(vec![RawBson::Int64(1)]);
+    let misfits = [
+        ("counting in text", change("text", Operation::Increment(1))),
+        ("counting in null", change("none", Operation::Increment(1))),
+        (
+            "counting beyond i64",
+            change("most", Operation::Increment(1)),
+        ),
+        ("appending to a number", change("number", push())),
+        ("appending to null", change("none", push())),
+    ];
+    for (what, misfit) in misfits {
+        let mut update = misfit;
+        // One on either side of it, in whatever order a store goes.
+        update.insert(path("aaa"), Operation::Set("x".into()));
+        update.insert(path("zzz"), Operation::Increment(1));
+        update.set(field::USER, 9_i64);
+        let filter = Filter::id(&id(1));
+        let updated = store.update(filter.clone(), update.clone(), DATA).await;
+        must!(is_mismatch(&updated), "update said {updated:?} to {what}");
+        let found = store.update_returning(filter, update, DATA).await;
+        must!(
+            is_mismatch(&found),
+            "update_returning said {found:?} to {what}"
+        );
+        holds(&*store, &before).await?;
+    }
+    Ok(())
+}
+
+/// [`Updated::Applied`] says that the filter chose a document, even when the update finds
+/// everything in it as it is to be.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn update_that_changes_nothing_is_applied(store: Arc<dyn Store>) -> Kept {
+    let before = stored(&*store, 1).await?;
+    for update in [
+        set("number", 5_i64),
+        change("other", Operation::Unset),
+        change("number", Operation::Increment(0)),
+        super::sample::touch(&id(1), at(-100), at(-100)).update(),
+    ] {
+        let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
+        must!(
+            updated == Updated::Applied,
+            "update said {updated:?} of a document that was as it should become"
+        );
+    }
+    holds(&*store, &before).await
+}
+
+/// [`update_returning`](Store::update_returning) gives the document as it was just before the
+/// change, and makes the change.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn update_returning_gives_the_document_as_it_was(store: Arc<dyn Store>) -> Kept {
+    let mut before = stored(&*store, 1).await?;
+    let update = change("number", Operation::Increment(1));
+    for number in [6_i64, 7] {
+        let filter = Filter::id(&id(1));
+        let found = store.update_returning(filter, update.clone(), DATA).await?;
+        must!(
+            found.as_ref() == Some(&raw(&before)),
+            "it gave {} and not {before}",
+            found.as_ref().map_or_else(|| "nothing".into(), text)
+        );
+        if let Ok(value) = before.get_document_mut(field::VALUE) {
+            value.insert("number", number);
+        }
+        holds(&*store, &before).await?;
+    }
+    Ok(())
+}
+
+/// A value is as a filter asks only if it is that very value: no array that holds it, no part of a
+/// document, and null is not "missing".
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn a_value_is_compared_whole(store: Arc<dyn Store>) -> Kept {
+    let mut document = session(&id(1));
+    let five = || RawBson::Int64(5);
+    document.insert(
+        field::VALUE,
+        doc! { "five": 5_i64, "list": [5_i64, 6_i64], "only": [5_i64], "in": { "a": 5_i64 }, "null": Bson::Null },
+    );
+    put(&*store, &document).await?;
+    let list = |elements: &[RawBson]| Some(value::from_elements(elements));
+    let cases = [
+        ("five", Some(five()), true),
+        ("five", list(&[five()]), false),
+        ("five", Some(RawBson::String("5".into())), false),
+        ("list", Some(five()), false),
+        ("list", list(&[five(), RawBson::Int64(6)]), true),
+        ("list", list(&[RawBson::Int64(6), five()]), false),
+        ("list", list(&[five()]), false),
+        ("only", Some(five()), false),
+        ("in", Some(five()), false),
+        ("null", Some(RawBson::Null), true),
+        ("null", None, false),
+        ("other", Some(RawBson::Null), false),
+        ("other", None, true),
+    ];
+    for (name, value, same) in cases {
+        let filter = is(Filter::id(&id(1)), name, value.clone());
+        let chosen = store.count(filter.clone()).await? == 1;
+        must!(
+            chosen == same,
+            "a filter that asks whether `{name}` is {value:?} says {chosen}"
+        );
+        let updated = store.update(filter, change("seen", Operation::Increment(1)), DATA);
+        must!(
+            (updated.await? == Updated::Applied) == same,
+            "an update that asks whether `{name}` is {value:?} says otherwise"
+        );
+    }
+    Ok(())
+}

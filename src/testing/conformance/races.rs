@@ -1,0 +1,296 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bson::RawBson;
+use bson::raw::RawBsonRef;
+
+use super::sample::{
+    DATA, a_marker, at, change, id, integer, is, lacks, put, raw, session, set, stored, touch,
+};
+use super::{Failure, Kept, together};
+use crate::document::Operation;
+use crate::record::field;
+use crate::store::{Created, Document, Filter, Store, Updated};
+
+/// How many tasks race.
+const MANY: i64 = 24;
+/// How often a race is run that has one winner.
+const ROUNDS: u32 = 12;
+
+/// Of many tasks that create documents of one id at the same time, one is told
+/// [`Created::Stored`], and its document is the one that is there.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn of_many_that_create_one_document_one_does(store: Arc<dyn Store>) -> Kept {
+    for round in 0..ROUNDS {
+        let created = together((0..MANY).map(|number| {
+            let store = Arc::clone(&store);
+            let mut document = session(&id(round));
+            document.insert(field::USER, number);
+            let documents = vec![raw(&document), a_marker(round, 0)];
+            async move { store.create(documents, DATA).await.map(|c| (number, c)) }
+        }))
+        .await?;
+        let winners = created.iter().filter(|(_, c)| *c == Created::Stored);
+        let winners: Vec<i64> = winners.map(|(number, _)| *number).collect();
+        let there = store.load(&id(round)).await?;
+        let there = there.as_ref().and_then(|d| d.get(field::USER)?.as_i64());
+        must!(
+            winners.len() == 1 && there == Some(winners[0]),
+            "{winners:?} were told that their document is stored, and there is that of {there:?}"
+        );
+    }
+    Ok(())
+}
+
+/// An update chooses its document and changes it at one moment: of many tasks that set a value on
+/// the condition that it is as they saw it, one does.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kept {
+    stored(&*store, 1).await?;
+    let mut seen = RawBson::Int64(5);
+    for round in 0..i64::from(ROUNDS) {
+        let updated = together((0..MANY).map(|number| {
+            let (store, mine) = (Arc::clone(&store), round * 1000 + 100 + number);
+            let filter = is(Filter::id(&id(1)), "number", Some(seen.clone()));
+            // All by the one call, all by the other, or both.
+            let plainly = [true, false, number % 2 == 0][(round % 3) as usize];
+            async move {
+                let won = if plainly {
+                    store.update(filter, set("number", mine), DATA).await? == Updated::Applied
+                } else {
+                    let before = store.update_returning(filter, set("number", mine), DATA);
+                    before.await?.is_some()
+                };
+                Ok(won.then_some(mine))
+            }
+        }))
+        .await?;
+        let winners: Vec<i64> = updated.into_iter().flatten().collect();
+        let there = store.load(&id(1)).await?;
+        let there = there.and_then(|document| integer(&document, "number"));
+        must!(
+            winners.len() == 1 && there == Some(winners[0]),
+            "{winners:?} were told that they won, and there is {there:?}"
+        );
+        seen = RawBson::Int64(winners[0]);
+    }
+    Ok(())
+}
+
+/// Every increment counts, however many come at once; and each of them, by
+/// [`update_returning`](Store::update_returning), sees another value before its own.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
+    const EACH: i64 = 5;
+    stored(&*store, 1).await?;
+    let seen = together((0..MANY).map(|number| {
+        let store = Arc::clone(&store);
+        async move {
+            let mut seen = Vec::new();
+            for _ in 0..EACH {
+                let (filter, one) = (Filter::id(&id(1)), Operation::Increment(1));
+                if number % 2 == 0 {
+                    store.update(filter, change("number", one), DATA).await?;
+                } else {
+                    let before = store.update_returning(filter, change("number", one), DATA);
+                    seen.push(before.await?.and_then(|before| integer(&before, "number")));
+                }
+            }
+            Ok(seen)
+        }
+    }))
+    .await?;
+    let seen: Vec<_> = seen.into_iter().flatten().collect();
+    let distinct: BTreeSet<_> = seen.iter().flatten().collect();
+    must!(
+        distinct.len() == seen.len(),
+        "two increments saw the same value before their own"
+    );
+    let there = store.load(&id(1)).await?;
+    let there = there.and_then(|document| integer(&document, "number"));
+    let wanted = Some(5 + MANY * EACH);
+    must!(there == wanted, "the sum is {there:?} and not {wanted:?}");
+    Ok(())
+}
+
+/// Every element that is pushed is there once, the elements of one push together and in their
+/// order, and the pushes of one task in theirs.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn no_push_is_lost(store: Arc<dyn Store>) -> Kept {
+    const EACH: i64 = 4;
+    stored(&*store, 1).await?;
+    together((0..MANY).map(|task| {
+        let store = Arc::clone(&store);
+        async move {
+            for push in 0..EACH {
+                let first = task * 1000 + push * 10;
+                let pair = vec![RawBson::Int64(first), RawBson::Int64(first + 1)];
+                let update = change("pushed", Operation::Push(pair));
+                store.update(Filter::id(&id(1)), update, DATA).await?;
+            }
+            Ok(())
+        }
+    }))
+    .await?;
+    let there = store.load(&id(1)).await?.map(|d| numbers(&d, "pushed"));
+    let there = there.unwrap_or_default();
+    let mut firsts: Vec<i64> = there.iter().copied().step_by(2).collect();
+    let seconds: Vec<i64> = there.iter().copied().skip(1).step_by(2).collect();
+    let are_pairs = firsts.iter().zip(&seconds).all(|(a, b)| a + 1 == *b);
+    // Sorting by task alone keeps the order of each.
+    firsts.sort_by_key(|first| first / 1000);
+    let wanted = (0..MANY).flat_map(|task| (0..EACH).map(move |push| task * 1000 + push * 10));
+    must!(
+        there.len() as i64 == MANY * EACH * 2 && are_pairs && firsts.into_iter().eq(wanted),
+        "of {} elements there are {}: {there:?}",
+        MANY * EACH * 2,
+        there.len()
+    );
+    Ok(())
+}
+
+fn numbers(document: &Document, name: &str) -> Vec<i64> {
+    let value = document.get(field::VALUE).and_then(RawBsonRef::as_document);
+    let array = value.and_then(|value| value.get_array(name).ok());
+    let elements = array.into_iter().flatten().flatten();
+    elements.filter_map(|element| element.as_i64()).collect()
+}
+
+/// Writes to different fields of one document, at the same time, are all kept.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kept {
+    let mut document = session(&id(1));
+    document.insert(field::VALUE, bson::Document::new());
+    put(&*store, &document).await?;
+    for round in 0..i64::from(ROUNDS) {
+        together((0..MANY).map(|number| {
+            let store = Arc::clone(&store);
+            let update = set(&format!("k{number}"), round);
+            async move { store.update(Filter::id(&id(1)), update, DATA).await }
+        }))
+        .await?;
+        let there = store.load(&id(1)).await?;
+        let lost: Vec<i64> = (0..MANY)
+            .filter(|number| {
+                let name = format!("k{number}");
+                there.as_ref().and_then(|there| integer(there, &name)) != Some(round)
+            })
+            .collect();
+        must!(
+            lost.is_empty(),
+            "of {MANY} writes to different fields, those to {lost:?} are lost"
+        );
+    }
+    Ok(())
+}
+
+/// Of many tasks that take one document at the same time, one gets it; and of many that delete
+/// one, one is told that it did.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> Kept {
+    for round in 0..ROUNDS {
+        stored(&*store, round).await?;
+        let got = together((0..MANY).map(|number| {
+            let store = Arc::clone(&store);
+            async move {
+                let filter = Filter::id(&id(round));
+                // In some rounds all take, in others some delete.
+                if round % 3 == 2 && number % 2 == 0 {
+                    store.delete(filter).await
+                } else {
+                    Ok(store.take(filter).await?.is_some())
+                }
+            }
+        }))
+        .await?;
+        let winners = got.into_iter().filter(|got| *got).count();
+        must!(winners == 1, "{winners} got it");
+        lacks(&*store, &id(round), "after it was taken").await?;
+    }
+    Ok(())
+}
+
+/// What [`take`](Store::take) gives holds every update that was applied, and no other: an update
+/// comes before the end, or finds nothing.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
+    for round in 0..ROUNDS {
+        stored(&*store, round).await?;
+        let calls = (0..MANY).map(|number| {
+            let store = Arc::clone(&store);
+            async move {
+                let filter = Filter::id(&id(round));
+                if number == MANY / 2 {
+                    return Ok((0, store.take(filter).await?));
+                }
+                let mut applied = 0;
+                for _ in 0..4 {
+                    let one = change("number", Operation::Increment(1));
+                    let updated = store.update(filter.clone(), one, DATA).await?;
+                    applied += i64::from(updated == Updated::Applied);
+                }
+                Ok((applied, None))
+            }
+        });
+        let results = together(calls).await?;
+        let applied: i64 = results.iter().map(|(applied, _)| applied).sum();
+        let taken = results.into_iter().find_map(|(_, taken)| taken);
+        let there = taken.and_then(|document| integer(&document, "number"));
+        must!(
+            there == Some(5 + applied),
+            "{applied} increments were applied, and what was taken went from 5 to {there:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Whatever is under way when a document is deleted, updates and touches of any kind, it stays
+/// deleted.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn nothing_brings_a_deleted_document_back(store: Arc<dyn Store>) -> Kept {
+    for round in 0..ROUNDS {
+        stored(&*store, round).await?;
+        together((0..MANY).map(|number| {
+            let store = Arc::clone(&store);
+            async move {
+                let filter = Filter::id(&id(round));
+                let update = set("text", "late");
+                match number % 4 {
+                    _ if number == MANY / 2 => drop(store.delete(filter).await?),
+                    0 => drop(store.update_returning(filter, update, DATA).await?),
+                    1 => store.touch(touch(&id(round), at(5), at(100_000))),
+                    _ => drop(store.update(filter, update, DATA).await?),
+                }
+                Ok(())
+            }
+        }))
+        .await?;
+        store.flush().await;
+        lacks(&*store, &id(round), "after a delete among other calls").await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Stores that break one promise each, as stores in the wild do: what the conformance suite, and
+//! every test that is given one, must find.
+
+use std::sync::Mutex;
+
+use mongodb::Collection;
+use mongodb::bson::{Document as Query, doc};
+use rocket::async_trait;
+use rocket::tokio::task::yield_now;
+use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::{MemoryStore, Result, Store};
+
+/// What a store gets wrong: every call that is not written here goes to the store inside.
+#[async_trait]
+pub trait Fault: Send + Sync + 'static {
+    fn inside(&self) -> &dyn Store;
+
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        self.inside().load(id).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        self.inside().update(filter, update, durability).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        self.inside().take(filter).await
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.inside().touch(touch);
+    }
+
+    async fn flush(&self) {
+        self.inside().flush().await;
+    }
+}
+
+/// A store with a fault.
+#[derive(Default)]
+pub struct Wrong<F>(pub F);
+
+#[async_trait]
+impl<F: Fault> Store for Wrong<F> {
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        self.0.load(id).await
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        self.0.inside().create(documents, durability).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        self.0.update(filter, update, durability).await
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        let inside = self.0.inside();
+        inside.update_returning(filter, update, durability).await
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        self.0.inside().delete(filter).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        self.0.take(filter).await
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.0.touch(touch);
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        self.0.inside().find(filter, skip, limit).await
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        self.0.inside().count(filter).await
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        self.0.inside().delete_all(filter).await
+    }
+
+    async fn ensure_indexes(&self) -> Result<()> {
+        self.0.inside().ensure_indexes().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.inside().ping().await
+    }
+
+    async fn flush(&self) {
+        self.0.flush().await;
+    }
+
+    fn describe(&self) -> String {
+        format!("wrongly, {}", self.0.inside().describe())
+    }
+}
+
+/// Updates with MongoDB's `upsert`, as session stores that "save" do: what ended comes back.
+pub struct Upserting<S> {
+    pub inside: S,
+    pub sessions: Collection<Query>,
+}
+
+#[async_trait]
+impl<S: Store> Fault for Upserting<S> {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
+        let read = |bytes: Vec<u8>| Query::from_reader(bytes.as_slice()).expect("a document");
+        let (filter, update) = (read(filter.to_bson()), read(update.to_bson()));
+        let upsert = self.sessions.update_one(filter, update).upsert(true);
+        match upsert.await {
+            Ok(_) => Ok(Updated::Applied),
+            Err(error) => Err(rocket_mongo_session::Error::store("upserting", error)),
+        }
+    }
+}
+
+/// Reads a document, changes it, and writes it back whole: the last writer wins.
+#[derive(Default)]
+pub struct Replacing {
+    pub inside: MemoryStore,
+}
+
+#[async_trait]
+impl Fault for Replacing {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        let id = filter.wanted_id().expect("an update is of one document");
+        let Some(before) = self.inside.load(id).await? else {
+            return Ok(Updated::Gone);
+        };
+        if !filter.matches(&before) {
+            return Ok(Updated::Gone);
+        }
+        let after = update.apply(&before)?;
+        yield_now().await; // as long as a network takes
+        // Not by `Filter`s and `Update`s, which cannot say "replace".
+        self.inside.take(filter.clone()).await?;
+        self.inside.create(vec![after], durability).await?;
+        Ok(Updated::Applied)
+    }
+}
+
+/// Writes a touch to a session that is not there.
+#[derive(Default)]
+pub struct Reviving {
+    pub inside: MemoryStore,
+    touched: Mutex<Vec<Touch>>,
+}
+
+#[async_trait]
+impl Fault for Reviving {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.touched.lock().expect("no panic").push(touch);
+    }
+
+    async fn flush(&self) {
+        let touched = std::mem::take(&mut *self.touched.lock().expect("no panic"));
+        for touch in touched {
+            let empty = doc! { "_id": touch.id(), "value": {} };
+            let mut bytes = Vec::new();
+            empty.to_writer(&mut bytes).expect("a small document");
+            let document = touch.update().apply(&Document::from_bytes(bytes));
+            let document = document.expect("times only grow");
+            let created = self.inside.create(vec![document], Durability::Data).await;
+            if created.expect("memory does not fail") == Created::Exists {
+                self.inside.touch(touch);
+            }
+        }
+    }
+}
+
+/// Takes in two steps: reads, then deletes.
+#[derive(Default)]
+pub struct TakingTwice {
+    pub inside: MemoryStore,
+}
+
+#[async_trait]
+impl Fault for TakingTwice {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        let found = self.inside.find(filter.clone(), 0, 1).await?.pop();
+        yield_now().await;
+        if found.is_some() {
+            self.inside.delete(filter).await?;
+        }
+        Ok(found)
+    }
+}
+
+/// Answers reads from what it saw before: a cache.
+#[derive(Default)]
+pub struct Caching {
+    pub inside: MemoryStore,
+    seen: Mutex<std::collections::HashMap<String, Document>>,
+}
+
+#[async_trait]
+impl Fault for Caching {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        if let Some(seen) = self.seen.lock().expect("no panic").get(id) {
+            return Ok(Some(seen.clone()));
+        }
+        let found = self.inside.load(id).await?;
+        if let Some(found) = &found {
+            let mut seen = self.seen.lock().expect("no panic");
+            seen.insert(id.to_owned(), found.clone());
+        }
+        Ok(found)
+    }
+}
