@@ -201,7 +201,7 @@
 //! ```
 //!
 //! A message is any serde type. A pop is one trip to the database, and none when the queue was
-//! empty at the load. Of requests that pop at the same time one gets a message. `peek_flash` and
+//! empty at the load. Requests that pop at the same time get each message once. `peek_flash` and
 //! [`Queue::peek`] leave the messages there.
 //!
 //! # CSRF
@@ -310,9 +310,9 @@
 //! * A session that ended while a request ran (a logout in another tab) takes no more writes: the
 //!   change is dropped, no cookie is sent, and the answer is the handler's own. `save` and `modify`
 //!   say [`Error::Gone`].
-//! * A handler that fails keeps its changes if a catcher of the application answers, unless
-//!   `set_on_exception = false`. A panic, and a 5xx that only Rocket's own catcher answers, keep
-//!   nothing. A logout stands in every case.
+//! * What a handler changed before it failed is kept when a catcher answers, unless
+//!   `set_on_exception = false`. A 5xx that no catcher of the application answers (after a panic,
+//!   say) keeps nothing. A logout stands in every case.
 //! * In a stream or a websocket the answer is committed when the body begins. Call
 //!   [`save`](Session::save) first; a change that comes later is an error.
 //!
