@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rocket::tokio;
 use time::OffsetDateTime;
 
 /// A point in time, in whole milliseconds since the Unix epoch.
@@ -121,6 +122,16 @@ impl Clock {
         }
     }
 
+    /// A moment after every one that was shown before the call: waits for the next millisecond. A
+    /// clock that is held shows none, and does not keep anybody waiting for it.
+    pub(crate) async fn next(&self) -> Moment {
+        let called = self.now();
+        while matches!(self.0, Source::System) && self.now() <= called {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.now()
+    }
+
     fn shift(&self, millis: i64) {
         if let Source::Held(at) = &self.0 {
             let moved = |now: i64| Some(now.saturating_add(millis));
@@ -171,6 +182,15 @@ mod tests {
         assert_eq!(Moment::from_millis(i64::MIN).since(far), Duration::ZERO);
         assert!(far.since(Moment::from_millis(i64::MIN)) > Duration::ZERO);
         let _ = (far.date(), Moment::from_millis(i64::MIN).date());
+    }
+
+    #[rocket::async_test]
+    async fn the_next_moment_lies_after_all_that_were_shown() {
+        let system = Clock::system();
+        let shown = system.now();
+        assert!(system.next().await > shown);
+        let held = Clock::new();
+        assert_eq!(held.next().await, held.now());
     }
 
     #[test]

@@ -247,7 +247,10 @@ impl Sessions {
     /// Says that a revocation begins now, so that a login which is under way ends itself.
     async fn mark(&self, id: &str) -> Result<()> {
         let store = &self.committer.store;
-        let (now, until) = (self.now(), self.now().plus(REVOCATION));
+        // After the start of every request that is under way: within one millisecond nobody could
+        // tell which came first.
+        let now = self.committer.clock.next().await;
+        let until = now.plus(REVOCATION);
         let document = marker::document(id, now, until);
         // It may be there already, and may expire just then: both ways in turn.
         for _ in 0..3 {
