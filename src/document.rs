@@ -93,6 +93,8 @@ impl Path {
 #[derive(Clone, Default)]
 pub struct Filter {
     clauses: Vec<Clause>,
+    /// The operation must not travel with others.
+    alone: bool,
 }
 
 #[derive(Clone)]
@@ -167,12 +169,19 @@ impl Filter {
         self
     }
 
+    /// For an update whose caller is told what became of it: of several that travel together, it
+    /// is not always known whether a session ended before or after its own.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// The one id that the filter asks for and nothing else, when that is all it says: such
     /// operations may travel together.
     #[must_use]
     pub fn only_id(&self) -> Option<&str> {
         match self.clauses.as_slice() {
-            [Clause::Id(id)] => Some(id),
+            [Clause::Id(id)] if !self.alone => Some(id),
             _ => None,
         }
     }

@@ -93,7 +93,13 @@ impl Committer {
                 Done::nothing()
             }
             Write::Create(create) => self.create(*create).await?,
-            Write::Update(alter) => self.update(*alter).await?,
+            Write::Update(mut alter) => {
+                if goes_on {
+                    // The handler is told, and what it is told must be so.
+                    alter.filter = alter.filter.alone();
+                }
+                self.update(*alter).await?
+            }
         };
         if goes_on {
             done.look_again();
@@ -287,6 +293,7 @@ impl Committer {
         if let Some((filter, update)) = alter.without_token.clone()
             && !(update.is_empty() && alter.relative.is_empty())
         {
+            let filter = filter.alone(); // rare, and nothing that others should wait for
             let (updated, update) = self.attempt(&alter, filter, update).await?;
             if updated == Updated::Applied {
                 return Ok(alter.applied(update, false));

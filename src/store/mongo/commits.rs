@@ -125,8 +125,9 @@ async fn write(store: &Inner, batch: &[Waiting<Job>]) -> Result<Vec<Result<Updat
     let mut results = errors_in(&answer, batch.len())?;
     let failed = results.iter().filter(|result| result.is_some()).count();
     let matched = usize::try_from(number(&answer, "n")).unwrap_or(0);
-    if matched + failed < batch.len() {
-        settle(store, batch, &mut results).await?;
+    let missed = batch.len().saturating_sub(matched + failed);
+    if missed > 0 {
+        settle(store, batch, missed, &mut results).await?;
     }
     let applied = |result: Option<_>| result.unwrap_or(Ok(Updated::Applied));
     Ok(results.into_iter().map(applied).collect())
@@ -213,10 +214,14 @@ fn errors_in(answer: &Answer, count: usize) -> Result<Vec<Option<Result<Updated>
 }
 
 /// Fewer matched than were sent: some sessions had ended. Ids never return, so who is there now
-/// was there then, and its update was applied.
+/// was there then, and its update was applied. Who is not there has ended: before its update, or
+/// since, which the number of those that were missed often tells. Where it does not, the session
+/// counts as ended before; to an answer's own commit it makes no difference, and who is told the
+/// outcome travels alone ([`Filter::alone`]).
 async fn settle(
     store: &Inner,
     batch: &[Waiting<Job>],
+    missed: usize,
     results: &mut [Option<Result<Updated>>],
 ) -> Result<()> {
     let ids: Vec<&str> = batch
@@ -226,7 +231,7 @@ async fn settle(
     let open = |error: Cause| Error::unknown(DOING, Failure::Settling(error.to_string()));
     let there = store
         .sessions
-        .find(doc! { "_id": { "$in": ids } })
+        .find(doc! { "_id": { "$in": &ids } })
         .projection(doc! { "_id": 1 })
         .selection_criteria(super::primary())
         .max_time(store.deadline)
@@ -237,12 +242,31 @@ async fn settle(
         .into_iter()
         .filter_map(|document| super::bytes_out(document).id().map(str::to_owned))
         .collect();
-    for (waiting, result) in batch.iter().zip(results) {
-        if result.is_none() && !there.contains(&waiting.job.id) {
-            *result = Some(Ok(Updated::Gone));
-        }
+    let absent: Vec<usize> = (0..batch.len())
+        .filter(|&index| results[index].is_none() && !there.contains(ids[index]))
+        .collect();
+    let settled = ended(&absent, &ids, missed);
+    for (&index, is_gone) in absent.iter().zip(settled) {
+        let updated = if is_gone {
+            Updated::Gone
+        } else {
+            Updated::Applied
+        };
+        results[index] = Some(Ok(updated));
     }
     Ok(())
+}
+
+/// Which of the absent had ended before their update, when `missed` of the updates found nothing.
+fn ended(absent: &[usize], ids: &[&str], missed: usize) -> Vec<bool> {
+    let is_one = absent.windows(2).all(|pair| ids[pair[0]] == ids[pair[1]]);
+    // The updates of one session are done in their order, so those after its end are the last.
+    let before = if is_one {
+        absent.len().saturating_sub(missed)
+    } else {
+        0
+    };
+    (0..absent.len()).map(|at| at >= before).collect()
 }
 
 fn command(
@@ -321,5 +345,28 @@ impl Inner {
         if let Ok(mut lanes) = self.lanes.lock() {
             lanes.push(lane);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ended;
+
+    #[test]
+    fn what_is_absent_had_ended_when_as_many_were_missed() {
+        assert_eq!(ended(&[0, 2], &["a", "b", "c"], 2), [true; 2]);
+    }
+
+    #[test]
+    fn of_one_session_that_ended_the_last_updates_were_missed() {
+        assert_eq!(
+            ended(&[0, 2, 3], &["a", "b", "a", "a"], 2),
+            [false, true, true]
+        );
+    }
+
+    #[test]
+    fn of_several_that_are_absent_all_count_as_ended() {
+        assert_eq!(ended(&[0, 1], &["a", "b"], 1), [true; 2]);
     }
 }
