@@ -1,5 +1,6 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
+mod conformance;
 mod docs;
 mod face;
 mod identity;
@@ -12,7 +13,4 @@ mod support;
 mod support_works;
 mod together;
 mod trips;
-mod conformance;
-mod support;
-mod support_works;
 mod wrong_stores;
