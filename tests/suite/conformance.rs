@@ -22,17 +22,24 @@ fn fresh(client: &Client) -> Collection<Document> {
 }
 
 fn store(sessions: &Collection<Document>) -> MongoStore {
-    MongoStore::new(sessions, Duration::from_secs(60), 10)
+    sharing(sessions, true)
 }
 
-/// On a store that knows what deployment it is on, and has its indexes.
+fn sharing(sessions: &Collection<Document>, share: bool) -> MongoStore {
+    MongoStore::new(sessions, Duration::from_secs(60), 10, share)
+}
+
+/// On a store that knows what deployment it is on, and has its indexes; whether its operations
+/// travel together or alone.
 async fn conforms(client: &Client) {
-    conformance::run(async || {
-        let store = store(&fresh(client));
-        store.ensure_indexes().await.expect("indexes");
-        store
-    })
-    .await;
+    for share in [true, false] {
+        conformance::run(async || {
+            let store = sharing(&fresh(client), share);
+            store.ensure_indexes().await.expect("indexes");
+            store
+        })
+        .await;
+    }
 }
 
 /// The names of the promises that a store breaks.
