@@ -229,7 +229,10 @@ impl Committer {
             return Ok(true);
         }
         let Some(last) = self.store.take(filter).await? else {
-            return Ok(!replacement.moves_ancestor);
+            // A login proved who it is by itself. An elevation only carries an older login on,
+            // which was ended meanwhile (revoked, logged out) or replaced: it must not come back.
+            let carries_on = matches!(replacement.keep, Keep::All);
+            return Ok(!carries_on && !replacement.moves_ancestor);
         };
         let fresh = if replacement.moves_ancestor {
             Ancestor::parse(&last).map(|ancestor| ancestor.values)
