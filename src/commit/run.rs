@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::document::{Document, Filter, Operation, Update};
 use crate::error::{Error, Result};
 use crate::key::Field;
-use crate::record::{Record, alive, change, field, marker};
+use crate::record::{Record, alive, change, field, marker, seconds};
 use crate::state::{Keep, Stored};
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
@@ -27,6 +27,9 @@ use crate::token::{Id, Token};
 /// How long a login's marker, and a renewal, keep late answers of other requests from
 /// overwriting the new cookie.
 const OVERTAKING: Duration = Duration::from_secs(60);
+/// How many sessions beyond `max_per_user` one login ends. There are more only where the limit is
+/// new, and the next logins end those.
+const AT_ONCE: u32 = 1000;
 /// How often a colliding id is drawn again. A second collision in a row already means that the
 /// random bytes are not random.
 const DRAWS: usize = 3;
@@ -200,8 +203,10 @@ impl Committer {
     /// no revocation was faster, and the user has no more sessions than allowed. `false` when the
     /// new session must not be.
     async fn settle_in(&self, create: &Create) -> Result<bool> {
-        if let Some(user) = &create.record.user {
-            self.cap(user, &create.token.id).await?;
+        if let Some(user) = &create.record.user
+            && !self.cap(user, create).await?
+        {
+            return Ok(false);
         }
         let revoked = async {
             match &create.record.user {
@@ -260,27 +265,48 @@ impl Committer {
         Ok(times.any(|at| at > create.started))
     }
 
-    /// Ends the oldest sessions of a user beyond `max_per_user`.
-    async fn cap(&self, user: &RawBson, new: &Id) -> Result<()> {
+    /// Ends the oldest sessions of a user beyond `max_per_user`; `false` when the new one is among
+    /// them, because that many other logins came later meanwhile. All logins at one moment agree
+    /// on the order, so that whoever counts last leaves no more than allowed, and not none.
+    async fn cap(&self, user: &RawBson, create: &Create) -> Result<bool> {
         let Some(most) = self.config.max_per_user else {
-            return Ok(());
+            return Ok(true);
         };
         let theirs = || {
             let sessions = Filter::all().equals(field::USER, user.clone());
-            alive(sessions, self.clock.now())
+            // The one that this one replaces ends by itself, a moment later.
+            let others = match &create.replaces {
+                Some(replacement) => sessions.except(replacement.old.as_str()),
+                None => sessions,
+            };
+            alive(others, self.clock.now())
         };
         let count = self.store.count(theirs()).await?;
-        let surplus = count.saturating_sub(u64::from(most));
-        if surplus == 0 {
-            return Ok(());
+        if count <= u64::from(most) {
+            return Ok(true);
         }
-        let limit = u32::try_from(surplus).unwrap_or(u32::MAX);
-        for oldest in self.store.find(theirs(), 0, limit).await? {
-            if let Some(id) = oldest.id().filter(|id| *id != new.as_str()) {
+        // Others end sessions, too: what counts is how many there are when they are looked at.
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let limit = count.min(most.saturating_add(AT_ONCE));
+        let oldest = self.store.find(theirs(), 0, limit).await?;
+        let surplus = oldest.len().saturating_sub(most as usize);
+        if surplus == 0 {
+            return Ok(true);
+        }
+        let is_new = |document: &Document| document.id() == Some(create.token.id.as_str());
+        // Who came in the same millisecond came before: only what is later displaces a login.
+        let is_later = oldest.get(surplus).is_some_and(|next| {
+            let created = next.get(field::CREATED).and_then(seconds);
+            created > Some(create.record.created)
+        });
+        let stays = !(is_later && oldest.iter().take(surplus).any(is_new));
+        let others = oldest.iter().filter(|document| !is_new(document));
+        for document in others.take(if stays { surplus } else { surplus - 1 }) {
+            if let Some(id) = document.id() {
                 self.store.delete(Filter::id(id)).await?;
             }
         }
-        Ok(())
+        Ok(stays)
     }
 
     // ---- a stored document
