@@ -422,11 +422,19 @@ impl Session {
         self.lock().state.discard();
     }
 
-    /// The principal, and the id of the stored session that it has here.
-    pub(crate) fn owner(&self) -> Option<(RawBson, Option<String>)> {
+    /// The principal, and the ids of the session that it has here: of the stored one, and of the
+    /// one that replaces it with the answer.
+    pub(crate) fn owner(&self) -> Option<(RawBson, Vec<String>)> {
         let inner = self.lock();
         let user = inner.state.user()?.clone();
-        Some((user, inner.state.id().map(ToString::to_string)))
+        let ids = inner.state.id().into_iter().chain(inner.state.replaced());
+        Some((user, ids.map(ToString::to_string).collect()))
+    }
+
+    /// A revocation of the others has just begun, which this request's own login is no part of.
+    pub(crate) fn outlives_revocation(&self) {
+        let now = self.committer.clock.now();
+        self.lock().state.started = now;
     }
 
     async fn commit(&self, is_last: bool) -> Result<Outcome> {

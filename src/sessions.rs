@@ -153,8 +153,10 @@ impl Sessions {
         self.committer.store.delete(theirs).await
     }
 
-    /// Ends every session of a user, on every device, and logins that are under way; how many
-    /// there were. Call it when a password changes or an account is closed. A few round trips.
+    /// Ends every session of a user, on every device, and logins that are under way, a later one of
+    /// this very request included; how many there were. Call it when an account is closed or a
+    /// password was reset; to keep the browser that asks, call
+    /// [`revoke_others`](Sessions::revoke_others) after its login. A few round trips.
     ///
     /// # Errors
     ///
@@ -165,20 +167,20 @@ impl Sessions {
         self.delete_until_none(&of(&user)).await
     }
 
-    /// Ends every session of the principal of this one, except this one; how many there were.
-    /// Nothing when nobody is logged in.
+    /// Ends every session of the principal of this one, except this one, and logins that are under
+    /// way elsewhere; how many there were. Nothing when nobody is logged in. The call for a user who
+    /// changes the password: what this request did to its own session (an elevation) stands.
     ///
     /// # Errors
     ///
     /// When the store cannot be asked: call it again then.
     pub async fn revoke_others(&self, session: &Session) -> Result<u64> {
-        let Some((user, id)) = session.owner() else {
+        let Some((user, own)) = session.owner() else {
             return Ok(0);
         };
-        let mut others = of(&user);
-        if let Some(id) = &id {
-            others = others.except(id);
-        }
+        self.mark(&marker::of_user(&user)).await?;
+        session.outlives_revocation();
+        let others = own.iter().fold(of(&user), |others, id| others.except(id));
         self.delete_until_none(&others).await
     }
 
@@ -252,7 +254,7 @@ impl Sessions {
         let now = self.committer.clock.next().await;
         let until = now.plus(REVOCATION);
         let document = marker::document(id, now, until);
-        // It may be there already, and may expire just then: both ways in turn.
+        // It may be there already, and may be cleared away just then: both ways in turn.
         for _ in 0..3 {
             let created = store.create(vec![document.clone()], Durability::Identity);
             if created.await? == Created::Stored {
@@ -264,7 +266,7 @@ impl Sessions {
                 return Ok(());
             }
         }
-        Ok(())
+        Err(Error::store("revoking sessions", NoMarker))
     }
 
     async fn delete_until_none(&self, filter: &Filter) -> Result<u64> {
@@ -302,6 +304,18 @@ fn of(user: &RawBson) -> Filter {
     // Markers have no user, so nothing else is needed to leave them out.
     Filter::all().equals(field::USER, user.clone())
 }
+
+/// A store that neither takes the marker nor has it. Without it nothing was revoked yet.
+#[derive(Debug)]
+struct NoMarker;
+
+impl fmt::Display for NoMarker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the revocation could not be announced to logins that are under way")
+    }
+}
+
+impl std::error::Error for NoMarker {}
 
 /// Shows where the sessions are kept, without credentials.
 impl fmt::Debug for Sessions {

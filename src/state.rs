@@ -217,6 +217,14 @@ impl State {
         }
     }
 
+    /// The stored session that this one replaces with the answer.
+    pub(crate) fn replaced(&self) -> Option<&Id> {
+        match &self.base {
+            Base::New(new) => new.replaces.as_ref().map(|replaces| replaces.old.id()),
+            Base::Stored(_) => None,
+        }
+    }
+
     pub(crate) fn user(&self) -> Option<&RawBson> {
         match &self.base {
             Base::New(new) => new.user.as_ref(),
