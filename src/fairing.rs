@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rocket::config::LogLevel;
 use rocket::fairing::{Fairing, Info, Kind, Result as Ignition};
 use rocket::tokio;
 use rocket::tokio::sync::Notify;
@@ -205,6 +206,13 @@ impl Fairing for Lives {
         let dangers = committer.config.warnings(profile);
         for warning in dangers.iter().chain(&self.warnings) {
             rocket::warn_!("{warning}");
+        }
+        let is_debug = profile == rocket::Config::DEBUG_PROFILE;
+        if !is_debug && rocket.config().log_level == LogLevel::Debug {
+            rocket::warn_!(
+                "`log_level = \"debug\"` makes Rocket write whole requests and answers into the log, \
+                 session cookies included; use \"normal\" or \"critical\""
+            );
         }
         tokio::spawn(look_after(self.sessions.clone(), rocket.shutdown()));
     }
