@@ -158,26 +158,31 @@ impl<'a> Fields<'a> {
     /// Takes one field, or gives up on the whole document. Unknown fields are not ours to judge.
     fn take(&mut self, name: &str, value: RawBsonRef<'a>) -> Option<()> {
         match name {
-            field::ID => self.id = Some(Id::parse(value.as_str()?)?),
-            field::CREATED => self.created = Some(seconds(value)?),
-            field::ACCESSED => self.accessed = Some(seconds(value)?),
+            field::ID => once(&mut self.id, Id::parse(value.as_str()?)?),
+            field::CREATED => once(&mut self.created, seconds(value)?),
+            field::ACCESSED => once(&mut self.accessed, seconds(value)?),
             field::EXPIRES => {
-                self.expires = Some(Moment::from_millis(value.as_datetime()?.timestamp_millis()));
+                let millis = value.as_datetime()?.timestamp_millis();
+                once(&mut self.expires, Moment::from_millis(millis))
             }
-            field::TOKEN => self.token = Some(bytes(value)?),
-            field::CSRF => self.csrf = Some(bytes(value)?),
-            field::VALUE => self.value = Some(value.as_document()?),
-            field::USER => self.user = Some(principal(value)?),
-            field::TIMEOUT => self.timeout = Some(duration(value)?),
-            field::MAX_AGE => self.max_age = Some(duration(value)?),
-            field::RENEWED => self.renewed = Some(seconds(value)?),
-            field::SENT => self.sent = Some(seconds(value)?),
-            field::CLIENT => self.client = Some(value.as_str()?),
-            field::IP => self.ip = Some(value.as_str()?),
-            _ => {}
+            field::TOKEN => once(&mut self.token, bytes(value)?),
+            field::CSRF => once(&mut self.csrf, bytes(value)?),
+            field::VALUE => once(&mut self.value, value.as_document()?),
+            field::USER => once(&mut self.user, principal(value)?),
+            field::TIMEOUT => once(&mut self.timeout, duration(value)?),
+            field::MAX_AGE => once(&mut self.max_age, duration(value)?),
+            field::RENEWED => once(&mut self.renewed, seconds(value)?),
+            field::SENT => once(&mut self.sent, seconds(value)?),
+            field::CLIENT => once(&mut self.client, value.as_str()?),
+            field::IP => once(&mut self.ip, value.as_str()?),
+            _ => Some(()),
         }
-        Some(())
     }
+}
+
+/// Fills a field; `None` when the document has it twice, and nobody knows which one counts.
+fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
+    field.replace(value).is_none().then_some(())
 }
 
 /// Epoch seconds, in any of the number types that the ancestor's drivers write.
