@@ -8,6 +8,7 @@ mod launch;
 mod life;
 mod outage;
 mod probe;
+mod security;
 mod stored;
 mod support;
 mod support_works;

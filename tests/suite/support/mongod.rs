@@ -304,7 +304,12 @@ impl Process {
         let question = bson::doc! { "serverStatus": 1, "metrics": 0, "wiredTiger": 0, "repl": 0 };
         let answer = wire::ask(self.port, "admin", question, Duration::from_secs(1));
         let pid = self.pid.load(Ordering::SeqCst);
-        pid != 0 && answer.is_ok_and(|status| status.get_i64("pid") == Ok(i64::from(pid)))
+        pid != 0
+            && match answer {
+                Ok(status) => status.get_i64("pid") == Ok(i64::from(pid)),
+                // With `--auth` it does not tell its pid to strangers.
+                Err(refusal) => refusal.to_string().contains("auth"),
+            }
     }
 
     fn pid(&self) -> u32 {

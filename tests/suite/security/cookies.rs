@@ -1,0 +1,403 @@
+//! The cookie, as the network delivers it and as browsers keep it.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use mongodb::bson::Document;
+use rocket::serde::json::json;
+
+use super::{ask, member, null, whoami};
+use crate::probe::{Probe, Script, asked, caught, id_of, removes, run, run_with, sent_by};
+use crate::support::{App, Browser, Mongod, figment};
+
+/// ID-05, ID-06, MC-01: only the one text that was issued leads to the database.
+#[rocket::async_test]
+async fn a_cookie_that_differs_in_one_character_is_never_looked_up() {
+    let probe = Probe::start("sec_cookie_forms", &[("indexes", false.into())]).await;
+    let good = member(&probe, "alice").await;
+    let (id, secret) = good.split_once('.').expect("two halves");
+    let bytes = URL_SAFE_NO_PAD.decode(secret).expect("base64url");
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    let mut forms: Vec<String> = vec![
+        format!("{good}="),
+        format!("{good}%3D"),
+        format!("{id}.{}", STANDARD.encode(&bytes)),
+        format!("{id}.{hex}"),
+        hex,
+        good.chars().rev().collect(),
+        format!("{good},session={good}"),
+        format!("{good} {good}"),
+        "true".into(),
+        "null".into(),
+        "*".into(),
+        "../../etc/passwd".into(),
+        "' OR 1=1".into(),
+        "~all".into(),
+        format!("~{id}"),
+        format!("~{id}.{secret}"),
+    ];
+    for at in (0..good.len()).step_by(5).chain([21, 65]) {
+        for other in ["+", "/", "=", "%", "~", "\"", "\\", " ", "\t", "é"] {
+            forms.push(format!("{}{other}{}", &good[..at], &good[at + 1..]));
+        }
+    }
+    // The last characters of both halves have unused bits, which are zero in what is issued.
+    for at in [21, good.len() - 1] {
+        let digit = |text: &str| alphabet.find(&text[at..=at]).expect("in the alphabet");
+        let spare = if at == 21 { 16 } else { 4 };
+        for bits in 1..spare {
+            let other = digit(&good) | bits;
+            forms.push(format!(
+                "{}{}{}",
+                &good[..at],
+                &alphabet[other..=other],
+                &good[at + 1..]
+            ));
+        }
+    }
+    let profile = probe.profile().await;
+    for form in &forms {
+        let ran = run_with(&probe.app, form, Script::new().then("user")).await;
+        assert_eq!((ran.status, ran.sent()), (200, None), "{form:?}");
+        assert_eq!(ran.last(), &null(), "{form:?}");
+    }
+    assert_eq!(asked(&profile).await, Vec::<String>::new());
+    assert_eq!(whoami(&probe.app, &good).await, json!("alice"));
+}
+
+/// MC-01 and CT-07: bytes that no cookie has, and the syntax of older standards.
+#[rocket::async_test]
+async fn odd_bytes_and_old_syntax_let_nobody_in_and_break_nothing() {
+    let probe = Probe::start("sec_cookie_bytes", &[("indexes", false.into())]).await;
+    let good = member(&probe, "alice").await;
+    let script = || Script::new().then("user").request();
+    for byte in (0..=0x1f).chain([0x7f, 0x80, 0xc3, 0xff]) {
+        for at in [0, 10, good.len()] {
+            let mut bytes = format!("session={good}").into_bytes();
+            bytes.insert("session=".len() + at, byte);
+            let sent = script().header("Cookie", &bytes);
+            // What HTTP itself forbids may also end the connection.
+            let Ok(answer) = sent.try_send(probe.app.addr()).await else {
+                continue;
+            };
+            let inside = at == 10 || !matches!(byte, b'\t');
+            if answer.status == 200 && inside {
+                assert_eq!(answer.text(), "[null]", "{byte:#x} at {at}");
+            } else if answer.status != 200 {
+                assert_eq!(answer.status, 400, "{byte:#x} at {at}");
+            }
+        }
+    }
+    let old = format!("$Version=1; session={good}; $Path=/; $Domain=x");
+    let answer = probe.app.send(script().header("Cookie", old)).await;
+    assert_eq!(answer.text(), "[\"alice\"]");
+    let pairs: String = (0..2_000).map(|n| format!("c{n}=x; ")).collect();
+    for line in [
+        format!("{pairs}session={good}"),
+        format!("session={good}; {pairs}"),
+    ] {
+        let answer = probe.app.send(script().header("Cookie", line)).await;
+        assert_eq!(answer.text(), "[\"alice\"]");
+    }
+    let doubled = format!("session={good}; {pairs}session={good}");
+    let answer = probe.app.send(script().header("Cookie", doubled)).await;
+    assert_eq!(answer.text(), "[null]");
+    // More than the server takes at all: refused, and the server goes on.
+    let _ = script()
+        .header("Cookie", "x".repeat(2 << 20))
+        .try_send(probe.app.addr())
+        .await;
+    assert_eq!(whoami(&probe.app, &good).await, json!("alice"));
+}
+
+/// MC-04, AR-03: the id is looked up by equality, in the index of `_id`.
+#[rocket::async_test]
+async fn an_unknown_cookie_costs_one_indexed_find() {
+    let probe = Probe::start("sec_cookie_unknown", &[("indexes", false.into())]).await;
+    let good = member(&probe, "alice").await;
+    let profile = probe.profile().await;
+    for cookie in [
+        format!("{}.{}", "A".repeat(22), "A".repeat(43)),
+        format!("{}w.{}8", "_".repeat(21), "_".repeat(42)),
+    ] {
+        profile.restart().await;
+        assert_eq!(whoami(&probe.app, &cookie).await, null());
+        let seen = profile.commands().await;
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert_eq!(seen[0].name, "find");
+        let plan = seen[0].entry.get_str("planSummary").unwrap_or_default();
+        assert!(
+            plan == "IDHACK" || plan.starts_with("IXSCAN { _id"),
+            "{plan}"
+        );
+        let number = |name| seen[0].entry.get(name).and_then(as_number);
+        assert_eq!(number("docsExamined"), Some(0), "{:?}", seen[0].entry);
+        let filter = seen[0].command.get_document("filter").expect("a filter");
+        assert_eq!(filter.keys().collect::<Vec<_>>(), ["_id"]);
+    }
+    assert_eq!(whoami(&probe.app, &good).await, json!("alice"));
+}
+
+fn as_number(value: &mongodb::bson::Bson) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_i32().map(i64::from))
+}
+
+/// MC-03: unknown cookies are counted, stored nowhere, and lock nobody out.
+#[rocket::async_test]
+async fn a_flood_of_unknown_cookies_is_counted_and_leaves_nothing() {
+    let probe = Probe::start("sec_cookie_flood", &[]).await;
+    let good = member(&probe, "alice").await;
+    let before = probe.documents().await.len();
+    let flood = (0..300_u32).map(|n| {
+        let cookie = format!("{n:020}AA.{}", "A".repeat(43));
+        let app = &probe.app;
+        async move { whoami(app, &cookie).await }
+    });
+    let answers = rocket::futures::future::join_all(flood).await;
+    assert!(answers.iter().all(|user| user.is_null()));
+    assert_eq!(whoami(&probe.app, &good).await, json!("alice"));
+    assert_eq!(probe.documents().await.len(), before);
+    let stats = ask(&probe.app, json!(["stats"])).await;
+    assert!(
+        stats.as_str().expect("text").contains("misses: 300"),
+        "{stats}"
+    );
+}
+
+/// AR-01: whoever reads the database has nothing that opens a session.
+#[rocket::async_test]
+async fn nothing_that_is_stored_is_a_cookie() {
+    let probe = Probe::start("sec_cookie_stored", &[]).await;
+    let good = member(&probe, "alice").await;
+    let (id, secret) = good.split_once('.').expect("two halves");
+    let bytes = URL_SAFE_NO_PAD.decode(secret).expect("base64url");
+    let documents = probe.documents().await;
+    let dump: Vec<u8> = documents
+        .iter()
+        .flat_map(|document| mongodb::bson::to_vec(document).expect("BSON"))
+        .collect();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    for form in [
+        bytes.clone(),
+        secret.into(),
+        hex.into_bytes(),
+        STANDARD.encode(&bytes).into_bytes(),
+    ] {
+        assert!(!dump.windows(form.len()).any(|window| window == form));
+    }
+    // Every stored string of 32 bytes, in the form of a secret.
+    let mut tried = 0;
+    for window in dump.windows(32) {
+        tried += 1;
+        let forged = format!("{id}.{}", URL_SAFE_NO_PAD.encode(window));
+        // Most are alike: the fields' own bytes and a sample of the others do.
+        let is_field = fields(&documents).iter().any(|field| field == window);
+        if is_field || tried % 40 == 0 {
+            assert_eq!(whoami(&probe.app, &forged).await, null());
+        }
+    }
+    assert_eq!(
+        fields(&documents).len(),
+        2,
+        "the token's hash, the CSRF secret"
+    );
+}
+
+fn fields(documents: &[Document]) -> Vec<Vec<u8>> {
+    let binary = |document: &Document, name: &str| {
+        let bytes = document.get_binary_generic(name);
+        bytes.ok().cloned()
+    };
+    let both = |document| [binary(document, "token"), binary(document, "csrf")];
+    documents.iter().flat_map(both).flatten().collect()
+}
+
+/// CK-09, CK-16, RG-13: whatever one request does.
+#[rocket::async_test]
+async fn at_most_one_cookie_of_ours_leaves_and_it_is_the_last_word() {
+    let start = |rocket: rocket::Rocket<rocket::Build>| rocket.register("/", caught());
+    let probe = Probe::start_with("sec_cookie_one", &[("max_age", 600.into())], start).await;
+    let renewals = ["renew", "touch", "elevate", "logout"];
+    for first in renewals {
+        for second in renewals {
+            for (end, catches) in [(200, false), (404, true), (500, true)] {
+                let browser = probe.browser();
+                let old = run(&browser, Script::new().login("alice")).await.cookie();
+                let mut script = Script::new().then(first).set("n", 1).then(second);
+                if catches {
+                    script = script.fail(end);
+                }
+                let ran = run(&browser, script).await;
+                let what = format!("{first}, {second}, {end}: {ran:?}");
+                let line = sent_by(&ran).expect(&what); // at most one
+                let out = second == "logout";
+                assert_eq!(removes(line), out, "{what}");
+                let user = run(&browser, Script::new().then("user"))
+                    .await
+                    .last()
+                    .clone();
+                if out || first == "logout" {
+                    assert_eq!(user, null(), "{what}");
+                    assert_eq!(whoami(&probe.app, &old).await, null(), "{what}");
+                } else {
+                    assert_eq!(user, json!("alice"), "{what}");
+                    let moved = [first, second].iter().any(|call| *call != "touch");
+                    let old = whoami(&probe.app, &old).await;
+                    assert_eq!(old.is_null(), moved, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// CK-01 to CK-04, CK-07, CK-08, CK-14, LO-05: with everything that a browser can check.
+#[rocket::async_test]
+async fn a_host_prefixed_partitioned_cookie_is_kept_and_removed_by_browsers() {
+    let name = "__Host-session";
+    let db = "sec_cookie_prefix";
+    let probe = Probe::start(db, &[]).await;
+    let keys = [
+        ("cookie_name", name.into()),
+        ("same_site", "None".into()),
+        ("partitioned", true.into()),
+    ];
+    let url = Mongod::shared().await.url(db);
+    let figment = figment("release", Some(&url), &keys);
+    let app = App::launch(crate::probe::rocket(figment, &probe.clock, &probe.gates)).await;
+    let browser = Browser::at(app.addr(), "https://shop.example.org");
+    let answer = browser.send(Script::new().login("alice").request()).await;
+    let lines = answer.set_cookies();
+    assert_eq!(lines.len(), 1, "{answer:?}");
+    let mut attributes: Vec<&str> = lines[0].split("; ").collect();
+    let value = attributes.remove(0).strip_prefix(&format!("{name}="));
+    assert_eq!(value.map(str::len), Some(66));
+    attributes.sort_unstable();
+    assert_eq!(
+        attributes,
+        [
+            "HttpOnly",
+            "Partitioned",
+            "Path=/",
+            "SameSite=None",
+            "Secure"
+        ]
+    );
+    let user = browser.send(Script::new().then("user").request()).await;
+    assert_eq!(user.text(), "[\"alice\"]");
+    // The names that only look like it.
+    let stolen = browser.cookie(name).expect("a cookie");
+    for other in [
+        "__host-session",
+        "__%48ost-session",
+        "\u{2000}__Host-session",
+        "Host-session",
+    ] {
+        let request = Script::new().then("user").request();
+        let answer = app
+            .send(request.header("Cookie", format!("{other}={stolen}")))
+            .await;
+        assert_eq!(answer.text(), "[null]", "{other:?}");
+    }
+    browser.send(Script::new().then("logout").request()).await;
+    assert_eq!(browser.cookie(name), None);
+    let sent = Script::new().then("user").request();
+    let replay = app
+        .send(sent.header("Cookie", format!("{name}={stolen}")))
+        .await;
+    assert_eq!(replay.text(), "[null]");
+}
+
+/// ID-09: a token is a cookie and nothing else.
+#[rocket::async_test]
+async fn a_token_is_taken_from_nowhere_else_and_shown_nowhere_else() {
+    let probe = Probe::start_with("sec_cookie_only", &[], super::guards).await;
+    let browser = probe.browser();
+    let login = run(&browser, Script::new().login("alice")).await;
+    let token = login.cookie();
+    let user = || Script::new().then("user");
+    for sent in [
+        user().header("X-Session", &token).request(),
+        user().header("session", &token).request(),
+        user()
+            .header("Authorization", &format!("Bearer {token}"))
+            .request(),
+        user()
+            .header("Set-Cookie", &format!("session={token}"))
+            .request(),
+        user()
+            .header("Cookie2", &format!("session={token}"))
+            .request(),
+        crate::support::Request::post(&format!("/run?session={token}"))
+            .json("{\"calls\":[[\"user\"]]}"),
+    ] {
+        assert_eq!(probe.app.send(sent).await.text(), "[null]");
+    }
+    // What is shown: the body of every call, and every header but the cookie's own.
+    let all = Script::new()
+        .then("id")
+        .then("keys")
+        .then("csrf_token")
+        .then("stats")
+        .call(json!(["list", "alice"]));
+    let mut answers = vec![login.response, run(&browser, all).await.response];
+    answers.push(browser.send(crate::support::Request::get("/missing")).await);
+    let secret = token.split_once('.').expect("two halves").1;
+    for answer in answers {
+        assert!(!answer.text().contains(secret), "{answer:?}");
+        let other = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| !name.eq_ignore_ascii_case("set-cookie"));
+        for (name, value) in other {
+            assert!(!value.contains(secret), "{name}: {value}");
+        }
+    }
+}
+
+/// ID-04, CK-12: ids come from the server alone, and only for who stores something.
+#[rocket::async_test]
+async fn no_id_of_a_client_is_adopted_and_looking_stores_nothing() {
+    let probe = Probe::start("sec_cookie_adopted", &[]).await;
+    for (at, script) in [
+        Script::new().set("n", 1),
+        Script::new().login("alice"),
+        Script::new().then("csrf_token"),
+        Script::new().call(json!(["flash", "hello"])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let foreign = format!("{at}{}.{}", "A".repeat(21), "A".repeat(43));
+        let given = run_with(&probe.app, &foreign, script).await.cookie();
+        assert_ne!(id_of(&given), id_of(&foreign));
+        assert_eq!(probe.document(&foreign).await, None);
+    }
+    let stored = probe.documents().await.len();
+    for script in [
+        Script::new().get("n").then("keys").then("user").then("id"),
+        Script::new().then("renew").then("touch").then("elevate"),
+        Script::new().then("logout"),
+        Script::new().call(json!(["verify_csrf", "x"])),
+    ] {
+        let answer = probe.app.send(script.request()).await;
+        assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{script:?}");
+    }
+    assert_eq!(probe.documents().await.len(), stored);
+}
+
+/// FX-02: a cookie is good under one name and in one collection.
+#[rocket::async_test]
+async fn a_cookie_of_one_purpose_opens_no_other() {
+    let db = "sec_cookie_purpose";
+    let probe = Probe::start(db, &[]).await;
+    let cookie = member(&probe, "alice").await;
+    let url = Mongod::shared().await.url(db);
+    let other_name = probe.again(&url, &[("cookie_name", "admin".into())]).await;
+    let request = Script::new().then("user").request();
+    let moved = request.header("Cookie", format!("admin={cookie}"));
+    assert_eq!(other_name.send(moved).await.text(), "[null]");
+    let other_place = probe.again(&url, &[("collection", "admins".into())]).await;
+    assert_eq!(whoami(&other_place, &cookie).await, null());
+    assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+}

@@ -1,0 +1,422 @@
+//! Requests that another site makes a browser send: refused by the guard alone (relaxed), and by
+//! the guards that ask for a token (strict).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rocket::serde::json::json;
+
+use super::{guards, member};
+use crate::probe::{Probe, Script, run_with};
+use crate::support::{Request, Response};
+
+/// The probe, a session in it, and a CSRF token of that session.
+struct Site {
+    probe: Probe,
+    cookie: String,
+    token: String,
+}
+
+impl Site {
+    async fn start(db: &str, trusted: &[&str]) -> Site {
+        let trusted: Vec<String> = trusted.iter().map(|origin| (*origin).to_owned()).collect();
+        let keys = [("trusted_origins", trusted.into())];
+        let probe = Probe::start_with(db, &keys, guards).await;
+        let cookie = member(&probe, "alice").await;
+        let token = Site::token(&probe, &cookie).await;
+        Site {
+            probe,
+            cookie,
+            token,
+        }
+    }
+
+    async fn token(probe: &Probe, cookie: &str) -> String {
+        let ran = run_with(&probe.app, cookie, Script::new().then("csrf_token")).await;
+        ran.last().as_str().expect("a token").to_owned()
+    }
+
+    /// The same request to a route of each kind: the session's guard alone, a form, a header.
+    fn requests(&self, with_token: bool) -> [(&'static str, Request); 3] {
+        let (form, header) = match with_token {
+            true => (format!("n=1&csrf_token={}", self.token), Some(&self.token)),
+            false => ("n=1".to_owned(), None),
+        };
+        let by_header = Request::post("/header");
+        [
+            ("guard", Script::new().set("n", 1).request()),
+            ("form", Request::post("/form").form(&form)),
+            (
+                "header",
+                match header {
+                    Some(token) => by_header.header("X-CSRF-Token", token),
+                    None => by_header,
+                },
+            ),
+        ]
+    }
+
+    async fn send(&self, request: Request, headers: &[(&str, String)]) -> Response {
+        let request = request.header("Cookie", format!("session={}", self.cookie));
+        let all = headers.iter();
+        let request = all.fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
+        self.probe.app.send(request).await
+    }
+
+    /// Whether a write arrived since the last time.
+    async fn was_written(&self) -> bool {
+        let take = Script::new().call(json!(["take", "n"]));
+        let taken = run_with(&self.probe.app, &self.cookie, take).await;
+        !taken.last().is_null()
+    }
+
+    /// What the three kinds answer, and that each wrote if and only if it answered 200.
+    async fn judge(&self, with_token: bool, headers: &[(&str, String)]) -> [u16; 3] {
+        let mut all = [0; 3];
+        for (at, (kind, request)) in self.requests(with_token).into_iter().enumerate() {
+            let answer = self.send(request, headers).await;
+            assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{kind}");
+            let written = self.was_written().await;
+            assert_eq!(written, answer.status == 200, "{kind}: {answer:?}");
+            all[at] = answer.status;
+        }
+        all
+    }
+
+    fn own(&self) -> String {
+        "http://localhost".to_owned() // as the harness says in `Host`
+    }
+}
+
+const FINE: [u16; 3] = [200, 200, 200];
+/// The guard lets it pass; the token is missing.
+const RELAXED: [u16; 3] = [200, 403, 403];
+const REFUSED: [u16; 3] = [403, 403, 403];
+
+/// CS-04, CS-06, CS-07: row by row, without and with a token.
+#[rocket::async_test]
+async fn the_matrix_holds_row_by_row_relaxed_and_strict() {
+    let site = Site::start("sec_csrf_matrix", &[]).await;
+    let fetch = |value: &str| ("Sec-Fetch-Site", value.to_owned());
+    let origin = |value: &str| ("Origin", value.to_owned());
+    let own = site.own();
+    let other_port = format!("http://127.0.0.1:{}", 1);
+    let rows = [
+        (vec![fetch("same-origin"), origin(&own)], RELAXED, FINE),
+        (vec![fetch("same-origin")], RELAXED, FINE),
+        (vec![fetch("none")], RELAXED, FINE),
+        (
+            vec![fetch("same-site"), origin("http://sibling.localhost")],
+            REFUSED,
+            REFUSED,
+        ),
+        (
+            vec![fetch("cross-site"), origin("https://evil.example")],
+            REFUSED,
+            REFUSED,
+        ),
+        (vec![fetch("cross-site"), origin(&own)], REFUSED, REFUSED),
+        (vec![fetch("cross-site")], REFUSED, REFUSED),
+        (vec![origin(&own)], RELAXED, FINE),
+        (vec![origin("https://evil.example")], REFUSED, REFUSED),
+        (vec![origin(&other_port)], REFUSED, REFUSED),
+        (
+            vec![origin(&format!("{own}.evil.example"))],
+            REFUSED,
+            REFUSED,
+        ),
+        (vec![origin("null")], REFUSED, REFUSED),
+        (vec![origin("")], REFUSED, REFUSED),
+        (vec![], RELAXED, FINE),
+        (vec![fetch("garbage")], REFUSED, REFUSED),
+        (vec![fetch("Same-Origin")], REFUSED, REFUSED),
+        (vec![fetch("")], REFUSED, REFUSED),
+        (
+            vec![fetch("same-origin"), fetch("same-origin")],
+            REFUSED,
+            REFUSED,
+        ),
+        (vec![origin(&own), origin(&own)], REFUSED, REFUSED),
+        (
+            vec![fetch("same-origin"), origin(&own), origin(&own)],
+            REFUSED,
+            REFUSED,
+        ),
+        (vec![origin(&format!("{own}/"))], REFUSED, REFUSED),
+        (vec![origin(&format!("{own}, {own}"))], REFUSED, REFUSED),
+    ];
+    for (headers, without, with) in rows {
+        let got = site.judge(false, &headers).await;
+        assert_eq!(got, without, "without a token: {headers:?}");
+        let got = site.judge(true, &headers).await;
+        assert_eq!(got, with, "with a token: {headers:?}");
+    }
+}
+
+/// CS-04: whatever the method, and CS-05: whatever Rocket makes of it.
+#[rocket::async_test]
+async fn no_method_is_a_way_round() {
+    let site = Site::start("sec_csrf_methods", &[]).await;
+    let evil = [
+        ("Sec-Fetch-Site", "cross-site".to_owned()),
+        ("Origin", "https://evil.example".to_owned()),
+    ];
+    let with_form = |path: &str, body: &str| Request::post(path).form(body);
+    for (what, request) in [
+        ("PUT", Request::put("/put")),
+        ("POST as PUT", with_form("/put", "_method=put")),
+        ("POST as PUT, again", with_form("/put", "n=1&_method=PUT")),
+        ("POST as GET", with_form("/unused", "_method=GET")),
+        (
+            "POST as GET of a form",
+            with_form("/form", "_method=get&n=1"),
+        ),
+    ] {
+        let answer = site.send(request, &evil).await;
+        assert!(
+            matches!(answer.status, 403 | 404 | 422),
+            "{what}: {answer:?}"
+        );
+        assert!(!site.was_written().await, "{what}");
+    }
+    for method in ["FOO", "get", "CONNECT", "PROPFIND", "POST\t"] {
+        let request = Request::new(method, "/put").header("Origin", "https://evil.example");
+        let request = request.header("Cookie", format!("session={}", site.cookie));
+        // Rocket knows no such method; that the connection ends is as good.
+        if let Ok(answer) = request.try_send(site.probe.app.addr()).await {
+            assert!(answer.status >= 400, "{method}: {answer:?}");
+        }
+        assert!(!site.was_written().await, "{method}");
+    }
+    // Looking is everybody's right: it changes nothing, and the answer is for the browser alone.
+    let look = site.send(Request::get("/unused"), &evil).await;
+    assert_eq!(look.status, 200);
+}
+
+/// CS-16: a websocket or a stream is opened by GET, with the cookie.
+#[rocket::async_test]
+async fn an_upgrade_from_another_site_is_refused() {
+    let site = Site::start("sec_csrf_upgrade", &[]).await;
+    let upgrade = || {
+        Request::get("/unused")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+    };
+    let evil = [("Origin", "https://evil.example".to_owned())];
+    assert_eq!(site.send(upgrade(), &evil).await.status, 403);
+    let own = [("Origin", site.own())];
+    assert_eq!(site.send(upgrade(), &own).await.status, 200);
+}
+
+/// CS-17: no content type is simple enough to be believed.
+#[rocket::async_test]
+async fn no_content_type_is_exempt() {
+    let site = Site::start("sec_csrf_types", &[]).await;
+    let evil = [("Origin", "https://evil.example".to_owned())];
+    for content in ["text/plain", "application/json", "multipart/form-data", ""] {
+        for path in ["/run", "/form", "/header"] {
+            let post = Request::post(path).body("{\"calls\":[[\"set\",\"n\",1]]}");
+            let post = match content {
+                "" => post,
+                content => post.header("Content-Type", content),
+            };
+            let answer = site.send(post, &evil).await;
+            assert!(answer.status >= 400, "{content:?} {path}: {answer:?}");
+            assert!(!site.was_written().await, "{content:?} {path}");
+        }
+    }
+    for content in ["text/plain", "application/json"] {
+        let post = Request::post("/header").header("Content-Type", content);
+        assert_eq!(site.send(post, &[]).await.status, 403, "{content}");
+    }
+}
+
+/// `trusted_origins`: exactly those, and the strict guards still ask for the token.
+#[rocket::async_test]
+async fn a_trusted_origin_may_and_its_lookalikes_may_not() {
+    let trusted = ["https://app.example.org", "http://localhost:3000"];
+    let site = Site::start("sec_csrf_trusted", &trusted).await;
+    for origin in trusted {
+        for fetch in [None, Some("cross-site"), Some("same-site")] {
+            let mut headers = vec![("Origin", origin.to_owned())];
+            headers.extend(fetch.map(|fetch| ("Sec-Fetch-Site", fetch.to_owned())));
+            assert_eq!(site.judge(false, &headers).await, RELAXED, "{headers:?}");
+            assert_eq!(site.judge(true, &headers).await, FINE, "{headers:?}");
+        }
+    }
+    for origin in [
+        "http://app.example.org",
+        "https://app.example.org:444",
+        "https://app.example.org.evil.example",
+        "https://evil-app.example.org",
+        "https://x.app.example.org",
+        "https://app.example.org.",
+        "https://app.example.org@evil.example",
+        "https://evil.example/https://app.example.org",
+        "https://app.example.org/",
+        "https://example.org",
+        "https://\u{430}pp.example.org",
+        "http://localhost:3001",
+        "https://localhost:3000",
+        "null",
+    ] {
+        let headers = [("Origin", origin.to_owned())];
+        assert_eq!(site.judge(true, &headers).await, REFUSED, "{origin}");
+    }
+}
+
+/// CS-08: what a proxy would say is anybody's to say.
+#[rocket::async_test]
+async fn forwarded_headers_change_no_verdict() {
+    let site = Site::start("sec_csrf_forwarded", &[]).await;
+    for name in [
+        "X-Forwarded-Host",
+        "X-Forwarded-Server",
+        "X-Host",
+        "Forwarded",
+    ] {
+        let value = match name {
+            "Forwarded" => "host=evil.example;proto=https",
+            _ => "evil.example",
+        };
+        let headers = [
+            ("Origin", "https://evil.example".to_owned()),
+            (name, value.to_owned()),
+            ("X-Forwarded-Proto", "https".to_owned()),
+        ];
+        assert_eq!(site.judge(true, &headers).await, REFUSED, "{name}");
+    }
+}
+
+/// CS-02, CS-03, CS-09, CS-11, CS-12: what a token is, and where.
+#[rocket::async_test]
+async fn only_a_masked_token_of_this_session_in_its_place_is_one() {
+    let site = Site::start("sec_csrf_tokens", &[]).await;
+    let other = member(&site.probe, "mallory").await;
+    let others = Site::token(&site.probe, &other).await;
+    let again = Site::token(&site.probe, &site.cookie).await;
+    assert_ne!(again, site.token, "masked afresh each time");
+    assert_eq!(site.token.len(), 86);
+
+    let document = site.probe.document(&site.cookie).await.expect("a document");
+    let raw = document.get_binary_generic("csrf").expect("a secret");
+    let flipped = {
+        let last = if site.token.ends_with('A') { "Q" } else { "A" };
+        format!("{}{last}", &site.token[..85])
+    };
+    let mut forged = vec![
+        String::new(),
+        "A".into(),
+        "A".repeat(86),
+        "A".repeat(85),
+        "A".repeat(87),
+        site.token[..85].into(),
+        format!("{}A", site.token),
+        format!("{}=", site.token),
+        format!("\"{}\"", site.token),
+        site.token.replace(|c: char| c.is_ascii_digit(), "+"),
+        flipped,
+        URL_SAFE_NO_PAD.encode(raw),
+        format!("{}{}", &site.token[..43], &again[43..]),
+        others,
+        site.cookie.clone(),
+        "x".repeat(5000),
+    ];
+    forged.extend((0..90).map(|length| "z".repeat(length)));
+    for token in &forged {
+        let post = Request::post("/header").header("X-CSRF-Token", token);
+        assert_eq!(site.send(post, &[]).await.status, 403, "{token:?}");
+        let form = token.replace('+', "%2B").replace('=', "%3D");
+        let post = Request::post("/form").form(&format!("n=1&csrf_token={form}"));
+        assert_eq!(site.send(post, &[]).await.status, 403, "{token:?}");
+        assert!(!site.was_written().await, "{token:?}");
+    }
+    let (token, wrong) = (&site.token, "A".repeat(86));
+    for (what, request, status) in [
+        (
+            "in the query",
+            Request::post(&format!("/form?csrf_token={token}")).form("n=1"),
+            403,
+        ),
+        (
+            "in a cookie",
+            Request::post("/header").header("Cookie", format!("csrf_token={token}")),
+            403,
+        ),
+        (
+            "two fields, both right",
+            Request::post("/form").form(&format!("n=1&csrf_token={token}&csrf_token={again}")),
+            403,
+        ),
+        (
+            "a right field and a wrong header",
+            Request::post("/form")
+                .form(&format!("n=1&csrf_token={token}"))
+                .header("X-CSRF-Token", &wrong),
+            403,
+        ),
+        (
+            "a wrong field and a right header",
+            Request::post("/form")
+                .form(&format!("n=1&csrf_token={wrong}"))
+                .header("X-CSRF-Token", token),
+            403,
+        ),
+        (
+            "two headers",
+            Request::post("/header")
+                .header("X-CSRF-Token", token)
+                .header("X-CSRF-Token", &again),
+            403,
+        ),
+        (
+            "another field's name",
+            Request::post("/form").form(&format!("n=1&csrf_token[0]={token}")),
+            403,
+        ),
+        (
+            "a field and a header, both right",
+            Request::post("/form")
+                .form(&format!("n=1&csrf_token={token}"))
+                .header("X-CSRF-Token", &again),
+            200,
+        ),
+        (
+            "an older one",
+            Request::post("/header").header("X-CSRF-Token", &again),
+            200,
+        ),
+    ] {
+        assert_eq!(site.send(request, &[]).await.status, status, "{what}");
+        assert_eq!(site.was_written().await, status == 200, "{what}");
+    }
+}
+
+/// CS-14, CS-15, FX-04: who has no session gets none by failing, and no login either.
+#[rocket::async_test]
+async fn a_refused_request_makes_no_session() {
+    let site = Site::start("sec_csrf_none", &[]).await;
+    let before = site.probe.documents().await.len();
+    let evil = "https://evil.example";
+    for request in [
+        Request::post("/header").header("X-CSRF-Token", &site.token),
+        Request::post("/form").form(&format!("n=1&csrf_token={}", site.token)),
+        Request::post("/form").form("n=1"),
+        Request::post("/header"),
+        Script::new()
+            .login("mallory")
+            .header("Origin", evil)
+            .request(),
+        Script::new()
+            .set("n", 1)
+            .header("Sec-Fetch-Site", "cross-site")
+            .request(),
+    ] {
+        let answer = site.probe.app.send(request).await;
+        assert_eq!(answer.status, 403, "{answer:?}");
+        assert_eq!(answer.set_cookies(), Vec::<&str>::new());
+        assert!(!answer.text().contains(&site.token), "CS-19");
+    }
+    assert_eq!(site.probe.documents().await.len(), before);
+}

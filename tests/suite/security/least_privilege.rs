@@ -1,0 +1,135 @@
+//! The smallest MongoDB role: find, insert, update and remove in the one collection.
+
+use std::time::Duration;
+
+use mongodb::bson::doc;
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
+use rocket::serde::json::{Value, json};
+
+use super::{ask, call, member, null, whoami};
+use crate::probe::{Probe, Script, run, run_with};
+use crate::support::Mongod;
+
+/// TL-08, DB-17, LG-03: everything works without `indexes`; what the role forbids says so.
+#[rocket::async_test]
+async fn a_user_who_may_only_read_and_write_the_sessions_is_enough() {
+    let mongod = Mongod::builder().arg("--auth").start().await;
+    let client = mongod.client().await;
+    // The first user comes from this machine, without a login.
+    let root = doc! { "createUser": "root", "pwd": "rootpassword", "roles": ["root"] };
+    admin(&client)
+        .run_command(root)
+        .await
+        .expect("a first user");
+    let client = logged_in(&mongod, "root:rootpassword@").await;
+    let actions = vec!["find", "insert", "update", "remove"];
+    let where_to = doc! { "db": "shop", "collection": "session" };
+    let role = doc! {
+        "createRole": "sessions",
+        "privileges": [{ "resource": where_to, "actions": actions }],
+        "roles": [],
+    };
+    admin(&client).run_command(role).await.expect("a role");
+    let user = doc! { "createUser": "app", "pwd": "apppassword", "roles": ["sessions"] };
+    admin(&client).run_command(user).await.expect("a user");
+
+    let url = format!(
+        "mongodb://app:apppassword@127.0.0.1:{}/shop?authSource=admin",
+        mongod.port()
+    );
+    let keys = [
+        ("indexes", false.into()),
+        ("max_per_user", 5.into()),
+        ("max_age", 600.into()),
+    ];
+    let probe = Probe::start_at(client, &url, "shop", &keys, super::guards).await;
+    assert_eq!(ask(&probe.app, json!(["ping"])).await, null());
+
+    let browser = probe.browser();
+    let everything = Script::new()
+        .set("n", 1)
+        .call(json!(["increment", "count", 2]))
+        .call(json!(["push", "list", 1]))
+        .call(json!(["flash", "hello"]));
+    assert_eq!(run(&browser, everything).await.status, 200);
+    let first: Vec<Value> = vec![json!(3), json!(["hello"]), json!(1)];
+    let script = Script::new()
+        .call(json!(["modify", "count", 1]))
+        .then("pop_flash")
+        .get("n");
+    assert_eq!(run(&browser, script).await.results, first);
+    let keeping = json!(["login_keeping", "alice", ["count"]]);
+    let script = Script::new().call(keeping).set("n", 2).then("save");
+    assert_eq!(run(&browser, script).await.status, 200);
+    for script in [
+        Script::new().then("elevate"),
+        Script::new().then("renew"),
+        Script::new().then("touch"),
+        Script::new().call(json!(["increment", "count", 1])),
+    ] {
+        assert_eq!(
+            run(&browser, script.clone()).await.status,
+            200,
+            "{script:?}"
+        );
+    }
+    let count = run(&browser, Script::new().get("count").then("user")).await;
+    assert_eq!(count.results, [json!(4), json!("alice")]);
+    probe.clock.advance(Duration::from_secs(5));
+    run(&browser, Script::new().get("n")).await; // a touch, with others
+
+    let other = member(&probe, "alice").await;
+    for (order, expected) in [
+        (json!(["count"]), json!(2)),
+        (json!(["count_user", "alice"]), json!(2)),
+        (
+            json!(["revoke_of", "bob", crate::probe::id_of(&other)]),
+            json!(false),
+        ),
+        (json!(["purge_expired"]), json!(0)),
+        (json!(["revoke", crate::probe::id_of(&other)]), json!(true)),
+    ] {
+        assert_eq!(ask(&probe.app, order.clone()).await, expected, "{order}");
+    }
+    assert_eq!(whoami(&probe.app, &other).await, null());
+    assert_eq!(
+        ask(&probe.app, json!(["list", "alice"]))
+            .await
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
+    let third = member(&probe, "alice").await;
+    assert_eq!(
+        call(&probe.app, &third, json!(["revoke_others"])).await,
+        json!(1)
+    );
+    probe.clock.advance(Duration::from_millis(1));
+    assert_eq!(
+        ask(&probe.app, json!(["revoke_user", "alice"])).await,
+        json!(1)
+    );
+    assert_eq!(ask(&probe.app, json!(["revoke_all"])).await, json!(0));
+    run_with(&probe.app, &third, Script::new().then("logout")).await;
+
+    let refused = ask(&probe.app, json!(["ensure_indexes"])).await;
+    assert_eq!(
+        refused,
+        json!({ "error": "Store" }),
+        "the role has no createIndex"
+    );
+}
+
+fn admin(client: &Client) -> Database {
+    client.database("admin")
+}
+
+async fn logged_in(mongod: &Mongod, who: &str) -> Client {
+    let url = format!(
+        "mongodb://{who}127.0.0.1:{}/?authSource=admin",
+        mongod.port()
+    );
+    let options = ClientOptions::parse(url).await.expect("an address");
+    Client::with_options(options).expect("a client")
+}

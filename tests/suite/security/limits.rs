@@ -1,0 +1,217 @@
+//! Keys and values as an application might take them from a form, and how much there may be.
+
+use rocket::serde::json::{Value, json};
+
+use super::{call, member, whoami};
+use crate::probe::{Probe, Script, id_of, run_with};
+
+/// NJ-01 to NJ-06, NJ-08: any key is a name and any value a value.
+#[rocket::async_test]
+async fn hostile_keys_and_values_come_back_as_they_were() {
+    let probe = Probe::start("sec_limits_keys", &[]).await;
+    let cookie = member(&probe, "alice").await;
+    let before = probe.document(&cookie).await.expect("a document");
+    let keys = [
+        "a",
+        "a.b",
+        ".a",
+        "a.",
+        "..",
+        "a..b",
+        "$set",
+        "$where",
+        "$[]",
+        "$[x]",
+        "$",
+        "a$b",
+        "0",
+        "-1",
+        "00",
+        "1e9",
+        "_id",
+        "_v",
+        "__proto__",
+        "constructor",
+        "prototype",
+        "toString",
+        "token",
+        "csrf",
+        "expires",
+        "user",
+        "value",
+        "value.token",
+        "%",
+        "%2E",
+        "%24set",
+        "_f_",
+        "_f_x",
+        "_csrft_",
+        "e\u{301}",
+        "\u{e9}",
+        "\u{feff}",
+        "\u{202e}a",
+        "😀",
+        " ",
+        "\n",
+    ];
+    let values = [
+        json!("$token"),
+        json!("$$NOW"),
+        json!("$$ROOT"),
+        json!({ "$literal": 1 }),
+        json!({ "$oid": "0123456789abcdef01234567" }),
+        json!({ "$date": 0 }),
+        json!({ "$ref": "x", "$id": 1 }),
+        json!({ "$ref": 1, "a.b": 2, "": 3, "__proto__": 4 }),
+        json!([{ "$set": { "user": "root" } }]),
+        json!({ "$concat": ["$user", "x"] }),
+        json!(""),
+        json!("\0"),
+        json!(i64::MIN),
+        json!(1e300),
+    ];
+    let value = |at: usize| &values[at % values.len()];
+    let mut script = Script::new();
+    for (at, key) in keys.iter().enumerate() {
+        script = script.set(key, value(at).clone());
+    }
+    assert_eq!(run_with(&probe.app, &cookie, script).await.status, 200);
+    for (at, key) in keys.iter().enumerate() {
+        assert_eq!(
+            &call(&probe.app, &cookie, json!(["get", key])).await,
+            value(at),
+            "{key:?}"
+        );
+    }
+    let shown = call(&probe.app, &cookie, json!(["keys"])).await;
+    assert_eq!(shown.as_array().map(Vec::len), Some(keys.len()));
+    let after = probe.document(&cookie).await.expect("a document");
+    for field in ["_id", "created", "token", "csrf", "user"] {
+        assert_eq!(before.get(field), after.get(field), "{field}");
+    }
+    assert_eq!(
+        before.keys().collect::<Vec<_>>(),
+        after.keys().collect::<Vec<_>>(),
+        "no field beside the crate's own"
+    );
+    // By every other way of writing, too.
+    for key in ["$inc", "a.b.c", "_f_n", "%25"] {
+        for order in [
+            json!(["increment", key, 1]),
+            json!(["modify", key, 1]),
+            json!(["remove", key, null]),
+            json!(["push", key, "$user"]),
+            json!(["queue_push", key, { "$set": 1 }]),
+        ] {
+            call(&probe.app, &cookie, order).await;
+        }
+        let pushed = call(&probe.app, &cookie, json!(["get", key])).await;
+        assert_eq!(pushed, json!(["$user"]), "{key}");
+        let popped = call(&probe.app, &cookie, json!(["queue_pop", key])).await;
+        assert_eq!(popped, json!([{ "$set": 1 }]), "{key}");
+    }
+    for key in ["", "\0", "a\0b"] {
+        for order in [
+            json!(["set", key, 1]),
+            json!(["increment", key, 1]),
+            json!(["push", key, 1]),
+        ] {
+            let refused = call(&probe.app, &cookie, order).await;
+            assert_eq!(refused, json!({ "error": "BadKey" }), "{key:?}");
+        }
+    }
+    assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+}
+
+/// SZ-01, SZ-03: the limit is of the whole, to the byte, and what was there stays.
+#[rocket::async_test]
+async fn data_beyond_the_limit_is_refused_and_the_rest_stays() {
+    let keys = [("max_bytes", 4096.into())];
+    let probe = Probe::start("sec_limits_bytes", &keys).await;
+    let cookie = member(&probe, "alice").await;
+    let mut stored = 0;
+    for n in 0..200 {
+        let order = json!(["set", format!("key{n:03}"), "x".repeat(40)]);
+        let answer = call(&probe.app, &cookie, order).await;
+        if answer.is_null() {
+            stored += 1;
+        } else {
+            assert_eq!(answer, json!({ "error": "TooLarge" }));
+        }
+    }
+    assert!((50..=80).contains(&stored), "{stored}");
+    let document = probe.document(&cookie).await.expect("a document");
+    let value = document.get_document("value").expect("values");
+    assert_eq!(value.len(), stored);
+    assert!(mongodb::bson::to_vec(value).expect("BSON").len() <= 4096);
+    for order in [
+        json!(["set_long", "key000", 5000]),
+        json!(["set_long", "other", 900_000]),
+        json!(["push", "other", "x".repeat(5000)]),
+        json!(["flash", "x".repeat(5000)]),
+        json!(["get_or_insert", "other", "x".repeat(5000)]),
+    ] {
+        let answer = call(&probe.app, &cookie, order).await;
+        assert_eq!(answer, json!({ "error": "TooLarge" }));
+    }
+    assert_eq!(probe.document(&cookie).await.expect("a document"), document);
+    // Room again.
+    call(&probe.app, &cookie, json!(["remove", "key000"])).await;
+    assert!(
+        call(&probe.app, &cookie, json!(["set", "new", 1]))
+            .await
+            .is_null()
+    );
+}
+
+/// SZ-04: depth is bounded where it is written.
+#[rocket::async_test]
+async fn a_value_that_nests_too_deep_is_refused() {
+    let probe = Probe::start("sec_limits_depth", &[]).await;
+    let cookie = member(&probe, "alice").await;
+    let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| Value::Array(vec![inner]));
+    for (depth, fits) in [(1, true), (60, true), (70, false), (100, false)] {
+        let answer = call(&probe.app, &cookie, json!(["set", "n", nested(depth)])).await;
+        assert_eq!(answer.is_null(), fits, "{depth}: {answer}");
+    }
+    assert_eq!(
+        call(&probe.app, &cookie, json!(["get", "n"])).await,
+        nested(60)
+    );
+}
+
+/// A user's name is a value as well, and no way to be another.
+#[rocket::async_test]
+async fn a_hostile_principal_is_itself_and_nobody_else() {
+    let probe = Probe::start("sec_limits_user", &[]).await;
+    let alice = member(&probe, "alice").await;
+    for user in [
+        json!({ "$ne": null }),
+        json!({ "$gt": "" }),
+        json!("$user"),
+        json!("{\"$ne\":1}"),
+        json!(["alice"]),
+        json!(""),
+        json!("alice\0"),
+        json!({ "a.b": { "$where": "1" } }),
+        json!(false),
+        json!(0),
+    ] {
+        let cookie = member(&probe, user.clone()).await;
+        assert_eq!(whoami(&probe.app, &cookie).await, user);
+        assert_eq!(
+            super::ask(&probe.app, json!(["count_user", user])).await,
+            json!(1),
+            "{user}"
+        );
+        let listed = super::ask(&probe.app, json!(["list", user])).await;
+        assert_eq!(listed[0]["id"], json!(id_of(&cookie)), "{user}");
+        probe.clock.advance(std::time::Duration::from_millis(1));
+        assert_eq!(
+            super::ask(&probe.app, json!(["revoke_user", user])).await,
+            json!(1),
+            "{user}"
+        );
+    }
+    assert_eq!(whoami(&probe.app, &alice).await, json!("alice"));
+}

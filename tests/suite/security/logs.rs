@@ -1,0 +1,349 @@
+//! What is logged: no secret that was issued or stored, at any level.
+
+use std::process::Command;
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use rocket::config::LogLevel;
+use rocket::serde::json::{Value, json};
+
+use super::{ask, guards};
+use crate::probe::{Probe, Script, caught, id_of, run, run_with};
+use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment};
+
+/// One line of the log, and whose it is.
+struct Line {
+    by: String,
+    level: Level,
+    text: String,
+}
+
+static LINES: LazyLock<Mutex<Vec<Line>>> = LazyLock::new(Mutex::default);
+
+/// Takes Rocket's place as the logger, and keeps everything.
+struct Everything;
+
+impl Log for Everything {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        LINES.lock().expect("lines").push(Line {
+            by: record.module_path().unwrap_or_default().to_owned(),
+            level: record.level(),
+            text: record.args().to_string(),
+        });
+    }
+
+    fn flush(&self) {}
+}
+
+/// A process has one logger: this test runs in a process of its own.
+fn alone(test: &str, run: impl FnOnce()) {
+    const ALONE: &str = "SECURITY_LOGS_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        log::set_logger(&Everything).expect("no other logger");
+        log::set_max_level(LevelFilter::Trace);
+        return run();
+    }
+    let this = std::env::current_exe().expect("this binary");
+    let mut child = Command::new(this);
+    child.args([&format!("security::logs::{test}"), "--exact", "--nocapture"]);
+    let output = child.env(ALONE, "1").output().expect("a child process");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
+}
+
+fn execute(future: impl Future<Output = ()>) {
+    rocket::tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(future);
+}
+
+/// LG-01, LG-03, LG-05, LG-08, LG-09: with every secret in every form in which it could show.
+#[test]
+fn no_secret_is_ever_logged() {
+    alone("no_secret_is_ever_logged", || execute(use_everything()));
+}
+
+async fn use_everything() {
+    let mongod = Mongod::start().await;
+    let client = mongod.client().await;
+    let url = mongod.url("logs");
+    let all = |rocket| guards(rocket).register("/", caught());
+    let keys = [("record_client", true.into()), ("max_bytes", 4096.into())];
+    let probe = Probe::start_at(client.clone(), &url, "logs", &keys, all).await;
+    let mut secrets: Vec<Vec<u8>> = Vec::new();
+
+    for user in ["alice-the-user-9", "bob-the-user-9"] {
+        let browser = probe.browser();
+        let value = format!("planted-{user}-value");
+        secrets.push(value.clone().into());
+        let steps = [
+            Script::new().set("n", value.as_str()).then("csrf_token"),
+            Script::new()
+                .login(user)
+                .set("n", value.as_str())
+                .then("csrf_token"),
+            Script::new().then("elevate").then("csrf_token"),
+            Script::new().then("renew").then("new_csrf_token"),
+            Script::new().call(json!(["get_as", "n", "i64"])),
+            Script::new().call(json!(["increment", "n", 1])),
+            Script::new().call(json!(["push", "n", value.as_str()])),
+            Script::new().call(json!(["set_long", "long", 9000])),
+            Script::new().call(json!(["set", "", value.as_str()])),
+            Script::new().call(json!(["flash", value.as_str()])),
+            Script::new().call(json!(["queue_pop_as_i64", ""])),
+            Script::new().set("m", value.as_str()).fail(500),
+            Script::new().set("m", value.as_str()).panic(),
+            Script::new().then("touch").call(json!(["revoke_others"])),
+        ];
+        for script in steps {
+            let ran = run(&browser, script).await;
+            if let Some(token) = ran.results.last().and_then(Value::as_str)
+                && token.len() == 86
+            {
+                secrets.push(token.into());
+                secrets.push(unmasked(token));
+                // Refusals speak of tokens, and must not repeat them.
+                for token in [token.to_owned(), token.replace('A', "B") + "x"] {
+                    browser
+                        .send(Request::post("/header").header("X-CSRF-Token", &token))
+                        .await;
+                    let form = format!("n=word&csrf_token={token}&csrf_token=x");
+                    browser.send(Request::post("/form").form(&form)).await;
+                }
+            }
+            let Some(cookie) = browser.cookie("session") else {
+                continue;
+            };
+            let secret = cookie.split_once('.').expect("two halves").1;
+            secrets.push(URL_SAFE_NO_PAD.decode(secret).expect("base64url"));
+            let document = probe.document(&cookie).await.expect("a document");
+            for field in ["token", "csrf"] {
+                secrets.push(document.get_binary_generic(field).expect("bytes").clone());
+            }
+            // What is wrong about a request is said without repeating it.
+            for line in [
+                format!("session={cookie}; session={cookie}"),
+                format!("session={}", cookie.to_uppercase()),
+                format!("session={cookie}\u{1b}[31m"),
+            ] {
+                let request = Script::new().then("user").request();
+                let _ = request
+                    .header("Cookie", line)
+                    .try_send(probe.app.addr())
+                    .await;
+            }
+            let foreign = Script::new()
+                .set("n", 1)
+                .header("Origin", "https://evil.example/\u{1b}[31m")
+                .header("Cookie", &format!("session={cookie}"));
+            let _ = foreign.request().try_send(probe.app.addr()).await;
+        }
+        let cookie = browser.cookie("session").expect("a cookie");
+        // A failing store, in each of its ways.
+        for (command, code) in [
+            ("find", 13),
+            ("update", 121),
+            ("insert", 11000),
+            ("delete", 8000),
+        ] {
+            let failure = Failure::code(code);
+            let point = FailPoint::on(&client, &[command], Mode::Times(3), failure).await;
+            for script in [
+                Script::new().set("n", "planted-while-failing"),
+                Script::new().login(user),
+                Script::new().then("logout"),
+            ] {
+                run_with(&probe.app, &cookie, script).await;
+            }
+            point.clear().await;
+        }
+        let id = mongodb::bson::doc! { "_id": id_of(&cookie) };
+        let harm = mongodb::bson::doc! { "$set": { "token": "planted-instead-of-a-token" } };
+        let _ = probe.sessions().update_one(id, harm).await;
+        run_with(&probe.app, &cookie, Script::new().set("n", 1)).await;
+    }
+    secrets.push("planted-while-failing".into());
+    secrets.push("planted-instead-of-a-token".into());
+    for order in [
+        json!(["revoke_all"]),
+        json!(["stats"]),
+        json!(["purge_expired"]),
+    ] {
+        ask(&probe.app, order).await;
+    }
+    drop(probe);
+
+    // An address with a password, that leads nowhere and that cannot be read.
+    for url in [
+        "mongodb://app:planted-password@127.0.0.1:1/x?serverSelectionTimeoutMS=200",
+        "mongodb://app:planted-password@127.0.0.1:1/x?planted=%%%",
+        "mongodb://app:planted-password@:/",
+    ] {
+        let figment = figment("release", Some(url), &[("deadline", 1.into())]);
+        let clock = rocket_mongo_session::testing::Clock::new();
+        let rocket = crate::probe::rocket(figment, &clock, &Default::default());
+        match App::try_launch(rocket).await {
+            Ok(app) => {
+                app.send(Script::new().set("n", 1).request()).await;
+                let _ = app.shutdown().await;
+            }
+            Err(error) => drop(error.to_string()),
+        }
+    }
+    secrets.push("planted-password".into());
+    rocket::tokio::time::sleep(Duration::ZERO).await;
+    search(&secrets);
+}
+
+/// What two halves of a masked token hide.
+fn unmasked(token: &str) -> Vec<u8> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).expect("base64url");
+    let (pad, masked) = bytes.split_at(32);
+    pad.iter()
+        .zip(masked)
+        .map(|(pad, masked)| pad ^ masked)
+        .collect()
+}
+
+/// As text, both kinds of base64, both kinds of hexadecimal, and as Rust prints bytes.
+fn forms(secret: &[u8]) -> Vec<String> {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let numbers: Vec<String> = secret.iter().take(12).map(u8::to_string).collect();
+    let mut forms = vec![
+        STANDARD.encode(secret),
+        URL_SAFE_NO_PAD.encode(secret),
+        hex.to_uppercase(),
+        hex,
+        numbers.join(", "),
+    ];
+    forms.extend(String::from_utf8(secret.to_vec()).ok());
+    forms
+}
+
+fn search(secrets: &[Vec<u8>]) {
+    assert!(secrets.len() > 40, "{}", secrets.len());
+    let lines = LINES.lock().expect("lines");
+    let ours = |line: &&Line| line.by.starts_with("rocket_mongo_session");
+    assert!(
+        lines.iter().filter(ours).count() > 20,
+        "the crate has spoken"
+    );
+    // Rocket prints whole requests when it is told to debug; all else it prints is clean, too.
+    let searched = lines
+        .iter()
+        .filter(|line| ours(line) || line.level <= Level::Info);
+    let forms: Vec<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
+    for line in searched {
+        for form in &forms {
+            let found = line.text.contains(form.as_str());
+            assert!(
+                !found,
+                "{} {}: {form} in {:?}",
+                line.by, line.level, line.text
+            );
+        }
+        if ours(&line) {
+            assert!(!line.text.contains('\u{1b}'), "{:?}", line.text);
+            assert!(line.text.len() < 1000, "{:?}", line.text);
+        }
+    }
+    // So does the search find anything at all?
+    assert!(
+        lines
+            .iter()
+            .any(|line| forms.iter().any(|form| line.text.contains(form)))
+    );
+}
+
+/// LG-07: outside the debug profile, that Rocket prints cookies is warned about at launch.
+#[test]
+fn a_log_that_shows_cookies_is_warned_about_outside_debug() {
+    alone(
+        "a_log_that_shows_cookies_is_warned_about_outside_debug",
+        || {
+            execute(async {
+                for (profile, level, warned) in [
+                    ("release", LogLevel::Debug, true),
+                    ("release", LogLevel::Normal, false),
+                    ("debug", LogLevel::Debug, false),
+                ] {
+                    LINES.lock().expect("lines").clear();
+                    let url = Mongod::shared().await.url("sec_logs_level");
+                    let figment = figment(profile, Some(&url), &[]).merge(("log_level", level));
+                    let clock = rocket_mongo_session::testing::Clock::new();
+                    let app = crate::probe::rocket(figment, &clock, &Default::default());
+                    let app = App::launch(app).await;
+                    let cookie = format!("{}.{}", "A".repeat(22), "S".repeat(43));
+                    run_with(&app, &cookie, Script::new()).await;
+                    let lines = LINES.lock().expect("lines");
+                    let says = |text: &str| lines.iter().any(|line| line.text.contains(text));
+                    assert_eq!(
+                        says("session cookies included"),
+                        warned,
+                        "{profile} {level}"
+                    );
+                    assert!(
+                        says(&"S".repeat(43)),
+                        "the reason: Rocket's own debug lines"
+                    );
+                }
+            });
+        },
+    );
+}
+
+/// LG-02: what prints itself prints nothing that is secret.
+#[rocket::async_test]
+async fn no_debug_shows_a_secret() {
+    use rocket_mongo_session::{Key, Sessions};
+
+    let shown = format!("{:?} {:?}", Sessions::fairing(), Key::<String>::new("name"));
+    assert!(!shown.contains("mongodb://"), "{shown}");
+    let probe = Probe::start_with("sec_logs_debug", &[], |rocket| {
+        rocket.mount("/", rocket::routes![printed])
+    })
+    .await;
+    let browser = probe.browser();
+    let login = Script::new().login("alice").set("n", "planted-value");
+    let cookie = run(&browser, login).await.cookie();
+    let shown = browser.send(Request::get("/printed")).await.text();
+    let document = probe.document(&cookie).await.expect("a document");
+    let secret = cookie.split_once('.').expect("two halves").1;
+    let secret = URL_SAFE_NO_PAD.decode(secret).expect("base64url");
+    let bytes = |field| document.get_binary_generic(field).expect("bytes").clone();
+    for secret in [
+        secret,
+        bytes("token"),
+        bytes("csrf"),
+        b"planted-value".to_vec(),
+    ] {
+        for form in forms(&secret) {
+            assert!(!shown.contains(&form), "{form} in {shown}");
+        }
+    }
+    assert!(shown.contains(id_of(&cookie)), "the id is for everybody");
+}
+
+#[rocket::get("/printed")]
+async fn printed(
+    session: &rocket_mongo_session::Session,
+    sessions: &rocket_mongo_session::Sessions,
+) -> String {
+    let list = sessions.list("alice", 0, 10).await;
+    let queue = session.queue("q");
+    let wrong = session.get::<u32>("n");
+    format!(
+        "{session:?} {session:#?} {sessions:?} {list:?} {queue:?} {wrong:?} {:?}",
+        sessions.stats()
+    )
+}

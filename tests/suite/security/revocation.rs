@@ -1,0 +1,197 @@
+//! Revocation: at once, everywhere, and against logins that are under way.
+
+use std::time::Duration;
+
+use mongodb::bson::doc;
+use rocket::futures::future::join_all;
+use rocket::serde::json::json;
+use rocket::tokio::join;
+
+use super::{ask, call, member, null, whoami};
+use crate::probe::{Probe, Script, id_of, run_with};
+use crate::support::Mongod;
+
+/// RV-01, RV-04, RV-05, LO-01: another process sees it at its next request, whatever that does.
+#[rocket::async_test]
+async fn two_applications_on_one_database_see_a_revocation_at_the_next_request() {
+    let db = "sec_revoke_two";
+    let probe = Probe::start(db, &[]).await;
+    let url = Mongod::shared().await.url(db);
+    let other = probe.again(&url, &[]).await;
+    for end in ["revoke", "revoke_of", "revoke_user", "revoke_all", "logout"] {
+        let mut cookies = Vec::new();
+        for _ in 0..3 {
+            cookies.push(member(&probe, "alice").await);
+        }
+        let stranger = member(&probe, "bob").await;
+        for cookie in &cookies {
+            assert_eq!(whoami(&other, cookie).await, json!("alice"));
+        }
+        probe.clock.advance(Duration::from_millis(1));
+        let first = &cookies[0];
+        let (ended, all) = match end {
+            "revoke" => (
+                ask(&probe.app, json!(["revoke", id_of(first)])).await,
+                false,
+            ),
+            "revoke_of" => {
+                let order = json!(["revoke_of", "alice", id_of(first)]);
+                (ask(&probe.app, order).await, false)
+            }
+            "revoke_user" => (ask(&probe.app, json!(["revoke_user", "alice"])).await, true),
+            "revoke_all" => (ask(&probe.app, json!(["revoke_all"])).await, true),
+            _ => (call(&probe.app, first, json!(["logout"])).await, false),
+        };
+        assert_ne!(ended, json!(false), "{end}");
+        for app in [&other, &probe.app] {
+            for (at, cookie) in cookies.iter().enumerate() {
+                let dead = all || at == 0;
+                assert_eq!(whoami(app, cookie).await.is_null(), dead, "{end} {at}");
+                // Nor does writing bring it back.
+                let written = run_with(app, cookie, Script::new().get("n")).await;
+                assert_eq!(written.sent(), None);
+            }
+            assert_eq!(whoami(app, &stranger).await.is_null(), end == "revoke_all");
+        }
+        ask(&probe.app, json!(["revoke_all"])).await;
+        probe.clock.advance(Duration::from_millis(1));
+    }
+}
+
+/// RV-02: 500 logins that read the password before it was changed; none is left.
+#[rocket::async_test]
+async fn a_login_that_was_under_way_when_its_user_was_revoked_is_none() {
+    let probe = Probe::start("sec_revoke_race", &[]).await;
+    for round in 0..500 {
+        let order = match round % 5 {
+            0 => json!(["revoke_all"]),
+            _ => json!(["revoke_user", "alice"]),
+        };
+        let login = match round % 3 {
+            0 => Script::new().pause("checked").login("alice"),
+            1 => Script::new().pause("checked").login("alice").then("save"),
+            _ => {
+                let keep = json!(["login_keeping", "alice", []]);
+                Script::new().set("n", 1).pause("checked").call(keep)
+            }
+        };
+        let login = probe.app.send(login.request());
+        let revoke = async {
+            // The login has begun, and has checked what it is shown.
+            probe.gates.reached("checked").await;
+            probe.clock.advance(Duration::from_millis(1));
+            let goes_on = async { probe.gates.open("checked") };
+            let (revoked, ()) = join!(ask(&probe.app, order), goes_on);
+            assert!(revoked.is_u64(), "{revoked}");
+        };
+        let (login, ()) = join!(login, revoke);
+        let login: crate::probe::Ran = login.into();
+        assert_eq!(login.status, 200, "round {round}");
+        // Either it ended itself, or it was there in time to be revoked.
+        if let Some(line) = login.sent() {
+            let cookie = crate::probe::value_of(line);
+            assert_eq!(whoami(&probe.app, cookie).await, null(), "round {round}");
+        }
+        let left = doc! { "user": "alice" };
+        let left = probe
+            .sessions()
+            .count_documents(left)
+            .await
+            .expect("a count");
+        assert_eq!(left, 0, "round {round}");
+    }
+    // The next login is later, and fine.
+    probe.clock.advance(Duration::from_millis(1));
+    let cookie = member(&probe, "alice").await;
+    assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+}
+
+/// CC-05 with RV-02: who changes the password stays, and nobody else, not even from this moment.
+#[rocket::async_test]
+async fn revoking_the_others_spares_this_session_in_whatever_state_it_is() {
+    let probe = Probe::start("sec_revoke_others", &[]).await;
+    for script in [
+        Script::new(),
+        Script::new().set("n", 1),
+        Script::new().then("elevate"),
+        Script::new().then("renew"),
+        Script::new().login("alice"),
+        Script::new().then("elevate").then("save"),
+    ] {
+        let own = member(&probe, "alice").await;
+        let others = [member(&probe, "alice").await, member(&probe, "alice").await];
+        let stranger = member(&probe, "bob").await;
+        let late = probe
+            .app
+            .send(Script::new().pause("checked").login("alice").request());
+        let change = async {
+            probe.gates.reached("checked").await;
+            probe.clock.advance(Duration::from_millis(1));
+            let script = script.clone().call(json!(["revoke_others"]));
+            let ran = run_with(&probe.app, &own, script).await;
+            assert_eq!(ran.last(), &json!(2), "{ran:?}");
+            probe.gates.open("checked");
+            ran
+        };
+        let (late, ran) = join!(late, change);
+        assert_eq!(
+            late.set_cookies(),
+            Vec::<&str>::new(),
+            "under way elsewhere"
+        );
+        let own = ran
+            .sent()
+            .map_or(own, |line| crate::probe::value_of(line).to_owned());
+        assert_eq!(whoami(&probe.app, &own).await, json!("alice"), "{script:?}");
+        for other in &others {
+            assert_eq!(whoami(&probe.app, other).await, null());
+        }
+        assert_eq!(whoami(&probe.app, &stranger).await, json!("bob"));
+        assert_eq!(
+            ask(&probe.app, json!(["count_user", "alice"])).await,
+            json!(1)
+        );
+        ask(&probe.app, json!(["revoke_all"])).await;
+        probe.clock.advance(Duration::from_millis(1));
+    }
+    // Nobody's others are nobody.
+    let visitor = run_with(&probe.app, "", Script::new().call(json!(["revoke_others"]))).await;
+    assert_eq!(visitor.last(), &json!(0));
+}
+
+/// LO-03, LO-04, RV-08: what was slower than a revocation changes nothing and sends nothing.
+#[rocket::async_test]
+async fn a_request_that_was_under_way_when_its_session_was_revoked_leaves_nothing() {
+    let probe = Probe::start("sec_revoke_slow", &[("max_age", 60.into())]).await;
+    for slow in ["renew", "touch", "csrf_token", "new_csrf_token", "elevate"] {
+        let cookie = member(&probe, "alice").await;
+        probe.clock.advance(Duration::from_secs(30));
+        let script = Script::new().pause("loaded").set("n", 1).then(slow);
+        let running = run_with(&probe.app, &cookie, script);
+        let revoke = async {
+            probe.gates.reached("loaded").await;
+            let ended = ask(&probe.app, json!(["revoke", id_of(&cookie)])).await;
+            assert_eq!(ended, json!(true));
+            probe.gates.open("loaded");
+        };
+        let (ran, ()) = join!(running, revoke);
+        assert_eq!((ran.status, ran.sent()), (200, None), "{slow}");
+        assert_eq!(probe.document(&cookie).await, None, "{slow}");
+        assert_eq!(
+            ask(&probe.app, json!(["count_user", "alice"])).await,
+            json!(0)
+        );
+    }
+}
+
+/// LO-07: a logout twenty times at once is one logout.
+#[rocket::async_test]
+async fn a_logout_may_be_repeated() {
+    let probe = Probe::start("sec_revoke_twice", &[]).await;
+    let cookie = member(&probe, "alice").await;
+    let out = (0..20).map(|_| run_with(&probe.app, &cookie, Script::new().then("logout")));
+    for ran in join_all(out).await {
+        assert_eq!(ran.status, 200);
+    }
+    assert_eq!(ask(&probe.app, json!(["count"])).await, json!(0));
+}
