@@ -1,0 +1,71 @@
+//! The administrator's pages.
+
+use std::time::Duration;
+
+use crate::support::{Chromium, Screen, Shop};
+
+#[rocket::async_test]
+async fn a_customer_is_no_administrator() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let alice = chromium.open(&shop, Screen::Desk).await;
+    alice.visit("/admin").await;
+    assert_eq!(alice.path().await, "/sign-in");
+    alice.send_sign_up("alice").await;
+    assert_eq!(alice.path().await, "/admin");
+    assert_eq!(alice.heading().await, "That is not allowed");
+}
+
+#[rocket::async_test]
+async fn the_administrator_finds_a_user_and_ends_a_device() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let alice = chromium.open(&shop, Screen::Phone).await;
+    alice.sign_up("alice").await;
+    let bob = chromium.open(&shop, Screen::Phone).await;
+    bob.sign_up("bob").await;
+    let admin = chromium.open(&shop, Screen::Desk).await;
+    admin.sign_in_as_admin().await;
+
+    admin.press("Admin").await;
+    assert_eq!(admin.texts("#live-sessions").await, ["3"]);
+    assert_eq!(
+        admin.texts(".found").await,
+        ["admin\n1 device", "alice\n1 device", "bob\n1 device"]
+    );
+    admin.fill("search", "AL").await;
+    admin.press("Search").await;
+    assert_eq!(admin.texts(".found").await, ["alice\n1 device"]);
+    admin.press("alice").await;
+    assert_eq!(admin.devices().await, ["Safari on iPhone"]);
+    admin.press("Sign out Safari on iPhone").await;
+    assert_eq!(admin.notices().await, ["A device of alice is signed out."]);
+    assert_eq!(admin.texts(".empty").await, ["Not signed in anywhere."]);
+    assert!(!alice.is_signed_in().await);
+
+    admin.visit("/admin/user/bob").await;
+    admin.press("Sign out every device of bob").await;
+    assert_eq!(admin.notices().await, ["bob is signed out on 1 device."]);
+    assert!(!bob.is_signed_in().await);
+}
+
+#[rocket::async_test]
+async fn a_mass_logout_ends_everybody_and_everybody_may_come_back() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let alice = chromium.open(&shop, Screen::Desk).await;
+    alice.sign_up("alice").await;
+    let admin = chromium.open(&shop, Screen::Desk).await;
+    admin.sign_in_as_admin().await;
+    admin.visit("/admin").await;
+    admin.unfold("Sign out everybody").await;
+    admin.press("Yes, sign out everybody").await;
+    assert_eq!(
+        admin.notices().await,
+        ["Everybody is signed out: 2 sessions ended."]
+    );
+    assert!(!alice.is_signed_in().await);
+    assert!(!admin.is_signed_in().await);
+
+    // Logins that were under way at the time of the logout end with it; time has to pass.
+    shop.clock.advance(Duration::from_secs(1));
+    alice.sign_in("alice").await;
+    assert!(alice.is_signed_in().await);
+}

@@ -1,0 +1,55 @@
+//! The shop on a real MongoDB.
+
+use rocket::figment::providers::Serialized;
+
+use crate::support::{Chromium, Mongod, Screen, Shop, figment};
+
+#[rocket::async_test]
+async fn on_mongodb_a_customer_outlives_the_shop_and_an_outage() {
+    let (mongod, mut chromium) = (Mongod::start(), Chromium::start());
+    let figment = || {
+        figment()
+            .merge(Serialized::default("databases.sessions.url", mongod.url()))
+            .merge(Serialized::default("databases.sessions.connect_timeout", 1))
+            .merge(Serialized::default("session.deadline", 2))
+    };
+    let shop = Shop::open_with(figment()).await;
+    let alice = chromium.open(&shop, Screen::Desk).await;
+    alice.press("Add Cape Rooibos to the basket").await;
+    alice.sign_up("alice").await;
+    assert_eq!(alice.basket().await.as_deref(), Some("1"));
+    shop.close().await;
+
+    // Another process would find the same, and a cookie knows no port.
+    let shop = Shop::open_with(figment()).await;
+    let alice = alice.at(&shop);
+    assert!(alice.is_signed_in().await);
+    assert_eq!(alice.basket().await.as_deref(), Some("1"));
+    let phone = chromium.open(&shop, Screen::Phone).await;
+    phone.sign_in("alice").await;
+    alice.visit("/account").await;
+    alice.press("Sign out Safari on iPhone").await;
+    assert!(!phone.is_signed_in().await);
+
+    mongod.pause();
+    alice.visit("/account").await;
+    assert_eq!(alice.heading().await, "Back in a moment");
+    mongod.resume();
+    alice
+        .wait_until("/account".to_owned(), || async {
+            alice.visit("/account").await;
+            match alice.heading().await.as_str() {
+                "Your account" => alice.path().await,
+                other => other.to_owned(),
+            }
+        })
+        .await;
+
+    let admin = chromium.open(&shop, Screen::Desk).await;
+    admin.sign_in_as_admin().await;
+    admin.visit("/admin?search=al").await;
+    assert_eq!(admin.texts(".found").await, ["alice\n1 device"]);
+    admin.unfold("Sign out everybody").await;
+    admin.press("Yes, sign out everybody").await;
+    assert!(!alice.is_signed_in().await);
+}

@@ -1,0 +1,48 @@
+//! Changing the password.
+
+use std::time::Duration;
+
+use crate::support::{Chromium, Screen, Shop};
+
+#[rocket::async_test]
+async fn a_new_password_wants_a_fresh_sign_in_and_ends_every_other_device() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let desk = chromium.open(&shop, Screen::Desk).await;
+    desk.sign_up("alice").await;
+    let phone = chromium.open(&shop, Screen::Phone).await;
+    phone.sign_in("alice").await;
+
+    shop.clock.advance(Duration::from_secs(301));
+    desk.visit("/account").await;
+    desk.press("Change your password").await;
+    assert_eq!(desk.path().await, "/sign-in");
+    assert_eq!(
+        desk.notices().await,
+        ["To go on, please enter your password once more."]
+    );
+    desk.tick("remember").await;
+    desk.sign_in("alice").await;
+    assert_eq!(desk.path().await, "/account/password");
+
+    let before = desk.cookie().await.expect("a session");
+    desk.fill("password", "another pot of tea").await;
+    desk.press("Change it").await;
+    assert_eq!(
+        desk.notices().await,
+        ["Your password is changed. Signed out on 1 other device."]
+    );
+    let after = desk.cookie().await.expect("a session");
+    assert_ne!(before.value(), after.value(), "it is another session now");
+    assert!(after.expires_datetime().is_some(), "it is still remembered");
+    assert!(desk.is_signed_in().await);
+
+    assert!(!phone.is_signed_in().await);
+    phone.send_sign_in("alice", crate::support::PASSWORD).await;
+    assert_eq!(
+        phone.texts(".error").await.len(),
+        1,
+        "the old password is none any more"
+    );
+    phone.send_sign_in("alice", "another pot of tea").await;
+    assert_eq!(phone.path().await, "/account");
+}

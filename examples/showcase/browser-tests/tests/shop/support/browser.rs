@@ -1,0 +1,211 @@
+//! One browser, and what a customer does with it.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use fantoccini::cookies::Cookie;
+use fantoccini::elements::Element;
+use fantoccini::{Client, Locator};
+use rocket::serde::json::Value;
+use rocket::tokio::time::sleep;
+
+use super::{PASSWORD, Shop};
+
+pub struct Browser {
+    client: Client,
+    shop: String,
+}
+
+/// Far longer than any page takes; a page that is not there by then never comes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Browser {
+    pub fn new(client: Client, shop: String) -> Browser {
+        Browser { client, shop }
+    }
+
+    /// The same browser, when the shop has moved to another port.
+    pub fn at(self, shop: &Shop) -> Browser {
+        Browser::new(self.client, shop.address())
+    }
+
+    /// A page of the shop's, by its path, or any other by its whole address.
+    pub async fn visit(&self, path: &str) {
+        let address = if path.starts_with('/') {
+            format!("{}{path}", self.shop)
+        } else {
+            path.to_owned()
+        };
+        self.client.goto(&address).await.expect(path);
+    }
+
+    /// Where it is now.
+    pub async fn path(&self) -> String {
+        let address = self.client.current_url().await.expect("an address");
+        address.path().to_owned()
+    }
+
+    pub async fn find(&self, css: &str) -> Element {
+        match self.client.find(Locator::Css(css)).await {
+            Ok(element) => element,
+            Err(_) => panic!("no {css} on {}:\n{}", self.path().await, self.body().await),
+        }
+    }
+
+    pub async fn texts(&self, css: &str) -> Vec<String> {
+        let mut texts = Vec::new();
+        for element in self.client.find_all(Locator::Css(css)).await.expect(css) {
+            texts.push(element.text().await.expect(css));
+        }
+        texts
+    }
+
+    /// The page as a customer reads it.
+    pub async fn body(&self) -> String {
+        let body = self.client.find(Locator::Css("body")).await;
+        body.expect("a body").text().await.expect("its text")
+    }
+
+    pub async fn heading(&self) -> String {
+        self.texts("h1").await.join(" / ")
+    }
+
+    pub async fn notices(&self) -> Vec<String> {
+        self.texts(".notice").await
+    }
+
+    pub async fn devices(&self) -> Vec<String> {
+        self.texts(".device h3").await
+    }
+
+    /// How many teas the page's head says are in the basket.
+    pub async fn basket(&self) -> Option<String> {
+        self.texts("#basket-count").await.pop()
+    }
+
+    /// Clicks what a form or a link says, or is labelled with, and waits for the next page.
+    pub async fn press(&self, words: &str) {
+        let element = self.saying("button", words).await;
+        self.leave_by(element).await;
+    }
+
+    /// The same with the one button of a page's one form.
+    pub async fn press_submit(&self) {
+        let button = self.find("main form button").await;
+        self.leave_by(button).await;
+    }
+
+    /// Opens what is folded away.
+    pub async fn unfold(&self, words: &str) {
+        let summary = self.saying("summary", words).await;
+        summary.click().await.expect(words);
+    }
+
+    async fn saying(&self, element: &str, words: &str) -> Element {
+        let path = format!(
+            "//*[self::{element} or self::a][normalize-space()='{words}' or @aria-label='{words}']"
+        );
+        match self.client.find(Locator::XPath(&path)).await {
+            Ok(element) => element,
+            Err(_) => panic!(
+                "nothing says {words:?} on {}:\n{}",
+                self.path().await,
+                self.body().await
+            ),
+        }
+    }
+
+    /// A click is done before its answer is there: waits until this page's root is another page's.
+    async fn leave_by(&self, element: Element) {
+        let page = self.find("html").await;
+        element.click().await.expect("a click");
+        self.wait_until(true, || async { page.tag_name().await.is_err() })
+            .await;
+    }
+
+    pub async fn fill(&self, field: &str, text: &str) {
+        let input = self.find(&format!("input[name={field}]")).await;
+        input.clear().await.expect(field);
+        input.send_keys(text).await.expect(field);
+    }
+
+    pub async fn sign_up(&self, name: &str) {
+        self.send_sign_up(name).await;
+        assert_eq!(self.notices().await, [format!("Welcome, {name}.")]);
+    }
+
+    pub async fn send_sign_up(&self, name: &str) {
+        self.visit("/sign-up").await;
+        self.fill("name", name).await;
+        self.fill("password", PASSWORD).await;
+        self.press_submit().await;
+    }
+
+    pub async fn sign_in(&self, name: &str) {
+        self.send_sign_in(name, PASSWORD).await;
+        assert_eq!(self.notices().await, [format!("Welcome back, {name}.")]);
+    }
+
+    pub async fn sign_in_as_admin(&self) {
+        self.send_sign_in("admin", "let it steep").await;
+        assert_eq!(self.notices().await, ["Welcome back, admin."]);
+    }
+
+    /// On the page that asks for it, or wherever the browser is.
+    pub async fn send_sign_in(&self, name: &str, password: &str) {
+        if self.path().await != "/sign-in" {
+            self.visit("/sign-in").await;
+        }
+        self.fill("name", name).await;
+        self.fill("password", password).await;
+        self.press_submit().await;
+    }
+
+    pub async fn tick(&self, field: &str) {
+        let input = self.find(&format!("input[name={field}]")).await;
+        input.click().await.expect(field);
+    }
+
+    pub async fn is_signed_in(&self) -> bool {
+        self.visit("/account").await;
+        let path = self.path().await;
+        assert!(
+            ["/account", "/sign-in"].contains(&path.as_str()),
+            "{}",
+            self.body().await
+        );
+        path == "/account"
+    }
+
+    /// The session's cookie, as this browser keeps it.
+    pub async fn cookie(&self) -> Option<Cookie<'static>> {
+        self.client.get_named_cookie("session").await.ok()
+    }
+
+    /// Runs a script in the page, as its devtools would: the page itself may run none.
+    pub async fn script(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.expect(script)
+    }
+
+    pub async fn screenshot(&self) -> Vec<u8> {
+        self.client.screenshot().await.expect("a picture")
+    }
+
+    /// Looks until it sees what it hopes for.
+    pub async fn wait_until<T: Debug + PartialEq, F: Future<Output = T>>(
+        &self,
+        hoped: T,
+        mut look: impl FnMut() -> F,
+    ) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let seen = look().await;
+            if seen == hoped {
+                return;
+            }
+            assert!(Instant::now() < end, "{seen:?}, and never {hoped:?}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

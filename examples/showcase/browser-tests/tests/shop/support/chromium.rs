@@ -1,0 +1,115 @@
+//! A Chromium on this machine, held by a chromedriver of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fantoccini::ClientBuilder;
+use hyper_util::client::legacy::connect::HttpConnector;
+use rocket::serde::json::{Value, json};
+
+use super::browser::Browser;
+use super::group::Group;
+use super::shop::Shop;
+
+/// What the browser runs on.
+#[derive(Clone, Copy)]
+pub enum Screen {
+    Desk,
+    Phone,
+}
+
+/// Where browsers come from. They all end with it.
+pub struct Chromium {
+    driver: Option<Group>,
+    port: u16,
+    profiles: Vec<PathBuf>,
+}
+
+impl Chromium {
+    pub fn start() -> Chromium {
+        let program = std::env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
+        let mut driver = Group::start(program, &["--port=0".to_owned()]);
+        // It says which port it found free once it listens there.
+        let mut said = BufReader::new(driver.stdout())
+            .lines()
+            .map_while(Result::ok);
+        let port = said.find_map(|line| {
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse().ok()
+        });
+        let port = port.expect("no chromedriver: `apt-get install chromium chromium-driver`");
+        Chromium {
+            driver: Some(driver),
+            port,
+            profiles: Vec::new(),
+        }
+    }
+
+    /// A browser that has never been anywhere, at the shop's door.
+    pub async fn open(&mut self, shop: &Shop, screen: Screen) -> Browser {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        let profile = format!("showcase-chromium-{}-{count}", std::process::id());
+        let profile = std::env::temp_dir().join(profile);
+        let mut args: Vec<String> = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-breakpad",
+            "--disable-crash-reporter",
+            "--hide-scrollbars",
+            "--lang=en",
+        ]
+        .map(str::to_owned)
+        .into();
+        args.push(format!("--user-data-dir={}", profile.display()));
+        self.profiles.push(profile);
+        let mut options = json!({ "args": args, "mobileEmulation": screen.emulated() });
+        if let Ok(binary) = std::env::var("CHROMIUM") {
+            options["binary"] = binary.into();
+        }
+        let capabilities = json!({ "browserName": "chrome", "goog:chromeOptions": options });
+        let Value::Object(capabilities) = capabilities else {
+            unreachable!("it is an object");
+        };
+        let driver = format!("http://127.0.0.1:{}", self.port);
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&driver)
+            .await
+            .expect("chromedriver starts a Chromium");
+        let browser = Browser::new(client, shop.address());
+        browser.visit("/").await;
+        browser
+    }
+}
+
+impl Screen {
+    fn emulated(self) -> Value {
+        match self {
+            Screen::Desk => json!({
+                "deviceMetrics": { "width": 1180, "height": 820, "pixelRatio": 1.0, "mobile": false, "touch": false },
+                "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+            }),
+            Screen::Phone => json!({
+                "deviceMetrics": { "width": 390, "height": 844, "pixelRatio": 2.0, "mobile": true, "touch": true },
+                "userAgent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
+            }),
+        }
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        self.driver.take();
+        for profile in &self.profiles {
+            let _ = std::fs::remove_dir_all(profile);
+        }
+    }
+}

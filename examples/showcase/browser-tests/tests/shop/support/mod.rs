@@ -1,0 +1,15 @@
+//! What the tests stand on. A failure here is a panic that says what to do.
+
+mod browser;
+mod chromium;
+mod group;
+mod mongod;
+mod shop;
+
+pub use browser::Browser;
+pub use chromium::{Chromium, Screen};
+pub use mongod::Mongod;
+pub use shop::{Shop, figment, launch};
+
+/// What everybody's password is, unless a test changes it.
+pub const PASSWORD: &str = "a pot of green tea";

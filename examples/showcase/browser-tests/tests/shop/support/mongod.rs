@@ -1,0 +1,88 @@
+//! A real mongod, on a free port, with data of its own.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::group::Group;
+
+pub struct Mongod {
+    port: u16,
+    data: PathBuf,
+    process: Option<Group>,
+}
+
+impl Mongod {
+    pub fn start() -> Mongod {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = free.local_addr().expect("its number").port();
+        drop(free);
+        let data = std::env::temp_dir().join(format!("showcase-mongod-{}", std::process::id()));
+        std::fs::create_dir_all(&data).expect("a directory for a mongod's data");
+        let args = [
+            format!("--port={port}"),
+            format!("--dbpath={}", data.display()),
+            format!("--logpath={}", data.join("log").display()),
+            "--bind_ip=127.0.0.1".to_owned(),
+            "--nounixsocket".to_owned(),
+            "--wiredTigerCacheSizeGB=0.25".to_owned(),
+        ];
+        let process = Some(Group::start(binary(), &args));
+        let end = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(
+                Instant::now() < end,
+                "the mongod does not start: see {}",
+                data.display()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Mongod {
+            port,
+            data,
+            process,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("mongodb://127.0.0.1:{}/showcase", self.port)
+    }
+
+    /// Holds it still: its port takes connections, and nobody answers.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        self.process.as_ref().expect("it runs").signal(name);
+    }
+}
+
+impl Drop for Mongod {
+    fn drop(&mut self) {
+        self.process.take();
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+/// `MONGOD`, or what the project's script fetched, now if need be.
+fn binary() -> PathBuf {
+    if let Some(own) = std::env::var_os("MONGOD").filter(|own| !own.is_empty()) {
+        return own.into();
+    }
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+    let binary = project.join("target/mongod/6.0/mongod");
+    if !binary.exists() {
+        let fetch = Command::new(project.join("scripts/fetch-mongod")).status();
+        assert!(
+            fetch.is_ok_and(|status| status.success()),
+            "no mongod: run `scripts/fetch-mongod`, or set MONGOD to one of your own"
+        );
+    }
+    binary
+}

@@ -1,0 +1,96 @@
+//! The shop, in this process, on a port of its own.
+
+use std::path::Path;
+
+use rocket::config::{Config, LogLevel, Shutdown};
+use rocket::fairing::AdHoc;
+use rocket::figment::Figment;
+use rocket::figment::providers::{Format, Toml};
+use rocket::tokio::sync::oneshot;
+use rocket::tokio::task::JoinHandle;
+use rocket::{Build, Rocket, tokio};
+use rocket_mongo_session::testing::Clock;
+
+/// An open shop; it closes when this is dropped.
+pub struct Shop {
+    port: u16,
+    /// The sessions' time, which stands still until a test moves it.
+    pub clock: Clock,
+    stop: rocket::Shutdown,
+    launch: Option<JoinHandle<()>>,
+}
+
+impl Shop {
+    /// On the embedded store.
+    pub async fn open() -> Shop {
+        Shop::open_with(figment()).await
+    }
+
+    pub async fn open_with(figment: Figment) -> Shop {
+        let clock = Clock::new();
+        let rocket = showcase::rocket(figment, &clock);
+        let (port, stop, launch) = launch(rocket).await;
+        Shop {
+            port,
+            clock,
+            stop,
+            launch: Some(launch),
+        }
+    }
+
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub async fn close(mut self) {
+        self.stop.clone().notify();
+        let launch = self.launch.take().expect("a shop is closed once");
+        launch.await.expect("the shop closes");
+    }
+}
+
+/// The shop's own `Rocket.toml`, in the debug profile, and silent.
+pub fn figment() -> Figment {
+    let quiet = Config {
+        port: 0,
+        log_level: LogLevel::Off,
+        shutdown: Shutdown {
+            ctrlc: false,
+            signals: Default::default(),
+            grace: 1,
+            mercy: 1,
+            ..Default::default()
+        },
+        ..Config::debug_default()
+    };
+    let toml = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Rocket.toml");
+    Figment::from(quiet)
+        .merge(Toml::file_exact(toml).nested())
+        .select(Config::DEBUG_PROFILE)
+}
+
+/// Launches an application; its port once it listens.
+pub async fn launch(rocket: Rocket<Build>) -> (u16, rocket::Shutdown, JoinHandle<()>) {
+    let (tell, told) = oneshot::channel();
+    let tell = std::sync::Mutex::new(Some(tell));
+    let rocket = rocket.attach(AdHoc::on_liftoff("Open", move |rocket| {
+        if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
+            let _ = tell.send((rocket.config().port, rocket.shutdown()));
+        }
+        Box::pin(async {})
+    }));
+    let launch = tokio::spawn(async {
+        // An error panics when it is dropped unseen.
+        if let Err(error) = rocket.launch().await {
+            panic!("it does not launch: {error}");
+        }
+    });
+    let (port, stop) = told.await.expect("it launches");
+    (port, stop, launch)
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.stop.clone().notify();
+    }
+}

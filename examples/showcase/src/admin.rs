@@ -1,0 +1,135 @@
+//! The administrator's pages: what is going on, who is signed in, and how to end it.
+
+use rocket::response::Redirect;
+use rocket::{FromForm, Route, State, get, post, routes, uri};
+use rocket_dyn_templates::{Template, context};
+use rocket_mongo_session::testing::Clock;
+use rocket_mongo_session::{CsrfForm, Session, Sessions};
+
+use crate::button::Button;
+use crate::customer::Administrator;
+use crate::device::Device;
+use crate::failure::Result;
+use crate::notice::Notice;
+use crate::page::Page;
+use crate::users::Users;
+use crate::words::count;
+
+/// As many accounts, and sessions of one, as a page shows.
+const SHOWN: u32 = 20;
+
+pub fn routes() -> Vec<Route> {
+    routes![overview, user, end, end_user, end_everyone]
+}
+
+#[get("/?<search>")]
+async fn overview(
+    _admin: Administrator,
+    search: Option<&str>,
+    page: Page<'_>,
+    sessions: &Sessions,
+    users: &State<Users>,
+) -> Result<Template> {
+    let search = search.unwrap_or_default().trim().to_ascii_lowercase();
+    let mut found = Vec::new();
+    for name in users.names(&search, SHOWN as usize).await? {
+        let devices = count(sessions.count_user(&name).await?, "device");
+        let link = uri!("/admin", user(&name)).to_string();
+        found.push(context! { name, devices, link });
+    }
+    let stats = sessions.stats();
+    let content = context! {
+        search,
+        found,
+        sessions: sessions.count().await?,
+        accounts: users.count().await?,
+        stats: [
+            ("Loads", stats.loads, "requests that came with a session's cookie"),
+            ("Hits", stats.hits, "of these, found alive"),
+            ("Misses", stats.misses, "ended, unknown or forged"),
+            ("Expired", stats.expired, "found, but too old"),
+            ("Commits", stats.commits, "answers that waited for a write"),
+            ("Touches", stats.touches, "notes that a session is in use"),
+            ("Conflicts", stats.conflicts, "changes that had to be tried again"),
+            ("Gone", stats.gone, "changes dropped, as the session had ended"),
+            ("Refused", stats.refused, "requests from other sites"),
+            ("Failures", stats.failures, "times that the store did not answer"),
+        ],
+    };
+    page.show("admin", content).await
+}
+
+#[get("/user/<name>")]
+async fn user(
+    _admin: Administrator,
+    name: &str,
+    page: Page<'_>,
+    session: &Session,
+    sessions: &Sessions,
+    clock: &State<Clock>,
+) -> Result<Template> {
+    let found = sessions.list(name, 0, SHOWN).await?;
+    let (this, now) = (session.id(), clock.time());
+    let devices = found
+        .into_iter()
+        .map(|info| Device::new(info, this.as_deref(), now));
+    let devices: Vec<_> = devices.collect();
+    page.show("admin_user", context! { name, devices }).await
+}
+
+#[derive(FromForm)]
+struct End<'r> {
+    device: &'r str,
+    name: &'r str,
+}
+
+#[post("/end", data = "<form>")]
+async fn end(
+    _admin: Administrator,
+    form: CsrfForm<End<'_>>,
+    session: &Session,
+    sessions: &Sessions,
+) -> Result<Redirect> {
+    session.flash(if sessions.revoke(form.device).await? {
+        Notice::good(format!("A device of {} is signed out.", form.name))
+    } else {
+        Notice::bad("That device was signed out already.")
+    })?;
+    Ok(Redirect::to(uri!("/admin", user(form.name))))
+}
+
+#[derive(FromForm)]
+struct EndUser<'r> {
+    name: &'r str,
+}
+
+#[post("/end-user", data = "<form>")]
+async fn end_user(
+    _admin: Administrator,
+    form: CsrfForm<EndUser<'_>>,
+    session: &Session,
+    sessions: &Sessions,
+) -> Result<Redirect> {
+    let ended = count(sessions.revoke_user(form.name).await?, "device");
+    session.flash(Notice::good(format!(
+        "{} is signed out on {ended}.",
+        form.name
+    )))?;
+    Ok(Redirect::to(uri!("/admin", user(form.name))))
+}
+
+#[post("/end-everyone", data = "<_form>")]
+async fn end_everyone(
+    _admin: Administrator,
+    _form: CsrfForm<Button>,
+    session: &Session,
+    sessions: &Sessions,
+) -> Result<Redirect> {
+    let ended = count(sessions.revoke_all().await?, "session");
+    // The administrator's own is among them; what follows belongs to a new one, of nobody.
+    session.logout()?;
+    session.flash(Notice::good(format!(
+        "Everybody is signed out: {ended} ended."
+    )))?;
+    Ok(Redirect::to("/"))
+}

@@ -1,0 +1,67 @@
+//! Who is signed in: guards for customers and for administrators.
+
+use rocket::State;
+use rocket::http::Status;
+use rocket::outcome::{Outcome, try_outcome};
+use rocket::request::{FromRequest, Outcome as Guarded, Request};
+use rocket_mongo_session::Session;
+
+use crate::failure::{Failure, Result};
+use crate::users::{User, Users};
+
+/// A request of somebody who is signed in; 401 otherwise.
+pub struct Customer(pub User);
+
+/// A request of an administrator; 403 for anybody else.
+pub struct Administrator;
+
+/// The account that the session belongs to, looked up once a request. An account that was closed
+/// is nobody's, whatever sessions there are.
+pub async fn signed_in<'r>(
+    request: &'r Request<'_>,
+    session: &Session,
+) -> &'r Result<Option<User>> {
+    let find = async {
+        let Some(name) = session.user::<String>()? else {
+            return Ok(None);
+        };
+        match request.guard::<&State<Users>>().await {
+            Outcome::Success(users) => users.find(&name).await,
+            _ => Ok(None),
+        }
+    };
+    request.local_cache_async(find).await
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Customer {
+    type Error = Option<Failure>;
+
+    async fn from_request(request: &'r Request<'_>) -> Guarded<Self, Self::Error> {
+        let session = try_outcome!(
+            request
+                .guard::<&Session>()
+                .await
+                .map_error(|(status, error)| (status, Some(Failure::from(error))))
+        );
+        match signed_in(request, session).await {
+            Ok(Some(user)) => Outcome::Success(Customer(user.clone())),
+            Ok(None) => Outcome::Error((Status::Unauthorized, None)),
+            Err(failure) => Outcome::Error((failure.status(), Some(failure.clone()))),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Administrator {
+    type Error = Option<Failure>;
+
+    async fn from_request(request: &'r Request<'_>) -> Guarded<Self, Self::Error> {
+        let Customer(user) = try_outcome!(request.guard::<Customer>().await);
+        if user.is_admin() {
+            Outcome::Success(Administrator)
+        } else {
+            Outcome::Error((Status::Forbidden, None))
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One session, as its owner knows it: a device.
+
+use rocket_mongo_session::SessionInfo;
+use rocket_mongo_session::time::OffsetDateTime;
+use serde::Serialize;
+
+use crate::words::{ago, ahead, machine, moment};
+
+#[derive(Serialize)]
+pub struct Device {
+    pub id: String,
+    name: String,
+    is_phone: bool,
+    pub is_this: bool,
+    ip: Option<String>,
+    since: Time,
+    active: Time,
+    expires: Option<Time>,
+}
+
+#[derive(Serialize)]
+struct Time {
+    machine: String,
+    words: String,
+}
+
+fn time(time: OffsetDateTime, words: String) -> Time {
+    let machine = machine(time);
+    Time { machine, words }
+}
+
+impl Device {
+    pub fn new(info: SessionInfo, this: Option<&str>, now: OffsetDateTime) -> Device {
+        let agent = info.client.as_deref().unwrap_or_default();
+        Device {
+            name: name(agent),
+            is_phone: ["Mobile", "iPhone", "Android"]
+                .iter()
+                .any(|word| agent.contains(word)),
+            is_this: this == Some(info.id.as_str()),
+            ip: info.ip.map(|ip| ip.to_string()),
+            since: time(info.created, moment(info.created)),
+            active: time(info.accessed, ago(info.accessed, now)),
+            expires: info.expires.map(|at| time(at, ahead(at, now))),
+            id: info.id,
+        }
+    }
+}
+
+/// What a browser says about itself, in two words. Anybody can say anything: it is shown to the
+/// owner of the session and decides nothing.
+fn name(agent: &str) -> String {
+    // The first that is named counts, since each browser claims to be its ancestors as well.
+    const BROWSERS: &[(&str, &str)] = &[
+        ("Edg", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("FxiOS/", "Firefox"),
+        ("CriOS/", "Chrome"),
+        ("Chrome/", "Chrome"),
+        ("Version/", "Safari"),
+        ("curl/", "curl"),
+    ];
+    const SYSTEMS: &[(&str, &str)] = &[
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Android", "Android"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("CrOS", "ChromeOS"),
+        ("Linux", "Linux"),
+    ];
+    let first = |names: &[(&str, &'static str)]| {
+        let found = names.iter().find(|(word, _)| agent.contains(word));
+        found.map(|(_, name)| *name)
+    };
+    match (first(BROWSERS), first(SYSTEMS)) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(name), None) | (None, Some(name)) => name.to_owned(),
+        (None, None) => "Unknown device".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn a_browser_is_called_by_the_name_its_owner_knows() {
+        let linux = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                     Chrome/140.0.0.0 Safari/537.36";
+        assert_eq!(name(linux), "Chrome on Linux");
+        let iphone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 \
+                      (KHTML, like Gecko) Version/18.5 Mobile/15E148";
+        assert_eq!(name(iphone), "Safari on iPhone");
+        assert_eq!(
+            name("Mozilla/5.0 (Windows NT 10.0; rv:140.0) Firefox/140.0"),
+            "Firefox on Windows"
+        );
+        assert_eq!(name("curl/8.5.0"), "curl");
+        assert_eq!(name(""), "Unknown device");
+    }
+}

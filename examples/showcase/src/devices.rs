@@ -1,0 +1,95 @@
+//! The account page: every device that is signed in, and how to end each.
+
+use rocket::response::Redirect;
+use rocket::{FromForm, Route, State, get, post, routes};
+use rocket_dyn_templates::{Template, context};
+use rocket_mongo_session::testing::Clock;
+use rocket_mongo_session::{CsrfForm, Session, Sessions};
+
+use crate::button::Button;
+use crate::customer::Customer;
+use crate::device::Device;
+use crate::failure::Result;
+use crate::notice::Notice;
+use crate::page::Page;
+use crate::words::count;
+
+/// More devices than this are not listed, but ended with the others.
+const LISTED: u32 = 50;
+
+pub fn routes() -> Vec<Route> {
+    routes![devices, end, end_others, end_all]
+}
+
+#[get("/")]
+async fn devices(
+    customer: Customer,
+    page: Page<'_>,
+    session: &Session,
+    sessions: &Sessions,
+    clock: &State<Clock>,
+) -> Result<Template> {
+    let Customer(user) = customer;
+    let found = sessions.list(&user.name, 0, LISTED).await?;
+    let (this, now) = (session.id(), clock.time());
+    let mut devices: Vec<_> = found
+        .into_iter()
+        .rev() // the newest first
+        .map(|info| Device::new(info, this.as_deref(), now))
+        .collect();
+    devices.sort_by_key(|device| !device.is_this);
+    page.show("account", context! { devices }).await
+}
+
+#[derive(FromForm)]
+struct End<'r> {
+    device: &'r str,
+}
+
+/// The id comes from the browser, so it is ended only if it is this user's.
+#[post("/end", data = "<form>")]
+async fn end(
+    customer: Customer,
+    form: CsrfForm<End<'_>>,
+    session: &Session,
+    sessions: &Sessions,
+) -> Result<Redirect> {
+    let Customer(user) = customer;
+    session.flash(if sessions.revoke_of(&user.name, form.device).await? {
+        Notice::good("That device is signed out.")
+    } else {
+        Notice::bad("That device was signed out already.")
+    })?;
+    Ok(Redirect::to("/account"))
+}
+
+#[post("/end-others", data = "<_form>")]
+async fn end_others(
+    _customer: Customer,
+    _form: CsrfForm<Button>,
+    session: &Session,
+    sessions: &Sessions,
+) -> Result<Redirect> {
+    let ended = sessions.revoke_others(session).await?;
+    let ended = count(ended, "other device");
+    session.flash(Notice::good(format!("Signed out on {ended}.")))?;
+    Ok(Redirect::to("/account"))
+}
+
+#[post("/end-all", data = "<_form>")]
+async fn end_all(
+    customer: Customer,
+    _form: CsrfForm<Button>,
+    session: &Session,
+    sessions: &Sessions,
+) -> Result<Redirect> {
+    let Customer(user) = customer;
+    let ended = sessions.revoke_user(&user.name).await?;
+    // This one has ended, too. What follows belongs to a new session, of nobody.
+    session.logout()?;
+    let ended = count(ended, "device");
+    session.flash(Notice::good(format!(
+        "Signed out on {ended}, this one included."
+    )))?;
+    Ok(Redirect::to("/"))
+}

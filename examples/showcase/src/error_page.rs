@@ -1,0 +1,78 @@
+//! What people see when something is wrong. These pages ask for no session: they also have to be
+//! there when the store is not.
+
+use rocket::http::{Method, Status};
+use rocket::outcome::Outcome;
+use rocket::response::Redirect;
+use rocket::{Catcher, Request, catch, catchers};
+use rocket_dyn_templates::{Template, context};
+use rocket_mongo_session::Session;
+
+use crate::failure::Failure;
+use crate::notice::Notice;
+use crate::sign::RETURN_TO;
+
+pub fn catchers() -> Vec<Catcher> {
+    catchers![sign_in_first, any]
+}
+
+/// Remembers where somebody wanted to go, and sends them to the sign-in page.
+#[catch(401)]
+async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Template)> {
+    let session = match request.guard::<&Session>().await {
+        Outcome::Success(session) => session,
+        Outcome::Error((status, _)) | Outcome::Forward(status) => return Err(page(status)),
+    };
+    let remember = || {
+        let to = match request.method() {
+            Method::Get => request.uri().to_string(),
+            _ => "/account".to_owned(),
+        };
+        session.set(RETURN_TO, &to)?;
+        session.flash(Notice::bad(match session.user::<String>()? {
+            Some(_) => "To go on, please enter your password once more.",
+            None => "To go on, please sign in.",
+        }))
+    };
+    match remember() {
+        Ok(()) => Ok(Redirect::to("/sign-in")),
+        Err(error) => Err(page(Failure::from(error).status())),
+    }
+}
+
+#[catch(default)]
+fn any(status: Status, _: &Request<'_>) -> (Status, Template) {
+    page(status)
+}
+
+fn page(status: Status) -> (Status, Template) {
+    let (title, text) = match status.code {
+        403 => (
+            "That is not allowed",
+            "The form may be out of date: go back, load its page again, and send it once more. \
+             Without cookies no form works here.",
+        ),
+        404 => (
+            "Nothing here",
+            "This page was drunk, or it was never brewed.",
+        ),
+        422 => (
+            "Something is missing",
+            "Go back and fill in the whole form, please.",
+        ),
+        503 => (
+            "Back in a moment",
+            "We cannot reach our own records right now. You are still signed in; please try again \
+             shortly.",
+        ),
+        500.. => (
+            "Our fault",
+            "Something went wrong here. It is written down, and will be looked at.",
+        ),
+        _ => ("That did not work", "Go back and try again, please."),
+    };
+    (
+        status,
+        Template::render("error", context! { code: status.code, title, text }),
+    )
+}

@@ -1,0 +1,55 @@
+//! What can go wrong in a handler, so that each of them may simply use `?`.
+
+use rocket::http::Status;
+use rocket::request::Request;
+use rocket::response::{self, Redirect, Responder};
+use rocket_mongo_session::{Error, mongodb};
+
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+#[derive(Clone, Debug)]
+pub enum Failure {
+    Session(Error),
+    Users(mongodb::error::Error),
+    Password(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Session(error)
+    }
+}
+
+impl From<mongodb::error::Error> for Failure {
+    fn from(error: mongodb::error::Error) -> Self {
+        Failure::Users(error)
+    }
+}
+
+impl Failure {
+    pub fn status(&self) -> Status {
+        match self {
+            Failure::Session(error) => error.status(),
+            Failure::Users(_) => Status::ServiceUnavailable,
+            Failure::Password(_) => Status::InternalServerError,
+        }
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Failure {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        match self {
+            // Signed out from elsewhere while this request ran: that is no fault of anybody's.
+            Failure::Session(Error::Gone) => Redirect::to("/").respond_to(request),
+            Failure::Session(error) => error.respond_to(request),
+            Failure::Users(ref error) => {
+                rocket::error!("Accounts: {error}");
+                Err(self.status())
+            }
+            Failure::Password(ref reason) => {
+                rocket::error!("Passwords: {reason}");
+                Err(self.status())
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+#[rocket::launch]
+fn rocket() -> _ {
+    showcase::rocket(rocket::Config::figment(), &Default::default())
+}

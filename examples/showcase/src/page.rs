@@ -1,0 +1,75 @@
+//! What every page shows: who is signed in, how full the basket is, what was just done.
+
+use rocket::outcome::{Outcome, try_outcome};
+use rocket::request::{FromRequest, Outcome as Guarded, Request};
+use rocket_dyn_templates::Template;
+use rocket_mongo_session::Session;
+use serde::Serialize;
+
+use crate::basket::{BASKET, Basket};
+use crate::customer::signed_in;
+use crate::failure::{Failure, Result};
+use crate::notice::Notice;
+use crate::users::User;
+
+/// A page that is about to be shown to somebody.
+pub struct Page<'r> {
+    session: &'r Session,
+    user: Option<&'r User>,
+    path: &'r str,
+}
+
+/// The page's frame around its content.
+#[derive(Serialize)]
+struct Frame<'a, C> {
+    user: Option<&'a str>,
+    is_admin: bool,
+    path: &'a str,
+    basket_count: u64,
+    notices: Vec<Notice>,
+    csrf_token: String,
+    #[serde(flatten)]
+    content: C,
+}
+
+impl Page<'_> {
+    /// Renders it. The notices are taken: the next page does not show them again.
+    pub async fn show(&self, template: &'static str, content: impl Serialize) -> Result<Template> {
+        let session = self.session;
+        let basket: Basket = session.get(BASKET)?.unwrap_or_default();
+        Ok(Template::render(
+            template,
+            Frame {
+                user: self.user.map(|user| user.name.as_str()),
+                is_admin: self.user.is_some_and(User::is_admin),
+                path: self.path,
+                basket_count: basket.values().map(|count| u64::from(*count)).sum(),
+                notices: session.pop_flash().await?,
+                csrf_token: session.csrf_token(),
+                content,
+            },
+        ))
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Page<'r> {
+    type Error = Failure;
+
+    async fn from_request(request: &'r Request<'_>) -> Guarded<Self, Failure> {
+        let session = try_outcome!(
+            request
+                .guard::<&Session>()
+                .await
+                .map_error(|(status, error)| (status, error.into()))
+        );
+        match signed_in(request, session).await {
+            Ok(user) => Outcome::Success(Page {
+                session,
+                user: user.as_ref(),
+                path: request.uri().path().as_str(),
+            }),
+            Err(failure) => Outcome::Error((failure.status(), failure.clone())),
+        }
+    }
+}

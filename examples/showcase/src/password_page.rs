@@ -1,0 +1,66 @@
+//! Changing the password: only soon after signing in, and it ends every other device.
+
+use rocket::http::Status;
+use rocket::response::Redirect;
+use rocket::{FromForm, Route, State, get, post, routes};
+use rocket_dyn_templates::{Template, context};
+use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
+
+use crate::customer::Customer;
+use crate::failure::Result;
+use crate::notice::Notice;
+use crate::page::Page;
+use crate::password;
+use crate::sign::keep_remembered;
+use crate::users::Users;
+use crate::words::count;
+
+/// Signed in within the last five minutes; otherwise the sign-in page comes first.
+type Recent = RecentLogin<300>;
+
+pub fn routes() -> Vec<Route> {
+    routes![show, change]
+}
+
+#[get("/")]
+async fn show(_customer: Customer, _recent: Recent, page: Page<'_>) -> Result<Template> {
+    page.show(
+        "password",
+        context! { error: "", shortest: password::SHORTEST },
+    )
+    .await
+}
+
+#[derive(FromForm)]
+struct Change<'r> {
+    password: &'r str,
+}
+
+#[post("/", data = "<form>")]
+async fn change(
+    customer: Customer,
+    _recent: Recent,
+    form: CsrfForm<Change<'_>>,
+    session: &Session,
+    sessions: &Sessions,
+    users: &State<Users>,
+    page: Page<'_>,
+) -> Result<Result<Redirect, (Status, Template)>> {
+    if form.password.chars().count() < password::SHORTEST {
+        let error = "That password is too short.";
+        let content = context! { error, shortest: password::SHORTEST };
+        let shown = page.show("password", content).await?;
+        return Ok(Err((Status::UnprocessableEntity, shown)));
+    }
+    let Customer(user) = customer;
+    let hash = password::hash(form.password).await?;
+    users.set_password(&user.name, &hash).await?;
+    let ended = sessions.revoke_others(session).await?;
+    // This device gets a new session as well: whoever had learned its cookie is out.
+    session.elevate()?;
+    keep_remembered(session)?;
+    let ended = count(ended, "other device");
+    let said = format!("Your password is changed. Signed out on {ended}.");
+    session.flash(Notice::good(said))?;
+    Ok(Ok(Redirect::to("/account")))
+}
