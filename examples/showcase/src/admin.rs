@@ -44,16 +44,16 @@ async fn overview(
         sessions: sessions.count().await?,
         accounts: users.count().await?,
         stats: [
-            ("Loads", stats.loads, "requests that came with a session's cookie"),
+            ("Loads", stats.loads, "requests with a session's cookie"),
             ("Hits", stats.hits, "of these, found alive"),
             ("Misses", stats.misses, "ended, unknown or forged"),
             ("Expired", stats.expired, "found, but too old"),
             ("Commits", stats.commits, "answers that waited for a write"),
             ("Touches", stats.touches, "notes that a session is in use"),
             ("Conflicts", stats.conflicts, "changes that had to be tried again"),
-            ("Gone", stats.gone, "changes dropped, as the session had ended"),
+            ("Gone", stats.gone, "changes to sessions that had ended"),
             ("Refused", stats.refused, "requests from other sites"),
-            ("Failures", stats.failures, "times that the store did not answer"),
+            ("Failures", stats.failures, "store operations that failed"),
         ],
     };
     page.show("admin", content).await

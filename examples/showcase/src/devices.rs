@@ -1,5 +1,7 @@
 //! The account page: every device that is signed in, and how to end each.
 
+use std::cmp::Reverse;
+
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, State, get, post, routes};
 use rocket_dyn_templates::{Template, context};
@@ -30,14 +32,14 @@ async fn devices(
     clock: &State<Clock>,
 ) -> Result<Template> {
     let Customer(user) = customer;
-    let found = sessions.list(&user.name, 0, LISTED).await?;
     let (this, now) = (session.id(), clock.time());
-    let mut devices: Vec<_> = found
-        .into_iter()
-        .rev() // the newest first
+    let mut found = sessions.list(&user.name, 0, LISTED).await?;
+    // This one first, then as they were last used.
+    found.sort_by_key(|info| (this.as_ref() != Some(&info.id), Reverse(info.accessed)));
+    let devices = found.into_iter();
+    let devices: Vec<_> = devices
         .map(|info| Device::new(info, this.as_deref(), now))
         .collect();
-    devices.sort_by_key(|device| !device.is_this);
     page.show("account", context! { devices }).await
 }
 

@@ -25,7 +25,8 @@ async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Templ
     };
     let remember = || {
         let to = match request.method() {
-            Method::Get => request.uri().to_string(),
+            // Normalized, since `//elsewhere` as a redirect would be another host.
+            Method::Get => request.uri().clone().into_normalized().to_string(),
             _ => "/account".to_owned(),
         };
         session.set(RETURN_TO, &to)?;

@@ -33,14 +33,14 @@ pub fn ahead(then: OffsetDateTime, now: OffsetDateTime) -> String {
     }
 }
 
-/// A duration to the nearest unit below it; nothing when it is less than a minute.
+/// A duration in its largest unit, rounded; nothing when it is less than a minute.
 fn about(duration: Duration) -> String {
     let minutes = u64::try_from(duration.whole_minutes()).unwrap_or(0);
     match minutes {
         0 => String::new(),
         1..60 => count(minutes, "minute"),
-        60..1440 => count(minutes / 60, "hour"),
-        _ => count(minutes / 1440, "day"),
+        60..1440 => count((minutes + 30) / 60, "hour"),
+        _ => count((minutes + 720) / 1440, "day"),
     }
 }
 
@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(told(-5), "just now");
         assert_eq!(told(59), "just now");
         assert_eq!(told(60), "1 minute ago");
-        assert_eq!(told(7199), "1 hour ago");
+        assert_eq!(told(5399), "1 hour ago");
+        assert_eq!(told(7199), "2 hours ago");
         assert_eq!(told(172_800), "2 days ago");
         assert_eq!(ahead(now + Duration::seconds(1200), now), "in 20 minutes");
     }

@@ -35,7 +35,7 @@ async fn a_basket_survives_signing_up_and_signing_in() {
 
     alice.visit("/basket").await;
     alice.fill("count", "3").await;
-    alice.press("Update").await;
+    alice.press("Update Earl Grey").await;
     assert_eq!(alice.texts(".total .price").await, ["€ 25.50"]);
     alice.press("Place the order").await;
     assert_eq!(alice.basket().await, None);
@@ -63,6 +63,16 @@ async fn a_page_that_wants_a_sign_in_is_there_after_it() {
     assert_eq!(alice.path().await, "/sign-in");
     assert_eq!(alice.notices().await, ["To go on, please sign in."]);
     alice.sign_in("alice").await;
+    assert_eq!(alice.path().await, "/account/password");
+}
+
+#[rocket::async_test]
+async fn an_address_that_reads_as_another_host_leads_back_to_this_one() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let alice = chromium.open(&shop, Screen::Desk).await;
+    alice.visit("//account/password").await;
+    assert_eq!(alice.path().await, "/sign-in");
+    alice.sign_up("alice").await;
     assert_eq!(alice.path().await, "/account/password");
 }
 
