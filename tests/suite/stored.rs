@@ -165,7 +165,7 @@ fn is_right(indexes: &[Document]) -> bool {
         _ => None,
     });
     let some_user = doc! { "user": { "$exists": true } };
-    let user = on(doc! { "user": 1, "created": 1 });
+    let user = on(doc! { "user": 1, "created": 1, "_id": 1 });
     let partial = user.get_document("partialFilterExpression");
     indexes.len() == 2 && seconds == Some(300) && partial == Ok(&some_user)
 }
