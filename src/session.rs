@@ -471,7 +471,8 @@ impl Session {
                 state.settings = Settings::default();
                 state.rebase(Base::Stored(Box::new(stored)), &sent);
             }
-            // The request ends here.
+            // A stream that goes on reads what was written.
+            (Outcome::Applied, None) if is_last => {}
             (Outcome::Applied, None) => state.discard(),
             (Outcome::Nothing, _) => {}
         }

@@ -2,11 +2,13 @@
 
 use rocket::response::stream::TextStream;
 use rocket::serde::json::{Value, json};
+use rocket::tokio::io::AsyncReadExt;
+use rocket::tokio::time::timeout;
 use rocket::{get, routes};
 use rocket_mongo_session::{Error, Session};
 use rocket_ws::{Channel, Message, WebSocket};
 
-use crate::probe::{Probe, Script, asked, eventually, id_of, run, sent_by};
+use crate::probe::{PATIENCE, Probe, Script, asked, eventually, id_of, run, sent_by};
 use crate::support::{Connection, Request};
 
 #[rocket::async_test]
@@ -176,9 +178,15 @@ async fn a_websocket_upgrade_commits_first_and_carries_the_cookie() {
         let frame = [0x81, 0x81, 1, 2, 3, 4, b'?' ^ 1];
         connection.write(&frame).await.expect("a message");
         let expected = format!("Ok(Some({n})) Err(Sealed)");
-        let mut answer = vec![0; 2 + expected.len()];
-        let read = rocket::tokio::io::AsyncReadExt::read_exact(&mut connection.stream, &mut answer);
-        read.await.expect("an answer");
+        let mut answer = vec![0; 2];
+        let stream = &mut connection.stream;
+        let reading = async {
+            stream.read_exact(&mut answer).await?;
+            answer.resize(2 + usize::from(answer[1]), 0);
+            stream.read_exact(&mut answer[2..]).await
+        };
+        let read = timeout(PATIENCE, reading).await.expect("an answer in time");
+        read.expect("an answer");
         assert_eq!(String::from_utf8_lossy(&answer[2..]), expected);
     }
     let seen = run(&browser, Script::new().get("late")).await;
