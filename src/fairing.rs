@@ -27,8 +27,9 @@ use database::Origin;
 
 /// The fairing that gives an application its sessions; made by the constructors of [`Sessions`].
 ///
-/// Attach it anywhere: it runs its half of the answer after every other response fairing of the
-/// application, so that what those change in the session is kept, too.
+/// It commits after every other response fairing of the application, so that what those change in
+/// the session is kept, too. Attach it before those that ask for the session themselves; otherwise
+/// it can be attached anywhere.
 pub struct SessionFairing {
     origin: Origin,
     clock: Clock,
@@ -112,7 +113,7 @@ impl Fairing for SessionFairing {
     fn info(&self) -> Info {
         Info {
             name: "Sessions",
-            kind: Kind::Ignite,
+            kind: Kind::Ignite | Kind::Response,
         }
     }
 
@@ -131,6 +132,14 @@ impl Fairing for SessionFairing {
             clock: self.clock.clone(),
             config: Arc::new(config),
         }))
+    }
+
+    /// The first half of the answer. Response fairings that are attached after this one may use the
+    /// session as handlers do.
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        if let Some(sessions) = request.rocket().state::<Sessions>() {
+            answer::judge(sessions, request, response);
+        }
     }
 }
 

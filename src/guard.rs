@@ -1,6 +1,7 @@
 //! How a request comes by its session: the guards, and what a request remembers of it.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocket::http::{Cookie, Method, Status};
 use rocket::request::{FromRequest, Outcome, Request};
@@ -21,7 +22,11 @@ use crate::token::Token;
 /// The session of one request, loaded at most once, whoever asks for it first. It lives in the
 /// request, where the response fairing finds it.
 #[derive(Default)]
-pub(crate) struct Slot(OnceCell<Result<Session>>);
+pub(crate) struct Slot {
+    session: OnceCell<Result<Session>>,
+    /// The answer was judged: who asks from here on is another response fairing.
+    judged: AtomicBool,
+}
 
 impl Slot {
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r Slot {
@@ -30,7 +35,12 @@ impl Slot {
 
     /// What was loaded, if anybody asked.
     pub(crate) fn asked(&self) -> Option<&Result<Session>> {
-        self.0.get()
+        self.session.get()
+    }
+
+    /// Says that who answers is known by now; whether it was said before.
+    pub(crate) fn judge(&self) -> bool {
+        self.judged.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -79,8 +89,8 @@ impl<'r> FromRequest<'r> for &'r Session {
         };
         let slot = Slot::of(request);
         let asked_before = slot.asked().is_some();
-        let loaded = slot.0.get_or_init(|| load(request, sessions)).await;
-        if !Mark::is_set(request) {
+        let loaded = slot.session.get_or_init(|| load(request, sessions)).await;
+        if !slot.judged.load(Ordering::Relaxed) && !Mark::is_set(request) {
             // Either nobody had asked before, or a catcher asks, after the handler's answer was
             // dropped.
             if let (true, Ok(session)) = (asked_before, loaded) {

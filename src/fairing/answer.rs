@@ -28,6 +28,21 @@ const OF_CONTENT: [&str; 11] = [
     "Refresh",
 ];
 
+/// Decides what of a request's changes may stay, once it is known who answers, and before the
+/// response fairings that follow change the session themselves.
+pub(super) fn judge(sessions: &Sessions, request: &Request<'_>, response: &mut Response<'_>) {
+    let slot = Slot::of(request);
+    if slot.judge() {
+        return;
+    }
+    let by_who_asked = take_mark(response);
+    if let Some(Ok(session)) = slot.asked()
+        && !by_who_asked
+    {
+        judge_exception(sessions, session, request, response);
+    }
+}
+
 pub(super) async fn complete<'r>(
     sessions: &Sessions,
     request: &'r Request<'_>,
@@ -36,7 +51,6 @@ pub(super) async fn complete<'r>(
     let Some(asked) = Slot::of(request).asked() else {
         return; // nobody asked for the session
     };
-    let by_handler = take_mark(response);
     vary(response);
     let Ok(session) = asked else {
         // The guard has said why. `Option<&Session>` may have answered all the same, for one
@@ -44,9 +58,6 @@ pub(super) async fn complete<'r>(
         keep_private(response);
         return;
     };
-    if !by_handler {
-        judge_exception(sessions, session, request, response);
-    }
     // Rocket does not catch a panic here: the connection would be closed without an answer.
     let finished = AssertUnwindSafe(session.finish()).catch_unwind().await;
     let result = finished.unwrap_or_else(|_| Err(Error::store("committing a session", Panicked)));

@@ -1,5 +1,6 @@
 //! What stays of a request's changes when a catcher answers in the handler's place (DESIGN 4.6).
 
+use rocket::fairing::AdHoc;
 use rocket::serde::json::json;
 use rocket::{Request as Incoming, catch, catchers};
 use rocket_mongo_session::Session;
@@ -263,5 +264,32 @@ async fn what_a_failing_catcher_changed_goes_by_who_answers_in_the_end() {
             false => [json!(1), json!(null)],
         };
         assert_eq!(after.results, expected, "{what}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_response_fairing_that_asks_for_the_session_makes_no_exception() {
+    for setting in [true, false] {
+        let keys = [("set_on_exception", setting.into())];
+        let late = AdHoc::on_response("a late change", |request, _| {
+            Box::pin(async move {
+                let session = request.guard::<&Session>().await.expect("a session");
+                session.increment("late", 1).expect("a change");
+            })
+        });
+        let start = Probe::start_with("exceptions_fairing", &keys, |rocket| rocket.attach(late));
+        let probe = start.await;
+        let browser = probe.browser();
+        // Of a route that asks for none, it is the first to ask.
+        let plain: Ran = browser.get("/plain").await.into();
+        assert!(plain.sent().is_some(), "set_on_exception: {setting}");
+        run(&browser, Script::new().set("n", 2)).await;
+        let seen = run(&browser, Script::new().get("n").get("late")).await;
+        assert_eq!(seen.results, [json!(2), json!(2)], "{setting}");
+        assert_eq!(
+            seen.set_cookies(),
+            Vec::<&str>::new(),
+            "nothing of ours is left in it"
+        );
     }
 }
