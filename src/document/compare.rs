@@ -1,0 +1,88 @@
+//! Values as the server compares them.
+
+use bson::raw::RawBsonRef;
+use bson::{Bson, RawDocument};
+
+/// Where a value stands in the server's order, as far as `$max` is used: of times, as doubles or
+/// dates, against whatever stands in their place.
+pub(super) fn order(value: &Bson) -> (u8, f64) {
+    match value {
+        Bson::MinKey | Bson::Undefined | Bson::Null => (0, 0.0),
+        Bson::Double(number) if number.is_nan() => (1, f64::NEG_INFINITY),
+        Bson::Double(number) => (1, *number),
+        Bson::Int32(number) => (1, f64::from(*number)),
+        Bson::Int64(number) => (1, *number as f64),
+        Bson::Decimal128(_) => (1, f64::NEG_INFINITY),
+        Bson::DateTime(date) => (3, date.timestamp_millis() as f64),
+        Bson::Timestamp(_)
+        | Bson::RegularExpression(_)
+        | Bson::DbPointer(_)
+        | Bson::JavaScriptCode(_)
+        | Bson::JavaScriptCodeWithScope(_)
+        | Bson::MaxKey => (4, 0.0),
+        _ => (2, 0.0),
+    }
+}
+
+/// What a value counts as among numbers.
+pub(crate) fn number(value: RawBsonRef<'_>) -> Option<f64> {
+    match value {
+        RawBsonRef::Double(number) => Some(number),
+        RawBsonRef::Int32(number) => Some(f64::from(number)),
+        RawBsonRef::Int64(number) => Some(number as f64),
+        _ => None,
+    }
+}
+
+/// Equality as the server sees it: numbers by their value, also inside of documents and arrays;
+/// everything else as stored.
+pub(super) fn equal(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
+    use RawBsonRef::{Array, Document, Double, Int32, Int64};
+
+    match (a, b) {
+        (Int32(_) | Int64(_), Int32(_) | Int64(_)) => whole(a) == whole(b),
+        (Double(double), other) | (other, Double(double)) if number(other).is_some() => {
+            match (other, whole(other)) {
+                (Double(other), _) => double == other || (double.is_nan() && other.is_nan()),
+                // Exact: as a double, the integer might be rounded to its neighbour.
+                (_, Some(whole)) => double.fract() == 0.0 && double as i128 == i128::from(whole),
+                _ => false,
+            }
+        }
+        (Document(a), Document(b)) => all_equal(a, b, true),
+        (Array(a), Array(b)) => {
+            match (
+                RawDocument::from_bytes(a.as_bytes()),
+                RawDocument::from_bytes(b.as_bytes()),
+            ) {
+                (Ok(a), Ok(b)) => all_equal(a, b, false),
+                _ => false,
+            }
+        }
+        _ => crate::value::same(a, b),
+    }
+}
+
+fn whole(value: RawBsonRef<'_>) -> Option<i64> {
+    match value {
+        RawBsonRef::Int32(number) => Some(i64::from(number)),
+        RawBsonRef::Int64(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// Whether two documents have equal values in the same order, and under the same names.
+fn all_equal(a: &RawDocument, b: &RawDocument, are_named: bool) -> bool {
+    let (mut a, mut b) = (a.into_iter(), b.into_iter());
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return true,
+            (Some(Ok((name, a))), Some(Ok((other, b)))) => {
+                if (are_named && name != other) || !equal(a, b) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+}
