@@ -80,3 +80,6 @@ pub(crate) fn csrf_secret(token: &str) -> Secret {
     hash.update(token.as_bytes());
     Secret::from_bytes(hash.finalize().into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,6 +130,12 @@ impl Field {
         Field(name.to_owned())
     }
 
+    /// Whether a stored name can be a field of ours. What somebody else wrote under another name
+    /// would be a path or an operator in an update.
+    pub(crate) fn is_one(stored: &str) -> bool {
+        !stored.is_empty() && !stored.starts_with('$') && !stored.contains('.')
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

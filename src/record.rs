@@ -105,7 +105,8 @@ impl Record {
 
     /// The session's values, as stored, in stored order.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
-        self.value().into_iter().flatten().flatten()
+        let all = self.value().into_iter().flatten().flatten();
+        all.filter(|(name, _)| Field::is_one(name))
     }
 
     pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
@@ -372,3 +373,6 @@ pub(crate) mod marker {
         update
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,414 @@
+//! What is read as a session, and what is not.
+
+use bson::oid::ObjectId;
+use bson::{Binary, Decimal128, JavaScriptCodeWithScope, Regex, Timestamp, bson};
+use proptest::prelude::*;
+
+use super::*;
+
+const REQUIRED: [&str; 7] = [
+    field::ID,
+    field::CREATED,
+    field::ACCESSED,
+    field::VALUE,
+    field::TOKEN,
+    field::CSRF,
+    field::EXPIRES,
+];
+const OPTIONAL: [&str; 7] = [
+    field::USER,
+    field::TIMEOUT,
+    field::MAX_AGE,
+    field::RENEWED,
+    field::SENT,
+    field::CLIENT,
+    field::IP,
+];
+
+fn bytes_of(subtype: BinarySubtype, length: usize) -> Bson {
+    let bytes = vec![7; length];
+    Bson::Binary(Binary { subtype, bytes })
+}
+
+/// A session with every field there is.
+fn good() -> bson::Document {
+    let bytes = || bytes_of(BinarySubtype::Generic, 32);
+    doc! {
+        field::ID: "AAAAAAAAAAAAAAAAAAAAAA",
+        field::CREATED: 1_700_000_000.25,
+        field::ACCESSED: 1_700_000_100.5,
+        field::VALUE: { "b": 1_i64, "a": "x" },
+        field::TOKEN: bytes(),
+        field::CSRF: bytes(),
+        field::EXPIRES: bson::DateTime::from_millis(1_700_001_300_500),
+        field::USER: 7_i64,
+        field::TIMEOUT: 60.5,
+        field::MAX_AGE: false,
+        field::RENEWED: 1_700_000_050.0,
+        field::SENT: 1_700_000_060.0,
+        field::CLIENT: "a browser",
+        field::IP: "127.0.0.1",
+    }
+}
+
+fn parse(document: &bson::Document) -> Option<Record> {
+    Record::parse(Document::from_bson(document))
+}
+
+fn with(name: &str, value: impl Into<Bson>) -> Option<Record> {
+    let mut document = good();
+    document.insert(name, value);
+    parse(&document)
+}
+
+/// A value of every BSON type, by the type's name.
+fn every_type() -> Vec<(&'static str, Bson)> {
+    let scope = JavaScriptCodeWithScope {
+        code: "0".into(),
+        scope: doc! {},
+    };
+    vec![
+        ("double", bson!(1.5)),
+        ("string", bson!("text")),
+        ("document", bson!({ "a": 1 })),
+        ("array", bson!([1])),
+        ("binary", bytes_of(BinarySubtype::Generic, 32)),
+        ("opaque", bytes_of(BinarySubtype::UserDefined(0x80), 32)),
+        ("undefined", Bson::Undefined),
+        ("oid", ObjectId::from_bytes([1; 12]).into()),
+        ("boolean", bson!(true)),
+        ("false", bson!(false)),
+        ("date", bson::DateTime::from_millis(5).into()),
+        ("null", Bson::Null),
+        (
+            "regex",
+            Bson::RegularExpression(Regex {
+                pattern: "x".into(),
+                options: String::new(),
+            }),
+        ),
+        ("code", Bson::JavaScriptCode("0".into())),
+        ("symbol", Bson::Symbol("x".into())),
+        ("scope", Bson::JavaScriptCodeWithScope(scope)),
+        ("int32", bson!(5_i32)),
+        (
+            "timestamp",
+            Bson::Timestamp(Timestamp {
+                time: 1,
+                increment: 1,
+            }),
+        ),
+        ("int64", bson!(5_i64)),
+        ("decimal", Bson::Decimal128(Decimal128::from_bytes([0; 16]))),
+        ("max", Bson::MaxKey),
+        ("min", Bson::MinKey),
+    ]
+}
+
+/// The types in which a field is read.
+fn types_of(name: &str) -> &'static [&'static str] {
+    match name {
+        field::ID => &[], // text, but not any
+        field::VALUE => &["document"],
+        field::TOKEN | field::CSRF => &["binary"],
+        field::EXPIRES => &["date"],
+        field::CREATED | field::ACCESSED | field::RENEWED | field::SENT => {
+            &["double", "int32", "int64"]
+        }
+        field::TIMEOUT | field::MAX_AGE => &["double", "int32", "int64", "false"],
+        field::CLIENT | field::IP => &["string"],
+        field::USER => &[
+            "double", "string", "document", "binary", "opaque", "oid", "boolean", "false", "date",
+            "int32", "int64", "decimal",
+        ],
+        _ => &[],
+    }
+}
+
+#[test]
+fn what_was_stored_is_read() {
+    let record = parse(&good()).unwrap();
+    assert_eq!(record.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
+    assert_eq!(record.created.millis(), 1_700_000_000_250);
+    assert_eq!(record.accessed.millis(), 1_700_000_100_500);
+    assert_eq!(record.expires.millis(), 1_700_001_300_500);
+    assert_eq!(record.token.as_bytes(), &[7; 32]);
+    assert_eq!(record.csrf.expose(), &[7; 32]);
+    assert_eq!(record.user, Some(RawBson::Int64(7)));
+    assert_eq!(record.timeout, Some(Some(Duration::from_millis(60_500))));
+    assert_eq!(record.max_age, Some(None));
+    assert_eq!(record.renewed.map(Moment::millis), Some(1_700_000_050_000));
+    assert_eq!(record.sent.map(Moment::millis), Some(1_700_000_060_000));
+    assert_eq!(record.client.agent.as_deref(), Some("a browser"));
+    assert_eq!(record.client.ip.as_deref(), Some("127.0.0.1"));
+    let names: Vec<&str> = record.values().map(|(name, _)| name).collect();
+    assert_eq!(names, ["b", "a"], "values keep their order");
+}
+
+#[test]
+fn what_the_crate_makes_is_read_as_it_was_made() {
+    let new = NewRecord {
+        id: Id::draw().unwrap(),
+        token: Secret::draw().unwrap().digest("session"),
+        csrf: Secret::draw().unwrap(),
+        created: Moment::from_millis(1_700_000_000_123),
+        accessed: Moment::from_millis(1_700_000_000_124),
+        expires: Moment::NEVER,
+        values: vec![(Field::of_key("a.b").unwrap(), RawBson::Int64(1))],
+        user: Some(RawBson::String("u".into())),
+        timeout: Some(None),
+        max_age: Some(Some(Duration::from_secs(5))),
+        sent: Some(Moment::from_millis(7)),
+        client: Client {
+            agent: Some("x".into()),
+            ip: Some("::1".into()),
+        },
+    };
+    let record = Record::parse(new.document()).unwrap();
+    assert!(record.id == new.id && record.token.matches(&new.token));
+    assert!(record.csrf.matches(&new.csrf));
+    assert_eq!(record.created, new.created);
+    assert_eq!(record.accessed, new.accessed);
+    assert_eq!(record.expires, new.expires);
+    assert_eq!(record.user, new.user);
+    assert_eq!((record.timeout, record.max_age), (new.timeout, new.max_age));
+    assert_eq!((record.sent, record.renewed), (new.sent, None));
+    assert_eq!(
+        (&record.client.agent, &record.client.ip),
+        (&new.client.agent, &new.client.ip)
+    );
+    let stored: Vec<(&str, RawBson)> = record
+        .values()
+        .map(|(name, value)| (name, value.to_raw_bson()))
+        .collect();
+    assert_eq!(stored, [("a%2Eb", RawBson::Int64(1))]);
+}
+
+#[test]
+fn no_field_that_every_session_has_may_be_missing() {
+    for name in REQUIRED {
+        let mut document = good();
+        document.remove(name);
+        assert!(parse(&document).is_none(), "without {name}");
+    }
+}
+
+#[test]
+fn every_other_field_may_be_missing() {
+    let mut document = good();
+    for name in OPTIONAL {
+        document.remove(name);
+        assert!(parse(&document).is_some(), "without {name}");
+    }
+    let record = parse(&document).unwrap();
+    assert!(record.user.is_none() && record.client.agent.is_none() && record.client.ip.is_none());
+    assert_eq!((record.timeout, record.max_age), (None, None));
+}
+
+#[test]
+fn a_field_of_another_type_makes_the_document_no_session() {
+    for name in REQUIRED.into_iter().chain(OPTIONAL) {
+        for (kind, value) in every_type() {
+            let is_read = with(name, value).is_some();
+            assert_eq!(is_read, types_of(name).contains(&kind), "{name} as {kind}");
+        }
+    }
+}
+
+#[test]
+fn unknown_fields_of_any_type_are_ignored_and_survive_a_write() {
+    for (kind, value) in every_type() {
+        let mut document = good();
+        document.insert("unknown", value.clone());
+        let record = parse(&document).unwrap_or_else(|| panic!("an unknown {kind}"));
+        let mut update = Update::default();
+        let name = Field::of_key("b").unwrap();
+        change(&mut update, name.clone(), Operation::Increment(1));
+        let after = record.after(&update).unwrap();
+        assert_eq!(after.get(&name).and_then(|value| value.as_i64()), Some(2));
+        let kept = after.document.get("unknown").unwrap().to_raw_bson();
+        assert_eq!(Bson::try_from(kept).unwrap(), value, "{kind}");
+    }
+}
+
+#[test]
+fn only_an_id_of_ours_names_a_session() {
+    for id in [
+        "",
+        "~AAAAAAAAAAAAAAAAAAAAAA",
+        "~all",
+        "AAAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAAAAA",
+        "AAAAAAAAAAAAAAAAAAAAAB",
+        "AAAAAAAAAAAAAAAAAAAA.A",
+        "0123456789abcdef0123456789abcdef",
+    ] {
+        assert!(with(field::ID, id).is_none(), "{id:?}");
+    }
+}
+
+#[test]
+fn times_that_name_no_moment_make_the_document_no_session() {
+    for name in [field::CREATED, field::ACCESSED, field::RENEWED, field::SENT] {
+        for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300] {
+            assert!(with(name, seconds).is_none(), "{name} as {seconds}");
+        }
+        assert!(with(name, i64::MAX).is_none() && with(name, i64::MIN).is_none());
+        assert!(with(name, 9e9).is_some() && with(name, -9e9).is_some());
+        assert!(with(name, 0_i32).is_some());
+    }
+    let record = with(field::CREATED, 9_000_000_000_i64).unwrap();
+    assert_eq!(record.created.millis(), 9_000_000_000_000);
+}
+
+#[test]
+fn no_time_however_far_breaks_the_arithmetic() {
+    for millis in [i64::MIN, -1, 0, i64::MAX] {
+        for seconds in [-9e12, 9e12] {
+            let mut document = good();
+            document.insert(field::EXPIRES, bson::DateTime::from_millis(millis));
+            document.insert(field::ACCESSED, seconds);
+            document.insert(field::CREATED, seconds);
+            document.insert(field::TIMEOUT, 9e12);
+            let record = parse(&document).unwrap();
+            let deadline = record.deadline(None, Some(Duration::MAX));
+            assert!(deadline <= record.expires, "{millis} {seconds}");
+            let _ = deadline.date();
+        }
+    }
+}
+
+#[test]
+fn a_session_ends_with_the_earliest_of_its_limits() {
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    let mut document = good();
+    document.remove(field::TIMEOUT);
+    let record = parse(&document).unwrap();
+    assert_eq!(record.deadline(None, None), record.expires);
+    assert_eq!(record.deadline(Some(hour), Some(hour)), record.expires);
+    assert_eq!(
+        record.deadline(Some(minute), None),
+        record.accessed.plus(minute)
+    );
+    assert_eq!(
+        record.deadline(Some(hour), Some(minute)),
+        record.created.plus(minute)
+    );
+    // The session's own timeout takes the place of the configured one.
+    let own = with(field::TIMEOUT, false).unwrap();
+    assert_eq!(own.deadline(Some(minute), None), own.expires);
+    let own = with(field::TIMEOUT, 1_i32).unwrap();
+    assert_eq!(
+        own.deadline(Some(hour), None).millis(),
+        own.accessed.millis() + 1000
+    );
+}
+
+#[test]
+fn a_duration_is_longer_than_nothing() {
+    for name in [field::TIMEOUT, field::MAX_AGE] {
+        for bad in [0.0, -1.0, 0.0001, f64::NAN, f64::INFINITY] {
+            assert!(with(name, bad).is_none(), "{name} as {bad}");
+        }
+        for good in [
+            bson!(0.001),
+            bson!(1_i32),
+            bson!(9_000_000_000_i64),
+            bson!(false),
+        ] {
+            assert!(with(name, good.clone()).is_some(), "{name} as {good}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_has_its_length_and_no_other() {
+    for name in [field::TOKEN, field::CSRF] {
+        for length in [0, 16, 31, 33, 64] {
+            let value = bytes_of(BinarySubtype::Generic, length);
+            assert!(with(name, value).is_none(), "{name} of {length} bytes");
+        }
+        for subtype in [
+            BinarySubtype::Uuid,
+            BinarySubtype::Md5,
+            BinarySubtype::BinaryOld,
+        ] {
+            assert!(
+                with(name, bytes_of(subtype, 32)).is_none(),
+                "{name} as {subtype:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_document_of_ten_mebibytes_is_refused() {
+    assert!(with("unknown", "x".repeat(8 << 20)).is_some());
+    assert!(with("unknown", "x".repeat(10 << 20)).is_none());
+    assert!(with(field::VALUE, doc! { "a": "x".repeat(10 << 20) }).is_none());
+}
+
+#[test]
+fn a_name_that_no_key_has_is_not_ours_to_change() {
+    // Somebody else wrote them: as a path, `a.b` would be part of another value.
+    let mut document = good();
+    let values = doc! { "a": { "b": 1 }, "a.b": 2, "$set": 3, "": 4, "_f_": [5], "c$d": 6 };
+    document.insert(field::VALUE, values);
+    let record = parse(&document).unwrap();
+    let names: Vec<&str> = record.values().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "_f_", "c$d"]);
+}
+
+#[test]
+fn a_marker_is_no_session_and_says_its_time() {
+    let (at, until) = (Moment::from_millis(1_500), Moment::from_millis(61_500));
+    let id = marker::of_login(&Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap());
+    let document = marker::document(&id, at, until);
+    assert_eq!(marker::at(&document), Some(at));
+    assert_eq!(marker::expires(&document), Some(until));
+    assert!(!Filter::sessions().matches(&document) && Filter::id(&id).matches(&document));
+    assert!(Record::parse(document).is_none());
+}
+
+#[test]
+fn a_users_marker_has_one_name_in_every_integer_type() {
+    let name = |user: Bson| marker::of_user(&RawBson::try_from(user).unwrap());
+    assert_eq!(name(bson!(5_i32)), name(bson!(5_i64)));
+    assert_ne!(name(bson!(5)), name(bson!("5")));
+    assert_ne!(name(bson!("a")), name(bson!("b")));
+    assert!(!name(bson!("a-secret-name")).contains("secret"));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_whatever_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(Record::parse(Document::from_bytes(bytes)).is_none());
+    }
+
+    /// A stored document with some bytes changed is a session or none, and what is read of it
+    /// can be read.
+    #[test]
+    fn no_damage_panics(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        end in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = Document::from_bson(&good()).into_bytes();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(end) = end {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        if let Some(record) = Record::parse(Document::from_bytes(bytes)) {
+            let _ = record.deadline(Some(Duration::MAX), None).date();
+            for (name, value) in record.values() {
+                let field = Field::stored(name);
+                let _ = (record.get(&field).is_some(), crate::value::size(name, value));
+            }
+            let mut update = Update::default();
+            touch(&mut update, record.accessed, record.expires);
+            let _ = record.after(&update).is_some();
+        }
+    }
+}
