@@ -16,7 +16,7 @@ use crate::commit::run::{Committer, Done, Outcome};
 use crate::commit::{CookieLife, decide};
 use crate::error::{Error, Result};
 use crate::key::{AsKey, Field, KeyFor, KeyOf};
-use crate::state::{Arrival, Base, Dead, Settings, State};
+use crate::state::{Arrival, Base, Dead, Sent, Settings, State};
 use crate::token::Token;
 use crate::{record, value};
 
@@ -446,7 +446,7 @@ impl Session {
             state.name_itself();
             let now = self.committer.clock.now();
             let decision = decide(state, &self.committer.config, now)?;
-            (decision, state.changes.clone(), state.identity)
+            (decision, state.begin(), state.identity)
         };
         let ended = decision.end.clone();
         let done = self.committer.run(decision, !is_last).await;
@@ -468,7 +468,6 @@ impl Session {
         match (outcome, stored) {
             (Outcome::Gone, _) => state.lost(),
             (Outcome::Applied, Some(stored)) => {
-                state.settings = Settings::default();
                 state.rebase(Base::Stored(Box::new(stored)), &sent);
             }
             // A stream that goes on reads what was written.
@@ -492,7 +491,7 @@ impl State {
         if let Base::Stored(_) = self.base {
             self.dead = id.map(|id| Dead { id, expired: false });
         }
-        self.rebase(Base::empty(), &Changes::default());
+        self.rebase(Base::empty(), &Sent::default());
         self.is_new = true;
     }
 }
@@ -516,3 +515,6 @@ fn decode<T: DeserializeOwned>(field: &Field, stored: &RawBson) -> Result<T> {
         found: value::kind(stored),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// Counts the times that another session took this one's place (login, logout), so that a
     /// save that was under way meanwhile can tell.
     pub(crate) identity: u32,
+    /// Fields that a write which is under way carries: what undoes it meanwhile is a change, too.
+    in_flight: Vec<Field>,
     size: usize,
     max_bytes: usize,
 }
@@ -133,7 +135,7 @@ impl Keep {
 }
 
 /// What the request set on the session itself.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) timeout: Own,
     pub(crate) max_age: Own,
@@ -157,6 +159,7 @@ impl State {
             is_new: true,
             sealed: false,
             identity: 0,
+            in_flight: Vec::new(),
             size: 0,
             max_bytes,
         };
@@ -308,7 +311,7 @@ impl State {
             _ => false,
         };
         self.size = grown;
-        if unchanged {
+        if unchanged && !self.in_flight.contains(&field) {
             self.changes.take(&field);
         } else {
             self.changes.put(field, folded);
@@ -317,20 +320,50 @@ impl State {
         Ok(())
     }
 
-    /// Takes the pending change of one value, for a call that carries it out at once.
-    pub(crate) fn take_change(&mut self, field: &Field) -> Option<Change> {
-        self.changes.take(field)
+    /// What a write that begins now carries. What the request does until it has ended stays
+    /// pending after it.
+    pub(crate) fn begin(&mut self) -> Sent {
+        let fields = self.changes.iter().map(|(field, _)| field.clone());
+        self.in_flight = fields.collect();
+        Sent {
+            changes: self.changes.clone(),
+            settings: self.settings.clone(),
+        }
     }
 
-    /// Puts back what `take_change` took, before whatever was done since.
+    /// Takes the pending change of one value, for a call that carries it out at once.
+    pub(crate) fn begin_one(&mut self, field: &Field) -> Option<Change> {
+        self.in_flight = vec![field.clone()];
+        let pending = self.changes.take(field);
+        self.size = self.measure();
+        pending
+    }
+
+    /// Puts back what `begin_one` took, before whatever was done since.
     pub(crate) fn put_back(&mut self, field: Field, change: Option<Change>) {
+        self.in_flight.clear();
         if let Some(change) = change {
             let whole = match self.changes.get(&field) {
                 Some(later) => change.then(later.clone()).unwrap_or(change),
                 None => change,
             };
             self.changes.put(field, whole);
+            self.size = self.measure();
         }
+    }
+
+    /// How many bytes the values take, as this request sees them.
+    fn measure(&self) -> usize {
+        let size = |field: &Field, value: Option<RawBsonRef<'_>>| {
+            value.map_or(0, |value| value::size(field.as_str(), value))
+        };
+        self.changes
+            .iter()
+            .fold(self.base.size(), |sum, (field, _)| {
+                let now = self.get(field);
+                let now = now.as_ref().map(RawBson::as_raw_bson_ref);
+                (sum + size(field, now)).saturating_sub(size(field, self.base.get(field)))
+            })
     }
 
     /// Gives a session that is to be stored its id, so that the handler can show it. Without
@@ -368,6 +401,7 @@ impl State {
     /// principal that there is.
     pub(crate) fn login(&mut self, user: Option<RawBson>, keep: Keep) {
         self.identity += 1;
+        self.in_flight.clear();
         let user = user.or_else(|| self.user().cloned());
         let values: Vec<(Field, RawBson)> = self
             .fields()
@@ -406,6 +440,7 @@ impl State {
     /// Forgets everything. The stored session, if there is one, is deleted with the answer.
     pub(crate) fn logout(&mut self) {
         self.identity += 1;
+        self.in_flight.clear();
         let ended = match std::mem::replace(&mut self.base, Base::empty()) {
             Base::Stored(stored) => Some(stored.record.id.clone()),
             Base::New(new) => new.replaces.map(|replaces| replaces.old.id().clone()),
@@ -423,6 +458,7 @@ impl State {
 
     /// Drops what the request did since the last save; a logout stands.
     pub(crate) fn discard(&mut self) {
+        self.in_flight.clear();
         self.changes = Changes::default();
         self.settings = Settings::default();
         let base = std::mem::replace(&mut self.base, Base::empty());
@@ -442,16 +478,42 @@ impl State {
         self.size = self.base.size();
     }
 
-    /// What the session builds on from now on, after a write of the changes `sent`. What was
-    /// changed while the write was under way stays pending.
-    pub(crate) fn rebase(&mut self, base: Base, sent: &Changes) {
+    /// What the session builds on from now on, after a write of `sent`. What was done while the
+    /// write was under way stays pending.
+    pub(crate) fn rebase(&mut self, base: Base, sent: &Sent) {
+        self.in_flight.clear();
         self.base = base;
         self.size = self.base.size();
-        for (field, change) in std::mem::take(&mut self.changes).without(sent) {
+        self.settings = self.settings.without(&sent.settings);
+        for (field, change) in std::mem::take(&mut self.changes).without(&sent.changes) {
             // It fitted before the write, which may have changed what it meets.
             if let Err(error) = self.change(field, change) {
                 error.log();
             }
+        }
+    }
+}
+
+/// What one write carries of what a request did.
+#[derive(Default)]
+pub(crate) struct Sent {
+    pub(crate) changes: Changes,
+    pub(crate) settings: Settings,
+}
+
+impl Settings {
+    /// What is left to write when `sent` has been written.
+    fn without(&self, sent: &Settings) -> Settings {
+        let csrf = self.csrf.clone().filter(|secret| {
+            let written = sent.csrf.as_ref();
+            !written.is_some_and(|written| written.matches(secret))
+        });
+        Settings {
+            timeout: self.timeout.filter(|own| sent.timeout != Some(*own)),
+            max_age: self.max_age.filter(|own| sent.max_age != Some(*own)),
+            csrf,
+            touch: self.touch && !sent.touch,
+            renew: self.renew && !sent.renew,
         }
     }
 }

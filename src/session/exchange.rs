@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Session, decode};
-use crate::changes::{Change, Changes};
+use crate::changes::Change;
 use crate::commit::run::Turns;
 use crate::document::{Filter, Operation, Update};
 use crate::error::{Error, Result};
 use crate::key::{Field, KeyFor};
 use crate::record::{self, Record, field};
-use crate::state::{Base, Stored};
+use crate::state::{Base, Sent, Stored};
 use crate::store::{Durability, Updated};
 use crate::value;
 
@@ -90,7 +90,7 @@ impl Session {
                 Base::New(_) => None,
             };
             match record {
-                Some(record) => (record, inner.state.take_change(&field)),
+                Some(record) => (record, inner.state.begin_one(&field)),
                 None => {
                     drop(inner);
                     return self.exchange_locally(field, step);
@@ -106,7 +106,7 @@ impl Session {
                 if let Base::Stored(stored) = &inner.state.base {
                     let token = stored.token.clone();
                     let base = Base::Stored(Box::new(Stored { record, token }));
-                    inner.state.rebase(base, &Changes::default());
+                    inner.state.rebase(base, &Sent::default());
                 }
                 Ok(output)
             }

@@ -8,6 +8,7 @@ mod launch;
 mod life;
 mod outage;
 mod probe;
+mod saving;
 mod security;
 mod stored;
 mod support;

@@ -1,0 +1,241 @@
+//! Random calls, held against a plain list of values.
+
+use bson::Bson;
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Change(&'static str, Change),
+    Clear,
+    /// A write of everything that is pending begins, and ends.
+    Begin,
+    End,
+    /// One value is exchanged at once: what is pending is taken, and put back when that fails.
+    BeginOne(&'static str),
+    Fail,
+}
+
+fn a_value() -> impl Strategy<Value = RawBson> {
+    prop_oneof![
+        (-2_i64..3).prop_map(int),
+        (-2_i32..3).prop_map(RawBson::Int32),
+        Just(RawBson::Null),
+        "[a-z]{0,12}".prop_map(RawBson::String),
+        prop::collection::vec(0_i64..3, 0..3).prop_map(|numbers| {
+            value::from_elements(&numbers.into_iter().map(int).collect::<Vec<_>>())
+        }),
+    ]
+}
+
+fn a_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "c", "d.e"])
+}
+
+fn a_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => a_value().prop_map(Change::Set),
+        1 => Just(Change::Unset),
+        2 => prop_oneof![-2_i64..3, Just(i64::MAX)].prop_map(Change::Add),
+        2 => prop::collection::vec((0_i64..3).prop_map(int), 0..3).prop_map(Change::Append),
+    ]
+}
+
+fn steps(with_writes: bool) -> impl Strategy<Value = Vec<Step>> {
+    let change = (a_name(), a_change())
+        .prop_map(|(name, change)| Step::Change(name, change))
+        .boxed();
+    let plain = prop_oneof![12 => change.clone(), 1 => Just(Step::Clear)];
+    let writing = prop_oneof![
+        12 => change,
+        1 => Just(Step::Clear),
+        3 => Just(Step::Begin),
+        3 => Just(Step::End),
+        2 => a_name().prop_map(Step::BeginOne),
+        2 => Just(Step::Fail),
+    ];
+    prop::collection::vec(
+        if with_writes {
+            writing.boxed()
+        } else {
+            plain.boxed()
+        },
+        0..14,
+    )
+}
+
+fn start() -> impl Strategy<Value = Vec<(Field, RawBson)>> {
+    prop::collection::btree_map(a_name(), a_value(), 0..4).prop_map(|values| {
+        values
+            .into_iter()
+            .map(|(n, value)| (name(n), value))
+            .collect()
+    })
+}
+
+/// The simple truth: a list of values.
+struct Model {
+    values: Vec<(Field, RawBson)>,
+    limit: usize,
+}
+
+impl Model {
+    fn get(&self, field: &Field) -> Option<&RawBson> {
+        self.values
+            .iter()
+            .find(|(other, _)| other == field)
+            .map(|(_, value)| value)
+    }
+
+    fn put(&mut self, field: &Field, value: Option<RawBson>) {
+        let at = self.values.iter().position(|(other, _)| other == field);
+        match (at, value) {
+            (Some(at), Some(value)) => self.values[at].1 = value,
+            (Some(at), None) => drop(self.values.remove(at)),
+            (None, Some(value)) => self.values.push((field.clone(), value)),
+            (None, None) => {}
+        }
+    }
+
+    fn size(&self) -> usize {
+        let mut document = bson::Document::new();
+        for (field, value) in &self.values {
+            document.insert(field.as_str(), Bson::try_from(value.clone()).unwrap());
+        }
+        bson::to_vec(&document).unwrap().len()
+    }
+
+    fn change(&mut self, field: &Field, change: &Change) -> Result<(), Error> {
+        let before = self.get(field).cloned();
+        let after = change.apply(before.as_ref().map(RawBson::as_raw_bson_ref));
+        let after = after.map_err(|reason| Error::Mismatch {
+            key: field.display(),
+            reason,
+        })?;
+        let old = self.size();
+        self.put(field, after);
+        if self.size() > self.limit.max(old) {
+            self.put(field, before);
+            return Err(Error::TooLarge { limit: self.limit });
+        }
+        Ok(())
+    }
+}
+
+fn agree(state: &State, model: &Model) -> Result<(), TestCaseError> {
+    let sorted = |mut values: Vec<(Field, RawBson)>| {
+        values.sort_by(|(a, _), (b, _)| a.cmp(b));
+        values
+    };
+    prop_assert_eq!(sorted(values(state)), sorted(model.values.clone()));
+    for field in ["a", "b", "c", "d.e", "never"].map(name) {
+        let seen = state.get(&field);
+        prop_assert_eq!(seen.as_ref(), model.get(&field));
+        prop_assert_eq!(state.contains(&field), model.get(&field).is_some());
+    }
+    prop_assert_eq!(state.size, model.size(), "the size is what the values take");
+    Ok(())
+}
+
+proptest! {
+    /// Whatever calls come, the request sees what a plain list of values would show, and what
+    /// is pending is exactly what differs from the stored session.
+    #[test]
+    fn a_request_sees_what_it_did(
+        start in start(),
+        steps in steps(false),
+        limit in 20_usize..200,
+        is_stored in any::<bool>(),
+    ) {
+        let start = if is_stored { start } else { Vec::new() };
+        let mut state = if is_stored { live(&start, limit) } else { fresh() };
+        state.max_bytes = limit;
+        let mut model = Model { values: start.clone(), limit };
+        for step in steps {
+            let changes = match step {
+                Step::Change(n, change) => vec![(name(n), change)],
+                _ => state.fields().into_iter().map(|field| (field, Change::Unset)).collect(),
+            };
+            for (field, change) in changes {
+                let (by_hand, seen) = (model.change(&field, &change), state.change(field, change));
+                let kind = |result: Result<(), Error>| result.map_err(|error| std::mem::discriminant(&error));
+                prop_assert_eq!(kind(seen), kind(by_hand));
+            }
+            agree(&state, &model)?;
+            for field in ["a", "b", "c", "d.e"].map(name) {
+                let before = start.iter().find(|(other, _)| *other == field).map(|(_, value)| value);
+                let differs = before != model.get(&field);
+                prop_assert_eq!(state.changes.get(&field).is_some(), differs);
+            }
+            let names_itself = is_stored || !state.changes.is_empty();
+            prop_assert_eq!(state.id().is_some(), names_itself);
+        }
+    }
+
+    /// Writes may be under way while the request goes on: nothing that it did is lost by them, and
+    /// nothing is written twice.
+    #[test]
+    fn what_a_request_does_during_a_write_stays_pending(start in start(), steps in steps(true)) {
+        enum Writing {
+            All(Sent),
+            One(Field, Option<Change>),
+        }
+
+        let mut database = Model { values: start.clone(), limit: ROOM };
+        let mut model = Model { values: start.clone(), limit: ROOM };
+        let mut state = live(&start, ROOM);
+        let mut writing: Option<Writing> = None;
+        let steps = steps.into_iter().chain([Step::End, Step::Begin, Step::End]);
+        for step in steps {
+            match (step, writing.take()) {
+                (Step::Change(n, change), under_way) => {
+                    // What is being exchanged is in nobody's view until that has ended.
+                    let is_exchanged = matches!(&under_way, Some(Writing::One(field, _)) if *field == name(n));
+                    if !is_exchanged {
+                        let by_hand = model.change(&name(n), &change).is_ok();
+                        prop_assert_eq!(state.change(name(n), change).is_ok(), by_hand);
+                    }
+                    writing = under_way;
+                }
+                (Step::Clear, Some(Writing::One(field, change))) => {
+                    writing = Some(Writing::One(field, change));
+                }
+                (Step::Clear, under_way) => {
+                    for field in state.fields() {
+                        model.change(&field, &Change::Unset).unwrap();
+                        state.change(field, Change::Unset).unwrap();
+                    }
+                    writing = under_way;
+                }
+                (Step::Begin, None) => writing = Some(Writing::All(state.begin())),
+                (Step::BeginOne(n), None) => {
+                    let pending = state.begin_one(&name(n));
+                    writing = Some(Writing::One(name(n), pending));
+                }
+                (Step::Fail, Some(Writing::One(field, pending))) => state.put_back(field, pending),
+                (Step::End, Some(Writing::All(sent))) => {
+                    for (field, change) in sent.changes.iter() {
+                        database.change(field, change).unwrap();
+                    }
+                    let base = stored(&record(&database.values, None));
+                    state.rebase(Base::Stored(base), &sent);
+                }
+                (Step::End, Some(Writing::One(field, pending))) => {
+                    if let Some(pending) = pending {
+                        database.change(&field, &pending).unwrap();
+                    }
+                    let base = stored(&record(&database.values, None));
+                    state.rebase(Base::Stored(base), &Sent::default());
+                }
+                (_, under_way) => writing = under_way,
+            }
+            if !matches!(writing, Some(Writing::One(..))) {
+                agree(&state, &model)?;
+            }
+        }
+        if writing.is_none() {
+            prop_assert!(state.changes.is_empty());
+        }
+    }
+}
