@@ -402,6 +402,11 @@ impl State {
     pub(crate) fn login(&mut self, user: Option<RawBson>, keep: Keep) {
         self.identity += 1;
         self.in_flight.clear();
+        // A change of privilege is no new login: what the session set for itself goes on.
+        let settings = match user {
+            Some(_) => Settings::default(),
+            None => self.own_times(),
+        };
         let user = user.or_else(|| self.user().cloned());
         let values: Vec<(Field, RawBson)> = self
             .fields()
@@ -424,7 +429,7 @@ impl State {
                 old: first.old,
             }),
         };
-        self.settings = Settings::default();
+        self.settings = settings;
         self.base = Base::New(Box::new(New {
             user,
             values,
@@ -435,6 +440,18 @@ impl State {
         self.size = self.base.size();
         self.is_new = true;
         self.name_itself();
+    }
+
+    fn own_times(&self) -> Settings {
+        let (timeout, max_age) = match &self.base {
+            Base::Stored(stored) => (stored.record.timeout, stored.record.max_age),
+            Base::New(_) => (None, None),
+        };
+        Settings {
+            timeout: self.settings.timeout.or(timeout),
+            max_age: self.settings.max_age.or(max_age),
+            ..Settings::default()
+        }
     }
 
     /// Forgets everything. The stored session, if there is one, is deleted with the answer.

@@ -60,6 +60,25 @@ fn a_login_without_a_stored_session_replaces_none() {
 }
 
 #[test]
+fn elevation_keeps_the_principal_the_data_and_the_sessions_own_times() {
+    let day = Some(Duration::from_secs(86_400));
+    let mut record = record(&[(name("a"), int(1))], Some(int(7)));
+    (record.timeout, record.max_age) = (Some(None), Some(day));
+    let mut state = State::new(Arrival::Live(stored(&record)), moment(), ROOM);
+    state.settings.timeout = Some(day);
+    state.login(None, Keep::All);
+    assert_eq!(state.user(), Some(&int(7)));
+    assert_eq!(values(&state), [(name("a"), int(1))]);
+    assert_eq!(
+        (state.settings.timeout, state.settings.max_age),
+        (Some(day), Some(day))
+    );
+    assert!(state.csrf().is_none(), "but not the CSRF secret");
+    state.login(Some(int(7)), Keep::All);
+    assert!(state.settings.timeout.is_none() && state.settings.max_age.is_none());
+}
+
+#[test]
 fn logout_forgets_everything_and_ends_the_stored_session() {
     let (mut state, old) = changed();
     state.settings.max_age = Some(None);
