@@ -104,7 +104,9 @@ impl Session {
     ///
     /// [`Error::Sealed`].
     pub fn logout(&self) -> Result<()> {
-        self.open()?.state.logout();
+        let mut inner = self.open()?;
+        inner.state.logout();
+        inner.owed = None; // by an earlier save, for the session that ends
         Ok(())
     }
 

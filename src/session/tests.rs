@@ -67,3 +67,15 @@ async fn a_modify_or_pop_takes_nothing_of_the_session_itself_along() {
     assert!(field("renewed").is_some());
     assert!(session.verify_csrf(&csrf));
 }
+
+#[rocket::async_test]
+async fn a_logout_takes_back_the_cookie_that_a_save_was_to_send() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.login(1).unwrap();
+    session.save().await.unwrap();
+    session.logout().unwrap();
+    let sent = session.finish().await.unwrap();
+    assert!(matches!(sent, CookieChange::Remove));
+    assert!(bench.stored().await.is_empty());
+}
