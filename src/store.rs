@@ -27,6 +27,7 @@ pub(crate) mod mongo;
 ///    [`Durability`] asks. An `Err` that is not [`Error::Unknown`] means that nothing changed; of
 ///    an operation with an unknown outcome either all or nothing takes effect, now or later.
 ///
+/// [`testing::conformance`](crate::testing::conformance) tries the first three on any store.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The document with this id, if there is one.
@@ -69,7 +70,8 @@ pub trait Store: Send + Sync + 'static {
     /// a document.
     fn touch(&self, touch: Touch);
 
-    /// Documents that the filter chooses, by `created` and then `_id`, after skipping some.
+    /// Documents that the filter chooses, by `created` and then `_id`: `limit` of them at most, and
+    /// none if that is 0, after skipping some.
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>>;
 
     /// How many documents the filter chooses.
@@ -84,7 +86,8 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store can be asked now.
     async fn ping(&self) -> Result<()>;
 
-    /// Writes what was put off (touches), before the process ends.
+    /// Writes what was put off (touches), before the process ends; what is on its way already is
+    /// there, too, when it returns.
     async fn flush(&self);
 
     /// What the store is, for the log line at launch; without credentials.
