@@ -228,4 +228,34 @@ mod tests {
         let other = Secret::draw().unwrap();
         assert!(!secret.digest("session").matches(&other.digest("session")));
     }
+
+    /// Does not compile when the type has the trait: then there are two ways to name `is_not`.
+    macro_rules! has_no {
+        ($type:ty, $trait:path) => {{
+            trait Not<A> {
+                fn is_not() {}
+            }
+            impl<T: ?Sized> Not<()> for T {}
+            struct Has;
+            impl<T: $trait + ?Sized> Not<Has> for T {}
+            <$type as Not<_>>::is_not();
+        }};
+    }
+
+    #[test]
+    fn a_secret_is_not_compared_by_equality_and_does_not_print() {
+        has_no!(Secret, PartialEq);
+        has_no!(Secret, fmt::Debug);
+        has_no!(Secret, fmt::Display);
+        has_no!(Secret, serde::Serialize);
+        has_no!(Digest, PartialEq);
+        has_no!(Digest, fmt::Debug);
+        has_no!(Digest, fmt::Display);
+        has_no!(Token, PartialEq);
+        has_no!(Token, fmt::Debug);
+        has_no!(Token, fmt::Display);
+        // It is there where it should be.
+        fn wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        wiped(&Secret::draw().unwrap().0);
+    }
 }

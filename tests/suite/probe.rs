@@ -135,13 +135,15 @@ pub async fn asked(profile: &Profile) -> Vec<String> {
 /// The probe application, not launched: to attach more to it, or to launch it in a way of one's
 /// own.
 pub fn rocket(figment: Figment, clock: &Clock, gates: &Gates) -> Rocket<Build> {
-    rocket::custom(figment)
-        .attach(Sessions::fairing().with_clock(clock))
-        .manage(gates.clone())
-        .mount(
-            "/",
-            routes![plain, unused, twice, option, result, posted, got],
-        )
+    bare(figment, gates).attach(Sessions::fairing().with_clock(clock))
+}
+
+/// The same without a fairing, for sessions in another place.
+pub fn bare(figment: Figment, gates: &Gates) -> Rocket<Build> {
+    rocket::custom(figment).manage(gates.clone()).mount(
+        "/",
+        routes![plain, unused, twice, option, result, posted, got],
+    )
 }
 
 /// Asks for no session.

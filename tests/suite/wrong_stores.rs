@@ -19,6 +19,10 @@ pub trait Fault: Send + Sync + 'static {
         self.inside().load(id).await
     }
 
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        self.inside().create(documents, durability).await
+    }
+
     async fn update(
         &self,
         filter: Filter,
@@ -52,7 +56,7 @@ impl<F: Fault> Store for Wrong<F> {
     }
 
     async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
-        self.0.inside().create(documents, durability).await
+        self.0.create(documents, durability).await
     }
 
     async fn update(

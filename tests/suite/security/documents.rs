@@ -77,7 +77,7 @@ fn is_legal(field: &str, value: &Bson) -> bool {
     }
 }
 
-/// §3.4: each field of the crate's own, with each type that BSON has.
+/// NJ-09: each field of the crate's own, with each type that BSON has.
 #[rocket::async_test]
 async fn a_field_of_a_wrong_type_is_no_way_in_and_no_failure() {
     let keys = [("lifetime", 3600.into()), ("indexes", false.into())];
@@ -126,7 +126,7 @@ async fn raw(probe: &Probe, cookie: &str) -> Vec<u8> {
     found.expect("a find").expect("a document").into_bytes()
 }
 
-/// SZ-06, M8: too large, too deep, twice the same name.
+/// SZ-06: too large, too deep, twice the same name.
 #[rocket::async_test]
 async fn a_monstrous_document_is_read_at_bounded_cost() {
     let probe = Probe::start("sec_documents_monsters", &[("indexes", false.into())]).await;

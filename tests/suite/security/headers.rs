@@ -68,7 +68,7 @@ async fn by_default_nothing_is_recorded_of_a_client_and_nobody_is_bound_to_one()
     assert_eq!(probe.app.send(other.request()).await.text(), "[\"alice\"]");
 }
 
-/// §RB-10: whatever the headers, the answer is no 5xx and the session is what it was.
+/// RB-10: whatever the headers, the answer is no 5xx and the session is what it was.
 #[rocket::async_test]
 async fn hostile_headers_are_no_trouble() {
     let probe = Probe::start("sec_headers_hostile", &[("record_client", true.into())]).await;

@@ -5,6 +5,7 @@ mod caching;
 mod cookies;
 mod csrf;
 mod documents;
+mod drawing;
 mod fixation;
 mod headers;
 mod least_privilege;
@@ -12,6 +13,7 @@ mod limits;
 mod logs;
 mod principals;
 mod revocation;
+mod table;
 
 use rocket::serde::json::{Value, json};
 use rocket::{Build, FromForm, Rocket, get, post, routes};

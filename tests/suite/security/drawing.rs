@@ -1,0 +1,72 @@
+//! Ids: what happens when one is taken, and when there are none to be had.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rocket::async_trait;
+use rocket_mongo_session::store::{Created, Document, Durability};
+use rocket_mongo_session::testing::Clock;
+use rocket_mongo_session::{Error, MemoryStore, Result, Sessions, Store};
+
+use crate::probe::{Gates, Script, id_of, sent_by, value_of};
+use crate::support::{App, figment};
+use crate::wrong_stores::{Fault, Wrong};
+
+/// In which the next so many ids are taken.
+struct Taken {
+    inside: MemoryStore,
+    next: AtomicUsize,
+}
+
+#[async_trait]
+impl Fault for Taken {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        let one_less = |left: usize| left.checked_sub(1);
+        let taken = self
+            .next
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        if taken.is_ok() {
+            return Ok(Created::Exists);
+        }
+        self.inside.create(documents, durability).await
+    }
+}
+
+async fn launch(taken: usize) -> App {
+    let store = Wrong(Taken {
+        inside: MemoryStore::new(),
+        next: AtomicUsize::new(taken),
+    });
+    let (clock, gates) = (Clock::new(), Gates::default());
+    let rocket = crate::probe::bare(figment("debug", None, &[]), &gates);
+    App::launch(rocket.attach(Sessions::with_store(store).with_clock(&clock))).await
+}
+
+/// ID-07: another id is drawn, and a store in which every id is taken is no success.
+#[rocket::async_test]
+async fn an_id_that_is_taken_is_drawn_again_and_not_for_ever() {
+    for (taken, status) in [(1, 200), (2, 200), (3, 503), (100, 503)] {
+        let app = launch(taken).await;
+        let answer = app.send(Script::new().login("alice").request()).await;
+        assert_eq!(answer.status, status, "{taken}");
+        match sent_by(&answer) {
+            Some(line) => {
+                assert_eq!(status, 200, "{taken}");
+                let cookie = value_of(line);
+                assert_eq!(id_of(cookie).len(), 22);
+                let user = super::whoami(&app, cookie).await;
+                assert_eq!(user, "alice");
+            }
+            None => assert_eq!(status, 503, "{taken}"),
+        }
+    }
+}
+
+/// ID-02: without random bytes there is no session; there is no other source to fall back to.
+#[test]
+fn no_random_bytes_are_a_failed_request() {
+    assert_eq!(Error::Randomness("none".into()).status().code, 503);
+}
