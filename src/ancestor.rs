@@ -64,6 +64,18 @@ impl Ancestor {
         })
     }
 
+    /// Whether the session is alive at a moment. One that was last used further ahead than it lives
+    /// was not: nothing but that time would ever end it, so it is not believed.
+    pub(crate) fn is_alive(
+        &self,
+        now: Moment,
+        timeout: Option<Duration>,
+        lifetime: Option<Duration>,
+    ) -> bool {
+        now <= self.deadline(timeout, lifetime)
+            && timeout.is_none_or(|idle| self.accessed <= now.plus(idle))
+    }
+
     /// The latest moment at which the session is still alive.
     pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
         let idle = timeout.map_or(Moment::NEVER, |idle| self.accessed.plus(idle));

@@ -12,7 +12,7 @@ use crate::document::{Filter, Operation, Update, date};
 use crate::error::Error;
 use crate::key::Field;
 use crate::record::{self, NewRecord, Record, field};
-use crate::state::{Base, Keep, New, Old, State, Stored};
+use crate::state::{Base, Keep, New, Settings, State, Stored};
 use crate::store::{Durability, Touch};
 use crate::token::{Id, Secret, Token};
 use crate::value;
@@ -45,7 +45,7 @@ pub(crate) struct Create {
     /// A dead cookie's session: when a login replaced it a moment ago, that login's cookie is on
     /// its way to the browser, and this session must not overwrite it.
     pub(crate) unless_overtaken: Option<Id>,
-    /// Sessions that the marker of this login is left for.
+    /// The session that this one takes the place of in the browser: a marker is left for it.
     pub(crate) marker_for: Option<Id>,
     pub(crate) replaces: Option<Replacement>,
     pub(crate) started: Moment,
@@ -57,7 +57,7 @@ pub(crate) struct Replacement {
     pub(crate) keep: Keep,
     pub(crate) before: Changes,
     pub(crate) after: Changes,
-    /// The old one is the ancestor's: only who deletes it has moved it.
+    /// The session goes on under a new name: only who deletes the old one has moved it.
     pub(crate) moves_ancestor: bool,
 }
 
@@ -83,7 +83,9 @@ pub(crate) type CookieLife = Option<Duration>;
 /// Decides what becomes of a request's session at this moment.
 pub(crate) fn decide(state: &State, config: &Config, now: Moment) -> Result<Decision, Error> {
     let write = match &state.base {
-        Base::New(new) if state.is_wanted() => create(state, new, config, now)?,
+        Base::New(new) if state.is_wanted() => {
+            create(state, new, &state.changes, &state.settings, config, now)?
+        }
         Base::New(new) => touch_ancestor(new, config, now),
         Base::Stored(stored) => update(state, stored, config, now)?,
     };
@@ -91,6 +93,18 @@ pub(crate) fn decide(state: &State, config: &Config, now: Moment) -> Result<Deci
         end: state.ended.clone(),
         write,
     })
+}
+
+/// Decides to move an ancestor's session as it was loaded; what the request has changed in it is
+/// left for later.
+pub(crate) fn decide_move(state: &State, config: &Config, now: Moment) -> Result<Decision, Error> {
+    let (changes, settings) = (Changes::default(), Settings::default());
+    let write = match &state.base {
+        Base::New(new) => create(state, new, &changes, &settings, config, now)?,
+        Base::Stored(_) => Write::Nothing,
+    };
+    let end = Vec::new();
+    Ok(Decision { end, write })
 }
 
 pub(crate) fn expiry(
@@ -103,8 +117,14 @@ pub(crate) fn expiry(
     idle.min(lifetime.map_or(Moment::NEVER, |lifetime| created.plus(lifetime)))
 }
 
-fn create(state: &State, new: &New, config: &Config, now: Moment) -> Result<Write, Error> {
-    let settings = &state.settings;
+fn create(
+    state: &State,
+    new: &New,
+    changes: &Changes,
+    settings: &Settings,
+    config: &Config,
+    now: Moment,
+) -> Result<Write, Error> {
     let timeout = settings.timeout.unwrap_or(config.timeout);
     let life = settings.max_age.unwrap_or(config.max_age);
     let token = Token {
@@ -113,10 +133,7 @@ fn create(state: &State, new: &New, config: &Config, now: Moment) -> Result<Writ
     };
     // The ancestor's session goes on under a new name: it is as old as it was.
     let created = new.ancestor().map_or(now, |ancestor| ancestor.created);
-    let values = state.fields().into_iter().filter_map(|field| {
-        let value = state.get(&field)?;
-        Some((field, value))
-    });
+    let values = new.after(changes);
     let record = NewRecord {
         id: token.id.clone(),
         token: token.secret.digest(&config.cookie_name),
@@ -124,7 +141,7 @@ fn create(state: &State, new: &New, config: &Config, now: Moment) -> Result<Writ
         created,
         accessed: now,
         expires: expiry(created, now, timeout, config.lifetime),
-        values: values.collect(),
+        values,
         user: new.user.clone(),
         timeout: settings.timeout,
         max_age: settings.max_age,
@@ -136,8 +153,8 @@ fn create(state: &State, new: &New, config: &Config, now: Moment) -> Result<Writ
         old: replaces.old.id().clone(),
         keep: replaces.keep.clone(),
         before: replaces.before.clone(),
-        after: state.changes.clone(),
-        moves_ancestor: matches!(replaces.old, Old::Ancestor(_)),
+        after: changes.clone(),
+        moves_ancestor: new.ancestor().is_some(),
     });
     let named = replaces.as_ref().map(|replaces| replaces.old.clone());
     Ok(Write::Create(Box::new(Create {
@@ -145,7 +162,7 @@ fn create(state: &State, new: &New, config: &Config, now: Moment) -> Result<Writ
         token,
         cookie: life,
         unless_overtaken: dead.clone().filter(|_| !new.by_login),
-        marker_for: named.or(dead).filter(|_| new.by_login),
+        marker_for: named.or(dead.filter(|_| new.by_login)),
         replaces,
         started: state.started,
     })))

@@ -232,7 +232,7 @@ async fn arrive(presented: Presented, sessions: &Sessions) -> Result<Arrival> {
                 return Ok(Arrival::Dead(id));
             };
             let now = sessions.committer.clock.now();
-            if ancestor.deadline(config.timeout, config.lifetime) < now {
+            if !ancestor.is_alive(now, config.timeout, config.lifetime) {
                 stats.expired.count();
                 return Ok(Arrival::Expired(id));
             }

@@ -156,6 +156,15 @@ impl Session {
         })
     }
 
+    /// Encodes what is appended to a list as the list is encoded, if it can be.
+    fn encode_element<V: Serialize + ?Sized>(&self, field: &Field, value: &V) -> Result<RawBson> {
+        let encoding = self.lock().state.list_encoding(field);
+        match encoding.map(|encoding| value::encode(value, encoding)) {
+            Some(Ok(encoded)) => Ok(encoded),
+            _ => self.encode(field, value),
+        }
+    }
+
     /// Removes one value; whether there was one.
     pub fn remove(&self, key: impl AsKey) -> bool {
         let Ok(field) = Field::of_key(key.name()) else {
@@ -274,7 +283,7 @@ impl Session {
     /// [`Error::TooLarge`], [`Error::Sealed`].
     pub fn push<V: Serialize + ?Sized>(&self, key: impl AsKey, value: &V) -> Result<()> {
         let field = Field::of_key(key.name())?;
-        let value = self.encode(&field, value)?;
+        let value = self.encode_element(&field, value)?;
         self.open()?
             .state
             .change(field, Change::Append(vec![value]))
@@ -335,7 +344,13 @@ impl Session {
                 stored.record.deadline(config.timeout, config.lifetime)
             }
             Base::Stored(stored) => fresh(stored.record.created),
-            Base::New(_) => fresh(state.started),
+            Base::New(new) => match new.ancestor() {
+                Some(ancestor) if !state.is_wanted() => {
+                    ancestor.deadline(config.timeout, config.lifetime)
+                }
+                Some(ancestor) => fresh(ancestor.created),
+                None => fresh(state.started),
+            },
         };
         (expires < Moment::NEVER).then(|| expires.date())
     }
@@ -485,12 +500,15 @@ impl Session {
 impl State {
     /// The stored session is gone: the browser's cookie is a dead one from here on.
     fn lost(&mut self) {
-        let id = self.id().cloned();
+        let id = match &self.base {
+            Base::Stored(stored) => Some(&stored.record.id),
+            Base::New(new) => new.ancestor().map(|ancestor| &ancestor.id),
+        };
+        if let Some(id) = id.cloned() {
+            self.dead = Some(Dead { id, expired: false });
+        }
         self.changes = Changes::default();
         self.settings = Settings::default();
-        if let Base::Stored(_) = self.base {
-            self.dead = id.map(|id| Dead { id, expired: false });
-        }
         self.rebase(Base::empty(), &Sent::default());
         self.is_new = true;
     }

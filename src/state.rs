@@ -9,6 +9,7 @@ use bson::raw::RawBsonRef;
 use crate::ancestor::Ancestor;
 use crate::changes::{Change, Changes};
 use crate::clock::Moment;
+use crate::config::Encoding;
 use crate::error::Error;
 use crate::key::Field;
 use crate::record::{Client, Own, Record};
@@ -91,6 +92,25 @@ impl New {
             Old::Ancestor(ancestor) if !self.by_login => Some(ancestor),
             _ => None,
         }
+    }
+
+    /// What it holds after these changes.
+    pub(crate) fn after(&self, changes: &Changes) -> Vec<(Field, RawBson)> {
+        let stored = self.values.iter().map(|(field, _)| field);
+        let is_new = |field: &&Field| !self.values.iter().any(|(stored, _)| stored == *field);
+        let added = changes.iter().map(|(field, _)| field).filter(is_new);
+        let value = |field: &Field| {
+            let stored = self.values.iter().find(|(other, _)| other == field);
+            let stored = stored.map(|(_, value)| value.as_raw_bson_ref());
+            match changes.get(field) {
+                // A change that does not fit was refused when it was made.
+                Some(change) => change.apply(stored).ok().flatten(),
+                None => stored.map(RawBsonRef::to_raw_bson),
+            }
+        };
+        let all = stored.chain(added);
+        all.filter_map(|field| Some((field.clone(), value(field)?)))
+            .collect()
     }
 }
 
@@ -273,8 +293,26 @@ impl State {
 
     /// Whether there is anything to go on with: a stored session, or one that will be stored.
     pub(crate) fn holds_something(&self) -> bool {
-        let ancestor = matches!(&self.base, Base::New(new) if new.ancestor().is_some());
-        ancestor || self.is_wanted()
+        self.is_ancestors() || self.is_wanted()
+    }
+
+    /// How the elements of a list are encoded, as far as there is one.
+    pub(crate) fn list_encoding(&self, field: &Field) -> Option<Encoding> {
+        let stored = || self.base.get(field).and_then(value::list_encoding);
+        match self.changes.get(field) {
+            None | Some(Change::Add(_)) => stored(),
+            Some(Change::Unset) => None,
+            Some(Change::Set(list)) => value::list_encoding(list.as_raw_bson_ref()),
+            Some(Change::Append(more)) => stored().or_else(|| {
+                let mut more = more.iter().map(RawBson::as_raw_bson_ref);
+                more.find_map(value::element_encoding)
+            }),
+        }
+    }
+
+    /// Whether it is still the ancestor's document that holds it.
+    pub(crate) fn is_ancestors(&self) -> bool {
+        matches!(&self.base, Base::New(new) if new.ancestor().is_some())
     }
 
     // ---- changing

@@ -181,6 +181,26 @@ fn has_operator_names(value: RawBsonRef<'_>) -> bool {
     false
 }
 
+/// How the elements of a list are encoded, where they say it: what is appended goes with them, so
+/// that one list is one encoding. (Types that show people another form than programs, an address
+/// for example, could not be told apart element by element.)
+pub(crate) fn list_encoding(list: RawBsonRef<'_>) -> Option<Encoding> {
+    match list {
+        RawBsonRef::Array(array) => array.into_iter().flatten().find_map(element_encoding),
+        list => is_opaque(list).then(|| element_encoding(list)).flatten(),
+    }
+}
+
+pub(crate) fn element_encoding(element: RawBsonRef<'_>) -> Option<Encoding> {
+    match element {
+        RawBsonRef::Int64(_) => None, // the same in both
+        RawBsonRef::Binary(binary) if is_opaque(element) && binary.bytes.first() == Some(&CBOR) => {
+            Some(Encoding::Binary)
+        }
+        _ => Some(Encoding::Document),
+    }
+}
+
 /// The integer that a value is, whichever way it is stored.
 pub(crate) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     match value {

@@ -239,10 +239,9 @@ impl Committer {
             let carries_on = matches!(replacement.keep, Keep::All);
             return Ok(!carries_on && !replacement.moves_ancestor);
         };
-        let fresh = if replacement.moves_ancestor {
-            Ancestor::parse(&last).map(|ancestor| ancestor.values)
-        } else {
-            Record::parse(last).map(|record| values(&record))
+        let fresh = match Ancestor::parse(&last) {
+            Some(ancestor) => Some(ancestor.values),
+            None => Record::parse(last).map(|record| values(&record)),
         };
         let update = late_changes(
             replacement,

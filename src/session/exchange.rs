@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Session, decode};
 use crate::changes::Change;
+use crate::commit::decide_move;
 use crate::commit::run::Turns;
 use crate::document::{Filter, Operation, Update};
 use crate::error::{Error, Result};
@@ -79,6 +80,7 @@ impl Session {
         step: &mut Step<'_, T>,
     ) -> Result<T> {
         let _turn = self.turn.lock().await;
+        self.move_ancestor(&field, returning).await?;
         // What is stored, when there is something that others can see; what is pending either way.
         let (stored, pending) = {
             let mut inner = self.open()?;
@@ -122,14 +124,52 @@ impl Session {
         }
     }
 
-    fn exchange_locally<T>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
-        let now = self.lock().state.get(&field);
-        let (next, output) = step(now.as_ref())?;
-        if next.is_some() || now.is_some() {
-            let change = next.map_or(Change::Unset, Change::Set);
-            self.open()?.state.change(field, change)?;
+    /// A session of the ancestor's is moved first, as it was loaded: its document has neither a
+    /// token to compare with nor names of ours, and who moves it is the one who may take from it.
+    async fn move_ancestor(&self, field: &Field, returning: bool) -> Result<()> {
+        let (decision, identity) = {
+            let inner = self.open()?;
+            let state = &inner.state;
+            if !state.is_ancestors() || (returning && state.base.get(field).is_none()) {
+                return Ok(());
+            }
+            let now = self.committer.clock.now();
+            let decision = decide_move(state, &self.committer.config, now)?;
+            (decision, state.identity)
+        };
+        let done = self.committer.run(decision, true).await?;
+        let mut inner = self.lock();
+        let state = &mut inner.state;
+        if state.identity != identity {
+            // Logged in or out meanwhile, which ends what was just moved.
+            state
+                .ended
+                .extend(done.stored.map(|stored| stored.record.id));
+            return Err(Error::Gone);
         }
-        Ok(output)
+        let Some(stored) = done.stored else {
+            state.lost();
+            return Err(Error::Gone);
+        };
+        state.rebase(Base::Stored(Box::new(stored)), &Sent::default());
+        inner.owed = done.cookie;
+        Ok(())
+    }
+
+    fn exchange_locally<T>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
+        loop {
+            let now = self.lock().state.get(&field);
+            let (next, output) = step(now.as_ref())?;
+            let mut inner = self.open()?;
+            if inner.state.get(&field) != now {
+                continue; // another task of this request was faster
+            }
+            if next.is_some() || now.is_some() {
+                let change = next.map_or(Change::Unset, Change::Set);
+                inner.state.change(field, change)?;
+            }
+            return Ok(output);
+        }
     }
 
     async fn exchange_stored<T>(

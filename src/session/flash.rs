@@ -76,7 +76,7 @@ impl Queue<'_> {
     /// [`Error::Sealed`](crate::Error::Sealed).
     pub fn push(&self, message: impl Serialize) -> Result<()> {
         let field = self.field.clone()?;
-        let message = self.session.encode(&field, &message)?;
+        let message = self.session.encode_element(&field, &message)?;
         let change = Change::Append(vec![message]);
         self.session.open()?.state.change(field, change)
     }
@@ -89,7 +89,7 @@ impl Queue<'_> {
     /// As [`push`](Queue::push).
     pub fn push_unique(&self, message: impl Serialize) -> Result<()> {
         let field = self.field.clone()?;
-        let message = self.session.encode(&field, &message)?;
+        let message = self.session.encode_element(&field, &message)?;
         let mut inner = self.session.open()?;
         let queue = inner.state.get(&field);
         let messages = queue.and_then(|queue| value::array(queue.as_raw_bson_ref()));

@@ -1,9 +1,12 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
+mod ancestor;
+mod cases;
 mod conformance;
 mod docs;
 mod face;
 mod identity;
+mod jobs;
 mod launch;
 mod life;
 mod outage;

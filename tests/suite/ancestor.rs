@@ -1,0 +1,82 @@
+//! What the ancestor promised, better: its documents, its messages and tokens, its times and its two
+//! encodings.
+
+mod csrf;
+mod encoding;
+mod flash;
+mod legacy;
+mod mass_logout;
+mod moving;
+mod times;
+
+use bson::{Bson, Document};
+use rocket::figment::value::Value as Setting;
+use rocket::serde::json::{Value, from_str};
+
+use crate::cases::keys;
+use crate::jobs::Jobs;
+use crate::probe::Probe;
+use crate::support::Browser;
+
+/// A session that the Python package itself wrote (`scripts/capture-ancestor`).
+struct Fixture {
+    /// What the browser was given.
+    cookie: String,
+    document: Document,
+    /// The token that a form was rendered with.
+    csrf: String,
+}
+
+/// Reads a captured session, and moves its times to where the probe's clock stands; their types
+/// stay what they were.
+fn fixture(name: &str, probe: &Probe) -> Fixture {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ancestor/");
+    let text = std::fs::read_to_string(format!("{path}{name}.json")).expect("a fixture");
+    let fixture: Value = from_str(&text).expect("JSON");
+    let text = |key: &str| fixture[key].as_str().unwrap_or_default().to_owned();
+    let line = text("set_cookie");
+    let Ok(Bson::Document(mut document)) = Bson::try_from(fixture["document"].clone()) else {
+        panic!("a document in {name}");
+    };
+    let now = probe.clock.time().unix_timestamp();
+    let accessed = document.get_i32("accessed").expect("whole seconds");
+    let created = document.get_f64("created").expect("seconds");
+    let then = f64::from(accessed);
+    document.insert("created", created - then + now as f64);
+    document.insert("accessed", i32::try_from(now).expect("a time before 2038"));
+    Fixture {
+        cookie: crate::probe::value_of(&line).to_owned(),
+        document,
+        csrf: text("csrf"),
+    }
+}
+
+impl Fixture {
+    /// Stores the document, and gives a browser its cookie.
+    async fn visitor(&self, probe: &Probe) -> Browser {
+        let mut document = mongodb::bson::Document::new();
+        document.extend(self.document.clone());
+        probe
+            .sessions()
+            .insert_one(document)
+            .await
+            .expect("a place");
+        let browser = probe.browser();
+        browser.set_cookie(&format!("session={}; Path=/", self.cookie));
+        browser
+    }
+}
+
+/// An application that accepts the ancestor's sessions, with closures as handlers.
+async fn start(name: &str, more: &[(&str, Setting)]) -> (Jobs, Probe) {
+    let mut keys = keys(&[("legacy_ids", true.into())]);
+    keys.extend(more.iter().cloned());
+    Jobs::start(&format!("ancestor_{name}"), &keys).await
+}
+
+/// The sessions that are stored, without markers.
+async fn stored(probe: &Probe) -> Vec<mongodb::bson::Document> {
+    let all = probe.documents().await.into_iter();
+    all.filter(|document| !document.get_str("_id").unwrap().starts_with('~'))
+        .collect()
+}

@@ -1,0 +1,229 @@
+//! Flash messages under races: exactly once, and none lost.
+
+use rocket::futures::future::join_all;
+use rocket::serde::json::{Value, json};
+use rocket::tokio::join;
+use rocket_mongo_session::{Error, Session};
+
+use super::{Jobs, start};
+use crate::cases::{ask, go, keys, script};
+use crate::probe::{asked, run};
+
+/// All messages that pops delivered, sorted.
+fn sorted(deliveries: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
+    let mut all: Vec<String> = deliveries.into_iter().flatten().collect();
+    all.sort_unstable();
+    all
+}
+
+fn expected(count: usize) -> Vec<String> {
+    sorted([(0..count).map(|n| format!("m{n}")).collect()])
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    let list = list
+        .as_array()
+        .unwrap_or_else(|| panic!("messages, not {list}"));
+    list.iter()
+        .map(|text| text.as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[rocket::async_test]
+async fn pops_and_pushes_of_many_requests_deliver_each_message_once() {
+    for encoding in ["document", "binary"] {
+        let (_, probe) = start("flash_race", &[("encoding", encoding.into())]).await;
+        let browser = probe.browser();
+        go(&browser, json!([["set", "k", 1]])).await;
+        const ALL: usize = 60;
+        let (browser, mut delivered) = (&browser, Vec::new());
+        let work = (0..ALL).map(|n| async move {
+            go(browser, json!([["queue_push", "q", format!("m{n}")]])).await;
+            match n % 2 {
+                0 => texts(&ask(browser, json!(["queue_pop", "q"])).await),
+                _ => Vec::new(),
+            }
+        });
+        delivered.extend(join_all(work).await);
+        delivered.push(texts(&ask(browser, json!(["queue_pop", "q"])).await));
+        assert_eq!(sorted(delivered), expected(ALL), "{encoding}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_message_that_is_pushed_while_another_request_pops_stays() {
+    let (_, probe) = start("flash_while", &[]).await;
+    let browser = probe.browser();
+    go(&browser, json!([["flash", "m0"]])).await;
+    let popping = run(
+        &browser,
+        script(json!([
+            ["peek_flash"],
+            ["pause", "pop"],
+            ["pop_flash"],
+            ["pause", "end"]
+        ])),
+    );
+    let meanwhile = async {
+        probe.gates.reached("pop").await;
+        go(&browser, json!([["flash", "m1"]])).await; // loaded before, popped after
+        probe.gates.open("pop");
+        probe.gates.reached("end").await;
+        go(&browser, json!([["flash", "m2"]])).await; // popped, not yet answered
+        probe.gates.open("end");
+    };
+    let (popped, ()) = join!(popping, meanwhile);
+    assert_eq!(popped.results[2], json!(["m0", "m1"]));
+    assert_eq!(ask(&browser, json!(["pop_flash"])).await, json!(["m2"]));
+}
+
+#[rocket::async_test]
+async fn pops_of_one_request_deliver_each_message_once() {
+    let (jobs, probe) = start("flash_tasks", &[]).await;
+    let browser = probe.browser();
+    for stored in [true, false] {
+        if stored {
+            go(&browser, json!([["flash", "m0"], ["flash", "m1"]])).await;
+        }
+        let (delivered, answer) = jobs
+            .run_async(&browser, move |s| {
+                Box::pin(async move {
+                    for n in if stored { 2..4 } else { 0..4 } {
+                        s.flash(format!("m{n}")).unwrap();
+                    }
+                    let pops = join_all((0..8).map(|_| s.pop_flash::<String>())).await;
+                    pops.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+                })
+            })
+            .await;
+        assert_eq!(sorted(delivered), expected(4));
+        assert_eq!(answer.status, 200);
+        assert_eq!(ask(&browser, json!(["pop_flash"])).await, json!([]));
+    }
+}
+
+/// Threads of one request push while others pop, on a session that is stored and on one that is not.
+#[rocket::async_test]
+async fn threads_of_one_request_lose_no_message() {
+    let (jobs, probe) = start("flash_threads", &[]).await;
+    for stored in [false, true] {
+        let browser = probe.browser();
+        if stored {
+            go(&browser, json!([["flash", "m0"]])).await;
+        }
+        let first = usize::from(stored);
+        let (delivered, answer) = jobs
+            .run_async(&browser, move |s| {
+                Box::pin(async move {
+                    let handle = rocket::tokio::runtime::Handle::current();
+                    rocket::tokio::task::block_in_place(|| in_threads(s, &handle, first))
+                })
+            })
+            .await;
+        assert_eq!(answer.status, 200);
+        let left = texts(&ask(&browser, json!(["pop_flash"])).await);
+        let all = delivered.into_iter().chain([left]);
+        assert_eq!(sorted(all), expected(400), "stored: {stored}");
+    }
+}
+
+fn in_threads(
+    s: &Session,
+    handle: &rocket::tokio::runtime::Handle,
+    first: usize,
+) -> Vec<Vec<String>> {
+    std::thread::scope(|scope| {
+        let pushing = scope.spawn(move || {
+            for n in first..400 {
+                s.flash(format!("m{n}")).unwrap();
+            }
+        });
+        let popping = scope.spawn(move || {
+            let mut delivered = Vec::new();
+            while !pushing.is_finished() {
+                delivered.push(handle.block_on(s.pop_flash::<String>()).unwrap());
+            }
+            delivered
+        });
+        popping.join().unwrap()
+    })
+}
+
+#[rocket::async_test]
+async fn a_pop_of_another_type_consumes_nothing() {
+    let (_, probe) = start("flash_type", &[]).await;
+    let browser = probe.browser();
+    go(&browser, json!([["flash", 1], ["flash", "two"]])).await;
+    let calls = json!([["flash", 3], ["queue_pop_as_i64", ""], ["peek_flash"]]);
+    let refused = go(&browser, calls).await;
+    let error = json!({ "error": "Decode" });
+    assert_eq!(refused.results[1..], [error, json!([1, "two", 3])]);
+    assert_eq!(
+        ask(&browser, json!(["pop_flash"])).await,
+        json!([1, "two", 3])
+    );
+    // Neither does one of messages that are not stored yet.
+    let fresh = probe.browser();
+    let calls = json!([["flash", "two"], ["queue_pop_as_i64", ""]]);
+    go(&fresh, calls).await;
+    assert_eq!(ask(&fresh, json!(["pop_flash"])).await, json!(["two"]));
+}
+
+#[rocket::async_test]
+async fn a_pop_is_one_trip_at_once_and_stands_when_the_handler_fails() {
+    let keys = keys(&[("set_on_exception", false.into())]);
+    let (_, probe) = Jobs::start("ancestor_flash_fails", &keys).await;
+    let browser = probe.browser();
+    go(&browser, json!([["flash", "m"]])).await;
+    let profile = probe.profile().await;
+    let failed = script(json!([["pop_flash"], ["set", "k", 1]])).fail(500);
+    assert_eq!(run(&browser, failed).await.status, 500);
+    assert_eq!(asked(&profile).await, ["find", "findAndModify"]);
+    let read = go(&browser, json!([["peek_flash"], ["get", "k"]])).await;
+    assert_eq!(read.results, [json!([]), json!(null)]);
+}
+
+#[rocket::async_test]
+async fn a_pop_on_a_session_that_ended_says_so() {
+    let (_, probe) = start("flash_gone", &[]).await;
+    let browser = probe.browser();
+    go(&browser, json!([["flash", "m"]])).await;
+    let popping = run(
+        &browser,
+        script(json!([["pause", "gone"], ["pop_flash"], ["flash", "late"]])),
+    );
+    let twin = browser.twin();
+    let logout = async {
+        probe.gates.reached("gone").await;
+        go(&twin, json!([["logout"]])).await;
+        probe.gates.open("gone");
+    };
+    let (popped, ()) = join!(popping, logout);
+    assert_eq!(popped.results[1], json!({ "error": "Gone" }));
+    assert!(
+        probe
+            .documents()
+            .await
+            .iter()
+            .all(|d| d.get_str("_id").is_ok())
+    );
+    let sessions = super::stored(&probe).await;
+    let ours = sessions
+        .iter()
+        .filter(|d| d.get_document("value").is_ok_and(|v| v.contains_key("m")));
+    assert_eq!(ours.count(), 0);
+}
+
+#[rocket::async_test]
+async fn a_message_of_an_unserializable_type_is_an_error_and_keeps_the_queue() {
+    let (jobs, probe) = start("flash_bad", &[]).await;
+    let browser = probe.browser();
+    let (refused, _) = jobs
+        .run(&browser, |s| {
+            s.flash("m").unwrap();
+            s.flash(u64::MAX)
+        })
+        .await;
+    assert!(matches!(refused, Err(Error::Encode { .. })));
+    assert_eq!(ask(&browser, json!(["pop_flash"])).await, json!(["m"]));
+}

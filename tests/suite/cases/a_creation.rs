@@ -1,0 +1,337 @@
+//! A. Laziness, creation.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mongodb::bson::{Document as Bson, doc};
+use rocket::serde::json::json;
+use rocket::{async_trait, options, routes};
+use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::{Error, MongoStore, Result, Session, Sessions, Store};
+
+use super::{ask, go, jobs, keys, probe, script, value, visitor};
+use crate::jobs::Jobs;
+use crate::probe::{Probe, asked, id_of, sent_by, value_of};
+use crate::support::{App, Mongod, Request, figment};
+
+#[rocket::async_test]
+async fn a_route_that_asks_for_no_session_costs_a_new_visitor_nothing() {
+    // 1
+    let probe = probe("1", &[]).await;
+    let profile = probe.profile().await;
+    let answer = probe.browser().get("/plain").await;
+    assert_eq!((answer.status, answer.set_cookies()), (200, vec![]));
+    assert!(asked(&profile).await.is_empty());
+    assert!(probe.documents().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn a_route_that_asks_for_no_session_leaves_the_visitors_alone() {
+    // 2
+    let probe = probe("2", &[]).await;
+    let (browser, _) = visitor(&probe).await;
+    let before = probe.documents().await;
+    let profile = probe.profile().await;
+    let answer = browser.get("/plain").await;
+    assert_eq!((answer.status, answer.set_cookies()), (200, vec![]));
+    assert!(asked(&profile).await.is_empty());
+    assert_eq!(probe.documents().await, before);
+}
+
+#[rocket::async_test]
+async fn a_session_that_is_only_looked_at_is_not_created() {
+    // 3
+    let probe = probe("3", &[]).await;
+    let browser = probe.browser();
+    let profile = probe.profile().await;
+    let looked = go(&browser, json!([["is_new"], ["len"]])).await;
+    assert_eq!(looked.results, [json!(true), json!(0)]);
+    assert_eq!(looked.sent(), None);
+    assert!(asked(&profile).await.is_empty());
+    assert!(probe.documents().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn looking_at_a_session_is_one_find_and_no_write() {
+    // 4
+    let probe = probe("4", &[]).await;
+    let (browser, _) = visitor(&probe).await;
+    let profile = probe.profile().await;
+    let looked = go(&browser, json!([["is_new"], ["created"]])).await;
+    assert_eq!(looked.results[0], json!(false));
+    assert_eq!(looked.sent(), None);
+    assert_eq!(asked(&profile).await, ["find"]);
+}
+
+#[rocket::async_test]
+async fn the_first_write_creates_one_document_and_sends_one_cookie() {
+    // 6
+    let probe = probe("6", &[]).await;
+    let browser = probe.browser();
+    let written = go(&browser, json!([["set", "k", "v"], ["is_new"]])).await;
+    assert_eq!(written.last(), &json!(true));
+    assert_eq!(written.set_cookies().len(), 1);
+    assert_eq!(probe.documents().await.len(), 1);
+    let stored = value(&probe, &written.cookie()).await;
+    assert_eq!(stored, Some(doc! { "k": "v" }));
+}
+
+#[rocket::async_test]
+async fn three_values_are_one_write_and_one_cookie() {
+    // 7
+    let probe = probe("7", &[]).await;
+    let profile = probe.profile().await;
+    let calls = json!([["set", "a", 1], ["set", "b", 2], ["set", "c", 3]]);
+    let written = go(&probe.browser(), calls).await;
+    assert_eq!(written.set_cookies().len(), 1);
+    assert_eq!(asked(&profile).await, ["insert"]);
+}
+
+#[rocket::async_test]
+async fn the_next_request_reads_what_the_first_wrote() {
+    // 8
+    let probe = probe("8", &[]).await;
+    let browser = probe.browser();
+    let created = go(&browser, json!([["set", "k", "v"], ["created"]])).await;
+    let calls = json!([["get", "k"], ["is_new"], ["created"]]);
+    let read = go(&browser, calls).await;
+    assert_eq!(read.results[..2], [json!("v"), json!(false)]);
+    assert_eq!(read.last(), created.last());
+}
+
+#[rocket::async_test]
+async fn the_scenario_of_pyramids_manual_plays_as_it_is_told() {
+    // 9
+    let (jobs, probe) = jobs("9", &[]).await;
+    let browser = probe.browser();
+    let view = |session: &Session| -> Result<String> {
+        if session.contains("abc") {
+            session.set("fred", "yes")?;
+        }
+        session.set("abc", "123")?;
+        let fred = session.contains("fred");
+        Ok(if fred { "in session" } else { "not in session" }.to_owned())
+    };
+    let (first, _) = jobs.run(&browser, view).await;
+    let (second, _) = jobs.run(&browser, view).await;
+    assert_eq!(first.unwrap(), "not in session");
+    assert_eq!(second.unwrap(), "in session");
+}
+
+#[rocket::async_test]
+async fn what_is_set_and_removed_at_once_creates_nothing() {
+    // 11
+    let probe = probe("11", &[]).await;
+    let done = go(&probe.browser(), json!([["set", "a", 1], ["remove", "a"]])).await;
+    assert_eq!(done.sent(), None);
+    assert!(probe.documents().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn a_pop_of_nothing_creates_nothing() {
+    // 12
+    let probe = probe("12", &[]).await;
+    let popped = go(&probe.browser(), json!([["pop_flash"]])).await;
+    assert_eq!(popped.results, [json!([])]);
+    assert_eq!(popped.sent(), None);
+    assert!(probe.documents().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn calls_that_change_nothing_create_nothing() {
+    // 13
+    let probe = probe("13", &[]).await;
+    let profile = probe.profile().await;
+    for call in [
+        json!(["clear"]),
+        json!(["remove", "missing"]),
+        json!(["take", "missing"]),
+        json!(["touch"]),
+        json!(["renew"]),
+        json!(["elevate"]),
+        json!(["save"]),
+        json!(["verify_csrf", "x"]),
+    ] {
+        let done = go(&probe.browser(), json!([call])).await;
+        assert_eq!(done.sent(), None, "{call}");
+    }
+    assert!(asked(&profile).await.is_empty());
+    assert!(probe.documents().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn ten_thousand_ids_are_all_different_and_look_alike() {
+    // 14
+    let (jobs, probe) = jobs("14", &[]).await;
+    let (ids, _) = jobs
+        .run(&probe.browser(), |session| {
+            let draw = |_| {
+                session.logout().unwrap();
+                session.set("k", &1).unwrap();
+                session.id().unwrap()
+            };
+            (0..10_000).map(draw).collect::<HashSet<_>>()
+        })
+        .await;
+    assert_eq!(ids.len(), 10_000);
+    let of_the_alphabet = |text: &str| {
+        let mut chars = text.chars();
+        chars.all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    // 22 characters of six bits each: 128 random bits.
+    assert!(ids.iter().all(|id| id.len() == 22 && of_the_alphabet(id)));
+
+    let mut secrets = HashSet::new();
+    for _ in 0..50 {
+        let (_, cookie) = visitor(&probe).await;
+        let (_, secret) = cookie.split_once('.').expect("two parts");
+        assert!(secret.len() == 43 && of_the_alphabet(secret));
+        assert!(secrets.insert(secret.to_owned()));
+    }
+}
+
+#[rocket::async_test]
+async fn an_id_that_is_taken_is_drawn_again() {
+    // 15
+    let mongod = Mongod::shared().await;
+    let collection = mongod
+        .client()
+        .await
+        .database("case_15")
+        .collection::<Bson>("session");
+    collection.drop().await.unwrap();
+    let store = Taken {
+        store: MongoStore::new(&collection, super::seconds(10.0), 8, true),
+        collection: collection.clone(),
+        happened: AtomicBool::new(false),
+    };
+    let jobs = Jobs::default();
+    let rocket = rocket::custom(figment("debug", None, &keys(&[])));
+    let rocket = rocket.attach(Sessions::with_store(store));
+    let app = App::launch(jobs.mount(rocket)).await;
+    let browser = app.browser();
+
+    let (_, answer) = jobs.run(&browser, |s| s.set("k", "v").unwrap()).await;
+    let cookie = value_of(sent_by(&answer).expect("a cookie")).to_owned();
+    let foreign = collection.find_one(doc! { "of": "another" }).await;
+    let foreign = foreign.unwrap().expect("the other document");
+    assert_ne!(foreign.get_str("_id").unwrap(), id_of(&cookie));
+    assert_eq!(foreign.len(), 2, "untouched");
+    let (read, _) = jobs.run(&browser, |s| s.get::<String>("k")).await;
+    assert_eq!(read.unwrap().as_deref(), Some("v"));
+    assert_eq!(collection.count_documents(doc! {}).await.unwrap(), 2);
+}
+
+/// A store in which, just before the first session is created, its id turns out to be taken.
+struct Taken {
+    store: MongoStore,
+    collection: mongodb::Collection<Bson>,
+    happened: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Taken {
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        if !self.happened.swap(true, Ordering::SeqCst) {
+            let id = documents[0].id().expect("an id");
+            let foreign = doc! { "_id": id, "of": "another" };
+            self.collection.insert_one(foreign).await.unwrap();
+        }
+        self.store.create(documents, durability).await
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        self.store.load(id).await
+    }
+
+    async fn update(&self, f: Filter, u: Update, d: Durability) -> Result<Updated> {
+        self.store.update(f, u, d).await
+    }
+
+    async fn update_returning(
+        &self,
+        f: Filter,
+        u: Update,
+        d: Durability,
+    ) -> Result<Option<Document>> {
+        self.store.update_returning(f, u, d).await
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        self.store.delete(filter).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        self.store.take(filter).await
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.store.touch(touch);
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        self.store.find(filter, skip, limit).await
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        self.store.count(filter).await
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        self.store.delete_all(filter).await
+    }
+
+    async fn ensure_indexes(&self) -> Result<()> {
+        self.store.ensure_indexes().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.store.ping().await
+    }
+
+    async fn flush(&self) {
+        self.store.flush().await;
+    }
+
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+}
+
+#[rocket::async_test]
+async fn asking_for_the_id_creates_nothing() {
+    // 17
+    let probe = probe("17", &[]).await;
+    let browser = probe.browser();
+    let asked = go(&browser, json!([["id"]])).await;
+    assert_eq!(asked.results, [json!(null)]);
+    assert_eq!(asked.sent(), None);
+    assert!(probe.documents().await.is_empty());
+    let cookie = go(&browser, json!([["set", "k", 1]])).await.cookie();
+    assert_eq!(ask(&browser, json!(["id"])).await, json!(id_of(&cookie)));
+}
+
+#[options("/options")]
+fn writes(session: &Session) -> Result<(), Error> {
+    session.set("k", "v")
+}
+
+#[rocket::async_test]
+async fn an_answer_without_a_body_carries_the_cookie_as_well() {
+    // 18
+    let add = |rocket: rocket::Rocket<rocket::Build>| rocket.mount("/", routes![writes]);
+    let probe = Probe::start_with("case_18", &keys(&[]), add).await;
+    let set = || script(json!([["set", "k", "v"]]));
+    for (what, request, status) in [
+        ("HEAD", set().request_by("HEAD"), 200),
+        ("OPTIONS", Request::new("OPTIONS", "/options"), 200),
+        ("204", set().status(204).request(), 204),
+        ("304", set().status(304).request_by("GET"), 304),
+    ] {
+        let browser = probe.browser();
+        let answer = browser.send(request).await;
+        assert_eq!((answer.status, answer.body.len()), (status, 0), "{what}");
+        assert_eq!(answer.set_cookies().len(), 1, "{what}");
+        assert_eq!(ask(&browser, json!(["get", "k"])).await, "v", "{what}");
+    }
+}
