@@ -350,6 +350,9 @@
 //! `Client::untracked` and carry the cookies by hand. `client.rocket().state::<Sessions>()` is the
 //! administrator's handle.
 //!
+//! A [`Store`] of one's own is attached with [`Sessions::with_store`]; [`testing::conformance`] tries
+//! every promise that it has to keep.
+//!
 //! # Configuration
 //!
 #![doc = include_str!("../docs/configuration.md")]
