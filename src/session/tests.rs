@@ -69,6 +69,21 @@ async fn a_modify_or_pop_takes_nothing_of_the_session_itself_along() {
 }
 
 #[rocket::async_test]
+async fn a_stream_reads_what_was_written_with_the_answer() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.set("a", &1).unwrap();
+    session.login(7).unwrap();
+    session.set("b", &2).unwrap();
+    let id = session.id();
+    session.finish().await.unwrap();
+    assert_eq!(session.get::<i32>("b").unwrap(), Some(2));
+    assert_eq!(session.user::<i32>().unwrap(), Some(7));
+    assert_eq!((session.id(), session.keys()), (id, vec!["b".to_owned()]));
+    assert!(matches!(session.set("b", &3), Err(Error::Sealed)));
+}
+
+#[rocket::async_test]
 async fn a_logout_takes_back_the_cookie_that_a_save_was_to_send() {
     let bench = Bench::new();
     let session = bench.session();
