@@ -16,7 +16,7 @@ use crate::document::{Document, Filter, Operation, Path, Update, date, number};
 use crate::key::Field;
 use crate::token::{Digest, Id, Secret};
 
-/// The names of the fields, as DESIGN and the ancestor have them.
+/// The names of the fields; the first four are the ancestor's.
 pub(crate) mod field {
     pub(crate) const ID: &str = "_id";
     pub(crate) const CREATED: &str = "created";

@@ -99,7 +99,8 @@ pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Option<T> {
         RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => {
             match binary.bytes.split_first() {
                 Some((&CBOR, bytes)) => from_cbor(bytes),
-                Some((&BSON, bytes)) => from_holder(bytes),
+                // No server has looked inside: the decoder recurses, and its stack is finite.
+                Some((&BSON, bytes)) if is_shallow(bytes) => from_holder(bytes),
                 _ => None,
             }
         }
@@ -114,6 +115,33 @@ fn from_holder<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     bson::from_slice::<Holder<T>>(bytes)
         .ok()
         .map(|holder| holder.v.0)
+}
+
+/// Whether a document nests no deeper than MongoDB's own limit.
+fn is_shallow(bytes: &[u8]) -> bool {
+    const DEEPEST: usize = 180;
+    let mut level: Vec<&RawDocument> = RawDocument::from_bytes(bytes).into_iter().collect();
+    for _ in 0..DEEPEST {
+        let values = level
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|(_, value)| value);
+        level = values.filter_map(inside).collect();
+        if level.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
+/// What a document or an array holds.
+fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
+    match value {
+        RawBsonRef::Document(document) => Some(document),
+        RawBsonRef::Array(array) => RawDocument::from_bytes(array.as_bytes()).ok(),
+        _ => None,
+    }
 }
 
 fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
@@ -159,23 +187,13 @@ pub(crate) fn is_opaque(value: RawBsonRef<'_>) -> bool {
 /// Whether any name inside starts with `$`. The walk keeps its own stack: a stored document may
 /// nest deeper than what we write.
 fn has_operator_names(value: RawBsonRef<'_>) -> bool {
-    let mut open: Vec<&RawDocument> = Vec::new();
-    fn push<'a>(value: RawBsonRef<'a>, open: &mut Vec<&'a RawDocument>) {
-        match value {
-            RawBsonRef::Document(document) => open.push(document),
-            RawBsonRef::Array(array) => {
-                open.extend(RawDocument::from_bytes(array.as_bytes()).ok());
-            }
-            _ => {}
-        }
-    }
-    push(value, &mut open);
+    let mut open: Vec<&RawDocument> = inside(value).into_iter().collect();
     while let Some(document) = open.pop() {
         for (name, value) in document.iter().flatten() {
             if name.starts_with('$') {
                 return true;
             }
-            push(value, &mut open);
+            open.extend(inside(value));
         }
     }
     false

@@ -199,3 +199,32 @@ proptest! {
         let _ = integer(torn.as_raw_bson_ref());
     }
 }
+
+#[test]
+fn an_opaque_value_that_somebody_else_nested_endlessly_ends_no_stack() {
+    let nested = |levels: usize| {
+        let mut bytes = 5_i32.to_le_bytes().to_vec();
+        bytes.push(0);
+        for _ in 0..levels {
+            // A document around it, whose one field is `v`.
+            let length = i32::try_from(bytes.len() + 8).unwrap();
+            let mut around = length.to_le_bytes().to_vec();
+            around.extend([3, b'v', 0]);
+            around.append(&mut bytes);
+            around.push(0);
+            bytes = around;
+        }
+        bytes
+    };
+    for (levels, reads) in [(64, true), (150, true), (300, false), (10_000, false)] {
+        let value = opaque(BSON, &nested(levels));
+        assert_eq!(back::<Bson>(&value).is_some(), reads, "{levels}");
+        let mut cbor = vec![CBOR];
+        cbor.extend(vec![0x81; 100_000]);
+        let value = RawBson::Binary(bson::Binary {
+            subtype: OPAQUE,
+            bytes: cbor,
+        });
+        assert_eq!(back::<Bson>(&value), None);
+    }
+}

@@ -1,4 +1,4 @@
-//! The life of a request, as browsers see it (DESIGN 4): visits, headers, what is stored.
+//! The life of a request, as browsers see it: visits, headers, what is stored.
 
 use rocket::serde::json::{Value, json};
 

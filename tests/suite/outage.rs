@@ -1,4 +1,4 @@
-//! A database that is not there, stops, stalls or refuses (DESIGN 4.7, 5.7, 5.8).
+//! A database that is not there, stops, stalls or refuses.
 
 use rocket::serde::json::json;
 use rocket::{Build, Rocket};

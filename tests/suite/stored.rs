@@ -1,4 +1,4 @@
-//! What is in the database: the documents of DESIGN 3, and the indexes that look after themselves.
+//! What is in the database: the documents, and the indexes that look after themselves.
 
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Bson, DateTime, Document, doc};

@@ -1,4 +1,4 @@
-//! The round trips of DESIGN 4.5, row by row, as the server itself saw them.
+//! The round trips of a request, kind by kind, as the server itself saw them.
 
 use mongodb::bson::{Bson, Document, doc};
 use rocket::serde::json::{Value, json};

@@ -132,9 +132,9 @@ async fn a_write_extends_whatever_the_reissue_time() {
 }
 
 /// A read that is under way: it was due when it loaded.
-async fn reading<'b>(
+async fn reading(
     probe: &Probe,
-    browser: &'b Browser,
+    browser: &Browser,
     meanwhile: impl AsyncFnOnce(),
 ) -> crate::probe::Ran {
     let read = run(browser, script(json!([["get", "k"], ["pause", "read"]])));

@@ -1,5 +1,5 @@
 //! What the ancestor, Pyramid and its session libraries promise, case by case, over HTTP and a real
-//! mongod. The numbers are those of the list of cases; where DESIGN decides otherwise, DESIGN is
+//! mongod. The numbers are those of the list of cases; where the crate decides otherwise, its decision is
 //! what is tested.
 //!
 //! Not here, because nothing of the kind is offered: signed cookies (28 to 30) and Pyramid's

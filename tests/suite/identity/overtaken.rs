@@ -1,4 +1,4 @@
-//! A request with a dead cookie must not overwrite the login or renewal that overtook it (DESIGN 3).
+//! A request with a dead cookie must not overwrite the login or renewal that overtook it.
 
 use rocket::serde::json::json;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! When a cookie is sent again, and for how long it is (DESIGN 3, 4.8).
+//! When a cookie is sent again, and for how long it is.
 
 use rocket::serde::json::json;
 use std::time::Duration;

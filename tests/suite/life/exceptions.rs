@@ -1,4 +1,4 @@
-//! What stays of a request's changes when a catcher answers in the handler's place (DESIGN 4.6).
+//! What stays of a request's changes when a catcher answers in the handler's place.
 
 use rocket::fairing::AdHoc;
 use rocket::serde::json::json;
