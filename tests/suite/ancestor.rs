@@ -80,3 +80,32 @@ async fn stored(probe: &Probe) -> Vec<mongodb::bson::Document> {
     all.filter(|document| !document.get_str("_id").unwrap().starts_with('~'))
         .collect()
 }
+
+#[test]
+fn every_row_of_the_readmes_table_is_shown_by_tests_that_exist() {
+    let home = env!("CARGO_MANIFEST_DIR");
+    let readme = std::fs::read_to_string(format!("{home}/README.md")).expect("the README");
+    let (_, table) = readme.split_once("| in Python |").expect("the table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let rows: Vec<&str> = table.lines().skip(2).collect();
+    assert!(rows.len() > 30, "{} rows", rows.len());
+
+    let mut tests = String::new();
+    let mut folders = vec![std::path::PathBuf::from(format!("{home}/tests/suite"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => tests += &std::fs::read_to_string(path).expect("a file"),
+            }
+        }
+    }
+    for row in rows {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next();
+        let names = shown.expect("a last column").split(", ");
+        for name in names.map(|name| name.trim_matches('`')) {
+            assert!(tests.contains(&format!("fn {name}()")), "{name} in {row}");
+        }
+    }
+}
