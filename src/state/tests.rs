@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::record::NewRecord;
+use crate::record::Record;
+use crate::token::Token;
 
 mod identity;
 mod model;

@@ -1,0 +1,171 @@
+//! What a request's changes build on: a stored session, or one that is not stored yet, perhaps in
+//! the place of another.
+
+use bson::RawBson;
+use bson::raw::RawBsonRef;
+
+use crate::ancestor::Ancestor;
+use crate::changes::Changes;
+use crate::key::Field;
+use crate::record::Record;
+use crate::token::{Id, Secret, Token};
+use crate::value;
+
+/// What `changes` are made to.
+pub(crate) enum Base {
+    New(Box<New>),
+    Stored(Box<Stored>),
+}
+
+/// A session in the store, and the token that the browser has for it.
+pub(crate) struct Stored {
+    pub(crate) record: Record,
+    pub(crate) token: Token,
+}
+
+/// A session that is not stored yet.
+#[derive(Default)]
+pub(crate) struct New {
+    pub(crate) id: Option<Id>,
+    pub(crate) csrf: Option<Secret>,
+    pub(crate) user: Option<RawBson>,
+    /// What it starts with: the kept values of the session that it replaces.
+    pub(crate) values: Vec<(Field, RawBson)>,
+    pub(crate) replaces: Option<Replaces>,
+    /// Made by `login`, `login_keeping` or `elevate`.
+    pub(crate) by_login: bool,
+}
+
+impl New {
+    /// The ancestor's session that this one goes on with.
+    pub(crate) fn ancestor(&self) -> Option<&Ancestor> {
+        match &self.replaces.as_ref()?.old {
+            Old::Ancestor(ancestor) if !self.by_login => Some(ancestor),
+            _ => None,
+        }
+    }
+
+    /// What it holds after these changes.
+    pub(crate) fn after(&self, changes: &Changes) -> Vec<(Field, RawBson)> {
+        let stored = self.values.iter().map(|(field, _)| field);
+        let is_new = |field: &&Field| !self.values.iter().any(|(stored, _)| stored == *field);
+        let added = changes.iter().map(|(field, _)| field).filter(is_new);
+        let value = |field: &Field| {
+            let stored = self.values.iter().find(|(other, _)| other == field);
+            let stored = stored.map(|(_, value)| value.as_raw_bson_ref());
+            match changes.get(field) {
+                // A change that does not fit was refused when it was made.
+                Some(change) => change.apply(stored).ok().flatten(),
+                None => stored.map(RawBsonRef::to_raw_bson),
+            }
+        };
+        let all = stored.chain(added);
+        all.filter_map(|field| Some((field.clone(), value(field)?)))
+            .collect()
+    }
+}
+
+/// The session that a new one replaces.
+pub(crate) struct Replaces {
+    pub(crate) old: Old,
+    pub(crate) keep: Keep,
+    /// What the request had done to the old one until then.
+    pub(crate) before: Changes,
+}
+
+pub(crate) enum Old {
+    Ours(Box<Stored>),
+    Ancestor(Box<Ancestor>),
+}
+
+impl Old {
+    pub(crate) fn id(&self) -> &Id {
+        match self {
+            Old::Ours(stored) => &stored.record.id,
+            Old::Ancestor(ancestor) => &ancestor.id,
+        }
+    }
+}
+
+/// Which of the old session's values the new one carries.
+#[derive(Clone)]
+pub(crate) enum Keep {
+    Nothing,
+    Fields(Vec<Field>),
+    All,
+}
+
+impl Keep {
+    pub(crate) fn has(&self, field: &Field) -> bool {
+        match self {
+            Keep::Nothing => false,
+            Keep::Fields(fields) => fields.contains(field),
+            Keep::All => true,
+        }
+    }
+}
+
+impl Base {
+    /// A session that is not there.
+    pub(crate) fn empty() -> Self {
+        Base::New(Box::default())
+    }
+
+    pub(super) fn ancestor(ancestor: Box<Ancestor>) -> Self {
+        Base::New(Box::new(New {
+            csrf: ancestor.csrf.clone(),
+            values: ancestor.values.clone(),
+            replaces: Some(Replaces {
+                old: Old::Ancestor(ancestor),
+                keep: Keep::All,
+                before: Changes::default(),
+            }),
+            ..New::default()
+        }))
+    }
+
+    pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
+        match self {
+            Base::New(new) => {
+                let found = new.values.iter().find(|(other, _)| other == field);
+                found.map(|(_, value)| value.as_raw_bson_ref())
+            }
+            Base::Stored(stored) => stored.record.get(field),
+        }
+    }
+
+    pub(super) fn fields(&self) -> Vec<Field> {
+        match self {
+            Base::New(new) => new.values.iter().map(|(field, _)| field.clone()).collect(),
+            Base::Stored(stored) => {
+                let names = stored.record.values().map(|(name, _)| name);
+                names.map(Field::stored).collect()
+            }
+        }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Base::New(new) => {
+                let sizes = new
+                    .values
+                    .iter()
+                    .map(|(field, value)| value::size(field.as_str(), value.as_raw_bson_ref()));
+                sizes.sum::<usize>() + 5
+            }
+            Base::Stored(stored) => stored.record.size(),
+        }
+    }
+}
+
+impl Keep {
+    pub(super) fn and(self, other: Keep) -> Keep {
+        match (self, other) {
+            (Keep::All, keep) | (keep, Keep::All) => keep,
+            (Keep::Fields(a), Keep::Fields(b)) => {
+                Keep::Fields(a.into_iter().filter(|field| b.contains(field)).collect())
+            }
+            _ => Keep::Nothing,
+        }
+    }
+}
