@@ -17,8 +17,8 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::mongo::MongoStore;
 
-/// Connections, unless `max_connections` says otherwise. Measured: the driver's 10 leave a third
-/// of the throughput of 32 concurrent requests unused.
+/// Connections, unless `max_connections` says otherwise: more than the driver's own 10, which
+/// requests of a busy application would wait for.
 const CONNECTIONS: u32 = 32;
 
 /// Where the store comes from.

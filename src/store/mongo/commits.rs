@@ -24,8 +24,7 @@ use crate::document::{Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Durability, Updated};
 
-/// Update commands that may be under way before updates begin to share; measured with
-/// `benches/http.rs`.
+/// Update commands that may be under way before updates begin to share.
 pub(super) const FEW: usize = 2;
 
 /// The pause before the same command is sent again.

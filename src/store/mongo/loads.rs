@@ -16,7 +16,7 @@ use crate::document::Document;
 use crate::error::Result;
 
 /// Finds that may be under way before loads begin to share. Fewer make the batches larger and the
-/// wait for the next one longer; measured with `benches/http.rs`.
+/// wait for the next one longer.
 pub(super) const FEW: usize = 2;
 
 const DOING: &str = "loading a session";
