@@ -117,9 +117,11 @@ fn from_holder<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         .map(|holder| holder.v.0)
 }
 
-/// Whether a document nests no deeper than MongoDB's own limit.
+/// Levels that are decoded: more than are written, few enough for any thread's stack.
+const DEEPEST: usize = 70;
+
+/// Whether a document nests no deeper than that.
 fn is_shallow(bytes: &[u8]) -> bool {
-    const DEEPEST: usize = 180;
     let mut level: Vec<&RawDocument> = RawDocument::from_bytes(bytes).into_iter().collect();
     for _ in 0..DEEPEST {
         let values = level
@@ -145,7 +147,7 @@ fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
 }
 
 fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    ciborium::from_reader(bytes).ok()
+    ciborium::de::from_reader_with_recursion_limit(bytes, 2 * DEEPEST).ok()
 }
 
 fn holder(value: RawBsonRef<'_>) -> RawDocumentBuf {

@@ -216,7 +216,7 @@ fn an_opaque_value_that_somebody_else_nested_endlessly_ends_no_stack() {
         }
         bytes
     };
-    for (levels, reads) in [(64, true), (150, true), (300, false), (10_000, false)] {
+    for (levels, reads) in [(64, true), (300, false), (10_000, false)] {
         let value = opaque(BSON, &nested(levels));
         assert_eq!(back::<Bson>(&value).is_some(), reads, "{levels}");
         let mut cbor = vec![CBOR];
