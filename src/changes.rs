@@ -1,7 +1,10 @@
 //! The changes that a request makes to single values: pure, no I/O, no Rocket.
 
+use std::collections::HashSet;
+
 use bson::RawBson;
 use bson::raw::RawBsonRef;
+use indexmap::IndexMap;
 
 use crate::document::Operation;
 use crate::key::Field;
@@ -95,24 +98,43 @@ impl Change {
 
 /// The changes of one request, at most one a field, in the order in which fields were first met.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Changes(Vec<(Field, Change)>);
+pub(crate) struct Changes(IndexMap<Field, Change>);
 
 impl Changes {
     pub(crate) fn get(&self, field: &Field) -> Option<&Change> {
-        let found = self.0.iter().find(|(other, _)| other == field);
-        found.map(|(_, change)| change)
+        self.0.get(field)
     }
 
     pub(crate) fn put(&mut self, field: Field, change: Change) {
-        match self.0.iter_mut().find(|(other, _)| *other == field) {
-            Some((_, old)) => *old = change,
-            None => self.0.push((field, change)),
-        }
+        self.0.insert(field, change);
     }
 
     pub(crate) fn take(&mut self, field: &Field) -> Option<Change> {
-        let at = self.0.iter().position(|(other, _)| other == field)?;
-        Some(self.0.remove(at).1)
+        self.0.shift_remove(field)
+    }
+
+    /// What values become by these changes: those that stay, in their order, and then new ones.
+    pub(crate) fn after(
+        &self,
+        values: impl IntoIterator<Item = (Field, RawBson)>,
+    ) -> Vec<(Field, RawBson)> {
+        let (mut all, mut met) = (Vec::new(), HashSet::new());
+        for (field, value) in values {
+            let Some(change) = self.get(&field) else {
+                all.push((field, value));
+                continue;
+            };
+            // A change that does not fit was refused when it was made.
+            let value = change.apply(Some(value.as_raw_bson_ref())).ok().flatten();
+            met.insert(field.clone());
+            all.extend(value.map(|value| (field, value)));
+        }
+        let new = self.0.iter().filter(|(field, _)| !met.contains(*field));
+        all.extend(new.filter_map(|(field, change)| {
+            let value = change.apply(None).ok().flatten()?;
+            Some((field.clone(), value))
+        }));
+        all
     }
 
     /// These changes and then those; a later one that does not fit the earlier wins alone.
@@ -146,10 +168,11 @@ impl Changes {
     /// Those whose outcome depends on what is stored.
     pub(crate) fn relative(&self) -> Changes {
         let relative = self.iter().filter(|(_, change)| change.is_relative());
-        Changes(relative.cloned().collect())
+        let relative = relative.map(|(field, change)| (field.clone(), change.clone()));
+        Changes(relative.collect())
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Field, Change)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Field, &Change)> {
         self.0.iter()
     }
 }

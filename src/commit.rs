@@ -1,6 +1,7 @@
 //! The one decision: from what a request did to its session, what to write and which cookie to
 //! send. Pure; [`run`] carries it out.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bson::RawBson;
@@ -29,6 +30,12 @@ pub(crate) struct Decision {
     pub(crate) write: Write,
 }
 
+impl Decision {
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.end.is_empty() && matches!(self.write, Write::Nothing)
+    }
+}
+
 pub(crate) enum Write {
     Nothing,
     /// Later, together with those of other requests.
@@ -49,6 +56,8 @@ pub(crate) struct Create {
     pub(crate) marker_for: Option<Id>,
     pub(crate) replaces: Option<Replacement>,
     pub(crate) started: Moment,
+    /// When the request itself revoked its user's other sessions.
+    pub(crate) spared: Option<Moment>,
 }
 
 /// How the old document ends when a new one takes its place.
@@ -59,6 +68,14 @@ pub(crate) struct Replacement {
     pub(crate) after: Changes,
     /// The session goes on under a new name: only who deletes the old one has moved it.
     pub(crate) moves_ancestor: bool,
+}
+
+impl Replacement {
+    /// Whether the new session is the old login under a new id: an elevation, or the move of an
+    /// ancestor's.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.moves_ancestor || matches!(self.keep, Keep::All)
+    }
 }
 
 /// A change of a stored document.
@@ -149,6 +166,7 @@ fn create(
         client: state.client.clone(),
     };
     let dead = state.dead.as_ref().map(|dead| dead.id.clone());
+    let is_locked = state.dead.as_ref().is_some_and(|dead| dead.is_locked);
     let replaces = new.replaces.as_ref().map(|replaces| Replacement {
         old: replaces.old.id().clone(),
         keep: replaces.keep.clone(),
@@ -162,9 +180,10 @@ fn create(
         token,
         cookie: life,
         unless_overtaken: dead.clone().filter(|_| !new.by_login),
-        marker_for: named.or(dead.filter(|_| new.by_login)),
+        marker_for: named.or(dead.filter(|_| new.by_login && !is_locked)),
         replaces,
         started: state.started,
+        spared: state.spared,
     })))
 }
 
@@ -320,10 +339,8 @@ pub(crate) fn late_changes(
     stored: &[(Field, RawBson)],
     fresh: &[(Field, RawBson)],
 ) -> Update {
-    let find = |values: &[(Field, RawBson)], field: &Field| {
-        let found = values.iter().find(|(other, _)| other == field);
-        found.map(|(_, value)| value.clone())
-    };
+    let (was, is) = (by_field(stored), by_field(fresh));
+    let find = |values: &HashMap<&Field, &RawBson>, field| values.get(field).copied().cloned();
     let then = |value: Option<RawBson>, change: Option<&Change>| match change {
         // What does not fit the other request's value leaves that value as it is.
         Some(change) => change
@@ -334,14 +351,18 @@ pub(crate) fn late_changes(
     let mut update = Update::default();
     let fields = stored.iter().chain(fresh).map(|(field, _)| field);
     for field in fields.filter(|field| replacement.keep.has(field)) {
-        let wanted = then(find(fresh, field), replacement.before.get(field));
+        let wanted = then(find(&is, field), replacement.before.get(field));
         let wanted = then(wanted, replacement.after.get(field));
-        if wanted != find(stored, field) {
+        if wanted != find(&was, field) {
             let operation = wanted.map_or(Operation::Unset, Operation::Set);
             record::change(&mut update, field.clone(), operation);
         }
     }
     update
+}
+
+fn by_field(values: &[(Field, RawBson)]) -> HashMap<&Field, &RawBson> {
+    values.iter().map(|(field, value)| (field, value)).collect()
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ pub enum Error {
         source: Cause,
     },
     /// An operation did not end within the configured `deadline`, or its outcome is unknown for
-    /// another reason: it may take effect later, all of it or nothing of it.
+    /// another reason (a handler that dropped its `save` half-way): it may take effect later, all
+    /// of it or nothing of it.
     Unknown {
         /// What was being done.
         doing: &'static str,
@@ -133,6 +134,11 @@ impl Error {
         }
     }
 
+    /// A write that its caller dropped before it had ended.
+    pub(crate) fn left() -> Self {
+        Error::unknown("changing a session", Left)
+    }
+
     /// Writes the error and its causes to the log, in one line each.
     pub(crate) fn log(&self) {
         rocket::error!("Session: {self}.");
@@ -220,6 +226,17 @@ impl std::error::Error for Error {
         }
     }
 }
+
+#[derive(Debug)]
+struct Left;
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the handler dropped a `save`, `modify` or pop before it had ended")
+    }
+}
+
+impl std::error::Error for Left {}
 
 impl<'r> Responder<'r, 'static> for Error {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {

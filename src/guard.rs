@@ -56,7 +56,8 @@ static MARK: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl Mark {
-    const NAME: &'static str = "rocket_mongo_session.handler";
+    /// Short, because it is hashed and written into a header at every use of a session.
+    const NAME: &'static str = "_rms";
 
     fn is_set(request: &Request<'_>) -> bool {
         let pending = request.cookies().get_pending(Self::NAME);
@@ -174,9 +175,6 @@ async fn load(request: &Request<'_>, sessions: &Sessions) -> Result<Session> {
 fn same_site(request: &Request<'_>, sessions: &Sessions) -> Result<(), origin::CrossSite> {
     let config = &sessions.committer.config;
     let headers = request.headers();
-    let all = |name| headers.get(name).collect::<Vec<&str>>();
-    let (sites, origins, hosts) = (all("Sec-Fetch-Site"), all("Origin"), all("Host"));
-    let upgrades = all("Upgrade");
     let is_form = request
         .content_type()
         .is_some_and(|content| content.is_form() || content.is_form_data());
@@ -184,15 +182,24 @@ fn same_site(request: &Request<'_>, sessions: &Sessions) -> Result<(), origin::C
         request.method(),
         Method::Get | Method::Head | Method::Options | Method::Trace
     );
+    // A websocket is opened by GET, from any site, with our cookie.
+    let safe = safe && !headers.contains("Upgrade");
+    if safe && !is_form {
+        return Ok(()); // as it would be judged, without the search for what is not asked
+    }
+    let all = |name| headers.get(name).collect::<Vec<&str>>();
+    let (sites, origins, hosts) = (all("Sec-Fetch-Site"), all("Origin"), all("Host"));
+    // HTTP/2 says it outside the headers.
+    let authority = request.host().map(ToString::to_string);
     origin::judge(
         &Origins {
-            // A websocket is opened by GET, from any site, with our cookie.
-            method_is_safe: safe && upgrades.is_empty(),
+            method_is_safe: safe,
             form_content_type: is_form,
             secure_cookie: config.secure,
             sec_fetch_site: &sites,
             origin: &origins,
             host: match hosts.as_slice() {
+                [] => authority.as_deref(),
                 [host] => Some(host),
                 _ => None,
             },
@@ -254,11 +261,16 @@ fn judge(document: Option<Document>, token: Token, sessions: &Sessions) -> Arriv
         }
         record
     });
-    let digest = token.secret.digest(&config.cookie_name);
-    let Some(record) = record.filter(|record| record.token.matches(&digest)) else {
+    // A collation of somebody's can find another id than the one that was asked for.
+    let Some(record) = record.filter(|record| record.id == token.id) else {
         sessions.missed();
         return Arrival::Dead(token.id);
     };
+    let digest = token.secret.digest(&config.cookie_name);
+    if !record.token.matches(&digest) {
+        sessions.missed();
+        return Arrival::Locked(token.id);
+    }
     if record.deadline(config.timeout, config.lifetime) < sessions.committer.clock.now() {
         stats.expired.count();
         return Arrival::Expired(token.id);

@@ -148,7 +148,8 @@ pub(crate) struct Arrival<'a> {
     pub sec_fetch_site: &'a [&'a str],
     /// Every `Origin` header.
     pub origin: &'a [&'a str],
-    /// The `Host` header; none when there is none, or more than one.
+    /// The `Host` header, or what HTTP/2 has in its place; none when there is none, or more than
+    /// one.
     pub host: Option<&'a str>,
 }
 

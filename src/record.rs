@@ -1,6 +1,7 @@
 //! The stored session: the only place that knows the names of its document's fields.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -45,7 +46,8 @@ pub(crate) type Own = Option<Option<Duration>>;
 /// A stored session, checked. Its bytes stay raw; a value is decoded when it is asked for.
 #[derive(Clone)]
 pub(crate) struct Record {
-    document: Document,
+    /// Shared, so that a clone of the record copies no bytes.
+    document: Arc<Document>,
     value: Range<usize>,
     pub(crate) id: Id,
     pub(crate) created: Moment,
@@ -99,7 +101,7 @@ impl Record {
                 agent: fields.client.map(str::to_owned),
                 ip: fields.ip.map(str::to_owned),
             },
-            document,
+            document: Arc::new(document),
         })
     }
 
@@ -107,6 +109,14 @@ impl Record {
     pub(crate) fn values(&self) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
         let all = self.value().into_iter().flatten().flatten();
         all.filter(|(name, _)| Field::is_one(name))
+    }
+
+    /// Every value, as it is carried into another session.
+    pub(crate) fn fields(&self) -> Vec<(Field, RawBson)> {
+        let values = self.values();
+        values
+            .map(|(name, value)| (Field::stored(name), value.to_raw_bson()))
+            .collect()
     }
 
     pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
@@ -327,20 +337,32 @@ pub(crate) mod marker {
 
     /// The time at which a revocation began, in epoch seconds.
     const AT: &str = "at";
+    /// The session that carries the replaced one on.
+    const NEXT: &str = "next";
 
     /// Left by a revocation of all sessions.
     pub(crate) const ALL: &str = "~all";
 
     /// Left by a revocation of one user's sessions. Hashed: a principal can be long, or private.
     pub(crate) fn of_user(user: &RawBson) -> String {
-        // Equality sees one number in all integer types, so the name must, too.
-        let user = crate::value::integer(user.as_raw_bson_ref()).map_or_else(
-            || Bson::try_from(user.clone()).unwrap_or(Bson::Null),
-            Bson::Int64,
-        );
-        let holder = doc! { "user": user };
+        let user = Bson::try_from(user.clone()).unwrap_or(Bson::Null);
+        let holder = doc! { "user": one_form(user) };
         let hash = Sha256::digest(bson::to_vec(&holder).unwrap_or_default());
         format!("~user:{}", URL_SAFE_NO_PAD.encode(hash))
+    }
+
+    /// Equality sees one number in all types that hold it, so the name must, too.
+    fn one_form(value: Bson) -> Bson {
+        match value {
+            Bson::Int32(number) => Bson::Int64(number.into()),
+            Bson::Double(number) if number as i64 as f64 == number => Bson::Int64(number as i64),
+            Bson::Document(inside) => {
+                let inside = inside.into_iter();
+                Bson::Document(inside.map(|(name, v)| (name, one_form(v))).collect())
+            }
+            Bson::Array(inside) => Bson::Array(inside.into_iter().map(one_form).collect()),
+            other => other,
+        }
     }
 
     /// Left by the login that replaced this session.
@@ -348,12 +370,21 @@ pub(crate) mod marker {
         format!("~{old}")
     }
 
-    pub(crate) fn document(id: &str, at: Moment, expires: Moment) -> Document {
-        Document::from_bson(&doc! {
+    /// `next`: the session is the same login under a new id, so that who ends it ends that one.
+    pub(crate) fn document(id: &str, at: Moment, expires: Moment, next: Option<&Id>) -> Document {
+        let mut marker = doc! {
             field::ID: id,
             AT: at.seconds(),
             field::EXPIRES: date(expires),
-        })
+        };
+        if let Some(next) = next {
+            marker.insert(NEXT, next.as_str());
+        }
+        Document::from_bson(&marker)
+    }
+
+    pub(crate) fn next(document: &Document) -> Option<Id> {
+        Id::parse(document.get(NEXT)?.as_str()?)
     }
 
     pub(crate) fn at(document: &Document) -> Option<Moment> {

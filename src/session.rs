@@ -10,21 +10,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
-use crate::changes::{Change, Changes};
+use crate::changes::Change;
 use crate::clock::Moment;
-use crate::commit::run::{Committer, Done, Outcome};
-use crate::commit::{CookieLife, decide};
+use crate::commit::CookieLife;
+use crate::commit::run::{Committer, Outcome};
 use crate::error::{Error, Result};
 use crate::key::{AsKey, Field, KeyFor, KeyOf};
-use crate::state::{Arrival, Base, Dead, Sent, Settings, State};
+use crate::state::{Arrival, Base, State};
 use crate::token::Token;
 use crate::{record, value};
 
+mod answer;
 mod csrf;
 mod exchange;
 mod flash;
 mod login;
 
+pub(crate) use answer::CookieChange;
 pub use flash::Queue;
 
 /// The session of the request at hand: a request guard, `&Session`.
@@ -68,21 +70,16 @@ pub use flash::Queue;
 pub struct Session {
     committer: Committer,
     inner: Mutex<Inner>,
-    /// One commit, `modify` or pop of a session at a time, in the order of their calls.
-    turn: tokio::sync::Mutex<()>,
+    /// One commit, `modify` or pop of a session at a time, in the order of their calls. Whether a
+    /// write is under way: who takes a turn and finds one comes after a caller that dropped its
+    /// write half-way, and nobody knows what became of that.
+    turn: tokio::sync::Mutex<bool>,
 }
 
 struct Inner {
     state: State,
     /// A cookie that an earlier `save` owes the browser.
     owed: Option<(Token, CookieLife)>,
-}
-
-/// What the answer tells the browser.
-pub(crate) enum CookieChange {
-    None,
-    Send(Token, CookieLife),
-    Remove,
 }
 
 impl Session {
@@ -228,13 +225,7 @@ impl Session {
         let Some(mut inner) = self.open_or_log() else {
             return;
         };
-        for field in inner.state.fields() {
-            if Field::key(field.as_str()).is_some()
-                && let Err(error) = inner.state.change(field, Change::Unset)
-            {
-                error.log();
-            }
-        }
+        inner.state.clear();
     }
 
     /// Reads one value, after setting it if it is not set (ISession's `setdefault`).
@@ -417,100 +408,6 @@ impl Session {
             Outcome::Gone => Err(Error::Gone),
             Outcome::Applied | Outcome::Nothing => Ok(()),
         }
-    }
-
-    // ---- the answer's side
-
-    /// The commit that goes with the answer; nothing can change after it.
-    pub(crate) async fn finish(&self) -> Result<CookieChange> {
-        self.commit(true).await?;
-        let mut inner = self.lock();
-        Ok(match inner.owed.take() {
-            Some((token, life)) => CookieChange::Send(token, life),
-            None if inner.state.removal => CookieChange::Remove,
-            None => CookieChange::None,
-        })
-    }
-
-    /// The handler's answer is not the one that is sent.
-    pub(crate) fn discard(&self) {
-        self.lock().state.discard();
-    }
-
-    /// The principal, and the ids of the session that it has here: of the stored one, and of the
-    /// one that replaces it with the answer.
-    pub(crate) fn owner(&self) -> Option<(RawBson, Vec<String>)> {
-        let inner = self.lock();
-        let user = inner.state.user()?.clone();
-        let ids = inner.state.id().into_iter().chain(inner.state.replaced());
-        Some((user, ids.map(ToString::to_string).collect()))
-    }
-
-    /// A revocation of the others has just begun, which this request's own login is no part of.
-    pub(crate) fn outlives_revocation(&self) {
-        let now = self.committer.clock.now();
-        self.lock().state.started = now;
-    }
-
-    async fn commit(&self, is_last: bool) -> Result<Outcome> {
-        let _turn = self.turn.lock().await;
-        let (decision, sent, identity) = {
-            let mut inner = self.open()?;
-            let state = &mut inner.state;
-            state.sealed = is_last;
-            state.name_itself();
-            let now = self.committer.clock.now();
-            let decision = decide(state, &self.committer.config, now)?;
-            (decision, state.begin(), state.identity)
-        };
-        let ended = decision.end.clone();
-        let done = self.committer.run(decision, !is_last).await;
-        let mut inner = self.lock();
-        let state = &mut inner.state;
-        let Done {
-            outcome,
-            stored,
-            cookie,
-            ..
-        } = done.inspect_err(|_| state.discard())?;
-        state.ended.retain(|id| !ended.contains(id));
-        if state.identity != identity {
-            // Logged in or out while the write was under way: what was written is not the
-            // session any more. A document that is new with it must not stay.
-            state.ended.extend(stored.map(|stored| stored.record.id));
-            return Ok(outcome);
-        }
-        match (outcome, stored) {
-            (Outcome::Gone, _) => state.lost(),
-            (Outcome::Applied, Some(stored)) => {
-                state.rebase(Base::Stored(Box::new(stored)), &sent);
-            }
-            // A stream that goes on reads what was written.
-            (Outcome::Applied, None) if is_last => {}
-            (Outcome::Applied, None) => state.discard(),
-            (Outcome::Nothing, _) => {}
-        }
-        if cookie.is_some() {
-            inner.owed = cookie;
-        }
-        Ok(outcome)
-    }
-}
-
-impl State {
-    /// The stored session is gone: the browser's cookie is a dead one from here on.
-    fn lost(&mut self) {
-        let id = match &self.base {
-            Base::Stored(stored) => Some(&stored.record.id),
-            Base::New(new) => new.ancestor().map(|ancestor| &ancestor.id),
-        };
-        if let Some(id) = id.cloned() {
-            self.dead = Some(Dead { id, expired: false });
-        }
-        self.changes = Changes::default();
-        self.settings = Settings::default();
-        self.rebase(Base::empty(), &Sent::default());
-        self.is_new = true;
     }
 }
 

@@ -17,6 +17,7 @@ use crate::record::{Record, alive, field, marker};
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::store::{Created, Durability};
+use crate::token::Id;
 use crate::value;
 
 /// How long the marker of a revocation is kept: longer than any request takes.
@@ -133,10 +134,10 @@ impl Sessions {
     ///
     /// When the store cannot be asked.
     pub async fn revoke(&self, id: &str) -> Result<bool> {
-        if crate::token::Id::parse(id).is_none() {
+        let Some(id) = Id::parse(id) else {
             return Ok(false); // nothing of ours has that name, a marker included
-        }
-        self.committer.store.delete(Filter::id(id)).await
+        };
+        self.committer.end(id, |id| Filter::id(id.as_str())).await
     }
 
     /// Ends one session if it is this user's. Whether there was one.
@@ -146,11 +147,11 @@ impl Sessions {
     /// [`Error::BadUser`], or when the store cannot be asked.
     pub async fn revoke_of(&self, user: impl Serialize + Send, id: &str) -> Result<bool> {
         let user = principal(&user)?;
-        if crate::token::Id::parse(id).is_none() {
+        let Some(id) = Id::parse(id) else {
             return Ok(false);
-        }
-        let theirs = Filter::id(id).equals(field::USER, user);
-        self.committer.store.delete(theirs).await
+        };
+        let theirs = |id: &Id| Filter::id(id.as_str()).equals(field::USER, user.clone());
+        self.committer.end(id, theirs).await
     }
 
     /// Ends every session of a user, on every device, and logins that are under way, a later one of
@@ -178,8 +179,8 @@ impl Sessions {
         let Some((user, own)) = session.owner() else {
             return Ok(0);
         };
-        self.mark(&marker::of_user(&user)).await?;
-        session.outlives_revocation();
+        let (at, before) = self.mark(&marker::of_user(&user)).await?;
+        session.outlives_revocation(at, before);
         let others = own.iter().fold(of(&user), |others, id| others.except(id));
         self.delete_until_none(&others).await
     }
@@ -246,24 +247,25 @@ impl Sessions {
         self.committer.clock.now()
     }
 
-    /// Says that a revocation begins now, so that a login which is under way ends itself.
-    async fn mark(&self, id: &str) -> Result<()> {
+    /// Says that a revocation begins now, so that a login which is under way ends itself. When that
+    /// is, and when the last one began before it.
+    async fn mark(&self, id: &str) -> Result<(Moment, Option<Moment>)> {
         let store = &self.committer.store;
         // After the start of every request that is under way: within one millisecond nobody could
         // tell which came first.
         let now = self.committer.clock.next().await;
         let until = now.plus(REVOCATION);
-        let document = marker::document(id, now, until);
+        let document = marker::document(id, now, until, None);
         // It may be there already, and may be cleared away just then: both ways in turn.
         for _ in 0..3 {
             let created = store.create(vec![document.clone()], Durability::Identity);
             if created.await? == Created::Stored {
-                return Ok(());
+                return Ok((now, None));
             }
             let again = marker::again(now, until);
-            let updated = store.update(Filter::id(id), again, Durability::Identity);
-            if updated.await? == crate::store::Updated::Applied {
-                return Ok(());
+            let updated = store.update_returning(Filter::id(id), again, Durability::Identity);
+            if let Some(before) = updated.await? {
+                return Ok((now, marker::at(&before)));
             }
         }
         Err(Error::store("revoking sessions", NoMarker))

@@ -1,36 +1,28 @@
 //! The session of one request: what was loaded, and what the request has done to it so far. Pure:
 //! no I/O, no Rocket; [`commit`](crate::commit) decides from it what to write.
 
+mod arrival;
 mod base;
+mod settings;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
 
-use crate::ancestor::Ancestor;
 use crate::changes::{Change, Changes};
 use crate::clock::Moment;
 use crate::config::Encoding;
 use crate::error::Error;
 use crate::key::Field;
-use crate::record::{Client, Own};
+use crate::record::Client;
 use crate::token::{Id, Secret};
 use crate::value;
 
+pub(crate) use self::arrival::{Arrival, Dead};
 pub(crate) use self::base::{Base, Keep, New, Old, Replaces, Stored};
-
-/// What the request's cookie led to.
-pub(crate) enum Arrival {
-    /// No cookie, or none that could be one of ours.
-    Nothing,
-    /// A cookie that names no session that is alive; it is left alone.
-    Dead(Id),
-    /// A cookie whose session has expired, but whose document is still there.
-    Expired(Id),
-    Live(Box<Stored>),
-    Ancestor(Box<Ancestor>),
-}
+pub(crate) use self::settings::{Sent, Settings};
 
 /// One request's session.
 pub(crate) struct State {
@@ -45,6 +37,9 @@ pub(crate) struct State {
     pub(crate) removal: bool,
     pub(crate) client: Client,
     pub(crate) started: Moment,
+    /// When this request itself revoked the user's other sessions: its own login stands against
+    /// that, and what else began until then is judged already.
+    pub(crate) spared: Option<Moment>,
     pub(crate) is_new: bool,
     /// The answer was committed; nothing can be kept any more.
     pub(crate) sealed: bool,
@@ -55,24 +50,6 @@ pub(crate) struct State {
     in_flight: Vec<Field>,
     size: usize,
     max_bytes: usize,
-}
-
-/// A session that the cookie named and that cannot be used.
-pub(crate) struct Dead {
-    pub(crate) id: Id,
-    /// It expired and its document is still there, the browser's own: a logout deletes it.
-    pub(crate) expired: bool,
-}
-
-/// What the request set on the session itself.
-#[derive(Clone, Default)]
-pub(crate) struct Settings {
-    pub(crate) timeout: Own,
-    pub(crate) max_age: Own,
-    /// A new CSRF secret for a stored session.
-    pub(crate) csrf: Option<Secret>,
-    pub(crate) touch: bool,
-    pub(crate) renew: bool,
 }
 
 impl State {
@@ -86,6 +63,7 @@ impl State {
             removal: false,
             client: Client::default(),
             started,
+            spared: None,
             is_new: true,
             sealed: false,
             identity: 0,
@@ -95,8 +73,21 @@ impl State {
         };
         match arrival {
             Arrival::Nothing => {}
-            Arrival::Dead(id) => state.dead = Some(Dead { id, expired: false }),
-            Arrival::Expired(id) => state.dead = Some(Dead { id, expired: true }),
+            Arrival::Dead(id) => state.dead = Some(Dead::new(id)),
+            Arrival::Locked(id) => {
+                let is_locked = true;
+                state.dead = Some(Dead {
+                    is_locked,
+                    ..Dead::new(id)
+                });
+            }
+            Arrival::Expired(id) => {
+                let expired = true;
+                state.dead = Some(Dead {
+                    expired,
+                    ..Dead::new(id)
+                });
+            }
             Arrival::Live(stored) => {
                 state.is_new = false;
                 state.base = Base::Stored(stored);
@@ -131,7 +122,17 @@ impl State {
 
     /// The fields that hold a value: the stored ones in stored order, then the new ones.
     pub(crate) fn fields(&self) -> Vec<Field> {
-        let stored = self.base.fields();
+        let mut fields = self.base.fields();
+        if self.changes.is_empty() {
+            return fields;
+        }
+        let stored: BTreeSet<&Field> = fields.iter().collect();
+        let removed: BTreeSet<&Field> = self
+            .changes
+            .iter()
+            .filter(|(_, change)| matches!(change, Change::Unset))
+            .map(|(field, _)| field)
+            .collect();
         let added: Vec<Field> = self
             .changes
             .iter()
@@ -139,8 +140,9 @@ impl State {
             .filter(|field| !stored.contains(field))
             .cloned()
             .collect();
-        let all = stored.into_iter().chain(added);
-        all.filter(|field| self.contains(field)).collect()
+        fields.extend(added);
+        fields.retain(|field| !removed.contains(field));
+        fields
     }
 
     pub(crate) fn id(&self) -> Option<&Id> {
@@ -268,6 +270,24 @@ impl State {
         Ok(())
     }
 
+    /// Removes the application's values: as [`change`](State::change) of each would, but in one go,
+    /// since there can be as many as somebody likes to name.
+    pub(crate) fn clear(&mut self) {
+        let stored: BTreeSet<Field> = self.base.fields().into_iter().collect();
+        for field in self.fields() {
+            if Field::key(field.as_str()).is_none() {
+                continue;
+            }
+            if stored.contains(&field) || self.in_flight.contains(&field) {
+                self.changes.put(field, Change::Unset);
+            } else {
+                self.changes.take(&field);
+            }
+        }
+        self.size = self.measure();
+        self.name_itself();
+    }
+
     /// What a write that begins now carries. What the request does until it has ended stays
     /// pending after it.
     pub(crate) fn begin(&mut self) -> Sent {
@@ -355,13 +375,12 @@ impl State {
             Some(_) => Settings::default(),
             None => self.own_times(),
         };
+        if user.is_some() && user.as_ref() != self.user() {
+            self.spared = None; // it was another user's
+        }
         let user = user.or_else(|| self.user().cloned());
-        let values: Vec<(Field, RawBson)> = self
-            .fields()
-            .into_iter()
-            .filter(|field| keep.has(field))
-            .filter_map(|field| self.get(&field).map(|value| (field, value)))
-            .collect();
+        let mut values = self.changes.after(self.base.values());
+        values.retain(|(field, _)| keep.has(field));
         let before = std::mem::take(&mut self.changes);
         let replaces = match std::mem::replace(&mut self.base, Base::empty()) {
             Base::Stored(stored) => Some(Replaces {
@@ -443,6 +462,21 @@ impl State {
         self.size = self.base.size();
     }
 
+    /// The stored session is gone: the browser's cookie is a dead one from here on.
+    pub(crate) fn lost(&mut self) {
+        let id = match &self.base {
+            Base::Stored(stored) => Some(&stored.record.id),
+            Base::New(new) => new.ancestor().map(|ancestor| &ancestor.id),
+        };
+        if let Some(id) = id.cloned() {
+            self.dead = Some(Dead::new(id));
+        }
+        self.changes = Changes::default();
+        self.settings = Settings::default();
+        self.rebase(Base::empty(), &Sent::default());
+        self.is_new = true;
+    }
+
     /// What the session builds on from now on, after a write of `sent`. What was done while the
     /// write was under way stays pending.
     pub(crate) fn rebase(&mut self, base: Base, sent: &Sent) {
@@ -455,30 +489,6 @@ impl State {
             if let Err(error) = self.change(field, change) {
                 error.log();
             }
-        }
-    }
-}
-
-/// What one write carries of what a request did.
-#[derive(Default)]
-pub(crate) struct Sent {
-    pub(crate) changes: Changes,
-    pub(crate) settings: Settings,
-}
-
-impl Settings {
-    /// What is left to write when `sent` has been written.
-    fn without(&self, sent: &Settings) -> Settings {
-        let csrf = self.csrf.clone().filter(|secret| {
-            let written = sent.csrf.as_ref();
-            !written.is_some_and(|written| written.matches(secret))
-        });
-        Settings {
-            timeout: self.timeout.filter(|own| sent.timeout != Some(*own)),
-            max_age: self.max_age.filter(|own| sent.max_age != Some(*own)),
-            csrf,
-            touch: self.touch && !sent.touch,
-            renew: self.renew && !sent.renew,
         }
     }
 }

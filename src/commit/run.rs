@@ -16,7 +16,6 @@ use crate::commit::{Alter, CookieLife, Create, Decision, Replacement, Write, lat
 use crate::config::Config;
 use crate::document::{Document, Filter, Operation, Update};
 use crate::error::{Error, Result};
-use crate::key::Field;
 use crate::record::{Record, alive, change, field, marker, seconds};
 use crate::state::{Keep, Stored};
 use crate::stats::Counters;
@@ -30,6 +29,8 @@ const OVERTAKING: Duration = Duration::from_secs(60);
 /// How many sessions beyond `max_per_user` one login ends. There are more only where the limit is
 /// new, and the next logins end those.
 const AT_ONCE: u32 = 1000;
+/// How many elevations of one login, all within a minute, its end follows.
+const MOVES: usize = 8;
 /// How often a colliding id is drawn again. A second collision in a row already means that the
 /// random bytes are not random.
 const DRAWS: usize = 3;
@@ -87,7 +88,7 @@ impl Committer {
     /// `goes_on` asks for the stored session as it is afterwards, because the request goes on.
     pub(crate) async fn run(&self, decision: Decision, goes_on: bool) -> Result<Done> {
         for id in &decision.end {
-            self.store.delete(Filter::id(id.as_str())).await?;
+            self.end(id.clone(), |id| Filter::id(id.as_str())).await?;
         }
         let mut done = match decision.write {
             Write::Nothing => Done::nothing(),
@@ -114,6 +115,24 @@ impl Committer {
             Outcome::Nothing => {}
         }
         Ok(done)
+    }
+
+    /// Ends a session; whether there was one. When an elevation was faster in carrying it on under
+    /// another id, that one is the same login, and ends: one more round trip, only there.
+    pub(crate) async fn end(&self, id: Id, filter: impl Fn(&Id) -> Filter) -> Result<bool> {
+        let mut id = id;
+        for _ in 0..MOVES {
+            if self.store.delete(filter(&id)).await? {
+                return Ok(true);
+            }
+            let marker = Filter::ids(vec![marker::of_login(&id)]);
+            let found = self.store.find(marker, 0, 1).await?;
+            match found.first().and_then(marker::next) {
+                Some(next) => id = next,
+                None => break,
+            }
+        }
+        Ok(false)
     }
 
     // ---- a new document
@@ -174,7 +193,9 @@ impl Committer {
             let mut documents = vec![document.clone()];
             if let Some(old) = &create.marker_for {
                 let id = marker::of_login(old);
-                documents.push(marker::document(&id, now, now.plus(OVERTAKING)));
+                let goes_on = create.replaces.as_ref().is_some_and(Replacement::goes_on);
+                let next = goes_on.then_some(&create.token.id);
+                documents.push(marker::document(&id, now, now.plus(OVERTAKING), next));
             }
             // Only who the session belongs to is worth a wait for the disk.
             let durability = if create.record.user.is_some() || create.replaces.is_some() {
@@ -203,7 +224,9 @@ impl Committer {
     /// no revocation was faster, and the user has no more sessions than allowed. `false` when the
     /// new session must not be.
     async fn settle_in(&self, create: &Create) -> Result<bool> {
-        if let Some(user) = &create.record.user
+        // Who carries a session on adds none to those that count: nobody is to make room for it.
+        let goes_on = create.replaces.as_ref().is_some_and(Replacement::goes_on);
+        if let Some(user) = create.record.user.as_ref().filter(|_| !goes_on)
             && !self.cap(user, create).await?
         {
             return Ok(false);
@@ -236,12 +259,11 @@ impl Committer {
         let Some(last) = self.store.take(filter).await? else {
             // A login proved who it is by itself. An elevation only carries an older login on,
             // which was ended meanwhile (revoked, logged out) or replaced: it must not come back.
-            let carries_on = matches!(replacement.keep, Keep::All);
-            return Ok(!carries_on && !replacement.moves_ancestor);
+            return Ok(!replacement.goes_on());
         };
         let fresh = match Ancestor::parse(&last) {
             Some(ancestor) => Some(ancestor.values),
-            None => Record::parse(last).map(|record| values(&record)),
+            None => Record::parse(last).map(|record| record.fields()),
         };
         let update = late_changes(
             replacement,
@@ -260,8 +282,14 @@ impl Committer {
     async fn was_revoked(&self, user: &RawBson, create: &Create) -> Result<bool> {
         let ids = vec![marker::ALL.to_owned(), marker::of_user(user)];
         let found = self.store.find(Filter::ids(ids), 0, 2).await?;
-        let mut times = found.iter().filter_map(marker::at);
-        Ok(times.any(|at| at > create.started))
+        Ok(found.iter().any(|document| {
+            let spared = match document.id() {
+                Some(marker::ALL) => None,
+                _ => create.spared,
+            };
+            let since = spared.map_or(create.started, |at| at.max(create.started));
+            marker::at(document).is_some_and(|at| at > since)
+        }))
     }
 
     /// Ends the oldest sessions of a user beyond `max_per_user`; `false` when the new one is among
@@ -301,8 +329,9 @@ impl Committer {
         let stays = !(is_later && oldest.iter().take(surplus).any(is_new));
         let others = oldest.iter().filter(|document| !is_new(document));
         for document in others.take(if stays { surplus } else { surplus - 1 }) {
-            if let Some(id) = document.id() {
-                self.store.delete(Filter::id(id)).await?;
+            if let Some(id) = document.id().and_then(Id::parse) {
+                // Under its new name, too, if it was carried on meanwhile.
+                self.end(id, |id| Filter::id(id.as_str())).await?;
             }
         }
         Ok(stays)
@@ -423,14 +452,6 @@ impl Alter {
             cookie: self.cookie.filter(|_| with_cookie),
         }
     }
-}
-
-/// The values of a record, as they are carried into another.
-pub(crate) fn values(record: &Record) -> Vec<(Field, RawBson)> {
-    let values = record.values();
-    values
-        .map(|(name, value)| (Field::stored(name), value.to_raw_bson()))
-        .collect()
 }
 
 /// The attempts of one compare-and-set: each waits a little longer, at random, so that requests

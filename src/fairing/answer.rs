@@ -14,7 +14,7 @@ use crate::session::{CookieChange, Session};
 use crate::sessions::Sessions;
 
 /// Headers that describe an answer's content, or speak for a request that has failed since.
-const OF_CONTENT: [&str; 11] = [
+const OF_CONTENT: [&str; 12] = [
     "Set-Cookie",
     "Location",
     "ETag",
@@ -26,7 +26,12 @@ const OF_CONTENT: [&str; 11] = [
     "Link",
     "Accept-Ranges",
     "Refresh",
+    // The browser would forget a session that goes on.
+    "Clear-Site-Data",
 ];
+
+/// Headers that speak to one kind of cache alone, which then looks at no other.
+const OF_CACHES: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-Control"];
 
 /// Decides what of a request's changes may stay, once it is known who answers, and before the
 /// response fairings that follow change the session themselves.
@@ -70,7 +75,8 @@ pub(super) async fn complete<'r>(
         Ok(CookieChange::Remove) => send(response, cookie::removing(config)),
         Err(error) => {
             error.log();
-            fail(request, response, &config.cookie_name).await;
+            // Boxed, so that the answers that do not fail do not carry the room for it.
+            Box::pin(fail(request, response, &config.cookie_name)).await;
         }
     }
 }
@@ -98,18 +104,24 @@ fn judge_exception(
 
 /// An answer that depends on the session is not another browser's.
 fn vary(response: &mut Response<'_>) {
-    let vary: Vec<&str> = response.headers().get("Vary").collect();
-    let names = vary.iter().flat_map(|line| line.split(',')).map(str::trim);
-    if !names
-        .into_iter()
-        .any(|name| name == "*" || name.eq_ignore_ascii_case("cookie"))
-    {
+    let is_said = response
+        .headers()
+        .get("Vary")
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .any(|name| name == "*" || name.eq_ignore_ascii_case("cookie"));
+    if !is_said {
         response.adjoin_raw_header("Vary", "Cookie");
     }
 }
 
 fn keep_private(response: &mut Response<'_>) {
-    if !response.headers().contains("Cache-Control") {
+    // Of a few headers a comparison of all costs less than the hash of one.
+    let is_said = response
+        .headers()
+        .iter()
+        .any(|header| header.name() == "Cache-Control");
+    if !is_said {
         response.set_raw_header("Cache-Control", "private, no-cache");
     }
 }
@@ -119,6 +131,11 @@ fn send(response: &mut Response<'_>, cookie: rocket::http::Cookie<'static>) {
     remove_cookie(response, cookie.name());
     response.adjoin_header(Header::from(&cookie));
     // No cache may keep an answer that carries a token, whatever the application says.
+    let names = response.headers().iter();
+    let names: Vec<String> = names.map(|header| header.name().to_string()).collect();
+    for name in names.iter().filter(|name| speaks_to_caches(name)) {
+        response.remove_header(name);
+    }
     response.remove_header("Expires");
     response.set_raw_header("Cache-Control", "no-store");
 }
@@ -133,9 +150,15 @@ fn remove_cookie(response: &mut Response<'_>, name: &str) {
 
 /// Keeps the `Set-Cookie` headers that are to stay; whether any was removed.
 fn filter_cookies(response: &mut Response<'_>, stays: impl Fn(&str) -> bool) -> bool {
-    let cookies = response.headers().get("Set-Cookie").map(str::to_owned);
-    let (stay, go): (Vec<_>, Vec<_>) = cookies.partition(|cookie| stays(cookie));
-    if go.is_empty() {
+    let (mut stay, mut goes) = (Vec::new(), false);
+    for cookie in response.headers().get("Set-Cookie") {
+        if stays(cookie) {
+            stay.push(cookie.to_owned());
+        } else {
+            goes = true;
+        }
+    }
+    if !goes {
         return false;
     }
     response.remove_header("Set-Cookie");
@@ -180,9 +203,18 @@ async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>, cookie_
     *response = answer;
 }
 
+/// Whether a header says to some caches what `Cache-Control` says to all (RFC 9213, and before it).
+fn speaks_to_caches(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("-cache-control")
+        || OF_CACHES
+            .iter()
+            .any(|other| name.eq_ignore_ascii_case(other))
+}
+
 fn describes_content(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.starts_with("content-") && name != "content-security-policy"
+        || speaks_to_caches(&name)
         || OF_CONTENT
             .iter()
             .any(|other| name.eq_ignore_ascii_case(other))

@@ -170,9 +170,10 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal
         Refusal::Says(without_credentials(&error.to_string(), &pool.url), remedy)
     })?;
     let mut options = options;
-    // Nothing may start after the deadline, and choosing a server comes before anything.
+    // Nothing may start after the deadline, and choosing a server comes before anything. A little
+    // before, so that a write which found none is known to have changed nothing.
     let patience = options.server_selection_timeout.unwrap_or(config.deadline);
-    options.server_selection_timeout = Some(patience.min(config.deadline));
+    options.server_selection_timeout = Some(patience.min(config.deadline.mul_f64(0.9)));
     let connect = options.connect_timeout.unwrap_or(config.deadline);
     options.connect_timeout = Some(connect.min(config.deadline));
     let mut warnings = weaknesses(

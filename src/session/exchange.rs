@@ -79,8 +79,12 @@ impl Session {
         returning: bool,
         step: &mut Step<'_, T>,
     ) -> Result<T> {
-        let _turn = self.turn.lock().await;
-        self.move_ancestor(&field, returning).await?;
+        let mut turn = self.turn.lock().await;
+        if std::mem::take(&mut *turn) {
+            self.discard();
+            return Err(Error::left());
+        }
+        self.move_ancestor(&field, returning, &mut turn).await?;
         // What is stored, when there is something that others can see; what is pending either way.
         let (stored, pending) = {
             let mut inner = self.open()?;
@@ -99,9 +103,18 @@ impl Session {
                 }
             }
         };
+        let pending = Pending {
+            session: self,
+            change: Some((field.clone(), pending)),
+        };
         let result = self
-            .exchange_stored(&field, stored, pending.as_ref(), returning, step)
+            .exchange_stored(&field, stored, pending.change(), returning, step, &mut turn)
             .await;
+        if matches!(result, Ok(_) | Err(Error::Gone)) {
+            pending.forget();
+        } else {
+            drop(pending);
+        }
         let mut inner = self.lock();
         match result {
             Ok((record, output)) => {
@@ -116,8 +129,6 @@ impl Session {
                 if matches!(error, Error::Gone) {
                     self.committer.stats.gone.count();
                     inner.state.lost();
-                } else {
-                    inner.state.put_back(field, pending);
                 }
                 Err(error)
             }
@@ -126,7 +137,7 @@ impl Session {
 
     /// A session of the ancestor's is moved first, as it was loaded: its document has neither a
     /// token to compare with nor names of ours, and who moves it is the one who may take from it.
-    async fn move_ancestor(&self, field: &Field, returning: bool) -> Result<()> {
+    async fn move_ancestor(&self, field: &Field, returning: bool, turn: &mut bool) -> Result<()> {
         let (decision, identity) = {
             let inner = self.open()?;
             let state = &inner.state;
@@ -137,7 +148,10 @@ impl Session {
             let decision = decide_move(state, &self.committer.config, now)?;
             (decision, state.identity)
         };
-        let done = self.committer.run(decision, true).await?;
+        *turn = true;
+        let done = self.committer.run(decision, true).await;
+        *turn = false;
+        let done = done?;
         let mut inner = self.lock();
         let state = &mut inner.state;
         if state.identity != identity {
@@ -179,6 +193,7 @@ impl Session {
         pending: Option<&Change>,
         returning: bool,
         step: &mut Step<'_, T>,
+        turn: &mut bool,
     ) -> Result<(Record, T)> {
         let (store, config) = (&self.committer.store, &self.committer.config);
         let mut turns = Turns::new(store.deadline());
@@ -221,14 +236,16 @@ impl Session {
             if record.deadline(config.timeout, config.lifetime) < now {
                 filter = filter.not_before(field::EXPIRES, now);
             }
+            *turn = true;
             let applied = if returning {
                 let before = store.update_returning(filter, update.clone(), Durability::Data);
-                before.await?.is_some()
+                before.await.map(|before| before.is_some())
             } else {
                 let updated = store.update(filter, update.clone(), Durability::Data);
-                updated.await? == Updated::Applied
+                updated.await.map(|updated| updated == Updated::Applied)
             };
-            if applied {
+            *turn = false;
+            if applied? {
                 self.committer.stats.commits.count();
                 let record = record.after(&update).unwrap_or(record);
                 return Ok((record, output));
@@ -243,6 +260,33 @@ impl Session {
             self.committer.stats.conflicts.count();
             record = fresh;
             turns.wait("changing a session").await?;
+        }
+    }
+}
+
+/// What the request had done to a value before, on its way into an exchange. It goes back when the
+/// exchange fails, panics in the application's function, or is dropped.
+struct Pending<'s> {
+    session: &'s Session,
+    change: Option<(Field, Option<Change>)>,
+}
+
+impl Pending<'_> {
+    fn change(&self) -> Option<&Change> {
+        let (_, change) = self.change.as_ref()?;
+        change.as_ref()
+    }
+
+    /// It is part of what is stored now.
+    fn forget(mut self) {
+        self.change = None;
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some((field, change)) = self.change.take() {
+            self.session.lock().state.put_back(field, change);
         }
     }
 }

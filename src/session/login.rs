@@ -83,7 +83,8 @@ impl Session {
     /// For a change of privilege within a login (a second factor, becoming an administrator): a
     /// new session of the same principal with all its data, as
     /// [`login_keeping`](Session::login_keeping) of every key, and its flash messages. Does
-    /// nothing on a session that holds nothing.
+    /// nothing on a session that holds nothing. The configured `lifetime` begins anew, so call it
+    /// after a proof.
     ///
     /// # Errors
     ///

@@ -47,21 +47,7 @@ impl New {
 
     /// What it holds after these changes.
     pub(crate) fn after(&self, changes: &Changes) -> Vec<(Field, RawBson)> {
-        let stored = self.values.iter().map(|(field, _)| field);
-        let is_new = |field: &&Field| !self.values.iter().any(|(stored, _)| stored == *field);
-        let added = changes.iter().map(|(field, _)| field).filter(is_new);
-        let value = |field: &Field| {
-            let stored = self.values.iter().find(|(other, _)| other == field);
-            let stored = stored.map(|(_, value)| value.as_raw_bson_ref());
-            match changes.get(field) {
-                // A change that does not fit was refused when it was made.
-                Some(change) => change.apply(stored).ok().flatten(),
-                None => stored.map(RawBsonRef::to_raw_bson),
-            }
-        };
-        let all = stored.chain(added);
-        all.filter_map(|field| Some((field.clone(), value(field)?)))
-            .collect()
+        changes.after(self.values.iter().cloned())
     }
 }
 
@@ -131,6 +117,13 @@ impl Base {
                 found.map(|(_, value)| value.as_raw_bson_ref())
             }
             Base::Stored(stored) => stored.record.get(field),
+        }
+    }
+
+    pub(super) fn values(&self) -> Vec<(Field, RawBson)> {
+        match self {
+            Base::New(new) => new.values.clone(),
+            Base::Stored(stored) => stored.record.fields(),
         }
     }
 

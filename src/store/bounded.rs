@@ -1,5 +1,6 @@
 //! The store as the rest of the crate sees it: every call ends by the deadline and is counted.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +18,36 @@ pub(crate) struct Bounded {
     stats: Arc<Counters>,
 }
 
-/// Calls a store's method in a future of its own, which a deadline may outlive.
+/// Calls a store's method in a future of its own, which may outlive the deadline.
 macro_rules! call {
-    ($self:ident, $doing:literal, $method:ident($($argument:ident),*)) => {{
+    ($self:ident, $late:ident, $doing:literal, $method:ident($($argument:ident),*)) => {{
         let store = Arc::clone(&$self.store);
-        $self.run($doing, async move { store.$method($($argument),*).await }).await
+        let call = async move { store.$method($($argument),*).await };
+        $self.run($doing, call, $late).await
     }};
 }
+
+/// The error of a call that did not end in time: of a read nothing is left to happen.
+fn unread(doing: &'static str) -> Error {
+    Error::store(doing, Late)
+}
+
+/// The same of a write, which may still take effect.
+fn open(doing: &'static str) -> Error {
+    let source = None;
+    Error::Unknown { doing, source }
+}
+
+#[derive(Debug)]
+struct Late;
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no answer came within `session.deadline`")
+    }
+}
+
+impl std::error::Error for Late {}
 
 impl Bounded {
     pub(crate) fn new(store: Arc<dyn Store>, deadline: Duration, stats: Arc<Counters>) -> Self {
@@ -38,13 +62,13 @@ impl Bounded {
         &self,
         doing: &'static str,
         call: impl Future<Output = Result<T>> + Send + 'static,
+        late: fn(&'static str) -> Error,
     ) -> Result<T> {
         let result = deadline::within(self.deadline, call)
             .await
             .unwrap_or_else(|| {
                 self.stats.deadlines.count();
-                let source = None;
-                Err(Error::Unknown { doing, source })
+                Err(late(doing))
             });
         if result
             .as_ref()
@@ -58,8 +82,8 @@ impl Bounded {
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
         let id = id.to_owned();
         let store = Arc::clone(&self.store);
-        self.run("loading a session", async move { store.load(&id).await })
-            .await
+        let call = async move { store.load(&id).await };
+        self.run("loading a session", call, unread).await
     }
 
     pub(crate) async fn create(
@@ -67,7 +91,12 @@ impl Bounded {
         documents: Vec<Document>,
         durability: Durability,
     ) -> Result<Created> {
-        call!(self, "creating a session", create(documents, durability))
+        call!(
+            self,
+            open,
+            "creating a session",
+            create(documents, durability)
+        )
     }
 
     pub(crate) async fn update(
@@ -78,6 +107,7 @@ impl Bounded {
     ) -> Result<Updated> {
         call!(
             self,
+            open,
             "changing a session",
             update(filter, update, durability)
         )
@@ -91,17 +121,18 @@ impl Bounded {
     ) -> Result<Option<Document>> {
         call!(
             self,
+            open,
             "changing a session",
             update_returning(filter, update, durability)
         )
     }
 
     pub(crate) async fn delete(&self, filter: Filter) -> Result<bool> {
-        call!(self, "ending a session", delete(filter))
+        call!(self, open, "ending a session", delete(filter))
     }
 
     pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        call!(self, "ending a session", take(filter))
+        call!(self, open, "ending a session", take(filter))
     }
 
     pub(crate) async fn find(
@@ -110,23 +141,23 @@ impl Bounded {
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
-        call!(self, "finding sessions", find(filter, skip, limit))
+        call!(self, unread, "finding sessions", find(filter, skip, limit))
     }
 
     pub(crate) async fn count(&self, filter: Filter) -> Result<u64> {
-        call!(self, "counting sessions", count(filter))
+        call!(self, unread, "counting sessions", count(filter))
     }
 
     pub(crate) async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        call!(self, "ending sessions", delete_all(filter))
+        call!(self, open, "ending sessions", delete_all(filter))
     }
 
     pub(crate) async fn ensure_indexes(&self) -> Result<()> {
-        call!(self, "making the session indexes", ensure_indexes())
+        call!(self, open, "making the session indexes", ensure_indexes())
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        call!(self, "reaching the session store", ping())
+        call!(self, unread, "reaching the session store", ping())
     }
 
     pub(crate) async fn flush(&self) {

@@ -1,5 +1,9 @@
 //! `save`, and what a handler does at the same time.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use rocket::tokio::join;
 use rocket::{get, routes};
 use rocket_mongo_session::{Error, Session, Sessions};
@@ -20,6 +24,48 @@ async fn during(session: &Session) -> Result<(), Error> {
     };
     let (saved, rest) = join!(session.save(), rest);
     saved.and(rest)
+}
+
+/// Begins something, and drops it.
+async fn leave<T>(begun: impl Future<Output = T>) {
+    let mut begun = pin!(begun);
+    let is_pending = poll_fn(|context| Poll::Ready(begun.as_mut().poll(context).is_pending()));
+    assert!(is_pending.await, "a database is not that fast");
+}
+
+/// A handler that loses patience with its `save`.
+#[get("/leave/save")]
+async fn leave_save(session: &Session) -> Result<&'static str, Error> {
+    session.increment("count", 5)?;
+    leave(session.save()).await;
+    Ok("all is well")
+}
+
+/// The same with its `modify`, of a value that it has changed before.
+#[get("/leave/modify")]
+async fn leave_modify(session: &Session) -> Result<&'static str, Error> {
+    session.increment("count", 5)?;
+    let add = |count: Option<i64>| count.unwrap_or(0) + 1;
+    leave(session.modify("count", add)).await;
+    Ok("all is well")
+}
+
+/// It loses patience, and asks again.
+#[get("/leave/twice")]
+async fn leave_and_ask(session: &Session) -> Result<String, Error> {
+    session.increment("count", 5)?;
+    leave(session.save()).await;
+    let again = session.save().await;
+    session.set("other", &"set")?;
+    Ok(format!("{again:?}"))
+}
+
+#[get("/leave/logout")]
+async fn leave_and_log_out(session: &Session) -> Result<&'static str, Error> {
+    session.increment("count", 5)?;
+    leave(session.save()).await;
+    session.logout()?;
+    Ok("all is well")
 }
 
 #[get("/start")]
@@ -50,4 +96,73 @@ async fn what_is_done_while_a_save_is_under_way_goes_with_the_answer() {
     browser.get("/during").await;
     let shown = browser.get("/show").await;
     assert_eq!(shown.text(), "Some(1) Some(0) Some(\"set\") true");
+}
+
+async fn app(db: &str) -> App {
+    let url = Mongod::shared().await.url(db);
+    let routes = routes![
+        start,
+        show,
+        leave_save,
+        leave_modify,
+        leave_and_ask,
+        leave_and_log_out
+    ];
+    let rocket = rocket::custom(figment("debug", Some(&url), &[]))
+        .attach(Sessions::fairing())
+        .mount("/", routes);
+    App::launch(rocket).await
+}
+
+/// Whether it was written is unknown to everybody, so the browser is not told that all is well, and
+/// nothing is written twice.
+#[rocket::async_test]
+async fn a_save_that_the_handler_dropped_is_a_503_and_happens_at_most_once() {
+    let app = app("saving_dropped").await;
+    let mut all = Vec::new();
+    for (path, whole) in [("/leave/save", 5), ("/leave/modify", 6)].repeat(10) {
+        let browser = app.browser();
+        browser.get("/start").await;
+        assert_eq!(browser.get(path).await.status, 503, "{path}");
+        all.push((browser, path, whole));
+    }
+    for (browser, path, whole) in all {
+        let count = count(&browser.get("/show").await.text());
+        assert!([0, whole].contains(&count), "{path}: {count}");
+    }
+}
+
+#[rocket::async_test]
+async fn who_asks_after_a_dropped_save_is_told_and_goes_on_from_there() {
+    let app = app("saving_dropped_twice").await;
+    let browser = app.browser();
+    browser.get("/start").await;
+    let answer = browser.get("/leave/twice").await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.text().starts_with("Err(Unknown"),
+        "{}",
+        answer.text()
+    );
+    let shown = browser.get("/show").await.text();
+    assert!(
+        shown.contains("Some(\"set\")") && count(&shown) <= 5,
+        "{shown}"
+    );
+}
+
+#[rocket::async_test]
+async fn a_logout_after_a_dropped_save_stands() {
+    let app = app("saving_dropped_logout").await;
+    let browser = app.browser();
+    browser.get("/start").await;
+    assert_eq!(browser.get("/leave/logout").await.status, 503);
+    assert!(browser.get("/show").await.text().starts_with("None None"));
+}
+
+/// The count that `/show` shows.
+fn count(shown: &str) -> i64 {
+    let count = shown.split_whitespace().nth(1).unwrap_or_default();
+    let count = count.trim_start_matches("Some(").trim_end_matches(')');
+    count.parse().unwrap_or(0)
 }

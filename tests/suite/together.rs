@@ -1,10 +1,14 @@
 //! Loads and commits that travel together: exact, whoever shares the command.
 
+use std::time::Duration;
+
 use rocket::futures::future::join_all;
 use rocket::{get, routes};
 use rocket_mongo_session::{Error, Session, Sessions};
 
-use crate::support::{App, Browser, Mongod, Profile, ReplicaSet, figment};
+use crate::support::{
+    App, Browser, Commands, FailPoint, Failure, Mode, Mongod, Profile, ReplicaSet, figment,
+};
 
 #[get("/add")]
 fn add(session: &Session) -> Result<String, Error> {
@@ -85,10 +89,11 @@ async fn every_update_arrives_once_on_older_servers() {
 }
 
 #[rocket::async_test]
-async fn a_crowd_takes_fewer_commands_than_requests_and_an_idle_server_one_each() {
-    let mongod = Mongod::shared().await;
+async fn what_meets_shares_a_command_and_what_is_alone_has_its_own() {
+    const TABS: i64 = 40;
+    let mongod = Mongod::start().await;
     let database = "together_commands";
-    let app = launch(&mongod.url(database), true).await;
+    let app = launch(&format!("{}?appName=app", mongod.url(database)), true).await;
     let client = mongod.client().await;
     let profile = Profile::start(&client, database).await;
 
@@ -99,11 +104,21 @@ async fn a_crowd_takes_fewer_commands_than_requests_and_an_idle_server_one_each(
     let names = profile.names().await;
     assert_eq!(names, ["find", "update"], "alone");
 
-    profile.restart().await;
-    crowd(&app, 8, 25).await;
-    let names = profile.names().await;
-    let finds = names.iter().filter(|name| *name == "find").count();
-    assert!(finds < 200, "{finds} finds for 200 loads");
+    // Each command takes so long that whoever comes meanwhile meets it.
+    let slow = Failure::block(Duration::from_millis(300)).app_name("app");
+    let point = FailPoint::on(&client, &["find", "update"], Mode::Always, slow).await;
+    profile.stop().await;
+    let before = Commands::now(&client).await;
+    let tabs = (0..TABS).map(|_| browser.twin());
+    let answers = tabs.map(|tab| async move { tab.get("/add").await.status });
+    let answers = join_all(answers).await;
+    point.clear().await;
+    assert!(answers.into_iter().all(|status| status == 200));
+    let asked = Commands::now(&client).await.since(&before);
+    for command in ["find", "update"] {
+        let count = asked.get(command);
+        assert!(count <= TABS / 2, "{count} times {command} for {TABS}");
+    }
     app.shutdown().await.unwrap();
 }
 

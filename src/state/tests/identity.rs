@@ -1,6 +1,7 @@
 //! Login, elevation and logout.
 
 use super::*;
+use crate::ancestor::Ancestor;
 use crate::document::Document;
 
 #[test]

@@ -16,7 +16,10 @@ use crate::document::Document;
 use crate::error::Result;
 
 /// Finds that may be under way before loads begin to share. Fewer make the batches larger and the
-/// wait for the next one longer.
+/// wait for the next one longer. Measured on two processors, CPU time of the application and of a
+/// standalone server for a load at 8, 32 and 128 connections, in µs: by hand 275, 297 and 271; one
+/// 136, 68 and 78; two 195, 94 and 79; four 261, 116 and 94; eight 319, 159 and 102. Two keeps most
+/// of it and waits for half as long as one would; and one find that is slow stops nobody.
 pub(super) const FEW: usize = 2;
 
 const DOING: &str = "loading a session";
@@ -71,12 +74,14 @@ async fn together(turn: Turn, batch: Vec<Waiting<String>>) {
     let mut ids: Vec<String> = batch.iter().map(|waiting| waiting.job.clone()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let found = find(&turn.0, ids).await;
+    let is_twice = ids.len() < batch.len();
+    let mut found = find(&turn.0, ids).await;
     // The next find may start while these are handed out.
     drop(turn);
     for waiting in batch {
-        let reply = match &found {
-            Ok(found) => Reply::Found(found.get(&waiting.job).cloned()),
+        let reply = match &mut found {
+            Ok(found) if is_twice => Reply::Found(found.get(&waiting.job).cloned()),
+            Ok(found) => Reply::Found(found.remove(&waiting.job)),
             Err(_) => Reply::TryAlone,
         };
         // Who is not there any more does not mind.

@@ -71,7 +71,7 @@ pub(super) fn raw(document: &bson::Document) -> Document {
 
 pub(super) fn a_marker(number: u32, seconds: i64) -> Document {
     let id = format!("~{}", id(number));
-    marker::document(&id, at(seconds), at(86_400))
+    marker::document(&id, at(seconds), at(86_400), None)
 }
 
 /// Stores one session, and gives it as it was stored.

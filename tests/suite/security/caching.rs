@@ -149,3 +149,25 @@ async fn an_untouched_answer_is_untouched() {
 fn plain() -> &'static str {
     "plain"
 }
+
+/// CH-01: nor by a cache that is told apart from the others (RFC 9213).
+#[rocket::async_test]
+async fn no_cache_in_front_is_told_to_store_an_answer_with_a_cookie() {
+    let probe = Probe::start("sec_cache_targeted", &[]).await;
+    let names = [
+        "CDN-Cache-Control",
+        "Cloudflare-CDN-Cache-Control",
+        "Surrogate-Control",
+        "X-Accel-Expires",
+    ];
+    let script = names
+        .iter()
+        .fold(Script::new().login("alice"), |script, name| {
+            script.answer_header(name, "max-age=600")
+        });
+    let login = run_with(&probe.app, "", script).await;
+    assert!(login.sent().is_some());
+    for name in names {
+        assert_eq!(login.headers_named(name), Vec::<&str>::new(), "{name}");
+    }
+}

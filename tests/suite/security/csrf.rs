@@ -3,11 +3,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rocket::http::{ContentType, Header, uri::Host};
+use rocket::local::asynchronous::Client;
 use rocket::serde::json::json;
+use rocket_mongo_session::Sessions;
 
 use super::{guards, member};
-use crate::probe::{Probe, Script, run_with};
-use crate::support::{Request, Response};
+use crate::probe::{Gates, Probe, Script, run_with};
+use crate::support::{Request, Response, figment};
 
 /// The probe, a session in it, and a CSRF token of that session.
 struct Site {
@@ -263,6 +266,30 @@ async fn a_trusted_origin_may_and_its_lookalikes_may_not() {
     ] {
         let headers = [("Origin", origin.to_owned())];
         assert_eq!(site.judge(true, &headers).await, REFUSED, "{origin}");
+    }
+}
+
+/// CS-08: HTTP/2 has no `Host` header; what stands in its place is as good.
+#[rocket::async_test]
+async fn over_http_2_the_own_origin_is_known_as_well() {
+    let rocket = crate::probe::bare(figment("debug", None, &[]), &Gates::default());
+    let rocket = rocket.attach(Sessions::in_memory());
+    let client = Client::untracked(rocket).await.expect("a launch");
+    let post = |host: &'static str, origin: &'static str| {
+        let mut post = client.post("/run").header(ContentType::JSON).body("{}");
+        let host = Host::parse(host).expect("a host");
+        post.inner_mut().set_host(host);
+        post.header(Header::new("Origin", origin)).dispatch()
+    };
+    for (host, origin, status) in [
+        ("app.example", "https://app.example", 200),
+        ("app.example:8443", "https://app.example:8443", 200),
+        ("[::1]:8443", "https://[::1]:8443", 200),
+        ("app.example:8443", "https://app.example", 403),
+        ("app.example", "https://evil.example", 403),
+    ] {
+        let answer = post(host, origin).await;
+        assert_eq!(answer.status().code, status, "{host} {origin}");
     }
 }
 

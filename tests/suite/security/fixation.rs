@@ -183,3 +183,23 @@ async fn an_attackers_own_session_beside_the_victims_is_not_used() {
         assert_eq!(answer.set_cookies(), Vec::<&str>::new());
     }
 }
+
+/// Ids are public. Who knows one, and has an account of his own, cannot use it to leave a login's
+/// mark for another's session: it would hide where an elevation takes that session.
+#[rocket::async_test]
+async fn a_stranger_who_knows_an_id_leaves_no_mark_for_its_session() {
+    let probe = Probe::start("sec_fix_planted_mark", &[]).await;
+    let own = member(&probe, "alice").await;
+    let forged = format!("{}.{}", id_of(&own), "A".repeat(43));
+    run_with(&probe.app, &forged, Script::new().login("mallory")).await;
+    probe.clock.advance(std::time::Duration::from_secs(61));
+    let elevated = run_with(&probe.app, &own, Script::new().then("elevate")).await;
+    let elevated = elevated.cookie();
+    // A request of the same browser that was slower than the elevation.
+    let late = run_with(&probe.app, &own, Script::new().set("n", 1)).await;
+    assert_eq!(late.sent(), None);
+    // And an administrator whose list is a moment old.
+    let ended = super::ask(&probe.app, json!(["revoke", id_of(&own)])).await;
+    assert_eq!(ended, json!(true));
+    assert_eq!(whoami(&probe.app, &elevated).await, null());
+}

@@ -3,7 +3,9 @@
 use rocket::serde::json::{Value, json};
 
 use super::{call, member, whoami};
+use crate::arena::{Arena, Op, Setting, set};
 use crate::probe::{Probe, Script, id_of, run_with};
+use crate::support::Mongod;
 
 /// NJ-01 to NJ-06, NJ-08: any key is a name and any value a value.
 #[rocket::async_test]
@@ -214,4 +216,47 @@ async fn a_hostile_principal_is_itself_and_nobody_else() {
         );
     }
     assert_eq!(whoami(&probe.app, &alice).await, json!("alice"));
+}
+
+/// SZ-05: each was judged by what it had loaded.
+#[rocket::async_test]
+async fn requests_at_once_may_exceed_the_limit_and_the_next_write_is_refused() {
+    let setting = Setting::on(Mongod::shared().await, true).key("max_bytes", "4KiB");
+    let arena = Arena::start(&setting).await;
+    let browser = arena.browser();
+    arena.run(&browser, &[set("n", 1)]).await;
+    let mut tabs = Vec::new();
+    for tab in 0..6 {
+        let program = [set(&format!("part{tab}"), "x".repeat(1024))];
+        tabs.push(arena.poise(&browser, &[Op::View], &program).await);
+    }
+    tabs.iter().for_each(|tab| tab.release());
+    for tab in &mut tabs {
+        assert_eq!(tab.answer().await.status(), 200);
+    }
+    let answer = arena
+        .run(
+            &browser,
+            &[set("more", 1), Op::Remove("n".into()), Op::View],
+        )
+        .await;
+    let results = answer.results();
+    assert!(
+        results
+            .get(0)
+            .as_ref()
+            .is_err_and(|error| error.starts_with("TooLarge"))
+    );
+    // Nothing is lost, and what makes it smaller is written.
+    assert_eq!(results.view(2).values.len(), 6);
+    assert_eq!(
+        arena
+            .run(&browser, &[Op::View])
+            .await
+            .results()
+            .view(0)
+            .values
+            .len(),
+        6
+    );
 }

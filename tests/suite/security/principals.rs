@@ -213,6 +213,31 @@ async fn of_logins_in_one_millisecond_the_last_one_stays() {
     }
 }
 
+/// CC-02: a form that was sent twice, at the limit: the one elevation that wins stays, and so do the
+/// other devices.
+#[rocket::async_test]
+async fn elevations_at_once_end_neither_each_other_nor_another_device() {
+    let keys = [("max_per_user", 2.into())];
+    let probe = Probe::start("sec_user_cap_elevate", &keys).await;
+    for round in 0..20 {
+        let user = format!("user{round}");
+        let other = member(&probe, user.as_str()).await;
+        probe.clock.advance(Duration::from_millis(1));
+        let own = member(&probe, user.as_str()).await;
+        probe.clock.advance(Duration::from_millis(1));
+        let elevations = (0..5).map(|_| run_with(&probe.app, &own, Script::new().then("elevate")));
+        let answers = join_all(elevations).await;
+        let sent: Vec<&str> = answers.iter().filter_map(|answer| answer.sent()).collect();
+        let [line] = sent.as_slice() else {
+            panic!("round {round}: {sent:?}");
+        };
+        let new = crate::probe::value_of(line);
+        for cookie in [new, &other] {
+            assert_eq!(whoami(&probe.app, cookie).await, json!(user), "{round}");
+        }
+    }
+}
+
 /// CC-02: also when all come at once.
 #[rocket::async_test]
 async fn the_limit_holds_under_parallel_logins() {

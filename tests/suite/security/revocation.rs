@@ -159,6 +159,58 @@ async fn revoking_the_others_spares_this_session_in_whatever_state_it_is() {
     assert_eq!(visitor.last(), &json!(0));
 }
 
+/// CC-05 with RV-02: a login that ends the others stands against its own revocation, and against
+/// no other that began while it was under way.
+#[rocket::async_test]
+async fn a_login_that_ends_the_others_outlives_no_other_revocation() {
+    let probe = Probe::start("sec_revoke_both", &[]).await;
+    for order in [json!(["revoke_user", "alice"]), json!(["revoke_all"])] {
+        for login in [
+            Script::new().pause("checked").login("alice"),
+            Script::new().login("alice").pause("checked"),
+        ] {
+            let login = login.call(json!(["revoke_others"]));
+            let running = run_with(&probe.app, "", login);
+            let revoke = async {
+                probe.gates.reached("checked").await;
+                probe.clock.advance(Duration::from_millis(1));
+                ask(&probe.app, order.clone()).await;
+                probe.clock.advance(Duration::from_millis(1));
+                probe.gates.open("checked");
+            };
+            let (ran, ()) = join!(running, revoke);
+            assert_eq!((ran.status, ran.sent()), (200, None), "{order}");
+            let left = ask(&probe.app, json!(["count_user", "alice"])).await;
+            assert_eq!(left, json!(0), "{order}");
+        }
+    }
+}
+
+/// RV-02: numbers that the database takes for equal are one user, also to a login under way.
+#[rocket::async_test]
+async fn a_login_under_way_is_revoked_by_an_equal_number_of_another_type() {
+    let probe = Probe::start("sec_revoke_numbers", &[]).await;
+    for (user, same) in [
+        (json!(7), json!(7.0)),
+        (json!(7.0), json!(7)),
+        (json!({"id": 7}), json!({"id": 7.0})),
+    ] {
+        let running = run_with(
+            &probe.app,
+            "",
+            Script::new().pause("checked").login(user.clone()),
+        );
+        let revoke = async {
+            probe.gates.reached("checked").await;
+            probe.clock.advance(Duration::from_millis(1));
+            ask(&probe.app, json!(["revoke_user", same])).await;
+            probe.gates.open("checked");
+        };
+        let (ran, ()) = join!(running, revoke);
+        assert_eq!((ran.status, ran.sent()), (200, None), "{user}");
+    }
+}
+
 /// LO-03, LO-04, RV-08: what was slower than a revocation changes nothing and sends nothing.
 #[rocket::async_test]
 async fn a_request_that_was_under_way_when_its_session_was_revoked_leaves_nothing() {
