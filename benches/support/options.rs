@@ -1,0 +1,81 @@
+//! The command line of a benchmark.
+
+use std::time::Duration;
+
+use super::server::Deployment;
+
+/// What a benchmark's command line says; the rest is an error that names what there is.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub rounds: usize,
+    pub time: Duration,
+    pub connections: Vec<usize>,
+    /// The parts that are measured, by their names.
+    pub only: Vec<String>,
+    pub deployments: Vec<Deployment>,
+    pub series: String,
+    /// Which kinds of session application are measured: with shared commands, without.
+    pub share: Vec<bool>,
+}
+
+const USAGE: &str = "
+  --rounds N          rounds of all cells (at least 7 for a verdict)
+  --seconds S         the length of one cell
+  --connections 1,32  how many connections at once
+  --standalone        on a standalone server only
+  --replica-set       on a replica set of three only
+  --series 6.0        which MongoDB
+  --no-share          with session.share = false
+  --both              with and without, side by side
+  --only A,B          only these of: ";
+
+impl Options {
+    /// The command line's, over `self`, whose `only` is all that there is; `None` when it is not
+    /// `cargo bench` that asks.
+    pub fn read(mut self) -> Option<Options> {
+        let all = self.only.clone();
+        let refuse = |why: String| -> ! {
+            eprintln!("{why}; there is:{USAGE}{}", all.join(","));
+            std::process::exit(2)
+        };
+        let mut is_bench = false;
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || {
+                args.next()
+                    .unwrap_or_else(|| refuse(format!("{arg} needs a value")))
+            };
+            match arg.as_str() {
+                "--bench" => is_bench = true,
+                "--rounds" => self.rounds = number(&value()).unwrap_or_else(|why| refuse(why)),
+                "--seconds" => {
+                    self.time =
+                        Duration::from_secs_f64(number(&value()).unwrap_or_else(|why| refuse(why)))
+                }
+                "--connections" => {
+                    let counts = value();
+                    let counts: Result<_, _> = counts.split(',').map(number).collect();
+                    self.connections = counts.unwrap_or_else(|why| refuse(why));
+                }
+                "--standalone" => self.deployments = vec![Deployment::Standalone],
+                "--replica-set" => self.deployments = vec![Deployment::ReplicaSet],
+                "--series" => self.series = value(),
+                "--no-share" => self.share = vec![false],
+                "--both" => self.share = vec![true, false],
+                "--only" => {
+                    self.only = value().split(',').map(str::to_owned).collect();
+                    if let Some(other) = self.only.iter().find(|name| !all.contains(name)) {
+                        refuse(format!("{other} is none of them"));
+                    }
+                }
+                other => refuse(format!("{other} is not known here")),
+            }
+        }
+        is_bench.then_some(self)
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("{text} is no number that fits"))
+}

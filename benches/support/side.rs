@@ -1,0 +1,88 @@
+//! The applications that are compared, and the same sessions in the collection of each.
+
+use super::app::{Kind, Settings};
+use super::child::App;
+use super::load::{Connection, Visitor};
+use super::server::{Deployment, Server};
+
+/// The collection of the first session application, whose documents and indexes the application by
+/// hand gets as well.
+pub const SESSIONS: &str = "session";
+const BY_HAND: &str = "by_hand";
+
+/// An application and its collection.
+pub struct Side {
+    pub name: String,
+    pub collection: String,
+    pub app: App,
+    share: Option<bool>,
+}
+
+/// The application by hand first, then one with sessions for each of `share`.
+pub async fn start(server: &Server, share: &[bool]) -> Vec<Side> {
+    let sessions = share.iter().enumerate().map(|(at, share)| {
+        let collection = match at {
+            0 => SESSIONS.to_owned(),
+            _ => format!("{SESSIONS}_{at}"),
+        };
+        let settings = Settings {
+            kind: Kind::Session { share: *share },
+            url: server.url(),
+            collection: collection.clone(),
+            majority: false,
+        };
+        Side {
+            name: (if *share { "shared" } else { "alone" }).to_owned(),
+            collection,
+            app: App::start(&settings),
+            share: Some(*share),
+        }
+    });
+    let mut sides: Vec<Side> = sessions.collect();
+    server.copy_indexes(SESSIONS, BY_HAND).await;
+    let settings = Settings {
+        kind: Kind::ByHand,
+        url: server.url(),
+        collection: BY_HAND.to_owned(),
+        majority: server.deployment == Deployment::ReplicaSet,
+    };
+    let by_hand = Side {
+        name: "by hand".to_owned(),
+        collection: BY_HAND.to_owned(),
+        app: App::start(&settings),
+        share: None,
+    };
+    sides.insert(0, by_hand);
+    sides
+}
+
+/// New sessions of so many keys and bytes for each side, in its place.
+pub async fn seed(
+    server: &Server,
+    sides: &[Side],
+    count: usize,
+    keys: usize,
+    bytes: usize,
+) -> Vec<Vec<Visitor>> {
+    let mut all = vec![Vec::new()];
+    for side in sides.iter().filter(|side| side.share.is_some()) {
+        let mut connection = Connection::open(side.app.addr).await;
+        let mut visitors = Vec::new();
+        for _ in 0..count {
+            let path = format!("/fill?keys={keys}&bytes={bytes}");
+            let (cookie, _) = connection.get(&path, None).await;
+            let cookie = cookie.expect("a new session's cookie");
+            visitors.push(Visitor { cookie, n: 0 });
+        }
+        all.push(visitors);
+    }
+    // There, the id alone is the cookie.
+    let ids: Vec<&str> = all[1].iter().map(Visitor::id).collect();
+    server.copy_documents(SESSIONS, BY_HAND, &ids).await;
+    let by_hand = ids.iter().map(|id| Visitor {
+        cookie: format!("session={id}"),
+        n: 0,
+    });
+    all[0] = by_hand.collect();
+    all
+}
