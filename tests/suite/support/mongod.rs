@@ -202,9 +202,14 @@ impl Mongod {
         self.order("TERM").await;
     }
 
-    /// SIGSTOP: the port takes connections, and nobody answers.
+    /// SIGSTOP: the port takes connections, and nobody answers. Where the system tells, this returns
+    /// when the last thread stands still; a busy machine lets one finish an answer first.
     pub async fn pause(&self) {
         self.order("STOP").await;
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.process().pid()));
+        while any_runs(&tasks) {
+            rocket::tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// SIGCONT.
@@ -229,6 +234,18 @@ impl Mongod {
             .as_ref()
             .expect("the server of MONGODB_URI is not the tests' to control: use Mongod::start()")
     }
+}
+
+/// Whether one of these threads still runs, or waits for something.
+fn any_runs(tasks: &Path) -> bool {
+    let states = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+    let mut stats =
+        states.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    stats.any(|stat| {
+        // After the name, which is in parentheses and may hold any character.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|state| state.starts_with(['R', 'S', 'D']))
+    })
 }
 
 /// The application name of the tests' own clients, by which what they ask is told from what is

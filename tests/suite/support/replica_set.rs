@@ -214,7 +214,12 @@ impl ReplicaSet {
             .zip(&self.hosts)
             .map(|(id, port)| doc! { "_id": id, "host": format!("127.0.0.1:{port}") })
             .collect();
-        let settings = doc! { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 };
+        // Without chaining a secondary that stands still holds no other one up.
+        let settings = doc! {
+            "electionTimeoutMillis": 2000,
+            "heartbeatIntervalMillis": 500,
+            "chainingAllowed": false,
+        };
         let config = doc! { "_id": NAME, "members": members, "settings": settings };
         let asked = wire::ask(
             self.nodes[0].port(),

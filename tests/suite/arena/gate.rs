@@ -1,0 +1,71 @@
+//! Gates: places in a handler where it waits until the test lets it go on.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rocket::tokio::sync::Semaphore;
+
+/// The gates of one application, by number.
+#[derive(Default)]
+pub struct Gates {
+    next: AtomicU64,
+    all: Mutex<HashMap<u64, Gate>>,
+}
+
+impl Gates {
+    pub fn make(&self) -> Gate {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let gate = Gate {
+            number,
+            arrived: Arc::new(Semaphore::new(0)),
+            open: Arc::new(Semaphore::new(0)),
+        };
+        self.lock().insert(number, gate.clone());
+        gate
+    }
+
+    /// What a handler does at a gate.
+    pub async fn pass(&self, number: u64) {
+        // Forgotten here: each is passed once.
+        let gate = self.lock().remove(&number);
+        if let Some(gate) = gate {
+            gate.pass().await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Gate>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Clone)]
+pub struct Gate {
+    number: u64,
+    arrived: Arc<Semaphore>,
+    open: Arc<Semaphore>,
+}
+
+impl Gate {
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Once somebody waits at it.
+    pub async fn arrived(&self) {
+        if let Ok(arrived) = self.arrived.acquire().await {
+            arrived.forget();
+        }
+    }
+
+    pub fn open(&self) {
+        self.open.add_permits(1);
+    }
+
+    pub async fn pass(&self) {
+        self.arrived.add_permits(1);
+        if let Ok(open) = self.open.acquire().await {
+            open.forget();
+        }
+    }
+}

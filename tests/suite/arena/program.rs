@@ -1,0 +1,247 @@
+//! A request as a list of session calls, and the route that carries one out.
+
+use std::collections::BTreeMap;
+
+use rocket::http::Status;
+use rocket::serde::json::{self, Json, Value, json};
+use rocket::serde::{Deserialize, Serialize};
+use rocket::{Route, State, post, routes};
+use rocket_mongo_session::{Error, Session};
+
+use super::Gates;
+
+/// One call of a handler. What it answers is in [`Results`] under the same index.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "rocket::serde")]
+pub enum Op {
+    /// The session as the handler sees it: a [`View`].
+    View,
+    Set(String, Value),
+    Remove(String),
+    Clear,
+    Increment(String, i64),
+    Push(String, Value),
+    /// `modify` that adds.
+    Add(String, i64),
+    /// `modify` that appends.
+    Append(String, Value),
+    Flash(Value),
+    Pop,
+    Login(String),
+    LoginKeeping(String, Vec<String>),
+    Elevate,
+    Renew,
+    Logout,
+    Touch,
+    Save,
+    SetTimeout(u64),
+    SetMaxAge(u64),
+    Csrf,
+    /// Ends the program, unless there is a stored session.
+    Stored,
+    /// Ends the program if there is one.
+    Fresh,
+    Gate(u64),
+    /// The answer is this error, which a catcher answers.
+    Fail(u16),
+    Panic,
+    /// The whole process ends here, as by kill -9.
+    Die,
+}
+
+impl Op {
+    pub fn encode(program: &[Op]) -> String {
+        json::to_string(&program).expect("a program")
+    }
+}
+
+pub fn set(key: &str, value: impl Into<Value>) -> Op {
+    Op::Set(key.to_owned(), value.into())
+}
+
+/// The session as a handler saw it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "rocket::serde")]
+pub struct View {
+    pub id: Option<String>,
+    pub is_new: bool,
+    pub user: Option<String>,
+    /// Epoch milliseconds, as the next two.
+    pub created: i64,
+    pub accessed: i64,
+    pub expires: Option<i64>,
+    pub values: BTreeMap<String, Value>,
+    pub flash: Vec<Value>,
+}
+
+impl View {
+    pub fn int(&self, key: &str) -> i64 {
+        self.values.get(key).and_then(Value::as_i64).unwrap_or(0)
+    }
+
+    pub fn list(&self, key: &str) -> Vec<Value> {
+        let list = self.values.get(key).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    }
+
+    fn of(session: &Session) -> Result<View, Error> {
+        let millis = |at: rocket_mongo_session::time::OffsetDateTime| {
+            i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+        };
+        let mut values = BTreeMap::new();
+        for key in session.keys() {
+            if let Some(value) = session.get::<Value>(key.as_str())? {
+                values.insert(key, value);
+            }
+        }
+        Ok(View {
+            id: session.id(),
+            is_new: session.is_new(),
+            user: session.user()?,
+            created: millis(session.created()),
+            accessed: millis(session.accessed()),
+            expires: session.expires().map(millis),
+            values,
+            flash: session.peek_flash()?,
+        })
+    }
+}
+
+/// What the steps of a program answered.
+#[derive(Clone, Debug)]
+pub struct Results(Vec<Result<Value, String>>);
+
+impl Results {
+    pub fn decode(text: &str) -> Results {
+        let steps: Vec<Step> = json::from_str(text).expect("the results of a program");
+        Results(steps.into_iter().map(Step::into_result).collect())
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn get(&self, index: usize) -> &Result<Value, String> {
+        &self.0[index]
+    }
+
+    /// The value of a step that must have gone well.
+    pub fn value(&self, index: usize) -> &Value {
+        self.0[index].as_ref().expect("a step that goes well")
+    }
+
+    pub fn view(&self, index: usize) -> View {
+        json::from_value(self.value(index).clone()).expect("a view")
+    }
+
+    /// Whether the last step went well, or was told that the session is gone.
+    pub fn is_saved(&self) -> bool {
+        match self.0.last() {
+            Some(Ok(_)) => true,
+            Some(Err(error)) if error.starts_with("Gone") => false,
+            other => panic!("neither saved nor gone: {other:?}"),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(crate = "rocket::serde")]
+enum Step {
+    Ok(Value),
+    Err(String),
+}
+
+impl Step {
+    fn into_result(self) -> Result<Value, String> {
+        match self {
+            Step::Ok(value) => Ok(value),
+            Step::Err(error) => Err(error),
+        }
+    }
+}
+
+pub fn routes() -> Vec<Route> {
+    routes![run, none]
+}
+
+/// Without a session.
+#[rocket::get("/none")]
+fn none() -> &'static str {
+    "no session"
+}
+
+#[post("/run", data = "<program>")]
+async fn run(
+    session: &Session,
+    gates: &State<Gates>,
+    program: Json<Vec<Op>>,
+) -> Result<Json<Vec<Step>>, Status> {
+    let mut steps = Vec::new();
+    for op in program.into_inner() {
+        if let Op::Fail(code) = op {
+            return Err(Status::new(code));
+        }
+        if (op == Op::Stored && session.is_new()) || (op == Op::Fresh && !session.is_new()) {
+            steps.push(Step::Err("Ended: here, as the program has it".to_owned()));
+            break;
+        }
+        steps.push(match carry_out(session, gates, op).await {
+            Ok(value) => Step::Ok(value),
+            Err(error) => Step::Err(format!("{error:?}")),
+        });
+    }
+    Ok(Json(steps))
+}
+
+async fn carry_out(session: &Session, gates: &Gates, op: Op) -> Result<Value, Error> {
+    match op {
+        Op::View => return Ok(json!(View::of(session)?)),
+        Op::Set(name, value) => session.set(name.as_str(), &value)?,
+        Op::Remove(name) => return Ok(json!(session.remove(name.as_str()))),
+        Op::Clear => session.clear(),
+        Op::Increment(name, by) => return Ok(json!(session.increment(name.as_str(), by)?)),
+        Op::Push(name, value) => session.push(name.as_str(), &value)?,
+        Op::Add(name, by) => {
+            let sum = session.modify(name.as_str(), |n: Option<i64>| n.unwrap_or(0) + by);
+            return Ok(json!(sum.await?));
+        }
+        Op::Append(name, value) => {
+            let append = |list: Option<Vec<Value>>| {
+                let mut list = list.unwrap_or_default();
+                list.push(value.clone());
+                list
+            };
+            return Ok(json!(session.modify(name.as_str(), append).await?));
+        }
+        Op::Flash(message) => session.flash(message)?,
+        Op::Pop => return Ok(json!(session.pop_flash::<Value>().await?)),
+        Op::Login(user) => session.login(user)?,
+        Op::LoginKeeping(user, keys) => {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            session.login_keeping(user, &keys)?;
+        }
+        Op::Elevate => session.elevate()?,
+        Op::Renew => session.renew()?,
+        Op::Logout => session.logout()?,
+        Op::Touch => session.touch(),
+        Op::Save => session.save().await?,
+        Op::SetTimeout(millis) => {
+            session.set_timeout(Some(std::time::Duration::from_millis(millis)))?;
+        }
+        Op::SetMaxAge(seconds) => {
+            session.set_max_age(Some(std::time::Duration::from_secs(seconds)))?;
+        }
+        Op::Csrf => return Ok(json!(session.csrf_token())),
+        Op::Gate(number) => gates.pass(number).await,
+        Op::Stored | Op::Fresh | Op::Fail(_) => {} // the route's own
+        Op::Panic => panic!("a handler's"),
+        Op::Die => {
+            let pid = std::process::id().to_string();
+            let _ = std::process::Command::new("kill")
+                .args(["-9", &pid])
+                .status();
+            std::future::pending::<()>().await;
+        }
+    }
+    Ok(Value::Null)
+}

@@ -1,0 +1,657 @@
+//! The reference: what a session is, said as plainly as possible. Documents are maps, a request is
+//! a function that waits wherever the crate would ask the store.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rocket::serde::json::{Value, json};
+use rocket::tokio::join;
+
+use super::stepped::{Kind, Steps};
+use crate::arena::Op;
+
+type Values = BTreeMap<String, Value>;
+
+/// The flash queue, among the values.
+const FLASH: &str = "\0flash";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    session: u32,
+    secret: u32,
+}
+
+struct Stored {
+    values: Values,
+    user: Option<String>,
+    secret: u32,
+    renewed: bool,
+}
+
+/// Everything that is stored, and who waits to get at it.
+#[derive(Clone, Default)]
+pub struct World {
+    data: Rc<RefCell<Data>>,
+    steps: Steps,
+}
+
+#[derive(Default)]
+struct Data {
+    sessions: BTreeMap<u32, Stored>,
+    /// Sessions that a login has replaced, and by which when that is the same login.
+    replaced: BTreeMap<u32, Option<u32>>,
+    next: u32,
+}
+
+/// What a request ought to answer.
+pub struct Expected {
+    pub results: Vec<Result<Output, &'static str>>,
+    pub token: Option<Token>,
+    pub removes: bool,
+}
+
+#[derive(Debug)]
+pub enum Output {
+    View(Seen),
+    Value(Value),
+}
+
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub values: Values,
+    pub flash: Vec<Value>,
+    pub user: Option<String>,
+}
+
+impl World {
+    pub fn as_request<T>(&self, number: usize, poll: impl FnOnce() -> T) -> T {
+        self.steps.as_request(number, poll)
+    }
+
+    pub fn waiting(&self, number: usize) -> Vec<Kind> {
+        self.steps.waiting(number)
+    }
+
+    pub fn grant(&self, number: usize, kind: Kind) {
+        self.steps.grant(number, kind);
+    }
+
+    pub fn alive(&self) -> u64 {
+        self.data.borrow().sessions.len() as u64
+    }
+
+    /// What a token leads to.
+    pub fn look(&self, token: Token) -> Seen {
+        let data = self.data.borrow();
+        let found = data.sessions.get(&token.session);
+        let found = found.filter(|stored| stored.secret == token.secret);
+        found.map_or_else(Seen::default, |stored| {
+            seen(&stored.values, stored.user.clone())
+        })
+    }
+
+    /// Does something to what is stored, when its turn comes.
+    async fn at<T>(&self, kind: Kind, act: impl FnOnce(&mut Data) -> T) -> T {
+        let _pass = self.steps.pass(kind).await;
+        act(&mut self.data.borrow_mut())
+    }
+
+    fn number(&self) -> u32 {
+        let mut data = self.data.borrow_mut();
+        data.next += 1;
+        data.next
+    }
+}
+
+fn seen(values: &Values, user: Option<String>) -> Seen {
+    let flash = values.get(FLASH).and_then(Value::as_array).cloned();
+    let own = values.iter().filter(|(key, _)| *key != FLASH);
+    Seen {
+        values: own
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        flash: flash.unwrap_or_default(),
+        user,
+    }
+}
+
+/// What a request does to one key.
+#[derive(Clone)]
+enum Change {
+    Set(Value),
+    Remove,
+    Add(i64),
+    Push(Value),
+}
+
+fn replay(value: Option<&Value>, changes: &[Change]) -> Option<Value> {
+    changes
+        .iter()
+        .fold(value.cloned(), |value, change| match change {
+            Change::Set(value) => Some(value.clone()),
+            Change::Remove => None,
+            Change::Add(by) => Some(json!(value.and_then(|n| n.as_i64()).unwrap_or(0) + by)),
+            Change::Push(item) => {
+                let mut list = value
+                    .and_then(|list| list.as_array().cloned())
+                    .unwrap_or_default();
+                list.push(item.clone());
+                Some(Value::Array(list))
+            }
+        })
+}
+
+type Changes = BTreeMap<String, Vec<Change>>;
+
+fn apply(values: &mut Values, changes: &Changes) {
+    for (key, changes) in changes {
+        match replay(values.get(key), changes) {
+            Some(value) => values.insert(key.clone(), value),
+            None => values.remove(key),
+        };
+    }
+}
+
+/// Which keys a login carries over.
+#[derive(Clone)]
+enum Keep {
+    Nothing,
+    All,
+    These(Vec<String>),
+}
+
+impl Keep {
+    fn has(&self, key: &str) -> bool {
+        match self {
+            Keep::Nothing => false,
+            Keep::All => true,
+            Keep::These(keys) => keys.iter().any(|other| other == key),
+        }
+    }
+
+    fn and(self, other: Keep) -> Keep {
+        match (self, other) {
+            (Keep::All, keep) | (keep, Keep::All) => keep,
+            (Keep::These(a), Keep::These(b)) => {
+                Keep::These(a.into_iter().filter(|key| b.contains(key)).collect())
+            }
+            _ => Keep::Nothing,
+        }
+    }
+}
+
+/// What a request's changes are made to.
+struct Base {
+    values: Values,
+    user: Option<String>,
+    /// None: not stored yet.
+    token: Option<Token>,
+    by_login: bool,
+    replaces: Option<(u32, Keep, Changes)>,
+}
+
+impl Base {
+    fn nothing() -> Base {
+        Base {
+            values: Values::new(),
+            user: None,
+            token: None,
+            by_login: false,
+            replaces: None,
+        }
+    }
+}
+
+struct Request {
+    world: World,
+    base: Base,
+    changes: Changes,
+    renews: bool,
+    dead: Option<u32>,
+    /// The dead cookie's session is there, with another secret.
+    is_locked: bool,
+    ends: Vec<u32>,
+    removes: bool,
+    given: Option<Token>,
+}
+
+/// What became of a commit.
+enum Outcome {
+    Fine,
+    Gone,
+}
+
+pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Expected {
+    let mut request = Request {
+        world: world.clone(),
+        base: Base::nothing(),
+        changes: Changes::new(),
+        renews: false,
+        dead: None,
+        is_locked: false,
+        ends: Vec::new(),
+        removes: false,
+        given: None,
+    };
+    if let Some(token) = token {
+        let loaded = world
+            .at(Kind::Load, |data| {
+                let stored = data.sessions.get(&token.session);
+                let own = stored.filter(|stored| stored.secret == token.secret);
+                let own = own.map(|stored| (stored.values.clone(), stored.user.clone()));
+                own.ok_or(stored.is_some())
+            })
+            .await;
+        match loaded {
+            Ok((values, user)) => {
+                request.base = Base {
+                    values,
+                    user,
+                    token: Some(token),
+                    ..Base::nothing()
+                };
+            }
+            Err(is_locked) => {
+                request.dead = Some(token.session);
+                request.is_locked = is_locked;
+            }
+        }
+    }
+    let mut results = Vec::new();
+    for op in program {
+        results.push(request.carry_out(op).await);
+    }
+    // What is dropped in the end is nobody's to know.
+    let _ = request.commit(true).await;
+    Expected {
+        results,
+        removes: request.removes && request.given.is_none(),
+        token: request.given,
+    }
+}
+
+impl Request {
+    async fn carry_out(&mut self, op: Op) -> Result<Output, &'static str> {
+        let mut value = Value::Null;
+        match op {
+            Op::View => return Ok(Output::View(seen(&self.view(), self.base.user.clone()))),
+            Op::Set(key, new) => self.change(&key, Change::Set(new)),
+            Op::Remove(key) => {
+                value = json!(self.view().contains_key(&key));
+                self.change(&key, Change::Remove);
+            }
+            Op::Clear => {
+                for key in self.view().into_keys().filter(|key| key != FLASH) {
+                    self.change(&key, Change::Remove);
+                }
+            }
+            Op::Increment(key, by) => {
+                self.change(&key, Change::Add(by));
+                value = json!(self.view().get(&key).and_then(Value::as_i64).unwrap_or(by));
+            }
+            Op::Push(key, item) => self.change(&key, Change::Push(item)),
+            Op::Flash(item) => self.change(FLASH, Change::Push(item)),
+            Op::Add(key, by) => {
+                let add = [Change::Add(by)];
+                value = self
+                    .exchange(&key, false, |old| replay(old, &add))
+                    .await?
+                    .unwrap_or(value);
+            }
+            Op::Append(key, item) => {
+                let push = [Change::Push(item)];
+                value = self
+                    .exchange(&key, false, |old| replay(old, &push))
+                    .await?
+                    .unwrap_or(value);
+            }
+            Op::Pop => {
+                value = self
+                    .exchange(FLASH, true, |_| None)
+                    .await?
+                    .unwrap_or(json!([]))
+            }
+            Op::Save => match self.commit(false).await {
+                Outcome::Fine => {}
+                Outcome::Gone => return Err("Gone"),
+            },
+            Op::Login(user) => self.login(Some(user), Keep::Nothing),
+            Op::LoginKeeping(user, keys) => self.login(Some(user), Keep::These(keys)),
+            Op::Elevate if self.is_wanted() => self.login(None, Keep::All),
+            Op::Renew => self.renews = true,
+            Op::Logout => self.logout(),
+            _ => {}
+        }
+        Ok(Output::Value(value))
+    }
+
+    fn view(&self) -> Values {
+        let mut view = self.base.values.clone();
+        apply(&mut view, &self.changes);
+        view
+    }
+
+    fn change(&mut self, key: &str, change: Change) {
+        self.changes.entry(key.to_owned()).or_default().push(change);
+        self.forget_what_changes_nothing();
+    }
+
+    /// A key that is as it was when it was loaded is not written.
+    fn forget_what_changes_nothing(&mut self) {
+        let base = &self.base.values;
+        self.changes.retain(|key, changes| {
+            let before = base.get(key);
+            replay(before, changes).as_ref() != before
+        });
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.base.token.is_some() || self.base.by_login || !self.changes.is_empty()
+    }
+
+    fn login(&mut self, user: Option<String>, keep: Keep) {
+        let mut values = self.view();
+        values.retain(|key, _| keep.has(key));
+        let before = std::mem::take(&mut self.changes);
+        let user = user.or_else(|| self.base.user.clone());
+        let replaces = match (self.base.token, self.base.replaces.take()) {
+            (Some(token), _) => Some((token.session, keep, before)),
+            // Once more in one request: what both keep, after what was done to it at both times.
+            (None, Some((old, first, mut all))) => {
+                for (key, more) in before {
+                    all.entry(key).or_default().extend(more);
+                }
+                Some((old, first.and(keep), all))
+            }
+            (None, None) => None,
+        };
+        self.base = Base {
+            values,
+            user,
+            token: None,
+            by_login: true,
+            replaces,
+        };
+        self.renews = false;
+    }
+
+    fn logout(&mut self) {
+        let replaced = self.base.replaces.as_ref().map(|(old, _, _)| *old);
+        if let Some(ended) = self.base.token.map(|token| token.session).or(replaced) {
+            self.ends.push(ended);
+            self.removes = true;
+        }
+        self.base = Base::nothing();
+        self.changes.clear();
+        self.renews = false;
+        self.given = None;
+    }
+
+    /// The session turned out to be gone.
+    fn lose(&mut self) {
+        if let Some(token) = self.base.token {
+            self.dead = Some(token.session);
+            self.is_locked = false;
+        }
+        self.base = Base::nothing();
+        self.changes.clear();
+        self.renews = false;
+    }
+
+    async fn commit(&mut self, is_last: bool) -> Outcome {
+        let world = self.world.clone();
+        for ended in std::mem::take(&mut self.ends) {
+            let mut next = Some(ended);
+            while let Some(ended) = next {
+                let delete = |data: &mut Data| data.sessions.remove(&ended).is_some();
+                if world.at(Kind::Delete, delete).await {
+                    break;
+                }
+                let find = |data: &mut Data| data.replaced.get(&ended).copied().flatten();
+                next = world.at(Kind::Find, find).await;
+            }
+        }
+        let outcome = match self.base.token {
+            Some(token) => self.update(token).await,
+            None if self.is_wanted() => self.create().await,
+            None => return Outcome::Fine,
+        };
+        if matches!(outcome, Outcome::Gone) && !is_last {
+            self.lose();
+        }
+        outcome
+    }
+
+    async fn create(&mut self) -> Outcome {
+        let world = self.world.clone();
+        let by_login = self.base.by_login;
+        if let Some(dead) = self.dead
+            && !by_login
+        {
+            let is_overtaken = |data: &mut Data| {
+                let renewed = data
+                    .sessions
+                    .get(&dead)
+                    .is_some_and(|stored| stored.renewed);
+                renewed || data.replaced.contains_key(&dead)
+            };
+            if world.at(Kind::Find, is_overtaken).await {
+                return Outcome::Gone;
+            }
+        }
+        let (session, secret) = (world.number(), world.number());
+        let (values, user) = (self.view(), self.base.user.clone());
+        let replaces = self.base.replaces.take();
+        let dead = self.dead.filter(|_| !self.is_locked);
+        let marked = replaces.as_ref().map(|(old, _, _)| *old).or(dead);
+        let goes_on = matches!(replaces, Some((_, Keep::All, _)));
+        world
+            .at(Kind::Create, |data| {
+                let stored = Stored {
+                    values: values.clone(),
+                    user: user.clone(),
+                    secret,
+                    renewed: false,
+                };
+                data.sessions.insert(session, stored);
+                if let Some(old) = marked.filter(|_| by_login) {
+                    let next = goes_on.then_some(session);
+                    data.replaced.entry(old).or_insert(next);
+                }
+            })
+            .await;
+        let after = std::mem::take(&mut self.changes);
+        let revocations = async {
+            if user.is_some() {
+                world.at(Kind::Find, |_| ()).await;
+            }
+        };
+        let end = end_old(&world, session, &values, replaces, &after);
+        let ((), stands) = join!(revocations, end);
+        if !stands {
+            world
+                .at(Kind::Delete, |data| data.sessions.remove(&session))
+                .await;
+            return Outcome::Gone;
+        }
+        let token = Token { session, secret };
+        self.given = Some(token);
+        self.base = Base {
+            values,
+            user,
+            token: Some(token),
+            by_login: false,
+            replaces: None,
+        };
+        self.renews = false;
+        Outcome::Fine
+    }
+
+    async fn update(&mut self, token: Token) -> Outcome {
+        if self.changes.is_empty() && !self.renews {
+            return Outcome::Fine;
+        }
+        let world = self.world.clone();
+        let changes = std::mem::take(&mut self.changes);
+        let mut token = token;
+        let mut is_there = false;
+        if std::mem::take(&mut self.renews) {
+            let secret = world.number();
+            is_there = world
+                .at(Kind::Update, |data| {
+                    let stored = data.sessions.get_mut(&token.session);
+                    let Some(stored) = stored.filter(|stored| stored.secret == token.secret) else {
+                        return false;
+                    };
+                    apply(&mut stored.values, &changes);
+                    (stored.secret, stored.renewed) = (secret, true);
+                    true
+                })
+                .await;
+            if is_there {
+                token.secret = secret;
+                self.given = Some(token);
+            }
+        }
+        if !is_there {
+            is_there = world
+                .at(Kind::Update, |data| {
+                    let stored = data.sessions.get_mut(&token.session);
+                    stored
+                        .map(|stored| apply(&mut stored.values, &changes))
+                        .is_some()
+                })
+                .await;
+        }
+        if !is_there {
+            return Outcome::Gone;
+        }
+        apply(&mut self.base.values, &changes);
+        self.base.token = Some(token);
+        Outcome::Fine
+    }
+
+    /// Reads, changes and writes one value as if nobody else were there. What a pop takes is what
+    /// was there before; what a modification answers is what is there after it.
+    async fn exchange(
+        &mut self,
+        key: &str,
+        takes: bool,
+        change: impl Fn(Option<&Value>) -> Option<Value>,
+    ) -> Result<Option<Value>, &'static str> {
+        let world = self.world.clone();
+        let token = match self.base.token {
+            Some(token) if !takes || self.base.values.contains_key(key) => token,
+            _ => {
+                let now = self.view().remove(key);
+                let next = change(now.as_ref());
+                if next.is_some() || now.is_some() {
+                    let set = next.clone().map_or(Change::Remove, Change::Set);
+                    self.change(key, set);
+                }
+                return Ok(if takes { now } else { next });
+            }
+        };
+        let pending = self.changes.remove(key).unwrap_or_default();
+        loop {
+            let stored = self.base.values.get(key).cloned();
+            let now = replay(stored.as_ref(), &pending);
+            let next = change(now.as_ref());
+            let output = if takes { now } else { next.clone() };
+            if next == stored {
+                self.forget_what_changes_nothing();
+                return Ok(output);
+            }
+            let kind = if takes {
+                Kind::UpdateReturning
+            } else {
+                Kind::Update
+            };
+            let wins = world
+                .at(kind, |data| {
+                    let found = data.sessions.get_mut(&token.session);
+                    let found = found.filter(|found| found.secret == token.secret);
+                    let Some(found) =
+                        found.filter(|found| found.values.get(key) == stored.as_ref())
+                    else {
+                        return false;
+                    };
+                    match &next {
+                        Some(next) => found.values.insert(key.to_owned(), next.clone()),
+                        None => found.values.remove(key),
+                    };
+                    true
+                })
+                .await;
+            if wins {
+                match next {
+                    Some(next) => self.base.values.insert(key.to_owned(), next),
+                    None => self.base.values.remove(key),
+                };
+                self.forget_what_changes_nothing();
+                return Ok(output);
+            }
+            let fresh = world
+                .at(Kind::Load, |data| {
+                    let found = data.sessions.get(&token.session);
+                    let found = found.filter(|found| found.secret == token.secret);
+                    found.map(|found| found.values.clone())
+                })
+                .await;
+            match fresh {
+                Some(fresh) => self.base.values = fresh,
+                None => {
+                    self.lose();
+                    return Err("Gone");
+                }
+            }
+        }
+    }
+}
+
+/// The old session ends; what others did until then to what is kept is carried over. Whether the
+/// new one stands: an elevation carries an older login on, and that is over when its session is.
+async fn end_old(
+    world: &World,
+    new: u32,
+    values: &Values,
+    replaces: Option<(u32, Keep, Changes)>,
+    after: &Changes,
+) -> bool {
+    let Some((old, keep, before)) = replaces else {
+        return true;
+    };
+    if matches!(keep, Keep::Nothing) {
+        world
+            .at(Kind::Delete, |data| data.sessions.remove(&old))
+            .await;
+        return true;
+    }
+    let last = world
+        .at(Kind::Take, |data| data.sessions.remove(&old))
+        .await;
+    let Some(mut wanted) = last.map(|last| last.values) else {
+        return !matches!(keep, Keep::All);
+    };
+    apply(&mut wanted, &before);
+    wanted.retain(|key, _| keep.has(key));
+    let kept_after = after.iter().filter(|(key, _)| keep.has(key));
+    let kept_after: Changes = kept_after
+        .map(|(key, changes)| (key.clone(), changes.clone()))
+        .collect();
+    apply(&mut wanted, &kept_after);
+    let mut kept = values.clone();
+    kept.retain(|key, _| keep.has(key));
+    if kept != wanted {
+        world
+            .at(Kind::Update, |data| {
+                if let Some(stored) = data.sessions.get_mut(&new) {
+                    stored.values.retain(|key, _| !keep.has(key));
+                    stored.values.extend(wanted);
+                }
+            })
+            .await;
+    }
+    true
+}

@@ -1,0 +1,222 @@
+//! A store at which every request waits, before each operation, until it is told to go on.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use rocket::async_trait;
+use rocket_mongo_session::Error;
+use rocket_mongo_session::store::{
+    Created, Document, Durability, Filter, Store, Touch, Update, Updated,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Load,
+    Create,
+    Update,
+    UpdateReturning,
+    Delete,
+    Take,
+    Find,
+}
+
+/// Which request waits at which operations. Requests are polled one at a time, on one thread.
+#[derive(Clone, Default)]
+pub struct Steps(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    current: Option<usize>,
+    requests: BTreeMap<usize, Request>,
+}
+
+#[derive(Default)]
+struct Request {
+    waiting: Vec<Kind>,
+    granted: Option<Kind>,
+    /// Operations that the store is at.
+    under_way: usize,
+}
+
+impl Steps {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn clear(&self) {
+        *self.lock() = Inner::default();
+    }
+
+    /// Polls something as this request's.
+    pub fn as_request<T>(&self, number: usize, poll: impl FnOnce() -> T) -> T {
+        self.lock().current = Some(number);
+        let output = poll();
+        self.lock().current = None;
+        output
+    }
+
+    /// The operations that it waits at.
+    pub fn waiting(&self, number: usize) -> Vec<Kind> {
+        let inner = self.lock();
+        let mut waiting = inner
+            .requests
+            .get(&number)
+            .map_or(Vec::new(), |one| one.waiting.clone());
+        waiting.sort_unstable();
+        waiting
+    }
+
+    pub fn is_waiting(&self, number: usize) -> bool {
+        let inner = self.lock();
+        let request = inner.requests.get(&number);
+        request.is_some_and(|one| {
+            one.under_way == 0 && one.granted.is_none() && !one.waiting.is_empty()
+        })
+    }
+
+    pub fn grant(&self, number: usize, kind: Kind) {
+        if let Some(request) = self.lock().requests.get_mut(&number) {
+            request.granted = Some(kind);
+        }
+    }
+
+    /// Waits for its turn. Who is no request of the case (what is left for later) does not.
+    pub async fn pass(&self, kind: Kind) -> Pass {
+        let number = self.lock().current;
+        let Some(number) = number else {
+            return Pass(None);
+        };
+        self.lock()
+            .requests
+            .entry(number)
+            .or_default()
+            .waiting
+            .push(kind);
+        poll_fn(|_| {
+            let mut inner = self.lock();
+            let request = inner.requests.entry(number).or_default();
+            if request.granted != Some(kind) {
+                return Poll::Pending; // polled again when something is granted
+            }
+            request.granted = None;
+            if let Some(at) = request.waiting.iter().position(|other| *other == kind) {
+                request.waiting.remove(at);
+            }
+            request.under_way += 1;
+            Poll::Ready(())
+        })
+        .await;
+        Pass(Some((self.clone(), number)))
+    }
+}
+
+/// An operation that is under way.
+pub struct Pass(Option<(Steps, usize)>);
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some((steps, number)) = &self.0
+            && let Some(request) = steps.lock().requests.get_mut(number)
+        {
+            request.under_way -= 1;
+        }
+    }
+}
+
+pub struct Stepped {
+    store: Box<dyn Store>,
+    steps: Steps,
+}
+
+impl Stepped {
+    pub fn new(store: Box<dyn Store>, steps: &Steps) -> Stepped {
+        Stepped {
+            store,
+            steps: steps.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Stepped {
+    async fn load(&self, id: &str) -> Result<Option<Document>, Error> {
+        let _pass = self.steps.pass(Kind::Load).await;
+        self.store.load(id).await
+    }
+
+    async fn create(
+        &self,
+        documents: Vec<Document>,
+        durability: Durability,
+    ) -> Result<Created, Error> {
+        let _pass = self.steps.pass(Kind::Create).await;
+        self.store.create(documents, durability).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated, Error> {
+        let _pass = self.steps.pass(Kind::Update).await;
+        self.store.update(filter, update, durability).await
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>, Error> {
+        let _pass = self.steps.pass(Kind::UpdateReturning).await;
+        self.store
+            .update_returning(filter, update, durability)
+            .await
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool, Error> {
+        let _pass = self.steps.pass(Kind::Delete).await;
+        self.store.delete(filter).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>, Error> {
+        let _pass = self.steps.pass(Kind::Take).await;
+        self.store.take(filter).await
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.store.touch(touch);
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>, Error> {
+        let _pass = self.steps.pass(Kind::Find).await;
+        self.store.find(filter, skip, limit).await
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64, Error> {
+        self.store.count(filter).await
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64, Error> {
+        self.store.delete_all(filter).await
+    }
+
+    async fn ensure_indexes(&self) -> Result<(), Error> {
+        self.store.ensure_indexes().await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.store.ping().await
+    }
+
+    async fn flush(&self) {
+        self.store.flush().await;
+    }
+
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+}

@@ -1,0 +1,203 @@
+//! Login, elevation and renewal: the old token dies, nothing kept is lost, and no race logs a
+//! browser out, in whatever order the answers reach it.
+
+use super::race;
+use crate::arena::{Op, set};
+
+/// What another tab may be doing with the old cookie while this one logs in.
+fn late(kind: i64) -> Vec<Op> {
+    match kind {
+        0 => vec![set("late", 1)],
+        1 => vec![Op::Flash("late".into())],
+        2 => vec![Op::Add("n".into(), 1)],
+        3 => vec![Op::Increment("n".into(), 1), Op::Save],
+        4 => vec![Op::Csrf],
+        5 => vec![Op::SetTimeout(86_400_000)],
+        _ => vec![Op::View],
+    }
+}
+
+/// Three ways to get a new token, and whether somebody is logged in then.
+fn change(kind: i64) -> Vec<Op> {
+    match kind {
+        0 => vec![Op::Login("me".into())],
+        1 => vec![Op::LoginKeeping("me".into(), vec!["planted".into()])],
+        2 => vec![Op::Elevate],
+        _ => vec![Op::Renew],
+    }
+}
+
+race! {
+    no_late_answer_of_another_tab_logs_a_browser_out(round) {
+        let browser = round.member("me").await;
+        let thief = browser.twin();
+        let kind = round.some(0, 3);
+        let mut tabs = vec![round.arena.poise(&browser, &[Op::View], &change(kind)).await];
+        for _ in 0..4 {
+            let late = late(round.some(0, 6));
+            tabs.push(match round.flip() {
+                // Loaded before, written after; or sent before, and not even loaded.
+                true => round.arena.poise(&browser, &[Op::View], &late).await,
+                false => round.arena.poise_outside(&browser, &late),
+            });
+        }
+        let answers = round.let_go(tabs).await;
+        assert!(answers[0].sends_cookie());
+        for answer in &answers[1..] {
+            assert_eq!(answer.status(), 200);
+            assert_eq!(answer.0.set_cookies(), Vec::<&str>::new());
+        }
+        round.deliver(&answers, &browser);
+        let view = round.look(&browser).await;
+        assert_eq!(view.user.as_deref(), Some("me"), "{view:?}");
+        round.assert_dead(&thief, "the old token").await;
+    }
+
+    a_kept_key_has_every_change_that_was_saved(round) {
+        let browser = round.visitor().await;
+        let keeps = match round.flip() {
+            true => Op::LoginKeeping("me".into(), vec!["n".into(), "list".into()]),
+            false => Op::Elevate,
+        };
+        let program = [Op::Increment("n".into(), 100), keeps, Op::Increment("n".into(), 1000)];
+        let mut tabs = vec![round.arena.poise(&browser, &[Op::View], &program).await];
+        for tab in 0..4 {
+            let program = match tab % 2 {
+                0 => [Op::Increment("n".into(), 1), Op::Push("list".into(), tab.into()), Op::Save],
+                _ => [Op::Push("list".into(), tab.into()), Op::Increment("n".into(), 1), Op::Save],
+            };
+            tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
+        }
+        let answers = round.let_go(tabs).await;
+        let (mut saved, mut pushed) = (0, Vec::new());
+        for (tab, answer) in answers[1..].iter().enumerate() {
+            if answer.results().is_saved() {
+                saved += 1;
+                pushed.push(tab as i64);
+            }
+        }
+        answers[0].arrive(&browser);
+        let view = round.look(&browser).await;
+        assert_eq!(view.int("n"), 1100 + saved, "{view:?}");
+        let list = view.list("list");
+        let mut list: Vec<_> = list.iter().filter_map(|item| item.as_i64()).collect();
+        list.sort_unstable();
+        assert_eq!(list, pushed);
+    }
+
+    what_is_not_kept_does_not_cross_into_the_login(round) {
+        let browser = round.visitor().await;
+        let login = [Op::LoginKeeping("me".into(), vec!["kept".into()])];
+        let mut tabs = vec![round.arena.poise(&browser, &[Op::View], &login).await];
+        for _ in 0..3 {
+            let program = [set("kept", 1), set("dropped", 1), Op::Flash("dropped".into()), Op::Save];
+            tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
+        }
+        let answers = round.let_go(tabs).await;
+        let saved = answers[1..].iter().any(|answer| answer.results().is_saved());
+        answers[0].arrive(&browser);
+        let view = round.look(&browser).await;
+        assert_eq!(view.values.contains_key("kept"), saved, "{view:?}");
+        assert!(view.values.len() <= 1 && view.flash.is_empty(), "{view:?}");
+    }
+
+    two_logins_on_one_cookie_are_two_sessions(round) {
+        let browser = round.visitor().await;
+        let thief = browser.twin();
+        let (mut tabs, users) = (Vec::new(), ["a", "b", "c"]);
+        for user in users {
+            let login = match round.flip() {
+                true => Op::Login(user.into()),
+                false => Op::LoginKeeping(user.into(), vec!["planted".into()]),
+            };
+            let program = [login, set("whose", user)];
+            tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
+        }
+        let answers = round.let_go(tabs).await;
+        for (user, answer) in users.iter().zip(&answers) {
+            assert_eq!(answer.status(), 200);
+            let own = round.arena.browser();
+            answer.arrive(&own);
+            let view = round.look(&own).await;
+            assert_eq!(view.user.as_deref(), Some(*user), "{view:?}");
+            assert_eq!(view.values["whose"], *user);
+        }
+        round.deliver(&answers, &browser);
+        let view = round.look(&browser).await;
+        assert!(view.user.is_some(), "{view:?}");
+        assert_eq!(view.values["whose"], view.user.expect("a user"));
+        round.assert_dead(&thief, "the token before the logins").await;
+    }
+
+    two_elevations_keep_the_browser_in(round) {
+        let browser = round.member("me").await;
+        let thief = browser.twin();
+        let second = change(round.some(0, 2));
+        let tabs = vec![
+            round.arena.poise(&browser, &[Op::View], &[Op::Elevate]).await,
+            round.arena.poise(&browser, &[Op::View], &second).await,
+        ];
+        let answers = round.let_go(tabs).await;
+        round.deliver(&answers, &browser);
+        assert_eq!(round.look(&browser).await.user.as_deref(), Some("me"));
+        round.assert_dead(&thief, "the token before the elevation").await;
+    }
+
+    two_renewals_keep_the_browser_in_and_all_data(round) {
+        let browser = round.member("me").await;
+        let thief = browser.twin();
+        let mut tabs = Vec::new();
+        for tab in 0..3 {
+            let program = [Op::Renew, set(&format!("key{tab}"), tab)];
+            tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
+        }
+        let answers = round.let_go(tabs).await;
+        let tokens = answers.iter().filter(|answer| answer.sends_cookie()).count();
+        assert_eq!(tokens, 1, "one token of one session");
+        round.deliver(&answers, &browser);
+        let view = round.look(&browser).await;
+        assert_eq!(view.values.len(), 4, "{view:?}");
+        assert_eq!(view.user.as_deref(), Some("me"));
+        round.assert_dead(&thief, "the token before the renewal").await;
+    }
+
+    a_renewal_beside_a_login_leaves_no_old_token(round) {
+        let browser = round.member("me").await;
+        let thief = browser.twin();
+        let kind = round.some(0, 2);
+        let tabs = vec![
+            round.arena.poise(&browser, &[Op::View], &change(kind)).await,
+            round.arena.poise(&browser, &[Op::View], &[Op::Renew]).await,
+        ];
+        let answers = round.let_go(tabs).await;
+        round.assert_dead(&thief, "the token before both").await;
+        // The renewed one belongs to the session that the login ended.
+        let renewed = round.arena.browser();
+        answers[1].arrive(&renewed);
+        round.assert_dead(&renewed, "the renewed token of the old session").await;
+        let own = round.arena.browser();
+        answers[0].arrive(&own);
+        assert_eq!(round.look(&own).await.user.as_deref(), Some("me"));
+    }
+
+    a_planted_cookie_never_becomes_the_victims_session(round) {
+        let attacker = round.visitor().await;
+        let victim = attacker.twin();
+        let tabs = vec![
+            round.arena.poise(&victim, &[Op::View], &[Op::Login("victim".into())]).await,
+            round.arena.poise(&attacker, &[Op::View], &[set("evil", 1)]).await,
+            round.arena.poise(&attacker, &[Op::View], &[Op::Renew]).await,
+            round.arena.poise_outside(&attacker, &[set("evil", 2)]),
+        ];
+        let answers = round.let_go(tabs).await;
+        for answer in &answers[1..] {
+            let own = attacker.twin();
+            answer.arrive(&own);
+            assert_eq!(round.look(&own).await.user, None);
+        }
+        answers[0].arrive(&victim);
+        let view = round.look(&victim).await;
+        assert_eq!(view.user.as_deref(), Some("victim"));
+        assert!(!view.values.contains_key("evil"), "{view:?}");
+    }
+}

@@ -1,0 +1,222 @@
+//! The soak: crowds on a replica set of three, with and without sharing, while at random one fault
+//! after another happens, for as long as it is told. `scripts/soak SECONDS` runs it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mongodb::bson::doc;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rocket::tokio::time::sleep;
+
+use crate::arena::{Arena, database};
+use crate::crowd::{Crowd, stored};
+use crate::faults::{self, APP, LONGEST};
+use crate::history::{Terms, Verdict};
+use crate::support::{FailPoint, Failure, Mode, ReplicaSet, Traffic};
+
+/// How long a crowd stays together before it is asked what it was told.
+const ROUND: Duration = Duration::from_secs(45);
+
+/// An application, and where it keeps its sessions.
+struct Stand {
+    arena: Arc<Arena>,
+    db: String,
+}
+
+#[rocket::async_test]
+#[ignore = "it runs for SOAK_SECONDS, a minute unless that is set"]
+async fn every_invariant_holds_under_random_faults() {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let length = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(60));
+    let seed = number("SOAK_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    println!("soak: {length:?}, SOAK_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let set = ReplicaSet::builder().behind_proxies().start().await;
+    let mut stands = Vec::new();
+    for share in [true, false] {
+        let db = database();
+        let arena = Arena::start(&faults::setting(&set.url(&db), share)).await;
+        faults::serves(&arena).await;
+        stands.push(Stand { arena, db });
+    }
+
+    let began = Instant::now();
+    let mut total = Verdict::default();
+    let mut faults = BTreeMap::<&str, usize>::new();
+    let mut memory = Vec::new();
+    while began.elapsed() < length {
+        let verdicts = round(&set, &stands, &mut rng, &mut faults).await;
+        for verdict in verdicts {
+            total.add(verdict);
+        }
+        memory.push(resident());
+        println!(
+            "{:6.0?} s: {} faults, {total}",
+            began.elapsed().as_secs(),
+            faults.values().sum::<usize>()
+        );
+        if !total.violations.is_empty() {
+            break;
+        }
+    }
+    println!("faults: {faults:?}");
+    println!("resident memory after each round, MiB: {memory:?}");
+    for stand in &stands {
+        println!("{:?}", stand.arena.sessions().stats());
+    }
+    println!("soak: {:?} with SOAK_SEED={seed}\n{total}", began.elapsed());
+    total.assert();
+}
+
+/// One crowd at each stand, and faults, until the round is over; then everything is mended.
+async fn round(
+    set: &ReplicaSet,
+    stands: &[Stand],
+    rng: &mut StdRng,
+    faults: &mut BTreeMap<&'static str, usize>,
+) -> Vec<Verdict> {
+    let began = Instant::now();
+    let mut crowds = Vec::new();
+    for stand in stands {
+        crowds.push(Crowd::gather(&stand.arena, 4, rng.random()));
+    }
+    while began.elapsed() < ROUND {
+        sleep(Duration::from_millis(rng.random_range(500..3000))).await;
+        *faults.entry(fault(set, rng).await).or_default() += 1;
+        for crowd in &crowds {
+            crowd.see(30).await;
+        }
+    }
+    let mut verdicts = Vec::new();
+    for (crowd, stand) in crowds.into_iter().zip(stands) {
+        crate::faults::serves(&stand.arena).await;
+        let history = crowd.disperse().await;
+        let documents = stored(&set.client().await, &stand.db).await;
+        let documents: Vec<_> = documents
+            .into_iter()
+            .filter(|one| !faults::is_probe(one))
+            .collect();
+        let terms = Terms {
+            longest: LONGEST,
+            touches_may_be_lost: true,
+        };
+        verdicts.push(history.check(&documents, terms));
+        // Room for the next crowd, whose members have the same names.
+        crate::faults::eventually("an empty collection", async || {
+            stand.arena.sessions().revoke_all().await.is_ok()
+        })
+        .await;
+    }
+    verdicts
+}
+
+/// Something happens, and is over when this returns.
+async fn fault(set: &ReplicaSet, rng: &mut StdRng) -> &'static str {
+    let primary = set.primary().await;
+    let other = (primary + rng.random_range(1..3)) % 3;
+    let while_it_lasts = Duration::from_millis(rng.random_range(300..6000));
+    match rng.random_range(0..12) {
+        0 => {
+            set.kill(primary).await;
+            sleep(while_it_lasts).await;
+            set.restart(primary).await;
+            "kill -9 of the primary"
+        }
+        1 => {
+            set.kill(other).await;
+            sleep(while_it_lasts).await;
+            set.restart(other).await;
+            "kill -9 of a secondary"
+        }
+        2 => {
+            set.step_down().await;
+            "step-down"
+        }
+        3 => {
+            set.pause(primary).await;
+            sleep(while_it_lasts).await;
+            set.resume(primary).await;
+            "SIGSTOP of the primary"
+        }
+        4 => {
+            set.pause(other).await;
+            sleep(while_it_lasts).await;
+            set.resume(other).await;
+            "SIGSTOP of a secondary"
+        }
+        5 => {
+            set.pause((primary + 1) % 3).await;
+            set.pause((primary + 2) % 3).await;
+            sleep(while_it_lasts).await;
+            set.resume((primary + 1) % 3).await;
+            set.resume((primary + 2) % 3).await;
+            "SIGSTOP of both secondaries"
+        }
+        6 => {
+            set.restart(rng.random_range(0..3)).await;
+            "clean restart of a node"
+        }
+        7 => {
+            set.proxy(primary).set(Traffic::Reset);
+            sleep(Duration::from_millis(200)).await;
+            set.proxy(primary).set(Traffic::Pass);
+            "connections reset"
+        }
+        8 => {
+            let held = [Traffic::Hold, Traffic::HoldReplies, Traffic::HoldRequests];
+            set.proxy(primary).set(held[rng.random_range(0..3)]);
+            sleep(while_it_lasts).await;
+            set.proxy(primary).set(Traffic::Pass);
+            "network silent"
+        }
+        9 => {
+            let command = COMMANDS[rng.random_range(1..COMMANDS.len())];
+            set.proxy(primary)
+                .cut_replies(command, rng.random_range(0..5), rng.random_range(1..4));
+            sleep(Duration::from_millis(500)).await;
+            set.proxy(primary).cut_replies(command, 0, 0);
+            "replies lost"
+        }
+        10 => {
+            let failure = match rng.random_range(0..3) {
+                0 => Failure::close_connection(),
+                1 => Failure::write_concern(64),
+                _ => Failure::block(Duration::from_millis(rng.random_range(100..5000))),
+            };
+            let client = set.nodes()[primary].client().await;
+            let commands = &COMMANDS[rng.random_range(1..COMMANDS.len())..];
+            let mode = Mode::Times(rng.random_range(1..6));
+            let point = FailPoint::on(&client, commands, mode, failure.app_name(APP)).await;
+            sleep(Duration::from_millis(500)).await;
+            point.clear().await;
+            "failed commands"
+        }
+        _ => {
+            let client = set.nodes()[primary].client().await;
+            for name in client.list_database_names().await.unwrap_or_default() {
+                if name.starts_with("arena_") {
+                    let drop = doc! { "dropIndexes": "session", "index": "*" };
+                    // It may be an election's moment; then it is not done.
+                    let _ = client.database(&name).run_command(drop).await;
+                }
+            }
+            "indexes dropped"
+        }
+    }
+}
+
+const COMMANDS: [&str; 5] = ["find", "update", "insert", "delete", "findAndModify"];
+
+/// What this process holds, in MiB, where the system tells.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}
