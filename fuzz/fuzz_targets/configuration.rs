@@ -1,0 +1,247 @@
+//! Configuration: every text launches, and then the cookie is what it says, or is refused with a
+//! message that names the key.
+//!
+//! The input is the inside of `[default.session]`, in TOML; its first byte chooses the profile.
+#![no_main]
+
+use std::sync::{LazyLock, Mutex};
+
+use libfuzzer_sys::fuzz_target;
+use log::{LevelFilter, Log, Metadata, Record};
+use rocket::config::LogLevel;
+use rocket::figment::providers::{Format, Toml};
+use rocket::figment::value::{Dict, Value};
+use rocket::figment::{Figment, Profile, Provider};
+use rocket::http::Header;
+use rocket::local::asynchronous::Client;
+use rocket::tokio::runtime::Runtime;
+use rocket::{get, post, routes};
+use rocket_mongo_session::testing::Clock;
+use rocket_mongo_session::{Error, Session, Sessions};
+use rocket_mongo_session_fuzz::{is_token, lock};
+
+const KEYS: [&str; 24] = [
+    "collection",
+    "database",
+    "cookie_name",
+    "max_age",
+    "path",
+    "domain",
+    "secure",
+    "http_only",
+    "httponly",
+    "same_site",
+    "partitioned",
+    "timeout",
+    "lifetime",
+    "reissue_time",
+    "set_on_exception",
+    "encoding",
+    "max_bytes",
+    "deadline",
+    "trusted_origins",
+    "max_per_user",
+    "record_client",
+    "legacy_ids",
+    "share",
+    "indexes",
+];
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    log::set_logger(&Said).expect("the first logger");
+    log::set_max_level(LevelFilter::Info);
+    Runtime::new().expect("a runtime")
+});
+
+/// What was logged since it was last looked at.
+static SAID: Mutex<String> = Mutex::new(String::new());
+
+struct Said;
+
+impl Log for Said {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut said = lock(&SAID);
+        *said += &format!("{}\n", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+#[post("/")]
+fn login(session: &Session) -> Result<(), Error> {
+    session.login("alice")
+}
+
+#[get("/")]
+fn user(session: &Session) -> String {
+    session.user().ok().flatten().unwrap_or_default()
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((first, data)) = data.split_first() else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    // What is no TOML is figment's to refuse.
+    let Ok(mut read) = Toml::string(text).data() else {
+        return;
+    };
+    let section = read.remove(&Profile::Default).unwrap_or_default();
+    let config = rocket::Config {
+        log_level: LogLevel::Normal,
+        cli_colors: false,
+        ..rocket::Config::debug_default()
+    };
+    let debug = first % 2 == 0;
+    let figment = Figment::from(config)
+        .merge(("session", section.clone()))
+        .select(if debug { "debug" } else { "release" });
+    RUNTIME.block_on(async {
+        let rocket = rocket::custom(figment)
+            .attach(Sessions::in_memory().with_clock(&Clock::new()))
+            .mount("/", routes![login, user]);
+        lock(&SAID).clear();
+        let launched = Client::untracked(rocket).await;
+        let said = std::mem::take(&mut *lock(&SAID));
+        match launched {
+            Err(error) => {
+                drop(error.to_string()); // looked at, or it panics
+                refused(&section, &said);
+            }
+            Ok(client) => serves(&client, &section, debug).await,
+        }
+    });
+});
+
+/// It says which key, each unknown one by name, and repeats nothing that may be an address with a
+/// password.
+fn refused(section: &Dict, said: &str) {
+    let mut keys = section.keys();
+    let named = keys.any(|key| said.contains(&format!("session.{key}")));
+    assert!(named, "{section:?}: {said}");
+    for key in section.keys() {
+        let known = KEYS.contains(&key.as_str());
+        assert!(
+            known || said.contains(&format!("unknown key `{key}`")),
+            "{said}"
+        );
+    }
+    for (key, value) in section {
+        if let Some(text) = value.as_str()
+            && text.contains('@')
+            && text.contains("://")
+        {
+            let elsewhere = section.keys().any(|key| key.contains(text));
+            assert!(
+                elsewhere || !said.contains(text),
+                "{key} is repeated: {said}"
+            );
+        }
+    }
+}
+
+/// What launched knows every key, and its cookie is as configured and works.
+async fn serves(client: &Client, section: &Dict, debug: bool) {
+    for key in section.keys() {
+        assert!(KEYS.contains(&key.as_str()), "{key}");
+    }
+    let answer = client.post("/").dispatch().await;
+    assert_eq!(answer.status().code, 200);
+    let lines: Vec<&str> = answer.headers().get("Set-Cookie").collect();
+    let [line] = lines.as_slice() else {
+        panic!("{lines:?}");
+    };
+    assert!(line.bytes().all(|b| (0x20..0x7f).contains(&b)), "{line:?}");
+    let mut parts = line.split("; ");
+    let (name, token) = parts
+        .next()
+        .and_then(|pair| pair.split_once('='))
+        .expect("a cookie");
+    let attributes: Vec<&str> = parts.collect();
+    assert!(is_token(token), "{line:?}");
+    let has = |flag: &str| attributes.contains(&flag);
+    let value = |name: &str| {
+        let mut values = attributes.iter().filter_map(|attribute| {
+            let (this, value) = attribute.split_once('=')?;
+            (this == name).then_some(value)
+        });
+        let value = values.next();
+        assert_eq!(values.next(), None, "{line:?}");
+        value
+    };
+    let text = |key: &str| section.get(key).and_then(Value::as_str);
+    let flag = |key: &str, default: bool| match section.get(key) {
+        Some(Value::Bool(_, flag)) => Some(*flag),
+        Some(_) => None, // a flag in words
+        None => Some(default),
+    };
+
+    assert_eq!(name, text("cookie_name").unwrap_or("session"));
+    assert_eq!(value("Path"), Some(text("path").unwrap_or("/")));
+    assert!(flag("secure", !debug).is_none_or(|secure| has("Secure") == secure));
+    assert!(flag("partitioned", false).is_none_or(|flag| has("Partitioned") == flag));
+    let http_only = match section.contains_key("httponly") {
+        true => flag("httponly", true),
+        false => flag("http_only", true),
+    };
+    assert!(http_only.is_none_or(|flag| has("HttpOnly") == flag));
+    let domain = text("domain").map(|name| name.trim_start_matches('.').to_ascii_lowercase());
+    let unset = domain
+        .as_deref()
+        .is_some_and(|domain| flag_word(domain) == Some(false));
+    if !unset {
+        assert_eq!(value("Domain").map(str::to_owned), domain, "{line:?}");
+    }
+    let same_site = text("same_site").unwrap_or("Lax");
+    assert!(value("SameSite").is_some_and(|site| site.eq_ignore_ascii_case(same_site)));
+    let max_age = section.get("max_age");
+    if let Some(seconds) = max_age.and_then(Value::to_i128) {
+        let said = value("Max-Age").and_then(|age| age.parse().ok());
+        assert_eq!(said, Some(seconds), "{line:?}");
+        assert!(seconds <= 400 * 86_400, "longer than browsers keep it");
+    } else if max_age.is_none() {
+        assert_eq!(value("Max-Age"), None);
+    }
+
+    // What browsers refuse, or hold against the name (RFC 6265bis, 4.1.3).
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with("__host-")
+        || lower.starts_with("__secure-")
+        || lower.starts_with("__http-")
+    {
+        assert!(has("Secure"), "{line:?}");
+        assert!(
+            ["__Host-", "__Secure-", "__Http-"]
+                .iter()
+                .any(|p| name.starts_with(p))
+        );
+    }
+    if lower.starts_with("__host-") {
+        assert!(
+            value("Path") == Some("/") && value("Domain").is_none(),
+            "{line:?}"
+        );
+    }
+    if has("Partitioned") || value("SameSite") == Some("None") {
+        assert!(has("Secure"), "{line:?}");
+    }
+
+    let sent = Header::new("Cookie", format!("{name}={token}"));
+    let answer = client.get("/").header(sent).dispatch().await;
+    assert_eq!(answer.into_string().await.as_deref(), Some("alice"));
+}
+
+/// What a text means as a flag, to figment.
+fn flag_word(text: &str) -> Option<bool> {
+    match text {
+        "true" | "yes" | "1" | "on" => Some(true),
+        "false" | "no" | "0" | "off" => Some(false),
+        _ => None,
+    }
+}

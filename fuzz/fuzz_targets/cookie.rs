@@ -1,0 +1,125 @@
+//! The `Cookie` header: who is let in has sent exactly one cookie of our name, and it is one that
+//! was issued. What is no token is not even looked up.
+//!
+//! In the input a byte below 8 stands for a whole text (see `TEXTS`); lines are headers.
+#![no_main]
+
+use std::sync::{LazyLock, Mutex};
+
+use libfuzzer_sys::fuzz_target;
+use rocket::http::Header;
+use rocket::local::blocking::Client;
+use rocket::serde::json::json;
+use rocket_mongo_session::Sessions;
+use rocket_mongo_session_fuzz::store::{Call, Watched};
+use rocket_mongo_session_fuzz::{client, is_token, lock, member, rocket, set_cookie};
+
+struct App {
+    client: Mutex<Client>,
+    store: Watched,
+    alice: String,
+    bob: String,
+    /// What the input's control characters stand for.
+    texts: [String; 8],
+}
+
+static APP: LazyLock<App> = LazyLock::new(|| {
+    let store = Watched::default();
+    let settings = json!({ "timeout": false, "reissue_time": false });
+    let shared = client(rocket(Sessions::with_store(store.clone()), settings));
+    let (alice, bob) = {
+        let client = lock(&shared);
+        (member(&client, "alice"), member(&client, "bob"))
+    };
+    let halves = |cookie: &str| {
+        let (id, secret) = cookie.split_once('.').expect("two halves");
+        (id.to_owned(), secret.to_owned())
+    };
+    let ((alice_id, alice_secret), (_, bob_secret)) = (halves(&alice), halves(&bob));
+    let nobody = format!("{}.{}", "A".repeat(22), "A".repeat(43));
+    let texts = [
+        "session=".into(),
+        alice.clone(),
+        bob.clone(),
+        alice_id,
+        alice_secret,
+        bob_secret,
+        nobody,
+        "; ".into(),
+    ];
+    App {
+        client: shared,
+        store,
+        alice,
+        bob,
+        texts,
+    }
+});
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let app = &*APP;
+    let written: String = text
+        .chars()
+        .map(|c| match app.texts.get(c as usize) {
+            Some(text) => text.clone(),
+            None => c.to_string(),
+        })
+        .collect();
+    let lines: Vec<&str> = written.split('\n').take(3).collect();
+
+    let client = lock(&app.client);
+    app.store.calls();
+    let mut request = client.get("/whoami");
+    for line in &lines {
+        request.add_header(Header::new("Cookie", (*line).to_owned()));
+    }
+    let answer = request.dispatch();
+    assert_eq!(answer.status().code, 200);
+    assert_eq!(set_cookie(&answer), None, "looking sets no cookie");
+    let user = answer.into_string().unwrap_or_default();
+
+    let ours: Vec<String> = lines.iter().flat_map(|line| values(line)).collect();
+    let token = match ours.as_slice() {
+        [one] if is_token(one) => Some(one),
+        _ => None,
+    };
+    let expected = match token {
+        Some(token) if *token == app.alice => "alice",
+        Some(token) if *token == app.bob => "bob",
+        _ => "stranger",
+    };
+    assert_eq!(user, expected, "{lines:?}");
+    let lookup = token.map(|token| (Call::Load, token[..22].to_owned()));
+    let lookups: Vec<_> = lookup.into_iter().collect();
+    assert_eq!(app.store.calls(), lookups, "{lines:?}");
+});
+
+/// The values of our cookies in a header, read byte by byte (RFC 6265bis, 4.2.1 and 5.4): pairs end
+/// at `;`, blanks around a pair are none of it, and a name ends at the first `=`.
+fn values(header: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = header.as_bytes();
+    loop {
+        while let [b' ' | b'\t', after @ ..] = rest {
+            rest = after;
+        }
+        let mut end = 0;
+        while end < rest.len() && rest[end] != b';' {
+            end += 1;
+        }
+        let mut last = end;
+        while last > 0 && matches!(rest[last - 1], b' ' | b'\t') {
+            last -= 1;
+        }
+        if last >= 8 && &rest[..8] == b"session=" {
+            found.push(String::from_utf8_lossy(&rest[8..last]).into_owned());
+        }
+        match rest.get(end + 1..) {
+            Some(after) => rest = after,
+            None => return found,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What the targets share: an application in this process, asked through Rocket's local client, so
+//! that only the crate's public face is used. A panic anywhere is a finding (libFuzzer's hook ends
+//! the process, also where Rocket would catch it).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rocket::config::LogLevel;
+use rocket::figment::Figment;
+use rocket::http::Header;
+use rocket::local::blocking::{Client, LocalResponse};
+use rocket::serde::json::Value;
+use rocket::{Build, Rocket, get, post, routes};
+use rocket_mongo_session::{Error, Session, SessionFairing};
+
+pub mod store;
+
+/// Rocket's own defaults, silence, and `[default.session]` as given.
+pub fn figment(session: Value) -> Figment {
+    let config = rocket::Config {
+        log_level: LogLevel::Off,
+        cli_colors: false,
+        ..rocket::Config::debug_default()
+    };
+    Figment::from(config).merge(("session", session))
+}
+
+/// An application with the routes that every target can use.
+pub fn rocket(fairing: SessionFairing, session: Value) -> Rocket<Build> {
+    rocket::custom(figment(session))
+        .attach(fairing)
+        .mount("/", routes![whoami, login, write, token])
+}
+
+/// A client without a jar of its own: what is sent is what a target says.
+pub fn client(rocket: Rocket<Build>) -> Mutex<Client> {
+    Mutex::new(Client::untracked(rocket).expect("a rocket"))
+}
+
+/// Locks, whatever happened to others who did.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A login, and the cookie's value that came of it.
+pub fn member(client: &Client, user: &str) -> String {
+    let answer = client.post(format!("/login/{user}")).dispatch();
+    set_cookie(&answer).expect("a cookie")
+}
+
+/// The value that an answer sends.
+pub fn set_cookie(answer: &LocalResponse<'_>) -> Option<String> {
+    let lines: Vec<&str> = answer.headers().get("Set-Cookie").collect();
+    assert!(lines.len() <= 1, "{lines:?}");
+    let line = lines.first()?;
+    let value = line.strip_prefix("session=").expect("our cookie");
+    let value = value.split(';').next().unwrap_or_default();
+    assert!(is_token(value), "{line:?}");
+    Some(value.to_owned())
+}
+
+pub fn cookie(value: &str) -> Header<'static> {
+    Header::new("Cookie", format!("session={value}"))
+}
+
+/// Whether a text is a token as DESIGN 2 says: 16 and 32 bytes in base64url without padding, with a
+/// dot between them, each in its one canonical form.
+pub fn is_token(text: &str) -> bool {
+    let text = text.as_bytes();
+    text.len() == 66
+        && text[22] == b'.'
+        && base64url(&text[..22]).is_some_and(|bytes| bytes.len() == 16)
+        && base64url(&text[23..]).is_some_and(|bytes| bytes.len() == 32)
+}
+
+/// The bytes of a canonical base64url text without padding.
+pub fn base64url(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for c in text {
+        let six = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(six);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    // Spare bits are zero, and fewer than a character of them.
+    (bits == 0 && count < 6).then_some(bytes)
+}
+
+/// Who a session says its visitor is.
+#[get("/whoami")]
+fn whoami(session: &Session) -> String {
+    if session.is_new() {
+        return "stranger".into();
+    }
+    match session.user::<String>() {
+        Ok(Some(user)) => user,
+        Ok(None) => "nobody".into(),
+        Err(_) => "somebody".into(),
+    }
+}
+
+#[post("/login/<user>")]
+fn login(session: &Session, user: &str) -> Result<(), Error> {
+    session.login(user)
+}
+
+#[post("/write")]
+fn write(session: &Session) -> Result<(), Error> {
+    session.set("n", &1)
+}
+
+#[get("/token")]
+fn token(session: &Session) -> String {
+    session.csrf_token()
+}
