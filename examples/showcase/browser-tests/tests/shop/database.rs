@@ -10,8 +10,7 @@ async fn on_mongodb_a_customer_outlives_the_shop_and_an_outage() {
     let figment = || {
         figment()
             .merge(Serialized::default("databases.sessions.url", mongod.url()))
-            .merge(Serialized::default("databases.sessions.connect_timeout", 1))
-            .merge(Serialized::default("session.deadline", 2))
+            .merge(Serialized::default("session.deadline", 5))
     };
     let shop = Shop::open_with(figment()).await;
     let alice = chromium.open(&shop, Screen::Desk).await;

@@ -1,9 +1,47 @@
 //! Forms that somebody else made, and pages that are not there.
 
 use rocket::response::content::RawHtml;
+use rocket::serde::json::json;
 use rocket::{State, get, routes};
 
-use crate::support::{Chromium, Screen, Shop, figment, launch};
+use crate::support::{Browser, Chromium, Screen, Shop, figment, launch};
+
+#[rocket::async_test]
+async fn every_form_that_changes_something_carries_a_token_and_no_page_a_script() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let admin = chromium.open(&shop, Screen::Desk).await;
+    admin.press("Add Earl Grey to the basket").await;
+    let mut forms = 0;
+    for path in ["/sign-in", "/sign-up"] {
+        forms += sound_forms(&admin, path).await;
+    }
+    admin.sign_in_as_admin().await;
+    let other = chromium.open(&shop, Screen::Phone).await;
+    other.sign_in_as_admin().await;
+    for path in [
+        "/",
+        "/basket",
+        "/account",
+        "/account/password",
+        "/admin",
+        "/admin/user/admin",
+    ] {
+        forms += sound_forms(&admin, path).await;
+    }
+    assert_eq!(forms, 14, "forms on all pages");
+}
+
+/// How many forms of a page are sent as a POST.
+async fn sound_forms(browser: &Browser, path: &str) -> u64 {
+    browser.visit(path).await;
+    let scripts = browser.script("return document.scripts.length").await;
+    assert_eq!(scripts, 0, "scripts on {path}");
+    let bare = "return [...document.querySelectorAll('form[method=post]')]\
+                .filter(form => !form.csrf_token?.value).map(form => form.action)";
+    assert_eq!(browser.script(bare).await, json!([]), "forms on {path}");
+    let forms = "return document.querySelectorAll('form[method=post]').length";
+    browser.script(forms).await.as_u64().expect("a number")
+}
 
 #[rocket::async_test]
 async fn a_form_with_a_forged_token_is_refused() {

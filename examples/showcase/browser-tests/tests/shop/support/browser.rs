@@ -18,7 +18,7 @@ pub struct Browser {
 }
 
 /// Far longer than any page takes; a page that is not there by then never comes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Browser {
     pub fn new(client: Client, shop: String) -> Browser {

@@ -28,22 +28,25 @@ pub struct Chromium {
 
 impl Chromium {
     pub fn start() -> Chromium {
-        let program = std::env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
-        let mut driver = Group::start(program, &["--port=0".to_owned()]);
-        // It says which port it found free once it listens there.
-        let mut said = BufReader::new(driver.stdout())
-            .lines()
-            .map_while(Result::ok);
-        let port = said.find_map(|line| {
-            let (_, port) = line.split_once("started successfully on port ")?;
-            port.trim_end_matches('.').parse().ok()
-        });
-        let port = port.expect("no chromedriver: `apt-get install chromium chromium-driver`");
-        Chromium {
-            driver: Some(driver),
-            port,
-            profiles: Vec::new(),
+        // It looks for a free port and may lose it before it listens there: then it ends, and is
+        // started once more.
+        const ATTEMPTS: u32 = 5;
+        let mut said = String::new();
+        for _ in 0..ATTEMPTS {
+            match driver() {
+                Ok((driver, port)) => {
+                    return Chromium {
+                        driver: Some(driver),
+                        port,
+                        profiles: Vec::new(),
+                    };
+                }
+                Err(words) => said = words,
+            }
         }
+        panic!(
+            "no chromedriver (Debian: `apt-get install chromium chromium-driver`); it said: {said}"
+        );
     }
 
     /// A browser that has never been anywhere, at the shop's door.
@@ -90,6 +93,26 @@ impl Chromium {
     }
 }
 
+/// A chromedriver and its port, or what it said before it ended.
+fn driver() -> Result<(Group, u16), String> {
+    let program = std::env::var_os("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
+    let mut driver = Group::start(program, &["--port=0".to_owned()]);
+    let mut said = String::new();
+    for line in BufReader::new(driver.stdout())
+        .lines()
+        .map_while(Result::ok)
+    {
+        if let Some((_, port)) = line.split_once("started successfully on port ")
+            && let Ok(port) = port.trim_end_matches('.').parse()
+        {
+            return Ok((driver, port));
+        }
+        said += &line;
+        said.push('\n');
+    }
+    Err(said)
+}
+
 impl Screen {
     fn emulated(self) -> Value {
         match self {
@@ -98,7 +121,7 @@ impl Screen {
                 "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
             }),
             Screen::Phone => json!({
-                "deviceMetrics": { "width": 390, "height": 844, "pixelRatio": 2.0, "mobile": true, "touch": true },
+                "deviceMetrics": { "width": 390, "height": 844, "pixelRatio": 1.5, "mobile": true, "touch": true },
                 "userAgent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
             }),
         }

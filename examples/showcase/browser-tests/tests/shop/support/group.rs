@@ -5,12 +5,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// A program and all that it starts, as one process group. Its leader is a shell that waits for its
-/// input to end, which happens when this is dropped, and also when this process is killed.
+/// input to end, which happens when this is dropped, and also when this process is killed. It lets
+/// go of the program's output, so that the output ends with the program.
 pub struct Group {
     shell: Child,
 }
 
-const KEEPER: &str = r#""$@" </dev/null & cat >/dev/null; kill -KILL 0"#;
+const KEEPER: &str = r#""$@" </dev/null & exec >/dev/null; cat; kill -KILL 0"#;
 
 impl Group {
     pub fn start(program: impl AsRef<OsStr>, args: &[String]) -> Group {
