@@ -49,41 +49,32 @@ impl Change {
         }))
     }
 
-    /// The one change that does what `self` and then `next` do.
-    pub(crate) fn then(&self, next: Change) -> Result<Change, Misfit> {
-        Ok(match (self, next) {
-            (_, next @ (Change::Set(_) | Change::Unset)) => next,
-            (Change::Add(a), Change::Add(b)) => Change::Add(a.checked_add(b).ok_or(OUT_OF_RANGE)?),
-            (Change::Append(a), Change::Append(b)) => {
-                Change::Append(a.iter().cloned().chain(b).collect())
+    /// Makes of this change the one that does what it and then `next` do. In place: a request may
+    /// append one by one what somebody sent it. Nothing has changed after a misfit.
+    pub(crate) fn fold(&mut self, next: Change) -> Result<(), Misfit> {
+        match (&mut *self, next) {
+            (_, next @ (Change::Set(_) | Change::Unset)) => *self = next,
+            (Change::Add(sum), Change::Add(by)) => {
+                *sum = sum.checked_add(by).ok_or(OUT_OF_RANGE)?;
             }
+            (Change::Append(all), Change::Append(more)) => all.extend(more),
             (Change::Add(_), Change::Append(_)) => return Err(NOT_AN_ARRAY),
             (Change::Append(_), Change::Add(_)) => return Err(NOT_AN_INTEGER),
+            (Change::Set(RawBson::Array(all)), Change::Append(more)) => {
+                more.into_iter().for_each(|element| all.push(element));
+            }
             (before @ (Change::Set(_) | Change::Unset), next) => {
                 let value = before.apply(None)?;
-                match next.apply(value.as_ref().map(RawBson::as_raw_bson_ref))? {
-                    Some(value) => Change::Set(value),
-                    None => Change::Unset,
-                }
+                let value = next.apply(value.as_ref().map(RawBson::as_raw_bson_ref))?;
+                *self = value.map_or(Change::Unset, Change::Set);
             }
-        })
+        }
+        Ok(())
     }
 
     /// Whether the outcome depends on what is stored, so that the server must carry it out.
     pub(crate) fn is_relative(&self) -> bool {
         matches!(self, Change::Add(_) | Change::Append(_))
-    }
-
-    /// What is left to do of this change when `sent`, an earlier stage of it, has been done.
-    fn since(&self, sent: &Change) -> Option<Change> {
-        match (self, sent) {
-            _ if self == sent => None,
-            (Change::Add(all), Change::Add(done)) => Some(Change::Add(all.checked_sub(*done)?)),
-            (Change::Append(all), Change::Append(done)) => {
-                Some(Change::Append(all.get(done.len()..)?.to_vec()))
-            }
-            _ => Some(self.clone()),
-        }
     }
 
     pub(crate) fn operation(&self) -> Operation {
@@ -105,12 +96,20 @@ impl Changes {
         self.0.get(field)
     }
 
+    pub(crate) fn get_mut(&mut self, field: &Field) -> Option<&mut Change> {
+        self.0.get_mut(field)
+    }
+
     pub(crate) fn put(&mut self, field: Field, change: Change) {
         self.0.insert(field, change);
     }
 
     pub(crate) fn take(&mut self, field: &Field) -> Option<Change> {
         self.0.shift_remove(field)
+    }
+
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&Field) -> bool) {
+        self.0.retain(|field, _| stays(field));
     }
 
     /// What values become by these changes: those that stay, in their order, and then new ones.
@@ -124,7 +123,7 @@ impl Changes {
                 all.push((field, value));
                 continue;
             };
-            // A change that does not fit was refused when it was made.
+            // One that does not fit is refused at the commit.
             let value = change.apply(Some(value.as_raw_bson_ref())).ok().flatten();
             met.insert(field.clone());
             all.extend(value.map(|value| (field, value)));
@@ -137,28 +136,34 @@ impl Changes {
         all
     }
 
+    /// The same of their fields alone.
+    pub(crate) fn fields_after(&self, mut fields: Vec<Field>) -> Vec<Field> {
+        if self.is_empty() {
+            return fields;
+        }
+        let stored: HashSet<&Field> = fields.iter().collect();
+        let stays = |field: &Field| !matches!(self.get(field), Some(Change::Unset));
+        let changed = self.0.keys().filter(|field| stays(field));
+        let new = changed.filter(|field| !stored.contains(field));
+        let new: Vec<Field> = new.cloned().collect();
+        fields.retain(stays);
+        fields.extend(new);
+        fields
+    }
+
     /// These changes and then those; a later one that does not fit the earlier wins alone.
     pub(crate) fn and_then(mut self, later: Changes) -> Changes {
         for (field, change) in later.0 {
-            let whole = match self.get(&field) {
-                Some(before) => before.then(change.clone()).unwrap_or(change),
-                None => change,
-            };
-            self.put(field, whole);
+            match self.get_mut(&field) {
+                Some(before) => {
+                    if before.fold(change.clone()).is_err() {
+                        *before = change;
+                    }
+                }
+                None => self.put(field, change),
+            }
         }
         self
-    }
-
-    /// What is left to do when the changes `sent`, an earlier stage of these, have been done.
-    pub(crate) fn without(self, sent: &Changes) -> Vec<(Field, Change)> {
-        let left = self.0.into_iter().filter_map(|(field, change)| {
-            let rest = match sent.get(&field) {
-                Some(done) => change.since(done),
-                None => Some(change),
-            };
-            rest.map(|rest| (field, rest))
-        });
-        left.collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -174,6 +179,10 @@ impl Changes {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Field, &Change)> {
         self.0.iter()
+    }
+
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.0.keys()
     }
 }
 
@@ -218,14 +227,19 @@ mod tests {
             let mut folded: Option<Change> = None;
             for next in changes {
                 let by_hand = next.apply(value.as_ref().map(RawBson::as_raw_bson_ref));
-                let together = match &folded {
-                    Some(before) => before.then(next.clone()),
+                let together = match folded.clone() {
+                    Some(mut whole) => whole.fold(next.clone()).map(|()| whole),
                     None => Ok(next.clone()),
                 };
                 let applied = together.clone().and_then(|change| {
                     change.apply(stored.as_ref().map(RawBson::as_raw_bson_ref))
                 });
                 prop_assert_eq!(by_hand.is_ok(), applied.is_ok());
+                if let (Some(before), Err(_)) = (&folded, &together) {
+                    let mut untouched = before.clone();
+                    prop_assert!(untouched.fold(next).is_err());
+                    prop_assert_eq!(&untouched, before, "a misfit changes nothing");
+                }
                 if let (Ok(by_hand), Ok(applied), Ok(together)) = (by_hand, applied, together) {
                     prop_assert_eq!(&by_hand, &applied);
                     value = by_hand;

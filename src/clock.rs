@@ -125,11 +125,16 @@ impl Clock {
     /// A moment after every one that was shown before the call: waits for the next millisecond. A
     /// clock that is held shows none, and does not keep anybody waiting for it.
     pub(crate) async fn next(&self) -> Moment {
+        const TRIES: usize = 20;
         let called = self.now();
-        while matches!(self.0, Source::System) && self.now() <= called {
+        for _ in 0..TRIES {
+            if matches!(self.0, Source::Held(_)) || self.now() > called {
+                return self.now();
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        self.now()
+        // It was set back meanwhile.
+        called.plus(Duration::from_millis(1))
     }
 
     fn shift(&self, millis: i64) {

@@ -19,6 +19,7 @@ use crate::token::{Id, Secret, Token};
 use crate::value;
 
 pub(crate) mod run;
+pub(crate) mod turns;
 
 /// A read extends a session at most once in this time, whatever `reissue_time` says.
 const FINEST_REISSUE: Duration = Duration::from_secs(1);
@@ -49,11 +50,13 @@ pub(crate) struct Create {
     pub(crate) record: NewRecord,
     pub(crate) token: Token,
     pub(crate) cookie: CookieLife,
+    /// Made by `login`, `login_keeping` or `elevate`.
+    pub(crate) by_login: bool,
     /// A dead cookie's session: when a login replaced it a moment ago, that login's cookie is on
     /// its way to the browser, and this session must not overwrite it.
     pub(crate) unless_overtaken: Option<Id>,
-    /// The session that this one takes the place of in the browser: a marker is left for it.
-    pub(crate) marker_for: Option<Id>,
+    /// The sessions that this one takes the place of in the browser: each gets a marker.
+    pub(crate) marker_for: Vec<Id>,
     pub(crate) replaces: Option<Replacement>,
     pub(crate) started: Moment,
     /// When the request itself revoked its user's other sessions.
@@ -149,7 +152,11 @@ fn create(
         secret: Secret::draw()?,
     };
     // The ancestor's session goes on under a new name: it is as old as it was.
-    let created = new.ancestor().map_or(now, |ancestor| ancestor.created);
+    let created = match new.ancestor() {
+        Some(ancestor) => ancestor.created,
+        None if new.by_login => now,
+        None => state.started, // as the handler was told
+    };
     let values = new.after(changes);
     let record = NewRecord {
         id: token.id.clone(),
@@ -175,12 +182,20 @@ fn create(
         moves_ancestor: new.ancestor().is_some(),
     });
     let named = replaces.as_ref().map(|replaces| replaces.old.clone());
+    // A login also takes the place of what the same request logged out before.
+    let ended = state.ended.iter().filter(|_| new.by_login).cloned();
+    let marker_for = named
+        .or_else(|| dead.clone().filter(|_| new.by_login && !is_locked))
+        .into_iter()
+        .chain(ended)
+        .collect();
     Ok(Write::Create(Box::new(Create {
         record,
         token,
         cookie: life,
-        unless_overtaken: dead.clone().filter(|_| !new.by_login),
-        marker_for: named.or(dead.filter(|_| new.by_login && !is_locked)),
+        by_login: new.by_login,
+        unless_overtaken: dead.filter(|_| !new.by_login),
+        marker_for,
         replaces,
         started: state.started,
         spared: state.spared,

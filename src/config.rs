@@ -51,8 +51,8 @@ pub(crate) struct Config {
     pub secure: bool,
     /// Whether scripts are kept from the cookie.
     pub http_only: bool,
-    /// Which requests from other sites carry the cookie.
-    pub same_site: SameSite,
+    /// Which requests from other sites carry the cookie; none = the cookie does not say.
+    pub same_site: Option<SameSite>,
     /// Whether the cookie is kept apart for each site that embeds this one.
     pub partitioned: bool,
     /// How long a session lives unused; none = for ever.
@@ -96,7 +96,7 @@ impl Config {
             // By the profile, not by how the crate was compiled: Rocket's own rule for its secrets.
             secure: !is_debug(profile),
             http_only: true,
-            same_site: SameSite::Lax,
+            same_site: Some(SameSite::Lax),
             partitioned: false,
             timeout: Some(Duration::from_secs(1200)),
             lifetime: None,
@@ -146,7 +146,7 @@ impl Config {
         section.read("secure", &mut c.secure, boolean);
         section.read("http_only", &mut c.http_only, boolean);
         section.read("httponly", &mut c.http_only, boolean);
-        section.read("same_site", &mut c.same_site, same_site);
+        section.read("same_site", &mut c.same_site, optional(same_site));
         section.read("partitioned", &mut c.partitioned, boolean);
         section.read("timeout", &mut c.timeout, optional(seconds(LEAST, LONGEST)));
         section.read(
@@ -207,7 +207,7 @@ impl Config {
             });
         }
 
-        let anywhere = self.same_site == SameSite::None;
+        let anywhere = self.same_site == Some(SameSite::None);
         section.require(!anywhere || self.secure, "same_site", || {
             "`same_site = \"None\"` needs `secure = true`: browsers refuse the cookie otherwise"
                 .into()

@@ -77,9 +77,9 @@ fn with_attributes(value: String, config: &Config) -> Cookie<'static> {
         .path(config.path.clone())
         .secure(config.secure)
         .http_only(config.http_only)
-        .same_site(config.same_site)
         .partitioned(config.partitioned)
         .build();
+    cookie.set_same_site(config.same_site);
     if let Some(domain) = &config.domain {
         cookie.set_domain(domain.clone());
     }

@@ -98,8 +98,8 @@ impl<T> DerefMut for CsrfForm<T> {
 #[non_exhaustive]
 pub struct CsrfHeader;
 
-/// Why [`CsrfForm`] or [`CsrfHeader`] refused a request.
-#[derive(Debug)]
+/// Why [`CsrfForm`] or [`CsrfHeader`] refused a request. Its `Debug` names a form's fields and not
+/// what was sent in them: Rocket writes it into the log.
 #[non_exhaustive]
 pub enum CsrfError<'r> {
     /// There is no session to check against: the store is down, or the request came from another
@@ -120,6 +120,20 @@ impl CsrfError<'_> {
             CsrfError::Session(error) => error.status(),
             CsrfError::Token(_) => Status::Forbidden,
             CsrfError::Form(errors) => errors.status(),
+        }
+    }
+}
+
+impl fmt::Debug for CsrfError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CsrfError::Session(error) => f.debug_tuple("Session").field(error).finish(),
+            CsrfError::Token(refusal) => f.debug_tuple("Token").field(refusal).finish(),
+            CsrfError::Form(errors) => {
+                let name = |error: &form::Error<'_>| error.name.as_ref().map(ToString::to_string);
+                let names: Vec<String> = errors.iter().filter_map(name).collect();
+                f.debug_tuple("Form").field(&names).finish()
+            }
         }
     }
 }
@@ -239,7 +253,11 @@ impl<'r, T: FromForm<'r>> FromData<'r> for CsrfForm<T> {
             }
         };
         if let Err(refusal) = check(session, request, &form.tokens) {
-            return Outcome::Error((Status::Forbidden, CsrfError::Token(refusal)));
+            return Outcome::Error(match form.value {
+                // The token may lie in what was cut off.
+                Err(errors) if form.is_cut => (Status::PayloadTooLarge, CsrfError::Form(errors)),
+                _ => (Status::Forbidden, CsrfError::Token(refusal)),
+            });
         }
         match form.value {
             Ok(value) => Outcome::Success(CsrfForm(value)),
@@ -280,11 +298,14 @@ impl Sentinel for CsrfHeader {
 /// form's own errors wait in it.
 struct WithToken<'r, T> {
     tokens: Vec<&'r str>,
+    /// The body went on beyond the limit.
+    is_cut: bool,
     value: form::Result<'r, T>,
 }
 
 struct Parsing<'r, C> {
     tokens: Vec<&'r str>,
+    is_cut: bool,
     form: C,
 }
 
@@ -295,6 +316,7 @@ impl<'r, T: FromForm<'r>> FromForm<'r> for WithToken<'r, T> {
     fn init(options: Options) -> Self::Context {
         Parsing {
             tokens: Vec::new(),
+            is_cut: false,
             form: T::init(options),
         }
     }
@@ -312,12 +334,14 @@ impl<'r, T: FromForm<'r>> FromForm<'r> for WithToken<'r, T> {
     }
 
     fn push_error(parsing: &mut Self::Context, error: form::Error<'r>) {
+        parsing.is_cut |= error.status() == Status::PayloadTooLarge;
         T::push_error(&mut parsing.form, error);
     }
 
     fn finalize(parsing: Self::Context) -> form::Result<'r, Self> {
         Ok(WithToken {
             tokens: parsing.tokens,
+            is_cut: parsing.is_cut,
             value: T::finalize(parsing.form),
         })
     }

@@ -20,8 +20,17 @@ pub(crate) async fn within<T>(
 where
     T: Send + 'static,
 {
-    let operation = Unbroken(Some(Box::pin(operation)));
-    tokio::time::timeout(limit, operation).await.ok()
+    tokio::time::timeout(limit, to_its_end(operation))
+        .await
+        .ok()
+}
+
+/// Runs an operation that is not left half done when its caller goes: what is left of it is
+/// finished in a task of its own.
+pub(crate) fn to_its_end<T: Send + 'static>(
+    operation: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> + Send {
+    Unbroken(Some(Box::pin(operation)))
 }
 
 struct Unbroken<T: Send + 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);

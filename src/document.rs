@@ -4,10 +4,11 @@
 //! All three can be rendered as BSON bytes, for a store that speaks BSON, and carried out in
 //! process, for one that does not. There is no way to say "upsert" or "replace" in them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bson::raw::RawBsonRef;
-use bson::{Bson, RawBson, RawDocument, doc};
+use bson::{Bson, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf};
 
 use crate::clock::Moment;
 use crate::key::Field;
@@ -48,6 +49,10 @@ impl Document {
 
     pub(crate) fn from_bson(document: &bson::Document) -> Self {
         Document(bson::to_vec(document).unwrap_or_default())
+    }
+
+    pub(crate) fn from_raw(document: RawDocumentBuf) -> Self {
+        Document(document.into_bytes())
     }
 
     pub(crate) fn raw(&self) -> Option<&RawDocument> {
@@ -236,48 +241,60 @@ impl Filter {
     /// The filter as a MongoDB query, in BSON bytes.
     #[must_use]
     pub fn to_bson(&self) -> Vec<u8> {
-        let mut query = bson::Document::new();
-        let mut all = Vec::new();
+        let (mut query, mut all) = (RawDocumentBuf::new(), RawArrayBuf::new());
+        let mut paths = Vec::with_capacity(self.clauses.len());
         for clause in &self.clauses {
-            let (path, condition) = match clause {
-                Clause::Id(id) => ("_id".to_owned(), Bson::String(id.clone())),
-                Clause::Ids(ids) => ("_id".to_owned(), doc! { "$in": ids.clone() }.into()),
-                Clause::NotId(id) => ("_id".to_owned(), doc! { "$ne": id }.into()),
-                Clause::Session => ("_id".to_owned(), doc! { "$lt": "~" }.into()),
-                Clause::Equals(name, value) => {
-                    ((*name).to_owned(), doc! { "$eq": owned(value) }.into())
-                }
-                // Plain equality would let 5 match [5, 6]; an expression compares the value itself.
-                Clause::Is(path, Some(value)) => {
-                    let stored = format!("${}", path.render());
-                    let literal = doc! { "$literal": owned(value) };
-                    ("$expr".to_owned(), doc! { "$eq": [stored, literal] }.into())
-                }
-                Clause::Is(path, None) => (path.render(), doc! { "$exists": false }.into()),
-                Clause::NotBefore(name, moment) => {
-                    ((*name).to_owned(), doc! { "$gte": date(*moment) }.into())
-                }
-                Clause::Before(name, moment) => {
-                    ((*name).to_owned(), doc! { "$lt": date(*moment) }.into())
-                }
-                Clause::NoDate(name) => {
-                    let a_date = doc! { "$type": "date" };
-                    ((*name).to_owned(), doc! { "$not": a_date }.into())
-                }
-                Clause::Older(name, moment) => {
-                    ((*name).to_owned(), doc! { "$lt": moment.seconds() }.into())
-                }
-            };
-            if query.contains_key(&path) {
-                all.push(Bson::Document(doc! { path: condition }));
+            let (path, condition) = clause.render();
+            if paths.contains(&path) {
+                let mut another = RawDocumentBuf::new();
+                another.append(&path, condition);
+                all.push(another);
             } else {
-                query.insert(path, condition);
+                query.append(&path, condition);
+                paths.push(path);
             }
         }
         if !all.is_empty() {
-            query.insert("$and", all);
+            query.append("$and", all);
         }
-        bson::to_vec(&query).unwrap_or_default()
+        query.into_bytes()
+    }
+}
+
+impl Clause {
+    /// A path and what must be there, as MongoDB puts it.
+    fn render(&self) -> (String, RawBson) {
+        let with = |operator: &str, value: RawBson| {
+            let mut condition = RawDocumentBuf::new();
+            condition.append(operator, value);
+            RawBson::Document(condition)
+        };
+        let id = |condition| ("_id".to_owned(), condition);
+        let of = |name: &&str, condition| ((*name).to_owned(), condition);
+        let text = |text: &str| RawBson::String(text.to_owned());
+        match self {
+            Clause::Id(one) => id(text(one)),
+            Clause::Ids(ids) => {
+                let mut all = RawArrayBuf::new();
+                ids.iter().for_each(|one| all.push(one.as_str()));
+                id(with("$in", RawBson::Array(all)))
+            }
+            Clause::NotId(one) => id(with("$ne", text(one))),
+            Clause::Session => id(with("$lt", text("~"))),
+            Clause::Equals(name, value) => of(name, with("$eq", value.clone())),
+            // Plain equality would let 5 match [5, 6]; an expression compares the value itself.
+            Clause::Is(path, Some(value)) => {
+                let mut both = RawArrayBuf::new();
+                both.push(format!("${}", path.render()));
+                both.push(with("$literal", value.clone()));
+                ("$expr".to_owned(), with("$eq", RawBson::Array(both)))
+            }
+            Clause::Is(path, None) => (path.render(), with("$exists", false.into())),
+            Clause::NotBefore(name, moment) => of(name, with("$gte", date(*moment).into())),
+            Clause::Before(name, moment) => of(name, with("$lt", date(*moment).into())),
+            Clause::NoDate(name) => of(name, with("$not", with("$type", text("date")))),
+            Clause::Older(name, moment) => of(name, with("$lt", moment.seconds().into())),
+        }
     }
 }
 
@@ -291,8 +308,8 @@ impl fmt::Debug for Filter {
 /// What a write changes in a document: single fields, and nothing else of it.
 #[derive(Clone, Default)]
 pub struct Update {
-    /// Sorted by path, since MongoDB adds new fields in that order, and one path at most once.
-    operations: Vec<(Path, Operation)>,
+    /// By path, since MongoDB adds new fields in that order, and one path at most once.
+    operations: BTreeMap<Path, Operation>,
 }
 
 #[derive(Clone)]
@@ -305,15 +322,34 @@ pub(crate) enum Operation {
     Raise(RawBson),
 }
 
+impl Operation {
+    fn operator(&self) -> &'static str {
+        match self {
+            Operation::Set(_) => "$set",
+            Operation::Unset => "$unset",
+            Operation::Increment(_) => "$inc",
+            Operation::Push(_) => "$push",
+            Operation::Raise(_) => "$max",
+        }
+    }
+
+    fn operand(&self) -> RawBson {
+        match self {
+            Operation::Set(value) | Operation::Raise(value) => value.clone(),
+            Operation::Unset => RawBson::Boolean(true),
+            Operation::Increment(by) => RawBson::Int64(*by),
+            Operation::Push(values) => {
+                let mut each = RawDocumentBuf::new();
+                each.append("$each", crate::value::from_elements(values));
+                RawBson::Document(each)
+            }
+        }
+    }
+}
+
 impl Update {
     pub(crate) fn insert(&mut self, path: Path, operation: Operation) {
-        match self
-            .operations
-            .binary_search_by(|(other, _)| other.cmp(&path))
-        {
-            Ok(at) => self.operations[at].1 = operation,
-            Err(at) => self.operations.insert(at, (path, operation)),
-        }
+        self.operations.insert(path, operation);
     }
 
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<RawBson>) {
@@ -334,28 +370,23 @@ impl Update {
     /// `$push` and `$max` occur in it.
     #[must_use]
     pub fn to_bson(&self) -> Vec<u8> {
-        let mut update = bson::Document::new();
-        for (path, operation) in &self.operations {
-            let (operator, value) = match operation {
-                Operation::Set(value) => ("$set", owned(value)),
-                Operation::Unset => ("$unset", Bson::Boolean(true)),
-                Operation::Increment(by) => ("$inc", Bson::Int64(*by)),
-                Operation::Push(values) => {
-                    let values: Vec<Bson> = values.iter().map(owned).collect();
-                    ("$push", doc! { "$each": values }.into())
-                }
-                Operation::Raise(value) => ("$max", owned(value)),
-            };
-            match update.get_mut(operator) {
-                Some(Bson::Document(fields)) => {
-                    fields.insert(path.render(), value);
-                }
-                _ => {
-                    update.insert(operator, doc! { path.render(): value });
-                }
+        self.to_raw().into_bytes()
+    }
+
+    pub(crate) fn to_raw(&self) -> RawDocumentBuf {
+        const OPERATORS: [&str; 5] = ["$set", "$unset", "$inc", "$push", "$max"];
+        let mut update = RawDocumentBuf::new();
+        for operator in OPERATORS {
+            let its = self.operations.iter();
+            let mut its = its.filter(|(_, operation)| operation.operator() == operator);
+            let Some(first) = its.next() else { continue };
+            let mut fields = RawDocumentBuf::new();
+            for (path, operation) in std::iter::once(first).chain(its) {
+                fields.append(path.render(), operation.operand());
             }
+            update.append(operator, fields);
         }
-        bson::to_vec(&update).unwrap_or_default()
+        update
     }
 
     /// Carries the update out on a document, all of it or nothing, as MongoDB does.

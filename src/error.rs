@@ -190,6 +190,7 @@ impl fmt::Display for Error {
                 f,
                 "the session's data would exceed {limit} bytes (`session.max_bytes`)"
             ),
+            Error::Mismatch { key, reason } if key.is_empty() => f.write_str(reason),
             Error::Mismatch { key, reason } => {
                 write!(
                     f,
@@ -227,16 +228,27 @@ impl std::error::Error for Error {
     }
 }
 
-#[derive(Debug)]
-struct Left;
+/// Names a cause that no library's error describes: a type with one text.
+macro_rules! cause {
+    ($name:ident, $text:literal) => {
+        #[derive(Debug)]
+        struct $name;
 
-impl fmt::Display for Left {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the handler dropped a `save`, `modify` or pop before it had ended")
-    }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str($text)
+            }
+        }
+
+        impl std::error::Error for $name {}
+    };
 }
+pub(crate) use cause;
 
-impl std::error::Error for Left {}
+cause!(
+    Left,
+    "the handler dropped a `save`, `modify` or pop before it had ended"
+);
 
 impl<'r> Responder<'r, 'static> for Error {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {

@@ -8,12 +8,13 @@ use rocket::config::LogLevel;
 use rocket::fairing::{Fairing, Info, Kind, Result as Ignition};
 use rocket::tokio;
 use rocket::tokio::sync::Notify;
-use rocket::{Build, Orbit, Request, Response, Rocket, async_trait};
+use rocket::{Build, Data, Orbit, Request, Response, Rocket, async_trait};
 use rocket_db_pools::Database;
 
 use crate::clock::Clock;
 use crate::commit::run::Committer;
-use crate::config::{self, Config};
+use crate::config::Config;
+use crate::guard::Slot;
 use crate::pool::MongoPool;
 use crate::sessions::Sessions;
 use crate::stats::Counters;
@@ -23,7 +24,7 @@ use crate::store::bounded::Bounded;
 mod answer;
 mod database;
 
-use database::Origin;
+use database::{Home, Opened, Refusal};
 
 /// The fairing that gives an application its sessions; made by the constructors of [`Sessions`].
 ///
@@ -31,7 +32,7 @@ use database::Origin;
 /// the session is kept, too. Attach it before those that ask for the session themselves; otherwise
 /// it can be attached anywhere.
 pub struct SessionFairing {
-    origin: Origin,
+    home: Home,
     clock: Clock,
 }
 
@@ -50,7 +51,7 @@ impl Sessions {
     /// ```
     #[must_use]
     pub fn fairing() -> SessionFairing {
-        SessionFairing::new(Origin::Toml)
+        SessionFairing::new(Home::Toml)
     }
 
     /// Sessions in a collection that the application has already, as the ancestor takes it. Its
@@ -59,14 +60,14 @@ impl Sessions {
     #[must_use]
     pub fn in_collection<T: Send + Sync>(collection: mongodb::Collection<T>) -> SessionFairing {
         let sessions = collection.clone_with_type();
-        SessionFairing::new(Origin::Collection(sessions))
+        SessionFairing::new(Home::Collection(sessions))
     }
 
     /// Sessions in the database of the application's own pool, so that both share it (see
     /// [`MongoPool`]). `Db::init()` may be attached before or after.
     #[must_use]
     pub fn in_database<Db: Database<Pool = MongoPool>>() -> SessionFairing {
-        SessionFairing::new(Origin::Database {
+        SessionFairing::new(Home::Database {
             name: Db::NAME,
             client: |rocket| rocket.state::<Db>().map(|db| mongodb::Client::clone(db)),
         })
@@ -75,20 +76,20 @@ impl Sessions {
     /// Sessions in the memory of this process, whatever the profile: for tests.
     #[must_use]
     pub fn in_memory() -> SessionFairing {
-        SessionFairing::new(Origin::Memory)
+        SessionFairing::new(Home::Memory)
     }
 
     /// Sessions in a [`Store`] of the application's own.
     #[must_use]
     pub fn with_store(store: impl Store) -> SessionFairing {
-        SessionFairing::new(Origin::Store(Arc::new(store)))
+        SessionFairing::new(Home::Store(Arc::new(store)))
     }
 }
 
 impl SessionFairing {
-    fn new(origin: Origin) -> Self {
+    fn new(home: Home) -> Self {
         SessionFairing {
-            origin,
+            home,
             clock: Clock::system(),
         }
     }
@@ -113,41 +114,51 @@ impl Fairing for SessionFairing {
     fn info(&self) -> Info {
         Info {
             name: "Sessions",
-            kind: Kind::Ignite | Kind::Response,
+            kind: Kind::Ignite | Kind::Request | Kind::Response,
         }
     }
 
     /// Two ignite levels deep lies what must come last: a stage that another fairing attaches
     /// while igniting would otherwise run its response half after ours.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
-        let config = match Config::from(rocket.figment()) {
-            Ok(config) => config,
-            Err(error) => {
-                config::report(*error);
-                return Err(rocket);
-            }
-        };
         Ok(rocket.attach(Stage {
-            origin: self.origin.clone(),
+            home: self.home.clone(),
             clock: self.clock.clone(),
-            config: Arc::new(config),
+            depth: 0,
         }))
+    }
+
+    /// Notes when the request came in: a revocation that comes while a guard looks at a password
+    /// ends the login that follows, whenever the session itself is asked for.
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+        Slot::of(request, &self.clock);
     }
 
     /// The first half of the answer. Response fairings that are attached after this one may use the
     /// session as handlers do.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         if let Some(sessions) = request.rocket().state::<Sessions>() {
-            answer::judge(sessions, request, response);
+            answer::judge(sessions, request, response).await;
         }
     }
 }
 
 /// Opens the store, after every pool of the application has been attached.
 struct Stage {
-    origin: Origin,
+    home: Home,
     clock: Clock,
-    config: Arc<Config>,
+    depth: usize,
+}
+
+impl Stage {
+    /// How many stages deep an application's pool may be attached.
+    const DEEPEST: usize = 8;
+
+    async fn open(&self, rocket: &Rocket<Build>) -> Result<(Config, Opened), Refusal> {
+        let config = Config::from(rocket.figment()).map_err(Refusal::Config)?;
+        let opened = self.home.open(rocket, &config, &self.clock).await?;
+        Ok((config, opened))
+    }
 }
 
 #[async_trait]
@@ -164,8 +175,16 @@ impl Fairing for Stage {
             rocket::error!("Two session fairings are attached; attach one.");
             return Err(rocket);
         }
-        let opened = match self.origin.open(&rocket, &self.config, &self.clock).await {
+        let (config, opened) = match self.open(&rocket).await {
             Ok(opened) => opened,
+            // Perhaps a stage that ignites after this one attaches it.
+            Err(Refusal::NoPool(_)) if self.depth < Stage::DEEPEST => {
+                return Ok(rocket.attach(Stage {
+                    home: self.home.clone(),
+                    clock: self.clock.clone(),
+                    depth: self.depth + 1,
+                }));
+            }
             Err(reason) => {
                 reason.report();
                 return Err(rocket);
@@ -173,12 +192,12 @@ impl Fairing for Stage {
         };
         let stats = Arc::new(Counters::default());
         let sessions = Sessions {
-            committer: Committer {
-                store: Bounded::new(opened.store, self.config.deadline, Arc::clone(&stats)),
-                config: Arc::clone(&self.config),
+            committer: Arc::new(Committer {
+                store: Bounded::new(opened.store, config.deadline, Arc::clone(&stats)),
+                config,
                 clock: self.clock.clone(),
                 stats,
-            },
+            }),
             look_after: Arc::new(Notify::new()),
         };
         let lives = Lives {
@@ -206,24 +225,26 @@ impl Fairing for Lives {
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let committer = &self.sessions.committer;
+        tokio::spawn(look_after(self.sessions.clone(), rocket.shutdown()));
         rocket::info!("Sessions:");
         rocket::info_!("kept: {}", committer.store.describe());
         for (key, value) in committer.config.lines() {
             rocket::info_!("{key}: {value}");
         }
         let profile = rocket.figment().profile();
+        if profile == rocket::Config::DEBUG_PROFILE {
+            return;
+        }
         let dangers = committer.config.warnings(profile);
         for warning in dangers.iter().chain(&self.warnings) {
             rocket::warn_!("{warning}");
         }
-        let is_debug = profile == rocket::Config::DEBUG_PROFILE;
-        if !is_debug && rocket.config().log_level == LogLevel::Debug {
+        if rocket.config().log_level == LogLevel::Debug {
             rocket::warn_!(
                 "`log_level = \"debug\"` makes Rocket write whole requests and answers into the log, \
                  session cookies included; use \"normal\" or \"critical\""
             );
         }
-        tokio::spawn(look_after(self.sessions.clone(), rocket.shutdown()));
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
@@ -231,8 +252,10 @@ impl Fairing for Lives {
     }
 
     /// Requests that are under way go on after this and see to their own touches.
-    async fn on_shutdown(&self, _: &Rocket<Orbit>) {
-        self.sessions.committer.store.flush().await;
+    async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
+        let grace = rocket.config().shutdown.grace;
+        let grace = Duration::from_secs(grace.into());
+        self.sessions.committer.store.flush(grace).await;
     }
 }
 
@@ -241,10 +264,13 @@ impl Fairing for Lives {
 async fn look_after(sessions: Sessions, mut shutdown: rocket::Shutdown) {
     const SHORTEST: Duration = Duration::from_millis(500);
     const LONGEST: Duration = Duration::from_secs(60);
+    // Anybody can send a cookie that names no session.
+    const BETWEEN_ALARMS: Duration = Duration::from_secs(2);
     let committer = &sessions.committer;
     let mut pause = SHORTEST;
     let mut said = false;
     loop {
+        let mut rested = SHORTEST;
         let result = if committer.config.indexes {
             sessions.ensure_indexes().await
         } else {
@@ -252,7 +278,7 @@ async fn look_after(sessions: Sessions, mut shutdown: rocket::Shutdown) {
         };
         match result {
             Ok(()) => {
-                pause = LONGEST;
+                (pause, rested) = (LONGEST, BETWEEN_ALARMS);
                 said = false;
             }
             Err(error) => {
@@ -264,9 +290,9 @@ async fn look_after(sessions: Sessions, mut shutdown: rocket::Shutdown) {
                 pause = (pause * 2).min(LONGEST);
             }
         }
-        // Woken by a session that is missing, but not more often than the shortest pause.
+        // Woken by a session that is missing.
         let rest = async {
-            tokio::time::sleep(SHORTEST).await;
+            tokio::time::sleep(rested).await;
             let _ = tokio::time::timeout(pause, sessions.look_after.notified()).await;
         };
         tokio::select! {

@@ -148,9 +148,14 @@ impl Field {
         Some(unescape(stored))
     }
 
-    /// How the field is called in a message to the application.
+    /// How the field is called in a message to the application, cut short: a key may be a client's.
     pub(crate) fn display(&self) -> String {
-        Field::key(&self.0).unwrap_or_else(|| unescape(&self.0))
+        const LONGEST: usize = 64;
+        let name = Field::key(&self.0).unwrap_or_else(|| unescape(&self.0));
+        match name.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{}…", &name[..end]),
+            None => name,
+        }
     }
 }
 

@@ -134,14 +134,28 @@ pub(crate) fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What of a request tells where it comes from.
+/// What decides whether a request may come from anywhere.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Arrival<'a> {
+pub(crate) struct Manner {
     /// The method, as routed, is GET, HEAD, OPTIONS or TRACE.
     pub method_is_safe: bool,
     /// The content type is a form's. With a safe method that is a POST which Rocket rewrote because
     /// of a `_method` field, so the method says nothing.
-    pub form_content_type: bool,
+    pub is_form: bool,
+    /// It asks for another protocol: a websocket is opened by GET, from any site, with our cookie.
+    pub upgrades: bool,
+}
+
+impl Manner {
+    /// Whether nothing is to come of the request but an answer, which other sites cannot read.
+    pub(crate) fn is_harmless(self) -> bool {
+        self.method_is_safe && !self.is_form && !self.upgrades
+    }
+}
+
+/// What of a request tells where it comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claims<'a> {
     /// The session cookie is `Secure`.
     pub secure_cookie: bool,
     /// Every `Sec-Fetch-Site` header.
@@ -199,13 +213,10 @@ impl fmt::Display for CrossSite {
     }
 }
 
-/// Judges a request: `Ok` for the site's own pages, trusted origins, clients that are no browsers,
-/// and everything that changes nothing.
-pub(crate) fn judge(arrival: &Arrival<'_>, trusted: &[Origin]) -> Result<(), CrossSite> {
-    if arrival.method_is_safe && !arrival.form_content_type {
-        return Ok(());
-    }
-    let origin = match arrival.origin {
+/// Judges a request that is not harmless: `Ok` for the site's own pages, trusted origins, and clients
+/// that are no browsers.
+pub(crate) fn judge(claims: &Claims<'_>, trusted: &[Origin]) -> Result<(), CrossSite> {
+    let origin = match claims.origin {
         [] => Ok(None),
         ["null"] => Err(CrossSite::NullOrigin),
         [one] => Origin::parse(one).map(Some).ok_or(CrossSite::OddOrigin),
@@ -217,29 +228,29 @@ pub(crate) fn judge(arrival: &Arrival<'_>, trusted: &[Origin]) -> Result<(), Cro
     {
         return Ok(());
     }
-    match arrival.sec_fetch_site {
+    match claims.sec_fetch_site {
         // The browser's own word, given without regard to `Origin`: that is `null` even on the
         // site's own requests when its pages send no referrer.
         ["same-origin" | "none"] => Ok(()),
         ["same-site" | "cross-site"] => Err(CrossSite::OtherSite),
         [] => match origin? {
             None => Ok(()),
-            Some(origin) => judge_origin(&origin, arrival),
+            Some(origin) => judge_origin(&origin, claims),
         },
         _ => Err(CrossSite::OddFetchSite),
     }
 }
 
 /// Judges the `Origin` of a browser that sends no `Sec-Fetch-Site`.
-fn judge_origin(origin: &Origin, arrival: &Arrival<'_>) -> Result<(), CrossSite> {
-    if !arrival.host.is_some_and(|host| origin.is_at(host)) {
+fn judge_origin(origin: &Origin, claims: &Claims<'_>) -> Result<(), CrossSite> {
+    if !claims.host.is_some_and(|host| origin.is_at(host)) {
         return Err(CrossSite::OtherOrigin);
     }
     // `http://h` is not `https://h`: who sits on the network can serve the former. The request's
     // scheme cannot be known without believing forwarded headers, but a `Secure` cookie settles it:
     // browsers keep and send it over https alone, so a site that has sessions has no page on http.
     // Loopback is the exception that browsers make themselves.
-    if arrival.secure_cookie && origin.is_plain_http() {
+    if claims.secure_cookie && origin.is_plain_http() {
         return Err(CrossSite::PlainHttp);
     }
     Ok(())

@@ -70,6 +70,19 @@ impl fmt::Debug for MongoPool {
     }
 }
 
+/// Why an address cannot be used. Where it holds credentials the driver's own words are left out:
+/// they may quote a part of them, as of a password that is not percent-encoded.
+pub(crate) fn without_credentials(error: &mongodb::error::Error, url: &str) -> String {
+    if url.contains('@') {
+        "the URL cannot be used; what is wrong with it is not repeated, because it holds credentials \
+         (is a `:`, `/`, `?`, `#`, `[`, `]`, `@` or `%` of the user or the password written as it \
+         is, and not as %3A, %2F, ..?)"
+            .to_owned()
+    } else {
+        format!("the URL cannot be used: {error}")
+    }
+}
+
 #[rocket::async_trait]
 impl Pool for MongoPool {
     type Connection = Client;
@@ -77,10 +90,13 @@ impl Pool for MongoPool {
 
     async fn init(figment: &Figment) -> Result<Self, Self::Error> {
         let config: Config = figment.extract()?;
-        let options = Self::options(&config).await.map_err(Error::Init)?;
-        Client::with_options(options)
-            .map(MongoPool)
-            .map_err(Error::Init)
+        // rocket_db_pools prints what went wrong.
+        let masked = |error| {
+            let text = without_credentials(&error, &config.url);
+            Error::Init(mongodb::error::Error::custom(text))
+        };
+        let options = Self::options(&config).await.map_err(masked)?;
+        Client::with_options(options).map(MongoPool).map_err(masked)
     }
 
     async fn get(&self) -> Result<Client, Self::Error> {

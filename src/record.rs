@@ -1,14 +1,16 @@
 //! The stored session: the only place that knows the names of its document's fields.
 
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::raw::RawBsonRef;
 use bson::spec::BinarySubtype;
-use bson::{Bson, RawBson, RawDocument, doc};
+use bson::{Bson, RawBson, RawDocument, RawDocumentBuf, doc};
 
 use sha2::{Digest as _, Sha256};
 
@@ -37,8 +39,14 @@ pub(crate) mod field {
     pub(crate) const IP: &str = "ip";
 }
 
-/// No document that is longer is read: the largest `max_bytes` and room for what is ours.
-const LARGEST: usize = 9 << 20;
+/// No document that is longer is read: what MongoDB stores at most. Requests that run at once may
+/// bring a session beyond `max_bytes`, and what was acknowledged must stay readable.
+const LARGEST: usize = (16 << 20) + (16 << 10);
+
+/// How often values are looked for one by one, at most, before they get an index...
+const LOOKUPS: u32 = 16;
+/// ...and from which length of the values on that pays.
+const LONG: usize = 2048;
 
 /// A duration that a session sets for itself; the outer `None` is "as configured".
 pub(crate) type Own = Option<Option<Duration>>;
@@ -47,8 +55,7 @@ pub(crate) type Own = Option<Option<Duration>>;
 #[derive(Clone)]
 pub(crate) struct Record {
     /// Shared, so that a clone of the record copies no bytes.
-    document: Arc<Document>,
-    value: Range<usize>,
+    values: Arc<Values>,
     pub(crate) id: Id,
     pub(crate) created: Moment,
     pub(crate) accessed: Moment,
@@ -58,9 +65,7 @@ pub(crate) struct Record {
     pub(crate) user: Option<RawBson>,
     pub(crate) timeout: Own,
     pub(crate) max_age: Own,
-    pub(crate) renewed: Option<Moment>,
     pub(crate) sent: Option<Moment>,
-    pub(crate) client: Client,
 }
 
 impl Record {
@@ -81,11 +86,11 @@ impl Record {
             .checked_sub(document.as_bytes().as_ptr() as usize)?;
         let range = start..start + value.as_bytes().len();
         document.as_bytes().get(range.clone())?;
+        // All are looked at: what could not be read later would be no error then.
         if value.into_iter().any(|element| element.is_err()) {
             return None;
         }
         Some(Record {
-            value: range,
             id: fields.id?,
             created: fields.created?,
             accessed: fields.accessed?,
@@ -95,19 +100,19 @@ impl Record {
             user: fields.user.map(RawBsonRef::to_raw_bson),
             timeout: fields.timeout,
             max_age: fields.max_age,
-            renewed: fields.renewed,
             sent: fields.sent,
-            client: Client {
-                agent: fields.client.map(str::to_owned),
-                ip: fields.ip.map(str::to_owned),
-            },
-            document: Arc::new(document),
+            values: Arc::new(Values {
+                document,
+                range,
+                lookups: AtomicU32::new(0),
+                index: OnceLock::new(),
+            }),
         })
     }
 
     /// The session's values, as stored, in stored order.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
-        let all = self.value().into_iter().flatten().flatten();
+        let all = self.values.raw().into_iter().flatten().flatten();
         all.filter(|(name, _)| Field::is_one(name))
     }
 
@@ -120,30 +125,126 @@ impl Record {
     }
 
     pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
-        self.value()?.get(field.as_str()).ok().flatten()
+        self.values.get(field.as_str())
     }
 
     /// How many bytes the values take.
     pub(crate) fn size(&self) -> usize {
-        self.value.len()
-    }
-
-    fn value(&self) -> Option<&RawDocument> {
-        RawDocument::from_bytes(self.document.as_bytes().get(self.value.clone())?).ok()
+        self.values.range.len()
     }
 
     /// The latest moment at which the session is still alive: the earliest of what is stored and
     /// what the times and the configuration of today say.
     pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
-        let idle = self.timeout.unwrap_or(timeout);
-        self.expires
-            .min(idle.map_or(Moment::NEVER, |idle| self.accessed.plus(idle)))
-            .min(lifetime.map_or(Moment::NEVER, |life| self.created.plus(life)))
+        let (created, accessed) = (self.created, self.accessed);
+        deadline(
+            self.expires,
+            created,
+            accessed,
+            self.timeout,
+            timeout,
+            lifetime,
+        )
     }
 
     /// The record as it is after a write that is known to have been applied.
     pub(crate) fn after(&self, update: &Update) -> Option<Record> {
-        Record::parse(update.apply(&self.document).ok()?)
+        Record::parse(update.apply(&self.values.document).ok()?)
+    }
+}
+
+fn deadline(
+    expires: Moment,
+    created: Moment,
+    accessed: Moment,
+    own: Own,
+    timeout: Option<Duration>,
+    lifetime: Option<Duration>,
+) -> Moment {
+    let idle = own.unwrap_or(timeout);
+    expires
+        .min(idle.map_or(Moment::NEVER, |idle| accessed.plus(idle)))
+        .min(lifetime.map_or(Moment::NEVER, |life| created.plus(life)))
+}
+
+/// The values of a stored session, as bytes.
+struct Values {
+    document: Document,
+    /// Where in it they are.
+    range: Range<usize>,
+    lookups: AtomicU32,
+    /// Made for a request that looks for many of many, which would take the square of their number
+    /// otherwise.
+    index: OnceLock<HashMap<Box<str>, RawBson>>,
+}
+
+impl Values {
+    fn raw(&self) -> Option<&RawDocument> {
+        RawDocument::from_bytes(self.document.as_bytes().get(self.range.clone())?).ok()
+    }
+
+    fn get(&self, name: &str) -> Option<RawBsonRef<'_>> {
+        let is_long = self.range.len() >= LONG;
+        if is_long && self.lookups.fetch_add(1, Ordering::Relaxed) >= LOOKUPS {
+            let index = self.index.get_or_init(|| self.index());
+            return index.get(name).map(RawBson::as_raw_bson_ref);
+        }
+        self.raw()?.get(name).ok().flatten()
+    }
+
+    fn index(&self) -> HashMap<Box<str>, RawBson> {
+        let mut index = HashMap::new();
+        for (name, value) in self.raw().into_iter().flatten().flatten() {
+            // Of a name that is there twice the first counts, as it does without an index.
+            index
+                .entry(name.into())
+                .or_insert_with(|| value.to_raw_bson());
+        }
+        index
+    }
+}
+
+/// A stored session as lists show it: without its values and secrets.
+pub(crate) struct Summary {
+    pub(crate) id: Id,
+    pub(crate) created: Moment,
+    pub(crate) accessed: Moment,
+    pub(crate) renewed: Option<Moment>,
+    pub(crate) client: Client,
+    expires: Moment,
+    timeout: Own,
+}
+
+impl Summary {
+    pub(crate) fn parse(document: &Document) -> Option<Self> {
+        let mut fields = Fields::default();
+        for element in document.raw()? {
+            let (name, value) = element.ok()?;
+            fields.take(name, value)?;
+        }
+        let client = fields.client();
+        Some(Summary {
+            id: fields.id?,
+            created: fields.created?,
+            accessed: fields.accessed?,
+            renewed: fields.renewed,
+            client,
+            expires: fields.expires?,
+            timeout: fields.timeout,
+        })
+    }
+
+    /// As [`Record::deadline`].
+    pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
+        let (created, accessed) = (self.created, self.accessed);
+        deadline(
+            self.expires,
+            created,
+            accessed,
+            self.timeout,
+            timeout,
+            lifetime,
+        )
     }
 }
 
@@ -166,6 +267,13 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    fn client(&self) -> Client {
+        Client {
+            agent: self.client.map(str::to_owned),
+            ip: self.ip.map(str::to_owned),
+        }
+    }
+
     /// Takes one field, or gives up on the whole document. Unknown fields are not ours to judge.
     fn take(&mut self, name: &str, value: RawBsonRef<'a>) -> Option<()> {
         match name {
@@ -278,39 +386,37 @@ pub(crate) struct NewRecord {
 
 impl NewRecord {
     pub(crate) fn document(&self) -> Document {
-        let owned = |value: &RawBson| Bson::try_from(value.clone()).unwrap_or(Bson::Null);
-        let mut values = bson::Document::new();
+        let mut values = RawDocumentBuf::new();
         for (field, value) in &self.values {
-            values.insert(field.as_str(), owned(value));
+            values.append_ref(field.as_str(), value.as_raw_bson_ref());
         }
-        let mut document = doc! {
-            field::ID: self.id.as_str(),
-            field::CREATED: self.created.seconds(),
-            field::ACCESSED: self.accessed.seconds(),
-            field::VALUE: values,
-            field::TOKEN: owned(&binary(self.token.as_bytes())),
-            field::CSRF: owned(&binary(self.csrf.expose())),
-            field::EXPIRES: date(self.expires),
-        };
+        let mut document = RawDocumentBuf::new();
+        document.append(field::ID, self.id.as_str());
+        document.append(field::CREATED, self.created.seconds());
+        document.append(field::ACCESSED, self.accessed.seconds());
+        document.append(field::VALUE, values);
+        document.append(field::TOKEN, binary(self.token.as_bytes()));
+        document.append(field::CSRF, binary(self.csrf.expose()));
+        document.append(field::EXPIRES, date(self.expires));
         if let Some(user) = &self.user {
-            document.insert(field::USER, owned(user));
+            document.append_ref(field::USER, user.as_raw_bson_ref());
         }
         if let Some(timeout) = self.timeout {
-            document.insert(field::TIMEOUT, owned(&duration_value(timeout)));
+            document.append(field::TIMEOUT, duration_value(timeout));
         }
         if let Some(max_age) = self.max_age {
-            document.insert(field::MAX_AGE, owned(&duration_value(max_age)));
+            document.append(field::MAX_AGE, duration_value(max_age));
         }
         if let Some(sent) = self.sent {
-            document.insert(field::SENT, sent.seconds());
+            document.append(field::SENT, sent.seconds());
         }
         if let Some(agent) = &self.client.agent {
-            document.insert(field::CLIENT, agent);
+            document.append(field::CLIENT, agent.as_str());
         }
         if let Some(ip) = &self.client.ip {
-            document.insert(field::IP, ip);
+            document.append(field::IP, ip.as_str());
         }
-        Document::from_bson(&document)
+        Document::from_raw(document)
     }
 }
 
@@ -337,7 +443,7 @@ pub(crate) mod marker {
 
     /// The time at which a revocation began, in epoch seconds.
     const AT: &str = "at";
-    /// The session that carries the replaced one on.
+    /// The sessions that carry the replaced one on: of several elevations at once one will be it.
     const NEXT: &str = "next";
 
     /// Left by a revocation of all sessions.
@@ -378,13 +484,15 @@ pub(crate) mod marker {
             field::EXPIRES: date(expires),
         };
         if let Some(next) = next {
-            marker.insert(NEXT, next.as_str());
+            marker.insert(NEXT, [next.as_str()].to_vec());
         }
         Document::from_bson(&marker)
     }
 
-    pub(crate) fn next(document: &Document) -> Option<Id> {
-        Id::parse(document.get(NEXT)?.as_str()?)
+    pub(crate) fn next(document: &Document) -> Vec<Id> {
+        let next = document.get(NEXT).and_then(RawBsonRef::as_array);
+        let next = next.into_iter().flatten().flatten();
+        next.filter_map(|id| Id::parse(id.as_str()?)).collect()
     }
 
     pub(crate) fn at(document: &Document) -> Option<Moment> {
@@ -396,7 +504,17 @@ pub(crate) mod marker {
         Some(Moment::from_millis(date.timestamp_millis()))
     }
 
-    /// Moves a revocation's marker forward.
+    /// Says of another login what [`document`] says of the first.
+    pub(crate) fn once_more(at: Moment, expires: Moment, next: Option<&Id>) -> Update {
+        let mut update = again(at, expires);
+        if let Some(next) = next {
+            let next = vec![RawBson::String(next.to_string())];
+            update.insert(Path::Meta(NEXT), Operation::Push(next));
+        }
+        update
+    }
+
+    /// Moves a marker forward.
     pub(crate) fn again(at: Moment, expires: Moment) -> Update {
         let mut update = Update::default();
         update.raise(AT, at.seconds());

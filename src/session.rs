@@ -1,7 +1,7 @@
 //! What a handler sees of its session.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bson::RawBson;
@@ -12,13 +12,14 @@ use time::OffsetDateTime;
 
 use crate::changes::Change;
 use crate::clock::Moment;
-use crate::commit::CookieLife;
-use crate::commit::run::{Committer, Outcome};
+use crate::commit::run::{Committer, Done, Outcome};
+use crate::commit::{CookieLife, Decision};
 use crate::error::{Error, Result};
 use crate::key::{AsKey, Field, KeyFor, KeyOf};
-use crate::state::{Arrival, Base, State};
+use crate::record::Record;
+use crate::state::{Arrival, Base, State, Stored};
 use crate::token::Token;
-use crate::{record, value};
+use crate::{deadline, record, value};
 
 mod answer;
 mod csrf;
@@ -68,7 +69,7 @@ pub use flash::Queue;
 /// }
 /// ```
 pub struct Session {
-    committer: Committer,
+    committer: Arc<Committer>,
     inner: Mutex<Inner>,
     /// One commit, `modify` or pop of a session at a time, in the order of their calls. Whether a
     /// write is under way: who takes a turn and finds one comes after a caller that dropped its
@@ -82,9 +83,31 @@ struct Inner {
     owed: Option<(Token, CookieLife)>,
 }
 
+impl Inner {
+    /// What is stored after a write of single values.
+    fn stored_is(&mut self, record: &Record) {
+        if let Base::Stored(stored) = &self.state.base {
+            let (record, token) = (record.clone(), stored.token.clone());
+            self.state
+                .written(Base::Stored(Box::new(Stored { record, token })));
+        }
+    }
+
+    /// The session has ended, or the browser has another one by now: neither is the cookie that an
+    /// earlier save owes it to be sent any more.
+    fn lost(&mut self) {
+        self.owed = None;
+        self.state.lost();
+    }
+}
+
 impl Session {
-    pub(crate) fn new(committer: Committer, arrival: Arrival, client: record::Client) -> Self {
-        let started = committer.clock.now();
+    pub(crate) fn new(
+        committer: Arc<Committer>,
+        arrival: Arrival,
+        client: record::Client,
+        started: Moment,
+    ) -> Self {
         let mut state = State::new(arrival, started, committer.config.max_bytes);
         state.client = client;
         Session {
@@ -92,6 +115,23 @@ impl Session {
             inner: Mutex::new(Inner { state, owed: None }),
             turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Waits for its turn to write, for as long as one operation may take: a write that somebody
+    /// put aside half-way keeps its turn for ever.
+    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, bool>> {
+        if let Ok(turn) = self.turn.try_lock() {
+            return Ok(turn);
+        }
+        let patience = self.committer.store.deadline();
+        let turn = tokio::time::timeout(patience, self.turn.lock()).await;
+        turn.map_err(|_| Error::left())
+    }
+
+    /// Carries a decision out. Whoever waits for it may go; it is not left half done.
+    async fn carry_out(&self, decision: Decision, goes_on: bool) -> Result<Done> {
+        let committer = Arc::clone(&self.committer);
+        deadline::to_its_end(async move { committer.run(decision, goes_on).await }).await
     }
 
     /// A panic elsewhere cannot leave the state half changed: no code of an application runs under
@@ -186,9 +226,16 @@ impl Session {
         let Ok(field) = Field::of_key(key.name()) else {
             return Ok(None);
         };
-        let value = self.read(&field)?;
-        self.open()?.state.change(field, Change::Unset)?;
-        Ok(value)
+        loop {
+            let seen = self.lock().state.get(&field);
+            let value = seen.as_ref().map(|seen| decode(&field, seen)).transpose()?;
+            let mut inner = self.open()?;
+            if inner.state.get(&field) == seen {
+                inner.state.change(field, Change::Unset)?;
+                return Ok(value);
+            }
+            // Another task of this request was faster.
+        }
     }
 
     /// Whether the key is set.
@@ -210,7 +257,9 @@ impl Session {
     /// How many keys the application has set.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys().len()
+        let fields = self.lock().state.fields();
+        let is_key = |field: &&Field| Field::key(field.as_str()).is_some();
+        fields.iter().filter(is_key).count()
     }
 
     /// Whether the application has set no key.
@@ -239,12 +288,18 @@ impl Session {
         value: T,
     ) -> Result<T> {
         let field = Field::of_key(key.name())?;
-        if let Some(stored) = self.read(&field)? {
-            return Ok(stored);
+        loop {
+            if let Some(stored) = self.read(&field)? {
+                return Ok(stored);
+            }
+            let encoded = self.encode(&field, &value)?;
+            let mut inner = self.open()?;
+            if !inner.state.contains(&field) {
+                inner.state.change(field, Change::Set(encoded))?;
+                return Ok(value);
+            }
+            // Another task of this request was faster.
         }
-        let encoded = self.encode(&field, &value)?;
-        self.open()?.state.change(field, Change::Set(encoded))?;
-        Ok(value)
     }
 
     /// Adds to an integer, which counts right under concurrent requests: the server adds, when
@@ -331,7 +386,7 @@ impl Session {
             crate::commit::expiry(created, now, timeout, config.lifetime)
         };
         let expires = match &state.base {
-            Base::Stored(stored) if state.settings.timeout.is_none() => {
+            Base::Stored(stored) if state.own_timeout().is_none() => {
                 stored.record.deadline(config.timeout, config.lifetime)
             }
             Base::Stored(stored) => fresh(stored.record.created),
@@ -407,6 +462,19 @@ impl Session {
         match self.commit(false).await? {
             Outcome::Gone => Err(Error::Gone),
             Outcome::Applied | Outcome::Nothing => Ok(()),
+        }
+    }
+}
+
+/// What was done and never came to its commit is at least said: Rocket answers some requests without
+/// its response fairings, as one whose own fairing panics.
+impl Drop for Session {
+    fn drop(&mut self) {
+        let state = &self.lock().state;
+        if !state.sealed && (state.is_pending() || !state.ended.is_empty()) {
+            rocket::error!(
+                "Session: a request's changes were dropped, because it was not answered."
+            );
         }
     }
 }

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use crate::clock::Moment;
 use crate::commit::run::Committer;
 use crate::document::{Document, Filter};
-use crate::error::{Error, Result};
-use crate::record::{Record, alive, field, marker};
+use crate::error::{Error, Result, cause};
+use crate::record::{Summary, alive, field, marker};
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::store::{Created, Durability};
@@ -47,7 +47,7 @@ const REVOCATION: std::time::Duration = std::time::Duration::from_secs(3600);
 /// fails with [`Error::Store`] or [`Error::Unknown`].
 #[derive(Clone)]
 pub struct Sessions {
-    pub(crate) committer: Committer,
+    pub(crate) committer: Arc<Committer>,
     /// Somebody noticed what a dropped collection looks like.
     pub(crate) look_after: Arc<Notify>,
 }
@@ -114,16 +114,16 @@ impl Sessions {
     }
 
     fn info(&self, document: Document) -> Option<SessionInfo> {
-        let record = Record::parse(document)?;
+        let summary = Summary::parse(&document)?;
         let config = &self.committer.config;
-        let expires = record.deadline(config.timeout, config.lifetime);
+        let expires = summary.deadline(config.timeout, config.lifetime);
         Some(SessionInfo {
-            id: record.id.to_string(),
-            created: record.created.date(),
-            accessed: record.accessed.date(),
+            id: summary.id.to_string(),
+            created: summary.created.date(),
+            accessed: summary.accessed.date(),
             expires: (expires < Moment::NEVER).then(|| expires.date()),
-            client: record.client.agent,
-            ip: record.client.ip.and_then(|ip| ip.parse().ok()),
+            client: summary.client.agent,
+            ip: summary.client.ip.and_then(|ip| ip.parse().ok()),
         })
     }
 
@@ -197,15 +197,25 @@ impl Sessions {
     }
 
     /// Deletes what has expired, and documents that can never expire because they have no
-    /// `expires`; how many there were. The TTL index does the first by itself, five minutes later.
+    /// `expires`; how many sessions there were. The TTL index does the first by itself, five minutes
+    /// later. Three round trips, or two without a `timeout`.
     ///
     /// # Errors
     ///
     /// When the store cannot be asked.
     pub async fn purge_expired(&self) -> Result<u64> {
         let now = self.now();
-        let expired = Filter::all().before(field::EXPIRES, now);
-        let mut purged = self.committer.store.delete_all(expired).await?;
+        let expired = |all: Filter| all.before(field::EXPIRES, now);
+        let mut purged = self
+            .committer
+            .store
+            .delete_all(expired(Filter::sessions()))
+            .await?;
+        // What is left then are markers, which nobody counts.
+        self.committer
+            .store
+            .delete_all(expired(Filter::all()))
+            .await?;
         if let Some(timeout) = self.committer.config.timeout {
             // An ancestor's document has no date to expire by, and may be alive.
             let old = now.minus(timeout);
@@ -271,15 +281,19 @@ impl Sessions {
         Err(Error::store("revoking sessions", NoMarker))
     }
 
+    /// Deletes until none is left, but no more often than sessions that were there can escape by
+    /// going on under another id just then: what is new meanwhile is not what was revoked.
     async fn delete_until_none(&self, filter: &Filter) -> Result<u64> {
+        const PASSES: usize = 4;
         let mut total = 0;
-        loop {
+        for _ in 0..PASSES {
             let ended = self.committer.store.delete_all(filter.clone()).await?;
             total += ended;
             if ended == 0 {
-                return Ok(total);
+                break;
             }
         }
+        Ok(total)
     }
 
     /// A well-formed cookie named no session. That is how a dropped collection shows, whose
@@ -287,14 +301,6 @@ impl Sessions {
     pub(crate) fn missed(&self) {
         self.committer.stats.misses.count();
         self.look_after.notify_one();
-    }
-
-    /// The handler's answer was dropped, and the catcher that answers asks for the session: what
-    /// it changes belongs to its own answer.
-    pub(crate) fn catcher_began(&self, session: &Session) {
-        if !self.committer.config.set_on_exception {
-            session.discard();
-        }
     }
 }
 
@@ -307,17 +313,11 @@ fn of(user: &RawBson) -> Filter {
     Filter::all().equals(field::USER, user.clone())
 }
 
-/// A store that neither takes the marker nor has it. Without it nothing was revoked yet.
-#[derive(Debug)]
-struct NoMarker;
-
-impl fmt::Display for NoMarker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the revocation could not be announced to logins that are under way")
-    }
-}
-
-impl std::error::Error for NoMarker {}
+// A store that neither takes the marker nor has it. Without it nothing was revoked yet.
+cause!(
+    NoMarker,
+    "the revocation could not be announced to logins that are under way"
+);
 
 /// Shows where the sessions are kept, without credentials.
 impl fmt::Debug for Sessions {

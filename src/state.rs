@@ -5,7 +5,7 @@ mod arrival;
 mod base;
 mod settings;
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bson::RawBson;
@@ -18,15 +18,17 @@ use crate::error::Error;
 use crate::key::Field;
 use crate::record::Client;
 use crate::token::{Id, Secret};
-use crate::value;
+use crate::value::{self, Value};
 
 pub(crate) use self::arrival::{Arrival, Dead};
 pub(crate) use self::base::{Base, Keep, New, Old, Replaces, Stored};
 pub(crate) use self::settings::{Sent, Settings};
 
-/// One request's session.
+/// One request's session: what is stored, over it what a write under way carries, over that what
+/// the request has done since.
 pub(crate) struct State {
     pub(crate) base: Base,
+    sent: Option<Sent>,
     pub(crate) changes: Changes,
     pub(crate) settings: Settings,
     /// The session that the browser's cookie named, when that one cannot be used.
@@ -36,6 +38,7 @@ pub(crate) struct State {
     /// The cookie of the session that was logged out is still in the browser.
     pub(crate) removal: bool,
     pub(crate) client: Client,
+    /// When the request came in: what revokes later revokes what it brings about.
     pub(crate) started: Moment,
     /// When this request itself revoked the user's other sessions: its own login stands against
     /// that, and what else began until then is judged already.
@@ -44,10 +47,9 @@ pub(crate) struct State {
     /// The answer was committed; nothing can be kept any more.
     pub(crate) sealed: bool,
     /// Counts the times that another session took this one's place (login, logout), so that a
-    /// save that was under way meanwhile can tell.
+    /// write that was under way meanwhile can tell.
     pub(crate) identity: u32,
-    /// Fields that a write which is under way carries: what undoes it meanwhile is a change, too.
-    in_flight: Vec<Field>,
+    /// How many bytes the values take, or a few more: appending does not count what is there.
     size: usize,
     max_bytes: usize,
 }
@@ -56,6 +58,7 @@ impl State {
     pub(crate) fn new(arrival: Arrival, started: Moment, max_bytes: usize) -> Self {
         let mut state = State {
             base: Base::empty(),
+            sent: None,
             changes: Changes::default(),
             settings: Settings::default(),
             dead: None,
@@ -67,7 +70,6 @@ impl State {
             is_new: true,
             sealed: false,
             identity: 0,
-            in_flight: Vec::new(),
             size: 0,
             max_bytes,
         };
@@ -105,16 +107,25 @@ impl State {
 
     /// A value as this request sees it.
     pub(crate) fn get(&self, field: &Field) -> Option<RawBson> {
-        let stored = self.base.get(field);
-        match self.changes.get(field) {
-            // A change that does not fit was refused when it was made.
-            Some(change) => change.apply(stored).ok().flatten(),
-            None => stored.map(RawBsonRef::to_raw_bson),
-        }
+        self.seen(field).map(Value::into_owned)
+    }
+
+    fn seen(&self, field: &Field) -> Option<Value<'_>> {
+        changed(self.changes.get(field), self.under(field))
+    }
+
+    /// What the request's changes are made to: what is stored, or will be when the write that is
+    /// under way has ended.
+    fn under(&self, field: &Field) -> Option<Value<'_>> {
+        let stored = self.base.get(field).map(Value::Stored);
+        let sent = self.sent.as_ref();
+        changed(sent.and_then(|sent| sent.changes.get(field)), stored)
     }
 
     pub(crate) fn contains(&self, field: &Field) -> bool {
-        match self.changes.get(field) {
+        let sent = self.sent.as_ref();
+        let sent = sent.and_then(|sent| sent.changes.get(field));
+        match self.changes.get(field).or(sent) {
             Some(change) => !matches!(change, Change::Unset),
             None => self.base.get(field).is_some(),
         }
@@ -123,26 +134,10 @@ impl State {
     /// The fields that hold a value: the stored ones in stored order, then the new ones.
     pub(crate) fn fields(&self) -> Vec<Field> {
         let mut fields = self.base.fields();
-        if self.changes.is_empty() {
-            return fields;
+        if let Some(sent) = &self.sent {
+            fields = sent.changes.fields_after(fields);
         }
-        let stored: BTreeSet<&Field> = fields.iter().collect();
-        let removed: BTreeSet<&Field> = self
-            .changes
-            .iter()
-            .filter(|(_, change)| matches!(change, Change::Unset))
-            .map(|(field, _)| field)
-            .collect();
-        let added: Vec<Field> = self
-            .changes
-            .iter()
-            .map(|(field, _)| field)
-            .filter(|field| !stored.contains(field))
-            .cloned()
-            .collect();
-        fields.extend(added);
-        fields.retain(|field| !removed.contains(field));
-        fields
+        self.changes.fields_after(fields)
     }
 
     pub(crate) fn id(&self) -> Option<&Id> {
@@ -171,9 +166,19 @@ impl State {
         match &self.base {
             Base::New(new) => new.csrf.as_ref(),
             Base::Stored(stored) => {
-                Some(self.settings.csrf.as_ref().unwrap_or(&stored.record.csrf))
+                let sent = self.sent.as_ref();
+                let sent = || sent.and_then(|sent| sent.settings.csrf.as_ref());
+                let set = self.settings.csrf.as_ref().or_else(sent);
+                Some(set.unwrap_or(&stored.record.csrf))
             }
         }
+    }
+
+    /// The timeout that this request has set, in whichever state that is.
+    pub(crate) fn own_timeout(&self) -> Option<Option<Duration>> {
+        let sent = self.sent.as_ref();
+        let sent = sent.and_then(|sent| sent.settings.timeout);
+        self.settings.timeout.or(sent)
     }
 
     /// The timeout in force, when the configured one is `timeout`.
@@ -182,7 +187,7 @@ impl State {
             Base::Stored(stored) => stored.record.timeout,
             Base::New(_) => None,
         };
-        self.settings.timeout.or(stored).unwrap_or(timeout)
+        self.own_timeout().or(stored).unwrap_or(timeout)
     }
 
     /// Whether a session that is not stored yet holds anything worth storing.
@@ -190,15 +195,21 @@ impl State {
         match &self.base {
             Base::Stored(_) => true,
             Base::New(new) => {
-                let ancestor = new.ancestor().is_some();
-                let settings = &self.settings;
+                let is_ancestors = new.ancestor().is_some();
+                let wants = |changes: &Changes, settings: &Settings| {
+                    !changes.is_empty()
+                        || settings.timeout.is_some()
+                        || settings.max_age.is_some()
+                        || settings.csrf.is_some()
+                        || (is_ancestors && (settings.touch || settings.renew))
+                };
                 new.by_login
-                    || !self.changes.is_empty()
-                    || settings.timeout.is_some()
-                    || settings.max_age.is_some()
-                    || settings.csrf.is_some()
-                    || (ancestor && (settings.touch || settings.renew))
-                    || (!ancestor && new.csrf.is_some())
+                    || (!is_ancestors && new.csrf.is_some())
+                    || wants(&self.changes, &self.settings)
+                    || self
+                        .sent
+                        .as_ref()
+                        .is_some_and(|sent| wants(&sent.changes, &sent.settings))
             }
         }
     }
@@ -208,14 +219,20 @@ impl State {
         self.is_ancestors() || self.is_wanted()
     }
 
+    /// Whether anything was done that waits to be written.
+    pub(crate) fn is_pending(&self) -> bool {
+        let is_login = matches!(&self.base, Base::New(new) if new.by_login);
+        is_login || !self.changes.is_empty() || self.settings.are_some()
+    }
+
     /// How the elements of a list are encoded, as far as there is one.
     pub(crate) fn list_encoding(&self, field: &Field) -> Option<Encoding> {
-        let stored = || self.base.get(field).and_then(value::list_encoding);
+        let under = || value::list_encoding(self.under(field)?.as_ref());
         match self.changes.get(field) {
-            None | Some(Change::Add(_)) => stored(),
+            None | Some(Change::Add(_)) => under(),
             Some(Change::Unset) => None,
             Some(Change::Set(list)) => value::list_encoding(list.as_raw_bson_ref()),
-            Some(Change::Append(more)) => stored().or_else(|| {
+            Some(Change::Append(more)) => under().or_else(|| {
                 let mut more = more.iter().map(RawBson::as_raw_bson_ref);
                 more.find_map(value::element_encoding)
             }),
@@ -231,107 +248,130 @@ impl State {
 
     /// Folds a change into what the request has done, unless it changes nothing.
     pub(crate) fn change(&mut self, field: Field, change: Change) -> Result<(), Error> {
-        let misfit = |reason| Error::Mismatch {
-            key: field.display(),
-            reason,
-        };
-        let folded = match self.changes.get(&field) {
-            Some(before) => before.then(change).map_err(misfit)?,
-            None => change,
-        };
-        let stored = self.base.get(&field);
-        let after = folded.apply(stored).map_err(misfit)?;
-        let size = |value: Option<RawBsonRef<'_>>| {
-            value.map_or(0, |value| value::size(field.as_str(), value))
-        };
-        let now = self.get(&field);
-        let (old, new) = (
-            size(now.as_ref().map(RawBson::as_raw_bson_ref)),
-            size(after.as_ref().map(RawBson::as_raw_bson_ref)),
-        );
-        let grown = self.size.saturating_sub(old) + new;
-        if new > old && grown > self.max_bytes {
-            return Err(Error::TooLarge {
-                limit: self.max_bytes,
-            });
+        let size = self.size_after(&field, &change).map_err(|misfit| {
+            let key = field.display();
+            match misfit {
+                Some(reason) => Error::Mismatch { key, reason },
+                None => Error::TooLarge {
+                    limit: self.max_bytes,
+                },
+            }
+        })?;
+        let changes = &mut self.changes;
+        match changes.get_mut(&field) {
+            Some(before) => before.fold(change).map_err(|reason| Error::Mismatch {
+                key: field.display(),
+                reason,
+            })?,
+            None => changes.put(field.clone(), change),
         }
-        let unchanged = match (stored, &after) {
-            (None, None) => true,
-            (Some(stored), Some(after)) => value::same(stored, after.as_raw_bson_ref()),
-            _ => false,
-        };
-        self.size = grown;
-        if unchanged && !self.in_flight.contains(&field) {
+        self.size = size;
+        if self.is_no_change(&field) {
             self.changes.take(&field);
-        } else {
-            self.changes.put(field, folded);
         }
         self.name_itself();
         Ok(())
     }
 
+    /// The size of the values after a change, or why it cannot be: what does not fit there, or that
+    /// it is too large.
+    fn size_after(&self, field: &Field, change: &Change) -> Result<usize, Option<&'static str>> {
+        let size = |value: RawBsonRef<'_>| value::size(field.as_str(), value);
+        // Appending to what takes it anyway needs no look at all that is there.
+        let takes_more = matches!(
+            self.changes.get(field),
+            Some(Change::Append(_) | Change::Set(RawBson::Array(_)))
+        );
+        let (sum, grows) = match change {
+            Change::Append(more) if takes_more => {
+                let more = more.iter().map(RawBson::as_raw_bson_ref);
+                (
+                    self.size + more.map(value::element_size).sum::<usize>(),
+                    true,
+                )
+            }
+            change => {
+                let seen = self.seen(field);
+                let seen = seen.as_ref().map(Value::as_ref);
+                let old = seen.map_or(0, size);
+                let new = match change {
+                    Change::Set(value) => size(value.as_raw_bson_ref()),
+                    Change::Unset => 0,
+                    relative => {
+                        let value = relative.apply(seen).map_err(Some)?;
+                        value.map_or(0, |value| size(value.as_raw_bson_ref()))
+                    }
+                };
+                (self.size.saturating_sub(old) + new, new > old)
+            }
+        };
+        if !grows || sum <= self.max_bytes {
+            return Ok(sum);
+        }
+        // It may be too large: so now what is there is counted.
+        let seen = self.seen(field);
+        let seen = seen.as_ref().map(Value::as_ref);
+        let value = change.apply(seen).map_err(Some)?;
+        let new = value.map_or(0, |value| size(value.as_raw_bson_ref()));
+        let exact = self.measure().saturating_sub(seen.map_or(0, size)) + new;
+        if exact > self.max_bytes {
+            Err(None)
+        } else {
+            Ok(exact)
+        }
+    }
+
+    /// Whether what was done to a field leaves it as it is.
+    fn is_no_change(&self, field: &Field) -> bool {
+        let under = self.under(field);
+        let under = under.as_ref().map(Value::as_ref);
+        match (self.changes.get(field), under) {
+            (None, _) | (Some(Change::Unset), None) => true,
+            (Some(Change::Set(value)), Some(under)) => value::same(under, value.as_raw_bson_ref()),
+            (Some(Change::Append(more)), Some(under)) if more.is_empty() => {
+                matches!(under, RawBsonRef::Array(_))
+            }
+            (Some(add @ Change::Add(_)), Some(under)) => {
+                let sum = add.apply(Some(under)).ok().flatten();
+                sum.is_some_and(|sum| value::same(under, sum.as_raw_bson_ref()))
+            }
+            _ => false,
+        }
+    }
+
     /// Removes the application's values: as [`change`](State::change) of each would, but in one go,
     /// since there can be as many as somebody likes to name.
     pub(crate) fn clear(&mut self) {
-        let stored: BTreeSet<Field> = self.base.fields().into_iter().collect();
+        let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
+        self.changes.retain(is_ours);
         for field in self.fields() {
-            if Field::key(field.as_str()).is_none() {
-                continue;
-            }
-            if stored.contains(&field) || self.in_flight.contains(&field) {
+            if !is_ours(&field) {
                 self.changes.put(field, Change::Unset);
-            } else {
-                self.changes.take(&field);
             }
         }
         self.size = self.measure();
         self.name_itself();
     }
 
-    /// What a write that begins now carries. What the request does until it has ended stays
-    /// pending after it.
-    pub(crate) fn begin(&mut self) -> Sent {
-        let fields = self.changes.iter().map(|(field, _)| field.clone());
-        self.in_flight = fields.collect();
-        Sent {
-            changes: self.changes.clone(),
-            settings: self.settings.clone(),
-        }
-    }
-
-    /// Takes the pending change of one value, for a call that carries it out at once.
-    pub(crate) fn begin_one(&mut self, field: &Field) -> Option<Change> {
-        self.in_flight = vec![field.clone()];
-        let pending = self.changes.take(field);
-        self.size = self.measure();
-        pending
-    }
-
-    /// Puts back what `begin_one` took, before whatever was done since.
-    pub(crate) fn put_back(&mut self, field: Field, change: Option<Change>) {
-        self.in_flight.clear();
-        if let Some(change) = change {
-            let whole = match self.changes.get(&field) {
-                Some(later) => change.then(later.clone()).unwrap_or(change),
-                None => change,
-            };
-            self.changes.put(field, whole);
-            self.size = self.measure();
-        }
-    }
-
     /// How many bytes the values take, as this request sees them.
     fn measure(&self) -> usize {
-        let size = |field: &Field, value: Option<RawBsonRef<'_>>| {
-            value.map_or(0, |value| value::size(field.as_str(), value))
-        };
-        self.changes
-            .iter()
-            .fold(self.base.size(), |sum, (field, _)| {
-                let now = self.get(field);
-                let now = now.as_ref().map(RawBson::as_raw_bson_ref);
-                (sum + size(field, now)).saturating_sub(size(field, self.base.get(field)))
-            })
+        let sent = self.sent.iter().flat_map(|sent| sent.changes.fields());
+        let touched: HashSet<&Field> = sent.chain(self.changes.fields()).collect();
+        touched.into_iter().fold(self.base.size(), |sum, field| {
+            let now = self.seen(field);
+            let now = now.map_or(0, |value| size_of(field, value.as_ref()));
+            let stored = self.base.get(field);
+            (sum + now).saturating_sub(stored.map_or(0, |value| size_of(field, value)))
+        })
+    }
+
+    /// By how much the values are longer than the stored ones, but for those of one field.
+    pub(crate) fn growth_beside(&self, field: &Field) -> isize {
+        let stored = |value: Option<RawBsonRef<'_>>| value.map_or(0, |value| size_of(field, value));
+        let now = self.seen(field);
+        let own = stored(now.as_ref().map(Value::as_ref)) as isize;
+        let all = self.measure() as isize - self.base.size() as isize;
+        all - (own - stored(self.base.get(field)) as isize)
     }
 
     /// Gives a session that is to be stored its id, so that the handler can show it. Without
@@ -369,7 +409,6 @@ impl State {
     /// principal that there is.
     pub(crate) fn login(&mut self, user: Option<RawBson>, keep: Keep) {
         self.identity += 1;
-        self.in_flight.clear();
         // A change of privilege is no new login: what the session set for itself goes on.
         let settings = match user {
             Some(_) => Settings::default(),
@@ -379,7 +418,10 @@ impl State {
             self.spared = None; // it was another user's
         }
         let user = user.or_else(|| self.user().cloned());
-        let mut values = self.changes.after(self.base.values());
+        // What is being written is shown, and is in the old session, or not, by the time this one
+        // is stored.
+        let sent = self.sent.take().unwrap_or_default().changes;
+        let mut values = self.changes.after(sent.after(self.base.values()));
         values.retain(|(field, _)| keep.has(field));
         let before = std::mem::take(&mut self.changes);
         let replaces = match std::mem::replace(&mut self.base, Base::empty()) {
@@ -399,7 +441,7 @@ impl State {
         self.settings = settings;
         self.base = Base::New(Box::new(New {
             user,
-            values,
+            values: values.into_iter().collect(),
             replaces,
             by_login: true,
             ..New::default()
@@ -414,9 +456,18 @@ impl State {
             Base::Stored(stored) => (stored.record.timeout, stored.record.max_age),
             Base::New(_) => (None, None),
         };
+        let stored = Settings {
+            timeout,
+            max_age,
+            ..Settings::default()
+        };
+        let sent = self.sent.as_ref().map(|sent| sent.settings.clone());
+        let all = stored
+            .and_then(sent.unwrap_or_default())
+            .and_then(self.settings.clone());
         Settings {
-            timeout: self.settings.timeout.or(timeout),
-            max_age: self.settings.max_age.or(max_age),
+            timeout: all.timeout,
+            max_age: all.max_age,
             ..Settings::default()
         }
     }
@@ -424,7 +475,6 @@ impl State {
     /// Forgets everything. The stored session, if there is one, is deleted with the answer.
     pub(crate) fn logout(&mut self) {
         self.identity += 1;
-        self.in_flight.clear();
         let ended = match std::mem::replace(&mut self.base, Base::empty()) {
             Base::Stored(stored) => Some(stored.record.id.clone()),
             Base::New(new) => new.replaces.map(|replaces| replaces.old.id().clone()),
@@ -434,17 +484,14 @@ impl State {
             self.ended.push(id);
             self.removal = true;
         }
-        self.changes = Changes::default();
-        self.settings = Settings::default();
+        self.forget();
         self.size = self.base.size();
         self.is_new = true;
     }
 
     /// Drops what the request did since the last save; a logout stands.
     pub(crate) fn discard(&mut self) {
-        self.in_flight.clear();
-        self.changes = Changes::default();
-        self.settings = Settings::default();
+        self.forget();
         let base = std::mem::replace(&mut self.base, Base::empty());
         self.base = match base {
             Base::New(new) => match new.replaces {
@@ -462,6 +509,12 @@ impl State {
         self.size = self.base.size();
     }
 
+    fn forget(&mut self) {
+        self.sent = None;
+        self.changes = Changes::default();
+        self.settings = Settings::default();
+    }
+
     /// The stored session is gone: the browser's cookie is a dead one from here on.
     pub(crate) fn lost(&mut self) {
         let id = match &self.base {
@@ -471,26 +524,80 @@ impl State {
         if let Some(id) = id.cloned() {
             self.dead = Some(Dead::new(id));
         }
-        self.changes = Changes::default();
-        self.settings = Settings::default();
-        self.rebase(Base::empty(), &Sent::default());
+        self.forget();
+        self.base = Base::empty();
+        self.size = self.base.size();
         self.is_new = true;
     }
 
-    /// What the session builds on from now on, after a write of `sent`. What was done while the
-    /// write was under way stays pending.
-    pub(crate) fn rebase(&mut self, base: Base, sent: &Sent) {
-        self.in_flight.clear();
-        self.base = base;
-        self.size = self.base.size();
-        self.settings = self.settings.without(&sent.settings);
-        for (field, change) in std::mem::take(&mut self.changes).without(&sent.changes) {
-            // It fitted before the write, which may have changed what it meets.
-            if let Err(error) = self.change(field, change) {
-                error.log();
-            }
-        }
+    // ---- writing
+
+    /// A write of all that is pending begins. What the request does until it has ended stays
+    /// pending after it.
+    pub(crate) fn begin(&mut self) {
+        self.sent = Some(Sent {
+            changes: std::mem::take(&mut self.changes),
+            settings: std::mem::take(&mut self.settings),
+        });
     }
+
+    /// A write of one value begins; the pending change that it carries.
+    pub(crate) fn begin_one(&mut self, field: &Field) -> Option<Change> {
+        let pending = self.changes.take(field);
+        let mut sent = Sent::default();
+        if let Some(change) = &pending {
+            sent.changes.put(field.clone(), change.clone());
+        }
+        self.sent = Some(sent);
+        pending
+    }
+
+    /// The write has ended, and this is what is stored. What was done meanwhile stays pending.
+    pub(crate) fn written(&mut self, base: Base) {
+        self.base = base;
+        self.sent = None;
+        // Others may have done the same.
+        let done = self
+            .changes
+            .fields()
+            .filter(|field| self.is_no_change(field));
+        let done: HashSet<Field> = done.cloned().collect();
+        self.changes.retain(|field| !done.contains(field));
+        self.size = self.measure();
+    }
+
+    /// The write has failed, and its caller was told: what it carried is dropped.
+    pub(crate) fn fell(&mut self) {
+        self.sent = None;
+        self.size = self.measure();
+    }
+
+    /// The write has changed nothing: what it carried is pending again, before what was done since.
+    pub(crate) fn put_back(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            let later = std::mem::take(&mut self.changes);
+            self.changes = sent.changes.and_then(later);
+            let later = std::mem::take(&mut self.settings);
+            self.settings = sent.settings.and_then(later);
+        }
+        self.size = self.measure();
+    }
+}
+
+/// A value after a change, if there is one.
+fn changed<'a>(change: Option<&Change>, value: Option<Value<'a>>) -> Option<Value<'a>> {
+    match change {
+        // One that does not fit is refused at the commit.
+        Some(change) => {
+            let value = change.apply(value.as_ref().map(Value::as_ref));
+            value.ok().flatten().map(Value::Made)
+        }
+        None => value,
+    }
+}
+
+fn size_of(field: &Field, value: RawBsonRef<'_>) -> usize {
+    value::size(field.as_str(), value)
 }
 
 #[cfg(test)]

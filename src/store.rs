@@ -34,8 +34,8 @@ pub trait Store: Send + Sync + 'static {
     async fn load(&self, id: &str) -> Result<Option<Document>>;
 
     /// Stores new documents. The first is the session; the others are markers, which may exist
-    /// already and then stay as they are. [`Created::Exists`] says that a document with the first
-    /// one's id exists and nothing of it was changed.
+    /// already and then stay as they are, which [`Created::Beside`] tells. [`Created::Exists`] says
+    /// that a document with the first one's id exists, and nothing was changed.
     async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created>;
 
     /// Changes single fields of the one document that the filter chooses.
@@ -71,7 +71,8 @@ pub trait Store: Send + Sync + 'static {
     fn touch(&self, touch: Touch);
 
     /// Documents that the filter chooses, by `created` and then `_id`: `limit` of them at most, and
-    /// none if that is 0, after skipping some.
+    /// none if that is 0, after skipping some. They may come without what a list does not show, the
+    /// fields `value`, `token` and `csrf`, so that a page of large sessions is not large.
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>>;
 
     /// How many documents the filter chooses.
@@ -102,8 +103,10 @@ pub trait Store: Send + Sync + 'static {
 /// What became of a new document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// It is stored.
+    /// It is stored, and so is all that came with it.
     Stored,
+    /// It is stored, beside a marker that existed already and is as it was.
+    Beside,
     /// Its id was taken; nothing was changed.
     Exists,
 }

@@ -20,6 +20,28 @@ const OPAQUE: BinarySubtype = BinarySubtype::UserDefined(0x80);
 const CBOR: u8 = b'c';
 const BSON: u8 = b'b';
 
+/// A value as somebody sees it: as it is stored, or made of it.
+pub(crate) enum Value<'a> {
+    Stored(RawBsonRef<'a>),
+    Made(RawBson),
+}
+
+impl Value<'_> {
+    pub(crate) fn as_ref(&self) -> RawBsonRef<'_> {
+        match self {
+            Value::Stored(value) => *value,
+            Value::Made(value) => value.as_raw_bson_ref(),
+        }
+    }
+
+    pub(crate) fn into_owned(self) -> RawBson {
+        match self {
+            Value::Stored(value) => value.to_raw_bson(),
+            Value::Made(value) => value,
+        }
+    }
+}
+
 /// A value under one name, which is how the BSON encoder and decoder meet single values. The
 /// human-readable forms make dates, UUIDs and addresses text that can be read and queried.
 #[derive(Serialize, Deserialize)]
@@ -262,10 +284,38 @@ pub(crate) fn same(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
     a.element_type() == b.element_type() && holder(a).as_bytes() == holder(b).as_bytes()
 }
 
-/// How many bytes a value takes under a name.
+/// How many bytes a value takes under a name: its type, the name, NUL, and itself.
 pub(crate) fn size(name: &str, value: RawBsonRef<'_>) -> usize {
-    // Type byte, name, NUL, payload; `holder` adds its own name of one byte and five of framing.
-    name.len() + holder(value).as_bytes().len() - 6
+    2 + name.len() + length(value)
+}
+
+/// How many bytes a value takes at the end of an array, or a few more: its name is a number.
+pub(crate) fn element_size(value: RawBsonRef<'_>) -> usize {
+    const LONGEST_NAME: usize = 8;
+    2 + LONGEST_NAME + length(value)
+}
+
+/// How many bytes a value takes by itself (bsonspec.org).
+fn length(value: RawBsonRef<'_>) -> usize {
+    match value {
+        RawBsonRef::Double(_)
+        | RawBsonRef::Int64(_)
+        | RawBsonRef::DateTime(_)
+        | RawBsonRef::Timestamp(_) => 8,
+        RawBsonRef::Int32(_) => 4,
+        RawBsonRef::Boolean(_) => 1,
+        RawBsonRef::Null | RawBsonRef::Undefined | RawBsonRef::MinKey | RawBsonRef::MaxKey => 0,
+        RawBsonRef::String(text) => text.len() + 5,
+        RawBsonRef::Document(document) => document.as_bytes().len(),
+        RawBsonRef::Array(array) => array.as_bytes().len(),
+        RawBsonRef::Binary(binary) if binary.subtype != BinarySubtype::BinaryOld => {
+            binary.bytes.len() + 5
+        }
+        RawBsonRef::ObjectId(_) => 12,
+        RawBsonRef::Decimal128(_) => 16,
+        // The rarer ones as they are encoded: `holder` adds its own name and framing.
+        rare => holder(rare).as_bytes().len() - 8,
+    }
 }
 
 /// What a value is, in words.

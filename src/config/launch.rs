@@ -23,13 +23,6 @@ impl Config {
             .map(Origin::to_string)
             .collect::<Vec<_>>();
         vec![
-            ("collection", self.collection.clone()),
-            (
-                "database",
-                self.database
-                    .clone()
-                    .unwrap_or_else(|| "as in the URL".into()),
-            ),
             ("cookie", self.cookie_line()),
             ("max age", time(self.max_age, "until the browser closes")),
             ("timeout", time(self.timeout, "never")),
@@ -74,7 +67,10 @@ impl Config {
                 line += &format!("; {flag}");
             }
         }
-        line + &format!("; SameSite={}", self.same_site)
+        if let Some(same_site) = self.same_site {
+            line += &format!("; SameSite={same_site}");
+        }
+        line
     }
 
     /// What is legal but dangerous, each a sentence that says what to do; nothing in the debug
@@ -102,7 +98,13 @@ impl Config {
                 .into(),
         );
         warn(
-            self.same_site == SameSite::None && !self.partitioned,
+            self.same_site.is_none(),
+            "the session cookie has no SameSite: for its first two minutes browsers send it with \
+             the forms of other sites; remove `same_site = false`"
+                .into(),
+        );
+        warn(
+            self.same_site == Some(SameSite::None) && !self.partitioned,
             "every site's requests carry the session cookie; use `same_site = \"Lax\"`, or \
              `partitioned = true` if this site is meant to be embedded"
                 .into(),

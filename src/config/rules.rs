@@ -87,8 +87,7 @@ pub(super) fn size(value: &Value) -> Rule<usize> {
     }
 }
 
-/// `"Lax"`, `"Strict"` or `"None"`. It can't be unset: browsers treat a cookie without it as lax,
-/// but for its first two minutes.
+/// `"Lax"`, `"Strict"` or `"None"`.
 pub(super) fn same_site(value: &Value) -> Rule<SameSite> {
     let expected = "\"Lax\", \"Strict\" or \"None\"";
     match string(value, expected)?.to_ascii_lowercase().as_str() {

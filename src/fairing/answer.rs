@@ -1,5 +1,6 @@
 //! The session's half of an answer: commit first, then the headers, or the application's own 503.
 
+use std::io::Cursor;
 use std::panic::AssertUnwindSafe;
 
 use rocket::catcher::Catcher;
@@ -8,13 +9,14 @@ use rocket::http::{Header, Status};
 use rocket::{Orbit, Request, Response, Rocket};
 
 use crate::cookie;
-use crate::error::Error;
+use crate::error::{Error, cause};
 use crate::guard::{Mark, Slot};
-use crate::session::{CookieChange, Session};
+use crate::session::CookieChange;
 use crate::sessions::Sessions;
 
-/// Headers that describe an answer's content, or speak for a request that has failed since.
-const OF_CONTENT: [&str; 12] = [
+/// Headers that describe an answer's content, stand for it, or speak for a request that has failed
+/// since. Beside those that begin with `Content-`, but for the policies.
+const OF_CONTENT: [&str; 22] = [
     "Set-Cookie",
     "Location",
     "ETag",
@@ -28,6 +30,17 @@ const OF_CONTENT: [&str; 12] = [
     "Refresh",
     // The browser would forget a session that goes on.
     "Clear-Site-Data",
+    "Digest",
+    "Repr-Digest",
+    // A server in front would send a file in the place of this answer.
+    "X-Accel-Redirect",
+    "X-Sendfile",
+    "X-Lighttpd-Send-File",
+    "X-Reproxy-URL",
+    "HX-Redirect",
+    "HX-Location",
+    "HX-Push-Url",
+    "HX-Trigger",
 ];
 
 /// Headers that speak to one kind of cache alone, which then looks at no other.
@@ -35,17 +48,47 @@ const OF_CACHES: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-Cont
 
 /// Decides what of a request's changes may stay, once it is known who answers, and before the
 /// response fairings that follow change the session themselves.
-pub(super) fn judge(sessions: &Sessions, request: &Request<'_>, response: &mut Response<'_>) {
-    let slot = Slot::of(request);
+pub(super) async fn judge(sessions: &Sessions, request: &Request<'_>, response: &mut Response<'_>) {
+    let committer = &sessions.committer;
+    let slot = Slot::of(request, &committer.clock);
+    let Some(asked) = slot.asked() else {
+        return;
+    };
     if slot.judge() {
         return;
     }
-    let by_who_asked = take_mark(response);
-    if let Some(Ok(session)) = slot.asked()
-        && !by_who_asked
-    {
-        judge_exception(sessions, session, request, response);
+    // Where no exception keeps anything, the mark tells one.
+    let is_exception = !committer.config.set_on_exception && !take_mark(response);
+    let Ok(session) = asked else {
+        return;
+    };
+    if is_exception || (session.is_pending() && is_rockets_own(request, response).await) {
+        session.discard();
     }
+}
+
+/// Whether the answer is Rocket's own page for a 5xx, which no catcher of the application has
+/// answered: it had none, or the catcher failed as well.
+async fn is_rockets_own(request: &Request<'_>, response: &mut Response<'_>) -> bool {
+    let status = response.status();
+    if status.code < 500 {
+        return false;
+    }
+    let Some(mut own) = run(&Catcher::default(), status, request).await else {
+        return false;
+    };
+    let looks_alike = own.content_type() == response.content_type()
+        && own.body().preset_size() == response.body().preset_size();
+    if !looks_alike {
+        return false;
+    }
+    let (own, body) = (own.body_mut().to_bytes(), response.body_mut().to_bytes());
+    let (Ok(own), Ok(body)) = (own.await, body.await) else {
+        return false;
+    };
+    let is_same = own == body;
+    response.set_sized_body(body.len(), Cursor::new(body));
+    is_same
 }
 
 pub(super) async fn complete<'r>(
@@ -53,7 +96,8 @@ pub(super) async fn complete<'r>(
     request: &'r Request<'_>,
     response: &mut Response<'r>,
 ) {
-    let Some(asked) = Slot::of(request).asked() else {
+    let slot = Slot::of(request, &sessions.committer.clock);
+    let Some(asked) = slot.asked() else {
         return; // nobody asked for the session
     };
     vary(response);
@@ -87,41 +131,27 @@ fn take_mark(response: &mut Response<'_>) -> bool {
     filter_cookies(response, |cookie| !Mark::is(cookie))
 }
 
-/// A catcher that did not ask for the session answers in the place of who did, be that the handler
-/// or another catcher: what of the changes stays?
-fn judge_exception(
-    sessions: &Sessions,
-    session: &Session,
-    request: &Request<'_>,
-    response: &Response<'_>,
-) {
-    let answered = find_catcher(request.rocket(), response.status(), request).is_some();
-    let unanswered = response.status().code >= 500 && !answered;
-    if !sessions.committer.config.set_on_exception || unanswered {
-        session.discard();
-    }
-}
-
 /// An answer that depends on the session is not another browser's.
 fn vary(response: &mut Response<'_>) {
-    let is_said = response
-        .headers()
-        .get("Vary")
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
-        .any(|name| name == "*" || name.eq_ignore_ascii_case("cookie"));
-    if !is_said {
-        response.adjoin_raw_header("Vary", "Cookie");
+    // Of a few headers a comparison of all costs less than the hash of one.
+    let headers = response.headers().iter();
+    let lines = headers.filter(|header| header.name() == "Vary");
+    let lines: Vec<String> = lines.map(|header| header.value().to_owned()).collect();
+    let mut names = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
+    if names.any(|name| name == "*" || name.eq_ignore_ascii_case("cookie")) {
+        return;
     }
+    match lines.is_empty() {
+        true => response.set_raw_header("Vary", "Cookie"),
+        // In one line: who reads only the first of several would miss ours.
+        false => response.set_raw_header("Vary", lines.join(", ") + ", Cookie"),
+    };
 }
 
 fn keep_private(response: &mut Response<'_>) {
-    // Of a few headers a comparison of all costs less than the hash of one.
-    let is_said = response
-        .headers()
-        .iter()
-        .any(|header| header.name() == "Cache-Control");
-    if !is_said {
+    let mut headers = response.headers().iter();
+    if !headers.any(|header| header.name() == "Cache-Control") {
+        drop(headers);
         response.set_raw_header("Cache-Control", "private, no-cache");
     }
 }
@@ -186,7 +216,7 @@ async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>, cookie_
         bare.set_status(status);
         bare
     });
-    // The jar's cookies of the dropped answer were taken already; those of the catcher are here.
+    // What the catcher put into the jar has no way out any more: Rocket took the jar's before.
     let kept: Vec<Header<'static>> = response
         .headers()
         .iter()
@@ -213,7 +243,7 @@ fn speaks_to_caches(name: &str) -> bool {
 
 fn describes_content(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name.starts_with("content-") && name != "content-security-policy"
+    name.starts_with("content-") && !name.starts_with("content-security-policy")
         || speaks_to_caches(&name)
         || OF_CONTENT
             .iter()
@@ -250,13 +280,4 @@ async fn run<'r>(
     AssertUnwindSafe(future).catch_unwind().await.ok()?.ok()
 }
 
-#[derive(Debug)]
-struct Panicked;
-
-impl std::fmt::Display for Panicked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the store panicked")
-    }
-}
-
-impl std::error::Error for Panicked {}
+cause!(Panicked, "the store panicked");

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use mongodb::bson::RawDocumentBuf;
-use mongodb::options::{Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria};
+use mongodb::options::{
+    Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria, WriteConcern,
+};
 use mongodb::{Client, Collection};
 use rocket::figment::providers::Serialized;
 use rocket::figment::{self, Figment};
@@ -12,18 +14,21 @@ use rocket_db_pools::Config as PoolConfig;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::pool::MongoPool;
+use crate::pool::{self, MongoPool};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::mongo::MongoStore;
+
+/// The key of the database's address.
+const URL: &str = "databases.sessions.url";
 
 /// Connections, unless `max_connections` says otherwise: more than the driver's own 10, which
 /// requests of a busy application would wait for.
 const CONNECTIONS: u32 = 32;
 
-/// Where the store comes from.
+/// Where the sessions are kept.
 #[derive(Clone)]
-pub(super) enum Origin {
+pub(super) enum Home {
     Toml,
     Collection(Collection<RawDocumentBuf>),
     Database {
@@ -43,6 +48,8 @@ pub(super) struct Opened {
 /// Why a store could not be opened.
 pub(super) enum Refusal {
     Config(Box<figment::error::Error>),
+    /// The application's own pool of this name is not there.
+    NoPool(&'static str),
     Says(String, &'static str),
 }
 
@@ -50,78 +57,92 @@ impl Refusal {
     pub(super) fn report(self) {
         match self {
             Refusal::Config(error) => config::report(*error),
+            Refusal::NoPool(name) => {
+                rocket::error!("Sessions: the database pool {name:?} is not attached");
+                rocket::info_!("Attach it: `rocket.attach(Db::init())`.");
+            }
             Refusal::Says(problem, remedy) => {
                 rocket::error!("Sessions: {problem}");
                 rocket::info_!("{remedy}");
             }
         }
     }
+
+    /// A complaint about one key, which says where its value stands.
+    fn of_key(figment: &Figment, key: &str, problem: String) -> Self {
+        let mut error = figment::error::Error::from(problem);
+        error.profile = Some(figment.profile().clone());
+        if let Ok(value) = figment.find_value(key) {
+            error.profile = value.tag().profile().or(error.profile);
+            error.metadata = figment.get_metadata(value.tag()).cloned();
+        }
+        error.path = key.split('.').map(str::to_owned).collect();
+        Refusal::Config(Box::new(error))
+    }
 }
 
-impl Origin {
+impl Home {
     pub(super) async fn open(
         &self,
         rocket: &Rocket<Build>,
         config: &Config,
         clock: &Clock,
     ) -> Result<Opened, Refusal> {
-        let is_debug = rocket.figment().profile() == rocket::Config::DEBUG_PROFILE;
+        let figment = rocket.figment();
         match self {
-            Origin::Memory => Ok(memory(clock)),
-            Origin::Store(store) => Ok(Opened {
+            Home::Memory => Ok(memory(clock)),
+            Home::Store(store) => Ok(Opened {
                 store: Arc::clone(store),
                 warnings: Vec::new(),
             }),
-            Origin::Toml => {
-                if rocket.figment().contains("databases.sessions.url") {
-                    return from_toml(rocket.figment(), config).await;
+            Home::Toml => {
+                if figment.contains(URL) {
+                    return from_toml(figment, config).await;
                 }
-                if !is_debug {
+                if figment.profile() != rocket::Config::DEBUG_PROFILE {
                     return Err(Refusal::Says(
-                        format!(
-                            "`databases.sessions.url` is missing in the {} profile",
-                            rocket.figment().profile()
-                        ),
+                        format!("`{URL}` is missing in the {} profile", figment.profile()),
                         "Set it in Rocket.toml: [default.databases.sessions] \
                          url = \"mongodb://host/database\"",
                     ));
                 }
-                rocket::warn!("No `databases.sessions.url`: sessions are kept in memory.");
+                rocket::warn!("No `{URL}`: sessions are kept in memory.");
                 rocket::info_!("They end with this process; other profiles refuse to launch so.");
                 Ok(memory(clock))
             }
-            Origin::Collection(collection) => Ok(Opened {
-                warnings: weaknesses(
-                    collection
-                        .write_concern()
-                        .and_then(|concern| concern.w.clone()),
-                    collection.selection_criteria(),
-                ),
-                store: mongo(collection, config, CONNECTIONS),
-            }),
-            Origin::Database { name, client } => {
-                let client = client(rocket).ok_or_else(|| {
-                    Refusal::Says(
-                        format!("the database pool {name:?} is not attached"),
-                        "Attach it: `rocket.attach(Db::init())`.",
-                    )
+            Home::Collection(collection) => {
+                let strength = Strength::of(collection);
+                strength.check("the collection's options", |problem| {
+                    Refusal::Says(problem, "Give it a write concern of a majority, or none.")
                 })?;
+                Ok(Opened {
+                    warnings: strength.warnings("the collection's options"),
+                    store: mongo(collection, config, CONNECTIONS),
+                })
+            }
+            Home::Database { name, client } => {
+                let client = client(rocket).ok_or(Refusal::NoPool(name))?;
+                let url_key = format!("databases.{name}.url");
                 let key = format!("databases.{name}.max_connections");
                 // What rocket_db_pools gives a pool that says nothing.
-                let workers = rocket
-                    .figment()
-                    .extract_inner::<u32>("workers")
-                    .unwrap_or(8);
-                let connections = rocket.figment().extract_inner::<u32>(&key);
+                let workers = figment.extract_inner::<u32>("workers").unwrap_or(8);
+                let connections = figment.extract_inner::<u32>(&key);
                 let connections = connections.unwrap_or(workers.saturating_mul(4));
-                let collection = in_client(&client, config)?;
+                let collection = in_client(&client, figment, config, &url_key)?;
+                let strength = Strength::of(&collection);
+                let place = format!("`{url_key}`");
+                strength.check(&place, |problem| {
+                    Refusal::of_key(figment, &url_key, problem)
+                })?;
+                let mut warnings = strength.warnings(&place);
+                // The client tells nothing of this itself.
+                if let Ok(url) = figment.extract_inner::<String>(&url_key)
+                    && let Ok(options) = ClientOptions::parse(&url).await
+                {
+                    warnings.extend(exposures(&options));
+                }
                 Ok(Opened {
-                    warnings: weaknesses(
-                        collection
-                            .write_concern()
-                            .and_then(|concern| concern.w.clone()),
-                        collection.selection_criteria(),
-                    ),
+                    warnings,
                     store: mongo(&collection, config, connections),
                 })
             }
@@ -141,12 +162,8 @@ fn mongo(
     config: &Config,
     connections: u32,
 ) -> Arc<dyn Store> {
-    Arc::new(MongoStore::new(
-        collection,
-        config.deadline,
-        connections,
-        config.share,
-    ))
+    let (deadline, share) = (config.deadline, config.share);
+    Arc::new(MongoStore::new(collection, deadline, connections, share))
 }
 
 async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal> {
@@ -165,74 +182,108 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal
             Refusal::Config(Box::new(error))
         })?;
     let connections = u32::try_from(pool.max_connections).unwrap_or(u32::MAX);
-    let remedy = "It is `databases.sessions.url`, as mongodb://host:port/database.";
-    let options = MongoPool::options(&pool).await.map_err(|error| {
-        Refusal::Says(without_credentials(&error.to_string(), &pool.url), remedy)
-    })?;
-    let mut options = options;
+    let refused = |error: mongodb::error::Error| {
+        let problem = pool::without_credentials(&error, &pool.url);
+        Refusal::of_key(figment, URL, problem)
+    };
+    let mut options = MongoPool::options(&pool).await.map_err(refused)?;
     // Nothing may start after the deadline, and choosing a server comes before anything. A little
     // before, so that a write which found none is known to have changed nothing.
     let patience = options.server_selection_timeout.unwrap_or(config.deadline);
     options.server_selection_timeout = Some(patience.min(config.deadline.mul_f64(0.9)));
     let connect = options.connect_timeout.unwrap_or(config.deadline);
     options.connect_timeout = Some(connect.min(config.deadline));
-    let mut warnings = weaknesses(
-        options
-            .write_concern
-            .as_ref()
-            .and_then(|concern| concern.w.clone()),
-        options.selection_criteria.as_ref(),
-    );
-    warnings.extend(exposures(&options));
-    let client = Client::with_options(options).map_err(|error| {
-        Refusal::Says(without_credentials(&error.to_string(), &pool.url), remedy)
-    })?;
-    let collection = in_client(&client, config)?;
+    let exposures = exposures(&options);
+    let repeats = options.retry_writes != Some(false);
+    let client = Client::with_options(options).map_err(refused)?;
+    let collection = in_client(&client, figment, config, URL)?;
+    let strength = Strength::of(&collection);
+    let place = format!("`{URL}`");
+    strength.check(&place, |problem| Refusal::of_key(figment, URL, problem))?;
+    let mut warnings = strength.warnings(&place);
+    warnings.extend(exposures);
+    let store = MongoStore::new(&collection, config.deadline, connections, config.share);
     Ok(Opened {
-        store: mongo(&collection, config, connections),
+        store: Arc::new(match repeats {
+            true => store,
+            false => store.without_repeats(),
+        }),
         warnings,
     })
 }
 
-fn in_client(client: &Client, config: &Config) -> Result<Collection<RawDocumentBuf>, Refusal> {
+fn in_client(
+    client: &Client,
+    figment: &Figment,
+    config: &Config,
+    url_key: &str,
+) -> Result<Collection<RawDocumentBuf>, Refusal> {
     let database = match &config.database {
         Some(name) => client.database(name),
         None => client.default_database().ok_or_else(|| {
-            Refusal::Says(
-                "the URL names no database, and `session.database` is not set".into(),
-                "Name one: mongodb://host:port/database, or [default.session] database = \"…\"",
-            )
+            let problem = "it names no database, and `session.database` is not set; \
+                           write mongodb://host:port/database";
+            Refusal::of_key(figment, url_key, problem.to_owned())
         })?,
     };
     Ok(database.collection(&config.collection))
 }
 
-/// What the address makes weaker than the crate's own choice, by name.
-fn weaknesses(
-    acknowledgment: Option<Acknowledgment>,
-    criteria: Option<&SelectionCriteria>,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    match acknowledgment {
-        Some(Acknowledgment::Nodes(nodes)) => warnings.push(format!(
-            "`w={nodes}` in the database's URL: an acknowledged login, logout or change can be \
-             lost when the primary fails; leave it out, or say w=majority."
-        )),
-        Some(Acknowledgment::Custom(name)) => warnings.push(format!(
-            "`w={name}` in the database's URL: whether it covers a majority is not known here."
-        )),
-        _ => {}
+/// How sure a write of the collection is, and where it is read, as its address has it.
+struct Strength {
+    concern: Option<WriteConcern>,
+    criteria: Option<SelectionCriteria>,
+}
+
+impl Strength {
+    fn of(collection: &Collection<RawDocumentBuf>) -> Self {
+        Strength {
+            concern: collection.write_concern().cloned(),
+            criteria: collection.selection_criteria().cloned(),
+        }
     }
-    if let Some(SelectionCriteria::ReadPreference(preference)) = criteria
-        && !matches!(preference, ReadPreference::Primary)
-    {
-        warnings.push(
-            "`readPreference` in the database's URL is ignored: sessions are read from the \
-             primary, or a logout could be overlooked."
-                .to_owned(),
-        );
+
+    /// Refuses what no promise can be kept with.
+    fn check(&self, place: &str, refusal: impl Fn(String) -> Refusal) -> Result<(), Refusal> {
+        match &self.concern {
+            Some(concern) if concern.w == Some(Acknowledgment::Nodes(0)) => Err(refusal(format!(
+                "`w=0` in {place}: no write would be acknowledged, so that nothing could be \
+                 promised; leave it out, or say w=majority"
+            ))),
+            _ => Ok(()),
+        }
     }
-    warnings
+
+    /// What is weaker than the crate's own choice, by name.
+    fn warnings(&self, place: &str) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let concern = self.concern.as_ref();
+        match concern.and_then(|concern| concern.w.clone()) {
+            Some(Acknowledgment::Nodes(nodes)) => warnings.push(format!(
+                "`w={nodes}` in {place}: an acknowledged login, logout or change can be lost when \
+                 the primary fails; leave it out, or say w=majority"
+            )),
+            Some(Acknowledgment::Custom(name)) => warnings.push(format!(
+                "`w={name}` in {place}: whether it covers a majority is not known here"
+            )),
+            _ => {}
+        }
+        if concern.and_then(|concern| concern.journal) == Some(false) {
+            warnings.push(format!(
+                "`journal=false` in {place}: an acknowledged change can be lost when a server \
+                 fails; leave it out"
+            ));
+        }
+        if let Some(SelectionCriteria::ReadPreference(preference)) = &self.criteria
+            && !matches!(preference, ReadPreference::Primary)
+        {
+            warnings.push(format!(
+                "`readPreference` in {place} is ignored: sessions are read from the primary, or a \
+                 logout could be overlooked"
+            ));
+        }
+        warnings
+    }
 }
 
 /// A server elsewhere that anybody on the way could read, or write to.
@@ -245,31 +296,30 @@ fn exposures(options: &ClientOptions) -> Vec<String> {
         }
         _ => false,
     });
-    let mut warnings = Vec::new();
-    if is_remote && !matches!(options.tls, Some(Tls::Enabled(_))) {
-        warnings.push("the database is on another machine, without TLS; add tls=true.".to_owned());
-    }
-    if is_remote && options.credential.is_none() {
-        warnings.push(
-            "the database is on another machine, without credentials; add a user to the URL."
-                .to_owned(),
-        );
-    }
-    warnings
-}
-
-/// An error's text, unless it quotes what stands between the scheme and the host.
-fn without_credentials(text: &str, url: &str) -> String {
-    let credentials = url
-        .split_once("://")
-        .and_then(|(_, rest)| rest.rsplit_once('@'))
-        .map_or("", |(credentials, _)| credentials);
-    let quotes = credentials
-        .split(':')
-        .any(|part| !part.is_empty() && text.contains(part));
-    if quotes {
-        "the URL cannot be used (its text is not repeated, because it holds credentials)".into()
-    } else {
-        format!("the URL cannot be used: {text}")
-    }
+    let unchecked = matches!(&options.tls, Some(Tls::Enabled(tls))
+        if tls.allow_invalid_certificates == Some(true));
+    let is_plain = !matches!(options.tls, Some(Tls::Enabled(_)));
+    let warnings = [
+        (
+            is_remote && is_plain,
+            "the database is on another machine, without TLS; add tls=true",
+        ),
+        (
+            unchecked,
+            "the database's certificate is not checked (`tlsInsecure`, \
+             `tlsAllowInvalidCertificates`): whoever is on the way can be it; name its authority in \
+             `tlsCAFile`",
+        ),
+        (
+            is_remote && options.credential.is_none(),
+            "the database is on another machine, without credentials; add a user to the URL",
+        ),
+        (
+            options.retry_writes == Some(false),
+            "`retryWrites=false` in the database's URL: every election and every lost connection \
+             is a 503; leave it out",
+        ),
+    ];
+    let warnings = warnings.into_iter().filter(|(is_so, _)| *is_so);
+    warnings.map(|(_, warning)| warning.to_owned()).collect()
 }

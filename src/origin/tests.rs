@@ -9,10 +9,8 @@ fn judged(fetch: &[&str], origin: &[&str]) -> Result<(), CrossSite> {
     judge(&post(fetch, origin), &[])
 }
 
-fn post<'a>(sec_fetch_site: &'a [&'a str], origin: &'a [&'a str]) -> Arrival<'a> {
-    Arrival {
-        method_is_safe: false,
-        form_content_type: false,
+fn post<'a>(sec_fetch_site: &'a [&'a str], origin: &'a [&'a str]) -> Claims<'a> {
+    Claims {
         secure_cookie: true,
         sec_fetch_site,
         origin,
@@ -57,27 +55,19 @@ fn the_matrix_holds_row_by_row() {
             "{fetch:?}"
         );
     }
-    let origins = [other, "null"];
-    let safe = Arrival {
-        method_is_safe: true,
-        ..post(&["cross-site"], &origins)
-    };
-    assert_eq!(judge(&safe, &[]), Ok(()));
 }
 
 #[test]
-fn a_safe_method_with_a_form_is_judged_as_a_post() {
-    let rewritten = Arrival {
-        method_is_safe: true,
-        form_content_type: true,
-        ..post(&["cross-site"], &[])
-    };
-    assert_eq!(judge(&rewritten, &[]), Err(CrossSite::OtherSite));
-    let own = Arrival {
-        sec_fetch_site: &["same-origin"],
-        ..rewritten
-    };
-    assert_eq!(judge(&own, &[]), Ok(()));
+fn only_a_safe_method_without_a_form_or_an_upgrade_is_harmless() {
+    for bits in 0..8 {
+        let [method_is_safe, is_form, upgrades] = [1, 2, 4].map(|bit| bits & bit != 0);
+        let manner = Manner {
+            method_is_safe,
+            is_form,
+            upgrades,
+        };
+        assert_eq!(manner.is_harmless(), bits == 1, "{manner:?}");
+    }
 }
 
 #[test]
@@ -212,7 +202,7 @@ fn an_origin_is_the_own_host_in_every_way_of_writing_it() {
     let passes = |origin: &str, host: &str, secure_cookie: bool| {
         let (fetch, origin) = ([], [origin]);
         judge(
-            &Arrival {
+            &Claims {
                 host: Some(host),
                 secure_cookie,
                 ..post(&fetch, &origin)
@@ -260,7 +250,7 @@ fn an_origin_is_the_own_host_in_every_way_of_writing_it() {
 #[test]
 fn no_origin_is_our_own_without_a_host() {
     let (fetch, origin) = ([], [OWN]);
-    let hostless = Arrival {
+    let hostless = Claims {
         host: None,
         ..post(&fetch, &origin)
     };
@@ -322,21 +312,18 @@ proptest! {
         origin in proptest::collection::vec(any::<String>(), 0..3),
         authority in "\\PC*|[\\[\\]:.a-f0-9]*",
         host in proptest::option::of(any::<String>()),
-        flags in any::<[bool; 3]>(),
+        secure_cookie in any::<bool>(),
     ) {
-        let [method_is_safe, form_content_type, secure_cookie] = flags;
         let written = format!("https://{authority}");
         let (fetch, mut origin) = (headers(&fetch), headers(&origin));
         for _ in 0..2 {
-            let arrival = Arrival {
-                method_is_safe,
-                form_content_type,
+            let claims = Claims {
                 secure_cookie,
                 sec_fetch_site: &fetch,
                 origin: &origin,
                 host: host.as_deref().or(Some(&authority)),
             };
-            let _ = judge(&arrival, &[]);
+            let _ = judge(&claims, &[]);
             origin = vec![&written];
         }
     }
@@ -384,8 +371,8 @@ proptest! {
             prop_assume!(read.is_none() || read != parse_authority(&own));
             let origin = format!("{scheme}://{}", written(&foreign, ports[1]));
             let origin = [origin.as_str()];
-            let arrival = Arrival { host: Some(&at), secure_cookie, ..post(&fetch, &origin) };
-            prop_assert!(judge(&arrival, &[]).is_err(), "{origin:?} passed at {at}");
+            let claims = Claims { host: Some(&at), secure_cookie, ..post(&fetch, &origin) };
+            prop_assert!(judge(&claims, &[]).is_err(), "{origin:?} passed at {at}");
         }
     }
 }

@@ -4,7 +4,7 @@ use bson::RawBson;
 
 use super::Session;
 use crate::clock::Moment;
-use crate::commit::run::{Done, Outcome};
+use crate::commit::run::Outcome;
 use crate::commit::{CookieLife, decide};
 use crate::error::{Error, Result};
 use crate::state::Base;
@@ -20,6 +20,10 @@ pub(crate) enum CookieChange {
 impl Session {
     /// The commit that goes with the answer; nothing can change after it.
     pub(crate) async fn finish(&self) -> Result<CookieChange> {
+        if self.lock().state.sealed {
+            // The same request was answered before: a test's clone of it, which shares its session.
+            return Ok(CookieChange::None);
+        }
         self.commit(true).await?;
         let mut inner = self.lock();
         Ok(match inner.owed.take() {
@@ -32,6 +36,11 @@ impl Session {
     /// The handler's answer is not the one that is sent.
     pub(crate) fn discard(&self) {
         self.lock().state.discard();
+    }
+
+    /// Whether anything was done that the answer's commit would write.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.lock().state.is_pending()
     }
 
     /// The principal, and the ids of the session that it has here: of the stored one, and of the
@@ -55,7 +64,7 @@ impl Session {
     }
 
     pub(super) async fn commit(&self, is_last: bool) -> Result<Outcome> {
-        let mut turn = self.turn.lock().await;
+        let mut turn = self.turn().await?;
         let was_left = std::mem::take(&mut *turn);
         if was_left {
             self.discard(); // but for a logout, which stands
@@ -68,7 +77,7 @@ impl Session {
     }
 
     async fn commit_in_turn(&self, is_last: bool, turn: &mut bool) -> Result<Outcome> {
-        let (decision, sent, identity) = {
+        let (decision, identity) = {
             let mut inner = self.open()?;
             let state = &mut inner.state;
             state.sealed = is_last;
@@ -78,41 +87,43 @@ impl Session {
             if decision.is_nothing() {
                 return Ok(Outcome::Nothing);
             }
-            (decision, state.begin(), state.identity)
+            state.begin();
+            (decision, state.identity)
         };
         let ended = decision.end.clone();
         *turn = true;
-        // Boxed, so that the many requests that write nothing do not carry the room for it.
-        let done = Box::pin(self.committer.run(decision, !is_last)).await;
+        let done = self.carry_out(decision, !is_last).await;
         *turn = false;
         let mut inner = self.lock();
         let state = &mut inner.state;
-        let Done {
-            outcome,
-            stored,
-            cookie,
-            ..
-        } = done.inspect_err(|_| state.discard())?;
-        state.ended.retain(|id| !ended.contains(id));
-        if state.identity != identity {
-            // Logged in or out while the write was under way: what was written is not the
-            // session any more. A document that is new with it must not stay.
-            state.ended.extend(stored.map(|stored| stored.record.id));
-            return Ok(outcome);
-        }
-        match (outcome, stored) {
-            (Outcome::Gone, _) => state.lost(),
-            (Outcome::Applied, Some(stored)) => {
-                state.rebase(Base::Stored(Box::new(stored)), &sent);
+        let is_same = state.identity == identity;
+        let done = done.inspect_err(|_| {
+            if is_same {
+                state.fell();
             }
+        })?;
+        state.ended.retain(|id| !ended.contains(id));
+        if !is_same {
+            // Logged in or out while the write was under way: what was written is not the
+            // session any more. A document that is new with it must not stay; one that a login
+            // replaces ends with that.
+            let stored = done.stored.map(|stored| stored.record.id);
+            let replaced = state.replaced().cloned();
+            let left = stored.filter(|id| replaced.as_ref() != Some(id));
+            state.ended.extend(left);
+            return Ok(done.outcome);
+        }
+        match (done.outcome, done.stored) {
+            (Outcome::Gone, _) => inner.lost(),
+            (Outcome::Applied, Some(stored)) => state.written(Base::Stored(Box::new(stored))),
             // A stream that goes on reads what was written.
             (Outcome::Applied, None) if is_last => {}
             (Outcome::Applied, None) => state.discard(),
-            (Outcome::Nothing, _) => {}
+            (Outcome::Nothing, _) => state.fell(),
         }
-        if cookie.is_some() {
-            inner.owed = cookie;
+        if done.cookie.is_some() {
+            inner.owed = done.cookie;
         }
-        Ok(outcome)
+        Ok(done.outcome)
     }
 }

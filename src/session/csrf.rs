@@ -24,7 +24,6 @@ impl Session {
 
     /// Replaces the CSRF secret, which makes every token shown so far invalid, and returns a new
     /// token.
-    #[must_use]
     pub fn new_csrf_token(&self) -> String {
         let fresh = || {
             let secret = Secret::draw()?;

@@ -1,20 +1,22 @@
 //! What reads the database again and is carried out at once: [`Session::modify`] and pops. Both
 //! are a compare-and-set on one value, so that nothing is lost and nothing happens twice.
 
+use std::sync::MutexGuard;
+
 use bson::RawBson;
 use bson::raw::RawBsonRef;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Session, decode};
+use super::{Inner, Session, decode};
 use crate::changes::Change;
 use crate::commit::decide_move;
-use crate::commit::run::Turns;
+use crate::commit::turns::Turns;
 use crate::document::{Filter, Operation, Update};
 use crate::error::{Error, Result};
 use crate::key::{Field, KeyFor};
 use crate::record::{self, Record, field};
-use crate::state::{Base, Sent, Stored};
+use crate::state::Base;
 use crate::store::{Durability, Updated};
 use crate::value;
 
@@ -63,14 +65,15 @@ impl Session {
         self.exchange(field, false, &mut step).await
     }
 
-    /// Takes all that a field holds, as `T` reads it, or nothing at all.
+    /// Takes all that a field holds. One message that is no `T` does not keep the others in the way
+    /// of every page: they are taken, and it is an error.
     pub(super) async fn pop_all<T: DeserializeOwned + Send>(&self, field: Field) -> Result<Vec<T>> {
         let name = field.clone();
         let mut step = |stored: Option<&RawBson>| {
-            let all = stored.map(|stored| decode(&name, stored)).transpose()?;
-            Ok((None, all.unwrap_or_default()))
+            let all = stored.map(|stored| decode::<Vec<T>>(&name, stored));
+            Ok((None, all.transpose().map(Option::unwrap_or_default)))
         };
-        self.exchange(field, true, &mut step).await
+        self.exchange(field, true, &mut step).await?
     }
 
     async fn exchange<T>(
@@ -79,60 +82,60 @@ impl Session {
         returning: bool,
         step: &mut Step<'_, T>,
     ) -> Result<T> {
-        let mut turn = self.turn.lock().await;
+        let mut turn = self.turn().await?;
         if std::mem::take(&mut *turn) {
             self.discard();
             return Err(Error::left());
         }
         self.move_ancestor(&field, returning, &mut turn).await?;
-        // What is stored, when there is something that others can see; what is pending either way.
-        let (stored, pending) = {
+        // What is stored, when there is something that others can see.
+        let (stored, pending, beside, identity) = {
             let mut inner = self.open()?;
-            let record = match &inner.state.base {
+            let state = &mut inner.state;
+            let record = match &state.base {
                 Base::Stored(stored) => {
                     let worth = !returning || stored.record.get(&field).is_some();
                     worth.then(|| stored.record.clone())
                 }
                 Base::New(_) => None,
             };
-            match record {
-                Some(record) => (record, inner.state.begin_one(&field)),
-                None => {
-                    drop(inner);
-                    return self.exchange_locally(field, step);
-                }
-            }
+            let Some(record) = record else {
+                drop(inner);
+                return self.exchange_locally(field, step);
+            };
+            let beside = state.growth_beside(&field);
+            let pending = state.begin_one(&field);
+            (record, pending, beside, state.identity)
         };
-        let pending = Pending {
+        let under_way = UnderWay {
             session: self,
-            change: Some((field.clone(), pending)),
+            identity: Some(identity),
         };
-        let result = self
-            .exchange_stored(&field, stored, pending.change(), returning, step, &mut turn)
-            .await;
-        if matches!(result, Ok(_) | Err(Error::Gone)) {
-            pending.forget();
-        } else {
-            drop(pending);
-        }
-        let mut inner = self.lock();
-        match result {
-            Ok((record, output)) => {
-                if let Base::Stored(stored) = &inner.state.base {
-                    let token = stored.token.clone();
-                    let base = Base::Stored(Box::new(Stored { record, token }));
-                    inner.state.rebase(base, &Sent::default());
-                }
-                Ok(output)
-            }
-            Err(error) => {
-                if matches!(error, Error::Gone) {
+        let call = Exchange {
+            name: &field,
+            pending: pending.as_ref(),
+            beside,
+            returning,
+        };
+        let result = self.exchange_stored(call, stored, step, &mut turn).await;
+        let is_open = matches!(result, Err(Error::Unknown { .. }));
+        let inner = match &result {
+            Ok(_) | Err(Error::Gone) => under_way.ends(),
+            // What was folded into it may be stored; a pop takes nothing along.
+            Err(_) if is_open && !returning => under_way.ends(),
+            Err(_) => None, // as it was before
+        };
+        if let Some(mut inner) = inner {
+            match &result {
+                Ok((record, _)) => inner.stored_is(record),
+                Err(Error::Gone) => {
                     self.committer.stats.gone.count();
-                    inner.state.lost();
+                    inner.lost();
                 }
-                Err(error)
+                Err(_) => inner.state.fell(),
             }
         }
+        result.map(|(_, output)| output)
     }
 
     /// A session of the ancestor's is moved first, as it was loaded: its document has neither a
@@ -149,23 +152,23 @@ impl Session {
             (decision, state.identity)
         };
         *turn = true;
-        let done = self.committer.run(decision, true).await;
+        let done = self.carry_out(decision, true).await;
         *turn = false;
         let done = done?;
         let mut inner = self.lock();
-        let state = &mut inner.state;
-        if state.identity != identity {
+        if inner.state.identity != identity {
             // Logged in or out meanwhile, which ends what was just moved.
-            state
+            inner
+                .state
                 .ended
                 .extend(done.stored.map(|stored| stored.record.id));
             return Err(Error::Gone);
         }
         let Some(stored) = done.stored else {
-            state.lost();
+            inner.lost();
             return Err(Error::Gone);
         };
-        state.rebase(Base::Stored(Box::new(stored)), &Sent::default());
+        inner.state.written(Base::Stored(Box::new(stored)));
         inner.owed = done.cookie;
         Ok(())
     }
@@ -188,19 +191,17 @@ impl Session {
 
     async fn exchange_stored<T>(
         &self,
-        name: &Field,
+        call: Exchange<'_>,
         mut record: Record,
-        pending: Option<&Change>,
-        returning: bool,
         step: &mut Step<'_, T>,
         turn: &mut bool,
     ) -> Result<(Record, T)> {
-        let (store, config) = (&self.committer.store, &self.committer.config);
+        let (store, config, name) = (&self.committer.store, &self.committer.config, call.name);
         let mut turns = Turns::new(store.deadline());
         loop {
             let stored = record.get(name).map(RawBsonRef::to_raw_bson);
             let before = stored.as_ref().map(RawBson::as_raw_bson_ref);
-            let current = match pending {
+            let current = match call.pending {
                 Some(change) => change.apply(before).map_err(|reason| Error::Mismatch {
                     key: name.display(),
                     reason,
@@ -216,7 +217,9 @@ impl Session {
                 value.map_or(0, |value| value::size(name.as_str(), value))
             };
             let (old, new) = (size(&stored), size(&next));
-            if new > old && record.size() - old.min(record.size()) + new > config.max_bytes {
+            let whole =
+                (record.size() - old.min(record.size()) + new).saturating_add_signed(call.beside);
+            if new > old && whole > config.max_bytes {
                 let limit = config.max_bytes;
                 return Err(Error::TooLarge { limit });
             }
@@ -237,7 +240,7 @@ impl Session {
                 filter = filter.not_before(field::EXPIRES, now);
             }
             *turn = true;
-            let applied = if returning {
+            let applied = if call.returning {
                 let before = store.update_returning(filter, update.clone(), Durability::Data);
                 before.await.map(|before| before.is_some())
             } else {
@@ -264,29 +267,41 @@ impl Session {
     }
 }
 
-/// What the request had done to a value before, on its way into an exchange. It goes back when the
-/// exchange fails, panics in the application's function, or is dropped.
-struct Pending<'s> {
+/// What one exchange is about.
+struct Exchange<'a> {
+    name: &'a Field,
+    /// What the request had done to the value before, which goes along.
+    pending: Option<&'a Change>,
+    /// What its pending changes of other values add to the session's size.
+    beside: isize,
+    /// Whether the value is given away, which only the one who takes it may do.
+    returning: bool,
+}
+
+/// An exchange that is under way. Unless it ends well, what it carried is pending again: when it
+/// fails, when it panics in the application's function, and when it is dropped.
+struct UnderWay<'s> {
     session: &'s Session,
-    change: Option<(Field, Option<Change>)>,
+    /// Whose value it is, while this is to be put back.
+    identity: Option<u32>,
 }
 
-impl Pending<'_> {
-    fn change(&self) -> Option<&Change> {
-        let (_, change) = self.change.as_ref()?;
-        change.as_ref()
-    }
-
-    /// It is part of what is stored now.
-    fn forget(mut self) {
-        self.change = None;
+impl<'s> UnderWay<'s> {
+    /// The state to go on with; nothing when another session took this one's place meanwhile.
+    fn ends(mut self) -> Option<MutexGuard<'s, Inner>> {
+        let inner = self.session.lock();
+        (self.identity.take() == Some(inner.state.identity)).then_some(inner)
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        if let Some((field, change)) = self.change.take() {
-            self.session.lock().state.put_back(field, change);
+        let Some(identity) = self.identity else {
+            return;
+        };
+        let mut inner = self.session.lock();
+        if inner.state.identity == identity {
+            inner.state.put_back();
         }
     }
 }

@@ -77,7 +77,9 @@ impl Session {
             Base::Stored(stored) => stored.record.created,
             Base::New(_) => now,
         };
-        inner.state.user().is_some() && now.since(since) <= age
+        // One that lies ahead (by a clock that was wrong) says nothing of how long ago it was.
+        let is_ahead = since.since(now) > age;
+        inner.state.user().is_some() && !is_ahead && now.since(since) <= age
     }
 
     /// For a change of privilege within a login (a second factor, becoming an administrator): a

@@ -4,39 +4,100 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Encoding};
 use crate::document::Document;
+use crate::sessions::Sessions;
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
-use crate::store::memory::MemoryStore;
 use crate::store::{Filter, Store};
 
+mod odd;
+
+use odd::{Odd, OddStore};
+
+/// An application's sessions in a store that can be told to fail.
 struct Bench {
-    store: Arc<MemoryStore>,
-    committer: Committer,
+    store: OddStore,
+    sessions: Sessions,
 }
 
 impl Bench {
     fn new() -> Self {
-        let store = Arc::new(MemoryStore::new());
-        let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
-        let stats = Arc::new(Counters::default());
-        let committer = Committer {
-            store: Bounded::new(store.clone(), config.deadline, stats.clone()),
-            config: Arc::new(config),
-            clock: Clock::new(),
-            stats,
-        };
-        Bench { store, committer }
+        Bench::with(|_| {})
     }
 
+    fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let store = OddStore::default();
+        let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+        configure(&mut config);
+        let stats = Arc::new(Counters::default());
+        let committer = Arc::new(Committer {
+            store: Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone()),
+            config,
+            clock: Clock::new(),
+            stats,
+        });
+        let look_after = Arc::default();
+        let sessions = Sessions {
+            committer,
+            look_after,
+        };
+        Bench { store, sessions }
+    }
+
+    /// The session of a request that comes without a cookie.
     fn session(&self) -> Session {
-        Session::new(self.committer.clone(), Arrival::Nothing, Default::default())
+        self.arrived(Arrival::Nothing)
+    }
+
+    fn arrived(&self, arrival: Arrival) -> Session {
+        let committer = Arc::clone(&self.sessions.committer);
+        let now = committer.clock.now();
+        Session::new(committer, arrival, Default::default(), now)
+    }
+
+    /// The session of a request that comes with this cookie, as it is stored.
+    async fn comes(&self, token: &Token) -> Session {
+        let document = self.store.load(token.id.as_str()).await.unwrap();
+        let record = document.and_then(Record::parse);
+        let digest = token.secret.digest("session");
+        let record = record.filter(|record| record.token.matches(&digest));
+        self.arrived(match record {
+            Some(record) => Arrival::Live(Box::new(Stored {
+                record,
+                token: token.clone(),
+            })),
+            None => Arrival::Dead(token.id.clone()),
+        })
+    }
+
+    /// The cookie of a new session with these numbers; of `user`, if that is one.
+    async fn begun(&self, user: Option<i32>, numbers: &[(&str, i64)]) -> Token {
+        let session = self.session();
+        if let Some(user) = user {
+            session.login(user).unwrap();
+        }
+        for (key, number) in numbers {
+            session.set(*key, number).unwrap();
+        }
+        given(&session).await.expect("a cookie")
     }
 
     async fn stored(&self) -> Vec<Document> {
-        self.store.find(Filter::all(), 0, 10).await.unwrap()
+        self.store.find(Filter::sessions(), 0, 10).await.unwrap()
     }
+}
+
+/// The cookie that the answer gives, if it does.
+async fn given(session: &Session) -> Option<Token> {
+    match session.finish().await.unwrap() {
+        CookieChange::Send(token, _) => Some(token),
+        CookieChange::None | CookieChange::Remove => None,
+    }
+}
+
+fn number(session: &Session, key: &str) -> Option<i64> {
+    session.get(key).unwrap()
 }
 
 #[rocket::async_test]
@@ -93,4 +154,243 @@ async fn a_logout_takes_back_the_cookie_that_a_save_was_to_send() {
     let sent = session.finish().await.unwrap();
     assert!(matches!(sent, CookieChange::Remove));
     assert!(bench.stored().await.is_empty());
+}
+
+// ---- what becomes of a request's other changes when one of its calls goes wrong
+
+#[rocket::async_test]
+async fn a_modify_drops_nothing_that_was_set_before_it() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let large = "x".repeat(600 << 10);
+    session.set("a", &large).unwrap();
+    let grown = session.modify("b", |_: Option<String>| large.clone()).await;
+    assert!(
+        matches!(grown, Err(Error::TooLarge { .. })),
+        "both are too much"
+    );
+    session.finish().await.unwrap();
+    let session = bench.comes(&cookie).await;
+    assert_eq!(session.get("a").unwrap(), Some(large));
+    assert!(!session.contains("b"));
+}
+
+#[rocket::async_test]
+async fn a_modify_of_which_nobody_knows_counts_at_most_once() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 0)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    bench.store.next("update", Odd::LosesReply);
+    let open = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(matches!(open.await, Err(Error::Unknown { .. })));
+    session.set("m", &1).unwrap();
+    session.finish().await.unwrap();
+    let session = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(2), Some(1))
+    );
+}
+
+#[rocket::async_test]
+async fn a_modify_that_surely_failed_leaves_what_was_done_before_it() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 0)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    bench.store.next("update", Odd::Fails);
+    let failed = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(matches!(failed.await, Err(Error::Store { .. })));
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
+
+#[rocket::async_test]
+async fn a_save_that_fails_drops_what_it_carried_and_nothing_that_came_after() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("a", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.set("a", &2).unwrap();
+    let held = bench.store.hold_to_fail("update");
+    let later = async {
+        held.has_come().await;
+        session.set("b", &3).unwrap();
+        held.goes_on();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), later);
+    assert!(matches!(saved, Err(Error::Store { .. })));
+    session.finish().await.unwrap();
+    let session = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&session, "a"), number(&session, "b")),
+        (Some(1), Some(3))
+    );
+}
+
+#[rocket::async_test]
+async fn a_value_that_went_and_came_back_is_no_end_of_the_session() {
+    // The server cannot append to an opaque list, so it goes by compare-and-set.
+    let bench = Bench::with(|config| config.encoding = Encoding::Binary);
+    let session = bench.session();
+    session.set("list", &[1_i64]).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    session.push("list", &2_i64).unwrap();
+    bench.store.next("update", Odd::Misses);
+    session.finish().await.unwrap();
+    let list: Option<Vec<i64>> = bench.comes(&cookie).await.get("list").unwrap();
+    assert_eq!(list, Some(vec![1, 2]));
+}
+
+// ---- which cookie is sent, and which session it is
+
+#[rocket::async_test]
+async fn a_late_answer_does_not_overwrite_a_login_that_followed_a_logout() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    let session = bench.comes(&old).await;
+    session.logout().unwrap();
+    session.login(1).unwrap();
+    assert!(given(&session).await.is_some());
+    // Another tab, with the cookie of before.
+    let late = bench.comes(&old).await;
+    late.set("n", &1).unwrap();
+    assert!(given(&late).await.is_none());
+}
+
+#[rocket::async_test]
+async fn a_logout_stands_when_the_login_after_it_fails() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    let session = bench.comes(&old).await;
+    session.logout().unwrap();
+    session.login(1).unwrap();
+    bench.store.next("create", Odd::Fails);
+    assert!(session.finish().await.is_err());
+    assert!(bench.stored().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn an_elevation_that_is_tried_again_is_found_by_the_end_of_the_old_session() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    let first = bench.comes(&old).await;
+    first.elevate().unwrap();
+    bench.store.next("take", Odd::Fails);
+    assert!(first.finish().await.is_err());
+    let second = bench.comes(&old).await;
+    second.elevate().unwrap();
+    let elevated = given(&second).await.expect("a cookie");
+    assert!(bench.sessions.revoke(old.id.as_str()).await.unwrap());
+    assert!(bench.comes(&elevated).await.is_new());
+    assert!(bench.stored().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn no_cookie_of_a_save_is_sent_for_a_session_that_ended_since() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    let session = bench.comes(&old).await;
+    session.renew().unwrap();
+    session.save().await.unwrap();
+    // Another request carries the session on under another name.
+    bench
+        .store
+        .delete(Filter::id(old.id.as_str()))
+        .await
+        .unwrap();
+    session.set("n", &1).unwrap();
+    assert!(
+        given(&session).await.is_none(),
+        "it would overwrite the new one"
+    );
+}
+
+#[rocket::async_test]
+async fn an_elevation_during_a_save_carries_the_session_on() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold("update");
+    let elevates = async {
+        held.has_come().await;
+        session.elevate().unwrap();
+        held.goes_on();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), elevates);
+    saved.unwrap();
+    let elevated = given(&session).await.expect("a cookie");
+    let session = bench.comes(&elevated).await;
+    assert_eq!(session.user::<i32>().unwrap(), Some(1));
+    assert_eq!(
+        number(&session, "n"),
+        Some(2),
+        "and counts what was saved once"
+    );
+    assert_eq!(bench.stored().await.len(), 1);
+}
+
+#[rocket::async_test]
+async fn a_login_during_a_modify_of_an_ended_session_stands() {
+    let bench = Bench::new();
+    let old = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    bench
+        .store
+        .delete(Filter::id(old.id.as_str()))
+        .await
+        .unwrap();
+    let held = bench.store.hold("update");
+    let login = async {
+        held.has_come().await;
+        session.login(2).unwrap();
+        held.goes_on();
+    };
+    let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    let (modified, ()) = rocket::tokio::join!(modify, login);
+    assert!(matches!(modified, Err(Error::Gone)));
+    let cookie = given(&session).await.expect("a cookie");
+    assert_eq!(bench.comes(&cookie).await.user::<i32>().unwrap(), Some(2));
+}
+
+#[rocket::async_test]
+async fn what_a_modify_took_along_does_not_follow_a_logout() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold("update");
+    let logout = async {
+        held.has_come().await;
+        session.logout().unwrap();
+        held.goes_on();
+    };
+    let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    let (_, ()) = rocket::tokio::join!(modify, logout);
+    assert!(given(&session).await.is_none());
+    assert!(session.is_empty() && bench.stored().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn a_mass_logout_ends_although_others_come_in_meanwhile() {
+    let bench = Bench::new();
+    bench.begun(Some(1), &[]).await;
+    assert!(bench.sessions.revoke_all().await.unwrap() >= 1);
+    assert!(bench.stored().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn a_request_that_is_answered_twice_is_committed_once() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.increment("n", 1).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    assert!(
+        given(&session).await.is_none(),
+        "and the second is no failure"
+    );
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }

@@ -3,6 +3,7 @@
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
+use indexmap::IndexMap;
 
 use crate::ancestor::Ancestor;
 use crate::changes::Changes;
@@ -30,7 +31,7 @@ pub(crate) struct New {
     pub(crate) csrf: Option<Secret>,
     pub(crate) user: Option<RawBson>,
     /// What it starts with: the kept values of the session that it replaces.
-    pub(crate) values: Vec<(Field, RawBson)>,
+    pub(crate) values: IndexMap<Field, RawBson>,
     pub(crate) replaces: Option<Replaces>,
     /// Made by `login`, `login_keeping` or `elevate`.
     pub(crate) by_login: bool,
@@ -47,7 +48,7 @@ impl New {
 
     /// What it holds after these changes.
     pub(crate) fn after(&self, changes: &Changes) -> Vec<(Field, RawBson)> {
-        changes.after(self.values.iter().cloned())
+        changes.after(self.values.clone())
     }
 }
 
@@ -100,7 +101,7 @@ impl Base {
     pub(super) fn ancestor(ancestor: Box<Ancestor>) -> Self {
         Base::New(Box::new(New {
             csrf: ancestor.csrf.clone(),
-            values: ancestor.values.clone(),
+            values: ancestor.values.iter().cloned().collect(),
             replaces: Some(Replaces {
                 old: Old::Ancestor(ancestor),
                 keep: Keep::All,
@@ -112,24 +113,21 @@ impl Base {
 
     pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
         match self {
-            Base::New(new) => {
-                let found = new.values.iter().find(|(other, _)| other == field);
-                found.map(|(_, value)| value.as_raw_bson_ref())
-            }
+            Base::New(new) => new.values.get(field).map(RawBson::as_raw_bson_ref),
             Base::Stored(stored) => stored.record.get(field),
         }
     }
 
     pub(super) fn values(&self) -> Vec<(Field, RawBson)> {
         match self {
-            Base::New(new) => new.values.clone(),
+            Base::New(new) => new.values.clone().into_iter().collect(),
             Base::Stored(stored) => stored.record.fields(),
         }
     }
 
     pub(super) fn fields(&self) -> Vec<Field> {
         match self {
-            Base::New(new) => new.values.iter().map(|(field, _)| field.clone()).collect(),
+            Base::New(new) => new.values.keys().cloned().collect(),
             Base::Stored(stored) => {
                 let names = stored.record.values().map(|(name, _)| name);
                 names.map(Field::stored).collect()

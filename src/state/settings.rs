@@ -15,26 +15,34 @@ pub(crate) struct Settings {
     pub(crate) renew: bool,
 }
 
-/// What one write carries of what a request did.
+impl Settings {
+    pub(super) fn are_some(&self) -> bool {
+        let Settings {
+            timeout,
+            max_age,
+            csrf,
+            touch,
+            renew,
+        } = self;
+        timeout.is_some() || max_age.is_some() || csrf.is_some() || *touch || *renew
+    }
+
+    /// These settings and then those.
+    pub(super) fn and_then(self, later: Settings) -> Settings {
+        Settings {
+            timeout: later.timeout.or(self.timeout),
+            max_age: later.max_age.or(self.max_age),
+            csrf: later.csrf.or(self.csrf),
+            touch: self.touch || later.touch,
+            renew: self.renew || later.renew,
+        }
+    }
+}
+
+/// What a write that is under way carries of what the request did. It lies between what was loaded
+/// and what the request does meanwhile, until it is known what became of it.
 #[derive(Default)]
 pub(crate) struct Sent {
     pub(crate) changes: Changes,
     pub(crate) settings: Settings,
-}
-
-impl Settings {
-    /// What is left to write when `sent` has been written.
-    pub(super) fn without(&self, sent: &Settings) -> Settings {
-        let csrf = self.csrf.clone().filter(|secret| {
-            let written = sent.csrf.as_ref();
-            !written.is_some_and(|written| written.matches(secret))
-        });
-        Settings {
-            timeout: self.timeout.filter(|own| sent.timeout != Some(*own)),
-            max_age: self.max_age.filter(|own| sent.max_age != Some(*own)),
-            csrf,
-            touch: self.touch && !sent.touch,
-            renew: self.renew && !sent.renew,
-        }
-    }
 }

@@ -170,14 +170,94 @@ fn what_undoes_a_write_that_is_under_way_is_written_after_it() {
     let mut state = live(&[(name("a"), int(1)), (name("n"), int(5))], ROOM);
     state.change(name("a"), set(2)).unwrap();
     state.change(name("n"), Change::Add(3)).unwrap();
-    let sent = state.begin();
+    state.begin();
     state.change(name("a"), set(1)).unwrap();
     state.change(name("n"), Change::Add(-3)).unwrap();
     let written = stored(&record(&[(name("a"), int(2)), (name("n"), int(8))], None));
-    state.rebase(Base::Stored(written), &sent);
+    state.written(Base::Stored(written));
     assert_eq!(state.get(&name("a")), Some(int(1)));
     assert_eq!(state.changes.get(&name("a")), Some(&set(1)));
     assert_eq!(state.changes.get(&name("n")), Some(&Change::Add(-3)));
+}
+
+#[test]
+fn what_is_done_during_a_write_is_counted_by_the_server() {
+    let mut state = live(&[], ROOM);
+    state.change(name("n"), set(5)).unwrap();
+    state.begin();
+    state.change(name("n"), Change::Add(1)).unwrap();
+    // Somebody else adds as well, between the write and the next one.
+    let written = stored(&record(&[(name("n"), int(15))], None));
+    state.written(Base::Stored(written));
+    assert_eq!(state.changes.get(&name("n")), Some(&Change::Add(1)));
+    assert_eq!(state.get(&name("n")), Some(int(16)));
+}
+
+#[test]
+fn a_write_that_fails_takes_along_what_it_carried_and_nothing_else() {
+    let mut state = live(&[(name("a"), int(1))], ROOM);
+    state.change(name("a"), set(2)).unwrap();
+    state.change(name("b"), set(2)).unwrap();
+    state.begin();
+    state.change(name("b"), Change::Add(1)).unwrap();
+    state.change(name("c"), set(3)).unwrap();
+    state.fell();
+    let expected = [("a", 1), ("b", 1), ("c", 3)].map(|(n, number)| (name(n), int(number)));
+    assert_eq!(values(&state), expected);
+}
+
+#[test]
+fn nothing_pending_is_dropped_by_what_others_made_of_the_session() {
+    let text = |length: usize| RawBson::String("x".repeat(length));
+    let mut state = live(&[(name("n"), int(1))], 300);
+    state.change(name("a"), Change::Set(text(100))).unwrap();
+    state.change(name("n"), Change::Add(1)).unwrap();
+    assert_eq!(state.growth_beside(&name("b")), 108);
+    state.begin_one(&name("b"));
+    // The session is larger by now than it may be, and the number is a text.
+    let others = [(name("b"), text(290)), (name("n"), text(5))];
+    state.written(Base::Stored(stored(&record(&others, None))));
+    let pending: Vec<&Field> = state.changes.fields().collect();
+    assert_eq!(
+        pending,
+        [&name("a"), &name("n")],
+        "the commit says what is wrong"
+    );
+    assert_eq!(state.get(&name("a")), Some(text(100)));
+}
+
+#[test]
+fn a_write_that_changed_nothing_leaves_all_as_it_was() {
+    let mut state = live(&[(name("a"), int(1))], ROOM);
+    state.change(name("a"), Change::Add(10)).unwrap();
+    state.change(name("b"), set(1)).unwrap();
+    state.begin_one(&name("a"));
+    assert_eq!(
+        state.get(&name("a")),
+        Some(int(11)),
+        "and so it does meanwhile"
+    );
+    state.change(name("a"), Change::Add(5)).unwrap();
+    state.put_back();
+    assert_eq!(state.changes.get(&name("a")), Some(&Change::Add(15)));
+    assert_eq!(state.changes.get(&name("b")), Some(&set(1)));
+}
+
+#[test]
+fn thousands_of_keys_and_elements_take_no_square_of_their_number() {
+    const MANY: usize = 20_000;
+    let key = |at: usize| name(&format!("k{at}"));
+    let stored: Vec<_> = (0..MANY).map(|at| (key(at), int(0))).collect();
+    let mut state = live(&stored, ROOM);
+    for at in 0..MANY {
+        state.change(key(at), set(at as i64)).unwrap();
+        let push = Change::Append(vec![int(at as i64)]);
+        state.change(name("list"), push).unwrap();
+    }
+    assert_eq!(state.fields().len(), MANY + 1);
+    assert_eq!(state.get(&key(MANY - 1)), Some(int(MANY as i64 - 1)));
+    state.clear();
+    assert!(state.fields().is_empty());
 }
 
 #[test]
@@ -186,30 +266,36 @@ fn what_is_set_on_the_session_itself_stays_pending_until_it_is_written() {
         Some(Duration::from_secs(3600)),
         Some(Duration::from_secs(86_400)),
     );
+    let nothing = || Base::Stored(stored(&record(&[], None)));
     let mut state = live(&[(name("a"), int(1))], ROOM);
     let secret = Secret::draw().unwrap();
     state.settings.timeout = Some(hour);
     state.settings.renew = true;
     state.set_csrf(secret.clone());
     // A value that was exchanged at once took none of it along.
-    state.rebase(Base::Stored(stored(&record(&[], None))), &Sent::default());
+    state.begin_one(&name("a"));
+    state.written(nothing());
     assert_eq!(state.settings.timeout, Some(hour));
     assert!(state.settings.renew && state.csrf().unwrap().matches(&secret));
     // A save does, but not what came after it began.
-    let sent = state.begin();
+    state.begin();
+    assert_eq!(state.timeout(None), hour);
+    assert!(
+        state.csrf().unwrap().matches(&secret),
+        "as it is shown meanwhile"
+    );
     state.settings.max_age = Some(day);
     state.settings.timeout = Some(None);
     state.settings.touch = true;
-    state.rebase(Base::Stored(stored(&record(&[], None))), &sent);
+    state.written(nothing());
     assert_eq!(
         (state.settings.timeout, state.settings.max_age),
         (Some(None), Some(day))
     );
     assert!(state.settings.touch && !state.settings.renew && state.settings.csrf.is_none());
-    let sent = state.begin();
-    state.rebase(Base::Stored(stored(&record(&[], None))), &sent);
-    assert!(state.settings.timeout.is_none() && state.settings.max_age.is_none());
-    assert!(!state.settings.touch);
+    state.begin();
+    state.written(nothing());
+    assert!(!state.settings.are_some());
 }
 
 // ---- a session that is not stored

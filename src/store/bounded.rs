@@ -1,13 +1,12 @@
 //! The store as the rest of the crate sees it: every call ends by the deadline and is counted.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::deadline;
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cause};
 use crate::stats::Counters;
 use crate::store::{Created, Durability, Store, Touch, Updated};
 
@@ -38,16 +37,7 @@ fn open(doing: &'static str) -> Error {
     Error::Unknown { doing, source }
 }
 
-#[derive(Debug)]
-struct Late;
-
-impl fmt::Display for Late {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no answer came within `session.deadline`")
-    }
-}
-
-impl std::error::Error for Late {}
+cause!(Late, "no answer came within `session.deadline`");
 
 impl Bounded {
     pub(crate) fn new(store: Arc<dyn Store>, deadline: Duration, stats: Arc<Counters>) -> Self {
@@ -160,9 +150,10 @@ impl Bounded {
         call!(self, unread, "reaching the session store", ping())
     }
 
-    pub(crate) async fn flush(&self) {
+    pub(crate) async fn flush(&self, limit: Duration) {
         let store = Arc::clone(&self.store);
-        let _ = deadline::within(self.deadline, async move { store.flush().await }).await;
+        let limit = limit.min(self.deadline);
+        let _ = deadline::within(limit, async move { store.flush().await }).await;
     }
 
     /// Never waits for anything, so it needs no deadline.

@@ -1,6 +1,7 @@
 //! Sessions in the memory of one process: for tests, and for trying things out.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rocket::async_trait;
@@ -42,6 +43,14 @@ impl MemoryStore {
         self.documents
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows how many documents there are, and none of them.
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let documents = self.lock().by_id.len();
+        write!(f, "MemoryStore({documents} documents)")
     }
 }
 
@@ -96,6 +105,7 @@ impl Store for MemoryStore {
 
     async fn create(&self, documents: Vec<Document>, _: Durability) -> Result<Created> {
         let mut stored = self.lock();
+        let mut created = Created::Stored;
         for (at, document) in documents.into_iter().enumerate() {
             let Some(id) = document.id().map(str::to_owned) else {
                 continue;
@@ -104,12 +114,13 @@ impl Store for MemoryStore {
                 if at == 0 {
                     return Ok(Created::Exists);
                 }
+                created = Created::Beside;
                 continue;
             }
             stored.by_id.insert(id, document);
         }
         stored.sweep(self.clock.now());
-        Ok(Created::Stored)
+        Ok(created)
     }
 
     async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {

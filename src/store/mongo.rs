@@ -1,16 +1,17 @@
 //! Sessions in MongoDB: the only file that names the driver's operations.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mongodb::bson::{Document as Query, RawDocumentBuf, doc};
 use mongodb::options::{Acknowledgment, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Collection, Database};
-use rocket::async_trait;
 use rocket::futures::TryStreamExt;
 use rocket::tokio::sync::{Semaphore, SemaphorePermit};
 use rocket::tokio::time::{Instant, timeout_at};
+use rocket::{async_trait, tokio};
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
@@ -19,12 +20,15 @@ use crate::store::{Created, Durability, Store, Touch, Updated};
 mod commits;
 mod failure;
 mod indexes;
+mod lanes;
 mod loads;
 mod together;
 mod touches;
 
-use commits::{Job, Lane};
+use commits::Commit;
 use failure::{Failure, reading, writing};
+use lanes::Lanes;
+use loads::Load;
 use together::Together;
 use touches::Touches;
 
@@ -49,9 +53,12 @@ pub(crate) struct Inner {
     touches: Touches,
     /// Whether loads and commits may travel together.
     share: bool,
-    loads: Together<String>,
-    commits: Together<Job>,
-    lanes: Mutex<Vec<Lane>>,
+    loads: Together<Load>,
+    commits: Together<Commit>,
+    lanes: Lanes,
+    /// One call makes the indexes at a time: a build can take longer than the deadline, and those
+    /// that wait for it in the server hold a connection each.
+    indexing: tokio::sync::Mutex<()>,
 }
 
 /// What kind of deployment answers, as far as it is known.
@@ -85,19 +92,45 @@ impl MongoStore {
             share,
             loads: Together::new(loads::FEW),
             commits: Together::new(commits::FEW),
-            lanes: Mutex::default(),
+            lanes: Lanes::default(),
+            indexing: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// For an address that forbids to send a write again (`retryWrites=false`).
+    pub(crate) fn without_repeats(self) -> Self {
+        self.0.lanes.close();
+        self
+    }
+}
+
+/// Shows the collection's name.
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MongoStore({})", self.0.sessions.namespace())
     }
 }
 
 impl Inner {
+    /// Until when what begins now may take.
+    fn until(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+
     /// Takes a place in the pool, or gives up at the deadline: nothing starts after it.
-    async fn place(&self, doing: &'static str) -> Result<SemaphorePermit<'_>> {
-        let until = Instant::now() + self.deadline;
-        match timeout_at(until, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(Error::store(doing, Failure::PoolExhausted)),
+    async fn place(&self, doing: &'static str, until: Instant) -> Result<SemaphorePermit<'_>> {
+        let exhausted = || Error::store(doing, Failure::PoolExhausted);
+        let place = match self.places.try_acquire() {
+            Ok(place) => place,
+            Err(_) => match timeout_at(until, self.places.acquire()).await {
+                Ok(Ok(place)) => place,
+                _ => return Err(exhausted()),
+            },
+        };
+        if Instant::now() >= until {
+            return Err(exhausted());
         }
+        Ok(place)
     }
 
     fn topology(&self) -> Topology {
@@ -118,6 +151,8 @@ impl Inner {
         let hello = self.database.run_command(doc! { "hello": 1 }).await?;
         let topology = if hello.contains_key("setName") {
             Topology::ReplicaSet
+        } else if hello.get_bool("isreplicaset") == Ok(true) {
+            return Ok(()); // a member of a set that is yet to be
         } else if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
             Topology::Sharded
         } else {
@@ -143,7 +178,7 @@ impl Inner {
 
     async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
         const DOING: &str = "creating a session";
-        let _place = self.place(DOING).await?;
+        let _place = self.place(DOING, self.until()).await?;
         let documents = documents
             .into_iter()
             .map(|document| bytes_in(document, DOING));
@@ -160,7 +195,7 @@ impl Inner {
         }
         // In order, so that nothing is stored beside a session that exists already. A marker that
         // exists stops the command, too; what comes after it goes with another.
-        let mut rest = documents.as_slice();
+        let (mut rest, mut created) = (documents.as_slice(), Created::Stored);
         while !rest.is_empty() {
             let insert = self.sessions.insert_many(rest).ordered(true);
             let insert = insert.optional(concern.clone(), |i, c| i.write_concern(c));
@@ -168,12 +203,15 @@ impl Inner {
             let is_first = rest.len() == documents.len();
             match failure::duplicate_of_many(&error) {
                 Some(0) if is_first => return Ok(Created::Exists),
-                Some(at) => rest = rest.get(at + 1..).unwrap_or_default(),
+                Some(at) => {
+                    created = Created::Beside;
+                    rest = rest.get(at + 1..).unwrap_or_default();
+                }
                 None if is_first => return Err(writing(DOING, error)),
                 None => return Err(failure::half_way(writing(DOING, error))),
             }
         }
-        Ok(Created::Stored)
+        Ok(created)
     }
 
     async fn update_alone(
@@ -181,9 +219,10 @@ impl Inner {
         filter: Filter,
         update: Update,
         durability: Durability,
+        until: Instant,
     ) -> Result<Updated> {
         const DOING: &str = "changing a session";
-        let _place = self.place(DOING).await?;
+        let _place = self.place(DOING, until).await?;
         let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
         let result = self
             .sessions
@@ -205,12 +244,13 @@ impl Inner {
         durability: Durability,
     ) -> Result<Option<Document>> {
         const DOING: &str = "changing a session";
-        let _place = self.place(DOING).await?;
+        let until = self.until();
+        let _place = self.place(DOING, until).await?;
         let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
         let before = self
             .sessions
             .find_one_and_update(filter, update)
-            .max_time(self.deadline)
+            .max_time(left(until))
             .optional(self.write_concern(durability), |u, c| u.write_concern(c))
             .await
             .map_err(|error| writing(DOING, error))?;
@@ -219,7 +259,7 @@ impl Inner {
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
         const DOING: &str = "ending a session";
-        let _place = self.place(DOING).await?;
+        let _place = self.place(DOING, self.until()).await?;
         let concern = self.write_concern(Durability::Identity);
         let result = self
             .sessions
@@ -232,12 +272,13 @@ impl Inner {
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
         const DOING: &str = "ending a session";
-        let _place = self.place(DOING).await?;
+        let until = self.until();
+        let _place = self.place(DOING, until).await?;
         let concern = self.write_concern(Durability::Identity);
         let last = self
             .sessions
             .find_one_and_delete(query(&filter, DOING)?)
-            .max_time(self.deadline)
+            .max_time(left(until))
             .optional(concern, |d, c| d.write_concern(c))
             .await
             .map_err(|error| writing(DOING, error))?;
@@ -250,14 +291,17 @@ impl Inner {
             return Ok(Vec::new()); // which the server would take for "no limit"
         }
         let skip = skip.min(i64::MAX.unsigned_abs()); // all that it can be told
-        let _place = self.place(DOING).await?;
+        let until = self.until();
+        let _place = self.place(DOING, until).await?;
         let found = self
             .sessions
             .find(query(&filter, DOING)?)
+            // What a list does not show can be a megabyte a session.
+            .projection(doc! { "value": 0, "token": 0, "csrf": 0 })
             .sort(doc! { "created": 1, "_id": 1 })
             .skip(skip)
             .limit(limit.into())
-            .max_time(self.deadline)
+            .max_time(left(until))
             .selection_criteria(primary())
             .await
             .map_err(|error| reading(DOING, error))?;
@@ -270,10 +314,11 @@ impl Inner {
 
     async fn count(&self, filter: Filter) -> Result<u64> {
         const DOING: &str = "counting sessions";
-        let _place = self.place(DOING).await?;
+        let until = self.until();
+        let _place = self.place(DOING, until).await?;
         self.sessions
             .count_documents(query(&filter, DOING)?)
-            .max_time(self.deadline)
+            .max_time(left(until))
             .selection_criteria(primary())
             .await
             .map_err(|error| reading(DOING, error))
@@ -281,7 +326,7 @@ impl Inner {
 
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
         const DOING: &str = "ending sessions";
-        let _place = self.place(DOING).await?;
+        let _place = self.place(DOING, self.until()).await?;
         let concern = self.write_concern(Durability::Identity);
         let result = self
             .sessions
@@ -347,6 +392,10 @@ impl Store for MongoStore {
 
     async fn ensure_indexes(&self) -> Result<()> {
         let doing = "making the session indexes";
+        let one = timeout_at(self.0.until(), self.0.indexing.lock()).await;
+        let Ok(_one) = one else {
+            return Err(Error::store(doing, Failure::Indexing));
+        };
         self.0
             .learn_topology()
             .await
@@ -380,6 +429,12 @@ impl Store for MongoStore {
     fn touch_batches(&self) -> u64 {
         self.0.touches.batches()
     }
+}
+
+/// The time that is left, and a moment where there is none: zero would be no limit.
+fn left(until: Instant) -> Duration {
+    let left = until.saturating_duration_since(Instant::now());
+    left.max(Duration::from_millis(1))
 }
 
 fn primary() -> SelectionCriteria {

@@ -21,6 +21,7 @@ mod process;
 mod replies;
 mod revocations;
 mod shutdown;
+mod stuck;
 mod ttl;
 
 /// Of one database operation, in seconds.

@@ -146,6 +146,7 @@ fn false_unsets_every_optional_key() {
         "reissue_time",
         "max_per_user",
         "database",
+        "same_site",
     ];
     let all = keys.map(|key| format!("{key} = false")).join("\n");
     let config = good(&all);
@@ -162,6 +163,7 @@ fn false_unsets_every_optional_key() {
         (config.domain, config.database, config.max_per_user),
         (None, None, None)
     );
+    assert_eq!(config.same_site, None);
 
     let toml = "[default.session]\nmax_age = 5\n[release.session]\nmax_age = false";
     assert_eq!(
@@ -175,7 +177,6 @@ fn false_unsets_every_optional_key() {
         "collection",
         "cookie_name",
         "path",
-        "same_site",
         "encoding",
         "max_bytes",
         "trusted_origins",
@@ -223,7 +224,8 @@ fn same_site_and_encoding_take_their_words() {
         ("strict", SameSite::Strict),
         ("None", SameSite::None),
     ] {
-        assert_eq!(good(&format!("same_site = \"{word}\"")).same_site, expected);
+        let config = good(&format!("same_site = \"{word}\""));
+        assert_eq!(config.same_site, Some(expected));
     }
     assert_eq!(good("encoding = \"binary\"").encoding, Encoding::Binary);
     assert_eq!(good("encoding = \"document\"").encoding, Encoding::Document);

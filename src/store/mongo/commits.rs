@@ -8,8 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{RawArrayBuf, RawBson, RawDocument, RawDocumentBuf as Raw, rawdoc};
-use mongodb::ClientSession;
+use bson::{RawArrayBuf, RawBson, RawDocumentBuf as Raw, rawdoc};
 use mongodb::bson::{Document as Answer, RawDocumentBuf, doc};
 use mongodb::error::{Error as Cause, ErrorKind, RETRYABLE_WRITE_ERROR};
 use mongodb::options::{Acknowledgment, WriteConcern};
@@ -18,8 +17,9 @@ use rocket::tokio;
 use rocket::tokio::time::Instant;
 
 use super::failure::{self, Failure};
-use super::together::{Reply, Waiting, Way};
-use super::{Inner, Topology, writing};
+use super::lanes::Lane;
+use super::together::{self, Kind, Together, Turn, Waiting, Way};
+use super::{Inner, Topology, left, reading};
 use crate::document::{Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Durability, Updated};
@@ -39,19 +39,39 @@ const DOING: &str = "changing a session";
 /// One update that waits.
 pub(super) struct Job {
     id: String,
-    update: Vec<u8>,
+    update: Raw,
 }
 
-/// A driver's session that this store keeps for its lifetime. It is never given back: the driver
-/// would use it again with transaction numbers below ours, which the server refuses (error 225).
-pub(super) struct Lane {
-    session: Option<ClientSession>,
-    number: i64,
-}
+/// What became of one of several updates.
+type Outcomes = Vec<Option<Result<Updated>>>;
 
-impl Drop for Lane {
-    fn drop(&mut self) {
-        std::mem::forget(self.session.take());
+pub(super) struct Commit;
+
+impl Kind for Commit {
+    type Job = Job;
+    type Reply = Result<Updated>;
+
+    fn of(store: &Inner) -> &Together<Self> {
+        &store.commits
+    }
+
+    async fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) {
+        let store = Arc::clone(&turn.store);
+        let (results, batch) = turn.over(write(&store, batch)).await;
+        match results {
+            Ok(replies) => {
+                for (waiting, reply) in batch.into_iter().zip(replies) {
+                    // Who is not there any more does not mind.
+                    let _ = waiting.reply.send(reply);
+                }
+            }
+            Err(error) => {
+                store.commits.failed();
+                for waiting in batch {
+                    let _ = waiting.reply.send(Err(error.clone()));
+                }
+            }
+        }
     }
 }
 
@@ -61,24 +81,25 @@ pub(super) async fn update(
     update: Update,
     durability: Durability,
 ) -> Result<Updated> {
-    let id = match filter.only_id() {
-        Some(id) if store.share && durability == Durability::Data => id.to_owned(),
-        _ => return store.update_alone(filter, update, durability).await,
-    };
     let until = Instant::now() + store.deadline;
-    let bytes = update.to_bson();
-    let size = bytes.len();
+    let shares = store.share && durability == Durability::Data && !update.is_empty();
+    let id = match filter.only_id() {
+        Some(id) if shares => id.to_owned(),
+        _ => return store.update_alone(filter, update, durability, until).await,
+    };
+    let bytes = update.to_raw();
+    let size = bytes.as_bytes().len();
     let job = || Job { id, update: bytes };
-    match store.commits.join(until, size, job) {
-        Way::Alone => {
-            let _turn = Turn(Arc::clone(store));
-            store.update_alone(filter, update, durability).await
+    match together::join::<Commit>(store, until, size, job) {
+        Way::Alone(turn) => {
+            let alone = store.update_alone(filter, update, durability, until);
+            turn.over(alone).await
         }
+        Way::Apart => store.update_alone(filter, update, durability, until).await,
         Way::With(answer) => match answer.await {
-            Ok(Ok(Reply::Updated(updated))) => Ok(updated),
-            Ok(Err(error)) => Err(error),
+            Ok(result) => result,
             // Its task has gone: nobody knows what it did.
-            Ok(Ok(_)) | Err(_) => Err(Error::Unknown {
+            Err(_) => Err(Error::Unknown {
                 doing: DOING,
                 source: None,
             }),
@@ -86,44 +107,37 @@ pub(super) async fn update(
     }
 }
 
-/// A command that is under way. However it ends, the next one follows.
-struct Turn(Arc<Inner>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return; // nothing can follow in a runtime that ends
-        };
-        if let Some(batch) = self.0.commits.next() {
-            runtime.spawn(together(Turn(Arc::clone(&self.0)), batch));
-        }
-    }
-}
-
-async fn together(turn: Turn, batch: Vec<Waiting<Job>>) {
-    let result = write(&turn.0, &batch).await;
-    drop(turn);
-    match result {
-        Ok(replies) => {
-            for (waiting, reply) in batch.into_iter().zip(replies) {
-                // Who is not there any more does not mind.
-                let _ = waiting.reply.send(reply.map(Reply::Updated));
-            }
-        }
-        Err(error) => {
-            for waiting in batch {
-                let _ = waiting.reply.send(Err(error.clone()));
-            }
-        }
-    }
-}
-
-/// Writes a batch and says what became of each update, or that nobody knows.
-async fn write(store: &Inner, batch: &[Waiting<Job>]) -> Result<Vec<Result<Updated>>> {
-    let _place = store.place(DOING).await?;
+/// Writes a batch and says what became of each update, or that nobody knows. Those that have come
+/// too late by the time there is a connection are answered at once, and are not in it any more.
+async fn write(
+    store: &Inner,
+    batch: Vec<Waiting<Commit>>,
+) -> (Result<Vec<Result<Updated>>>, Vec<Waiting<Commit>>) {
     // The batch may go on as long as the most patient of those who wait.
     let latest = batch.iter().map(|waiting| waiting.until).max();
     let until = latest.unwrap_or_else(Instant::now);
+    let _place = match store.place(DOING, until).await {
+        Ok(place) => place,
+        Err(error) => return (Err(error), batch),
+    };
+    let now = Instant::now();
+    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.until > now);
+    for waiting in late {
+        let error = Error::store(DOING, Failure::PoolExhausted);
+        let _ = waiting.reply.send(Err(error));
+    }
+    let results = match batch.is_empty() {
+        true => Ok(Vec::new()),
+        false => write_now(store, &batch, until).await,
+    };
+    (results, batch)
+}
+
+async fn write_now(
+    store: &Inner,
+    batch: &[Waiting<Commit>],
+    until: Instant,
+) -> Result<Vec<Result<Updated>>> {
     let answer = send(store, batch, until).await?;
     let mut results = errors_in(&answer, batch.len())?;
     let failed = results.iter().filter(|result| result.is_some()).count();
@@ -137,41 +151,63 @@ async fn write(store: &Inner, batch: &[Waiting<Job>]) -> Result<Vec<Result<Updat
 }
 
 /// Sends the command; the same bytes again, where the server can tell that they are the same.
-async fn send(store: &Inner, batch: &[Waiting<Job>], until: Instant) -> Result<Answer> {
-    let concern = store.write_concern(Durability::Data);
+async fn send(store: &Inner, batch: &[Waiting<Commit>], until: Instant) -> Result<Answer> {
     let mut lane = match store.topology() {
         // Numbers mean nothing to a standalone server, and what it is not known to be it may be.
         Topology::Standalone | Topology::Unknown => None,
-        Topology::ReplicaSet | Topology::Sharded => Some(store.take_lane().await?),
+        Topology::ReplicaSet | Topology::Sharded => store.lanes.take(store).await?,
     };
-    let number = lane.as_mut().map(|lane| {
-        lane.number += 1;
-        lane.number
-    });
-    let command = command(store, batch, concern.as_ref(), number)?;
-    let result = loop {
+    let result = attempts(store, batch, until, lane.as_mut()).await;
+    if let Some(lane) = lane {
+        let is_refused = matches!(&result, Err(error) if refuses_numbers(error));
+        store.lanes.give(lane, result.is_err());
+        if is_refused {
+            // Nothing was done: without a number, then, from now on.
+            store.lanes.close();
+            let result = attempts(store, batch, until, None).await;
+            return result.map_err(|error| failure::of_batch(DOING, error));
+        }
+    }
+    result.map_err(|error| failure::of_batch(DOING, error))
+}
+
+async fn attempts(
+    store: &Inner,
+    batch: &[Waiting<Commit>],
+    until: Instant,
+    mut lane: Option<&mut Lane>,
+) -> mongodb::error::Result<Answer> {
+    let number = lane.as_mut().map(|lane| lane.next());
+    let command = command(store, batch, until, number)?;
+    // An earlier attempt that may have been carried out, whatever the last one says.
+    let mut open = None;
+    loop {
         let run = store.database.run_raw_command(command.clone());
-        let session = lane.as_mut().and_then(|lane| lane.session.as_mut());
-        let can_repeat = session.is_some();
-        let result = match session {
-            Some(session) => run.session(session).await,
+        let result = match lane.as_mut() {
+            Some(lane) => run.session(&mut **lane.session).await,
             None => run.await,
         };
-        let repeat = can_repeat && Instant::now() < until && should_repeat(&result);
-        if !repeat {
-            break result;
+        let again = lane.is_some() && should_repeat(&result);
+        if !again || Instant::now() + AGAIN >= until {
+            return match (result, open) {
+                (Err(error), Some(first)) if !failure::is_open(&error) => Err(first),
+                (result, _) => result,
+            };
+        }
+        if let Err(error) = result
+            && failure::is_open(&error)
+        {
+            open.get_or_insert(error);
         }
         // An election takes seconds; a few attempts a second find its end soon enough.
         tokio::time::sleep(AGAIN).await;
-    };
-    if let Some(lane) = lane {
-        store.give_lane(lane);
     }
-    result.map_err(|error| match writing(DOING, error) {
-        // No statement's own error arrives in this way.
-        Error::Mismatch { .. } => Error::store(DOING, Failure::Refused),
-        error => error,
-    })
+}
+
+/// Whether the server takes no transaction numbers, which services that look like MongoDB may not.
+fn refuses_numbers(error: &Cause) -> bool {
+    const ILLEGAL_OPERATION: i32 = 20;
+    matches!(&*error.kind, ErrorKind::Command(command) if command.code == ILLEGAL_OPERATION)
 }
 
 /// Whether the same command, sent again, may end better without taking effect twice.
@@ -196,11 +232,11 @@ fn is_network(error: &Cause) -> bool {
 }
 
 /// The errors of single statements; an error of the whole makes everything unknown.
-fn errors_in(answer: &Answer, count: usize) -> Result<Vec<Option<Result<Updated>>>> {
+fn errors_in(answer: &Answer, count: usize) -> Result<Outcomes> {
     if answer.contains_key("writeConcernError") {
         return Err(Error::unknown(DOING, Failure::WriteConcern));
     }
-    let mut results: Vec<Option<Result<Updated>>> = (0..count).map(|_| None).collect();
+    let mut results: Outcomes = (0..count).map(|_| None).collect();
     let errors = answer.get_array("writeErrors").map(Vec::as_slice);
     for error in errors.unwrap_or_default() {
         let Some(error) = error.as_document() else {
@@ -223,15 +259,15 @@ fn errors_in(answer: &Answer, count: usize) -> Result<Vec<Option<Result<Updated>
 /// outcome travels alone ([`Filter::alone`]).
 async fn settle(
     store: &Inner,
-    batch: &[Waiting<Job>],
+    batch: &[Waiting<Commit>],
     missed: usize,
-    results: &mut [Option<Result<Updated>>],
+    results: &mut Outcomes,
 ) -> Result<()> {
     let ids: Vec<&str> = batch
         .iter()
         .map(|waiting| waiting.job.id.as_str())
         .collect();
-    let open = |error: Cause| Error::unknown(DOING, Failure::Settling(error.to_string()));
+    let open = |error: Cause| failure::half_way(reading(DOING, error));
     let there = store
         .sessions
         .find(doc! { "_id": { "$in": &ids } })
@@ -274,32 +310,34 @@ fn ended(absent: &[usize], ids: &[&str], missed: usize) -> Vec<bool> {
 
 fn command(
     store: &Inner,
-    batch: &[Waiting<Job>],
-    concern: Option<&WriteConcern>,
+    batch: &[Waiting<Commit>],
+    until: Instant,
     number: Option<i64>,
-) -> Result<RawDocumentBuf> {
-    let torn = |reason: String| Error::store(DOING, Failure::Bson(reason));
+) -> mongodb::error::Result<RawDocumentBuf> {
     let mut statements = RawArrayBuf::new();
     for Waiting { job, .. } in batch {
-        let update = RawDocument::from_bytes(&job.update).map_err(|e| torn(e.to_string()))?;
-        statements.push(rawdoc! {
-            "q": { "_id": job.id.as_str() },
-            "u": update.to_raw_document_buf(),
-        });
+        let mut statement = rawdoc! { "q": { "_id": job.id.as_str() } };
+        statement.append_ref("u", job.update.as_ref());
+        statements.push(statement);
     }
     let mut command = rawdoc! {
         "update": store.sessions.name(),
         "updates": statements,
         "ordered": false,
-        "maxTimeMS": i64::try_from(store.deadline.as_millis()).unwrap_or(i64::MAX),
+        "maxTimeMS": i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX),
     };
-    if let Some(concern) = concern {
-        command.append("writeConcern", written(concern));
+    if let Some(concern) = store.write_concern(Durability::Data) {
+        command.append("writeConcern", written(&concern));
     }
     if let Some(number) = number {
         command.append("txnNumber", number);
     }
-    RawDocumentBuf::from_bytes(command.into_bytes()).map_err(|e| torn(e.to_string()))
+    // They cross as bytes, for the driver may be built with another version of the bson crate.
+    RawDocumentBuf::from_bytes(command.into_bytes()).map_err(torn)
+}
+
+fn torn(error: impl std::fmt::Display) -> Cause {
+    Cause::custom(error.to_string())
 }
 
 fn written(concern: &WriteConcern) -> Raw {
@@ -325,29 +363,6 @@ fn number(document: &Answer, name: &str) -> i64 {
         Some(mongodb::bson::Bson::Int32(number)) => i64::from(*number),
         Some(mongodb::bson::Bson::Int64(number)) => *number,
         _ => 0,
-    }
-}
-
-impl Inner {
-    async fn take_lane(&self) -> Result<Lane> {
-        let lane = self.lanes.lock().ok().and_then(|mut lanes| lanes.pop());
-        if let Some(lane) = lane {
-            return Ok(lane);
-        }
-        let session = self.sessions.client().start_session().await;
-        let session = session.map_err(|error| super::reading(DOING, error))?;
-        // The driver may have used this session before, with small numbers of its own.
-        let number = 1 << 32;
-        Ok(Lane {
-            session: Some(session),
-            number,
-        })
-    }
-
-    fn give_lane(&self, lane: Lane) {
-        if let Ok(mut lanes) = self.lanes.lock() {
-            lanes.push(lane);
-        }
     }
 }
 

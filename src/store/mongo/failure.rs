@@ -10,10 +10,10 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(super) enum Failure {
     PoolExhausted,
+    Late,
+    Indexing,
     Bson(String),
-    Refused,
     WriteConcern,
-    Settling(String),
     Statement(i32),
 }
 
@@ -24,13 +24,11 @@ impl fmt::Display for Failure {
                 "every connection was in use until the deadline; raise \
                  `databases.sessions.max_connections`",
             ),
+            Failure::Late => f.write_str("no answer came within `session.deadline`"),
+            Failure::Indexing => f.write_str("they are being made just now"),
             Failure::Bson(reason) => write!(f, "a document could not be encoded: {reason}"),
-            Failure::Refused => f.write_str("the server refused the command"),
             Failure::WriteConcern => {
                 f.write_str("the server could not say that a majority has the write")
-            }
-            Failure::Settling(reason) => {
-                write!(f, "it could not be seen what was written: {reason}")
             }
             Failure::Statement(code) => write!(f, "write error {code}"),
         }
@@ -39,13 +37,19 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The driver's word for a command that surely did nothing, whatever its error.
+const NOTHING_WRITTEN: &str = "NoWritesPerformed";
 /// Duplicate key.
 const DUPLICATE: i32 = 11000;
 /// `$inc` beyond its range or on no number; `$push` on no array; a value set in what is no document.
 const MISFITS: [i32; 3] = [2, 14, 28];
-/// The server gave up, was interrupted or is no longer the primary: it may have carried the write
-/// out before. (MaxTimeMSExpired, InterruptedAtShutdown, …, the write concern's own.)
-const OPEN: [i32; 10] = [50, 64, 91, 189, 10107, 11600, 11602, 13435, 13436, 10058];
+/// The server gave up, was interrupted or is no longer the primary, or could not be reached by a
+/// router: it may have carried the write out before. (HostUnreachable, HostNotFound,
+/// MaxTimeMSExpired, WriteConcernFailed, NetworkTimeout, ShutdownInProgress, PrimarySteppedDown,
+/// ExceededTimeLimit, SocketException, NotWritablePrimary, Interrupted, …)
+const OPEN: [i32; 17] = [
+    6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436,
+];
 
 pub(super) fn reading(doing: &'static str, error: Cause) -> Error {
     Error::store(doing, Masked::from(error))
@@ -59,6 +63,20 @@ pub(super) fn writing(doing: &'static str, error: Cause) -> Error {
         ErrorKind::Command(command) if MISFITS.contains(&command.code) => misfit(),
         _ if is_open(&error) => Error::unknown(doing, Masked::from(error)),
         _ => Error::store(doing, Masked::from(error)),
+    }
+}
+
+/// The error of a command that carries several statements: any of them may have been carried out.
+pub(super) fn of_batch(doing: &'static str, error: Cause) -> Error {
+    let is_open = match &*error.kind {
+        ErrorKind::Command(_) => !error.contains_label(NOTHING_WRITTEN),
+        _ => is_open(&error),
+    };
+    let masked = Masked::from(error);
+    if is_open {
+        Error::unknown(doing, masked)
+    } else {
+        Error::store(doing, masked)
     }
 }
 
@@ -113,8 +131,8 @@ pub(super) fn half_way(error: Error) -> Error {
 }
 
 /// Whether a write with this error may have taken effect.
-fn is_open(error: &Cause) -> bool {
-    if error.contains_label("NoWritesPerformed") {
+pub(super) fn is_open(error: &Cause) -> bool {
+    if error.contains_label(NOTHING_WRITTEN) {
         return false;
     }
     match &*error.kind {
@@ -125,13 +143,13 @@ fn is_open(error: &Cause) -> bool {
             insert.write_concern_error.is_some() || errors.iter().any(|write| write.index > 0)
         }
         ErrorKind::Command(command) => OPEN.contains(&command.code),
-        // Nothing was sent.
+        ErrorKind::Write(WriteFailure::WriteError(write)) => OPEN.contains(&write.code),
+        // Nothing was sent. (A pool that is cleared also ends what waits for its reply.)
         ErrorKind::ServerSelection { .. }
         | ErrorKind::Authentication { .. }
         | ErrorKind::DnsResolve { .. }
         | ErrorKind::InvalidArgument { .. }
-        | ErrorKind::ConnectionPoolCleared { .. } => false,
-        ErrorKind::Write(WriteFailure::WriteError(_)) => false,
+        | ErrorKind::InvalidTlsConfig { .. } => false,
         _ => true,
     }
 }

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use mongodb::bson::{RawDocumentBuf, doc};
 use rocket::futures::TryStreamExt;
-use rocket::tokio;
 use rocket::tokio::time::Instant;
 
-use super::together::{Reply, Waiting, Way};
-use super::{Inner, bytes_out, primary, reading};
+use super::together::{self, Kind, Together, Turn, Waiting, Way};
+use super::{Inner, bytes_out, left, primary, reading};
 use crate::document::Document;
 use crate::error::Result;
 
@@ -24,31 +23,69 @@ pub(super) const FEW: usize = 2;
 
 const DOING: &str = "loading a session";
 
-pub(super) async fn load(store: &Arc<Inner>, id: &str) -> Result<Option<Document>> {
-    if !store.share {
-        return alone(store, id).await;
+pub(super) struct Load;
+
+/// What a shared find answers: the document, or that the load is to be tried alone.
+pub(super) enum Reply {
+    Found(Option<Document>),
+    TryAlone,
+}
+
+impl Kind for Load {
+    type Job = String;
+    type Reply = Reply;
+
+    fn of(store: &Inner) -> &Together<Self> {
+        &store.loads
     }
-    let until = Instant::now() + store.deadline;
-    match store.loads.join(until, 0, || id.to_owned()) {
-        Way::Alone => {
-            let _turn = Turn(Arc::clone(store));
-            alone(store, id).await
+
+    async fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) {
+        let store = Arc::clone(&turn.store);
+        let mut ids: Vec<String> = batch.iter().map(|waiting| waiting.job.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let is_twice = ids.len() < batch.len();
+        let latest = batch.iter().map(|waiting| waiting.until).max();
+        let until = latest.unwrap_or_else(Instant::now);
+        // The next find may start while these are handed out.
+        let mut found = turn.over(find(&store, ids, until)).await;
+        if found.is_err() {
+            store.loads.failed();
         }
+        for waiting in batch {
+            let reply = match &mut found {
+                Ok(found) if is_twice => Reply::Found(found.get(&waiting.job).cloned()),
+                Ok(found) => Reply::Found(found.remove(&waiting.job)),
+                Err(_) => Reply::TryAlone,
+            };
+            // Who is not there any more does not mind.
+            let _ = waiting.reply.send(reply);
+        }
+    }
+}
+
+pub(super) async fn load(store: &Arc<Inner>, id: &str) -> Result<Option<Document>> {
+    let until = Instant::now() + store.deadline;
+    if !store.share {
+        return alone(store, id, until).await;
+    }
+    match together::join::<Load>(store, until, 0, || id.to_owned()) {
+        Way::Alone(turn) => turn.over(alone(store, id, until)).await,
+        Way::Apart => alone(store, id, until).await,
         Way::With(answer) => match answer.await {
-            Ok(Ok(Reply::Found(found))) => Ok(found),
-            Ok(Err(error)) => Err(error),
+            Ok(Reply::Found(found)) => Ok(found),
             // The shared find failed, or its task did.
-            Ok(Ok(_)) | Err(_) => alone(store, id).await,
+            Ok(Reply::TryAlone) | Err(_) => alone(store, id, until).await,
         },
     }
 }
 
-async fn alone(store: &Inner, id: &str) -> Result<Option<Document>> {
-    let _place = store.place(DOING).await?;
+async fn alone(store: &Inner, id: &str, until: Instant) -> Result<Option<Document>> {
+    let _place = store.place(DOING, until).await?;
     let found = store
         .sessions
         .find_one(doc! { "_id": id })
-        .max_time(store.deadline)
+        .max_time(left(until))
         .selection_criteria(primary())
         .await
         .map_err(|error| reading(DOING, error))?;
@@ -56,48 +93,19 @@ async fn alone(store: &Inner, id: &str) -> Result<Option<Document>> {
     Ok(found.map(|document| store.touches.seen(id, bytes_out(document))))
 }
 
-/// A find that is under way. However it ends, the next one follows.
-struct Turn(Arc<Inner>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return; // nothing can follow in a runtime that ends
-        };
-        if let Some(batch) = self.0.loads.next() {
-            runtime.spawn(together(Turn(Arc::clone(&self.0)), batch));
-        }
-    }
-}
-
-async fn together(turn: Turn, batch: Vec<Waiting<String>>) {
-    let mut ids: Vec<String> = batch.iter().map(|waiting| waiting.job.clone()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let is_twice = ids.len() < batch.len();
-    let mut found = find(&turn.0, ids).await;
-    // The next find may start while these are handed out.
-    drop(turn);
-    for waiting in batch {
-        let reply = match &mut found {
-            Ok(found) if is_twice => Reply::Found(found.get(&waiting.job).cloned()),
-            Ok(found) => Reply::Found(found.remove(&waiting.job)),
-            Err(_) => Reply::TryAlone,
-        };
-        // Who is not there any more does not mind.
-        let _ = waiting.reply.send(Ok(reply));
-    }
-}
-
-async fn find(store: &Inner, ids: Vec<String>) -> Result<HashMap<String, Document>> {
-    let _place = store.place(DOING).await?;
+async fn find(
+    store: &Inner,
+    ids: Vec<String>,
+    until: Instant,
+) -> Result<HashMap<String, Document>> {
+    let _place = store.place(DOING, until).await?;
     let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
     let found = store
         .sessions
         .find(doc! { "_id": { "$in": ids } })
         // All of them at once, where the server's own first batch would hold a hundred.
         .batch_size(count.saturating_add(1))
-        .max_time(store.deadline)
+        .max_time(left(until))
         .selection_criteria(primary())
         .await
         .map_err(|error| reading(DOING, error))?;

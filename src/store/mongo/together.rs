@@ -1,86 +1,96 @@
 //! Operations that travel together: while a few commands are under way, what arrives waits for the
-//! next one and shares it. An idle server adds no hop.
+//! next one and shares it. An idle server adds no hop, and a command that hangs holds nobody up for
+//! long.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use rocket::tokio;
 use rocket::tokio::sync::oneshot;
-use rocket::tokio::time::Instant;
+use rocket::tokio::time::{Instant, timeout};
 
-use crate::error::Result;
+use super::Inner;
 
 /// What one shared command carries at most: operations, and bytes of theirs.
 const MOST: usize = 128;
 const MOST_BYTES: usize = 1 << 20;
 
+/// How long a command keeps the next one waiting. One whose connection is dead may never end: the
+/// driver knows no timeout of a socket.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long operations go alone after a shared command has failed: whatever made it fail, the next
+/// ones are not to fail together.
+const APART: Duration = Duration::from_secs(2);
+
+/// A kind of operation that travels together.
+pub(super) trait Kind: Sized + Send + 'static {
+    type Job: Send;
+    type Reply: Send;
+
+    /// Those of a store.
+    fn of(store: &Inner) -> &Together<Self>;
+
+    /// Sends one command for all of them, and tells each what became of it.
+    fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) -> impl Future<Output = ()> + Send;
+}
+
 /// The operations of one kind.
-pub(super) struct Together<J> {
-    queue: Mutex<Queue<J>>,
+pub(super) struct Together<K: Kind> {
+    queue: Mutex<Queue<K>>,
     few: usize,
 }
 
-struct Queue<J> {
+struct Queue<K: Kind> {
     under_way: usize,
-    waiting: VecDeque<Waiting<J>>,
+    waiting: VecDeque<Waiting<K>>,
+    apart_until: Option<Instant>,
 }
 
 /// An operation, who waits for it, and until when it may start.
-pub(super) struct Waiting<J> {
-    pub(super) job: J,
-    pub(super) reply: oneshot::Sender<Result<Reply>>,
+pub(super) struct Waiting<K: Kind> {
+    pub(super) job: K::Job,
+    pub(super) reply: oneshot::Sender<K::Reply>,
     pub(super) until: Instant,
     bytes: usize,
 }
 
-/// What a shared command answers one of its operations.
-pub(super) enum Reply {
-    Found(Option<crate::document::Document>),
-    Updated(crate::store::Updated),
-    /// The command failed in a way that lets the operation be tried alone.
-    TryAlone,
-}
-
 /// How an operation goes.
-pub(super) enum Way {
-    /// At once, in a command of its own; [`Together::next`] must be called after it.
-    Alone,
-    With(oneshot::Receiver<Result<Reply>>),
+pub(super) enum Way<K: Kind> {
+    /// At once, in a command of its own, which the next one follows.
+    Alone(Turn<K>),
+    /// At once, and nothing follows.
+    Apart,
+    With(oneshot::Receiver<K::Reply>),
 }
 
-impl<J> Together<J> {
+impl<K: Kind> Together<K> {
     /// So many commands may be under way before operations begin to wait for each other.
     pub(super) fn new(few: usize) -> Self {
         Together {
             queue: Mutex::new(Queue {
                 under_way: 0,
                 waiting: VecDeque::new(),
+                apart_until: None,
             }),
             few,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<J>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<K>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn join(&self, until: Instant, bytes: usize, job: impl FnOnce() -> J) -> Way {
-        let mut queue = self.lock();
-        if queue.under_way < self.few {
-            queue.under_way += 1;
-            return Way::Alone;
-        }
-        let (reply, answer) = oneshot::channel();
-        queue.waiting.push_back(Waiting {
-            job: job(),
-            reply,
-            until,
-            bytes,
-        });
-        Way::With(answer)
+    /// A shared command has failed.
+    pub(super) fn failed(&self) {
+        self.lock().apart_until = Some(Instant::now() + APART);
     }
 
     /// A command has ended: the operations for the next one, which takes its place, or nothing.
-    pub(super) fn next(&self) -> Option<Vec<Waiting<J>>> {
+    fn next(&self) -> Option<Vec<Waiting<K>>> {
         let mut queue = self.lock();
         let now = Instant::now();
         // Nothing starts after its deadline; who waits for it has been told by its own clock.
@@ -90,12 +100,87 @@ impl<J> Together<J> {
             bytes += waiting.bytes;
             bytes <= MOST_BYTES
         });
-        // One that is larger than the limit goes alone.
+        // One that is larger than the limit goes by itself.
         let count = fitting.count().max(1).min(queue.waiting.len());
         if count == 0 {
             queue.under_way = queue.under_way.saturating_sub(1);
             return None;
         }
         Some(queue.waiting.drain(..count).collect())
+    }
+
+    /// Nothing can follow: whoever waits is told by the end of its channel.
+    fn close(&self) {
+        let mut queue = self.lock();
+        queue.under_way = queue.under_way.saturating_sub(1);
+        queue.waiting.clear();
+    }
+}
+
+/// How an operation of so many bytes goes that arrives now.
+pub(super) fn join<K: Kind>(
+    store: &Arc<Inner>,
+    until: Instant,
+    bytes: usize,
+    job: impl FnOnce() -> K::Job,
+) -> Way<K> {
+    let together = K::of(store);
+    let mut queue = together.lock();
+    if queue.apart_until.is_some() {
+        if queue.apart_until > Some(Instant::now()) {
+            return Way::Apart;
+        }
+        queue.apart_until = None;
+    }
+    if queue.under_way < together.few {
+        queue.under_way += 1;
+        return Way::Alone(Turn {
+            store: Arc::clone(store),
+            queue: K::of,
+        });
+    }
+    let (reply, answer) = oneshot::channel();
+    queue.waiting.push_back(Waiting {
+        job: job(),
+        reply,
+        until,
+        bytes,
+    });
+    Way::With(answer)
+}
+
+/// A command that is under way. However it ends, the next one follows.
+pub(super) struct Turn<K: Kind> {
+    pub(super) store: Arc<Inner>,
+    queue: fn(&Inner) -> &Together<K>,
+}
+
+impl<K: Kind> Turn<K> {
+    /// Waits for the command, and lets the next one go when it has ended or takes long.
+    pub(super) async fn over<T>(self, command: impl Future<Output = T>) -> T {
+        let mut command = pin!(command);
+        match timeout(PATIENCE, &mut command).await {
+            Ok(done) => done,
+            Err(_) => {
+                drop(self);
+                command.await
+            }
+        }
+    }
+}
+
+impl<K: Kind> Drop for Turn<K> {
+    fn drop(&mut self) {
+        let together = (self.queue)(&self.store);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return together.close(); // the runtime ends
+        };
+        if let Some(batch) = together.next() {
+            let turn = Turn {
+                store: Arc::clone(&self.store),
+                queue: self.queue,
+            };
+            runtime.spawn(K::run(turn, batch));
+        }
     }
 }

@@ -8,9 +8,12 @@ use std::time::Duration;
 use mongodb::bson::{DateTime, Document as Query, doc};
 use rocket::tokio;
 
-use super::Inner;
+use super::failure::Failure;
+use super::{Inner, left, reading};
 use crate::clock::Moment;
+use crate::deadline;
 use crate::document::Document;
+use crate::error::{Error, Result};
 use crate::store::Touch;
 
 /// How long a written batch keeps the next one waiting, so that it grows.
@@ -20,8 +23,10 @@ const ALIKE: Duration = Duration::from_secs(1);
 /// Sessions that may wait for their touch. Beyond it a touch is dropped: the next read of that
 /// session asks again.
 const MOST: usize = 100_000;
-/// Sessions in one statement, which keeps a command far below the server's limits.
+/// Sessions in one statement, and statements in one command, which keep it far below the server's
+/// limits.
 const STATEMENT: usize = 1000;
+const STATEMENTS: usize = 1000;
 
 #[derive(Default)]
 pub(super) struct Touches {
@@ -34,7 +39,7 @@ pub(super) struct Touches {
 #[derive(Default)]
 struct Queue {
     waiting: HashMap<String, Times>,
-    /// What a command that is under way writes.
+    /// What is being written.
     leaving: HashMap<String, Times>,
     /// A task writes, and will write what comes.
     is_attended: bool,
@@ -133,33 +138,58 @@ async fn write_batch(store: &Inner) {
     if batch.is_empty() {
         return;
     }
+    let mut statements = statements(&batch).into_iter().peekable();
+    let mut failed = None;
+    while statements.peek().is_some() && failed.is_none() {
+        let some = statements.by_ref().take(STATEMENTS).collect();
+        failed = write(store, some).await.err();
+    }
+    let mut queue = store.touches.lock();
+    queue.leaving.clear();
+    if let Some(error) = failed {
+        error.log();
+        // Once more with the next ones. Whoever is touched again has later times.
+        for (id, times) in batch {
+            if queue.waiting.len() < MOST {
+                let waiting = queue.waiting.entry(id).or_insert(times);
+                *waiting = waiting.later(times);
+            }
+        }
+    }
+}
+
+async fn write(store: &Inner, statements: Vec<Query>) -> Result<()> {
+    const DOING: &str = "noting that sessions were in use";
+    let until = store.until();
+    let _place = store.place(DOING, until).await?;
     let command = doc! {
         "update": store.sessions.name(),
-        "updates": statements(batch),
+        "updates": statements,
         "ordered": false,
         // Losing one costs at most a second of idle time, so nobody waits for a majority.
         "writeConcern": { "w": 1 },
-        "maxTimeMS": i64::try_from(store.deadline.as_millis()).unwrap_or(i64::MAX),
+        "maxTimeMS": i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX),
     };
     store.touches.batches.fetch_add(1, Ordering::Relaxed);
-    if let Err(error) = store.database.run_command(command).await {
-        let error = super::reading("noting that sessions were in use", error);
-        error.log();
+    let database = store.database.clone();
+    let command = async move { database.run_command(command).await };
+    match deadline::within(store.deadline, command).await {
+        Some(done) => done.map(drop).map_err(|error| reading(DOING, error)),
+        None => Err(Error::store(DOING, Failure::Late)),
     }
-    store.touches.lock().leaving.clear();
 }
 
 /// One statement for all sessions whose times may be written as one.
-fn statements(batch: HashMap<String, Times>) -> Vec<Query> {
+fn statements(batch: &HashMap<String, Times>) -> Vec<Query> {
     let mut groups: HashMap<(i64, Duration), (Times, Vec<String>)> = HashMap::new();
     let step = i64::try_from(ALIKE.as_millis()).unwrap_or(1);
     for (id, times) in batch {
         let life = times.expires.since(times.accessed);
         // A session that nears its absolute end, or never ends, shares with none of another end.
         let key = (times.accessed.millis().div_euclid(step), life);
-        let group = groups.entry(key).or_insert_with(|| (times, Vec::new()));
-        group.0 = group.0.later(times);
-        group.1.push(id);
+        let group = groups.entry(key).or_insert_with(|| (*times, Vec::new()));
+        group.0 = group.0.later(*times);
+        group.1.push(id.clone());
     }
     let mut statements = Vec::new();
     for (times, ids) in groups.into_values() {

@@ -57,8 +57,8 @@ pub async fn create_never_replaces_a_document(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// A marker that exists keeps no session from being stored, and stays as it is; the markers after
-/// it are stored.
+/// A marker that exists keeps no session from being stored, and stays as it is, which
+/// [`Created::Beside`] tells; the markers after it are stored.
 ///
 /// # Errors
 ///
@@ -71,8 +71,8 @@ pub async fn create_leaves_a_marker_that_exists_as_it_is(store: Arc<dyn Store>) 
     let documents = vec![raw(&two), again, next.clone()];
     let created = store.create(documents, DATA).await?;
     must!(
-        created == Created::Stored,
-        "create said {created:?} because a marker exists"
+        created == Created::Beside,
+        "create said {created:?} where a marker exists"
     );
     holds(&*store, &two).await?;
     for marker in [first, next] {

@@ -6,7 +6,7 @@ use bson::{Binary, Bson, RawBson, doc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::sample::{DATA, a_marker, at, id, path, raw, touch};
+use super::sample::{DATA, a_marker, at, id, listed, path, raw, touch};
 use super::{Failure, Kept, text};
 use crate::clock::Moment;
 use crate::document::{Operation, date};
@@ -69,9 +69,16 @@ async fn compare(store: &dyn Store, program: &[Step]) -> Result<Option<String>> 
             return Ok(Some(format!("it answers {theirs} and not {ours}")));
         }
     }
-    let all = Step::Find(Filter::all(), 0, 100);
+    for document in memory.find(Filter::all(), 0, 100).await? {
+        let load = Step::Load(document.id().unwrap_or_default().to_owned());
+        let (ours, theirs) = (load.run(&memory).await?, load.run(store).await?);
+        if ours != theirs {
+            return Ok(Some(format!("it holds {theirs} and not {ours}")));
+        }
+    }
+    let all = Step::Count(Filter::all());
     let (ours, theirs) = (all.run(&memory).await?, all.run(store).await?);
-    Ok((ours != theirs).then(|| format!("it holds {theirs} and not {ours}")))
+    Ok((ours != theirs).then(|| format!("it holds {theirs} documents and not {ours}")))
 }
 
 #[derive(Clone)]
@@ -123,7 +130,8 @@ impl Step {
                 done(&())
             }
             Step::Find(filter, skip, limit) => {
-                Answer::Documents(store.find(filter, skip, limit).await?)
+                let found = store.find(filter, skip, limit).await?;
+                Answer::Documents(found.iter().map(listed).collect())
             }
             Step::Count(filter) => done(&store.count(filter).await?),
             Step::DeleteAll(filter) => done(&store.delete_all(filter).await?),

@@ -69,6 +69,18 @@ pub(super) fn raw(document: &bson::Document) -> Document {
     Document::from_bson(document)
 }
 
+/// What a list shows of a document at least.
+pub(super) fn listed(document: &Document) -> Document {
+    let unlisted = [field::VALUE, field::TOKEN, field::CSRF];
+    let fields = document.raw().into_iter().flatten().flatten();
+    let fields = fields.filter(|(name, _)| !unlisted.contains(name));
+    Document::from_raw(
+        fields
+            .map(|(name, value)| (name, value.to_raw_bson()))
+            .collect(),
+    )
+}
+
 pub(super) fn a_marker(number: u32, seconds: i64) -> Document {
     let id = format!("~{}", id(number));
     marker::document(&id, at(seconds), at(86_400), None)

@@ -39,8 +39,9 @@ pub struct World {
 #[derive(Default)]
 struct Data {
     sessions: BTreeMap<u32, Stored>,
-    /// Sessions that a login has replaced, and by which when that is the same login.
-    replaced: BTreeMap<u32, Option<u32>>,
+    /// Sessions that a login has replaced, and the sessions that go on with the same login: of
+    /// several elevations at once one will be it.
+    replaced: BTreeMap<u32, Vec<u32>>,
     next: u32,
 }
 
@@ -263,7 +264,7 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
         results.push(request.carry_out(op).await);
     }
     // What is dropped in the end is nobody's to know.
-    let _ = request.commit(true).await;
+    let _ = request.commit().await;
     Expected {
         results,
         removes: request.removes && request.given.is_none(),
@@ -312,7 +313,7 @@ impl Request {
                     .await?
                     .unwrap_or(json!([]))
             }
-            Op::Save => match self.commit(false).await {
+            Op::Save => match self.commit().await {
                 Outcome::Fine => {}
                 Outcome::Gone => return Err("Gone"),
             },
@@ -397,33 +398,49 @@ impl Request {
         self.base = Base::nothing();
         self.changes.clear();
         self.renews = false;
+        self.given = None;
     }
 
-    async fn commit(&mut self, is_last: bool) -> Outcome {
-        let world = self.world.clone();
-        for ended in std::mem::take(&mut self.ends) {
-            let mut next = Some(ended);
-            while let Some(ended) = next {
-                let delete = |data: &mut Data| data.sessions.remove(&ended).is_some();
-                if world.at(Kind::Delete, delete).await {
-                    break;
-                }
-                let find = |data: &mut Data| data.replaced.get(&ended).copied().flatten();
-                next = world.at(Kind::Find, find).await;
+    async fn commit(&mut self) -> Outcome {
+        let ends = std::mem::take(&mut self.ends);
+        let outcome = if self.base.token.is_none() && self.base.by_login {
+            // What it replaces is announced before it is gone.
+            let outcome = self.create(&ends).await;
+            self.end_all(&ends).await;
+            outcome
+        } else {
+            self.end_all(&ends).await;
+            match self.base.token {
+                Some(token) => self.update(token).await,
+                None if self.is_wanted() => self.create(&[]).await,
+                None => return Outcome::Fine,
             }
-        }
-        let outcome = match self.base.token {
-            Some(token) => self.update(token).await,
-            None if self.is_wanted() => self.create().await,
-            None => return Outcome::Fine,
         };
-        if matches!(outcome, Outcome::Gone) && !is_last {
+        if matches!(outcome, Outcome::Gone) {
             self.lose();
         }
         outcome
     }
 
-    async fn create(&mut self) -> Outcome {
+    async fn end_all(&self, ends: &[u32]) {
+        for ended in ends {
+            let mut open = vec![*ended];
+            let mut met = Vec::new();
+            while let Some(ended) = open.pop() {
+                let delete = |data: &mut Data| data.sessions.remove(&ended).is_some();
+                if self.world.at(Kind::Delete, delete).await {
+                    continue;
+                }
+                let find = |data: &mut Data| data.replaced.get(&ended).cloned();
+                let next = self.world.at(Kind::Find, find).await;
+                met.push(ended);
+                let next = next.unwrap_or_default().into_iter();
+                open.extend(next.filter(|next| !met.contains(next)));
+            }
+        }
+    }
+
+    async fn create(&mut self, ends: &[u32]) -> Outcome {
         let world = self.world.clone();
         let by_login = self.base.by_login;
         if let Some(dead) = self.dead
@@ -444,9 +461,12 @@ impl Request {
         let (values, user) = (self.view(), self.base.user.clone());
         let replaces = self.base.replaces.take();
         let dead = self.dead.filter(|_| !self.is_locked);
-        let marked = replaces.as_ref().map(|(old, _, _)| *old).or(dead);
+        let named = replaces.as_ref().map(|(old, _, _)| *old);
+        let marked = named.or(dead).into_iter().chain(ends.iter().copied());
+        let marked: Vec<u32> = marked.filter(|_| by_login).collect();
         let goes_on = matches!(replaces, Some((_, Keep::All, _)));
-        world
+        let next = |old: u32| (goes_on && named == Some(old)).then_some(session);
+        let is_beside = world
             .at(Kind::Create, |data| {
                 let stored = Stored {
                     values: values.clone(),
@@ -455,12 +475,19 @@ impl Request {
                     renewed: false,
                 };
                 data.sessions.insert(session, stored);
-                if let Some(old) = marked.filter(|_| by_login) {
-                    let next = goes_on.then_some(session);
-                    data.replaced.entry(old).or_insert(next);
+                let mut is_beside = false;
+                for old in &marked {
+                    is_beside |= data.replaced.contains_key(old);
+                    let new = || Vec::from_iter(next(*old));
+                    data.replaced.entry(*old).or_insert_with(new);
                 }
+                is_beside
             })
             .await;
+        for old in marked.iter().filter(|_| is_beside) {
+            let again = |data: &mut Data| data.replaced.entry(*old).or_default().extend(next(*old));
+            world.at(Kind::Update, again).await;
+        }
         let after = std::mem::take(&mut self.changes);
         let revocations = async {
             if user.is_some() {
@@ -643,15 +670,17 @@ async fn end_old(
     apply(&mut wanted, &kept_after);
     let mut kept = values.clone();
     kept.retain(|key, _| keep.has(key));
-    if kept != wanted {
-        world
-            .at(Kind::Update, |data| {
-                if let Some(stored) = data.sessions.get_mut(&new) {
-                    stored.values.retain(|key, _| !keep.has(key));
-                    stored.values.extend(wanted);
-                }
-            })
-            .await;
+    if kept == wanted {
+        return true;
     }
-    true
+    // A logout of the old one may have followed it to the new one by now.
+    let update = |data: &mut Data| {
+        let Some(stored) = data.sessions.get_mut(&new) else {
+            return false;
+        };
+        stored.values.retain(|key, _| !keep.has(key));
+        stored.values.extend(wanted);
+        true
+    };
+    world.at(Kind::Update, update).await
 }

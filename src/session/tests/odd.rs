@@ -1,0 +1,182 @@
+//! A store in memory that does one odd thing when it is told to.
+
+use std::sync::{Arc, Mutex};
+
+use rocket::async_trait;
+use rocket::tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+use crate::store::memory::MemoryStore;
+use crate::store::{Created, Document, Durability, Filter, Store, Touch, Update, Updated};
+
+/// What happens to the next call of a kind.
+#[derive(Clone)]
+pub(super) enum Odd {
+    /// It is carried out, and nobody is told.
+    LosesReply,
+    /// It is not carried out.
+    Fails,
+    /// An update finds nothing, though what it looks for is there.
+    Misses,
+    /// It waits until it may go on, and then fails or not. The first semaphore says that it has
+    /// come.
+    Waits(Arc<Semaphore>, Arc<Semaphore>, bool),
+}
+
+#[derive(Clone, Default)]
+pub(super) struct OddStore {
+    pub(super) inner: Arc<MemoryStore>,
+    next: Arc<Mutex<Option<(&'static str, Odd)>>>,
+}
+
+impl OddStore {
+    pub(super) fn next(&self, call: &'static str, odd: Odd) {
+        *self.next.lock().unwrap() = Some((call, odd));
+    }
+
+    /// Lets the next call of this kind wait.
+    pub(super) fn hold(&self, call: &'static str) -> Held {
+        self.wait(call, false)
+    }
+
+    /// Lets the next call of this kind wait, and then fail.
+    pub(super) fn hold_to_fail(&self, call: &'static str) -> Held {
+        self.wait(call, true)
+    }
+
+    fn wait(&self, call: &'static str, fails: bool) -> Held {
+        let (come, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        self.next(call, Odd::Waits(Arc::clone(&come), Arc::clone(&go), fails));
+        Held { come, go }
+    }
+
+    async fn odd(&self, call: &'static str) -> Option<Odd> {
+        let odd = {
+            let mut next = self.next.lock().unwrap();
+            next.take_if(|(its, _)| *its == call).map(|(_, odd)| odd)
+        };
+        if let Some(Odd::Waits(come, go, fails)) = &odd {
+            come.add_permits(1);
+            go.acquire().await.unwrap().forget();
+            return fails.then_some(Odd::Fails);
+        }
+        odd
+    }
+}
+
+/// A call that waits.
+pub(super) struct Held {
+    come: Arc<Semaphore>,
+    go: Arc<Semaphore>,
+}
+
+impl Held {
+    pub(super) async fn has_come(&self) {
+        self.come.acquire().await.unwrap().forget();
+    }
+
+    pub(super) fn goes_on(&self) {
+        self.go.add_permits(1);
+    }
+}
+
+fn unknown() -> Error {
+    let (doing, source) = ("a test", None);
+    Error::Unknown { doing, source }
+}
+
+fn failed() -> Error {
+    Error::store("a test", std::io::Error::other("told to"))
+}
+
+#[async_trait]
+impl Store for OddStore {
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        self.odd("load").await;
+        self.inner.load(id).await
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        let odd = self.odd("create").await;
+        match odd {
+            Some(Odd::Fails) => return Err(failed()),
+            Some(Odd::LosesReply) => {
+                self.inner.create(documents, durability).await?;
+                return Err(unknown());
+            }
+            _ => {}
+        }
+        self.inner.create(documents, durability).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        match self.odd("update").await {
+            Some(Odd::Fails) => return Err(failed()),
+            Some(Odd::Misses) => return Ok(Updated::Gone),
+            Some(Odd::LosesReply) => {
+                self.inner.update(filter, update, durability).await?;
+                return Err(unknown());
+            }
+            _ => {}
+        }
+        self.inner.update(filter, update, durability).await
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        self.inner
+            .update_returning(filter, update, durability)
+            .await
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        self.inner.delete(filter).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        match self.odd("take").await {
+            Some(Odd::Fails) => Err(failed()),
+            _ => self.inner.take(filter).await,
+        }
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.inner.touch(touch);
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        self.inner.find(filter, skip, limit).await
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        self.inner.count(filter).await
+    }
+
+    /// Never ends: somebody comes in as often as all are sent away.
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        Ok(self.inner.delete_all(filter).await?.max(1))
+    }
+
+    async fn ensure_indexes(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn flush(&self) {}
+
+    fn describe(&self) -> String {
+        "odd".into()
+    }
+}
