@@ -4,12 +4,21 @@
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use rocket::tokio::sync::Semaphore;
 use rocket::tokio::task::spawn_blocking;
 
 use crate::failure::{Failure, Result};
 
 /// The least that NIST SP 800-63B lets a password be; anything else about it is its owner's choice.
 pub const SHORTEST: usize = 8;
+
+/// So many are hashed at a time, and the others wait. Each takes 19 MiB and a core, and a crowd at
+/// the door shall not have all of them.
+static PLACES: Semaphore = Semaphore::const_new(4);
+
+/// The hash of no password, as costly to try as a real one.
+const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3MtaGFzaA$\
+                       AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 pub async fn hash(password: &str) -> Result<String> {
     let password = password.to_owned();
@@ -24,8 +33,6 @@ pub async fn hash(password: &str) -> Result<String> {
 /// Whether it is the password. Where there is no account, and so no hash, it takes as long: the
 /// time of the answer tells nobody which names exist.
 pub async fn verify(password: &str, hash: Option<String>) -> Result<bool> {
-    const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3MtaGFzaA$\
-                           AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let password = password.to_owned();
     blocking(move || {
         let text = hash.as_deref().unwrap_or(NOBODYS);
@@ -38,20 +45,46 @@ pub async fn verify(password: &str, hash: Option<String>) -> Result<bool> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let done = spawn_blocking(work).await;
-    done.map_err(|error| Failure::Password(error.to_string()))
+    let place = PLACES.acquire().await;
+    let place = place.map_err(|closed| Failure::Password(closed.to_string()))?;
+    let done = spawn_blocking(move || {
+        // Given back by the work itself: it goes on when whoever waits for it has left.
+        let _place = place;
+        work()
+    });
+    done.await
+        .map_err(|error| Failure::Password(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::Error;
+
     use super::*;
 
     #[rocket::async_test]
     async fn a_password_fits_its_own_hash_alone() {
         let stored = hash("let it steep").await.unwrap();
-        assert!(stored.starts_with("$argon2id$"));
         assert!(verify("let it steep", Some(stored.clone())).await.unwrap());
         assert!(!verify("let it sleep", Some(stored)).await.unwrap());
         assert!(!verify("let it steep", None).await.unwrap());
+    }
+
+    #[rocket::async_test]
+    async fn nobodys_hash_costs_as_much_as_somebodys() {
+        let cost = "$argon2id$v=19$m=19456,t=2,p=1$";
+        let stored = hash("let it steep").await.unwrap();
+        for hash in [stored.as_str(), NOBODYS] {
+            assert!(hash.starts_with(cost), "{hash}");
+            // Tried to the end, and not given up as malformed.
+            let parsed = PasswordHash::new(hash).unwrap();
+            let tried = Argon2::default().verify_password(b"let it sleep", &parsed);
+            assert_eq!(tried, Err(Error::PasswordInvalid));
+            assert_eq!(
+                parsed.salt.unwrap().len(),
+                16 - 3 * usize::from(hash == NOBODYS)
+            );
+            assert_eq!(parsed.hash.unwrap().len(), 32);
+        }
     }
 }
