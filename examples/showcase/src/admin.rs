@@ -3,14 +3,14 @@
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, State, get, post, routes, uri};
 use rocket_dyn_templates::{Template, context};
-use rocket_mongo_session::testing::Clock;
-use rocket_mongo_session::{CsrfForm, Session, Sessions};
+use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
 
 use crate::button::Button;
 use crate::customer::Administrator;
 use crate::device::Device;
 use crate::failure::Result;
 use crate::notice::Notice;
+use crate::now::Now;
 use crate::page::Page;
 use crate::users::Users;
 use crate::words::count;
@@ -66,14 +66,10 @@ async fn user(
     page: Page<'_>,
     session: &Session,
     sessions: &Sessions,
-    clock: &State<Clock>,
+    now: Now,
 ) -> Result<Template> {
     let found = sessions.list(name, 0, SHOWN).await?;
-    let (this, now) = (session.id(), clock.time());
-    let devices = found
-        .into_iter()
-        .map(|info| Device::new(info, this.as_deref(), now));
-    let devices: Vec<_> = devices.collect();
+    let devices = Device::list(found, session.id().as_deref(), now.0);
     page.show("admin_user", context! { name, devices }).await
 }
 
@@ -118,9 +114,11 @@ async fn end_user(
     Ok(Redirect::to(uri!("/admin", user(form.name))))
 }
 
+/// What ends everybody's evening wants its password again when it was typed a while ago.
 #[post("/end-everyone", data = "<_form>")]
 async fn end_everyone(
     _admin: Administrator,
+    _recent: RecentLogin<900>,
     _form: CsrfForm<Button>,
     session: &Session,
     sessions: &Sessions,

@@ -1,5 +1,7 @@
 //! One session, as its owner knows it: a device.
 
+use std::collections::HashMap;
+
 use rocket_mongo_session::SessionInfo;
 use rocket_mongo_session::time::OffsetDateTime;
 use serde::Serialize;
@@ -8,10 +10,12 @@ use crate::words::{ago, ahead, machine, moment};
 
 #[derive(Serialize)]
 pub struct Device {
-    pub id: String,
+    id: String,
     name: String,
+    /// What tells it from the others when it is read out.
+    label: String,
     is_phone: bool,
-    pub is_this: bool,
+    is_this: bool,
     ip: Option<String>,
     since: Time,
     active: Time,
@@ -30,17 +34,41 @@ fn time(time: OffsetDateTime, words: String) -> Time {
 }
 
 impl Device {
-    pub fn new(info: SessionInfo, this: Option<&str>, now: OffsetDateTime) -> Device {
+    /// A list of them, in the order of the sessions. `this` is the one that looks at it.
+    pub fn list(
+        found: impl IntoIterator<Item = SessionInfo>,
+        this: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Vec<Device> {
+        let found = found.into_iter();
+        let mut devices: Vec<_> = found.map(|info| Device::new(info, this, now)).collect();
+        let mut alike: HashMap<String, u32> = HashMap::new();
+        for device in &mut devices {
+            let count = alike.entry(device.label.clone()).or_default();
+            *count += 1;
+            if *count > 1 {
+                device.label += &format!(" (number {count})");
+            }
+        }
+        devices
+    }
+
+    fn new(info: SessionInfo, this: Option<&str>, now: OffsetDateTime) -> Device {
         let agent = info.client.as_deref().unwrap_or_default();
+        let (name, since) = (name(agent), moment(info.created));
+        let is_this = this == Some(info.id.as_str());
+        // That this very request uses it is written after the answer.
+        let active = if is_this { now } else { info.accessed };
         Device {
-            name: name(agent),
+            label: format!("{name}, signed in {since}"),
+            name,
             is_phone: ["Mobile", "iPhone", "Android"]
                 .iter()
                 .any(|word| agent.contains(word)),
-            is_this: this == Some(info.id.as_str()),
+            is_this,
             ip: info.ip.map(|ip| ip.to_string()),
-            since: time(info.created, moment(info.created)),
-            active: time(info.accessed, ago(info.accessed, now)),
+            since: time(info.created, since),
+            active: time(active, ago(active, now)),
             expires: info.expires.map(|at| time(at, ahead(at, now))),
             id: info.id,
         }

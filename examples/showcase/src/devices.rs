@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 
 use rocket::response::Redirect;
-use rocket::{FromForm, Route, State, get, post, routes};
+use rocket::{FromForm, Route, get, post, routes};
 use rocket_dyn_templates::{Template, context};
-use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{CsrfForm, Session, Sessions};
 
 use crate::button::Button;
@@ -13,6 +12,7 @@ use crate::customer::Customer;
 use crate::device::Device;
 use crate::failure::Result;
 use crate::notice::Notice;
+use crate::now::Now;
 use crate::page::Page;
 use crate::words::count;
 
@@ -29,17 +29,14 @@ async fn devices(
     page: Page<'_>,
     session: &Session,
     sessions: &Sessions,
-    clock: &State<Clock>,
+    now: Now,
 ) -> Result<Template> {
     let Customer(user) = customer;
-    let (this, now) = (session.id(), clock.time());
+    let this = session.id();
     let mut found = sessions.list(&user.name, 0, LISTED).await?;
     // This one first, then as they were last used.
     found.sort_by_key(|info| (this.as_ref() != Some(&info.id), Reverse(info.accessed)));
-    let devices = found.into_iter();
-    let devices: Vec<_> = devices
-        .map(|info| Device::new(info, this.as_deref(), now))
-        .collect();
+    let devices = Device::list(found, this.as_deref(), now.0);
     page.show("account", context! { devices }).await
 }
 

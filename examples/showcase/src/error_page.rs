@@ -24,12 +24,7 @@ async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Templ
         Outcome::Error((status, _)) | Outcome::Forward(status) => return Err(page(status)),
     };
     let remember = || {
-        let to = match request.method() {
-            // Normalized, since `//elsewhere` as a redirect would be another host.
-            Method::Get => request.uri().clone().into_normalized().to_string(),
-            _ => "/account".to_owned(),
-        };
-        session.set(RETURN_TO, &to)?;
+        session.set(RETURN_TO, &wanted(request))?;
         session.flash(Notice::bad(match session.user::<String>()? {
             Some(_) => "To go on, please enter your password once more.",
             None => "To go on, please sign in.",
@@ -41,8 +36,24 @@ async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Templ
     }
 }
 
+/// The page that was asked for, or the one whose form was sent.
+fn wanted(request: &Request<'_>) -> String {
+    // Normalized, since `//elsewhere` as a redirect would be another host.
+    let uri = request.uri().clone().into_normalized();
+    if request.method() == Method::Get {
+        return uri.to_string();
+    }
+    let pages = ["/account/password", "/account", "/admin", "/basket"];
+    let page = pages.into_iter().find(|page| uri.path().starts_with(page));
+    page.unwrap_or("/").to_owned()
+}
+
 #[catch(default)]
-fn any(status: Status, _: &Request<'_>) -> (Status, Template) {
+fn any(status: Status, request: &Request<'_>) -> (Status, Template) {
+    if (status, request.method()) == (Status::Forbidden, Method::Get) {
+        let (title, text) = ("Not for this account", "Only administrators see this page.");
+        return render(status, title, text);
+    }
     page(status)
 }
 
@@ -63,7 +74,7 @@ fn page(status: Status) -> (Status, Template) {
         ),
         503 => (
             "Back in a moment",
-            "We cannot reach our own records right now. You are still signed in; please try again \
+            "We cannot reach our own records right now. Nobody was signed out; please try again \
              shortly.",
         ),
         500.. => (
@@ -72,8 +83,10 @@ fn page(status: Status) -> (Status, Template) {
         ),
         _ => ("That did not work", "Go back and try again, please."),
     };
-    (
-        status,
-        Template::render("error", context! { code: status.code, title, text }),
-    )
+    render(status, title, text)
+}
+
+fn render(status: Status, title: &str, text: &str) -> (Status, Template) {
+    let content = context! { code: status.code, title, text };
+    (status, Template::render("error", content))
 }

@@ -11,7 +11,9 @@ mod devices;
 mod error_page;
 mod failure;
 mod headers;
+mod mistake;
 mod notice;
+mod now;
 mod page;
 mod password;
 mod password_page;
@@ -26,8 +28,9 @@ use rocket::fs::{FileServer, relative};
 use rocket::{Build, Rocket};
 use rocket_db_pools::Database;
 use rocket_dyn_templates::Template;
-use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MongoPool, Sessions, rocket_db_pools};
+
+use now::Clock;
 
 /// One pool of connections, for the sessions and the accounts alike.
 #[derive(Database)]

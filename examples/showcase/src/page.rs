@@ -45,6 +45,10 @@ impl Page<'_> {
                 path: self.path,
                 basket_count: basket.values().map(|count| u64::from(*count)).sum(),
                 notices: session.pop_flash().await?,
+                // A token makes a session, of visitors and crawlers that only look as well. A site
+                // with many of those would ask for one only on pages with a form, keep the forms
+                // off the pages that everybody walks through (here a link to a tea's own page in
+                // the place of 'Add'), and give a session without a user a short `set_timeout`.
                 csrf_token: session.csrf_token(),
                 content,
             },

@@ -8,6 +8,7 @@ use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
 
 use crate::customer::Customer;
 use crate::failure::Result;
+use crate::mistake::{Mistake, SHORT_PASSWORD};
 use crate::notice::Notice;
 use crate::page::Page;
 use crate::password;
@@ -24,11 +25,12 @@ pub fn routes() -> Vec<Route> {
 
 #[get("/")]
 async fn show(_customer: Customer, _recent: Recent, page: Page<'_>) -> Result<Template> {
-    page.show(
-        "password",
-        context! { error: "", shortest: password::SHORTEST },
-    )
-    .await
+    show_form(&page, None).await
+}
+
+async fn show_form(page: &Page<'_>, mistake: Option<Mistake>) -> Result<Template> {
+    let shortest = password::SHORTEST;
+    page.show("password", context! { mistake, shortest }).await
 }
 
 #[derive(FromForm)]
@@ -47,9 +49,7 @@ async fn change(
     page: Page<'_>,
 ) -> Result<Result<Redirect, (Status, Template)>> {
     if form.password.chars().count() < password::SHORTEST {
-        let error = "That password is too short.";
-        let content = context! { error, shortest: password::SHORTEST };
-        let shown = page.show("password", content).await?;
+        let shown = show_form(&page, Some(SHORT_PASSWORD)).await?;
         return Ok(Err((Status::UnprocessableEntity, shown)));
     }
     let Customer(user) = customer;

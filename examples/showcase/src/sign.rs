@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rocket::form::Form;
 use rocket::http::Status;
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, State, get, post, routes};
@@ -11,6 +12,7 @@ use rocket_mongo_session::{CsrfForm, Error, Key, Session};
 use crate::basket::BASKET_NAME;
 use crate::button::Button;
 use crate::failure::Result;
+use crate::mistake::{Mistake, OPEN_TOO_LONG, SHORT_PASSWORD};
 use crate::notice::Notice;
 use crate::page::Page;
 use crate::password;
@@ -25,6 +27,16 @@ const REMEMBERED: Key<bool> = Key::new("remembered");
 /// The page that asked for a sign-in. Kept here and not in an address, where others could write it.
 pub const RETURN_TO: Key<String> = Key::new("return_to");
 
+const WRONG: Mistake = Mistake::new(
+    "That name and that password do not belong together.",
+    &["name", "password"],
+);
+const NO_NAME: Mistake = Mistake::new(
+    "A name has 2 to 30 letters, digits, dots, dashes or underscores.",
+    &["name"],
+);
+const TAKEN: Mistake = Mistake::new("That name is taken.", &["name"]);
+
 pub fn routes() -> Vec<Route> {
     routes![sign_in_page, sign_in, sign_up_page, sign_up, sign_out]
 }
@@ -34,6 +46,10 @@ struct Credentials<'r> {
     name: &'r str,
     password: &'r str,
     remember: bool,
+    // Checked by the handler. `CsrfForm` would refuse a page of yesterday's with a 403, and what
+    // was typed into it would be lost.
+    #[field(default = "")]
+    csrf_token: &'r str,
 }
 
 type Answer = Result<Result<Redirect, (Status, Template)>>;
@@ -41,78 +57,121 @@ type Answer = Result<Result<Redirect, (Status, Template)>>;
 #[get("/sign-in")]
 async fn sign_in_page(page: Page<'_>, session: &Session) -> Result<Template> {
     let name: Option<String> = session.user()?;
-    page.show("sign_in", context! { name, error: "" }).await
+    let name = name.as_deref().unwrap_or_default();
+    show_sign_in(&page, session, name, false, None).await
 }
 
 #[post("/sign-in", data = "<form>")]
 async fn sign_in(
-    form: CsrfForm<Credentials<'_>>,
+    form: Form<Credentials<'_>>,
     session: &Session,
     users: &State<Users>,
     page: Page<'_>,
 ) -> Answer {
-    let name = form.name.to_ascii_lowercase();
-    let user = users.find(&name).await?;
-    if !password::verify(form.password, user.map(|user| user.password)).await? {
-        let error = "That name and that password do not belong together.";
-        let shown = page.show("sign_in", context! { name, error }).await?;
-        return Ok(Err((Status::UnprocessableEntity, shown)));
-    }
-    let next = enter(session, &name, form.remember)?;
-    session.flash(Notice::good(format!("Welcome back, {name}.")))?;
-    Ok(Ok(next))
+    let name = form.name.trim().to_ascii_lowercase();
+    let (status, mistake) = if !session.verify_csrf(form.csrf_token) {
+        (Status::Forbidden, OPEN_TOO_LONG)
+    } else {
+        let user = users.find(&name).await?;
+        if password::verify(form.password, user.map(|user| user.password)).await? {
+            let next = enter(session, &name, form.remember)?;
+            session.flash(Notice::good(format!("Welcome back, {name}.")))?;
+            return Ok(Ok(next));
+        }
+        (Status::UnprocessableEntity, WRONG)
+    };
+    let shown = show_sign_in(&page, session, &name, form.remember, Some(mistake)).await?;
+    Ok(Err((status, shown)))
+}
+
+async fn show_sign_in(
+    page: &Page<'_>,
+    session: &Session,
+    name: &str,
+    remember: bool,
+    mistake: Option<Mistake>,
+) -> Result<Template> {
+    let is_remembered = session.get(REMEMBERED)? == Some(true);
+    let content = context! { name, remember, is_remembered, mistake };
+    page.show("sign_in", content).await
 }
 
 #[get("/sign-up")]
 async fn sign_up_page(page: Page<'_>) -> Result<Template> {
-    page.show(
-        "sign_up",
-        context! { name: "", error: "", shortest: password::SHORTEST },
-    )
-    .await
+    show_sign_up(&page, "", false, None).await
 }
 
 #[post("/sign-up", data = "<form>")]
 async fn sign_up(
-    form: CsrfForm<Credentials<'_>>,
+    form: Form<Credentials<'_>>,
     session: &Session,
     users: &State<Users>,
     page: Page<'_>,
 ) -> Answer {
-    let error = match User::name(form.name) {
-        None => "A name has 2 to 30 letters, digits, dots, dashes or underscores.",
-        Some(_) if form.password.chars().count() < password::SHORTEST => {
-            "That password is too short."
-        }
-        Some(name) => {
-            let password = password::hash(form.password).await?;
-            let user = User {
-                name: name.clone(),
-                password,
-            };
-            if name != ADMIN && users.create(user).await? {
+    let (status, mistake) = if !session.verify_csrf(form.csrf_token) {
+        (Status::Forbidden, OPEN_TOO_LONG)
+    } else {
+        match make_account(&form, users).await? {
+            Ok(name) => {
                 let next = enter(session, &name, form.remember)?;
                 session.flash(Notice::good(format!("Welcome, {name}.")))?;
                 return Ok(Ok(next));
             }
-            "That name is taken."
+            Err(mistake) => (Status::UnprocessableEntity, mistake),
         }
     };
-    let content = context! { name: form.name, error, shortest: password::SHORTEST };
-    let shown = page.show("sign_up", content).await?;
-    Ok(Err((Status::UnprocessableEntity, shown)))
+    let shown = show_sign_up(&page, form.name.trim(), form.remember, Some(mistake)).await?;
+    Ok(Err((status, shown)))
 }
 
-/// Begins a session of the user's: a new one, which nobody can have known before, with the basket
-/// of the old one.
+async fn make_account(
+    form: &Credentials<'_>,
+    users: &Users,
+) -> Result<std::result::Result<String, Mistake>> {
+    let Some(name) = User::name(form.name) else {
+        return Ok(Err(NO_NAME));
+    };
+    if form.password.chars().count() < password::SHORTEST {
+        return Ok(Err(SHORT_PASSWORD));
+    }
+    let user = User {
+        name: name.clone(),
+        password: password::hash(form.password).await?,
+    };
+    if name == ADMIN || !users.create(user).await? {
+        return Ok(Err(TAKEN));
+    }
+    Ok(Ok(name))
+}
+
+async fn show_sign_up(
+    page: &Page<'_>,
+    name: &str,
+    remember: bool,
+    mistake: Option<Mistake>,
+) -> Result<Template> {
+    let shortest = password::SHORTEST;
+    let content = context! { name, remember, mistake, shortest };
+    page.show("sign_up", content).await
+}
+
+/// Begins a session of the user's: a new one, which nobody can have known before. What a visitor
+/// gathered comes along, and so does what was the same user's; nothing that was somebody else's.
 fn enter(session: &Session, name: &str, remember: bool) -> Result<Redirect, Error> {
-    let next = session.take(RETURN_TO)?.unwrap_or_else(|| "/".to_owned());
-    session.login_keeping(name, &[BASKET_NAME])?;
+    let (mut next, mut remember) = (None, remember);
+    let before: Option<String> = session.user()?;
+    if before.is_none_or(|before| before == name) {
+        next = session.take(RETURN_TO)?;
+        remember |= session.get(REMEMBERED)? == Some(true);
+        session.login_keeping(name, &[BASKET_NAME])?;
+    } else {
+        session.login(name)?;
+    }
     if remember {
         session.set(REMEMBERED, &true)?;
     }
     keep_remembered(session)?;
-    Ok(Redirect::to(next))
+    Ok(Redirect::to(next.unwrap_or_else(|| "/".to_owned())))
 }
 
 /// 'Remember me' is two lives: the session's in the database, and the cookie's in the browser.

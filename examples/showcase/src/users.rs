@@ -23,8 +23,10 @@ pub struct User {
 }
 
 impl User {
-    /// A name as it is stored, and as it is looked up: in lower case.
+    /// A name as it is stored, and as it is looked up: in lower case, without the blanks that
+    /// keyboards append.
     pub fn name(typed: &str) -> Option<String> {
+        let typed = typed.trim();
         let fits = (2..=30).contains(&typed.len())
             && typed
                 .bytes()
