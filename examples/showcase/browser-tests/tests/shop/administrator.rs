@@ -12,7 +12,13 @@ async fn a_customer_is_no_administrator() {
     assert_eq!(alice.path().await, "/sign-in");
     alice.send_sign_up("alice").await;
     assert_eq!(alice.path().await, "/admin");
-    assert_eq!(alice.heading().await, "That is not allowed");
+    assert_eq!(alice.heading().await, "Not for this account");
+    assert!(
+        alice
+            .body()
+            .await
+            .contains("Only administrators see this page.")
+    );
 }
 
 #[rocket::async_test]
@@ -42,7 +48,8 @@ async fn the_administrator_finds_a_user_and_ends_a_device() {
     assert!(!alice.is_signed_in().await);
 
     admin.visit("/admin/user/bob").await;
-    admin.press("Sign out every device of bob").await;
+    admin.unfold("Sign out every device").await;
+    admin.press("Yes, sign out every device").await;
     assert_eq!(admin.notices().await, ["bob is signed out on 1 device."]);
     assert!(!bob.is_signed_in().await);
 }
@@ -68,4 +75,25 @@ async fn a_mass_logout_ends_everybody_and_everybody_may_come_back() {
     shop.clock.advance(Duration::from_secs(1));
     alice.sign_in("alice").await;
     assert!(alice.is_signed_in().await);
+}
+
+#[rocket::async_test]
+async fn a_mass_logout_wants_the_password_again_after_a_while() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let alice = chromium.open(&shop, Screen::Desk).await;
+    alice.sign_up("alice").await;
+    let admin = chromium.open(&shop, Screen::Desk).await;
+    admin.sign_in_as_admin().await;
+    admin.visit("/admin").await;
+    shop.clock.advance(Duration::from_secs(901));
+    admin.unfold("Sign out everybody").await;
+    admin.press("Yes, sign out everybody").await;
+    assert_eq!(admin.path().await, "/sign-in");
+    assert!(alice.is_signed_in().await, "nobody is signed out by then");
+
+    admin.send_sign_in("admin", "let it steep").await;
+    assert_eq!(admin.path().await, "/admin");
+    admin.unfold("Sign out everybody").await;
+    admin.press("Yes, sign out everybody").await;
+    assert!(!alice.is_signed_in().await);
 }

@@ -1,10 +1,8 @@
-//! Buying tea: the basket, signing in, notices, 'remember me'.
+//! Buying tea: the basket, notices.
 
 use std::time::Duration;
 
-use crate::support::{Chromium, PASSWORD, Screen, Shop};
-
-const DAY: Duration = Duration::from_secs(86_400);
+use crate::support::{Chromium, Screen, Shop};
 
 #[rocket::async_test]
 async fn a_basket_survives_signing_up_and_signing_in() {
@@ -52,82 +50,47 @@ async fn a_notice_is_shown_once() {
 }
 
 #[rocket::async_test]
-async fn a_page_that_wants_a_sign_in_is_there_after_it() {
+async fn an_order_of_a_visitor_leads_over_the_sign_in_back_to_the_basket() {
     let (shop, mut chromium) = (Shop::open().await, Chromium::start());
     let alice = chromium.open(&shop, Screen::Desk).await;
-    alice.sign_up("alice").await;
-    alice.visit("/account").await;
-    alice.press("Sign out").await;
-
-    alice.visit("/account/password").await;
+    alice.press("Add Assam Malty to the basket").await;
+    alice.visit("/basket").await;
+    alice.press("Sign in to order").await;
     assert_eq!(alice.path().await, "/sign-in");
     assert_eq!(alice.notices().await, ["To go on, please sign in."]);
-    alice.sign_in("alice").await;
-    assert_eq!(alice.path().await, "/account/password");
+    alice.press("Make an account").await;
+    alice.send_sign_up("alice").await;
+    assert_eq!(alice.path().await, "/basket");
+    alice.press("Place the order").await;
+    let thanks = "Thank you, alice. Nothing will arrive: this is a demonstration.";
+    assert_eq!(alice.notices().await, [thanks]);
 }
 
 #[rocket::async_test]
-async fn an_address_that_reads_as_another_host_leads_back_to_this_one() {
+async fn a_basket_is_not_handed_over_to_somebody_else() {
     let (shop, mut chromium) = (Shop::open().await, Chromium::start());
-    let alice = chromium.open(&shop, Screen::Desk).await;
-    alice.visit("//account/password").await;
-    assert_eq!(alice.path().await, "/sign-in");
-    alice.sign_up("alice").await;
-    assert_eq!(alice.path().await, "/account/password");
-}
+    let bob = chromium.open(&shop, Screen::Phone).await;
+    bob.sign_up("bob").await;
 
-#[rocket::async_test]
-async fn a_wrong_password_signs_nobody_in() {
-    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
-    let alice = chromium.open(&shop, Screen::Desk).await;
-    alice.sign_up("alice").await;
-    let mallory = chromium.open(&shop, Screen::Desk).await;
-    for (name, password) in [("alice", "a pot of black tea"), ("bob", PASSWORD)] {
-        mallory.send_sign_in(name, password).await;
-        assert_eq!(
-            mallory.texts(".error").await,
-            ["That name and that password do not belong together."]
-        );
-        let typed = mallory.find("input[name=name]").await;
-        assert_eq!(
-            typed.attr("value").await.expect("an attribute").as_deref(),
-            Some(name)
-        );
-    }
-    assert!(!mallory.is_signed_in().await);
-    mallory.visit("/sign-up").await;
-    mallory.fill("name", "ALICE").await;
-    mallory.fill("password", PASSWORD).await;
-    mallory.press_submit().await;
-    assert_eq!(mallory.texts(".error").await, ["That name is taken."]);
-}
-
-#[rocket::async_test]
-async fn who_is_remembered_is_still_there_next_week() {
-    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
-    let alice = chromium.open(&shop, Screen::Phone).await;
-    alice.sign_up("alice").await;
+    let desk = chromium.open(&shop, Screen::Desk).await;
+    desk.visit("/sign-up").await;
+    desk.tick("remember").await;
+    desk.sign_up("alice").await;
+    desk.press("Add Jade Oolong to the basket").await;
+    // Where alice wanted to go is none of bob's business either.
+    shop.clock.advance(Duration::from_secs(301));
+    desk.visit("/account/password").await;
+    desk.sign_in("bob").await;
+    assert_eq!(desk.path().await, "/");
+    assert_eq!(desk.basket().await, None);
+    let cookie = desk.cookie().await.expect("a session");
     assert_eq!(
-        alice.cookie().await.expect("a session").expires_datetime(),
-        None
+        cookie.expires_datetime(),
+        None,
+        "it was alice who is remembered"
     );
 
-    let home = chromium.open(&shop, Screen::Desk).await;
-    home.visit("/sign-in").await;
-    home.tick("remember").await;
-    home.sign_in("alice").await;
-    let cookie = home.cookie().await.expect("a session");
-    let expires = cookie.expires_datetime().expect("a life").unix_timestamp();
-    let real_now = std::time::SystemTime::now();
-    let real_now = real_now
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("a time")
-        .as_secs();
-    let days = (expires - real_now as i64) as f64 / DAY.as_secs_f64();
-    assert!((29.0..=30.0).contains(&days), "{days} days");
-
-    shop.clock.advance(7 * DAY);
-    assert!(home.is_signed_in().await);
-    assert!(!alice.is_signed_in().await);
-    assert_eq!(home.devices().await.len(), 1);
+    desk.press("Add Jade Oolong to the basket").await;
+    desk.sign_up("carol").await;
+    assert_eq!(desk.basket().await, None);
 }

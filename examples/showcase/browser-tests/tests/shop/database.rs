@@ -2,7 +2,7 @@
 
 use rocket::figment::providers::Serialized;
 
-use crate::support::{Chromium, Mongod, Screen, Shop, figment};
+use crate::support::{Chromium, Mongod, Screen, Shop, figment, release_figment};
 
 #[rocket::async_test]
 async fn on_mongodb_a_customer_outlives_the_shop_and_an_outage() {
@@ -33,9 +33,10 @@ async fn on_mongodb_a_customer_outlives_the_shop_and_an_outage() {
     mongod.pause();
     alice.visit("/account").await;
     assert_eq!(alice.heading().await, "Back in a moment");
+    assert!(alice.body().await.contains("Nobody was signed out"));
     mongod.resume();
     alice
-        .wait_until("/account".to_owned(), || async {
+        .wait_until("/account".to_owned(), async || {
             alice.visit("/account").await;
             match alice.heading().await.as_str() {
                 "Your account" => alice.path().await,
@@ -51,4 +52,31 @@ async fn on_mongodb_a_customer_outlives_the_shop_and_an_outage() {
     admin.unfold("Sign out everybody").await;
     admin.press("Yes, sign out everybody").await;
     assert!(!alice.is_signed_in().await);
+}
+
+#[rocket::async_test]
+async fn in_the_release_profile_the_cookie_is_held_to_its_host() {
+    let (mongod, mut chromium) = (Mongod::start(), Chromium::start());
+    let url = Serialized::default("databases.sessions.url", mongod.url());
+    let shop = Shop::open_with(release_figment().merge(url)).await;
+    let alice = chromium.open(&shop, Screen::Desk).await;
+    alice.sign_up("alice").await;
+    assert!(alice.is_signed_in().await);
+    assert!(alice.cookie().await.is_none(), "its name is another");
+    let cookie = alice
+        .cookie_named("__Host-session")
+        .await
+        .expect("a cookie");
+    assert_eq!(
+        (cookie.secure(), cookie.http_only()),
+        (Some(true), Some(true))
+    );
+    assert_eq!(
+        (cookie.path(), cookie.domain()),
+        (Some("/"), Some("127.0.0.1"))
+    );
+
+    // Nobody is an administrator by a password that everybody can read.
+    alice.send_sign_in("admin", "let it steep").await;
+    assert_eq!(alice.texts(".error").await.len(), 1);
 }

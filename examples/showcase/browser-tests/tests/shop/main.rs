@@ -12,3 +12,5 @@ mod devices;
 mod forms;
 mod looks;
 mod password;
+mod routes;
+mod signing_in;

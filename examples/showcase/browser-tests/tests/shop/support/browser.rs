@@ -1,19 +1,21 @@
 //! One browser, and what a customer does with it.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fantoccini::cookies::Cookie;
 use fantoccini::elements::Element;
 use fantoccini::{Client, Locator};
-use rocket::serde::json::Value;
+use rocket::serde::json::{Value, json};
 use rocket::tokio::time::sleep;
 
+use super::devtools::Devtools;
 use super::{PASSWORD, Shop};
 
 pub struct Browser {
     client: Client,
+    profile: PathBuf,
     shop: String,
 }
 
@@ -21,13 +23,27 @@ pub struct Browser {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Browser {
-    pub fn new(client: Client, shop: String) -> Browser {
-        Browser { client, shop }
+    pub fn new(client: Client, profile: PathBuf, shop: String) -> Browser {
+        Browser {
+            client,
+            profile,
+            shop,
+        }
     }
 
     /// The same browser, when the shop has moved to another port.
     pub fn at(self, shop: &Shop) -> Browser {
-        Browser::new(self.client, shop.address())
+        Browser::new(self.client, self.profile, shop.address())
+    }
+
+    /// Closes it; where it kept what it knew.
+    pub async fn close(self) -> PathBuf {
+        let lock = self.profile.join("SingletonLock");
+        self.client.clone().close().await.expect("it closes");
+        // The next one to open the profile has to find it free. (The lock is a dangling link.)
+        self.wait_until(true, async || lock.symlink_metadata().is_err())
+            .await;
+        self.profile
     }
 
     /// A page of the shop's, by its path, or any other by its whole address.
@@ -51,6 +67,14 @@ impl Browser {
             Ok(element) => element,
             Err(_) => panic!("no {css} on {}:\n{}", self.path().await, self.body().await),
         }
+    }
+
+    /// A number of the administrator's page.
+    pub async fn stat(&self, name: &str) -> u64 {
+        let path = format!("//dt[starts-with(normalize-space(), '{name} ')]/following-sibling::dd");
+        let number = self.client.find(Locator::XPath(&path)).await.expect(name);
+        let number = number.text().await.expect(name);
+        number.parse().expect("a number")
     }
 
     pub async fn texts(&self, css: &str) -> Vec<String> {
@@ -104,7 +128,8 @@ impl Browser {
 
     async fn saying(&self, element: &str, words: &str) -> Element {
         let path = format!(
-            "//*[self::{element} or self::a][normalize-space()='{words}' or @aria-label='{words}']"
+            "//*[self::{element} or self::a][normalize-space()='{words}' or @aria-label='{words}' \
+             or starts-with(@aria-label, '{words},')]"
         );
         match self.client.find(Locator::XPath(&path)).await {
             Ok(element) => element,
@@ -120,7 +145,7 @@ impl Browser {
     async fn leave_by(&self, element: Element) {
         let page = self.find("html").await;
         element.click().await.expect("a click");
-        self.wait_until(true, || async { page.tag_name().await.is_err() })
+        self.wait_until(true, async || page.tag_name().await.is_err())
             .await;
     }
 
@@ -136,7 +161,9 @@ impl Browser {
     }
 
     pub async fn send_sign_up(&self, name: &str) {
-        self.visit("/sign-up").await;
+        if self.path().await != "/sign-up" {
+            self.visit("/sign-up").await;
+        }
         self.fill("name", name).await;
         self.fill("password", PASSWORD).await;
         self.press_submit().await;
@@ -162,6 +189,12 @@ impl Browser {
         self.press_submit().await;
     }
 
+    /// What is typed into a field.
+    pub async fn typed(&self, field: &str) -> Value {
+        let typed = format!("return document.querySelector('input[name={field}]').value");
+        self.script(&typed).await
+    }
+
     pub async fn tick(&self, field: &str) {
         let input = self.find(&format!("input[name={field}]")).await;
         input.click().await.expect(field);
@@ -180,7 +213,11 @@ impl Browser {
 
     /// The session's cookie, as this browser keeps it.
     pub async fn cookie(&self) -> Option<Cookie<'static>> {
-        self.client.get_named_cookie("session").await.ok()
+        self.cookie_named("session").await
+    }
+
+    pub async fn cookie_named(&self, name: &str) -> Option<Cookie<'static>> {
+        self.client.get_named_cookie(name).await.ok()
     }
 
     /// Runs a script in the page, as its devtools would: the page itself may run none.
@@ -188,15 +225,36 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.expect(script)
     }
 
+    /// Looks at the page on another screen, by day or by night.
+    pub async fn resize(&self, width: u32, is_dark: bool) {
+        let metrics = json!({
+            "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false,
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+        let scheme = if is_dark { "dark" } else { "light" };
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.devtools("Emulation.setEmulatedMedia", media).await;
+        let seen = "return [innerWidth, matchMedia('(prefers-color-scheme: dark)').matches]";
+        self.wait_until(json!([width, is_dark]), async || self.script(seen).await)
+            .await;
+    }
+
+    async fn devtools(&self, command: &'static str, params: Value) {
+        let command = Devtools { command, params };
+        let done = self.client.issue_cmd(command).await;
+        done.expect("chromedriver passes it on");
+    }
+
     pub async fn screenshot(&self) -> Vec<u8> {
         self.client.screenshot().await.expect("a picture")
     }
 
     /// Looks until it sees what it hopes for.
-    pub async fn wait_until<T: Debug + PartialEq, F: Future<Output = T>>(
+    pub async fn wait_until<T: Debug + PartialEq>(
         &self,
         hoped: T,
-        mut look: impl FnMut() -> F,
+        mut look: impl AsyncFnMut() -> T,
     ) {
         let end = Instant::now() + PATIENCE;
         loop {

@@ -1,7 +1,7 @@
 //! A Chromium on this machine, held by a chromedriver of its own.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fantoccini::ClientBuilder;
@@ -17,6 +17,8 @@ use super::shop::Shop;
 pub enum Screen {
     Desk,
     Phone,
+    /// As wide as `Browser::resize` makes it.
+    Any,
 }
 
 /// Where browsers come from. They all end with it.
@@ -55,6 +57,17 @@ impl Chromium {
         let count = NEXT.fetch_add(1, Ordering::Relaxed);
         let profile = format!("showcase-chromium-{}-{count}", std::process::id());
         let profile = std::env::temp_dir().join(profile);
+        self.profiles.push(profile.clone());
+        self.run(&profile, shop, screen).await
+    }
+
+    /// Closes a browser and opens it again, with what it kept of its life so far.
+    pub async fn reopen(&mut self, browser: Browser, shop: &Shop, screen: Screen) -> Browser {
+        let profile = browser.close().await;
+        self.run(&profile, shop, screen).await
+    }
+
+    async fn run(&self, profile: &Path, shop: &Shop, screen: Screen) -> Browser {
         let mut args: Vec<String> = [
             "--headless=new",
             "--no-sandbox",
@@ -67,13 +80,16 @@ impl Chromium {
             "--disable-breakpad",
             "--disable-crash-reporter",
             "--hide-scrollbars",
+            "--password-store=basic",
             "--lang=en",
         ]
         .map(str::to_owned)
         .into();
         args.push(format!("--user-data-dir={}", profile.display()));
-        self.profiles.push(profile);
-        let mut options = json!({ "args": args, "mobileEmulation": screen.emulated() });
+        let mut options = json!({ "args": args });
+        if let Some(device) = screen.emulated() {
+            options["mobileEmulation"] = device;
+        }
         if let Ok(binary) = std::env::var("CHROMIUM") {
             options["binary"] = binary.into();
         }
@@ -87,7 +103,7 @@ impl Chromium {
             .connect(&driver)
             .await
             .expect("chromedriver starts a Chromium");
-        let browser = Browser::new(client, shop.address());
+        let browser = Browser::new(client, profile.to_owned(), shop.address());
         browser.visit("/").await;
         browser
     }
@@ -114,8 +130,9 @@ fn driver() -> Result<(Group, u16), String> {
 }
 
 impl Screen {
-    fn emulated(self) -> Value {
-        match self {
+    fn emulated(self) -> Option<Value> {
+        Some(match self {
+            Screen::Any => return None,
             Screen::Desk => json!({
                 "deviceMetrics": { "width": 1180, "height": 820, "pixelRatio": 1.0, "mobile": false, "touch": false },
                 "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
@@ -124,7 +141,7 @@ impl Screen {
                 "deviceMetrics": { "width": 390, "height": 844, "pixelRatio": 1.5, "mobile": true, "touch": true },
                 "userAgent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1",
             }),
-        }
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod browser;
 mod chromium;
+mod devtools;
 mod group;
 mod mongod;
 mod shop;
@@ -9,7 +10,7 @@ mod shop;
 pub use browser::Browser;
 pub use chromium::{Chromium, Screen};
 pub use mongod::Mongod;
-pub use shop::{Shop, figment, launch};
+pub use shop::{Shop, figment, launch, release_figment};
 
 /// What everybody's password is, unless a test changes it.
 pub const PASSWORD: &str = "a pot of green tea";

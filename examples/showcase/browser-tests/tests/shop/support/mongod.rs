@@ -18,7 +18,8 @@ impl Mongod {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = free.local_addr().expect("its number").port();
         drop(free);
-        let data = std::env::temp_dir().join(format!("showcase-mongod-{}", std::process::id()));
+        let data = format!("showcase-mongod-{}-{port}", std::process::id());
+        let data = std::env::temp_dir().join(data);
         std::fs::create_dir_all(&data).expect("a directory for a mongod's data");
         let args = [
             format!("--port={port}"),

@@ -51,6 +51,16 @@ impl Shop {
 
 /// The shop's own `Rocket.toml`, in the debug profile, and silent.
 pub fn figment() -> Figment {
+    profile(Config::debug_default())
+}
+
+/// The same in the release profile.
+pub fn release_figment() -> Figment {
+    profile(Config::release_default())
+}
+
+fn profile(default: Config) -> Figment {
+    let profile = default.profile.clone();
     let quiet = Config {
         port: 0,
         log_level: LogLevel::Off,
@@ -61,12 +71,12 @@ pub fn figment() -> Figment {
             mercy: 1,
             ..Default::default()
         },
-        ..Config::debug_default()
+        ..default
     };
     let toml = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Rocket.toml");
     Figment::from(quiet)
         .merge(Toml::file_exact(toml).nested())
-        .select(Config::DEBUG_PROFILE)
+        .select(profile)
 }
 
 /// Launches an application; its port once it listens.

@@ -1,0 +1,95 @@
+//! What holds for every route, and needs no browser.
+
+use std::time::Duration;
+
+use rocket::http::{ContentType, Method, Status};
+use rocket::local::asynchronous::Client;
+use rocket_mongo_session::testing::Clock;
+
+use crate::support::figment;
+
+/// What any of the forms asks for. The password stays the administrator's when it is changed.
+const FIELDS: &str = "tea=grey&count=1&device=x&name=alice&password=let+it+steep";
+
+/// The routes are walked, so that a new one is not forgotten.
+#[rocket::async_test]
+async fn no_form_is_taken_without_its_token() {
+    let clock = Clock::new();
+    let client = shop(&clock).await;
+    let mut forms = Vec::new();
+    for route in client.rocket().routes() {
+        match route.method {
+            Method::Get => {}
+            Method::Post => forms.push(route.uri.to_string()),
+            other => panic!("{other} {}: what checks its token?", route.uri),
+        }
+    }
+    assert_eq!(forms.len(), 13, "{forms:?}");
+
+    sign_in(&client).await;
+    for form in &forms {
+        let forged = format!("{FIELDS}&csrf_token=AAAA");
+        for body in [FIELDS, &forged] {
+            assert_eq!(send(&client, form, body).await, Status::Forbidden, "{form}");
+        }
+    }
+    // With it each of them is taken: nothing else was in its way.
+    for form in &forms {
+        // A login at the very moment of a mass logout ends with it; time has to pass.
+        clock.advance(Duration::from_secs(1));
+        let token = sign_in(&client).await;
+        let body = format!("{FIELDS}&csrf_token={token}");
+        let status = send(&client, form, &body).await;
+        assert!(
+            status == Status::SeeOther || form.starts_with("/sign-"),
+            "{form}: {status}"
+        );
+        assert_ne!(status, Status::Forbidden, "{form}");
+    }
+}
+
+#[rocket::async_test]
+async fn every_answer_says_what_a_browser_may_do_with_it() {
+    let client = shop(&Clock::new()).await;
+    for path in ["/", "/account", "/coffee", "/static/style.css"] {
+        let answer = client.get(path).dispatch().await;
+        let header = |name| answer.headers().get(name).collect::<Vec<_>>();
+        assert_eq!(header("X-Frame-Options"), ["DENY"], "{path}");
+        assert_eq!(header("X-Content-Type-Options"), ["nosniff"], "{path}");
+        assert_eq!(header("Referrer-Policy"), ["same-origin"], "{path}");
+        let policy = header("Content-Security-Policy").concat();
+        assert!(policy.contains("default-src 'none'"), "{path}: {policy}");
+        assert!(
+            policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+    }
+}
+
+async fn shop(clock: &Clock) -> Client {
+    let rocket = showcase::rocket(figment(), clock);
+    Client::tracked(rocket).await.expect("the shop")
+}
+
+/// As the administrator, who may do everything; a token of that session.
+async fn sign_in(client: &Client) -> String {
+    let token = token(client, "/sign-in").await;
+    let body = format!("name=admin&password=let+it+steep&csrf_token={token}");
+    let status = send(client, "/sign-in", &body).await;
+    assert_eq!(status, Status::SeeOther);
+    self::token(client, "/account").await
+}
+
+async fn token(client: &Client, page: &str) -> String {
+    let page = client.get(page).dispatch().await.into_string().await;
+    let page = page.expect("a page");
+    let (_, field) = page
+        .split_once(r#"name="csrf_token" value=""#)
+        .expect("a form");
+    field.split('"').next().unwrap_or_default().to_owned()
+}
+
+async fn send(client: &Client, path: &str, body: &str) -> Status {
+    let request = client.post(path).header(ContentType::Form).body(body);
+    request.dispatch().await.status()
+}
