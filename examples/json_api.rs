@@ -39,13 +39,20 @@ fn list(session: &Session) -> Result<Json<Vec<Note>>, Error> {
 }
 
 /// `push` appends in the database: notes that are sent at the same time are all kept.
+///
+/// The list grows until the session's data would exceed `max_bytes`. From then on `push` is
+/// `Error::TooLarge`, which changes nothing: the notes that are stored stay. Left to `?` it would
+/// be a 500.
 #[post("/notes", data = "<note>")]
 fn add(_checked: CsrfHeader, note: Json<Note>, session: &Session) -> Result<Status, Error> {
-    session.push(NOTES, &*note)?;
-    Ok(Status::Created)
+    match session.push(NOTES, &*note) {
+        Ok(()) => Ok(Status::Created),
+        Err(Error::TooLarge { .. }) => Ok(Status::PayloadTooLarge),
+        Err(error) => Err(error),
+    }
 }
 
-/// Errors speak JSON, too: the session's are the application's.
+/// Errors are JSON, too, those of the session included.
 #[catch(default)]
 fn error(status: Status, _: &Request<'_>) -> Value {
     json!({ "error": status.reason_lossy() })

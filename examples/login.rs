@@ -1,4 +1,4 @@
-//! Guards for users and administrators, built on the session.
+//! Signing in and out, with guards for users and for administrators.
 //!
 //! `cargo run --example login`, then open http://127.0.0.1:8000, or:
 //!
@@ -8,6 +8,8 @@
 //! curl -b jar http://127.0.0.1:8000/admin
 //! curl -i -c jar -b jar -X POST http://127.0.0.1:8000/logout
 //! ```
+//!
+//! How to hash passwords is in `examples/showcase/src/password.rs` of the repository.
 
 #[macro_use]
 extern crate rocket;
@@ -20,7 +22,7 @@ use rocket::response::Redirect;
 use rocket::response::content::RawHtml;
 use rocket_mongo_session::{Error, Session, Sessions};
 
-/// Who signed in. A route with this guard is for users alone.
+/// Who is signed in. A route with this guard is for users alone.
 struct User {
     name: String,
 }
@@ -48,8 +50,8 @@ impl<'r> FromRequest<'r> for Admin {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
         let user = try_outcome!(request.guard::<User>().await);
-        // Asked at every request, not kept in the session: who is dismissed is no administrator
-        // any more.
+        // Looked up at every request and not kept in the session: a user who is no administrator
+        // any more loses the right at once.
         if user.name == "alice" {
             Outcome::Success(Admin(user))
         } else {
@@ -64,7 +66,7 @@ struct Credentials<'r> {
     password: &'r str,
 }
 
-/// Stands in for the application's database, which would hold hashes of the passwords.
+/// Stands in for the application's database, which would hold a hash of each password.
 fn is_right(credentials: &Credentials<'_>) -> bool {
     let known = [("alice", "wonderland"), ("bob", "builder")];
     known.contains(&(credentials.name, credentials.password))
@@ -72,7 +74,7 @@ fn is_right(credentials: &Credentials<'_>) -> bool {
 
 #[get("/")]
 fn index(user: User) -> RawHtml<String> {
-    // Only names that are known come this far; others would have to be escaped.
+    // Only the two known names get this far. Other names would have to be escaped.
     RawHtml(format!(
         r#"<p>Hello {}!</p><form method="post" action="/logout"><button>Sign out</button></form>"#,
         user.name
@@ -81,30 +83,38 @@ fn index(user: User) -> RawHtml<String> {
 
 #[get("/admin")]
 async fn admin(admin: Admin, sessions: &Sessions) -> Result<String, Error> {
-    let (name, count) = (admin.0.name, sessions.count().await?);
-    Ok(format!("{name}, there are {count} sessions\n"))
+    let name = admin.0.name;
+    Ok(match sessions.count().await? {
+        1 => format!("{name}, there is 1 session\n"),
+        count => format!("{name}, there are {count} sessions\n"),
+    })
 }
 
 #[get("/login")]
-fn form() -> RawHtml<&'static str> {
-    RawHtml(
-        r#"<form method="post"><input name="name" placeholder="alice">
-           <input name="password" type="password" placeholder="wonderland">
-           <button>Sign in</button></form>"#,
-    )
+async fn form(session: &Session) -> Result<RawHtml<String>, Error> {
+    // Only messages of this file are in the queue. Other texts would have to be escaped.
+    let messages: Vec<String> = session.pop_flash().await?;
+    Ok(RawHtml(format!(
+        r#"<p role="alert">{}</p>
+           <form method="post">
+             <p><label>Name <input name="name" autocomplete="username" required></label> (alice)</p>
+             <p><label>Password <input name="password" type="password"
+                autocomplete="current-password" required></label> (wonderland)</p>
+             <button>Sign in</button>
+           </form>"#,
+        messages.join(" ")
+    )))
 }
 
-/// The guard refuses a form that another site sends. `CsrfForm` asks for a token as well.
+/// `&Session` refuses a form that another site sends. `CsrfForm` would check a token as well.
 #[post("/login", data = "<credentials>")]
-fn login(
-    credentials: Form<Credentials<'_>>,
-    session: &Session,
-) -> Result<Result<Redirect, Status>, Error> {
+fn login(credentials: Form<Credentials<'_>>, session: &Session) -> Result<Redirect, Error> {
     if !is_right(&credentials) {
-        return Ok(Err(Status::Unauthorized));
+        session.flash("That name and that password do not belong together.")?;
+        return Ok(Redirect::to(uri!(form)));
     }
     session.login(credentials.name)?;
-    Ok(Ok(Redirect::to(uri!(index))))
+    Ok(Redirect::to(uri!(index)))
 }
 
 #[post("/logout")]

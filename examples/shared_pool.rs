@@ -1,55 +1,78 @@
-//! Sessions in the application's own MongoDB pool: one client for both.
+//! Sessions in the application's own MongoDB pool: one client for both, and one error type.
 //!
-//! It needs a MongoDB:
+//! It needs a MongoDB (the README says how to start one to try):
 //!
 //! ```sh
 //! export ROCKET_DATABASES='{main={url="mongodb://localhost:27017/my_app"}}'
 //! cargo run --example shared_pool
 //! ```
 //!
+//! Then, in another terminal, as often as you like:
+//!
 //! ```sh
-//! curl -c jar -b jar http://127.0.0.1:8000/hello
-//! curl -c jar -b jar http://127.0.0.1:8000/hello
+//! curl -c jar -b jar http://127.0.0.1:8000/
 //! ```
 
 #[macro_use]
 extern crate rocket;
 
+use rocket::http::Status;
 use rocket_db_pools::{Connection, Database};
 use rocket_mongo_session::mongodb::bson::{Document, doc};
 use rocket_mongo_session::mongodb::options::ReturnDocument;
-use rocket_mongo_session::{Error, MongoPool, Session, Sessions, mongodb};
+use rocket_mongo_session::{Error, Key, MongoPool, Session, Sessions, mongodb};
 
 /// `[default.databases.main]` in Rocket.toml.
 #[derive(Database)]
 #[database("main")]
 struct Main(MongoPool);
 
-/// The application's own collection, in the database that the URL names.
-async fn count(client: &mongodb::Client, page: &str) -> mongodb::error::Result<i64> {
+/// What can go wrong in a handler, so that each of them can use `?` on both.
+#[derive(Responder)]
+enum Failure {
+    Session(Error),
+    Database(Status),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Session(error) // logs itself, and answers with its own status
+    }
+}
+
+impl From<mongodb::error::Error> for Failure {
+    fn from(error: mongodb::error::Error) -> Self {
+        error!("The database failed: {error}");
+        Failure::Database(Status::ServiceUnavailable)
+    }
+}
+
+const VIEWS: Key<i64> = Key::new("views");
+
+/// Counts in a collection of the application's own, in the database that the URL names.
+async fn count_view(client: &mongodb::Client) -> Result<i64, Failure> {
     let Some(database) = client.default_database() else {
-        return Ok(0);
+        error!("`databases.main.url` names no database: mongodb://host:port/NAME");
+        return Err(Failure::Database(Status::InternalServerError));
     };
-    let counted = database
+    let page = database
         .collection::<Document>("pages")
-        .find_one_and_update(doc! { "_id": page }, doc! { "$inc": { "views": 1_i64 } })
+        .find_one_and_update(doc! { "_id": "index" }, doc! { "$inc": { "views": 1_i64 } })
         .upsert(true)
         .return_document(ReturnDocument::After)
         .await?;
-    Ok(counted
-        .and_then(|page| page.get_i64("views").ok())
-        .unwrap_or(0))
+    let views = page.and_then(|page| page.get_i64("views").ok());
+    views.ok_or_else(|| {
+        error!("The page's `views` is not a number.");
+        Failure::Database(Status::InternalServerError)
+    })
 }
 
-#[get("/<page>")]
-async fn view(page: &str, main: Connection<Main>, session: &Session) -> Result<String, Error> {
-    let mine = session.increment(page, 1)?;
-    let all = count(&main, page)
-        .await
-        .map_err(|error| Error::store("counting a page", error))?;
-    Ok(format!(
-        "{page} was viewed {all} times, {mine} of them by you\n"
-    ))
+#[get("/")]
+async fn index(main: Connection<Main>, session: &Session) -> Result<String, Failure> {
+    let mine = session.increment(VIEWS, 1)?;
+    let all = count_view(&main).await?;
+    Ok(format!("{all} views, {mine} of them by you\n"))
 }
 
 #[launch]
@@ -57,5 +80,5 @@ fn rocket() -> _ {
     rocket::build()
         .attach(Main::init())
         .attach(Sessions::in_database::<Main>())
-        .mount("/", routes![view])
+        .mount("/", routes![index])
 }

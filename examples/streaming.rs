@@ -1,4 +1,4 @@
-//! A stream, and what of the session it can still change: nothing. `save` comes before it.
+//! Streams a countdown. The session is saved before the stream starts: later changes are errors.
 //!
 //! `cargo run --example streaming`, then:
 //!
@@ -19,8 +19,8 @@ const STARTS: Key<i64> = Key::new("starts");
 #[get("/")]
 async fn countdown(session: &Session) -> Result<TextStream![String + '_], Error> {
     let starts = session.increment(STARTS, 1)?;
-    // Without it the change goes with the head of the answer, before the first byte of the stream.
-    // With it, whether it could be stored is known here, before anything is started.
+    // Without this line the change is stored when the response begins, before its first byte.
+    // With it the handler knows whether it was stored, before it starts anything.
     session.save().await?;
     Ok(TextStream! {
         yield format!("countdown number {starts}\n");

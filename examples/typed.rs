@@ -1,4 +1,4 @@
-//! Typed keys, and a struct in a session.
+//! Typed keys: a struct and an enum in a session.
 //!
 //! `cargo run --example typed`, then:
 //!
@@ -36,7 +36,7 @@ enum Theme {
 const BASKET: Key<Basket> = Key::new("basket");
 const THEME: Key<Theme> = Key::new("theme");
 
-/// Two tabs that add at the same time both find their piece in the basket.
+/// When two tabs add at the same time, both pieces are in the basket afterwards.
 #[post("/basket/<item>")]
 async fn add(item: &str, session: &Session) -> Result<String, Error> {
     let basket = session
