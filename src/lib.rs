@@ -1,31 +1,64 @@
 //! Server-side sessions for Rocket 0.5, kept in MongoDB.
 //!
-//! A [`&Session`](Session) guard loads the session of a request, the handler reads and changes it,
-//! and what changed is committed before the answer leaves. It loses no update, brings back no
-//! session that ended, and tells no browser about a session that it failed to save.
+//! A handler asks for [`&Session`](Session), reads and changes it, and what changed is stored before
+//! the response leaves.
 //!
-//! This page is the guide: [quick start](#quick-start), [data](#data), [login and
-//! logout](#login-and-logout), [flash messages](#flash-messages), [CSRF](#csrf),
-//! [times](#timeouts-and-remember-me), [errors and outages](#errors-and-outages),
-//! [tests](#testing-an-application), [configuration](#configuration), [several
-//! applications](#several-applications-on-one-database), [operation](#operating-it),
-//! [migration](#migrating).
+//! * **No update is lost.** Requests that run at the same time do not undo each other's changes, and
+//!   a counter counts right.
+//! * **A session that ended stays ended.** No late request brings back a session that was logged
+//!   out, revoked or expired.
+//! * **No success that was not stored.** If the changes cannot be stored, the browser gets an error
+//!   (503) and no session cookie.
 //!
-//! A whole application to click through is in `examples/showcase` of the repository.
+//! This page is the guide. A whole application to click through is in `examples/showcase` of the
+//! repository.
 //!
-#![doc = include_str!("../docs/guide.md")]
+//! | how do I … | |
+//! |---|---|
+//! | begin? | [quick start](#quick-start) |
+//! | keep a value, a counter, a list? | [values](#values), [requests that run at the same time](#requests-that-run-at-the-same-time) |
+//! | sign users in and out? | [signing in and out](#signing-in-and-out) |
+//! | ask for a second factor? | [a second factor](#a-second-factor) |
+//! | show a user's devices and end them? | [a user's devices](#a-users-devices) |
+//! | use single sign-on? | [single sign-on](#single-sign-on) |
+//! | show a message on the next page? | [flash messages](#flash-messages) |
+//! | protect forms and `fetch()`? | [CSRF](#csrf) |
+//! | keep users signed in? | [timeouts and remember-me](#timeouts-and-remember-me) |
+//! | handle errors and outages? | [errors and outages](#errors-and-outages), [one error type](#one-error-type-for-your-handlers) |
+//! | test my application? | [testing an application](#testing-an-application) |
+//! | configure it? | [configuration](#configuration) |
+//! | go live? | [going live](#going-live) |
+//! | run several applications? | [several applications on one database](#several-applications-on-one-database) |
+//! | operate it? | [operating it](#operating-it): versions, connections, indexes, rights, sizes, backups |
+//! | know its limits? | [what it does not promise](#what-it-does-not-promise) |
+//! | use sessions outside of a request? | [outside of a request](#outside-of-a-request) |
+//! | come from another library? | [migrating](#migrating) |
 //!
-//! # Configuration
+#![doc = include_str!("guide/start.md")]
+//!
+#![doc = include_str!("guide/data.md")]
+//!
+#![doc = include_str!("guide/sign_in.md")]
+//!
+#![doc = include_str!("guide/flash.md")]
+//!
+#![doc = include_str!("guide/csrf.md")]
+//!
+#![doc = include_str!("guide/times.md")]
+//!
+#![doc = include_str!("guide/errors.md")]
+//!
+#![doc = include_str!("guide/testing.md")]
 //!
 #![doc = include_str!("../docs/configuration.md")]
 //!
-//! Where the sessions are kept is rocket_db_pools' section `[default.databases.sessions]`: `url`,
-//! `max_connections` (32 unless set), `min_connections`, `connect_timeout` (5 unless set),
-//! `idle_timeout`.
+#![doc = include_str!("guide/live.md")]
 //!
-#![doc = include_str!("../docs/operation.md")]
+#![doc = include_str!("guide/operation.md")]
 //!
-#![doc = include_str!("../docs/migration.md")]
+#![doc = include_str!("guide/limits.md")]
+//!
+#![doc = include_str!("guide/migration.md")]
 
 mod ancestor;
 mod changes;

@@ -82,10 +82,10 @@ async fn stored(probe: &Probe) -> Vec<mongodb::bson::Document> {
 }
 
 #[test]
-fn every_row_of_the_readmes_table_is_shown_by_tests_that_exist() {
+fn every_row_of_the_table_for_pyramid_is_shown_by_tests_that_exist() {
     let home = env!("CARGO_MANIFEST_DIR");
-    let readme = std::fs::read_to_string(format!("{home}/README.md")).expect("the README");
-    let (_, table) = readme.split_once("| in Python |").expect("the table");
+    let page = std::fs::read_to_string(format!("{home}/docs/from-pyramid.md")).expect("the page");
+    let (_, table) = page.split_once("| in Python |").expect("the table");
     let (table, _) = table.split_once("\n\n").expect("its end");
     let rows: Vec<&str> = table.lines().skip(2).collect();
     assert!(rows.len() > 30, "{} rows", rows.len());

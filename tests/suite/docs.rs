@@ -1,4 +1,7 @@
-//! What the documentation says about the database is what the crate does there.
+//! What the documentation says about the database is what the crate does there, and what it links
+//! to is there.
+
+use std::path::Path;
 
 use mongodb::bson::Document;
 use rocket::futures::TryStreamExt;
@@ -13,7 +16,7 @@ async fn indexes(sessions: &Sessions) -> Result<(), Error> {
 }
 
 #[rocket::async_test]
-async fn the_readme_makes_the_indexes_that_the_crate_makes() {
+async fn the_guide_makes_the_indexes_that_the_crate_makes() {
     let mongod = Mongod::shared().await;
     let url = mongod.url("docs_indexes");
     let figment = figment("debug", Some(&url), &[]);
@@ -35,7 +38,7 @@ async fn the_readme_makes_the_indexes_that_the_crate_makes() {
         .await
         .expect("the indexes");
     assert_eq!(made.len(), 3, "{made:?}");
-    let readme = include_str!("../../README.md");
+    let guide = include_str!("../../src/guide/operation.md");
     for index in &made[1..] {
         let keys: Vec<_> = index.keys.keys().map(|key| format!("{key}: 1")).collect();
         let options = index.options.clone().expect("options");
@@ -47,6 +50,35 @@ async fn the_readme_makes_the_indexes_that_the_crate_makes() {
         if let Some(grace) = options.expire_after {
             line += &format!(", expireAfterSeconds: {}}})", grace.as_secs());
         }
-        assert!(readme.contains(&line), "{line}");
+        assert!(guide.contains(&line), "{line}");
     }
+}
+
+#[test]
+fn every_file_that_a_page_links_to_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    for folder in [root, &root.join("docs")] {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|end| end == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    let mut links = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        let (marked, tagged) = (text.split("](").skip(1), text.split("src=\"").skip(1));
+        for rest in marked.chain(tagged) {
+            let target = rest.split([')', '"', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let file = page.parent().expect("a folder").join(target);
+            assert!(file.exists(), "{} links to {target}", page.display());
+            links += 1;
+        }
+    }
+    assert!(links > 20, "{links} links");
 }

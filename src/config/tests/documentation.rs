@@ -1,4 +1,4 @@
-//! The table of the configuration says what the code does.
+//! The documentation of the configuration says what the code does.
 
 use super::*;
 
@@ -44,13 +44,30 @@ fn a_documented_default_is_what_holds_without_the_key() {
 }
 
 #[test]
-fn the_readme_has_the_same_table() {
-    assert!(README.contains(TABLE.trim_end()));
+fn the_readme_has_rows_of_the_same_table() {
+    let documented: Vec<_> = rows().into_iter().map(|(key, _)| key).collect();
+    let (_, table) = README
+        .split_once("\n| key | default | meaning |\n")
+        .unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let mut count = 0;
+    for row in table.lines().skip(1) {
+        let key = row.split('`').nth(1).unwrap();
+        assert!(documented.contains(&key), "{key}");
+        assert!(TABLE.lines().any(|other| other == row), "{row}");
+        count += 1;
+    }
+    assert!(count > 0);
 }
 
 #[test]
-fn the_readme_shows_the_quickstart_as_it_is() {
+fn the_readme_and_the_guide_show_the_quickstart_as_it_is() {
     let example = include_str!("../../../examples/quickstart.rs");
     let (_, code) = example.split_once("\n\n").unwrap();
     assert!(README.contains(&format!("```rust\n{code}```")));
+    // The guide's has other imports, and the same handler.
+    let guide = include_str!("../../guide/start.md");
+    let (handler, _) = code.split_once("#[launch]").unwrap();
+    let at = handler.find("const ").unwrap();
+    assert!(guide.contains(&handler[at..]));
 }
