@@ -82,3 +82,22 @@ fn every_file_that_a_page_links_to_is_there() {
     }
     assert!(links > 20, "{links} links");
 }
+
+#[test]
+fn the_tests_that_a_run_without_older_servers_leaves_out_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = std::fs::read_to_string(root.join("scripts/test")).expect("the script");
+    let words = script.split_whitespace();
+    let mut names: Vec<&str> = words
+        .filter(|word| word.contains("::") && !word.contains('`'))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        let (module, test) = name.rsplit_once("::").expect("a module");
+        let file = root.join(format!("tests/suite/{}.rs", module.replace("::", "/")));
+        let source = std::fs::read_to_string(&file).expect(name);
+        assert!(source.contains(&format!("fn {test}()")), "{name}");
+    }
+}
