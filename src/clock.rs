@@ -63,9 +63,10 @@ impl Moment {
     }
 }
 
-/// The clock that sessions live by: the system's, or one that a test holds still and moves.
+/// The clock that sessions live by: the system's, or one that stands still until a test moves it.
 ///
-/// An application only meets it in tests of its own:
+/// [`Clock::new`] stands still, and is for tests only. [`Clock::default`] is the system's, which is
+/// what an application has unless it says otherwise.
 ///
 /// ```
 /// use std::time::Duration;
@@ -88,7 +89,9 @@ enum Source {
 }
 
 impl Clock {
-    /// A clock that stands still at the present time until it is moved. Clones move together.
+    /// A clock that stands still at the present time until it is moved: for tests only.
+    ///
+    /// Clones of it move together. An application with such a clock would let no session expire.
     #[must_use]
     pub fn new() -> Self {
         Clock(Source::Held(Arc::new(AtomicI64::new(system().0))))
@@ -99,12 +102,12 @@ impl Clock {
         Clock(Source::System)
     }
 
-    /// Moves the clock forward. Whole milliseconds count.
+    /// Moves the clock forward, by whole milliseconds. The system's clock is not moved.
     pub fn advance(&self, by: Duration) {
         self.shift(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
     }
 
-    /// Moves the clock back, as a corrected system clock does.
+    /// Moves the clock back, as a corrected system clock does. The system's clock is not moved.
     pub fn rewind(&self, by: Duration) {
         self.shift(i64::try_from(by.as_millis()).map_or(i64::MIN, |millis| -millis));
     }

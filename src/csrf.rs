@@ -23,14 +23,16 @@ const FIELD: &str = "csrf_token";
 /// The header that carries the token.
 const HEADER: &str = "X-CSRF-Token";
 
-/// A form whose CSRF token was checked: a data guard in the place of [`Form<T>`], which it behaves
-/// like in everything else (urlencoded and multipart; `CsrfForm<Strict<T>>` and
-/// `CsrfForm<Contextual<'_, T>>` work, too).
+/// A form whose CSRF token was checked: a data guard in the place of [`Form<T>`].
 ///
 /// The token is [`Session::csrf_token`]'s, in the field `csrf_token` or the header `X-CSRF-Token`,
-/// never in the query string. It is judged before the form's own errors; a refusal is a 403 through
-/// the application's catchers, and the log says why. A failing check creates no session. (A body
-/// over the limit is still a 413, and another content type is forwarded as a 415, as with `Form`.)
+/// never in the query string (synchronizer token of the OWASP CSRF Prevention Cheat Sheet). It is
+/// judged before the form's own errors. A refusal is a 403 through the application's catchers, and
+/// the log says why. A failing check creates no session.
+///
+/// In everything else it is like `Form`: urlencoded and multipart, `CsrfForm<Strict<T>>` and
+/// `CsrfForm<Contextual<'_, T>>`. A body over the limit is a 413, and another content type is
+/// forwarded as a 415.
 ///
 /// ```
 /// use rocket::{FromForm, get, post, response::content::RawHtml};
@@ -82,8 +84,10 @@ impl<T> DerefMut for CsrfForm<T> {
     }
 }
 
-/// Proof that the request's `X-CSRF-Token` header was checked: a request guard for JSON and other
-/// clients that send no form. A refusal is a 403 through the application's catchers.
+/// Proof that the request's `X-CSRF-Token` header was checked: a request guard for scripts and other
+/// clients that send no form.
+///
+/// A refusal is a 403 through the application's catchers, and the log says why.
 ///
 /// ```
 /// use rocket::{post, serde::json::Json};
@@ -102,7 +106,7 @@ pub struct CsrfHeader;
 /// what was sent in them: Rocket writes it into the log.
 #[non_exhaustive]
 pub enum CsrfError<'r> {
-    /// There is no session to check against: the store is down, or the request came from another
+    /// There is no session to check against: the database failed, or the request came from another
     /// site.
     Session(Error),
     /// The token is missing or wrong.

@@ -15,9 +15,9 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Everything that a call of this crate can fail with.
 ///
-/// No variant holds a token, a hash or a stored value, so an error can be logged as it is. As a
-/// [`Responder`] an error logs itself and answers with its [`status`](Error::status), so that the
-/// application's catchers speak: a handler may simply use `?`.
+/// As a [`Responder`] an error logs itself and answers with its [`status`](Error::status), through
+/// the application's catchers. So a handler can simply use `?`. No variant holds a token, a hash or
+/// a stored value: an error can be logged as it is.
 ///
 /// ```
 /// # use rocket::get;
@@ -32,31 +32,35 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync + 'static>;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store could not be asked, or refused. Nothing is known to have changed.
+    /// The database failed or refused, and the operation that failed changed nothing. Status 503.
     Store {
         /// What was being done, as "loading a session".
         doing: &'static str,
-        /// What the store said.
+        /// What the database said.
         source: Cause,
     },
-    /// An operation did not end within the configured `deadline`, or its outcome is unknown for
-    /// another reason (a handler that dropped its `save` half-way): it may take effect later, all
-    /// of it or nothing of it.
+    /// Nobody knows what became of a write: it may take effect later, all of it or nothing of it.
+    /// Status 503.
+    ///
+    /// It did not end within the configured `deadline`, the connection was lost, or the handler
+    /// dropped its `save` before it had ended.
     Unknown {
         /// What was being done.
         doing: &'static str,
-        /// What the store said, when it said anything.
+        /// What the database said, when it said anything.
         source: Option<Cause>,
     },
-    /// The session ended while the request ran (logged out, revoked or expired), and the change
-    /// was dropped: a session that ended is never brought back.
+    /// The session ended while the request ran (logged out, revoked or expired). The change was
+    /// dropped: a session that ended is never brought back. Status 500.
     Gone,
-    /// The answer was committed already; a change made after it (in a stream) cannot be kept.
-    /// Call [`save`](crate::Session::save) before the stream starts.
+    /// The change comes too late: the session was stored with the response already, as it is in a
+    /// stream. Call [`save`](crate::Session::save) before the stream starts. Status 500.
     Sealed,
-    /// The name cannot be a key: it is empty or contains NUL.
+    /// The name cannot be a key: it is empty or contains NUL. Status 500.
     BadKey,
-    /// The stored value is not of the type asked for. It was left as it is.
+    /// The stored value is not of the type asked for. Status 500.
+    ///
+    /// It was left as it is; only a [`pop`](crate::Queue::pop) empties its queue all the same.
     Decode {
         /// The key, as the application names it.
         key: String,
@@ -65,42 +69,45 @@ pub enum Error {
         /// What is stored, in BSON's terms.
         found: &'static str,
     },
-    /// The value cannot be stored in the configured `encoding`.
+    /// The value cannot be stored in the configured `encoding`. Status 500.
     Encode {
         /// The key, as the application names it.
         key: String,
         /// Why not, and what would help.
         reason: &'static str,
     },
-    /// The session's data would grow past the configured `max_bytes`.
+    /// The session's data would exceed the configured `max_bytes`. What is stored stays. Status 500.
     TooLarge {
         /// The limit, in bytes of the stored data.
         limit: usize,
     },
-    /// [`increment`](crate::Session::increment) would leave the range of `i64`, or
-    /// [`push`](crate::Session::push) or `increment` met a value that is no array or integer.
+    /// [`increment`](crate::Session::increment) met a value that is no integer or would leave the
+    /// range of `i64`, or [`push`](crate::Session::push) met a value that is no list. Status 500.
     Mismatch {
         /// The key, as the application names it.
         key: String,
         /// What does not fit.
         reason: &'static str,
     },
-    /// A principal that cannot be one: null, or longer than 8 KiB.
+    /// A user (principal) that cannot be one: null, or longer than 8 KiB. Status 500.
     BadUser,
-    /// A duration that cannot be a timeout or a cookie's life: zero or longer than 400 days for a
-    /// cookie, zero or beyond the calendar for a timeout.
+    /// A duration that cannot be a timeout (zero, or above 100 years) or a cookie's life (below one
+    /// second, or above 400 days). Status 500.
     BadDuration,
-    /// A cross-site request with an unsafe method was refused (`trusted_origins` allows some).
+    /// A request of another site with a method that changes things was refused
+    /// (`trusted_origins` allows some). Status 403.
     CrossSite,
-    /// No session fairing is attached: `rocket.attach(Sessions::fairing())`.
+    /// No session fairing is attached: `rocket.attach(Sessions::fairing())`. Status 500.
     NotAttached,
-    /// The operating system gave no random bytes.
+    /// The operating system gave no random bytes. Status 503.
     Randomness(String),
 }
 
 impl Error {
-    /// The status that an error answers with: 503 for the store, 403 for a cross-site request,
-    /// 500 otherwise.
+    /// The status that the error answers with.
+    ///
+    /// 503 for [`Store`](Error::Store), [`Unknown`](Error::Unknown) and
+    /// [`Randomness`](Error::Randomness), 403 for [`CrossSite`](Error::CrossSite), 500 for the rest.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
@@ -112,7 +119,8 @@ impl Error {
         }
     }
 
-    /// For stores of others: an operation that failed and surely changed nothing.
+    /// Makes an [`Error::Store`], for a [`Store`](crate::Store) of your own: an operation that failed
+    /// and surely changed nothing.
     pub fn store(
         doing: &'static str,
         source: impl std::error::Error + Send + Sync + 'static,
@@ -123,7 +131,8 @@ impl Error {
         }
     }
 
-    /// For stores of others: an operation of which nobody knows whether it took effect.
+    /// Makes an [`Error::Unknown`], for a [`Store`](crate::Store) of your own: a write of which nobody
+    /// knows whether it took effect.
     pub fn unknown(
         doing: &'static str,
         source: impl std::error::Error + Send + Sync + 'static,

@@ -26,20 +26,24 @@ mod database;
 
 use database::{Home, Opened, Refusal};
 
-/// The fairing that gives an application its sessions; made by the constructors of [`Sessions`].
+/// The fairing that gives an application its sessions; the constructors of [`Sessions`] make it.
 ///
-/// It commits after every other response fairing of the application, so that what those change in
-/// the session is kept, too. Attach it before those that ask for the session themselves; otherwise
-/// it can be attached anywhere.
+/// It stores sessions after every other response fairing of the application, so that what those
+/// change in the session is kept, too. Attach it before the fairings that ask for the session
+/// themselves. Its place among the others does not matter.
 pub struct SessionFairing {
     home: Home,
     clock: Clock,
 }
 
 impl Sessions {
-    /// Sessions as Rocket.toml has them: the pool from `[default.databases.sessions]`, the rest from
-    /// `[default.session]`. Without a `databases.sessions.url` the debug profile keeps sessions in
-    /// memory and says so; any other profile refuses to launch.
+    /// Sessions as `Rocket.toml` says.
+    ///
+    /// The database is in the section `[default.databases.sessions]`, the rest in
+    /// `[default.session]`; see the guide's [configuration](crate#configuration). Without a
+    /// `databases.sessions.url` the debug profile keeps sessions in memory and says so, and any
+    /// other profile refuses to launch. At most 32 connections, unless `max_connections` says
+    /// otherwise.
     ///
     /// ```no_run
     /// # use rocket::launch;
@@ -54,9 +58,26 @@ impl Sessions {
         SessionFairing::new(Home::Toml)
     }
 
-    /// Sessions in a collection that the application has already, as the ancestor takes it. Its
-    /// client's server selection timeout should not exceed `session.deadline`; `collection` and
-    /// `database` in Rocket.toml are not asked.
+    /// Sessions in a collection that the application has already.
+    ///
+    /// The keys `collection` and `database` in Rocket.toml are ignored. Up to 32 operations are under
+    /// way at once, so give the client as many connections: `maxPoolSize=32` in its URL, since the
+    /// driver's default is 10. Its server selection timeout (the driver's default is 30 seconds)
+    /// should be below `deadline`.
+    ///
+    /// ```no_run
+    /// use rocket::launch;
+    /// use rocket_mongo_session::Sessions;
+    /// use rocket_mongo_session::mongodb::{Client, bson::Document};
+    ///
+    /// #[launch]
+    /// async fn rocket() -> _ {
+    ///     let url = "mongodb://localhost:27017/?maxPoolSize=32&serverSelectionTimeoutMS=5000";
+    ///     let client = Client::with_uri_str(url).await.expect("a URL of MongoDB");
+    ///     let collection = client.database("my_app").collection::<Document>("session");
+    ///     rocket::build().attach(Sessions::in_collection(collection))
+    /// }
+    /// ```
     #[must_use]
     pub fn in_collection<T: Send + Sync>(collection: mongodb::Collection<T>) -> SessionFairing {
         let sessions = collection.clone_with_type();
@@ -64,7 +85,11 @@ impl Sessions {
     }
 
     /// Sessions in the database of the application's own pool, so that both share it (see
-    /// [`MongoPool`]). `Db::init()` may be attached before or after.
+    /// [`MongoPool`], where the example is).
+    ///
+    /// `Db::init()` may be attached before or after. The collection is the one that `[default.session]`
+    /// names. Connections are the pool's: its `max_connections`, and where nothing is said 4 for each
+    /// of Rocket's `workers`.
     #[must_use]
     pub fn in_database<Db: Database<Pool = MongoPool>>() -> SessionFairing {
         SessionFairing::new(Home::Database {
@@ -74,12 +99,85 @@ impl Sessions {
     }
 
     /// Sessions in the memory of this process, whatever the profile: for tests.
+    ///
+    /// ```
+    /// use rocket::local::blocking::Client;
+    /// use rocket::{get, routes};
+    /// use rocket_mongo_session::{Error, Session, Sessions};
+    ///
+    /// #[get("/")]
+    /// fn index(session: &Session) -> Result<String, Error> {
+    ///     Ok(session.increment("visits", 1)?.to_string())
+    /// }
+    ///
+    /// let rocket = rocket::build().attach(Sessions::in_memory()).mount("/", routes![index]);
+    /// let client = Client::tracked(rocket).unwrap();
+    /// assert_eq!(client.get("/").dispatch().into_string().unwrap(), "1");
+    /// assert_eq!(client.get("/").dispatch().into_string().unwrap(), "2");
+    /// ```
     #[must_use]
     pub fn in_memory() -> SessionFairing {
         SessionFairing::new(Home::Memory)
     }
 
-    /// Sessions in a [`Store`] of the application's own.
+    /// Sessions in a [`Store`] of your own.
+    ///
+    /// A store can stand around another one. This one counts loads, and leaves the rest to
+    /// MongoDB's (the calls that are not shown are passed on in the same way):
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use rocket_mongo_session::store::{Created, Document, Durability, Store};
+    /// # use rocket_mongo_session::store::{Filter, Touch, Update, Updated};
+    /// use rocket_mongo_session::{Error, MongoStore, SessionFairing, Sessions};
+    ///
+    /// struct Counting {
+    ///     inner: MongoStore,
+    ///     loads: AtomicU64,
+    /// }
+    ///
+    /// #[rocket::async_trait]
+    /// impl Store for Counting {
+    ///     async fn load(&self, id: &str) -> Result<Option<Document>, Error> {
+    ///         self.loads.fetch_add(1, Ordering::Relaxed);
+    ///         self.inner.load(id).await
+    ///     }
+    ///
+    ///     async fn create(&self, new: Vec<Document>, how: Durability) -> Result<Created, Error> {
+    ///         self.inner.create(new, how).await
+    ///     }
+    /// #   async fn update(&self, f: Filter, u: Update, d: Durability) -> Result<Updated, Error> {
+    /// #       self.inner.update(f, u, d).await
+    /// #   }
+    /// #   async fn update_returning(
+    /// #       &self, f: Filter, u: Update, d: Durability,
+    /// #   ) -> Result<Option<Document>, Error> {
+    /// #       self.inner.update_returning(f, u, d).await
+    /// #   }
+    /// #   async fn delete(&self, f: Filter) -> Result<bool, Error> { self.inner.delete(f).await }
+    /// #   async fn take(&self, f: Filter) -> Result<Option<Document>, Error> {
+    /// #       self.inner.take(f).await
+    /// #   }
+    /// #   fn touch(&self, touch: Touch) { self.inner.touch(touch); }
+    /// #   async fn find(&self, f: Filter, skip: u64, limit: u32) -> Result<Vec<Document>, Error> {
+    /// #       self.inner.find(f, skip, limit).await
+    /// #   }
+    /// #   async fn count(&self, f: Filter) -> Result<u64, Error> { self.inner.count(f).await }
+    /// #   async fn delete_all(&self, f: Filter) -> Result<u64, Error> {
+    /// #       self.inner.delete_all(f).await
+    /// #   }
+    /// #   async fn ensure_indexes(&self) -> Result<(), Error> { self.inner.ensure_indexes().await }
+    /// #   async fn ping(&self) -> Result<(), Error> { self.inner.ping().await }
+    /// #   async fn flush(&self) { self.inner.flush().await }
+    /// #   fn describe(&self) -> String { self.inner.describe() }
+    /// #   fn touch_batches(&self) -> u64 { self.inner.touch_batches() }
+    /// }
+    ///
+    /// fn counted(inner: MongoStore) -> SessionFairing {
+    ///     let loads = AtomicU64::new(0);
+    ///     Sessions::with_store(Counting { inner, loads })
+    /// }
+    /// ```
     #[must_use]
     pub fn with_store(store: impl Store) -> SessionFairing {
         SessionFairing::new(Home::Store(Arc::new(store)))
@@ -95,7 +193,7 @@ impl SessionFairing {
     }
 
     /// Lets sessions live by a clock that a test moves
-    /// ([`testing::Clock`](crate::testing::Clock)).
+    /// ([`testing::Clock`](crate::testing::Clock), where the example is).
     #[must_use]
     pub fn with_clock(mut self, clock: &Clock) -> Self {
         self.clock = clock.clone();

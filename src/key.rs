@@ -16,21 +16,28 @@ pub(crate) const ANCESTOR_CSRF: &str = "_csrft_";
 /// ```
 /// use rocket_mongo_session::{Error, Key, Session};
 ///
-/// const VISITS: Key<u32> = Key::new("visits");
+/// const VISITS: Key<i64> = Key::new("visits");
+/// const NAME: Key<String> = Key::new("name");
 ///
-/// fn visit(session: &Session) -> Result<u32, Error> {
-///     let visits = session.get(VISITS)?.unwrap_or(0) + 1;
-///     session.set(VISITS, &visits)?; // a `&str` here would not compile
-///     Ok(visits)
+/// fn visit(session: &Session) -> Result<String, Error> {
+///     let visits = session.increment(VISITS, 1)?;
+///     let name = session.get(NAME)?.unwrap_or_default();
+///     session.set(NAME, "Bob")?; // a number here would not compile
+///     Ok(format!("{name}, visit number {visits}"))
 /// }
 /// ```
 ///
-/// Any string is a key, except the empty one and one with NUL inside. A plain `&str` (or anything
-/// that is `AsRef<str>`, by reference) works wherever a `Key` does, with the type given at the call.
+/// Any string is a key, except the empty one and one with NUL inside. A plain `&str` (or a reference
+/// to anything that is `AsRef<str>`) works wherever a `Key` does, with the type given at the call.
+///
+/// [`get`](crate::Session::get), [`set`](crate::Session::set), [`take`](crate::Session::take),
+/// [`get_or_insert`](crate::Session::get_or_insert) and [`modify`](crate::Session::modify) hold you
+/// to the key's type. [`increment`](crate::Session::increment) and [`push`](crate::Session::push)
+/// take a key of any type.
 pub struct Key<T: ?Sized>(&'static str, PhantomData<fn() -> T>);
 
 impl<T: ?Sized> Key<T> {
-    /// Names a key.
+    /// A key of this name.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Key(name, PhantomData)
@@ -55,16 +62,16 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Names a key: a [`Key`], or a reference to any string. Sealed.
+/// What names a key: a [`Key`], or a reference to any string. Sealed.
 pub trait AsKey: sealed::Sealed {
     /// The key's name.
     fn name(&self) -> &str;
 }
 
-/// Names a key whose value may be given as `&V`: a `Key<String>` takes a `&str`. Sealed.
+/// What names a key whose value may be given as `&V`: a `Key<String>` takes a `&str`. Sealed.
 pub trait KeyOf<V: ?Sized>: AsKey {}
 
-/// Names a key whose value is read as `T`. Sealed.
+/// What names a key whose value is read as `T`. Sealed.
 pub trait KeyFor<T>: AsKey {}
 
 impl<T: ?Sized> sealed::Sealed for Key<T> {}

@@ -10,10 +10,11 @@ use mongodb::options::ClientOptions;
 use rocket::figment::Figment;
 use rocket_db_pools::{Config, Error, Pool};
 
-/// A pool of MongoDB connections for `#[derive(Database)]`: the `mongodb` 3.x [`Client`], which it
-/// dereferences to.
+/// A pool of MongoDB connections for rocket_db_pools' `#[derive(Database)]`. It dereferences to the
+/// [`Client`] of `mongodb` 3.x.
 ///
-/// An application that uses MongoDB itself can share one pool with its sessions:
+/// (The pool of rocket_db_pools' own is of `mongodb` 2.) An application that uses MongoDB itself can
+/// share one pool with its sessions:
 ///
 /// ```
 /// use rocket_db_pools::Database;
@@ -30,9 +31,9 @@ use rocket_db_pools::{Config, Error, Pool};
 /// # }
 /// ```
 ///
-/// It takes rocket_db_pools' own keys: `url`, `max_connections`, `min_connections`,
-/// `connect_timeout` and `idle_timeout` (seconds). No connection is opened before the first
-/// operation, so an application starts without its database.
+/// It takes rocket_db_pools' keys: `url`, `max_connections` (where nothing is said, 4 for each of
+/// Rocket's `workers`), `min_connections`, `connect_timeout` (5) and `idle_timeout`, in seconds. No
+/// connection is opened before the first operation, so an application starts without its database.
 #[derive(Clone)]
 pub struct MongoPool(Client);
 

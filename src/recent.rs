@@ -11,12 +11,12 @@ use crate::error::Error;
 use crate::guard::not_attached;
 use crate::session::Session;
 
-/// Proof that the user logged in (or was elevated) at most `SECONDS` ago: a request guard for
-/// sensitive routes, as changing a password (OWASP ASVS 7.5.1, 7.5.3).
+/// Proof that the user logged in, or was elevated, at most `SECONDS` ago: a request guard for
+/// sensitive routes, as to change a password (OWASP ASVS 7.5.1, 7.5.3).
 ///
-/// An older login, and none at all, is a **401** through the application's catchers, which can send
-/// the user to the login page. The time is the session's own `created`, which nothing but a login
-/// or an elevation moves.
+/// When the login is older, or nobody is logged in, the guard answers **401** through the
+/// application's catchers, which can send the user to the login page. What counts is
+/// [`Session::created`], which nothing but a login or an elevation moves.
 ///
 /// ```
 /// use rocket::post;
@@ -34,7 +34,8 @@ pub struct RecentLogin<const SECONDS: u64>;
 
 #[async_trait]
 impl<'r, const SECONDS: u64> FromRequest<'r> for RecentLogin<SECONDS> {
-    /// `None`: nobody logged in, or too long ago.
+    /// `None`: nobody is logged in, or the login is older. `Some`: there is no session to ask, as of
+    /// `&Session`.
     type Error = Option<Error>;
 
     async fn from_request(request: &'r Request<'_>) -> GuardOutcome<Self, Option<Error>> {

@@ -32,23 +32,24 @@ pub use flash::Queue;
 
 /// The session of the request at hand: a request guard, `&Session`.
 ///
-/// Any number of guards of one request share one session, which is loaded in one round trip when
-/// the first of them asks for it, and not at all on a route that has none. What the handler
-/// changes is kept as changes and written with the answer, before the answer leaves: single keys,
-/// never the whole document, so that concurrent requests do not undo each other. If that fails,
-/// the answer becomes the application's 503.
+/// All guards of one request share one session. It is loaded with one round trip when the first of
+/// them asks for it, and not at all on a route that asks for none. What a handler changes is stored
+/// with the response, before the response leaves. Only the keys that were changed are written, never
+/// the whole document, so that requests which run at the same time do not undo each other. If that
+/// fails, the response becomes the application's 503.
 ///
-/// Every call takes `&self`. The calls that are not `async` never wait for the database.
+/// Every call takes `&self`. A call that is not `async` never waits for the database.
 ///
-/// # Guard failures
+/// # When the guard fails
 ///
-/// * **503** when the store cannot be asked: it never looks like "logged out".
-/// * **403** for a cross-site request with an unsafe method (see `trusted_origins`).
-/// * **500** when no session fairing is attached (at launch that is refused already).
+/// * **503** when the database fails or does not answer in time. It never looks like "logged out".
+/// * **403** for a request of another site with a method that changes things (see
+///   `trusted_origins`).
+/// * **500** when no session fairing is attached. (A launch with such a route mounted is refused.)
 ///
 /// `Result<&Session, Error>` gives the error instead. `Option<&Session>` is Rocket's own way to say
-/// "serve this even when the store is down or the request refused"; do not use it to tell signed
-/// in from signed out.
+/// "serve this even when the database is down or the request refused". Do not use it to tell who is
+/// signed in from who is not.
 ///
 /// # Example
 ///
@@ -157,9 +158,24 @@ impl Session {
 
     /// Reads one value; `None` when the key is not set.
     ///
+    /// The value is a copy: after a change, [`set`](Session::set) it again.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// const NAME: Key<String> = Key::new("name");
+    ///
+    /// fn greeting(session: &Session) -> Result<String, Error> {
+    ///     let visits = session.get::<i64>("visits")?.unwrap_or(0); // by name, with the type here
+    ///     Ok(match session.get(NAME)? {
+    ///         Some(name) => format!("Welcome back, {name}: visit number {visits}."),
+    ///         None => "Welcome!".to_owned(),
+    ///     })
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the stored value is not a `T`; it is left as it is, and other keys
+    /// [`Error::Decode`] when the stored value is not a `T`. It is left as it is, and other keys
     /// are not affected.
     pub fn get<T: DeserializeOwned>(&self, key: impl KeyFor<T>) -> Result<Option<T>> {
         let Ok(field) = Field::of_key(key.name()) else {
@@ -174,11 +190,26 @@ impl Session {
         stored.map(|stored| decode(field, &stored)).transpose()
     }
 
-    /// Sets one value. An equal value is no change. Written with the answer, as this key alone.
+    /// Sets one value.
+    ///
+    /// It is stored with the response, as this key alone. An equal value is no change. When two
+    /// requests set the same key at the same time, the later one wins; where the new value depends
+    /// on the old one, use [`increment`](Session::increment), [`push`](Session::push) or
+    /// [`modify`](Session::modify).
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// const NAME: Key<String> = Key::new("name");
+    ///
+    /// fn rename(session: &Session, name: &str) -> Result<(), Error> {
+    ///     session.set(NAME, name)?; // a `Key<String>` takes a `&str`
+    ///     session.set("renamed", &true)
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::BadKey`], [`Error::Encode`], [`Error::TooLarge`], [`Error::Sealed`]; nothing has
+    /// [`Error::BadKey`], [`Error::Encode`], [`Error::TooLarge`], [`Error::Sealed`]. Nothing has
     /// changed then.
     pub fn set<V: Serialize + ?Sized>(&self, key: impl KeyOf<V>, value: &V) -> Result<()> {
         let field = Field::of_key(key.name())?;
@@ -202,7 +233,10 @@ impl Session {
         }
     }
 
-    /// Removes one value; whether there was one.
+    /// Removes one value; `true` when there was one.
+    ///
+    /// The removal is stored with the response. Where it comes too late (see [`Error::Sealed`]),
+    /// the value stays and the log says so.
     pub fn remove(&self, key: impl AsKey) -> bool {
         let Ok(field) = Field::of_key(key.name()) else {
             return false;
@@ -217,11 +251,25 @@ impl Session {
         existed
     }
 
-    /// Reads one value and removes it.
+    /// Reads one value and removes it; `None` when the key is not set.
+    ///
+    /// The removal is stored with the response. Two requests at the same time may both take the same
+    /// value. For messages of which each is to be taken once, use a [`Queue`].
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// # use rocket::response::Redirect;
+    /// /// The page that asked for a login.
+    /// const RETURN_TO: Key<String> = Key::new("return_to");
+    ///
+    /// fn after_login(session: &Session) -> Result<Redirect, Error> {
+    ///     Ok(Redirect::to(session.take(RETURN_TO)?.unwrap_or_else(|| "/".to_owned())))
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`get`](Session::get), and [`Error::Sealed`]; nothing is removed then.
+    /// As [`get`](Session::get), and [`Error::Sealed`]. Nothing is removed then.
     pub fn take<T: DeserializeOwned>(&self, key: impl KeyFor<T>) -> Result<Option<T>> {
         let Ok(field) = Field::of_key(key.name()) else {
             return Ok(None);
@@ -238,13 +286,14 @@ impl Session {
         }
     }
 
-    /// Whether the key is set.
+    /// Whether the key is set, as this request sees it.
     pub fn contains(&self, key: impl AsKey) -> bool {
         Field::of_key(key.name()).is_ok_and(|field| self.lock().state.contains(&field))
     }
 
-    /// The application's keys, in stored order. Flash queues and the CSRF secret are not among
-    /// them.
+    /// The application's keys, in stored order.
+    ///
+    /// Flash queues and the CSRF secret are not among them.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let fields = self.lock().state.fields();
@@ -268,8 +317,10 @@ impl Session {
         self.len() == 0
     }
 
-    /// Removes the application's keys. The session keeps its identity, its principal, its flash
-    /// queues and its CSRF secret; to forget everything, [`logout`](Session::logout).
+    /// Removes the application's keys.
+    ///
+    /// The session keeps its id, its user, its flash queues and its CSRF secret. To forget
+    /// everything, [`logout`](Session::logout). Stored with the response.
     pub fn clear(&self) {
         let Some(mut inner) = self.open_or_log() else {
             return;
@@ -277,7 +328,17 @@ impl Session {
         inner.state.clear();
     }
 
-    /// Reads one value, after setting it if it is not set (ISession's `setdefault`).
+    /// Reads one value, and sets it first if it is not set (`setdefault` of Pyramid's ISession).
+    ///
+    /// Stored with the response. When two requests at the same time find the key missing, each
+    /// sets its own value, and the later one wins.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// fn theme(session: &Session) -> Result<String, Error> {
+    ///     session.get_or_insert("theme", "light".to_owned())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -302,14 +363,32 @@ impl Session {
         }
     }
 
-    /// Adds to an integer, which counts right under concurrent requests: the server adds, when
-    /// the answer is committed. A missing key counts from 0. Returns the sum as this request sees
-    /// it, which concurrent requests may also have seen.
+    /// Adds to an integer, and counts right when requests run at the same time.
+    ///
+    /// The database does the addition when the response is stored, so that no count is lost. A
+    /// missing key counts from 0. Returns the sum as this request sees it. Another request at the
+    /// same time may have seen the same sum.
+    ///
+    /// A [`Key`](crate::Key) of any type is taken: that its values are integers is not checked
+    /// when you compile.
+    ///
+    /// ```
+    /// # use rocket::get;
+    /// use rocket_mongo_session::{Error, Key, Session};
+    ///
+    /// const VISITS: Key<i64> = Key::new("visits");
+    ///
+    /// #[get("/")]
+    /// fn index(session: &Session) -> Result<String, Error> {
+    ///     let visits = session.increment(VISITS, 1)?;
+    ///     Ok(format!("visit number {visits}"))
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Error::Mismatch`] when the value is no integer or the sum leaves the range of `i64`;
-    /// [`Error::BadKey`], [`Error::TooLarge`], [`Error::Sealed`].
+    /// [`Error::BadKey`], [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
     pub fn increment(&self, key: impl AsKey, by: i64) -> Result<i64> {
         let field = Field::of_key(key.name())?;
         let mut inner = self.open()?;
@@ -320,13 +399,29 @@ impl Session {
             .unwrap_or(by))
     }
 
-    /// Appends to an array, right under concurrent requests: the server appends, when the answer
-    /// is committed. A missing key counts as an empty array.
+    /// Appends to a list, and loses nothing when requests run at the same time.
+    ///
+    /// The database appends when the response is stored. A missing key counts as an empty list.
+    /// The list grows until the session's data would exceed `max_bytes`; to keep it short, use
+    /// [`modify`](Session::modify).
+    ///
+    /// A [`Key`](crate::Key) of any type is taken: that the list holds such elements is not checked
+    /// when you compile.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// const SEEN: Key<Vec<u32>> = Key::new("seen");
+    ///
+    /// fn show(session: &Session, article: u32) -> Result<Vec<u32>, Error> {
+    ///     session.push(SEEN, &article)?;
+    ///     Ok(session.get(SEEN)?.unwrap_or_default()) // with this article at its end
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] when the value is no array; [`Error::BadKey`], [`Error::Encode`],
-    /// [`Error::TooLarge`], [`Error::Sealed`].
+    /// [`Error::Mismatch`] when the value is no list; [`Error::BadKey`], [`Error::Encode`],
+    /// [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
     pub fn push<V: Serialize + ?Sized>(&self, key: impl AsKey, value: &V) -> Result<()> {
         let field = Field::of_key(key.name())?;
         let value = self.encode_element(&field, value)?;
@@ -337,21 +432,25 @@ impl Session {
 
     // ---- the session itself
 
-    /// The public session identifier: safe to log and to show, not a credential. `None` while the
-    /// session is not stored and nothing was written to it.
+    /// The session's public id, which is safe to log and to show: it lets nobody in.
+    ///
+    /// `None` while the session is not stored and nothing was written to it.
     #[must_use]
     pub fn id(&self) -> Option<String> {
         self.lock().state.id().map(ToString::to_string)
     }
 
-    /// Whether the session began in this request: nothing usable was loaded, or a login or logout
-    /// started a new one. Stays so for the whole request.
+    /// Whether the session began in this request.
+    ///
+    /// So it is when the browser brought no session that can be used, and after a login, an
+    /// elevation or a logout. It stays so until the response.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.lock().state.is_new
     }
 
-    /// When the session was created: at its first write, or at the login that started it.
+    /// When the session was created: at its first write, or at the login or elevation that started
+    /// it.
     #[must_use]
     pub fn created(&self) -> OffsetDateTime {
         let inner = self.lock();
@@ -362,7 +461,7 @@ impl Session {
         created.date()
     }
 
-    /// When the session's use was last written (see `reissue_time`).
+    /// When it was last noted that the session was used (see `reissue_time`).
     #[must_use]
     pub fn accessed(&self) -> OffsetDateTime {
         let inner = self.lock();
@@ -373,8 +472,9 @@ impl Session {
         accessed.date()
     }
 
-    /// When the session will expire if it is not used again: the earlier of its idle and its
-    /// absolute timeout. `None` is never.
+    /// When the session will expire if it is not used again; `None` is never.
+    ///
+    /// That is the earlier of two times: the last use and `timeout`, the creation and `lifetime`.
     #[must_use]
     pub fn expires(&self) -> Option<OffsetDateTime> {
         let config = &self.committer.config;
@@ -401,8 +501,27 @@ impl Session {
         (expires < Moment::NEVER).then(|| expires.date())
     }
 
-    /// Sets the idle timeout of this session, kept in its document; `None` is never. The absolute
-    /// `lifetime` still holds. Written with the answer; on a new session that creates it.
+    /// Sets how long this session lives without being used, instead of the configured `timeout`;
+    /// `None` is for ever.
+    ///
+    /// The time is kept in the session, to the millisecond, and stored with the response. On a
+    /// session that is not stored yet this creates it. The configured `lifetime` still holds. A
+    /// login starts with the configured times again, so set them after it.
+    ///
+    /// "Remember me" sets this time in the database, and [`set_max_age`](Session::set_max_age) in
+    /// the browser:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use rocket_mongo_session::{Error, Session};
+    ///
+    /// fn remember(session: &Session, user_id: i64) -> Result<(), Error> {
+    ///     const MONTH: Duration = Duration::from_secs(30 * 86_400);
+    ///     session.login(user_id)?;
+    ///     session.set_timeout(Some(MONTH))?;
+    ///     session.set_max_age(Some(MONTH))
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -418,10 +537,13 @@ impl Session {
         Ok(())
     }
 
-    /// Sets how long the browser keeps the cookie ("remember me"), kept in the document and
-    /// honoured whenever the cookie is sent again; `None` is until the browser closes. The cookie
-    /// is sent with this answer. Combine it with [`set_timeout`](Session::set_timeout): the
-    /// session ends with the earlier of the two.
+    /// Sets how long the browser keeps the cookie, instead of the configured `max_age`; `None` is
+    /// until the browser closes.
+    ///
+    /// The time is kept in the session, and holds whenever the cookie is sent again. The cookie is
+    /// sent with this response, in whole seconds. Combine it with
+    /// [`set_timeout`](Session::set_timeout), where the example is: the session ends with the
+    /// earlier of the two.
     ///
     /// # Errors
     ///
@@ -438,8 +560,11 @@ impl Session {
         Ok(())
     }
 
-    /// Writes and sends the cookie again even though nothing changed (ISession's `changed`). Does
-    /// nothing on a session that holds nothing.
+    /// Notes that the session was used and sends its cookie again, even though nothing changed
+    /// (`changed` of Pyramid's ISession).
+    ///
+    /// It is stored with the response, with one more round trip. On a session that holds nothing it
+    /// does nothing.
     pub fn touch(&self) {
         if let Some(mut inner) = self.open_or_log() {
             inner.state.settings.touch = true;
@@ -447,17 +572,30 @@ impl Session {
         }
     }
 
-    /// Commits what has changed so far: before a stream or an upgrade starts, or to see the error
-    /// in the handler. What changes later goes with the answer. What `save` wrote stays, and its
-    /// cookie is sent, whatever the answer becomes, unless the answer's own commit fails. One round
-    /// trip, and none when nothing changed.
+    /// Stores now what has changed so far, instead of with the response.
+    ///
+    /// Use it before a stream or a websocket starts, and where the handler has to know whether the
+    /// changes are stored before it goes on. What changes later is stored with the response. What
+    /// `save` stored stays, and its cookie is sent, whatever the response becomes; only if storing
+    /// the later changes fails, the 503 carries no cookie. One round trip for a change, and none
+    /// when nothing changed.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// # async fn charge(_cents: u32) {}
+    /// async fn pay(session: &Session, cents: u32) -> Result<(), Error> {
+    ///     session.set("paying", &cents)?;
+    ///     session.save().await?; // if this fails, nothing is charged
+    ///     charge(cents).await;
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Error::Gone`] when the session ended while the request ran, [`Error::Store`] and
-    /// [`Error::Unknown`] when the store failed, [`Error::Mismatch`] when another request changed
-    /// the type of a value that this one counts in or appends to. The changes are dropped then: the
-    /// handler has been told.
+    /// [`Error::Unknown`] when the database failed, [`Error::Mismatch`] when another request changed
+    /// the type of a value that this one counts in or appends to. The changes are dropped then.
     pub async fn save(&self) -> Result<()> {
         match self.commit(false).await? {
             Outcome::Gone => Err(Error::Gone),

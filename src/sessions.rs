@@ -25,7 +25,8 @@ const REVOCATION: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// All sessions of the application: constructors for the fairing, and the administrator's handle.
 ///
-/// The handle is managed state and a request guard, `&Sessions`; clones of it are the same handle.
+/// The handle is a request guard, `&Sessions`, and managed state: outside of a request it is
+/// `rocket.state::<Sessions>()`. Clones of it are the same handle.
 ///
 /// ```
 /// # use rocket::{get, post};
@@ -33,18 +34,18 @@ const REVOCATION: std::time::Duration = std::time::Duration::from_secs(3600);
 ///
 /// #[get("/admin")]
 /// async fn live(sessions: &Sessions) -> Result<String, Error> {
-///     Ok(format!("{} sessions", sessions.count().await?))
+///     Ok(format!("live sessions: {}", sessions.count().await?))
 /// }
 ///
 /// #[post("/logout-elsewhere")]
 /// async fn elsewhere(session: &Session, sessions: &Sessions) -> Result<String, Error> {
 ///     let ended = sessions.revoke_others(session).await?;
-///     Ok(format!("{ended} other devices were logged out"))
+///     Ok(format!("other devices that were logged out: {ended}"))
 /// }
 /// ```
 ///
-/// Every call is one round trip unless it says otherwise, ends by the configured `deadline`, and
-/// fails with [`Error::Store`] or [`Error::Unknown`].
+/// Every call is one round trip unless it says otherwise, and each round trip ends by the configured
+/// `deadline`. When a call that ends several sessions fails, some of them may have ended.
 #[derive(Clone)]
 pub struct Sessions {
     pub(crate) committer: Arc<Committer>,
@@ -52,31 +53,35 @@ pub struct Sessions {
     pub(crate) look_after: Arc<Notify>,
 }
 
-/// One session as a list shows it. It holds no credential.
+/// One session as a list shows it. Nothing in it lets anybody in.
 #[derive(Clone, Debug)]
 pub struct SessionInfo {
     /// The public session identifier, which [`Sessions::revoke_of`] takes.
     pub id: String,
-    /// When the session was created: at its first write, or at the login that started it.
+    /// When the session was created: at its first write, or at the login or elevation that started
+    /// it.
     pub created: OffsetDateTime,
-    /// When its use was last written.
+    /// When it was last noted that the session was used.
     pub accessed: OffsetDateTime,
     /// When it will expire if it is not used again; `None` is never.
     pub expires: Option<OffsetDateTime>,
-    /// The browser's own words about itself, cut short (with `record_client`).
+    /// The first 128 characters of what the browser says about itself, its `User-Agent` (with
+    /// `record_client`). They are the client's words: escape them before you show them.
     pub client: Option<String>,
-    /// The peer's address at the session's creation (with `record_client`); a proxy's, where one
-    /// stands in front.
+    /// The address that the session was created from (with `record_client`). Behind a proxy it is
+    /// the proxy's.
     pub ip: Option<IpAddr>,
 }
 
 impl Sessions {
-    /// How many sessions are alive. Reads every one of them in the database: for a page that an
-    /// administrator opens, not for every request.
+    /// How many sessions are alive.
+    ///
+    /// The database reads an index entry of every one of them: for a page that an administrator
+    /// opens, not for every request.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked.
+    /// [`Error::Store`] when the database fails.
     pub async fn count(&self) -> Result<u64> {
         let all = alive(Filter::sessions(), self.now());
         self.committer.store.count(all).await
@@ -86,7 +91,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`Error::BadUser`], or when the store cannot be asked.
+    /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
     pub async fn count_user(&self, user: impl Serialize + Send) -> Result<u64> {
         let theirs = alive(of(&principal(&user)?), self.now());
         self.committer.store.count(theirs).await
@@ -95,9 +100,25 @@ impl Sessions {
     /// The sessions of a user that are alive, the oldest first: `limit` of them (at most 1000)
     /// after the first `skip`.
     ///
+    /// One round trip, and none when `limit` is 0.
+    ///
+    /// ```
+    /// # use rocket::get;
+    /// # use rocket_mongo_session::{Error, Session, Sessions};
+    /// #[get("/devices")]
+    /// async fn devices(session: &Session, sessions: &Sessions) -> Result<String, Error> {
+    ///     let Some(user_id) = session.user::<i64>()? else { return Ok(String::new()) };
+    ///     let mut lines = String::new();
+    ///     for info in sessions.list(user_id, 0, 50).await? {
+    ///         lines += &format!("{}: last used {}\n", info.id, info.accessed);
+    ///     }
+    ///     Ok(lines)
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`Error::BadUser`], or when the store cannot be asked.
+    /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
     pub async fn list(
         &self,
         user: impl Serialize + Send,
@@ -127,12 +148,15 @@ impl Sessions {
         })
     }
 
-    /// Ends one session, whosever it is: the administrator's call. For an id that comes from a
-    /// user's request, [`revoke_of`](Sessions::revoke_of). Whether there was one.
+    /// Ends one session, whosever it is; `true` when there was one.
+    ///
+    /// It is the administrator's call. For an id that comes from a user's request, use
+    /// [`revoke_of`](Sessions::revoke_of). One round trip, and a second one when there was no such
+    /// session: an elevation may have carried it on under another id.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked.
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails.
     pub async fn revoke(&self, id: &str) -> Result<bool> {
         let Some(id) = Id::parse(id) else {
             return Ok(false); // nothing of ours has that name, a marker included
@@ -140,11 +164,35 @@ impl Sessions {
         self.committer.end(id, |id| Filter::id(id.as_str())).await
     }
 
-    /// Ends one session if it is this user's. Whether there was one.
+    /// Ends one session if it is this user's; `true` when there was one.
+    ///
+    /// One round trip, and a second one when there was no such session.
+    ///
+    /// ```
+    /// # use rocket::{FromForm, post};
+    /// # use rocket_mongo_session::{CsrfForm, Error, Session, Sessions};
+    /// #[derive(FromForm)]
+    /// struct End<'r> {
+    ///     id: &'r str, // from a request: it may be anybody's
+    /// }
+    ///
+    /// #[post("/devices/end", data = "<form>")]
+    /// async fn end(
+    ///     form: CsrfForm<End<'_>>,
+    ///     session: &Session,
+    ///     sessions: &Sessions,
+    /// ) -> Result<String, Error> {
+    ///     let ended = match session.user::<i64>()? {
+    ///         Some(user_id) => sessions.revoke_of(user_id, form.id).await?,
+    ///         None => false,
+    ///     };
+    ///     Ok(if ended { "signed out" } else { "it had ended before" }.to_owned())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::BadUser`], or when the store cannot be asked.
+    /// [`Error::BadUser`]; [`Error::Store`] and [`Error::Unknown`] when the database fails.
     pub async fn revoke_of(&self, user: impl Serialize + Send, id: &str) -> Result<bool> {
         let user = principal(&user)?;
         let Some(id) = Id::parse(id) else {
@@ -154,27 +202,31 @@ impl Sessions {
         self.committer.end(id, theirs).await
     }
 
-    /// Ends every session of a user, on every device, and logins that are under way, a later one of
-    /// this very request included; how many there were. Call it when an account is closed or a
-    /// password was reset; to keep the browser that asks, call
+    /// Ends every session of a user, on every device; returns how many there were.
+    ///
+    /// Logins that are under way end, too, also a later one of this very request. Call it when an
+    /// account is closed or a password was reset. To keep the browser that asks, call
     /// [`revoke_others`](Sessions::revoke_others) after its login. A few round trips.
     ///
     /// # Errors
     ///
-    /// [`Error::BadUser`], or when the store cannot be asked: call it again then.
+    /// [`Error::BadUser`]; [`Error::Store`] and [`Error::Unknown`] when the database fails: call it
+    /// again then.
     pub async fn revoke_user(&self, user: impl Serialize + Send) -> Result<u64> {
         let user = principal(&user)?;
         self.mark(&marker::of_user(&user)).await?;
         self.delete_until_none(&of(&user)).await
     }
 
-    /// Ends every session of the principal of this one, except this one, and logins that are under
-    /// way elsewhere; how many there were. Nothing when nobody is logged in. The call for a user who
-    /// changes the password: what this request did to its own session (an elevation) stands.
+    /// Ends every other session of this session's user; returns how many there were.
+    ///
+    /// Logins that are under way elsewhere end, too. It is the call for a user who changes the
+    /// password. What this request did to its own session, such as an elevation, stands. A few round
+    /// trips, and none when nobody is logged in.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked: call it again then.
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
     pub async fn revoke_others(&self, session: &Session) -> Result<u64> {
         let Some((user, own)) = session.owner() else {
             return Ok(0);
@@ -185,24 +237,27 @@ impl Sessions {
         self.delete_until_none(&others).await
     }
 
-    /// Ends every session, and logins that are under way (mass logout); how many there were. A few
-    /// round trips.
+    /// Ends every session (mass logout); returns how many there were.
+    ///
+    /// Logins that are under way end, too. A few round trips.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked: call it again then.
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
     pub async fn revoke_all(&self) -> Result<u64> {
         self.mark(marker::ALL).await?;
         self.delete_until_none(&Filter::sessions()).await
     }
 
     /// Deletes what has expired, and documents that can never expire because they have no
-    /// `expires`; how many sessions there were. The TTL index does the first by itself, five minutes
-    /// later. Three round trips, or two without a `timeout`.
+    /// `expires`; returns how many sessions there were.
+    ///
+    /// The TTL index does the first by itself, five minutes later. Three round trips, and two where
+    /// the configured `timeout` is `false`.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked.
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails.
     pub async fn purge_expired(&self) -> Result<u64> {
         let now = self.now();
         let expired = |all: Filter| all.before(field::EXPIRES, now);
@@ -227,26 +282,32 @@ impl Sessions {
         Ok(purged)
     }
 
-    /// Makes the indexes, or repairs them. The fairing does so by itself in the background, unless
-    /// `session.indexes` is off because the application's database user may not.
+    /// Makes the indexes, or repairs them.
+    ///
+    /// The fairing does so by itself in the background, unless `indexes` is `false` because the
+    /// application's database user may not. One round trip when they are there, a few for a repair,
+    /// and one more at the first call of the process.
     ///
     /// # Errors
     ///
-    /// When the store cannot be asked, or refuses.
+    /// [`Error::Store`] when the database fails or refuses, [`Error::Unknown`] when it takes longer
+    /// than the `deadline`.
     pub async fn ensure_indexes(&self) -> Result<()> {
         self.committer.store.ensure_indexes().await
     }
 
-    /// Whether the store can be asked now: for health checks.
+    /// Succeeds when the database answers now: for health checks.
+    ///
+    /// One round trip, and one more at the first call of the process.
     ///
     /// # Errors
     ///
-    /// When it cannot.
+    /// [`Error::Store`] when it does not answer.
     pub async fn ping(&self) -> Result<()> {
         self.committer.store.ping().await
     }
 
-    /// What happened in this process since it started. No round trip.
+    /// What happened in this process since it started, in numbers. No round trip.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let batches = self.committer.store.touch_batches();

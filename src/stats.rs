@@ -2,35 +2,39 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts since the application started, of this process alone
-/// ([`Sessions::stats`](crate::Sessions::stats)).
+/// What this process has counted since it started ([`Sessions::stats`](crate::Sessions::stats)).
+///
+/// Every number only grows. They are of this process alone: add up those of all processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Sessions that were asked for with a well-formed cookie.
+    /// Times that a session was loaded, for a request with a well-formed cookie.
     pub loads: u64,
     /// Loads that found a session alive.
     pub hits: u64,
-    /// Loads that found none: unknown, ended, malformed, or with a wrong secret.
+    /// Loads that found none: the id is unknown, the session ended, its document is malformed, or the
+    /// cookie's secret is wrong.
     pub misses: u64,
     /// Loads that found an expired session.
     pub expired: u64,
-    /// New sessions that were dropped because a login of the same browser was faster.
+    /// New sessions that were dropped because a login of the same browser was faster, whose cookie
+    /// they would have overwritten.
     pub overtaken: u64,
-    /// Writes that were applied before an answer.
+    /// Writes that were stored before a response.
     pub commits: u64,
     /// Writes that were dropped because the session had ended meanwhile.
     pub gone: u64,
-    /// Compare-and-set attempts that another request beat.
+    /// Attempts to change a value that came too late, because another request had changed it, and
+    /// were made again.
     pub conflicts: u64,
-    /// Notes that a session was in use.
+    /// Notes that a session was used.
     pub touches: u64,
     /// Commands in which those notes were written.
     pub touch_batches: u64,
-    /// Requests that were refused because they came from another site.
+    /// Requests that `&Session` refused because they came from another site.
     pub refused: u64,
-    /// Store operations that failed.
+    /// Operations of the database that failed.
     pub failures: u64,
-    /// Store operations that did not end by the deadline (they are failures, too).
+    /// Operations of the database that did not end by the `deadline` (they are failures, too).
     pub deadlines: u64,
 }
 

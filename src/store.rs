@@ -10,9 +10,12 @@ pub(crate) mod bounded;
 pub(crate) mod memory;
 pub(crate) mod mongo;
 
-/// Keeps session documents. [`Sessions`](crate::Sessions) brings one for MongoDB and one in
-/// memory; implement it to keep sessions elsewhere, and attach it with
-/// [`Sessions::with_store`](crate::Sessions::with_store).
+/// Keeps session documents: implement it to keep sessions elsewhere.
+///
+/// The crate brings two stores, [`MongoStore`](crate::MongoStore) and
+/// [`MemoryStore`](crate::MemoryStore). Another one is attached with
+/// [`Sessions::with_store`](crate::Sessions::with_store), where an example of a store around another
+/// is.
 ///
 /// What the crate promises its users stands on what a store promises here:
 ///
@@ -21,28 +24,48 @@ pub(crate) mod mongo;
 /// 2. **Single fields.** [`update`](Store::update) changes the fields that the [`Update`] names and
 ///    nothing else, all of them or none, and only in a document that the [`Filter`] chooses at
 ///    that very moment.
-/// 3. **No stale reads.** [`load`](Store::load) and [`find`](Store::find) answer with what was
-///    stored at some moment after they were called, and see every write whose call has returned.
-/// 4. **Success means stored.** An `Ok` is said after the change is as durable as
-///    [`Durability`] asks. An `Err` that is not [`Error::Unknown`] means that nothing changed; of
-///    an operation with an unknown outcome either all or nothing takes effect, now or later.
+/// 3. **No stale reads.** [`load`](Store::load) and [`find`](Store::find) give what was stored at
+///    some moment after they were called, and see every write whose call has returned.
+/// 4. **Success means stored.** `Ok` comes after the change is as durable as [`Durability`] asks.
 ///
 /// [`testing::conformance`](crate::testing::conformance) tries the first three on any store.
+///
+/// # Errors
+///
+/// A call that reads fails with [`Error::Store`] ([`Error::store`] makes one).
+///
+/// A call that writes fails with [`Error::Store`] when it surely changed nothing, and with
+/// [`Error::Unknown`] ([`Error::unknown`]) when nobody knows: then either all of the write or nothing
+/// of it takes effect, now or later.
+///
+/// A call that does not end by the configured `deadline` goes on in a task of its own, and its caller
+/// gets such an error. A store does not have to watch the time.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The document with this id, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     async fn load(&self, id: &str) -> Result<Option<Document>>;
 
-    /// Stores new documents. The first is the session; the others are markers, which may exist
-    /// already and then stay as they are, which [`Created::Beside`] tells. [`Created::Exists`] says
-    /// that a document with the first one's id exists, and nothing was changed.
+    /// Stores new documents. The first is the session, the others are markers.
+    ///
+    /// [`Created::Exists`] says that a document with the first one's id exists. Then nothing is
+    /// stored, and that document stays as it is. A marker that exists stays as it is, too, and does
+    /// not keep the others from being stored; [`Created::Beside`] says that there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows.
     async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created>;
 
     /// Changes single fields of the one document that the filter chooses.
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] when the update does not fit a stored value; nothing was changed then.
+    /// [`Error::Mismatch`] when the update does not fit a stored value, and [`Error::Store`]: nothing
+    /// changed then. [`Error::Unknown`] when nobody knows.
     async fn update(
         &self,
         filter: Filter,
@@ -50,8 +73,12 @@ pub trait Store: Send + Sync + 'static {
         durability: Durability,
     ) -> Result<Updated>;
 
-    /// As [`update`](Store::update), and gives the document as it was just before; `None` when
-    /// the filter chose none.
+    /// Does what [`update`](Store::update) does, and gives the document as it was just before;
+    /// `None` when the filter chose none.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Store::update).
     async fn update_returning(
         &self,
         filter: Filter,
@@ -60,63 +87,95 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<Document>>;
 
     /// Deletes the one document that the filter chooses; `false` when there was none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows.
     async fn delete(&self, filter: Filter) -> Result<bool>;
 
-    /// As [`delete`](Store::delete), and gives the document as it was at its end.
+    /// Does what [`delete`](Store::delete) does, and gives the document as it was at its end.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete`](Store::delete).
     async fn take(&self, filter: Filter) -> Result<Option<Document>>;
 
-    /// Notes that a session was in use: `accessed` and `expires` grow to the given times. Returns
-    /// at once; the write may follow later together with others, and may be lost. It never makes
-    /// a document.
+    /// Notes that a session was used: `accessed` and `expires` grow to the given times.
+    ///
+    /// Returns at once. The write may follow later, together with others, and may be lost. It never
+    /// makes a document.
     fn touch(&self, touch: Touch);
 
-    /// Documents that the filter chooses, by `created` and then `_id`: `limit` of them at most, and
-    /// none if that is 0, after skipping some. They may come without what a list does not show, the
-    /// fields `value`, `token` and `csrf`, so that a page of large sessions is not large.
+    /// Documents that the filter chooses, ordered by `created` and then `_id`: at most `limit` of
+    /// them (none if that is 0), after the first `skip`.
+    ///
+    /// They may come without the fields `value`, `token` and `csrf`, which no list shows, so that a
+    /// page of large sessions is not large.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>>;
 
     /// How many documents the filter chooses.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     async fn count(&self, filter: Filter) -> Result<u64>;
 
     /// Deletes every document that the filter chooses, and says how many those were.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows how many went.
     async fn delete_all(&self, filter: Filter) -> Result<u64>;
 
     /// Makes the indexes that keep the calls above cheap, and repairs them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`]; [`Error::Unknown`] when nobody knows.
     async fn ensure_indexes(&self) -> Result<()>;
 
-    /// Whether the store can be asked now.
+    /// Succeeds when the store answers now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     async fn ping(&self) -> Result<()>;
 
-    /// Writes what was put off (touches), before the process ends; what is on its way already is
-    /// there, too, when it returns.
+    /// Writes what was put off (touches), before the process ends. When it returns, what was on its
+    /// way already is stored, too.
     async fn flush(&self);
 
     /// What the store is, for the log line at launch; without credentials.
     fn describe(&self) -> String;
 
-    /// How many batches of touches were written.
+    /// How many batches of touches were written, for [`Stats`](crate::Stats); 0 unless a store says
+    /// otherwise.
     fn touch_batches(&self) -> u64 {
         0
     }
 }
 
-/// What became of a new document.
+/// What became of a new document ([`Store::create`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
     /// It is stored, and so is all that came with it.
     Stored,
-    /// It is stored, beside a marker that existed already and is as it was.
+    /// It is stored, beside a marker that existed already and stays as it is.
     Beside,
-    /// Its id was taken; nothing was changed.
+    /// A document has its id. Nothing was changed.
     Exists,
 }
 
-/// What became of a change.
+/// What became of a change ([`Store::update`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Updated {
     /// It is stored.
     Applied,
-    /// The filter chose no document: the session ended, or is no longer what the filter asks.
+    /// The filter chose no document: the session ended, or is not as the filter asks any more.
     Gone,
 }
 
@@ -130,7 +189,7 @@ pub enum Durability {
     Identity,
 }
 
-/// One session's use, to be written later.
+/// A note that one session was used ([`Store::touch`]).
 #[derive(Clone, Debug)]
 pub struct Touch {
     pub(crate) id: String,
@@ -139,7 +198,7 @@ pub struct Touch {
 }
 
 impl Touch {
-    /// The id of the session that was in use.
+    /// The id of the session that was used.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id

@@ -13,17 +13,36 @@ use crate::token::{Secret, decode, draw};
 const CHARS: usize = 86;
 
 impl Session {
-    /// The CSRF token to put into a form's field `csrf_token` or the header `X-CSRF-Token`. Every
-    /// call returns other text; all of them stay valid until the next login, logout or
-    /// [`new_csrf_token`](Session::new_csrf_token). On a new session that creates it.
+    /// The CSRF token to put into a form's field `csrf_token` or the header `X-CSRF-Token`.
+    ///
+    /// Every call returns another text (against BREACH). All of them are valid until the next
+    /// [`login`](Session::login), [`elevate`](Session::elevate), [`logout`](Session::logout) or
+    /// [`new_csrf_token`](Session::new_csrf_token), or until the session ends. The guards
+    /// [`CsrfForm`](crate::CsrfForm) and [`CsrfHeader`](crate::CsrfHeader) check it.
+    ///
+    /// On a session that is not stored yet this creates it: on a public page, one for each visitor.
+    /// Where there is none to show (no random bytes, or too late in a stream) the text is empty,
+    /// which no check accepts, and the log says why.
+    ///
+    /// ```
+    /// # use rocket::{get, response::content::RawHtml};
+    /// # use rocket_mongo_session::Session;
+    /// #[get("/order")]
+    /// fn page(session: &Session) -> RawHtml<String> {
+    ///     RawHtml(format!(
+    ///         r#"<form method="post"><input name="count">
+    ///            <input type="hidden" name="csrf_token" value="{}"><button>Order</button></form>"#,
+    ///         session.csrf_token()
+    ///     ))
+    /// }
+    /// ```
     #[must_use]
     pub fn csrf_token(&self) -> String {
         let secret = self.open_or_view();
         shown(secret.and_then(|secret| mask(&secret)))
     }
 
-    /// Replaces the CSRF secret, which makes every token shown so far invalid, and returns a new
-    /// token.
+    /// Makes every token that was shown so far invalid, and returns a new one.
     pub fn new_csrf_token(&self) -> String {
         let fresh = || {
             let secret = Secret::draw()?;
@@ -33,8 +52,31 @@ impl Session {
         shown(fresh())
     }
 
-    /// Whether a token is one of this session's. Compares in constant time, and never creates a
-    /// session.
+    /// Whether a token is one of this session's.
+    ///
+    /// For tokens that come in another way than the guards [`CsrfForm`](crate::CsrfForm) and
+    /// [`CsrfHeader`](crate::CsrfHeader) look for. The comparison takes the same time for every
+    /// token, and never creates a session.
+    ///
+    /// ```
+    /// # use rocket::{http::Status, post, serde::{Deserialize, json::Json}};
+    /// # use rocket_mongo_session::{Error, Session};
+    /// #[derive(Deserialize)]
+    /// # #[serde(crate = "rocket::serde")]
+    /// struct Order {
+    ///     csrf: String,
+    ///     count: u32,
+    /// }
+    ///
+    /// #[post("/order", data = "<order>")]
+    /// fn order(order: Json<Order>, session: &Session) -> Result<Status, Error> {
+    ///     if !session.verify_csrf(&order.csrf) {
+    ///         return Ok(Status::Forbidden);
+    ///     }
+    ///     session.set("count", &order.count)?;
+    ///     Ok(Status::Ok)
+    /// }
+    /// ```
     #[must_use]
     pub fn verify_csrf(&self, token: &str) -> bool {
         let Some(secret) = self.lock().state.csrf().cloned() else {

@@ -24,12 +24,15 @@ use crate::value;
 type Step<'f, T> = dyn FnMut(Option<&RawBson>) -> Result<(Option<RawBson>, T)> + Send + 'f;
 
 impl Session {
-    /// Reads one value, lets `f` make a new one of it, and stores that, without ever losing an
-    /// update: if another request changed the value meanwhile, `f` is called again with that one.
-    /// Done at once, not with the answer: at least one round trip.
+    /// Changes one value in any way, and loses no update: `f` makes the new value from the old one.
     ///
-    /// `f` may run several times, so it should do nothing but compute. On a session that is not
-    /// stored yet it runs once and the value goes with the answer.
+    /// The new value is stored only if nobody else has changed the old one meanwhile. Otherwise `f`
+    /// is called again, with the value of today. So it should do nothing but compute. Returns the
+    /// value that was stored.
+    ///
+    /// It is stored at once, not with the response: one round trip, and two more for each time that
+    /// another request was faster. On a session that is not stored yet, `f` runs once and the value
+    /// is stored with the response.
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Session};
@@ -48,8 +51,9 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Decode`] when the stored value is not a `T`, [`Error::Gone`] when the session ended
-    /// or was renewed by another request, [`Error::Store`] when others won until the deadline, and
-    /// those of [`set`](Session::set). Nothing has changed then, except after [`Error::Unknown`].
+    /// or was renewed by another request, [`Error::Store`] when the database failed or others were
+    /// faster until the `deadline`, and those of [`set`](Session::set). Nothing has changed then.
+    /// After [`Error::Unknown`] nobody knows.
     pub async fn modify<T: Serialize + DeserializeOwned + Send>(
         &self,
         key: impl KeyFor<T> + Send,

@@ -12,7 +12,19 @@ use crate::key::Field;
 use crate::value;
 
 impl Session {
-    /// Adds a message to the default flash queue; any serializable type. Written with the answer.
+    /// Adds a message to the default flash queue, to be shown with the next page.
+    ///
+    /// A message is any serde type. It is stored with the response.
+    ///
+    /// ```
+    /// # use rocket::{post, response::Redirect};
+    /// # use rocket_mongo_session::{Error, Session};
+    /// #[post("/save")]
+    /// fn save(session: &Session) -> Result<Redirect, Error> {
+    ///     session.flash("Saved.")?;
+    ///     Ok(Redirect::to("/"))
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -21,8 +33,19 @@ impl Session {
         self.queue("").push(message)
     }
 
-    /// A named flash queue; any string is a name, and the empty one is the default queue's. Queues
-    /// are no application keys: neither `keys` nor `clear` knows them.
+    /// A flash queue by name.
+    ///
+    /// Any string without NUL is a name, and the empty one is the default queue's. Queues are not
+    /// among the application's keys: [`keys`](Session::keys) does not list them, and
+    /// [`clear`](Session::clear) leaves them.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// async fn warnings(session: &Session) -> Result<Vec<String>, Error> {
+    ///     session.queue("warnings").push_unique("The disk is nearly full.")?;
+    ///     session.queue("warnings").pop().await
+    /// }
+    /// ```
     #[must_use]
     pub fn queue<'s>(&'s self, name: &str) -> Queue<'s> {
         Queue {
@@ -31,7 +54,7 @@ impl Session {
         }
     }
 
-    /// Takes the messages of the default flash queue. See [`Queue::pop`].
+    /// Takes the messages out of the default flash queue, at once; see [`Queue::pop`].
     ///
     /// ```
     /// # use rocket::get;
@@ -67,7 +90,9 @@ pub struct Queue<'s> {
 }
 
 impl Queue<'_> {
-    /// Adds a message to the end. Concurrent requests all keep theirs.
+    /// Adds a message to the end of the queue.
+    ///
+    /// It is stored with the response. Requests that push at the same time all keep theirs.
     ///
     /// # Errors
     ///
@@ -81,8 +106,8 @@ impl Queue<'_> {
         self.session.open()?.state.change(field, change)
     }
 
-    /// Adds a message unless an equal one is in the queue, as this request sees it (ISession's
-    /// `allow_duplicate=False`).
+    /// Adds a message unless an equal one is in the queue, as this request sees it
+    /// (`allow_duplicate=False` of Pyramid's ISession).
     ///
     /// # Errors
     ///
@@ -109,15 +134,21 @@ impl Queue<'_> {
         Ok(self.session.read(&field)?.unwrap_or_default())
     }
 
-    /// Takes the messages out of the queue, at once: one round trip, and none when the queue was
-    /// empty when the session was loaded. Whatever races, a message is never delivered twice and
-    /// never lost, unless the process dies between the pop and the answer.
+    /// Takes the messages out of the queue, at once, in the order in which they were pushed.
+    ///
+    /// One round trip, and none when the queue was empty when the session was loaded. When several
+    /// requests pop at the same time, each message goes to one of them. None is delivered twice, and
+    /// none is lost unless the process dies between the pop and the response.
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`](crate::Error::Decode) when a message is not a `T`, and those of
-    /// [`Session::modify`]. Nothing is taken then, except perhaps after
-    /// [`Error::Unknown`](crate::Error::Unknown).
+    /// [`Error::Decode`](crate::Error::Decode) when a message is not a `T`. The queue is emptied all
+    /// the same, so that one odd message does not stand in the way of every page.
+    ///
+    /// [`Error::Gone`](crate::Error::Gone) when the session ended or was renewed by another
+    /// request, and [`Error::Store`](crate::Error::Store) when the database failed: nothing is
+    /// taken then. After [`Error::Unknown`](crate::Error::Unknown) nobody knows.
+    /// [`Error::BadKey`](crate::Error::BadKey), [`Error::Sealed`](crate::Error::Sealed).
     pub async fn pop<T: DeserializeOwned + Send>(&self) -> Result<Vec<T>> {
         let field = self.field.clone()?;
         self.session.pop_all(field).await

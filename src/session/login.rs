@@ -12,36 +12,60 @@ use crate::state::{Base, Keep};
 use crate::value;
 
 impl Session {
-    /// Starts a new session that belongs to the principal: a new id, a new secret, a new CSRF
-    /// secret, and none of the earlier data (OWASP ASVS 7.2.4). The old session's document is
-    /// deleted before the answer leaves; whoever knows its cookie is not let in with it.
+    /// Signs a user in: starts a new session that belongs to the user, with a new id, a new secret, a
+    /// new CSRF secret and none of the earlier data (OWASP ASVS 7.2.4).
     ///
-    /// The principal is any serializable value except null, of at most 8 KiB; sessions are found
-    /// by it ([`Sessions::list`](crate::Sessions::list)), so let it be what identifies a user and
-    /// nothing that changes.
+    /// The old session's document is deleted before the response leaves. Whoever knows its cookie is
+    /// not let in with it. On top of the load this is an insert and then, at the same time, the
+    /// delete and a look whether the user's sessions were revoked meanwhile.
+    ///
+    /// The user (also called the principal) is any serde value but null, of at most 8 KiB. Sessions
+    /// are found by it ([`Sessions::list`](crate::Sessions::list)), so let it be what identifies a
+    /// user and never changes: an id, not a profile.
+    ///
+    /// The login stands even if the handler then returns an error, unless `set_on_exception` is
+    /// `false`. Before a second factor is proved, call something else: the guide's part [a second
+    /// factor](crate#a-second-factor) says what.
     ///
     /// ```
-    /// # use rocket::{post, response::Redirect};
-    /// # use rocket_mongo_session::{Error, Session};
-    /// # fn check(_: &str) -> Option<i64> { Some(1) }
-    /// #[post("/login/<password>")]
-    /// fn login(session: &Session, password: &str) -> Result<Redirect, Error> {
-    ///     if let Some(user_id) = check(password) {
-    ///         session.login(user_id)?;
-    ///     }
+    /// # use rocket::{FromForm, post, response::Redirect};
+    /// # use rocket_mongo_session::{CsrfForm, Error, Session};
+    /// #[derive(FromForm)]
+    /// struct Credentials<'r> {
+    ///     name: &'r str,
+    ///     password: &'r str,
+    /// }
+    /// # fn find_user(_: &Credentials<'_>) -> Option<i64> { None }
+    ///
+    /// #[post("/login", data = "<form>")]
+    /// fn login(form: CsrfForm<Credentials<'_>>, session: &Session) -> Result<Redirect, Error> {
+    ///     let Some(user_id) = find_user(&form) else {
+    ///         session.flash("That name and that password do not belong together.")?;
+    ///         return Ok(Redirect::to("/login"));
+    ///     };
+    ///     session.login(user_id)?;
     ///     Ok(Redirect::to("/"))
     /// }
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::BadUser`], [`Error::Sealed`].
+    /// [`Error::BadUser`], [`Error::Sealed`]. Nothing has changed then.
     pub fn login(&self, user: impl Serialize) -> Result<()> {
         self.login_with(&user, Keep::Nothing)
     }
 
-    /// As [`login`](Session::login), carrying the named keys over (a basket), with what other
-    /// requests did to them until the old session's end.
+    /// Signs a user in as [`login`](Session::login) does, and carries the named keys over.
+    ///
+    /// What other requests did to these keys until the old session's end comes along; that costs one
+    /// more round trip, and only then.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// fn enter(session: &Session, user_id: i64) -> Result<(), Error> {
+    ///     session.login_keeping(user_id, &["basket", "language"])
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -58,11 +82,21 @@ impl Session {
         Ok(())
     }
 
-    /// The principal; `None` when nobody is logged in.
+    /// Who is logged in; `None` when nobody is.
+    ///
+    /// ```
+    /// # use rocket::get;
+    /// # use rocket_mongo_session::{Error, Session};
+    /// #[get("/me")]
+    /// fn me(session: &Session) -> Result<Option<String>, Error> {
+    ///     let user_id: Option<i64> = session.user()?;
+    ///     Ok(user_id.map(|id| format!("You are number {id}.")))
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the principal is not a `T`.
+    /// [`Error::Decode`] when the user is not a `T`.
     pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let user = self.lock().state.user().cloned();
         let name = Field::stored("(the principal)");
@@ -82,11 +116,31 @@ impl Session {
         inner.state.user().is_some() && !is_ahead && now.since(since) <= age
     }
 
-    /// For a change of privilege within a login (a second factor, becoming an administrator): a
-    /// new session of the same principal with all its data, as
-    /// [`login_keeping`](Session::login_keeping) of every key, and its flash messages. Does
-    /// nothing on a session that holds nothing. The configured `lifetime` begins anew, so call it
-    /// after a proof.
+    /// Gives a user more rights within a login, as to become an administrator: starts a new session
+    /// of the same user with all the data (OWASP ASVS 7.5.3).
+    ///
+    /// It is [`login_keeping`](Session::login_keeping) of every key, and of the flash messages and
+    /// the session's own times. A cookie that was stolen before is dead then. Call it after a proof,
+    /// such as the password: the configured `lifetime` begins anew, and
+    /// [`RecentLogin`](crate::RecentLogin) counts from here. On a session that holds nothing it does
+    /// nothing.
+    ///
+    /// It is not the place for a second factor: who is logged in before it is logged in without
+    /// it. See [a second factor](crate#a-second-factor).
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// # fn is_right(_user_id: i64, _password: &str) -> bool { true }
+    /// fn become_administrator(session: &Session, password: &str) -> Result<bool, Error> {
+    ///     let Some(user_id) = session.user()? else { return Ok(false) };
+    ///     if !is_right(user_id, password) {
+    ///         return Ok(false);
+    ///     }
+    ///     session.set("administers", &true)?;
+    ///     session.elevate()?;
+    ///     Ok(true)
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -99,9 +153,21 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets everything and deletes the session's document, whatever the answer becomes; the
-    /// answer removes the cookie. Later use in the same request starts a new session with a new
-    /// id.
+    /// Forgets everything: deletes the session's document and removes the cookie (OWASP ASVS 7.4.1).
+    ///
+    /// It stands whatever the response becomes, after an error and a panic as well. Later use in the
+    /// same request starts a new session with a new id. One round trip, with the response.
+    ///
+    /// ```
+    /// # use rocket::{post, response::Redirect};
+    /// # use rocket_mongo_session::{Error, Session};
+    /// #[post("/logout")]
+    /// fn logout(session: &Session) -> Result<Redirect, Error> {
+    ///     session.logout()?;
+    ///     session.flash("You are signed out.")?; // in a new session, of nobody
+    ///     Ok(Redirect::to("/"))
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -113,7 +179,7 @@ impl Session {
         Ok(())
     }
 
-    /// ISession's name for [`logout`](Session::logout).
+    /// The name of Pyramid's ISession for [`logout`](Session::logout).
     ///
     /// # Errors
     ///
@@ -122,9 +188,24 @@ impl Session {
         self.logout()
     }
 
-    /// Gives the session a new secret: same data, same id, same CSRF secret, so that open forms go
-    /// on working. For periodic rotation; for a change of privilege, [`elevate`](Session::elevate).
-    /// The old cookie is dead before the answer with the new one leaves.
+    /// Gives the session a new secret, and so the browser a new cookie, from time to time.
+    ///
+    /// Data, id and CSRF secret stay, so that open forms go on working. The old cookie is dead before
+    /// the response with the new one leaves. It costs the round trip of a change. For more rights,
+    /// use [`elevate`](Session::elevate).
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// const RENEWED: Key<i64> = Key::new("renewed"); // seconds since 1970
+    ///
+    /// fn renew_daily(session: &Session, now: i64) -> Result<(), Error> {
+    ///     if now - session.get(RENEWED)?.unwrap_or(0) > 86_400 {
+    ///         session.set(RENEWED, &now)?;
+    ///         session.renew()?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

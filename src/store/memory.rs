@@ -12,8 +12,9 @@ use crate::error::Result;
 use crate::record::field;
 use crate::store::{Created, Durability, Store, Touch, Updated};
 
-/// A [`Store`] in memory. Nothing survives the process; expired documents are swept as new ones
-/// come, as MongoDB's TTL index would.
+/// A [`Store`] in the memory of this process, for tests and for trying things out.
+///
+/// Nothing survives the process. Expired documents are deleted from time to time, as new ones come.
 pub struct MemoryStore {
     documents: Mutex<Documents>,
     clock: Clock,

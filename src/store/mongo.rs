@@ -32,13 +32,15 @@ use loads::Load;
 use together::Together;
 use touches::Touches;
 
-/// A [`Store`] in a MongoDB collection. [`Sessions::fairing`](crate::Sessions::fairing) makes one
-/// from Rocket.toml; make one by hand to wrap it in a store of your own.
+/// A [`Store`] in a MongoDB collection.
 ///
-/// Reads go to the primary. On a replica set or a sharded cluster a write is successful when the
-/// majority has it, whatever the server's default; on a standalone server its own default decides,
+/// [`Sessions::fairing`](crate::Sessions::fairing) makes one from Rocket.toml. Make one by hand to put
+/// a store of your own around it.
+///
+/// Reads go to the primary. On a replica set or a sharded cluster a write succeeds when the
+/// majority has it, whatever the server's default. On a standalone server its own default decides,
 /// and logins, renewals and ends of sessions wait for the journal. A write concern of the
-/// collection's own (from the URL) has the last word on the first two.
+/// collection's own (from the URL) has the last word on how many nodes a write waits for.
 #[derive(Clone)]
 pub struct MongoStore(Arc<Inner>);
 
@@ -71,9 +73,27 @@ enum Topology {
 }
 
 impl MongoStore {
-    /// Keeps sessions in a collection. Every operation ends within `deadline`; at most
-    /// `connections` are under way at once, which should be the client's `maxPoolSize`. With
-    /// `share`, loads and commits of this process may travel together.
+    /// Keeps sessions in a collection.
+    ///
+    /// Every operation ends within `deadline`. At most `connections` are under way at once: let that
+    /// be the client's `maxPoolSize`, which is 10 where the URL says nothing. With `share`, loads and
+    /// commits of this process may travel together in one command.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use rocket::launch;
+    /// use rocket_mongo_session::mongodb::{Client, bson::Document};
+    /// use rocket_mongo_session::{MongoStore, Sessions};
+    ///
+    /// #[launch]
+    /// async fn rocket() -> _ {
+    ///     let url = "mongodb://localhost:27017/?maxPoolSize=32&serverSelectionTimeoutMS=5000";
+    ///     let client = Client::with_uri_str(url).await.expect("a URL of MongoDB");
+    ///     let collection = client.database("my_app").collection::<Document>("session");
+    ///     let store = MongoStore::new(&collection, Duration::from_secs(10), 32, true);
+    ///     rocket::build().attach(Sessions::with_store(store))
+    /// }
+    /// ```
     pub fn new<T: Send + Sync>(
         collection: &Collection<T>,
         deadline: Duration,

@@ -26,12 +26,12 @@
 //!
 //! Some promises are about what happens at the same time. They are tried with real tasks, so run
 //! the suite on Tokio's multi-thread runtime (`#[rocket::async_test]` does). Such a trial can miss
-//! a fault, but never blames a store that keeps its promises. What a trial cannot show, a store
-//! must know of itself: how durable a write is, and that an `Err` means what it says.
+//! a fault, but never blames a store that keeps its promises. Two things no trial can show, so look
+//! after them yourself: how durable a write is, and that an `Err` means what it says.
 //!
 //! [`does_what_the_memory_store_does`] goes further than the single promises: it carries out random
 //! programs on the store and on [`MemoryStore`](crate::MemoryStore) side by side, and compares
-//! every answer. A failure names the shortest program that it found to show the difference.
+//! every result. A failure names the shortest program that it found to show the difference.
 
 use std::fmt;
 use std::future::Future;
