@@ -224,6 +224,15 @@ impl Sessions {
     /// password. What this request did to its own session, such as an elevation, stands. A few round
     /// trips, and none when nobody is logged in.
     ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session, Sessions};
+    /// /// The new password is stored.
+    /// async fn password_changed(session: &Session, sessions: &Sessions) -> Result<u64, Error> {
+    ///     session.elevate()?; // a cookie of this browser that was stolen before is dead
+    ///     sessions.revoke_others(session).await
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
