@@ -74,6 +74,7 @@ mod error;
 mod fairing;
 mod guard;
 mod key;
+mod marker;
 mod origin;
 mod pool;
 mod recent;

@@ -1,23 +1,22 @@
 //! The stored session: the only place that knows the names of its document's fields.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::raw::RawBsonRef;
 use bson::spec::BinarySubtype;
-use bson::{Bson, RawBson, RawDocument, RawDocumentBuf, doc};
-
-use sha2::{Digest as _, Sha256};
+use bson::{RawBson, RawDocument, RawDocumentBuf};
 
 use crate::clock::Moment;
 use crate::document::{Document, Filter, Operation, Path, Update, date, number};
 use crate::key::Field;
 use crate::token::{Digest, Id, Secret};
+
+mod summary;
+mod values;
+
+pub(crate) use summary::Summary;
+use values::Values;
 
 /// The names of the fields; the first four are the ancestor's.
 pub(crate) mod field {
@@ -42,11 +41,6 @@ pub(crate) mod field {
 /// No document that is longer is read: what MongoDB stores at most. Requests that run at once may
 /// bring a session beyond `max_bytes`, and what was acknowledged must stay readable.
 const LARGEST: usize = (16 << 20) + (16 << 10);
-
-/// How often values are looked for one by one, at most, before they get an index...
-const LOOKUPS: u32 = 16;
-/// ...and from which length of the values on that pays.
-const LONG: usize = 2048;
 
 /// A duration that a session sets for itself; the outer `None` is "as configured".
 pub(crate) type Own = Option<Option<Duration>>;
@@ -101,12 +95,7 @@ impl Record {
             timeout: fields.timeout,
             max_age: fields.max_age,
             sent: fields.sent,
-            values: Arc::new(Values {
-                document,
-                range,
-                lookups: AtomicU32::new(0),
-                index: OnceLock::new(),
-            }),
+            values: Arc::new(Values::new(document, range)),
         })
     }
 
@@ -130,7 +119,7 @@ impl Record {
 
     /// How many bytes the values take.
     pub(crate) fn size(&self) -> usize {
-        self.values.range.len()
+        self.values.len()
     }
 
     /// The latest moment at which the session is still alive: the earliest of what is stored and
@@ -149,7 +138,7 @@ impl Record {
 
     /// The record as it is after a write that is known to have been applied.
     pub(crate) fn after(&self, update: &Update) -> Option<Record> {
-        Record::parse(update.apply(&self.values.document).ok()?)
+        Record::parse(update.apply(self.values.document()).ok()?)
     }
 }
 
@@ -165,87 +154,6 @@ fn deadline(
     expires
         .min(idle.map_or(Moment::NEVER, |idle| accessed.plus(idle)))
         .min(lifetime.map_or(Moment::NEVER, |life| created.plus(life)))
-}
-
-/// The values of a stored session, as bytes.
-struct Values {
-    document: Document,
-    /// Where in it they are.
-    range: Range<usize>,
-    lookups: AtomicU32,
-    /// Made for a request that looks for many of many, which would take the square of their number
-    /// otherwise.
-    index: OnceLock<HashMap<Box<str>, RawBson>>,
-}
-
-impl Values {
-    fn raw(&self) -> Option<&RawDocument> {
-        RawDocument::from_bytes(self.document.as_bytes().get(self.range.clone())?).ok()
-    }
-
-    fn get(&self, name: &str) -> Option<RawBsonRef<'_>> {
-        let is_long = self.range.len() >= LONG;
-        if is_long && self.lookups.fetch_add(1, Ordering::Relaxed) >= LOOKUPS {
-            let index = self.index.get_or_init(|| self.index());
-            return index.get(name).map(RawBson::as_raw_bson_ref);
-        }
-        self.raw()?.get(name).ok().flatten()
-    }
-
-    fn index(&self) -> HashMap<Box<str>, RawBson> {
-        let mut index = HashMap::new();
-        for (name, value) in self.raw().into_iter().flatten().flatten() {
-            // Of a name that is there twice the first counts, as it does without an index.
-            index
-                .entry(name.into())
-                .or_insert_with(|| value.to_raw_bson());
-        }
-        index
-    }
-}
-
-/// A stored session as lists show it: without its values and secrets.
-pub(crate) struct Summary {
-    pub(crate) id: Id,
-    pub(crate) created: Moment,
-    pub(crate) accessed: Moment,
-    pub(crate) renewed: Option<Moment>,
-    pub(crate) client: Client,
-    expires: Moment,
-    timeout: Own,
-}
-
-impl Summary {
-    pub(crate) fn parse(document: &Document) -> Option<Self> {
-        let mut fields = Fields::default();
-        for element in document.raw()? {
-            let (name, value) = element.ok()?;
-            fields.take(name, value)?;
-        }
-        let client = fields.client();
-        Some(Summary {
-            id: fields.id?,
-            created: fields.created?,
-            accessed: fields.accessed?,
-            renewed: fields.renewed,
-            client,
-            expires: fields.expires?,
-            timeout: fields.timeout,
-        })
-    }
-
-    /// As [`Record::deadline`].
-    pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
-        let (created, accessed) = (self.created, self.accessed);
-        deadline(
-            self.expires,
-            created,
-            accessed,
-            self.timeout,
-            timeout,
-            lifetime,
-        )
-    }
 }
 
 #[derive(Default)]
@@ -434,93 +342,6 @@ pub(crate) fn change(update: &mut Update, field: Field, operation: Operation) {
 /// A session that is alive at a moment, by what its document says.
 pub(crate) fn alive(filter: Filter, now: Moment) -> Filter {
     filter.not_before(field::EXPIRES, now)
-}
-
-/// What is left behind under another id for a while: that a login replaced a session, or that
-/// sessions were revoked. A marker's id starts with `~`, which no session's can.
-pub(crate) mod marker {
-    use super::*;
-
-    /// The time at which a revocation began, in epoch seconds.
-    const AT: &str = "at";
-    /// The sessions that carry the replaced one on: of several elevations at once one will be it.
-    const NEXT: &str = "next";
-
-    /// Left by a revocation of all sessions.
-    pub(crate) const ALL: &str = "~all";
-
-    /// Left by a revocation of one user's sessions. Hashed: a principal can be long, or private.
-    pub(crate) fn of_user(user: &RawBson) -> String {
-        let user = Bson::try_from(user.clone()).unwrap_or(Bson::Null);
-        let holder = doc! { "user": one_form(user) };
-        let hash = Sha256::digest(bson::to_vec(&holder).unwrap_or_default());
-        format!("~user:{}", URL_SAFE_NO_PAD.encode(hash))
-    }
-
-    /// Equality sees one number in all types that hold it, so the name must, too.
-    fn one_form(value: Bson) -> Bson {
-        match value {
-            Bson::Int32(number) => Bson::Int64(number.into()),
-            Bson::Double(number) if number as i64 as f64 == number => Bson::Int64(number as i64),
-            Bson::Document(inside) => {
-                let inside = inside.into_iter();
-                Bson::Document(inside.map(|(name, v)| (name, one_form(v))).collect())
-            }
-            Bson::Array(inside) => Bson::Array(inside.into_iter().map(one_form).collect()),
-            other => other,
-        }
-    }
-
-    /// Left by the login that replaced this session.
-    pub(crate) fn of_login(old: &Id) -> String {
-        format!("~{old}")
-    }
-
-    /// `next`: the session is the same login under a new id, so that who ends it ends that one.
-    pub(crate) fn document(id: &str, at: Moment, expires: Moment, next: Option<&Id>) -> Document {
-        let mut marker = doc! {
-            field::ID: id,
-            AT: at.seconds(),
-            field::EXPIRES: date(expires),
-        };
-        if let Some(next) = next {
-            marker.insert(NEXT, [next.as_str()].to_vec());
-        }
-        Document::from_bson(&marker)
-    }
-
-    pub(crate) fn next(document: &Document) -> Vec<Id> {
-        let next = document.get(NEXT).and_then(RawBsonRef::as_array);
-        let next = next.into_iter().flatten().flatten();
-        next.filter_map(|id| Id::parse(id.as_str()?)).collect()
-    }
-
-    pub(crate) fn at(document: &Document) -> Option<Moment> {
-        seconds(document.get(AT)?)
-    }
-
-    pub(crate) fn expires(document: &Document) -> Option<Moment> {
-        let date = document.get(field::EXPIRES)?.as_datetime()?;
-        Some(Moment::from_millis(date.timestamp_millis()))
-    }
-
-    /// Says of another login what [`document`] says of the first.
-    pub(crate) fn once_more(at: Moment, expires: Moment, next: Option<&Id>) -> Update {
-        let mut update = again(at, expires);
-        if let Some(next) = next {
-            let next = vec![RawBson::String(next.to_string())];
-            update.insert(Path::Meta(NEXT), Operation::Push(next));
-        }
-        update
-    }
-
-    /// Moves a marker forward.
-    pub(crate) fn again(at: Moment, expires: Moment) -> Update {
-        let mut update = Update::default();
-        update.raise(AT, at.seconds());
-        update.raise(field::EXPIRES, date(expires));
-        update
-    }
 }
 
 #[cfg(test)]

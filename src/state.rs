@@ -3,13 +3,14 @@
 
 mod arrival;
 mod base;
+mod identity;
 mod settings;
+mod size;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use bson::RawBson;
-use bson::raw::RawBsonRef;
 
 use crate::changes::{Change, Changes};
 use crate::clock::Moment;
@@ -273,72 +274,6 @@ impl State {
         Ok(())
     }
 
-    /// The size of the values after a change, or why it cannot be: what does not fit there, or that
-    /// it is too large.
-    fn size_after(&self, field: &Field, change: &Change) -> Result<usize, Option<&'static str>> {
-        let size = |value: RawBsonRef<'_>| value::size(field.as_str(), value);
-        // Appending to what takes it anyway needs no look at all that is there.
-        let takes_more = matches!(
-            self.changes.get(field),
-            Some(Change::Append(_) | Change::Set(RawBson::Array(_)))
-        );
-        let (sum, grows) = match change {
-            Change::Append(more) if takes_more => {
-                let more = more.iter().map(RawBson::as_raw_bson_ref);
-                (
-                    self.size + more.map(value::element_size).sum::<usize>(),
-                    true,
-                )
-            }
-            change => {
-                let seen = self.seen(field);
-                let seen = seen.as_ref().map(Value::as_ref);
-                let old = seen.map_or(0, size);
-                let new = match change {
-                    Change::Set(value) => size(value.as_raw_bson_ref()),
-                    Change::Unset => 0,
-                    relative => {
-                        let value = relative.apply(seen).map_err(Some)?;
-                        value.map_or(0, |value| size(value.as_raw_bson_ref()))
-                    }
-                };
-                (self.size.saturating_sub(old) + new, new > old)
-            }
-        };
-        if !grows || sum <= self.max_bytes {
-            return Ok(sum);
-        }
-        // It may be too large: so now what is there is counted.
-        let seen = self.seen(field);
-        let seen = seen.as_ref().map(Value::as_ref);
-        let value = change.apply(seen).map_err(Some)?;
-        let new = value.map_or(0, |value| size(value.as_raw_bson_ref()));
-        let exact = self.measure().saturating_sub(seen.map_or(0, size)) + new;
-        if exact > self.max_bytes {
-            Err(None)
-        } else {
-            Ok(exact)
-        }
-    }
-
-    /// Whether what was done to a field leaves it as it is.
-    fn is_no_change(&self, field: &Field) -> bool {
-        let under = self.under(field);
-        let under = under.as_ref().map(Value::as_ref);
-        match (self.changes.get(field), under) {
-            (None, _) | (Some(Change::Unset), None) => true,
-            (Some(Change::Set(value)), Some(under)) => value::same(under, value.as_raw_bson_ref()),
-            (Some(Change::Append(more)), Some(under)) if more.is_empty() => {
-                matches!(under, RawBsonRef::Array(_))
-            }
-            (Some(add @ Change::Add(_)), Some(under)) => {
-                let sum = add.apply(Some(under)).ok().flatten();
-                sum.is_some_and(|sum| value::same(under, sum.as_raw_bson_ref()))
-            }
-            _ => false,
-        }
-    }
-
     /// Removes the application's values: as [`change`](State::change) of each would, but in one go,
     /// since there can be as many as somebody likes to name.
     pub(crate) fn clear(&mut self) {
@@ -351,27 +286,6 @@ impl State {
         }
         self.size = self.measure();
         self.name_itself();
-    }
-
-    /// How many bytes the values take, as this request sees them.
-    fn measure(&self) -> usize {
-        let sent = self.sent.iter().flat_map(|sent| sent.changes.fields());
-        let touched: HashSet<&Field> = sent.chain(self.changes.fields()).collect();
-        touched.into_iter().fold(self.base.size(), |sum, field| {
-            let now = self.seen(field);
-            let now = now.map_or(0, |value| size_of(field, value.as_ref()));
-            let stored = self.base.get(field);
-            (sum + now).saturating_sub(stored.map_or(0, |value| size_of(field, value)))
-        })
-    }
-
-    /// By how much the values are longer than the stored ones, but for those of one field.
-    pub(crate) fn growth_beside(&self, field: &Field) -> isize {
-        let stored = |value: Option<RawBsonRef<'_>>| value.map_or(0, |value| size_of(field, value));
-        let now = self.seen(field);
-        let own = stored(now.as_ref().map(Value::as_ref)) as isize;
-        let all = self.measure() as isize - self.base.size() as isize;
-        all - (own - stored(self.base.get(field)) as isize)
     }
 
     /// Gives a session that is to be stored its id, so that the handler can show it. Without
@@ -403,131 +317,6 @@ impl State {
         }
         self.settings.csrf = Some(secret);
         self.name_itself();
-    }
-
-    /// A new session for a principal, with the kept values of this one. `None` keeps the
-    /// principal that there is.
-    pub(crate) fn login(&mut self, user: Option<RawBson>, keep: Keep) {
-        self.identity += 1;
-        // A change of privilege is no new login: what the session set for itself goes on.
-        let settings = match user {
-            Some(_) => Settings::default(),
-            None => self.own_times(),
-        };
-        if user.is_some() && user.as_ref() != self.user() {
-            self.spared = None; // it was another user's
-        }
-        let user = user.or_else(|| self.user().cloned());
-        // What is being written is shown, and is in the old session, or not, by the time this one
-        // is stored.
-        let sent = self.sent.take().unwrap_or_default().changes;
-        let mut values = self.changes.after(sent.after(self.base.values()));
-        values.retain(|(field, _)| keep.has(field));
-        let before = std::mem::take(&mut self.changes);
-        let replaces = match std::mem::replace(&mut self.base, Base::empty()) {
-            Base::Stored(stored) => Some(Replaces {
-                old: Old::Ours(stored),
-                keep,
-                before,
-            }),
-            // A second login in one request still replaces the one session that is stored, whose
-            // values then have been through both; what is kept is what both keep.
-            Base::New(new) => new.replaces.map(|first| Replaces {
-                keep: first.keep.and(keep),
-                before: first.before.and_then(before),
-                old: first.old,
-            }),
-        };
-        self.settings = settings;
-        self.base = Base::New(Box::new(New {
-            user,
-            values: values.into_iter().collect(),
-            replaces,
-            by_login: true,
-            ..New::default()
-        }));
-        self.size = self.base.size();
-        self.is_new = true;
-        self.name_itself();
-    }
-
-    fn own_times(&self) -> Settings {
-        let (timeout, max_age) = match &self.base {
-            Base::Stored(stored) => (stored.record.timeout, stored.record.max_age),
-            Base::New(_) => (None, None),
-        };
-        let stored = Settings {
-            timeout,
-            max_age,
-            ..Settings::default()
-        };
-        let sent = self.sent.as_ref().map(|sent| sent.settings.clone());
-        let all = stored
-            .and_then(sent.unwrap_or_default())
-            .and_then(self.settings.clone());
-        Settings {
-            timeout: all.timeout,
-            max_age: all.max_age,
-            ..Settings::default()
-        }
-    }
-
-    /// Forgets everything. The stored session, if there is one, is deleted with the answer.
-    pub(crate) fn logout(&mut self) {
-        self.identity += 1;
-        let ended = match std::mem::replace(&mut self.base, Base::empty()) {
-            Base::Stored(stored) => Some(stored.record.id.clone()),
-            Base::New(new) => new.replaces.map(|replaces| replaces.old.id().clone()),
-        };
-        let expired = self.dead.take_if(|dead| dead.expired).map(|dead| dead.id);
-        for id in ended.into_iter().chain(expired) {
-            self.ended.push(id);
-            self.removal = true;
-        }
-        self.forget();
-        self.size = self.base.size();
-        self.is_new = true;
-    }
-
-    /// Drops what the request did since the last save; a logout stands.
-    pub(crate) fn discard(&mut self) {
-        self.forget();
-        let base = std::mem::replace(&mut self.base, Base::empty());
-        self.base = match base {
-            Base::New(new) => match new.replaces {
-                Some(replaces) => {
-                    self.is_new = false;
-                    match replaces.old {
-                        Old::Ours(stored) => Base::Stored(stored),
-                        Old::Ancestor(ancestor) => Base::ancestor(ancestor),
-                    }
-                }
-                None => Base::empty(),
-            },
-            stored @ Base::Stored(_) => stored,
-        };
-        self.size = self.base.size();
-    }
-
-    fn forget(&mut self) {
-        self.sent = None;
-        self.changes = Changes::default();
-        self.settings = Settings::default();
-    }
-
-    /// The stored session is gone: the browser's cookie is a dead one from here on.
-    pub(crate) fn lost(&mut self) {
-        let id = match &self.base {
-            Base::Stored(stored) => Some(&stored.record.id),
-            Base::New(new) => new.ancestor().map(|ancestor| &ancestor.id),
-        };
-        if let Some(id) = id.cloned() {
-            self.dead = Some(Dead::new(id));
-        }
-        self.forget();
-        self.base = Base::empty();
-        self.size = self.base.size();
-        self.is_new = true;
     }
 
     // ---- writing
@@ -594,10 +383,6 @@ fn changed<'a>(change: Option<&Change>, value: Option<Value<'a>>) -> Option<Valu
         }
         None => value,
     }
-}
-
-fn size_of(field: &Field, value: RawBsonRef<'_>) -> usize {
-    value::size(field.as_str(), value)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use bson::{Bson, RawBson, bson, doc};
 
+use super::compare::equal;
 use super::*;
 
 fn document(value: bson::Document) -> Document {

@@ -1,10 +1,11 @@
 //! What is read as a session, and what is not.
 
 use bson::oid::ObjectId;
-use bson::{Binary, Decimal128, JavaScriptCodeWithScope, Regex, Timestamp, bson};
+use bson::{Binary, Bson, Decimal128, JavaScriptCodeWithScope, Regex, Timestamp, bson, doc};
 use proptest::prelude::*;
 
 use super::*;
+use crate::marker;
 
 const REQUIRED: [&str; 7] = [
     field::ID,
@@ -179,7 +180,7 @@ fn values_are_found_by_an_index_as_they_are_without_one() {
             assert!(record.get(&Field::stored(&format!("n{at}"))).is_none());
         }
     }
-    assert!(record.values.index.get().is_some());
+    assert!(record.values.has_index());
 }
 
 #[test]
@@ -268,7 +269,12 @@ fn unknown_fields_of_any_type_are_ignored_and_survive_a_write() {
         change(&mut update, name.clone(), Operation::Increment(1));
         let after = record.after(&update).unwrap();
         assert_eq!(after.get(&name).and_then(|value| value.as_i64()), Some(2));
-        let kept = after.values.document.get("unknown").unwrap().to_raw_bson();
+        let kept = after
+            .values
+            .document()
+            .get("unknown")
+            .unwrap()
+            .to_raw_bson();
         assert_eq!(Bson::try_from(kept).unwrap(), value, "{kind}");
     }
 }

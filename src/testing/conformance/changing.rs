@@ -88,7 +88,7 @@ pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
         set("text", "x"),
         change("number", Operation::Increment(1)),
         change("list", Operation::Push(vec![RawBson::Int64(1)])),
-        crate::record::marker::again(at(0), at(60)),
+        crate::marker::again(at(0), at(60)),
     ];
     for update in updates {
         let updated = store.update(filter.clone(), update.clone(), DATA).await?;

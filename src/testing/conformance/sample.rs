@@ -9,7 +9,8 @@ use crate::clock::{Clock, Moment};
 use crate::document::{Operation, Path, date};
 use crate::error::{Error, Result};
 use crate::key::Field;
-use crate::record::{field, marker};
+use crate::marker;
+use crate::record::field;
 use crate::store::{Created, Document, Durability, Filter, Store, Touch, Update};
 
 pub(super) const DATA: Durability = Durability::Data;

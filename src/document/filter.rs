@@ -1,0 +1,217 @@
+//! Which documents an operation is about.
+
+use std::fmt;
+
+use bson::raw::RawBsonRef;
+use bson::{RawArrayBuf, RawBson, RawDocumentBuf};
+
+use super::compare::{equal, number};
+use super::{Document, Path, date};
+use crate::clock::Moment;
+use crate::key::Field;
+
+/// Which documents an operation is about; all its conditions must hold at once.
+#[derive(Clone, Default)]
+pub struct Filter {
+    clauses: Vec<Clause>,
+    /// The operation must not travel with others.
+    alone: bool,
+}
+
+#[derive(Clone)]
+enum Clause {
+    Id(String),
+    Ids(Vec<String>),
+    NotId(String),
+    /// Sessions only: a marker's id starts with `~`, which sorts after every session's.
+    Session,
+    Equals(&'static str, RawBson),
+    /// The value under the path is this very value (and no array that holds it), or missing.
+    Is(Path, Option<RawBson>),
+    NotBefore(&'static str, Moment),
+    Before(&'static str, Moment),
+    /// No date, so that the TTL index never deletes it.
+    NoDate(&'static str),
+    /// Epoch seconds that lie before a moment.
+    Older(&'static str, Moment),
+}
+
+impl Filter {
+    /// Every document, markers included.
+    pub(crate) fn all() -> Self {
+        Filter::default()
+    }
+
+    /// Every session.
+    pub(crate) fn sessions() -> Self {
+        Filter::default().with(Clause::Session)
+    }
+
+    pub(crate) fn id(id: &str) -> Self {
+        Filter::default().with(Clause::Id(id.to_owned()))
+    }
+
+    pub(crate) fn ids(ids: Vec<String>) -> Self {
+        Filter::default().with(Clause::Ids(ids))
+    }
+
+    pub(crate) fn except(self, id: &str) -> Self {
+        self.with(Clause::NotId(id.to_owned()))
+    }
+
+    /// A field of the crate's own has this value.
+    pub(crate) fn equals(self, name: &'static str, value: RawBson) -> Self {
+        self.with(Clause::Equals(name, value))
+    }
+
+    /// A session's value is exactly as it was loaded.
+    pub(crate) fn still(self, field: Field, value: Option<RawBson>) -> Self {
+        self.with(Clause::Is(Path::Value(field), value))
+    }
+
+    pub(crate) fn not_before(self, name: &'static str, moment: Moment) -> Self {
+        self.with(Clause::NotBefore(name, moment))
+    }
+
+    pub(crate) fn before(self, name: &'static str, moment: Moment) -> Self {
+        self.with(Clause::Before(name, moment))
+    }
+
+    pub(crate) fn no_date(self, name: &'static str) -> Self {
+        self.with(Clause::NoDate(name))
+    }
+
+    pub(crate) fn older(self, name: &'static str, moment: Moment) -> Self {
+        self.with(Clause::Older(name, moment))
+    }
+
+    fn with(mut self, clause: Clause) -> Self {
+        self.clauses.push(clause);
+        self
+    }
+
+    /// For an update whose caller is told what became of it: of several that travel together, it
+    /// is not always known whether a session ended before or after its own.
+    pub(crate) fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    /// The one id that the filter asks for and nothing else, when that is all it says: such
+    /// operations may travel together.
+    #[must_use]
+    pub fn only_id(&self) -> Option<&str> {
+        match self.clauses.as_slice() {
+            [Clause::Id(id)] if !self.alone => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The id that a matching document has, when the filter names one.
+    #[must_use]
+    pub fn wanted_id(&self) -> Option<&str> {
+        self.clauses.iter().find_map(|clause| match clause {
+            Clause::Id(id) => Some(id.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether a document is chosen.
+    #[must_use]
+    pub fn matches(&self, document: &Document) -> bool {
+        let date = |name| document.get(name).and_then(RawBsonRef::as_datetime);
+        self.clauses.iter().all(|clause| match clause {
+            Clause::Id(id) => document.id() == Some(id),
+            Clause::Ids(ids) => document
+                .id()
+                .is_some_and(|id| ids.iter().any(|one| one == id)),
+            Clause::NotId(id) => document.id() != Some(id),
+            Clause::Session => document.id().is_some_and(|id| id < "~"),
+            Clause::Equals(name, value) => document
+                .get(name)
+                .is_some_and(|stored| equal(stored, value.as_raw_bson_ref())),
+            Clause::Is(path, value) => match (document.at(path), value) {
+                (None, None) => true,
+                (Some(stored), Some(value)) => equal(stored, value.as_raw_bson_ref()),
+                _ => false,
+            },
+            Clause::NotBefore(name, moment) => {
+                date(name).is_some_and(|date| date.timestamp_millis() >= moment.millis())
+            }
+            Clause::Before(name, moment) => {
+                date(name).is_some_and(|date| date.timestamp_millis() < moment.millis())
+            }
+            Clause::NoDate(name) => date(name).is_none(),
+            Clause::Older(name, moment) => {
+                let seconds = document.get(name).and_then(number);
+                seconds.is_some_and(|seconds| seconds < moment.seconds())
+            }
+        })
+    }
+
+    /// The filter as a MongoDB query, in BSON bytes.
+    #[must_use]
+    pub fn to_bson(&self) -> Vec<u8> {
+        let (mut query, mut all) = (RawDocumentBuf::new(), RawArrayBuf::new());
+        let mut paths = Vec::with_capacity(self.clauses.len());
+        for clause in &self.clauses {
+            let (path, condition) = clause.render();
+            if paths.contains(&path) {
+                let mut another = RawDocumentBuf::new();
+                another.append(&path, condition);
+                all.push(another);
+            } else {
+                query.append(&path, condition);
+                paths.push(path);
+            }
+        }
+        if !all.is_empty() {
+            query.append("$and", all);
+        }
+        query.into_bytes()
+    }
+}
+
+impl Clause {
+    /// A path and what must be there, as MongoDB puts it.
+    fn render(&self) -> (String, RawBson) {
+        let with = |operator: &str, value: RawBson| {
+            let mut condition = RawDocumentBuf::new();
+            condition.append(operator, value);
+            RawBson::Document(condition)
+        };
+        let id = |condition| ("_id".to_owned(), condition);
+        let of = |name: &&str, condition| ((*name).to_owned(), condition);
+        let text = |text: &str| RawBson::String(text.to_owned());
+        match self {
+            Clause::Id(one) => id(text(one)),
+            Clause::Ids(ids) => {
+                let mut all = RawArrayBuf::new();
+                ids.iter().for_each(|one| all.push(one.as_str()));
+                id(with("$in", RawBson::Array(all)))
+            }
+            Clause::NotId(one) => id(with("$ne", text(one))),
+            Clause::Session => id(with("$lt", text("~"))),
+            Clause::Equals(name, value) => of(name, with("$eq", value.clone())),
+            // Plain equality would let 5 match [5, 6]; an expression compares the value itself.
+            Clause::Is(path, Some(value)) => {
+                let mut both = RawArrayBuf::new();
+                both.push(format!("${}", path.render()));
+                both.push(with("$literal", value.clone()));
+                ("$expr".to_owned(), with("$eq", RawBson::Array(both)))
+            }
+            Clause::Is(path, None) => (path.render(), with("$exists", false.into())),
+            Clause::NotBefore(name, moment) => of(name, with("$gte", date(*moment).into())),
+            Clause::Before(name, moment) => of(name, with("$lt", date(*moment).into())),
+            Clause::NoDate(name) => of(name, with("$not", with("$type", text("date")))),
+            Clause::Older(name, moment) => of(name, with("$lt", moment.seconds().into())),
+        }
+    }
+}
+
+/// Names no value: a filter holds digests and principals.
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Filter({} conditions)", self.clauses.len())
+    }
+}

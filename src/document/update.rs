@@ -1,0 +1,193 @@
+//! What a write changes in a document.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bson::{Bson, RawBson, RawDocumentBuf};
+
+use super::compare::order;
+use super::{Document, Path};
+
+/// What a write changes in a document: single fields, and nothing else of it.
+#[derive(Clone, Default)]
+pub struct Update {
+    /// By path, since MongoDB adds new fields in that order, and one path at most once.
+    operations: BTreeMap<Path, Operation>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Operation {
+    Set(RawBson),
+    Unset,
+    Increment(i64),
+    Push(Vec<RawBson>),
+    /// Set, unless what is stored is greater.
+    Raise(RawBson),
+}
+
+impl Operation {
+    fn operator(&self) -> &'static str {
+        match self {
+            Operation::Set(_) => "$set",
+            Operation::Unset => "$unset",
+            Operation::Increment(_) => "$inc",
+            Operation::Push(_) => "$push",
+            Operation::Raise(_) => "$max",
+        }
+    }
+
+    fn operand(&self) -> RawBson {
+        match self {
+            Operation::Set(value) | Operation::Raise(value) => value.clone(),
+            Operation::Unset => RawBson::Boolean(true),
+            Operation::Increment(by) => RawBson::Int64(*by),
+            Operation::Push(values) => {
+                let mut each = RawDocumentBuf::new();
+                each.append("$each", crate::value::from_elements(values));
+                RawBson::Document(each)
+            }
+        }
+    }
+}
+
+impl Update {
+    pub(crate) fn insert(&mut self, path: Path, operation: Operation) {
+        self.operations.insert(path, operation);
+    }
+
+    pub(crate) fn set(&mut self, name: &'static str, value: impl Into<RawBson>) {
+        self.insert(Path::Meta(name), Operation::Set(value.into()));
+    }
+
+    pub(crate) fn raise(&mut self, name: &'static str, value: impl Into<RawBson>) {
+        self.insert(Path::Meta(name), Operation::Raise(value.into()));
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// The update as MongoDB's update document, in BSON bytes. Only `$set`, `$unset`, `$inc`,
+    /// `$push` and `$max` occur in it.
+    #[must_use]
+    pub fn to_bson(&self) -> Vec<u8> {
+        self.to_raw().into_bytes()
+    }
+
+    pub(crate) fn to_raw(&self) -> RawDocumentBuf {
+        const OPERATORS: [&str; 5] = ["$set", "$unset", "$inc", "$push", "$max"];
+        let mut update = RawDocumentBuf::new();
+        for operator in OPERATORS {
+            let its = self.operations.iter();
+            let mut its = its.filter(|(_, operation)| operation.operator() == operator);
+            let Some(first) = its.next() else { continue };
+            let mut fields = RawDocumentBuf::new();
+            for (path, operation) in std::iter::once(first).chain(its) {
+                fields.append(path.render(), operation.operand());
+            }
+            update.append(operator, fields);
+        }
+        update
+    }
+
+    /// Carries the update out on a document, all of it or nothing, as MongoDB does.
+    ///
+    /// # Errors
+    ///
+    /// When an increment or a push meets a value that is no number or array, or an integer would
+    /// leave the range of `i64`.
+    pub fn apply(&self, document: &Document) -> Result<Document, Inapplicable> {
+        let mut whole: bson::Document =
+            bson::from_slice(document.as_bytes()).map_err(|_| Inapplicable)?;
+        for (path, operation) in &self.operations {
+            let (fields, name) = match path {
+                Path::Meta(name) => (&mut whole, *name),
+                Path::Value(field) => match values(&mut whole, operation)? {
+                    Some(values) => (values, field.as_str()),
+                    None => continue,
+                },
+            };
+            match operation {
+                Operation::Set(value) => {
+                    fields.insert(name, owned(value));
+                }
+                Operation::Unset => {
+                    fields.remove(name);
+                }
+                Operation::Increment(by) => {
+                    let sum = match fields.get(name) {
+                        None => Some(Bson::Int64(*by)),
+                        Some(Bson::Int32(number)) => {
+                            i64::from(*number).checked_add(*by).map(Bson::Int64)
+                        }
+                        Some(Bson::Int64(number)) => number.checked_add(*by).map(Bson::Int64),
+                        Some(Bson::Double(number)) => Some(Bson::Double(number + *by as f64)),
+                        Some(_) => None,
+                    };
+                    fields.insert(name, sum.ok_or(Inapplicable)?);
+                }
+                Operation::Push(values) => {
+                    let values = values.iter().map(owned);
+                    match fields.get_mut(name) {
+                        None => {
+                            fields.insert(name, values.collect::<Vec<_>>());
+                        }
+                        Some(Bson::Array(array)) => array.extend(values),
+                        Some(_) => return Err(Inapplicable),
+                    }
+                }
+                Operation::Raise(value) => {
+                    let value = owned(value);
+                    let old = fields.get(name).map(order);
+                    if old.is_none_or(|old| old < order(&value)) {
+                        fields.insert(name, value);
+                    }
+                }
+            }
+        }
+        Ok(Document::from_bson(&whole))
+    }
+}
+
+/// Names no value.
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Update({} fields)", self.operations.len())
+    }
+}
+
+/// An [`Update`] that met a value which it does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inapplicable;
+
+impl fmt::Display for Inapplicable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an increment or a push does not fit the stored value")
+    }
+}
+
+impl std::error::Error for Inapplicable {}
+
+fn owned(value: &RawBson) -> Bson {
+    Bson::try_from(value.clone()).unwrap_or(Bson::Null)
+}
+
+/// The session's values, for one of them to be changed: made when there are none, as the server
+/// makes them, but not to remove something.
+fn values<'a>(
+    whole: &'a mut bson::Document,
+    operation: &Operation,
+) -> Result<Option<&'a mut bson::Document>, Inapplicable> {
+    const VALUE: &str = crate::record::field::VALUE;
+    let removes = matches!(operation, Operation::Unset);
+    if !removes && !whole.contains_key(VALUE) {
+        whole.insert(VALUE, bson::Document::new());
+    }
+    match whole.get_mut(VALUE) {
+        Some(Bson::Document(values)) => Ok(Some(values)),
+        _ if removes => Ok(None),
+        _ => Err(Inapplicable),
+    }
+}

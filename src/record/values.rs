@@ -1,0 +1,76 @@
+//! The values of a stored session, as bytes.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bson::raw::RawBsonRef;
+use bson::{RawBson, RawDocument};
+
+use crate::document::Document;
+
+/// How often values are looked for one by one, at most, before they get an index...
+const LOOKUPS: u32 = 16;
+/// ...and from which length of the values on that pays.
+const LONG: usize = 2048;
+
+/// The values of a stored session, as bytes.
+pub(super) struct Values {
+    document: Document,
+    /// Where in it they are.
+    range: Range<usize>,
+    lookups: AtomicU32,
+    /// Made for a request that looks for many of many, which would take the square of their number
+    /// otherwise.
+    index: OnceLock<HashMap<Box<str>, RawBson>>,
+}
+
+impl Values {
+    pub(super) fn new(document: Document, range: Range<usize>) -> Self {
+        Values {
+            document,
+            range,
+            lookups: AtomicU32::new(0),
+            index: OnceLock::new(),
+        }
+    }
+
+    /// What they are the values of.
+    pub(super) fn document(&self) -> &Document {
+        &self.document
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_index(&self) -> bool {
+        self.index.get().is_some()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    pub(super) fn raw(&self) -> Option<&RawDocument> {
+        RawDocument::from_bytes(self.document.as_bytes().get(self.range.clone())?).ok()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<RawBsonRef<'_>> {
+        let is_long = self.range.len() >= LONG;
+        if is_long && self.lookups.fetch_add(1, Ordering::Relaxed) >= LOOKUPS {
+            let index = self.index.get_or_init(|| self.index());
+            return index.get(name).map(RawBson::as_raw_bson_ref);
+        }
+        self.raw()?.get(name).ok().flatten()
+    }
+
+    fn index(&self) -> HashMap<Box<str>, RawBson> {
+        let mut index = HashMap::new();
+        for (name, value) in self.raw().into_iter().flatten().flatten() {
+            // Of a name that is there twice the first counts, as it does without an index.
+            index
+                .entry(name.into())
+                .or_insert_with(|| value.to_raw_bson());
+        }
+        index
+    }
+}
