@@ -1,14 +1,31 @@
 //! Stores that break one promise each, as stores in the wild do: what the conformance suite, and
 //! every test that is given one, must find.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use mongodb::Collection;
 use mongodb::bson::{Document as Query, doc};
 use rocket::async_trait;
 use rocket::tokio::task::yield_now;
+use rocket::tokio::time::sleep;
 use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
-use rocket_mongo_session::{MemoryStore, Result, Store};
+use rocket_mongo_session::{MemoryStore, MongoStore, Result, Store};
+
+use crate::support::Mongod;
+
+/// As long as the way to a database and back, for stores in memory.
+const WAY: Duration = Duration::from_millis(1);
+
+/// A store in this database of the shared mongod, and its collection, for what a driver can do and
+/// a store cannot say.
+pub async fn in_mongodb(db: &str) -> (MongoStore, Collection<Query>) {
+    let client = Mongod::shared().await.client().await;
+    let sessions = client.database(db).collection("session");
+    let store = MongoStore::new(&sessions, Duration::from_secs(10), 10, true);
+    (store, sessions)
+}
 
 /// What a store gets wrong: every call that is not written here goes to the store inside.
 #[async_trait]
@@ -119,7 +136,77 @@ impl<F: Fault> Store for Wrong<F> {
     }
 }
 
-/// Updates with MongoDB's `upsert`, as session stores that "save" do: what ended comes back.
+/// Nothing wrong: what is found with a fault is not the wrapper's.
+#[derive(Default)]
+pub struct Right<S> {
+    pub inside: S,
+}
+
+#[async_trait]
+impl<S: Store> Fault for Right<S> {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+}
+
+/// Saves a session that is not there by writing it again, as it was last seen: what ended comes
+/// back, and lets its browser in.
+#[derive(Default)]
+pub struct Saving<S> {
+    pub inside: S,
+    pub seen: Mutex<HashMap<String, Document>>,
+}
+
+impl<S> Saving<S> {
+    fn see<'d>(&self, documents: impl IntoIterator<Item = &'d Document>) {
+        let mut seen = self.seen.lock().expect("no panic");
+        for document in documents {
+            let id = document.id().unwrap_or_default().to_owned();
+            seen.insert(id, document.clone());
+        }
+    }
+}
+
+#[async_trait]
+impl<S: Store> Fault for Saving<S> {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        let found = self.inside.load(id).await?;
+        self.see(&found);
+        Ok(found)
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        self.see(&documents);
+        self.inside.create(documents, durability).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        let id = filter.wanted_id().map(str::to_owned);
+        let updated = self.inside.update(filter, update.clone(), durability);
+        if updated.await? == Updated::Applied {
+            return Ok(Updated::Applied);
+        }
+        let seen = id.and_then(|id| self.seen.lock().expect("no panic").get(&id).cloned());
+        let Some(seen) = seen else {
+            return Ok(Updated::Gone);
+        };
+        let whole = update.apply(&seen)?;
+        self.inside.create(vec![whole], durability).await?;
+        Ok(Updated::Applied)
+    }
+}
+
+/// Updates with MongoDB's `upsert`, as session stores that "save" do: what ended is stored again,
+/// as far as an update says.
 pub struct Upserting<S> {
     pub inside: S,
     pub sessions: Collection<Query>,
@@ -144,12 +231,12 @@ impl<S: Store> Fault for Upserting<S> {
 
 /// Reads a document, changes it, and writes it back whole: the last writer wins.
 #[derive(Default)]
-pub struct Replacing {
-    pub inside: MemoryStore,
+pub struct Replacing<S = MemoryStore> {
+    pub inside: S,
 }
 
 #[async_trait]
-impl Fault for Replacing {
+impl<S: Store> Fault for Replacing<S> {
     fn inside(&self) -> &dyn Store {
         &self.inside
     }
@@ -168,7 +255,7 @@ impl Fault for Replacing {
             return Ok(Updated::Gone);
         }
         let after = update.apply(&before)?;
-        yield_now().await; // as long as a network takes
+        sleep(WAY).await;
         // Not by `Filter`s and `Update`s, which cannot say "replace".
         self.inside.take(filter.clone()).await?;
         self.inside.create(vec![after], durability).await?;
@@ -235,7 +322,7 @@ impl Fault for TakingTwice {
 #[derive(Default)]
 pub struct Caching {
     pub inside: MemoryStore,
-    seen: Mutex<std::collections::HashMap<String, Document>>,
+    seen: Mutex<HashMap<String, Document>>,
 }
 
 #[async_trait]
