@@ -156,6 +156,13 @@ impl Arena {
         answer
     }
 
+    /// What an answer says that is a 503, and all that it may say: Rocket's own page.
+    pub async fn unavailable(&self) -> String {
+        let answer = self.run(&self.browser(), &[Op::Fail(503)]).await;
+        assert_eq!(answer.status(), 503);
+        answer.0.text()
+    }
+
     /// Any request of a program; the answer is still on its way.
     pub async fn send(&self, request: Request) -> Answer {
         let method = request.method.parse().expect("a method");

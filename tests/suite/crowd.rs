@@ -1,16 +1,16 @@
 //! A crowd: browsers with two tabs each that do at random what browsers do, and write down what
 //! they were told.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{RngExt, SeedableRng};
 use rocket::serde::json::{Value, json};
 use rocket::tokio::task::JoinHandle;
@@ -18,7 +18,7 @@ use rocket::tokio::{spawn, time};
 
 use crate::arena::{Arena, Op, Results, request, set};
 use crate::history::{Event, History, Told, Work};
-use crate::support::Browser;
+use crate::support::{Browser, Request};
 
 pub struct Crowd {
     pub history: Arc<History>,
@@ -30,54 +30,55 @@ pub struct Crowd {
 /// A browser of the crowd.
 struct Visitor {
     number: usize,
-    arena: Arc<Arena>,
+    /// The processes that serve it, as behind a balancer.
+    apps: Vec<Arc<Arena>>,
     history: Arc<History>,
+    /// All that an answer may say which is a failure.
+    unavailable: String,
     browser: Mutex<Arc<Browser>>,
     /// Numbers for marks and values, each used once.
     next: AtomicU64,
     /// Cookies that it had before, which a thief may have copied.
-    old: Mutex<Vec<String>>,
+    old: Mutex<BTreeSet<String>>,
 }
 
-/// What is done how often.
-const WORKS: [(Work, u32); 15] = [
-    (Work::Read, 10),
-    (Work::Set(0), 8),
-    (Work::Increment(1), 12),
-    (Work::Push(0), 10),
-    (Work::Append(0), 6),
-    (Work::Pair(0), 6),
-    (Work::Flash(0), 6),
-    (Work::Pop, 4),
-    (Work::Renew, 2),
-    (Work::Keep, 2),
-    (Work::Elevate, 2),
-    (Work::Login(0), 2),
-    (Work::Logout, 2),
-    (Work::Plant(0), 1),
-    (Work::Revoke, 1),
-];
+/// How often something is done.
+fn weight(work: &Work) -> u32 {
+    match work {
+        Work::Increment(_) => 12,
+        Work::Read | Work::Push(_) => 10,
+        Work::Set(_) => 8,
+        Work::Append(_) | Work::Pair(_) | Work::Flash(_) => 6,
+        Work::Pop => 4,
+        Work::Login(_) | Work::Keep | Work::Elevate | Work::Renew | Work::Logout => 2,
+        Work::Plant(_) | Work::Revoke => 1,
+    }
+}
 
 const KEPT: [&str; 8] = ["mark", "n", "r", "a", "b", "log", "mod", "kept"];
 
 impl Crowd {
-    /// So many browsers with two tabs each, until `disperse`.
-    pub fn gather(arena: &Arc<Arena>, browsers: usize, seed: u64) -> Crowd {
+    /// So many browsers with two tabs each, until `disperse`. The tabs of a browser ask the
+    /// applications in turn, so that with two of them a session is in use at both.
+    pub async fn gather(apps: &[Arc<Arena>], browsers: usize, seed: u64) -> Crowd {
         let history = Arc::new(History::new());
         let stop = Arc::new(AtomicBool::new(false));
-        let visitors: Vec<_> = (0..browsers)
-            .map(|number| {
-                Arc::new(Visitor::new(
-                    number,
-                    Arc::clone(arena),
-                    Arc::clone(&history),
-                ))
-            })
-            .collect();
+        let unavailable = apps[0].unavailable().await;
+        let visitor = |number| Visitor {
+            number,
+            apps: apps.to_vec(),
+            history: Arc::clone(&history),
+            unavailable: unavailable.clone(),
+            browser: Mutex::new(Arc::new(apps[0].browser())),
+            next: AtomicU64::new(0),
+            old: Mutex::default(),
+        };
+        let visitors: Vec<_> = (0..browsers).map(|one| Arc::new(visitor(one))).collect();
         let tabs = visitors.iter().flat_map(|visitor| [visitor; 2]).enumerate();
         let live = |(tab, visitor): (usize, &Arc<Visitor>)| {
             let rng = StdRng::seed_from_u64(seed.wrapping_mul(1000).wrapping_add(tab as u64));
-            spawn(Arc::clone(visitor).live(rng, Arc::clone(&stop)))
+            let app = Arc::clone(&apps[tab % apps.len()]);
+            spawn(Arc::clone(visitor).live(app, rng, Arc::clone(&stop)))
         };
         let tabs = tabs.map(live).collect();
         Crowd {
@@ -88,59 +89,76 @@ impl Crowd {
         }
     }
 
-    /// Waits until so many more requests were answered well, which may take an election, but has an
-    /// end.
+    /// Waits until so many more requests were answered well.
     pub async fn see(&self, more: usize) {
-        let (aim, began) = (self.history.answered() + more, Instant::now());
-        while self.history.answered() < aim {
+        let aim = self.history.answered() + more;
+        self.until(|history| history.answered() >= aim).await;
+    }
+
+    /// Waits until so many more requests failed.
+    pub async fn see_fail(&self, more: usize) {
+        let aim = self.history.left_open() + more;
+        self.until(|history| history.left_open() >= aim).await;
+    }
+
+    /// Waits until something of every kind has succeeded that began after a moment.
+    pub async fn see_all_succeed(&self, since: u64) {
+        self.until(|history| history.missing_since(since).is_empty())
+            .await;
+    }
+
+    /// It may take an election, but has an end.
+    async fn until(&self, is_so: impl Fn(&History) -> bool) {
+        let began = Instant::now();
+        while !is_so(&self.history) {
             assert!(
                 began.elapsed() < Duration::from_secs(120),
-                "the application does not recover"
+                "the application does not recover: {} requests were answered, {} were not",
+                self.history.answered(),
+                self.history.left_open()
             );
             time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Everybody ends what they are at; then each browser looks at its session once more.
+    /// Everybody ends what they are at; then each browser looks at its session once more, and
+    /// thieves try every cookie that it had before.
     pub async fn disperse(self) -> Arc<History> {
         self.stop.store(true, Ordering::Relaxed);
         for tab in self.tabs {
             tab.await.expect("a tab does not panic");
         }
         for visitor in &self.visitors {
-            visitor.act(Work::Read, false).await;
-            visitor.replay(&mut StdRng::seed_from_u64(0)).await;
+            let mut apps = visitor.apps.iter().cycle();
+            let mut app = || apps.next().expect("an application");
+            visitor.act(app(), Work::Read, false).await;
+            let old = visitor.old().clone();
+            for cookie in old {
+                visitor.replay(app(), cookie).await;
+            }
         }
         self.history
     }
 }
 
 impl Visitor {
-    fn new(number: usize, arena: Arc<Arena>, history: Arc<History>) -> Visitor {
-        Visitor {
-            number,
-            arena,
-            history,
-            browser: Mutex::new(Arc::new(blank())),
-            next: AtomicU64::new(0),
-            old: Mutex::default(),
-        }
-    }
-
-    async fn live(self: Arc<Self>, mut rng: StdRng, stop: Arc<AtomicBool>) {
-        let choices: Vec<&(Work, u32)> = WORKS.iter().collect();
+    async fn live(self: Arc<Self>, app: Arc<Arena>, mut rng: StdRng, stop: Arc<AtomicBool>) {
         while !stop.load(Ordering::Relaxed) {
-            if rng.random_range(0..20) == 0 {
-                self.replay(&mut rng).await;
+            let stolen = match rng.random_range(0..20) {
+                0 => self.old().iter().choose(&mut rng).cloned(),
+                _ => None,
+            };
+            if let Some(cookie) = stolen {
+                self.replay(&app, cookie).await;
                 continue;
             }
-            let picked = choices.choose_weighted(&mut rng, |(_, weight)| *weight);
-            let mut work = picked.map_or(Work::Read, |(work, _)| work.clone());
-            if self.cookie().is_none() {
+            let picked = Work::KINDS.choose_weighted(&mut rng, weight);
+            let mut work = picked.expect("some work").clone();
+            if self.browser().cookie("session").is_none() {
                 work = Work::Plant(0);
             }
             let saves = rng.random_bool(0.5);
-            self.act(self.numbered(work, &mut rng), saves).await;
+            self.act(&app, self.numbered(work, &mut rng), saves).await;
         }
     }
 
@@ -167,89 +185,75 @@ impl Visitor {
         Arc::clone(&self.browser.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn cookie(&self) -> Option<String> {
-        self.browser().cookie("session")
+    fn old(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.old.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One request, from the cookies that the browser has now to those it has then.
-    async fn act(&self, work: Work, saves: bool) {
+    async fn act(&self, app: &Arena, work: Work, saves: bool) {
         if work == Work::Revoke {
-            return self.revoke().await;
+            return self.revoke(app).await;
         }
         let browser = self.browser();
-        let cookie = browser.cookie("session");
         let program = program(&work, self.number, saves);
-        let event = self.ask(&browser, cookie, work, &program).await;
+        let event = self.ask(app, &browser, work, &program).await;
         let is_lost = event.told == Told::Open && (event.work.ends() || event.work == Work::Renew);
         let is_dead = event.view.as_ref().is_some_and(|view| view.is_new) && event.given.is_none();
+        let sent = event.cookie.clone();
         self.history.record(event);
         if is_lost || is_dead {
             // Nobody knows which session it has now; it begins anew.
-            *self.browser.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(blank());
+            *self.browser.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(app.browser());
+        }
+        if let Some(sent) = sent
+            && self.browser().cookie("session").as_ref() != Some(&sent)
+        {
+            self.old().insert(sent);
         }
     }
 
     /// An administrator ends all sessions of this browser's principal.
-    async fn revoke(&self) {
+    async fn revoke(&self, app: &Arena) {
         let mut event = Event::new(self.number, Work::Revoke, None);
         event.invoked = self.history.now();
         let user = format!("user{}", self.number);
-        if self.arena.sessions().revoke_user(user).await.is_ok() {
+        if app.sessions().revoke_user(user).await.is_ok() {
             event.told = Told::Done;
         }
         event.returned = self.history.now();
         self.history.record(event);
     }
 
-    async fn ask(
-        &self,
-        browser: &Browser,
-        cookie: Option<String>,
-        work: Work,
-        program: &[Op],
-    ) -> Event {
-        let mut event = Event::new(self.number, work, cookie.clone());
+    async fn ask(&self, app: &Arena, browser: &Browser, work: Work, program: &[Op]) -> Event {
         let request = request(browser, program);
+        // Not the jar's, which the other tab may change at any time.
+        let mut event = Event::new(self.number, work, cookie_of(&request));
         event.invoked = self.history.now();
-        let answer = self.arena.send(request).await;
+        let answer = app.send(request).await;
         event.returned = self.history.now();
-        event.answered(&answer);
+        event.answered(&answer, &self.unavailable);
         if answer.status() == 200 {
-            told(&mut event, &answer.results());
+            told(&mut event, program, &answer.results());
             answer.arrive(browser);
-            if event.given.is_some()
-                && let Some(cookie) = cookie
-            {
-                self.old
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(cookie);
-            }
         }
         event
     }
 
     /// Somebody tries a cookie that the browser had once.
-    async fn replay(&self, rng: &mut StdRng) {
-        let old = self
-            .old
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(cookie) = old.choose(rng) else {
-            return;
-        };
-        let thief = blank();
+    async fn replay(&self, app: &Arena, cookie: String) {
+        let thief = app.browser();
         thief.set_cookie(&format!("session={cookie}; Path=/"));
-        let event = self
-            .ask(&thief, Some(cookie.clone()), Work::Read, &[Op::View])
-            .await;
+        let event = self.ask(app, &thief, Work::Read, &[Op::View]).await;
         self.history.record(event);
     }
 }
 
-fn blank() -> Browser {
-    Browser::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)))
+/// The session's cookie that a request sends.
+fn cookie_of(request: &Request) -> Option<String> {
+    let (_, value) = request.headers.iter().find(|(name, _)| name == "Cookie")?;
+    let pairs = std::str::from_utf8(value).ok()?.split("; ");
+    let mut values = pairs.filter_map(|pair| pair.strip_prefix("session="));
+    values.next().map(str::to_owned)
 }
 
 fn program(work: &Work, browser: usize, saves: bool) -> Vec<Op> {
@@ -260,7 +264,9 @@ fn program(work: &Work, browser: usize, saves: bool) -> Vec<Op> {
     };
     let mut program = vec![Op::View, begins];
     match work {
-        Work::Read | Work::Revoke => {}
+        // What it shows of the CSRF secret must not be that.
+        Work::Read => program.push(Op::Csrf),
+        Work::Revoke => {}
         Work::Plant(mark) => program.push(set("mark", *mark)),
         Work::Set(number) => program.push(set("r", *number)),
         Work::Increment(by) => program.push(Op::Increment("n".into(), *by)),
@@ -278,51 +284,33 @@ fn program(work: &Work, browser: usize, saves: bool) -> Vec<Op> {
         Work::Renew => program.push(Op::Renew),
         Work::Logout => program.push(Op::Logout),
     }
-    let is_data = !work.ends() && !matches!(work, Work::Renew | Work::Plant(_) | Work::Read);
-    if saves && is_data {
+    use Work::{Flash, Increment, Pair, Push, Set};
+    // A `modify` and a pop are done at once, and leave nothing to be saved.
+    if saves && matches!(work, Set(_) | Increment(_) | Push(_) | Pair(_) | Flash(_)) {
         program.push(Op::Save);
     }
     program
 }
 
 /// What the steps of a program said.
-fn told(event: &mut Event, results: &Results) {
+fn told(event: &mut Event, program: &[Op], results: &Results) {
     event.view = Some(results.view(0));
-    event.told = Told::Done;
-    for index in 1..results.len() {
-        match results.get(index) {
-            Ok(_) => {}
-            // Ended: it did not even begin, without a session to begin with.
-            Err(error) if error.starts_with("Gone") || error.starts_with("Ended") => {
-                event.told = Told::Gone;
-                return;
-            }
-            // Open, as far as the handler knows.
-            Err(_) => {
-                event.told = Told::Open;
-                return;
-            }
-        }
-    }
-    if event.work == Work::Pop && results.len() > 2 {
-        let popped = results.value(2).as_array().cloned().unwrap_or_default();
-        event.popped = popped.iter().filter_map(Value::as_u64).collect();
-    }
-    // A `modify` and a pop are done when they say so.
-    let is_saved = match event.work {
-        Work::Append(_) | Work::Pop => results.len() > 2,
-        Work::Set(_) | Work::Increment(_) | Work::Push(_) | Work::Pair(_) | Work::Flash(_) => {
-            results.len()
-                > if matches!(event.work, Work::Pair(_)) {
-                    4
-                } else {
-                    3
-                }
-        }
-        _ => false,
+    let failed = (0..results.len()).find_map(|step| results.get(step).as_ref().err());
+    event.told = match (failed, program.last()) {
+        // Ended: it did not even begin, without a session to begin with.
+        (Some(error), _) if error.starts_with("Gone") || error.starts_with("Ended") => Told::Gone,
+        // Open, as far as the handler knows.
+        (Some(_), _) => Told::Open,
+        (None, Some(Op::Save | Op::Append(..) | Op::Pop)) => Told::Saved,
+        (None, _) => Told::Done,
     };
-    if is_saved {
-        event.told = Told::Saved;
+    if event.work == Work::Pop && event.told == Told::Saved {
+        let popped = results.value(program.len() - 1).as_array();
+        event.popped = popped
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_u64)
+            .collect();
     }
 }
 

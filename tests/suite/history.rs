@@ -7,32 +7,40 @@
 //!
 //! | | what it says | where it is checked |
 //! |---|---|---|
-//! | I1 | what was acknowledged is readable until its session ends | `values` (sets, lists), `tokens` (the session itself) |
-//! | I2 | a counter lies between what was acknowledged and what was attempted | `values` |
-//! | I3 | after a logout or a revocation its token lets nobody in | `tokens` |
-//! | I4 | after a login, an elevation, a renewal the old token lets nobody in | `tokens` |
+//! | I1 | what was acknowledged is readable until its session ends | `values` (sets, pairs, lists), `tokens` (the session itself) |
+//! | I2 | a counter lies between what was acknowledged and what was attempted, and without a failover only grows | `values` |
+//! | I3 | after a logout or a revocation its token lets nobody in, and its document is gone | `tokens`, `documents` |
+//! | I4 | after a login, an elevation, a renewal the old token lets nobody in | `tokens`, `documents` |
 //! | I5 | of each request all or nothing is there | `values` (the pair) |
-//! | I6 | nobody sees another's session | `values` (the mark, the principal) |
+//! | I6 | nobody sees another's session, or gets another's token | `values` (the mark, the principal), `tokens` |
 //! | I7 | every stored document is explained, its token unique, its end a date | `documents` |
 //! | I8 | `created` stands still, `accessed` and `expires` only grow | `times` |
-//! | I9 | no secret in a body or in a header but the cookie's own | `Event::new` |
-//! | I10 | every request ends in time | `times` |
-//! | I11 | after the fault, requests succeed again | `faults`, by asking |
-//! | I12 | a message is delivered once, and not lost | `values` |
-//! | I13 | cookie and cache headers are right on every answer | `Event::new` |
-//! | I14 | no 503 sets a cookie | `Event::new` |
+//! | I9 | no secret in a body or in a header but the cookie's own | `secrets` |
+//! | I10 | every request ends in time, and one that fails says nothing but that | `times`, `answer` |
+//! | I11 | after the fault everything that can be asked for succeeds again | `recovery` |
+//! | I12 | a message is delivered once, and not lost | `messages` |
+//! | I13 | cookie and cache headers are right on every answer | `answer` |
+//! | I14 | no 503 sets a cookie | `answer` |
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::Document;
 
-use crate::arena::{Answer, View};
+use crate::arena::View;
 
+mod answer;
 mod catches;
 mod check;
+mod documents;
+mod lineage;
+mod messages;
+mod recovery;
+mod secrets;
+mod times;
 mod tokens;
 mod values;
 
@@ -53,7 +61,7 @@ pub enum Work {
     Pop,
     /// A new session with this mark, and nothing of the old one.
     Login(u64),
-    /// A new session with everything that the old one had.
+    /// A new session with everything that the old one had, but its messages.
     Keep,
     Elevate,
     Renew,
@@ -63,22 +71,52 @@ pub enum Work {
 }
 
 impl Work {
+    /// One of each kind, its number still to be given.
+    pub const KINDS: [Work; 15] = [
+        Work::Read,
+        Work::Plant(0),
+        Work::Set(0),
+        Work::Increment(0),
+        Work::Push(0),
+        Work::Append(0),
+        Work::Pair(0),
+        Work::Flash(0),
+        Work::Pop,
+        Work::Login(0),
+        Work::Keep,
+        Work::Elevate,
+        Work::Renew,
+        Work::Logout,
+        Work::Revoke,
+    ];
+
+    /// The name of its kind.
+    pub fn kind(&self) -> String {
+        let name = format!("{self:?}");
+        name.split('(').next().unwrap_or_default().to_owned()
+    }
+
     /// Whether the session that it was sent with is not the browser's afterwards.
     pub fn ends(&self) -> bool {
         use Work::*;
         matches!(self, Login(_) | Keep | Elevate | Logout | Revoke)
     }
 
-    /// Whether a token may be dead because of it.
-    fn kills(&self) -> bool {
-        self.ends() || *self == Work::Renew
+    fn creates(&self) -> bool {
+        matches!(self, Work::Plant(_) | Work::Login(_)) || self.carries()
     }
 
-    fn creates(&self) -> bool {
-        matches!(
-            self,
-            Work::Plant(_) | Work::Login(_) | Work::Keep | Work::Elevate
-        )
+    /// Whether the session that it makes has what the old one had.
+    fn carries(&self) -> bool {
+        matches!(self, Work::Keep | Work::Elevate)
+    }
+
+    /// The mark of the session that it makes.
+    fn mark(&self) -> Option<u64> {
+        match self {
+            Work::Plant(mark) | Work::Login(mark) => Some(*mark),
+            _ => None,
+        }
     }
 }
 
@@ -91,10 +129,11 @@ pub enum Told {
     Saved,
     /// `save` (or `modify`, or a pop) said that the session is gone, so nothing was done.
     Gone,
-    /// 503, another error, or no answer at all.
+    /// Nobody knows.
     Open,
 }
 
+/// One request and what came of it.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub browser: usize,
@@ -110,9 +149,9 @@ pub struct Event {
     pub view: Option<View>,
     pub popped: Vec<u64>,
     /// What is wrong with the answer itself.
-    pub complaint: Option<String>,
-    /// The mark of the sessions that it belongs to; the checker's to find.
-    line: Option<u64>,
+    pub complaints: Vec<String>,
+    /// What in the answer, outside of its cookie, is long enough to be a secret.
+    pub words: Vec<String>,
 }
 
 impl Event {
@@ -127,64 +166,36 @@ impl Event {
             given: None,
             view: None,
             popped: Vec::new(),
-            complaint: None,
-            line: None,
+            complaints: Vec::new(),
+            words: Vec::new(),
         }
     }
 
-    /// Takes over what the answer says; what its steps say is the caller's to know.
-    pub fn answered(&mut self, answer: &Answer) {
-        let response = &answer.0;
-        let cookies: Vec<_> = response
-            .set_cookies()
-            .into_iter()
-            .filter(|cookie| cookie.starts_with("session="))
-            .map(str::to_owned)
-            .collect();
-        let value = |cookie: &String| {
-            let value = cookie.strip_prefix("session=")?.split(';').next()?;
-            (!value.is_empty()).then(|| value.to_owned())
-        };
-        self.given = cookies.first().and_then(value);
-        let cache = response.header("Cache-Control").unwrap_or_default();
-        let vary = response.headers_named("Vary").join(",");
-        let secrets = [&self.cookie, &self.given];
-        let mut secrets = secrets.into_iter().flatten();
-        let others = response
-            .headers
-            .iter()
-            .filter(|(name, _)| name != "Set-Cookie");
-        let text: String = others.map(|(_, value)| value.as_str()).collect();
-        let text = text + &response.text();
-        self.complaint = if !matches!(response.status, 200 | 503) {
-            Some(format!(
-                "a status that nothing explains: {}",
-                response.status
-            ))
-        } else if cookies.len() > 1 {
-            Some(format!("I13: {} cookies", cookies.len()))
-        } else if !vary.to_ascii_lowercase().contains("cookie") {
-            Some("I13: no Vary: Cookie".to_owned())
-        } else if !cookies.is_empty() && cache != "no-store" {
-            Some(format!("I13: a cookie with Cache-Control: {cache}"))
-        } else if response.status >= 500 && !cookies.is_empty() {
-            Some(format!("I14: a {} with a cookie", response.status))
-        } else if secrets.any(|cookie| text.contains(secret_of(cookie))) {
-            Some("I9: a token outside of its cookie".to_owned())
-        } else {
-            None
-        };
+    /// Whether it was told that it is done, in either way.
+    fn is_done(&self) -> bool {
+        matches!(self.told, Told::Done | Told::Saved)
     }
 
-    /// The mark of the session that it was loaded with.
-    fn mark(&self) -> Option<u64> {
-        self.view.as_ref()?.values.get("mark")?.as_u64()
+    /// Whether it did what it is for: a login that was overtaken is done, and has no session.
+    fn has_succeeded(&self) -> bool {
+        let sends_token = self.work.creates() || self.work == Work::Renew;
+        self.is_done() && (self.given.is_some() || !sends_token)
     }
 
-    /// The id of the session that it was loaded with.
-    fn id(&self) -> Option<&str> {
+    /// The id of the session that it was sent with.
+    fn asked(&self) -> Option<&str> {
+        self.cookie.as_deref().map(id_of)
+    }
+
+    /// The id of the session that it was let into.
+    fn let_in(&self) -> Option<&str> {
         let view = self.view.as_ref().filter(|view| !view.is_new)?;
         view.id.as_deref()
+    }
+
+    /// The mark of the session that it was let into.
+    fn mark(&self) -> Option<u64> {
+        self.view.as_ref()?.values.get("mark")?.as_u64()
     }
 
     /// What is open never is: it may have its effect at any time.
@@ -209,8 +220,9 @@ fn id_of(cookie: &str) -> &str {
 pub struct History {
     began: Instant,
     events: Mutex<Vec<Event>>,
-    /// How many were answered well.
+    /// How many were answered well, and how many were left open.
     answered: AtomicUsize,
+    open: AtomicUsize,
 }
 
 /// What a history came to.
@@ -224,6 +236,8 @@ pub struct Verdict {
     pub by_work: BTreeMap<String, usize>,
     pub slowest: Duration,
     pub violations: Vec<String>,
+    /// Where the whole history can be read.
+    pub written: Option<PathBuf>,
 }
 
 impl History {
@@ -232,6 +246,7 @@ impl History {
             began: Instant::now(),
             events: Mutex::default(),
             answered: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
         }
     }
 
@@ -239,39 +254,64 @@ impl History {
         self.answered.load(Ordering::Relaxed)
     }
 
+    pub fn left_open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     pub fn record(&self, event: Event) {
-        if event.told != Told::Open {
-            self.answered.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        events.push(event);
+        let count = match event.told {
+            Told::Open => &self.open,
+            _ => &self.answered,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.lock().push(event);
     }
 
-    pub fn events(&self) -> Vec<Event> {
-        self.events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kinds of work that have not succeeded yet since a moment.
+    pub fn missing_since(&self, moment: u64) -> Vec<String> {
+        recovery::missing(&self.lock(), moment)
     }
 
     /// Holds the history against the invariants; `documents` is what is stored at the end.
     pub fn check(&self, documents: &[Document], terms: Terms) -> Verdict {
-        check::check(self.events(), documents, terms)
+        check::check(self.lock().clone(), documents, terms)
+    }
+
+    /// Writes down what happened, for who wants to know how a violation came about.
+    pub fn write_down(&self) -> Option<PathBuf> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("history-{}-{number}.txt", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let mut events = self.lock().clone();
+        events.sort_by_key(|event| event.invoked);
+        let lines: Vec<String> = events.iter().map(|event| format!("{event:?}\n")).collect();
+        std::fs::write(&path, lines.concat()).ok()?;
+        Some(path)
     }
 }
 
 /// What depends on the faults and the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// The longest that a request may take.
-    pub longest: Duration,
-    /// Touches wait for one member only: with a primary that is lost, `accessed` may go back to
-    /// what was written before.
-    pub touches_may_be_lost: bool,
+    /// The longest that one operation of the store may take.
+    pub deadline: Duration,
+    /// Another member may have become the primary. Then what one member alone has may be lost:
+    /// touches, and what a read has shown of a write that was not acknowledged.
+    pub failover: bool,
+    /// One browser's requests go to several applications. What one of them notes of a session's use
+    /// the others see when it is written.
+    pub several_apps: bool,
+    /// When everything was whole again, after which everything must succeed.
+    pub healed: Option<u64>,
 }
 
 impl std::fmt::Display for Verdict {
@@ -304,15 +344,24 @@ impl Verdict {
         }
         self.slowest = self.slowest.max(other.slowest);
         self.violations.extend(other.violations);
+        self.written = self.written.take().or(other.written);
+    }
+
+    /// Whether something was found that breaks this invariant.
+    pub fn breaks(&self, invariant: &str) -> bool {
+        let start = format!("{invariant}:");
+        self.violations.iter().any(|one| one.starts_with(&start))
     }
 
     /// Panics when an invariant does not hold.
     pub fn assert(&self) {
         let some: Vec<_> = self.violations.iter().take(5).collect();
+        let written = self.written.as_ref().map(|path| path.display().to_string());
         assert!(
             some.is_empty(),
-            "{} violations: {some:#?}",
-            self.violations.len()
+            "{} violations, of the history in {}: {some:#?}",
+            self.violations.len(),
+            written.unwrap_or_default()
         );
     }
 }

@@ -2,17 +2,19 @@
 //! after another happens, for as long as it is told. `scripts/soak SECONDS` runs it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mongodb::Client;
 use mongodb::bson::doc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rocket::tokio::time::sleep;
 
 use crate::arena::{Arena, database};
-use crate::crowd::{Crowd, stored};
-use crate::faults::{self, APP, LONGEST};
+use crate::crowd::Crowd;
+use crate::faults::{self, APP, DEADLINE};
 use crate::history::{Terms, Verdict};
 use crate::support::{FailPoint, Failure, Mode, ReplicaSet, Traffic};
 
@@ -38,6 +40,7 @@ async fn every_invariant_holds_under_random_faults() {
     println!("soak: {length:?}, SOAK_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let set = ReplicaSet::builder().behind_proxies().start().await;
+    let client = set.client().await;
     let mut stands = Vec::new();
     for share in [true, false] {
         let db = database();
@@ -49,13 +52,13 @@ async fn every_invariant_holds_under_random_faults() {
     let began = Instant::now();
     let mut total = Verdict::default();
     let mut faults = BTreeMap::<&str, usize>::new();
-    let mut memory = Vec::new();
+    let mut footprints = Vec::new();
     while began.elapsed() < length {
-        let verdicts = round(&set, &stands, &mut rng, &mut faults).await;
+        let verdicts = round(&set, &client, &stands, &mut rng, &mut faults).await;
         for verdict in verdicts {
             total.add(verdict);
         }
-        memory.push(resident());
+        footprints.push(Footprint::now());
         println!(
             "{:6.0?} s: {} faults, {total}",
             began.elapsed().as_secs(),
@@ -66,17 +69,19 @@ async fn every_invariant_holds_under_random_faults() {
         }
     }
     println!("faults: {faults:?}");
-    println!("resident memory after each round, MiB: {memory:?}");
+    println!("after each round: {footprints:?}");
     for stand in &stands {
         println!("{:?}", stand.arena.sessions().stats());
     }
     println!("soak: {:?} with SOAK_SEED={seed}\n{total}", began.elapsed());
     total.assert();
+    Footprint::assert_steady(&footprints);
 }
 
 /// One crowd at each stand, and faults, until the round is over; then everything is mended.
 async fn round(
     set: &ReplicaSet,
+    client: &Client,
     stands: &[Stand],
     rng: &mut StdRng,
     faults: &mut BTreeMap<&'static str, usize>,
@@ -84,7 +89,8 @@ async fn round(
     let began = Instant::now();
     let mut crowds = Vec::new();
     for stand in stands {
-        crowds.push(Crowd::gather(&stand.arena, 4, rng.random()));
+        let apps = [Arc::clone(&stand.arena)];
+        crowds.push(Crowd::gather(&apps, 4, rng.random()).await);
     }
     while began.elapsed() < ROUND {
         sleep(Duration::from_millis(rng.random_range(500..3000))).await;
@@ -95,20 +101,18 @@ async fn round(
     }
     let mut verdicts = Vec::new();
     for (crowd, stand) in crowds.into_iter().zip(stands) {
-        crate::faults::serves(&stand.arena).await;
-        let history = crowd.disperse().await;
-        let documents = stored(&set.client().await, &stand.db).await;
-        let documents: Vec<_> = documents
-            .into_iter()
-            .filter(|one| !faults::is_probe(one))
-            .collect();
+        let healed = crowd.history.now();
+        faults::serves(&stand.arena).await;
+        crowd.see_all_succeed(healed).await;
         let terms = Terms {
-            longest: LONGEST,
-            touches_may_be_lost: true,
+            deadline: Duration::from_secs(DEADLINE),
+            failover: true,
+            several_apps: false,
+            healed: Some(healed),
         };
-        verdicts.push(history.check(&documents, terms));
+        verdicts.push(faults::judge(client, &stand.db, crowd, terms).await);
         // Room for the next crowd, whose members have the same names.
-        crate::faults::eventually("an empty collection", async || {
+        faults::eventually("an empty collection", async || {
             stand.arena.sessions().revoke_all().await.is_ok()
         })
         .await;
@@ -213,10 +217,43 @@ async fn fault(set: &ReplicaSet, rng: &mut StdRng) -> &'static str {
 
 const COMMANDS: [&str; 5] = ["find", "update", "insert", "delete", "findAndModify"];
 
-/// What this process holds, in MiB, where the system tells.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) / 1024
+/// What this process holds, where the system tells; zeros where it does not.
+#[derive(Clone, Copy, Debug)]
+struct Footprint {
+    /// Resident memory, in MiB.
+    memory: u64,
+    threads: u64,
+    /// Open files and sockets.
+    files: u64,
+}
+
+impl Footprint {
+    fn now() -> Footprint {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let number = |name: &str| -> Option<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        let files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Footprint {
+            memory: number("VmRSS:").unwrap_or(0) / 1024,
+            threads: number("Threads:").unwrap_or(0),
+            files: u64::try_from(files).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What grows with every round would have grown from the third, when pools and caches are as
+    /// large as they get, to the last.
+    fn assert_steady(rounds: &[Footprint]) {
+        let (Some(third), Some(last)) = (rounds.get(2), rounds.last()) else {
+            return;
+        };
+        let most = |then: u64, more: u64| then * 13 / 10 + more;
+        assert!(last.memory <= most(third.memory, 0), "memory: {rounds:?}");
+        assert!(
+            last.threads <= most(third.threads, 4),
+            "threads: {rounds:?}"
+        );
+        assert!(last.files <= most(third.files, 20), "files: {rounds:?}");
+    }
 }

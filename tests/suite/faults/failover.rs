@@ -3,7 +3,7 @@
 use mongodb::bson::doc;
 use mongodb::{Client, Database};
 
-use super::{both_ways, eventually, serves, setting, survives, view};
+use super::{Load, both_ways, endures, eventually, serves, setting, survives, view};
 use crate::arena::{Arena, Op, database, set};
 use crate::support::{Mongod, ReplicaSet};
 
@@ -11,41 +11,84 @@ both_ways! {
     a_killed_primary_takes_nothing_acknowledged_with_it => killed;
     a_step_down_loses_nothing => stepped_down;
     a_stalled_primary_neither_hangs_a_request_nor_comes_back_with_old_data => paused;
+    a_stalled_secondary_is_noticed_by_nobody => one_secondary_paused;
+    stalled_secondaries_cost_answers_and_nothing_that_was_answered => both_secondaries_paused;
     without_a_majority_no_write_is_acknowledged => without_majority;
     a_rolling_restart_loses_nothing => restarted;
 }
 
 async fn killed(share: bool) {
     let set = ReplicaSet::start().await;
-    survives(&set, share, async |set, crowd| {
-        let primary = set.primary().await;
-        set.kill(primary).await;
-        set.wait_for_primary().await;
-        crowd.see(100).await;
-        set.restart(primary).await;
-    })
+    survives(
+        &set,
+        Load::sharing(share).on_two_apps(),
+        async |set, crowd| {
+            let primary = set.primary().await;
+            set.kill(primary).await;
+            set.wait_for_primary().await;
+            crowd.see(100).await;
+            set.restart(primary).await;
+        },
+    )
     .await;
 }
 
 async fn stepped_down(share: bool) {
     let set = ReplicaSet::start().await;
-    survives(&set, share, async |set, crowd| {
-        for _ in 0..3 {
-            set.step_down().await;
-            crowd.see(60).await;
-        }
-    })
+    survives(
+        &set,
+        Load::sharing(share).on_two_apps(),
+        async |set, crowd| {
+            for _ in 0..3 {
+                set.step_down().await;
+                crowd.see(60).await;
+            }
+        },
+    )
     .await;
 }
 
+/// With one application, whose driver knows the new primary before it is told of anything there:
+/// another one's might ask the old primary still, which answers until it notices.
 async fn paused(share: bool) {
     let set = ReplicaSet::start().await;
-    survives(&set, share, async |set, crowd| {
+    survives(&set, Load::sharing(share), async |set, crowd| {
         let primary = set.primary().await;
         set.pause(primary).await;
         // Served by another one, while the old one stands still with requests in its hands.
         crowd.see(100).await;
         set.resume(primary).await;
+    })
+    .await;
+}
+
+async fn one_secondary_paused(share: bool) {
+    let set = ReplicaSet::start().await;
+    let load = Load::sharing(share).without_failover();
+    let verdict = survives(&set, load, async |set, crowd| {
+        let secondary = (set.primary().await + 1) % 3;
+        set.pause(secondary).await;
+        crowd.see(200).await;
+        set.resume(secondary).await;
+    })
+    .await;
+    assert_eq!(verdict.open, 0, "{verdict}");
+}
+
+async fn both_secondaries_paused(share: bool) {
+    let set = ReplicaSet::start().await;
+    survives(&set, Load::sharing(share), async |set, crowd| {
+        let primary = set.primary().await;
+        let secondaries = [(primary + 1) % 3, (primary + 2) % 3];
+        for secondary in secondaries {
+            set.pause(secondary).await;
+        }
+        // What cannot be promised is refused, by a primary that soon is none.
+        crowd.see_fail(20).await;
+        for secondary in secondaries {
+            set.resume(secondary).await;
+        }
+        set.wait_for_primary().await;
     })
     .await;
 }
@@ -95,7 +138,7 @@ async fn without_majority(share: bool) {
 
 async fn restarted(share: bool) {
     let set = ReplicaSet::start().await;
-    survives(&set, share, async |set, crowd| {
+    survives(&set, Load::sharing(share), async |set, crowd| {
         for node in 0..3 {
             set.restart(node).await;
             set.wait_for_primary().await;
@@ -170,4 +213,27 @@ async fn a_logout_that_could_be_rolled_back_is_not_acknowledged() {
 #[rocket::async_test]
 async fn with_w_1_an_acknowledged_logout_is_rolled_back() {
     assert_eq!(logout_before_a_rollback("&w=1").await, (true, true));
+}
+
+/// The same of everything else that a crowd does, and of the checker.
+#[rocket::async_test]
+async fn with_w_1_the_checker_finds_what_a_killed_primary_took_with_it() {
+    let set = ReplicaSet::start().await;
+    let load = Load::sharing(true).with("&w=1");
+    let verdict = endures(&set, load, async |set, crowd| {
+        let primary = set.primary().await;
+        let secondaries: Vec<usize> = (0..3).filter(|node| *node != primary).collect();
+        for node in &secondaries {
+            hold_replication(&set.nodes()[*node], true).await;
+        }
+        // Acknowledged, and nobody has it but the one that dies.
+        crowd.see(200).await;
+        set.kill(primary).await;
+        for node in &secondaries {
+            hold_replication(&set.nodes()[*node], false).await;
+        }
+        set.wait_for_primary().await;
+    })
+    .await;
+    assert!(verdict.breaks("I1"), "{:#?}", verdict.violations);
 }

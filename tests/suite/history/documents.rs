@@ -1,0 +1,63 @@
+//! I7, and of I3 and I4 the half that is stored: what is there at the end.
+
+use std::collections::{BTreeMap, HashSet};
+
+use mongodb::bson::{Bson, Document};
+
+use super::lineage::Lineage;
+use super::{Event, Told};
+
+pub(super) fn check(
+    events: &[Event],
+    lineage: &Lineage,
+    documents: &[Document],
+    violations: &mut Vec<String>,
+) {
+    let mut orphans = orphans(events, lineage);
+    let mut tokens = HashSet::new();
+    for document in documents {
+        let id = document.get_str("_id").unwrap_or_default();
+        if !matches!(document.get("expires"), Some(Bson::DateTime(_))) {
+            violations.push(format!("I7: {id} has no end"));
+        }
+        if id.starts_with('~') {
+            continue;
+        }
+        match document.get("token") {
+            Some(Bson::Binary(token)) if tokens.insert(token.bytes.clone()) => {}
+            _ => violations.push(format!("I7: {id} has another's token, or none")),
+        }
+        if let Some((which, end)) = lineage.end_of(id, |_| true) {
+            violations.push(format!("{which}: {id} is stored still after {end:?}"));
+        }
+        if lineage.is_issued(id) {
+            continue;
+        }
+        let explained = mark(document).and_then(|mark| orphans.get_mut(&mark));
+        match explained {
+            Some(left) if *left > 0 => *left -= 1,
+            _ => violations.push(format!("I7: nobody made {id}, with {:?}", mark(document))),
+        }
+    }
+}
+
+/// Each request that would have made a session, and of which nobody knows whether it did, may have
+/// left one behind whose token nobody has: how many, by the mark that it must have.
+fn orphans(events: &[Event], lineage: &Lineage) -> BTreeMap<u64, usize> {
+    let mut orphans = BTreeMap::new();
+    let makes = |event: &&Event| event.told == Told::Open && event.work.creates();
+    for event in events.iter().filter(makes) {
+        if let Some(mark) = event.work.mark().or_else(|| lineage.line(event)) {
+            *orphans.entry(mark).or_default() += 1;
+        }
+    }
+    orphans
+}
+
+fn mark(document: &Document) -> Option<u64> {
+    match document.get_document("value").ok()?.get("mark")? {
+        Bson::Int64(mark) => u64::try_from(*mark).ok(),
+        Bson::Int32(mark) => u64::try_from(*mark).ok(),
+        _ => None,
+    }
+}

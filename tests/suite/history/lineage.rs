@@ -1,0 +1,217 @@
+//! Where sessions come from and what may have ended them: who was given which token, which session
+//! each began as, and what was asked of it that ends one.
+
+use std::collections::HashMap;
+
+use super::{Event, Told, Work, id_of};
+
+pub(super) struct Lineage<'a> {
+    /// The event that gave a token, by the cookie.
+    issues: HashMap<&'a str, &'a Event>,
+    /// The event that made a session, by its id.
+    makers: HashMap<&'a str, &'a Event>,
+    /// What ends the session that it is sent with, by that session's id.
+    ends: HashMap<&'a str, Vec<&'a Event>>,
+    /// By the cookie that they replace.
+    renewals: HashMap<&'a str, Vec<&'a Event>>,
+    /// By the browser whose principal is meant.
+    revocations: HashMap<usize, Vec<&'a Event>>,
+}
+
+impl<'a> Lineage<'a> {
+    /// Of events in the order in which they began.
+    pub(super) fn of(events: &'a [Event]) -> Self {
+        let mut lineage = Lineage {
+            issues: HashMap::new(),
+            makers: HashMap::new(),
+            ends: HashMap::new(),
+            renewals: HashMap::new(),
+            revocations: HashMap::new(),
+        };
+        for event in events {
+            lineage.take(event);
+        }
+        lineage
+    }
+
+    fn take(&mut self, event: &'a Event) {
+        if let Some(given) = event.given.as_deref() {
+            self.issues.entry(given).or_insert(event);
+            if event.work.creates() && event.asked() != Some(id_of(given)) {
+                self.makers.entry(id_of(given)).or_insert(event);
+            }
+        }
+        if event.told == Told::Gone {
+            return; // it found no session, and so ended none
+        }
+        let cookie = event.cookie.as_deref();
+        match (&event.work, cookie) {
+            (Work::Revoke, _) => self
+                .revocations
+                .entry(event.browser)
+                .or_default()
+                .push(event),
+            (Work::Renew, Some(cookie)) => self.renewals.entry(cookie).or_default().push(event),
+            (work, Some(cookie)) if work.ends() => {
+                self.ends.entry(id_of(cookie)).or_default().push(event);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn is_issued(&self, id: &str) -> bool {
+        self.makers.contains_key(id)
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.makers.len()
+    }
+
+    /// The events that made a session and those that it goes back to, the latest first, up to the
+    /// one that began with nothing.
+    fn makers_of(&self, id: &str) -> impl Iterator<Item = &'a Event> {
+        let first = self.makers.get(id).copied();
+        // A history that goes round in circles is broken, but must not hang the one who says so.
+        std::iter::successors(first, |maker| match maker.work.carries() {
+            true => self.makers.get(maker.asked()?).copied(),
+            false => None,
+        })
+        .take(1000)
+    }
+
+    /// The logins and elevations through which a session has what others held, the latest first.
+    pub(super) fn forks(&self, id: &str) -> Vec<&'a Event> {
+        let makers = self.makers_of(id);
+        makers.take_while(|maker| maker.work.carries()).collect()
+    }
+
+    fn elevations(&self, id: &str) -> impl Iterator<Item = &'a Event> {
+        let makers = self.makers_of(id);
+        makers.take_while(|maker| maker.work == Work::Elevate)
+    }
+
+    /// The mark that a session must have.
+    pub(super) fn mark(&self, id: &str) -> Option<u64> {
+        self.makers_of(id).find_map(|maker| maker.work.mark())
+    }
+
+    /// The mark of the sessions that an event belongs to.
+    pub(super) fn line(&self, event: &Event) -> Option<u64> {
+        let asked = event.asked().and_then(|id| self.mark(id));
+        asked.or_else(|| event.mark())
+    }
+
+    /// The event that planted a mark.
+    pub(super) fn origin(&self, mark: u64) -> Option<&'a Event> {
+        let mut makers = self.makers.values();
+        makers
+            .find(|maker| maker.work.mark() == Some(mark))
+            .copied()
+    }
+
+    /// The login behind a session, which an elevation does not renew; `None` of one that belongs to
+    /// nobody.
+    pub(super) fn login(&self, id: &str) -> Option<&'a Event> {
+        let login = self.makers_of(id).find(|maker| maker.work != Work::Elevate);
+        login.filter(|login| matches!(login.work, Work::Login(_) | Work::Keep))
+    }
+
+    fn ends(&self, id: &str) -> &[&'a Event] {
+        self.ends.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The revocations that may concern a session: it must have a principal.
+    fn revocations(&self, id: &str) -> &[&'a Event] {
+        let login = self.login(id);
+        let theirs = login.and_then(|login| self.revocations.get(&login.browser));
+        theirs.map_or(&[], Vec::as_slice)
+    }
+
+    /// The logouts that found their session elevated to this one, and may have followed it.
+    fn logouts_that_follow(&self, id: &str) -> impl Iterator<Item = &'a Event> {
+        self.elevations(id).flat_map(|elevation| {
+            let ends = elevation.asked().map_or(&[][..], |id| self.ends(id));
+            let logouts = ends.iter().copied().filter(|end| end.work == Work::Logout);
+            logouts.filter(|logout| logout.invoked < elevation.returned)
+        })
+    }
+
+    /// Everything that may have ended a session.
+    pub(super) fn enders(&self, id: &str) -> Vec<&'a Event> {
+        let own = self.ends(id).iter().chain(self.revocations(id)).copied();
+        own.chain(self.logouts_that_follow(id)).collect()
+    }
+
+    /// Whether a token may have been dead at a time during an event.
+    pub(super) fn may_be_dead(&self, cookie: &str, during: &Event) -> bool {
+        let Some(issue) = self.issues.get(cookie) else {
+            return true; // nobody was given it
+        };
+        let in_time =
+            |event: &&Event| event.invoked < during.returned && !event.is_over_before(issue);
+        // One that sent no new token replaced none, unless nobody knows what it did.
+        let replaces = |renewal: &&Event| renewal.given.is_some() || renewal.told == Told::Open;
+        let renewals = self.renewals.get(cookie).into_iter().flatten().copied();
+        let mut renewals = renewals.filter(replaces);
+        renewals.any(|renewal| in_time(&renewal)) || self.enders(id_of(cookie)).iter().any(in_time)
+    }
+
+    /// What has surely ended a session, among the events that are asked for, and the invariant that
+    /// is broken if it goes on.
+    pub(super) fn end_of(
+        &self,
+        id: &str,
+        among: impl Fn(&Event) -> bool,
+    ) -> Option<(&'static str, &'a Event)> {
+        let is_done = |end: &&&Event| end.is_done() && end.let_in() == end.asked() && among(end);
+        if let Some(end) = self.ends(id).iter().find(is_done) {
+            let which = if end.work == Work::Logout { "I3" } else { "I4" };
+            return Some((which, end));
+        }
+        // An elevation that began before the revocation is over, too, by the time it is answered.
+        let login = self.login(id);
+        let is_revoked = |revocation: &&&Event| {
+            let was_there = login.is_some_and(|login| login.is_over_before(revocation));
+            revocation.is_done() && was_there && among(revocation)
+        };
+        if let Some(revocation) = self.revocations(id).iter().find(is_revoked) {
+            return Some(("I3", revocation));
+        }
+        // A logout beside an elevation ends what that one made, unless another login left its own
+        // marker first. (Of two elevations at once one may go unseen.)
+        let is_alone = |elevation: &&Event| {
+            let ends = elevation.asked().map_or(&[][..], |id| self.ends(id));
+            ends.iter().filter(|end| end.work.creates()).count() == 1
+        };
+        let followed = self
+            .elevations(id)
+            .take_while(is_alone)
+            .find_map(|elevation| {
+                let logouts = self.ends(elevation.asked()?).iter();
+                let mut logouts = logouts.filter(|end| end.work == Work::Logout);
+                logouts.find(is_done)
+            });
+        followed.map(|logout| ("I3", *logout))
+    }
+
+    /// The renewal that has surely replaced a token.
+    pub(super) fn replaced_by(
+        &self,
+        cookie: &str,
+        among: impl Fn(&Event) -> bool,
+    ) -> Option<&'a Event> {
+        let renewals = self.renewals.get(cookie).into_iter().flatten().copied();
+        // Without a new token it was overtaken itself.
+        let mut sure = renewals.filter(|renewal| renewal.is_done() && renewal.given.is_some());
+        sure.find(|renewal| among(renewal))
+    }
+
+    /// Whether a login that kept a session's values had company in ending that session. Each login
+    /// made a session, and only who ended the old one carries over what was changed after its load.
+    /// (An elevation that did not end it made none.)
+    pub(super) fn has_company(&self, fork: &Event) -> bool {
+        let enders = fork.asked().map(|id| self.enders(id)).unwrap_or_default();
+        let mut others = enders.into_iter().filter(|end| !std::ptr::eq(*end, fork));
+        fork.work == Work::Keep && others.any(|end| end.overlaps(fork))
+    }
+}
