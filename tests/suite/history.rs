@@ -35,6 +35,7 @@ use crate::arena::View;
 mod answer;
 mod catches;
 mod check;
+mod controls;
 mod documents;
 mod lineage;
 mod messages;
