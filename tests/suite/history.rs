@@ -1,9 +1,9 @@
 //! What a crowd of browsers did and was told, and whether that can be: the invariants I1 to I14.
 //!
 //! A request that was not answered, or answered with 503, is open: it may have had all of its
-//! effect or none, then or later. A change that was not saved by name (`save`) is open as well when
-//! its session ended, or moved on to a new login, while the request was under way. Everything else
-//! is held against the crate:
+//! effect or none, then or later. A change that was not saved by name (`save`) is open as well in
+//! the sessions to which its own moved on while the request was under way. Everything else is held
+//! against the crate:
 //!
 //! | | what it says | where it is checked |
 //! |---|---|---|
@@ -23,7 +23,8 @@
 //! | I14 | no 503 sets a cookie | `answer` |
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -237,8 +238,8 @@ pub struct Verdict {
     pub by_work: BTreeMap<String, usize>,
     pub slowest: Duration,
     pub violations: Vec<String>,
-    /// Where the whole history can be read.
-    pub written: Option<PathBuf>,
+    /// All that happened, when some of it cannot be.
+    pub events: Vec<Event>,
 }
 
 impl History {
@@ -284,19 +285,6 @@ impl History {
     /// Holds the history against the invariants; `documents` is what is stored at the end.
     pub fn check(&self, documents: &[Document], terms: Terms) -> Verdict {
         check::check(self.lock().clone(), documents, terms)
-    }
-
-    /// Writes down what happened, for who wants to know how a violation came about.
-    pub fn write_down(&self) -> Option<PathBuf> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("history-{}-{number}.txt", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let mut events = self.lock().clone();
-        events.sort_by_key(|event| event.invoked);
-        let lines: Vec<String> = events.iter().map(|event| format!("{event:?}\n")).collect();
-        std::fs::write(&path, lines.concat()).ok()?;
-        Some(path)
     }
 }
 
@@ -345,7 +333,7 @@ impl Verdict {
         }
         self.slowest = self.slowest.max(other.slowest);
         self.violations.extend(other.violations);
-        self.written = self.written.take().or(other.written);
+        self.events.extend(other.events);
     }
 
     /// Whether something was found that breaks this invariant.
@@ -354,15 +342,20 @@ impl Verdict {
         self.violations.iter().any(|one| one.starts_with(&start))
     }
 
-    /// Panics when an invariant does not hold.
+    /// Panics when an invariant does not hold, and says where to read how that came about.
     pub fn assert(&self) {
         let some: Vec<_> = self.violations.iter().take(5).collect();
-        let written = self.written.as_ref().map(|path| path.display().to_string());
-        assert!(
-            some.is_empty(),
-            "{} violations, of the history in {}: {some:#?}",
+        if some.is_empty() {
+            return;
+        }
+        let name = format!("history-{}-{}.txt", std::process::id(), self.requests);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let events = self.events.iter().map(|event| format!("{event:?}\n"));
+        let written = fs::write(&path, events.collect::<String>());
+        panic!(
+            "{} violations, of the history in {} ({written:?}): {some:#?}",
             self.violations.len(),
-            written.unwrap_or_default()
+            path.display()
         );
     }
 }

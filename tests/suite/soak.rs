@@ -21,6 +21,11 @@ use crate::support::{FailPoint, Failure, Mode, ReplicaSet, Traffic};
 /// How long a crowd stays together before it is asked what it was told.
 const ROUND: Duration = Duration::from_secs(45);
 
+/// What is open when every pool is as large as it gets: 32 connections and two monitors to each of
+/// three nodes for each of two applications, 10 and two for the tests' own client, each with three
+/// ends in this process (the driver's, and both of the proxy); and some more for the rest.
+const FILES: u64 = (2 * 34 + 12) * 3 * 3 + 80;
+
 /// An application, and where it keeps its sessions.
 struct Stand {
     arena: Arc<Arena>,
@@ -242,18 +247,18 @@ impl Footprint {
         }
     }
 
-    /// What grows with every round would have grown from the third, when pools and caches are as
-    /// large as they get, to the last.
+    /// What grows with every round would have grown from the third, when caches are as large as
+    /// they get, to the last. Pools grow when they must, and seldom shrink, but have a limit.
     fn assert_steady(rounds: &[Footprint]) {
         let (Some(third), Some(last)) = (rounds.get(2), rounds.last()) else {
             return;
         };
-        let most = |then: u64, more: u64| then * 13 / 10 + more;
-        assert!(last.memory <= most(third.memory, 0), "memory: {rounds:?}");
+        let most = |then: u64| then * 13 / 10;
+        assert!(last.memory <= most(third.memory), "memory: {rounds:?}");
         assert!(
-            last.threads <= most(third.threads, 4),
+            last.threads <= most(third.threads) + 4,
             "threads: {rounds:?}"
         );
-        assert!(last.files <= most(third.files, 20), "files: {rounds:?}");
+        assert!(last.files <= FILES, "files: {rounds:?}");
     }
 }

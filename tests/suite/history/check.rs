@@ -52,5 +52,8 @@ pub(super) fn check(mut events: Vec<Event>, documents: &[Document], terms: Terms
         values::check(*mark, &line, terms, violations);
         messages::check(&line, violations);
     }
+    if !verdict.violations.is_empty() {
+        verdict.events = events;
+    }
     verdict
 }

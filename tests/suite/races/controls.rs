@@ -64,5 +64,7 @@ async fn upserts_store_sessions_again_and_the_races_see_it() {
 async fn whole_documents_lose_updates_and_the_races_see_it() {
     for race in UPDATES {
         assert!(lost(Wrong::<Replacing>::default(), race).await > 0);
+        let (inside, _) = in_mongodb(&database()).await;
+        assert!(lost(Wrong(Replacing { inside }), race).await > 0);
     }
 }
