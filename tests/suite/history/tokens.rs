@@ -3,11 +3,19 @@
 use std::collections::HashMap;
 
 use super::lineage::Lineage;
-use super::{Event, id_of};
+use super::{Event, Work, id_of};
 
 pub(super) fn check(events: &[Event], lineage: &Lineage, violations: &mut Vec<String>) {
     let mut given: HashMap<&str, &Event> = HashMap::new();
+    let mut elevated: HashMap<&str, &Event> = HashMap::new();
     for event in events {
+        // Only who ends the old session carries it on.
+        if let (Work::Elevate, Some(old), true) =
+            (&event.work, event.asked(), event.has_succeeded())
+            && let Some(other) = elevated.insert(old, event)
+        {
+            violations.push(format!("I4: {event:?} and {other:?} carry one session on"));
+        }
         if let Some(cookie) = &event.given
             && let Some(other) = given.insert(cookie, event)
         {

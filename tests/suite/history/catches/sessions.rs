@@ -77,6 +77,13 @@ fn what_a_logged_out_session_became_is_found() {
 }
 
 #[test]
+fn a_session_that_goes_on_twice_is_found() {
+    let one = || elevates(10, 25, "t.secret");
+    finds("I4", [one(), elevates(11, 24, "u.secret")]);
+    passes([one(), event(Work::Elevate, 11, 24, json!({}))]);
+}
+
+#[test]
 fn a_session_that_was_lost_is_found() {
     const LOST: &str = "I1";
     finds(LOST, [locked_out("s.secret", 50)]);
