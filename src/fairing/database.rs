@@ -152,7 +152,7 @@ impl Home {
 
 fn memory(clock: &Clock) -> Opened {
     Opened {
-        store: Arc::new(MemoryStore::with_clock(clock.clone())),
+        store: Arc::new(MemoryStore::with_clock(clock)),
         warnings: Vec::new(),
     }
 }

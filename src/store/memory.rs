@@ -30,13 +30,16 @@ impl MemoryStore {
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_clock(Clock::system())
+        Self::with_clock(&Clock::default())
     }
 
-    pub(crate) fn with_clock(clock: Clock) -> Self {
+    /// An empty store whose documents expire by this clock, which should be the one that its sessions
+    /// live by ([`SessionFairing::with_clock`](crate::SessionFairing::with_clock)).
+    #[must_use]
+    pub fn with_clock(clock: &Clock) -> Self {
         MemoryStore {
             documents: Mutex::default(),
-            clock,
+            clock: clock.clone(),
         }
     }
 

@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rocket::serde::json::json;
 use rocket::tokio::runtime;
+use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, MongoStore, Sessions, Store};
 
 use crate::arena::{Answer, Arena, Op, Setting, View, database, request, set};
@@ -82,14 +83,15 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(store: impl AsyncFnOnce() -> Box<dyn Store>) -> Stage {
+    fn new(store: impl AsyncFnOnce(&Clock) -> Box<dyn Store>) -> Stage {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let steps = Steps::default();
         let arena = runtime.block_on(async {
-            let stepped = Stepped::new(store().await, &steps);
             // A clock that stands still: nothing becomes due by itself.
-            let setting = Setting::in_memory().clock(&rocket_mongo_session::testing::Clock::new());
+            let clock = Clock::new();
+            let stepped = Stepped::new(store(&clock).await, &steps);
+            let setting = Setting::in_memory().clock(&clock);
             Arena::start_with(&setting, Sessions::with_store(stepped)).await
         });
         Stage {
@@ -353,13 +355,14 @@ impl Twins {
 
 #[test]
 fn every_interleaving_is_one_that_the_reference_allows() {
-    let stage = Stage::new(async || Box::new(MemoryStore::new()) as Box<dyn Store>);
+    let store = async |clock: &Clock| Box::new(MemoryStore::with_clock(clock)) as Box<dyn Store>;
+    let stage = Stage::new(store);
     stage.try_out(2000);
 }
 
 #[test]
 fn every_interleaving_is_one_that_the_reference_allows_on_mongodb() {
-    let stage = Stage::new(async || {
+    let stage = Stage::new(async |_: &Clock| {
         let client = Mongod::shared().await.client().await;
         let sessions = client
             .database(&database())
