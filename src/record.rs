@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::raw::RawBsonRef;
+use bson::raw::{RawBinaryRef, RawBsonRef};
 use bson::spec::BinarySubtype;
 use bson::{RawBson, RawDocument, RawDocumentBuf};
 
@@ -303,8 +303,13 @@ impl NewRecord {
         document.append(field::CREATED, self.created.seconds());
         document.append(field::ACCESSED, self.accessed.seconds());
         document.append(field::VALUE, values);
-        document.append(field::TOKEN, binary(self.token.as_bytes()));
-        document.append(field::CSRF, binary(self.csrf.expose()));
+        for (name, bytes) in [
+            (field::TOKEN, self.token.as_bytes()),
+            (field::CSRF, self.csrf.expose()),
+        ] {
+            let subtype = BinarySubtype::Generic;
+            document.append_ref(name, RawBsonRef::Binary(RawBinaryRef { subtype, bytes }));
+        }
         document.append(field::EXPIRES, date(self.expires));
         if let Some(user) = &self.user {
             document.append_ref(field::USER, user.as_raw_bson_ref());

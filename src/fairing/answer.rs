@@ -161,12 +161,15 @@ fn send(response: &mut Response<'_>, cookie: rocket::http::Cookie<'static>) {
     remove_cookie(response, cookie.name());
     response.adjoin_header(Header::from(&cookie));
     // No cache may keep an answer that carries a token, whatever the application says.
-    let names = response.headers().iter();
-    let names: Vec<String> = names.map(|header| header.name().to_string()).collect();
-    for name in names.iter().filter(|name| speaks_to_caches(name)) {
-        response.remove_header(name);
+    let said: Vec<String> = response
+        .headers()
+        .iter()
+        .filter(|header| speaks_to_caches(header.name().as_str()) || header.name() == "Expires")
+        .map(|header| header.name().as_str().to_owned())
+        .collect();
+    for name in said {
+        response.remove_header(&name);
     }
-    response.remove_header("Expires");
     response.set_raw_header("Cache-Control", "no-store");
 }
 
@@ -235,7 +238,10 @@ async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>, cookie_
 
 /// Whether a header says to some caches what `Cache-Control` says to all (RFC 9213, and before it).
 fn speaks_to_caches(name: &str) -> bool {
-    name.to_ascii_lowercase().ends_with("-cache-control")
+    const ENDING: &str = "-cache-control";
+    let at = name.len().checked_sub(ENDING.len());
+    let end = at.and_then(|at| name.get(at..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(ENDING))
         || OF_CACHES
             .iter()
             .any(|other| name.eq_ignore_ascii_case(other))
