@@ -114,6 +114,12 @@ impl Config {
             "sessions never end by themselves, stolen ones included; set `timeout` or `lifetime`"
                 .into(),
         );
+        warn(
+            self.legacy_ids,
+            "`legacy_ids` accepts the old application's cookies, whose ids are credentials; switch it \
+             off when the last of them has expired"
+                .into(),
+        );
         for origin in self
             .trusted_origins
             .iter()

@@ -299,15 +299,16 @@ fn the_launch_output_says_what_is_in_force() {
 
 #[test]
 fn what_is_dangerous_is_warned_about_outside_debug_alone() {
-    let dangerous = "secure = false\nhttp_only = false\ntimeout = false\n\
+    let dangerous = "secure = false\nhttp_only = false\ntimeout = false\nlegacy_ids = true\n\
      domain = \"a.example\"\ntrusted_origins = [\"http://b.example\"]";
     let release = Profile::from("release");
     let warnings = good(dangerous).warnings(&release);
-    assert_eq!(warnings.len(), 5, "{warnings:#?}");
+    assert_eq!(warnings.len(), 6, "{warnings:#?}");
     for (warning, says) in warnings.iter().zip([
         "`secure = false`",
         "`http_only = false`",
         "`lifetime`",
+        "`legacy_ids` accepts the old application's cookies",
         "http://b.example",
         "a.example",
     ]) {
@@ -332,6 +333,9 @@ fn what_is_dangerous_is_warned_about_outside_debug_alone() {
         good("cookie_name = \"__Host-session\"").warnings(&release),
         Vec::<String>::new()
     );
+    let unsaid = good("cookie_name = \"__Host-s\"\nsame_site = false").warnings(&release);
+    assert_eq!(unsaid.len(), 1, "{unsaid:#?}");
+    assert!(unsaid[0].contains("`same_site = false`"), "{}", unsaid[0]);
     assert_eq!(
         good("cookie_name = \"__Host-s\"\nsame_site = \"None\"")
             .warnings(&release)
