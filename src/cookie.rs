@@ -8,8 +8,10 @@ use crate::token::{Id, Token};
 
 /// What a request's `Cookie` headers say about our session.
 pub(crate) enum Presented {
-    /// No cookie of our name, several, or one that cannot be a token: anonymous, never looked up.
+    /// No cookie of our name, or one that cannot be a token: anonymous, never looked up.
     Nothing,
+    /// Several of our name: as good as none.
+    Several,
     Token(Token),
     /// A cookie of the Python ancestor (`session.legacy_ids`).
     Ancestor(Id),
@@ -36,7 +38,7 @@ pub(crate) fn read(headers: &HeaderMap<'_>, config: &Config) -> Presented {
                 "Session: a request with several `{}` cookies was taken as anonymous.",
                 config.cookie_name
             );
-            Presented::Nothing
+            Presented::Several
         }
     }
 }
@@ -88,7 +90,7 @@ fn with_attributes(value: String, config: &Config) -> Cookie<'static> {
 
 #[cfg(test)]
 mod tests {
-    use rocket::http::Header;
+    use rocket::http::{Header, SameSite};
 
     use super::*;
     use crate::token::Secret;
@@ -171,6 +173,27 @@ mod tests {
         assert_eq!(reads(&[&format!("{a}; x=y; {a}")], &config), None);
         assert_eq!(reads(&[&a, &b], &config), None);
         assert_eq!(reads(&[&format!("{a}; session=x")], &config), None);
+    }
+
+    #[test]
+    fn same_site_is_said_unless_it_is_switched_off() {
+        let mut config = config("session");
+        let token = Token::parse(&token()).unwrap();
+        for (same_site, said) in [
+            (Some(SameSite::Lax), Some("SameSite=Lax")),
+            (Some(SameSite::Strict), Some("SameSite=Strict")),
+            (Some(SameSite::None), Some("SameSite=None")),
+            (None, None),
+        ] {
+            config.same_site = same_site;
+            config.secure = true;
+            for cookie in [sending(&token, None, &config), removing(&config)] {
+                let line = Header::from(&cookie).value().to_owned();
+                let mut attributes = line.split("; ");
+                let same_site = attributes.find(|attribute| attribute.contains("SameSite"));
+                assert_eq!(same_site, said, "{same_site:?}: {line}");
+            }
+        }
     }
 
     #[test]

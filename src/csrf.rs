@@ -17,6 +17,7 @@ use rocket::{Ignite, Rocket, Sentinel, async_trait};
 use crate::error::Error;
 use crate::guard::not_attached;
 use crate::session::Session;
+use crate::sessions::Sessions;
 
 /// The form field that carries the token.
 const FIELD: &str = "csrf_token";
@@ -219,6 +220,9 @@ fn check(
     };
     match refusal {
         Some(refusal) => {
+            if let Some(sessions) = request.rocket().state::<Sessions>() {
+                sessions.committer.stats.csrf_refused.count();
+            }
             rocket::warn!("CSRF: a {} request was refused.", request.method());
             rocket::info_!("{refusal}");
             Err(refusal)

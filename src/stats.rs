@@ -14,8 +14,14 @@ pub struct Stats {
     /// Loads that found none: the id is unknown, the session ended, its document is malformed, or the
     /// cookie's secret is wrong.
     pub misses: u64,
+    /// Misses of a cookie that had the id of a session and not its secret: it is forged, or from before
+    /// a [`renew`](crate::Session::renew).
+    pub wrong_secrets: u64,
     /// Loads that found an expired session.
     pub expired: u64,
+    /// Requests with several session cookies, none of which is believed: perhaps another host of the
+    /// domain sets them.
+    pub ambiguous: u64,
     /// New sessions that were dropped because a login of the same browser was faster, whose cookie
     /// they would have overwritten.
     pub overtaken: u64,
@@ -32,6 +38,9 @@ pub struct Stats {
     pub touch_batches: u64,
     /// Requests that `&Session` refused because they came from another site.
     pub refused: u64,
+    /// Requests that [`CsrfForm`](crate::CsrfForm) or [`CsrfHeader`](crate::CsrfHeader) refused because
+    /// of their token.
+    pub csrf_refused: u64,
     /// Operations of the database that failed.
     pub failures: u64,
     /// Operations of the database that did not end by the `deadline` (they are failures, too).
@@ -56,13 +65,16 @@ impl Counter {
 pub(crate) struct Counters {
     pub(crate) hits: Counter,
     pub(crate) misses: Counter,
+    pub(crate) wrong_secrets: Counter,
     pub(crate) expired: Counter,
+    pub(crate) ambiguous: Counter,
     pub(crate) overtaken: Counter,
     pub(crate) commits: Counter,
     pub(crate) gone: Counter,
     pub(crate) conflicts: Counter,
     pub(crate) touches: Counter,
     pub(crate) refused: Counter,
+    pub(crate) csrf_refused: Counter,
     pub(crate) failures: Counter,
     pub(crate) deadlines: Counter,
     pub(crate) loads: Counter,
@@ -74,7 +86,9 @@ impl Counters {
             loads: self.loads.get(),
             hits: self.hits.get(),
             misses: self.misses.get(),
+            wrong_secrets: self.wrong_secrets.get(),
             expired: self.expired.get(),
+            ambiguous: self.ambiguous.get(),
             overtaken: self.overtaken.get(),
             commits: self.commits.get(),
             gone: self.gone.get(),
@@ -82,6 +96,7 @@ impl Counters {
             touches: self.touches.get(),
             touch_batches,
             refused: self.refused.get(),
+            csrf_refused: self.csrf_refused.get(),
             failures: self.failures.get(),
             deadlines: self.deadlines.get(),
         }

@@ -113,6 +113,10 @@ async fn arrive(presented: Presented, sessions: &Sessions) -> Result<Arrival> {
     let stats = &sessions.committer.stats;
     match presented {
         Presented::Nothing => Ok(Arrival::Nothing),
+        Presented::Several => {
+            stats.ambiguous.count();
+            Ok(Arrival::Nothing)
+        }
         Presented::Token(token) => {
             stats.loads.count();
             let document = sessions.committer.store.load(token.id.as_str()).await?;
@@ -156,6 +160,7 @@ fn recognize(document: Option<Document>, token: Token, sessions: &Sessions) -> A
     };
     let digest = token.secret.digest(&config.cookie_name);
     if !record.token.matches(&digest) {
+        stats.wrong_secrets.count();
         sessions.missed();
         return Arrival::Locked(token.id);
     }
