@@ -135,6 +135,8 @@ impl Token {
 
 /// Random bytes from the operating system, or a failed request: never a weaker source.
 pub(crate) fn draw<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
+    #[cfg(test)]
+    tests::draw_fails()?;
     let mut bytes = Zeroizing::new([0; N]);
     SysRng
         .try_fill_bytes(bytes.as_mut_slice())
@@ -157,9 +159,29 @@ pub(crate) fn decode<const N: usize>(text: &str, chars: usize) -> Option<Zeroizi
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::HashSet;
 
+    use rocket::http::{ContentType, Header, Status};
+    use rocket::local::asynchronous::{Client, LocalResponse};
+    use rocket::{post, routes};
+
     use super::*;
+    use crate::document::Filter;
+    use crate::session::Session;
+    use crate::sessions::Sessions;
+
+    thread_local! {
+        static NO_RANDOM_BYTES: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Stands for the operating system, in tests that take its random bytes away.
+    pub(super) fn draw_fails() -> Result<(), Error> {
+        match NO_RANDOM_BYTES.get() {
+            true => Err(Error::Randomness("none, for a test".to_owned())),
+            false => Ok(()),
+        }
+    }
 
     fn token() -> Token {
         Token {
@@ -184,6 +206,104 @@ mod tests {
             assert!(read.id == token.id && read.secret.matches(&token.secret));
             assert!(seen.insert(token.id.as_str().to_owned()) && seen.insert(value));
         }
+    }
+
+    /// ID-01, ID-03: no bit of an id or a secret stands still or leans to one side, as the bits of a
+    /// time, a counter or a machine's number would. The bounds are ten standard deviations wide.
+    #[test]
+    fn every_bit_is_set_half_of_the_time() {
+        const TOKENS: u32 = 10_000;
+        let mut set = [0_u32; 8 * (16 + 32)];
+        for _ in 0..TOKENS {
+            let token = token();
+            let id = decode::<16>(token.id.as_str(), ID_CHARS).unwrap();
+            let bytes = id.iter().chain(token.secret.expose());
+            let bits = bytes.flat_map(|byte| (0..8).map(move |bit| u32::from(byte >> bit & 1)));
+            for (set, bit) in set.iter_mut().zip(bits) {
+                *set += bit;
+            }
+        }
+        for (at, set) in set.into_iter().enumerate() {
+            let share = f64::from(set) / f64::from(TOKENS);
+            assert!((0.45..0.55).contains(&share), "bit {at}: {share}");
+        }
+    }
+
+    #[post("/<call>")]
+    fn handler(session: &Session, call: &str) -> Result<String, Error> {
+        match call {
+            "set" => session.set("n", &1)?,
+            "login" => session.login("alice")?,
+            "elevate" => session.elevate()?,
+            "renew" => session.renew()?,
+            "csrf" => return Ok(session.csrf_token()),
+            "user" => return Ok(session.user::<String>()?.unwrap_or_default()),
+            _ => session.logout()?,
+        }
+        Ok(String::new())
+    }
+
+    async fn send<'c>(client: &'c Client, call: &str, cookie: Option<&str>) -> LocalResponse<'c> {
+        let mut request = client.post(format!("/{call}")).header(ContentType::Plain);
+        if let Some(cookie) = cookie {
+            request.add_header(Header::new("Cookie", format!("session={cookie}")));
+        }
+        request.dispatch().await
+    }
+
+    /// ID-02: without random bytes nothing is begun, renewed or sent, and what was there stays.
+    #[test]
+    fn without_random_bytes_a_request_fails_and_changes_nothing() {
+        // On one thread, on which alone they fail.
+        let runtime = rocket::tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let silent = rocket::Config {
+                log_level: rocket::config::LogLevel::Off,
+                ..rocket::Config::debug_default()
+            };
+            let rocket = rocket::custom(silent)
+                .attach(Sessions::in_memory())
+                .mount("/", routes![handler]);
+            let client = Client::untracked(rocket).await.unwrap();
+            let login = send(&client, "login", None).await;
+            let cookie = login.headers().get_one("Set-Cookie").unwrap();
+            let cookie = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
+            let sessions: &Sessions = client.rocket().state().unwrap();
+            let stored = || sessions.committer.store.find(Filter::all(), 0, 10);
+            let before = stored().await.unwrap();
+            assert_eq!(before.len(), 1);
+
+            NO_RANDOM_BYTES.set(true);
+            for (call, cookie) in [
+                ("set", None),
+                ("login", None),
+                ("login", Some(&*cookie)),
+                ("elevate", Some(&*cookie)),
+                ("renew", Some(&*cookie)),
+            ] {
+                let answer = send(&client, call, cookie).await;
+                assert_eq!(answer.status(), Status::ServiceUnavailable, "{call}");
+                assert_eq!(answer.headers().get_one("Set-Cookie"), None, "{call}");
+                assert!(stored().await.unwrap() == before, "{call}");
+            }
+            // The call has no error to give: the token is empty, which no check accepts.
+            let token = send(&client, "csrf", None).await;
+            assert_eq!(token.headers().get_one("Set-Cookie"), None);
+            assert_eq!(token.into_string().await.unwrap_or_default(), "");
+            assert!(stored().await.unwrap() == before);
+            // What needs none goes on.
+            let user = send(&client, "user", Some(&cookie)).await;
+            assert_eq!(user.into_string().await.unwrap(), "alice");
+            let logout = send(&client, "logout", Some(&cookie)).await;
+            assert_eq!(logout.status(), Status::Ok);
+            NO_RANDOM_BYTES.set(false);
+
+            let again = send(&client, "login", None).await;
+            assert_eq!(again.status(), Status::Ok);
+        });
     }
 
     #[test]
