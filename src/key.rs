@@ -252,6 +252,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_in_a_message_is_cut_to_64_characters() {
+        let shown = |name: &str| Field::of_key(name).unwrap().display();
+        assert_eq!(shown("a.b"), "a.b");
+        assert_eq!(shown(&"é".repeat(64)), "é".repeat(64));
+        assert_eq!(shown(&"é".repeat(65)), "é".repeat(64) + "…");
+        assert_eq!(shown(&".".repeat(1 << 20)), ".".repeat(64) + "…");
+        // And it is escaped where it is said.
+        let error = Error::Mismatch {
+            key: shown("\u{1b}[31m\n"),
+            reason: "it does not fit",
+        };
+        assert!(!error.to_string().contains(char::is_control), "{error}");
+    }
+
     proptest! {
         #[test]
         fn any_key_round_trips_and_stays_one_component(name in "[^\0]{1,40}") {
