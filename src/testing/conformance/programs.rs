@@ -272,7 +272,8 @@ impl Dice {
             ),
             6 => RawBson::Null,
             7 => RawBson::Boolean(true),
-            8 => RawBson::String(["", "1", "é"][self.below(3)].into()),
+            // Two that an expression would take for a field and for a variable.
+            8 => RawBson::String(["", "1", "é", "$user", "$$NOW"][self.below(5)].into()),
             9 => RawBson::DateTime(date(self.moment())),
             10 => RawBson::Binary(Binary {
                 subtype: [BinarySubtype::Generic, BinarySubtype::UserDefined(0x80)][self.below(2)],
