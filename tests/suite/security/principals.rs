@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use mongodb::bson::{Bson, Document, doc};
 use rocket::futures::future::join_all;
-use rocket::serde::json::{Value, json};
+use rocket::serde::json::{Json, Value, json};
+use rocket::{get, routes};
+use rocket_mongo_session::{Error, Sessions};
 
 use super::{ask, call, guards, member, null, whoami};
 use crate::probe::{Probe, Script, id_of, run, run_with};
@@ -36,6 +39,25 @@ async fn a_sensitive_route_asks_for_a_recent_login() {
     assert_eq!(recent().await, 200, "a second factor is");
     run(&browser, Script::new().then("logout")).await;
     assert_eq!(recent().await, 401);
+}
+
+/// RA-02: nor by a time that lies ahead, as of a server whose clock was wrong.
+#[rocket::async_test]
+async fn a_login_of_tomorrow_is_not_a_recent_one() {
+    let probe = Probe::start_with("sec_user_ahead", &[], guards).await;
+    let browser = probe.browser();
+    let cookie = run(&browser, Script::new().login("alice")).await.cookie();
+    let now = probe.document(&cookie).await.expect("a document");
+    let now = now.get_f64("created").expect("a time");
+    for (ahead, status) in [(0.0, 200), (60.0, 200), (61.0, 401), (86_400.0, 401)] {
+        let change = doc! { "$set": { "created": now + ahead } };
+        let id = doc! { "_id": id_of(&cookie) };
+        let changed = probe.sessions().update_one(id, change).await;
+        changed.expect("another time");
+        let answer = browser.send(Request::get("/recent")).await;
+        assert_eq!(answer.status, status, "{ahead}");
+        assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"), "{ahead}");
+    }
 }
 
 /// CC-04, RV-06, CC-03, SZ-09: a page of what is alive, the oldest first, without a credential.
@@ -340,4 +362,117 @@ async fn no_key_of_the_application_says_who_it_is() {
     assert_eq!(read.results[0], null());
     assert_eq!(read.results[1].as_array().map(Vec::len), Some(8));
     assert_eq!(browser.send(Request::get("/recent")).await.status, 401);
+}
+
+/// RA-03: who gave the right password, and not yet the second factor, is nobody; as the guide shows
+/// it.
+#[rocket::async_test]
+async fn who_has_shown_one_factor_only_is_nobody() {
+    let probe = Probe::start_with("sec_user_factors", &[], guards).await;
+    let browser = probe.browser();
+    let early = run(&browser, Script::new().set("basket", 1)).await.cookie();
+    let first_factor = Script::new()
+        .set("proving", "alice")
+        .call(json!(["set_timeout", 300]))
+        .then("elevate");
+    let proving = run(&browser, first_factor).await.cookie();
+    assert_eq!(
+        run_with(&probe.app, &early, Script::new().get("proving"))
+            .await
+            .last(),
+        &null()
+    );
+    assert_eq!(whoami(&probe.app, &proving).await, null());
+    assert_eq!(
+        call(&probe.app, &proving, json!(["get", "proving"])).await,
+        json!("alice")
+    );
+    assert_eq!(browser.send(Request::get("/recent")).await.status, 401);
+    for order in [
+        json!(["count_user", "alice"]),
+        json!(["revoke_user", "alice"]),
+    ] {
+        assert_eq!(ask(&probe.app, order.clone()).await, json!(0), "{order}");
+    }
+
+    probe.clock.advance(Duration::from_millis(1));
+    let second_factor = run(&browser, Script::new().login("alice")).await.cookie();
+    assert_eq!(whoami(&probe.app, &second_factor).await, json!("alice"));
+    assert_eq!(
+        call(&probe.app, &second_factor, json!(["keys"])).await,
+        json!([])
+    );
+    assert_eq!(browser.send(Request::get("/recent")).await.status, 200);
+    for old in [&early, &proving] {
+        let seen = run_with(&probe.app, old, Script::new().then("user").then("keys")).await;
+        assert_eq!(seen.results, [null(), json!([])]);
+    }
+    // The time that was for the proof is not the login's.
+    probe.clock.advance(Duration::from_secs(301));
+    assert_eq!(whoami(&probe.app, &second_factor).await, json!("alice"));
+}
+
+/// How many of a user's sessions one page has.
+#[get("/page?<user>&<limit>")]
+async fn page(sessions: &Sessions, user: &str, limit: u32) -> Result<Json<usize>, Error> {
+    Ok(Json(sessions.list(user, 0, limit).await?.len()))
+}
+
+/// SZ-09: a list costs what it shows, whatever the sessions hold, and a page is at most a thousand.
+#[rocket::async_test]
+async fn a_list_reads_no_values() {
+    let keys = [("indexes", false.into())];
+    let probe = Probe::start_with("sec_user_long_list", &keys, |rocket| {
+        rocket.mount("/", routes![page])
+    })
+    .await;
+    ask(&probe.app, json!(["ensure_indexes"])).await;
+    let cookie = member(&probe, "alice").await;
+    let own = probe.document(&cookie).await.expect("a document");
+    let plant = async |user: &str, number: usize, values: Document| {
+        let copy = |n: usize| {
+            let mut copy = own.clone();
+            copy.insert("_id", format!("{user}{n:016}A"));
+            copy.insert("user", user);
+            copy.insert("value", values.clone());
+            copy
+        };
+        let copies: Vec<Document> = (0..number).map(copy).collect();
+        for some in copies.chunks(20) {
+            probe.sessions().insert_many(some).await.expect("an insert");
+        }
+    };
+    // Ids as the crate draws them: 22 characters, the last of which has no spare bits set.
+    plant("large", 50, doc! { "long": "x".repeat(500_000) }).await;
+    plant("small", 1_001, doc! {}).await;
+
+    let profile = probe.profile().await;
+    let count = async |user: &str, limit: u32| {
+        let answer = probe
+            .app
+            .get(&format!("/page?user={user}&limit={limit}"))
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.text()
+    };
+    assert_eq!(count("large", 1000).await, "50");
+    let seen = profile.commands().await;
+    let ours: Vec<_> = seen
+        .iter()
+        .filter(|seen| seen.collection == "session")
+        .collect();
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    let length = ours[0].entry.get("responseLength").and_then(as_number);
+    let length = length.expect("a length");
+    assert!(length < 50 * 1024, "{length} bytes for 50 sessions");
+
+    for limit in [1_000, 1_001, 5_000, u32::MAX] {
+        assert_eq!(count("small", limit).await, "1000", "{limit}");
+    }
+    assert_eq!(count("small", 7).await, "7");
+    assert_eq!(count("small", 0).await, "0");
+}
+
+fn as_number(value: &Bson) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_i32().map(i64::from))
 }
