@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use mongodb::bson::doc;
 use rocket::futures::future::join_all;
+use rocket::request::{FromRequest, Outcome, Request as Incoming};
 use rocket::serde::json::json;
 use rocket::tokio::join;
+use rocket::{async_trait, post, routes};
+use rocket_mongo_session::{Error, Session};
 
 use super::{ask, call, member, null, whoami};
-use crate::probe::{Probe, Script, id_of, run_with};
-use crate::support::Mongod;
+use crate::probe::{Gates, Probe, Script, id_of, run_with};
+use crate::support::{Mongod, Request};
 
 /// RV-01, RV-04, RV-05, LO-01: another process sees it at its next request, whatever that does.
 #[rocket::async_test]
@@ -104,6 +107,55 @@ async fn a_login_that_was_under_way_when_its_user_was_revoked_is_none() {
     probe.clock.advance(Duration::from_millis(1));
     let cookie = member(&probe, "alice").await;
     assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+}
+
+/// An application's own guard, which checks a password and knows nothing of sessions.
+struct Checked;
+
+#[async_trait]
+impl<'r> FromRequest<'r> for Checked {
+    type Error = ();
+
+    async fn from_request(request: &'r Incoming<'_>) -> Outcome<Checked, ()> {
+        let gates: &Gates = request.rocket().state().expect("the probe's gates");
+        gates.pass("checked").await;
+        Outcome::Success(Checked)
+    }
+}
+
+#[post("/enter")]
+fn enter(_checked: Checked, session: &Session) -> Result<(), Error> {
+    session.login("alice")
+}
+
+/// RV-02: what counts is when the request began, whichever guard comes first.
+#[rocket::async_test]
+async fn a_login_whose_password_was_checked_before_the_session_was_asked_for_is_none() {
+    let probe = Probe::start_with("sec_revoke_guard", &[], |rocket| {
+        rocket.mount("/", routes![enter])
+    })
+    .await;
+    for order in [json!(["revoke_user", "alice"]), json!(["revoke_all"])] {
+        let login = probe.app.send(Request::post("/enter"));
+        let revoke = async {
+            probe.gates.reached("checked").await;
+            probe.clock.advance(Duration::from_millis(1));
+            let ended = ask(&probe.app, order.clone()).await;
+            assert_eq!(ended, json!(0), "{order}: no session was there");
+            probe.clock.advance(Duration::from_millis(1));
+            probe.gates.open("checked");
+        };
+        let (login, ()) = join!(login, revoke);
+        assert_eq!(login.status, 200, "{order}");
+        assert_eq!(login.set_cookies(), Vec::<&str>::new(), "{order}");
+        let left = ask(&probe.app, json!(["count_user", "alice"])).await;
+        assert_eq!(left, json!(0), "{order}");
+        probe.clock.advance(Duration::from_millis(1));
+    }
+    // Who comes after it is let in.
+    probe.gates.open("checked");
+    let login = probe.app.send(Request::post("/enter")).await;
+    assert_eq!(login.set_cookies().len(), 1, "{login:?}");
 }
 
 /// CC-05 with RV-02: who changes the password stays, and nobody else, not even from this moment.
