@@ -12,6 +12,7 @@ mod least_privilege;
 mod limits;
 mod logs;
 mod principals;
+mod reading;
 mod revocation;
 mod table;
 
@@ -22,7 +23,7 @@ use rocket_mongo_session::{CsrfForm, CsrfHeader, Error, RecentLogin, Session};
 use crate::probe::{Probe, Script, run_with};
 use crate::support::App;
 
-#[derive(FromForm)]
+#[derive(Debug, FromForm)]
 struct Order {
     n: i64,
 }
