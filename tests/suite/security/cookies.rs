@@ -6,7 +6,9 @@ use mongodb::bson::Document;
 use rocket::serde::json::json;
 
 use super::{ask, member, null, whoami};
-use crate::probe::{Probe, Script, asked, caught, id_of, removes, run, run_with, sent_by};
+use crate::probe::{
+    Probe, Script, asked, caught, id_of, removes, run, run_with, sent_by, value_of,
+};
 use crate::support::{App, Browser, Mongod, figment};
 
 /// ID-05, ID-06, MC-01: only the one text that was issued leads to the database.
@@ -400,4 +402,100 @@ async fn a_cookie_of_one_purpose_opens_no_other() {
     let other_place = probe.again(&url, &[("collection", "admins".into())]).await;
     assert_eq!(whoami(&other_place, &cookie).await, null());
     assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+}
+
+/// CT-08: as long a header as the server takes at all costs one lookup at most.
+#[rocket::async_test]
+async fn a_header_of_400_kilobytes_costs_one_lookup_at_most() {
+    let probe = Probe::start("sec_cookie_long", &[("indexes", false.into())]).await;
+    let good = member(&probe, "alice").await;
+    let pairs = "c=x; ".repeat(78_000);
+    let near = |name: &str| format!("{name}={good}; ").repeat(5_000);
+    let profile = probe.profile().await;
+    for (line, user, finds) in [
+        (format!("{pairs}session={good}"), json!(["alice"]), 1),
+        (format!("session={good}; {pairs}"), json!(["alice"]), 1),
+        (
+            format!("{pairs}session={}", "x".repeat(60)),
+            json!([null]),
+            0,
+        ),
+        (format!("session={}", "x".repeat(390_000)), json!([null]), 0),
+        (near("session"), json!([null]), 0),
+        (near("Session"), json!([null]), 0),
+        (";".repeat(390_000), json!([null]), 0),
+        ("=".repeat(390_000), json!([null]), 0),
+    ] {
+        profile.restart().await;
+        let request = Script::new().then("user").request();
+        let answer = probe.app.send(request.header("Cookie", &line)).await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (200, user.to_string()),
+            "{line:.40}"
+        );
+        let asked = asked(&profile).await;
+        assert_eq!(asked, vec!["find"; finds], "{line:.40}");
+    }
+}
+
+/// TM-03: what a stranger is told does not say what became of the session that a cookie names.
+#[rocket::async_test]
+async fn an_unknown_an_expired_and_a_revoked_cookie_are_answered_alike() {
+    let keys = [("timeout", 600.into())];
+    let probe = Probe::start_with("sec_cookie_alike", &keys, super::guards).await;
+    let expired = member(&probe, "alice").await;
+    probe.clock.advance(std::time::Duration::from_secs(601));
+    let revoked = member(&probe, "alice").await;
+    let logged_out = member(&probe, "alice").await;
+    let alive = member(&probe, "alice").await;
+    ask(&probe.app, json!(["revoke", id_of(&revoked)])).await;
+    run_with(&probe.app, &logged_out, Script::new().then("logout")).await;
+    let dead = [
+        format!("{}.{}", "A".repeat(22), "A".repeat(43)),
+        format!("{}.{}", id_of(&alive), "A".repeat(43)),
+        expired,
+        revoked,
+        logged_out,
+    ];
+    for request in [
+        Script::new()
+            .then("user")
+            .then("keys")
+            .then("is_new")
+            .request(),
+        Script::new()
+            .then("touch")
+            .then("renew")
+            .then("elevate")
+            .request(),
+        Script::new().set("n", 1).request(),
+        crate::support::Request::get("/recent"),
+        crate::support::Request::post("/header").header("X-CSRF-Token", "A".repeat(86)),
+    ] {
+        let mut told = Vec::new();
+        for cookie in &dead {
+            let request = request
+                .clone()
+                .header("Cookie", format!("session={cookie}"));
+            let mut answer = probe.app.send(request).await;
+            // A new session's cookie is another each time.
+            let own = answer
+                .set_cookies()
+                .first()
+                .map(|line| value_of(line).to_owned());
+            for (name, value) in &mut answer.headers {
+                match &own {
+                    _ if name.eq_ignore_ascii_case("date") => value.clear(),
+                    Some(own) => *value = value.replace(own.as_str(), "new"),
+                    None => {}
+                }
+            }
+            told.push((answer.status, answer.text(), answer.headers));
+        }
+        for (other, cookie) in told.iter().zip(&dead) {
+            assert_eq!(other, &told[0], "{}: {cookie}", request.path);
+        }
+    }
+    assert_eq!(whoami(&probe.app, &alive).await, json!("alice"));
 }

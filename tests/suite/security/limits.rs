@@ -1,11 +1,44 @@
 //! Keys and values as an application might take them from a form, and how much there may be.
 
-use rocket::serde::json::{Value, json};
+use rocket::futures::future::join_all;
+use rocket::serde::json::{Json, Value, json};
+use rocket::{Build, Rocket, post, routes};
+use rocket_mongo_session::{Error, Session};
 
-use super::{call, member, whoami};
+use super::{call, member, null, whoami};
 use crate::arena::{Arena, Op, Setting, set};
 use crate::probe::{Probe, Script, id_of, run_with};
-use crate::support::Mongod;
+use crate::support::{Mongod, Request};
+
+/// Replaces a stored value, which it must find as it loaded it.
+#[post("/modify?<key>", data = "<value>")]
+async fn modify(session: &Session, key: &str, value: Json<Value>) -> Result<(), Error> {
+    session
+        .modify(key, |_: Option<Value>| value.0.clone())
+        .await?;
+    Ok(())
+}
+
+const MANY: usize = 20_000;
+
+/// What a hostile client could have an application do, if it lets clients choose keys.
+#[post("/many?<round>&<clears>")]
+fn many(session: &Session, round: usize, clears: bool) -> Result<String, Error> {
+    for n in 0..MANY {
+        session.set(&format!("k{n}"), &(n + round))?;
+    }
+    for n in 0..MANY {
+        session.push("list", &format!("e{n}"))?;
+    }
+    if clears {
+        session.clear();
+    }
+    Ok(session.len().to_string())
+}
+
+fn more(rocket: Rocket<Build>) -> Rocket<Build> {
+    rocket.mount("/", routes![modify, many])
+}
 
 /// NJ-01 to NJ-06, NJ-08: any key is a name and any value a value.
 #[rocket::async_test]
@@ -259,4 +292,104 @@ async fn requests_at_once_may_exceed_the_limit_and_the_next_write_is_refused() {
             .len(),
         6
     );
+}
+
+/// NJ-05: what was loaded is compared with what is stored by an expression, in which `$user` would
+/// be a field and `$$NOW` a variable. Then the comparison would fail until the deadline.
+#[rocket::async_test]
+async fn an_expression_takes_a_stored_dollar_for_text() {
+    for encoding in ["document", "binary"] {
+        let keys = [("encoding", encoding.into())];
+        let probe = Probe::start_with("sec_limits_dollar", &keys, more).await;
+        let cookie = member(&probe, "alice").await;
+        for key in ["text", "$user", "$$NOW", "$user.x"] {
+            for value in [
+                json!("$user"),
+                json!("$$NOW"),
+                json!("$value.text"),
+                json!(["$user", { "a": "$$ROOT" }]),
+                json!({ "$concat": ["$user", "x"] }),
+                json!({ "$literal": 1 }),
+            ] {
+                call(&probe.app, &cookie, json!(["set", key, value])).await;
+                let path = format!("/modify?key={}", key.replace('$', "%24"));
+                let request = Request::post(&path).json(&json!([value, 1]).to_string());
+                let request = request.header("Cookie", format!("session={cookie}"));
+                let answer = probe.app.send(request).await;
+                assert_eq!(answer.status, 200, "{encoding} {key} {value}");
+                let stored = call(&probe.app, &cookie, json!(["get", key])).await;
+                assert_eq!(stored, json!([value, 1]), "{encoding} {key}");
+
+                call(&probe.app, &cookie, json!(["queue_push", key, value])).await;
+                let popped = call(&probe.app, &cookie, json!(["queue_pop", key])).await;
+                assert_eq!(popped, json!([value]), "{encoding} {key}");
+                let popped = call(&probe.app, &cookie, json!(["queue_pop", key])).await;
+                assert_eq!(popped, json!([]), "{encoding} {key}");
+            }
+        }
+        assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+    }
+}
+
+/// SZ-04: work grows with the number of keys and elements. If it grew with its square, this would
+/// take minutes, and what takes minutes ends by the deadline.
+#[rocket::async_test]
+async fn many_keys_and_many_elements_cost_no_more_than_their_number() {
+    let keys = [("max_bytes", "8MiB".into()), ("deadline", 60.into())];
+    let probe = Probe::start_with("sec_limits_many", &keys, more).await;
+    let cookie = member(&probe, "alice").await;
+    let ask = async |round: usize, clears: bool| {
+        let request = Request::post(&format!("/many?round={round}&clears={clears}"));
+        let request = request.header("Cookie", format!("session={cookie}"));
+        let answer = probe.app.send(request).await;
+        assert_eq!(answer.status, 200, "round {round}: {}", answer.text());
+        answer.text()
+    };
+    let lists = async || {
+        let document = probe.document(&cookie).await.expect("a document");
+        let value = document.get_document("value").expect("values");
+        let length = value.get_array("list").map_or(0, Vec::len);
+        (value.len(), length)
+    };
+    assert_eq!(ask(0, false).await, (MANY + 1).to_string());
+    assert_eq!(lists().await, (MANY + 1, MANY));
+    // Over as many that are stored.
+    assert_eq!(ask(1, false).await, (MANY + 1).to_string());
+    assert_eq!(lists().await, (MANY + 1, 2 * MANY));
+    let last = format!("k{}", MANY - 1);
+    let last = call(&probe.app, &cookie, json!(["get", last])).await;
+    assert_eq!(last, json!(MANY));
+    assert_eq!(ask(2, true).await, "0");
+    assert_eq!(lists().await, (0, 0));
+}
+
+/// RB-15: a session is no lock. Whoever opens twenty tabs does not wait for one after the other.
+#[rocket::async_test]
+async fn requests_of_one_browser_are_inside_at_once() {
+    let probe = Probe::start("sec_limits_parallel", &[]).await;
+    let cookie = member(&probe, "alice").await;
+    let tabs = (0..20).map(|n| {
+        let script = Script::new()
+            .set(&format!("k{n}"), n)
+            .call(json!(["increment", "n", 1]))
+            .pause("inside");
+        run_with(&probe.app, &cookie, script)
+    });
+    let all_inside = async {
+        // Every one has its session before the first goes on.
+        for _ in 0..20 {
+            probe.gates.reached("inside").await;
+        }
+        for _ in 0..20 {
+            probe.gates.open("inside");
+        }
+    };
+    let (answers, ()) = rocket::tokio::join!(join_all(tabs), all_inside);
+    for answer in answers {
+        assert_eq!((answer.status, answer.last()), (200, &null()));
+    }
+    let count = call(&probe.app, &cookie, json!(["get", "n"])).await;
+    assert_eq!(count, json!(20));
+    let keys = call(&probe.app, &cookie, json!(["len"])).await;
+    assert_eq!(keys, json!(21));
 }
