@@ -447,3 +447,71 @@ async fn a_refused_request_makes_no_session() {
     }
     assert_eq!(site.probe.documents().await.len(), before);
 }
+
+/// LO-08: nobody is signed out by a page that they look at.
+#[rocket::async_test]
+async fn a_logout_from_another_site_ends_nothing() {
+    let site = Site::start("sec_csrf_logout", &[]).await;
+    let evil = [
+        vec![("Sec-Fetch-Site", "cross-site".to_owned())],
+        vec![("Origin", "https://evil.example".to_owned())],
+        vec![("Origin", "null".to_owned())],
+    ];
+    for headers in evil {
+        for call in ["logout", "invalidate"] {
+            let answer = site
+                .send(Script::new().then(call).request(), &headers)
+                .await;
+            assert_eq!(answer.status, 403, "{headers:?}");
+            assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{headers:?}");
+            let user = super::whoami(&site.probe.app, &site.cookie).await;
+            assert_eq!(user, json!("alice"), "{headers:?}");
+        }
+    }
+    let own = [("Origin", site.own())];
+    let answer = site
+        .send(Script::new().then("logout").request(), &own)
+        .await;
+    assert_eq!(answer.status, 200);
+    let user = super::whoami(&site.probe.app, &site.cookie).await;
+    assert_eq!(user, json!(null));
+}
+
+/// Whatever the token, and wherever it lies: what is over the limit is refused as that, unread.
+#[rocket::async_test]
+async fn a_form_over_the_limit_changes_nothing_and_is_413() {
+    let site = Site::start("sec_csrf_long", &[]).await;
+    let multipart = |parts: &[(&str, &str)]| {
+        let mut body = String::new();
+        for (name, value) in parts {
+            body += &format!(
+                "--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            );
+        }
+        Request::post("/form")
+            .header("Content-Type", "multipart/form-data; boundary=x")
+            .body(body + "--x--\r\n")
+    };
+    let (token, long) = (site.token.as_str(), "x".repeat(3 << 20));
+    let fine = multipart(&[("n", "1"), ("csrf_token", token)]);
+    assert_eq!(site.send(fine, &[]).await.status, 200);
+    assert!(site.was_written().await);
+    let mut answered = 0;
+    for request in [
+        multipart(&[("n", "1"), ("csrf_token", token), ("more", &long)]),
+        multipart(&[("more", &long), ("n", "1"), ("csrf_token", token)]),
+        multipart(&[("n", "1"), ("more", &long)]),
+        Request::post("/form").form(&format!("n=1&csrf_token={token}&more={long}")),
+        Request::post("/form").form(&format!("more={long}&n=1&csrf_token={token}")),
+        Request::post("/form").form(&format!("n=1&more={long}")),
+    ] {
+        let request = request.header("Cookie", format!("session={}", site.cookie));
+        // A server that does not read on may close the connection before all is sent.
+        if let Ok(answer) = request.try_send(site.probe.app.addr()).await {
+            assert_eq!(answer.status, 413, "{:.120}", answer.text());
+            answered += 1;
+        }
+        assert!(!site.was_written().await);
+    }
+    assert!(answered > 0);
+}
