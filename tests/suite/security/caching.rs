@@ -1,10 +1,13 @@
 //! Caches: no answer that depends on a session may be another browser's.
 
+use std::collections::HashMap;
+
 use rocket::serde::json::json;
+use rocket_mongo_session::Session;
 
 use super::{guards, member};
 use crate::probe::{Probe, Script, caught, run, run_with, sent_by};
-use crate::support::{App, Request, Response, figment};
+use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, Response, figment};
 
 fn vary(answer: &Response) -> usize {
     let lines = answer.headers_named("Vary").into_iter();
@@ -169,5 +172,175 @@ async fn no_cache_in_front_is_told_to_store_an_answer_with_a_cookie() {
     assert!(login.sent().is_some());
     for name in names {
         assert_eq!(login.headers_named(name), Vec::<&str>::new(), "{name}");
+    }
+}
+
+/// A failed commit takes back what the handler said to a server in front: to send a file, to go
+/// elsewhere, to forget the browser's storage. What protects every page stays.
+#[rocket::async_test]
+async fn a_failed_answer_has_no_word_left_for_a_server_in_front() {
+    let mongod = Mongod::start().await;
+    let client = mongod.client().await;
+    let url = mongod.url("caching");
+    let probe = Probe::start_at(client.clone(), &url, "caching", &[], |rocket| rocket).await;
+    let said = [
+        ("X-Accel-Redirect", "/protected/invoice.pdf"),
+        ("X-Sendfile", "/srv/invoice.pdf"),
+        ("X-Lighttpd-Send-File", "/srv/invoice.pdf"),
+        ("X-Reproxy-URL", "http://inside.example/"),
+        ("HX-Redirect", "/done"),
+        ("Location", "/done"),
+        ("Refresh", "0; url=/done"),
+        ("Clear-Site-Data", "\"cookies\""),
+        ("ETag", "\"1\""),
+        ("Link", "</style.css>; rel=preload"),
+        ("Content-Language", "en"),
+        ("X-Accel-Expires", "600"),
+    ];
+    let stays = ("Content-Security-Policy", "default-src 'self'");
+    let all = said.iter().chain([&stays]);
+    let script = all.fold(Script::new().login("alice"), |script, (name, value)| {
+        script.answer_header(name, value)
+    });
+    let fine = probe.app.send(script.request()).await;
+    assert_eq!(fine.status, 200);
+    assert_eq!(fine.header("X-Accel-Redirect"), Some(said[0].1));
+
+    let failure = Failure::code(8000);
+    let point = FailPoint::on(&client, &["insert"], Mode::Always, failure).await;
+    let failed = probe.app.send(script.request()).await;
+    point.clear().await;
+    assert_eq!(failed.status, 503, "{failed:?}");
+    assert_eq!(failed.set_cookies(), Vec::<&str>::new());
+    for (name, value) in said {
+        assert!(!failed.headers_named(name).contains(&value), "{name}");
+    }
+    assert_eq!(failed.header(stays.0), Some(stays.1));
+    assert_eq!(failed.headers_named("Cache-Control"), ["no-store"]);
+}
+
+/// Says who is signed in, and that anybody may store that: a mistake, and a common one.
+#[rocket::get("/greeting")]
+fn greeting(session: &Session) -> Public {
+    let user: Option<String> = session.user().ok().flatten();
+    Public(format!("Hello, {}.", user.as_deref().unwrap_or("stranger")))
+}
+
+/// The same, and the session changes.
+#[rocket::get("/visit")]
+fn visit(session: &Session) -> Public {
+    session.renew().expect("a renewal");
+    greeting(session)
+}
+
+/// Says nothing of caches.
+#[rocket::get("/private")]
+fn private(session: &Session) -> String {
+    greeting(session).0
+}
+
+/// For everybody.
+#[rocket::get("/about")]
+fn about() -> Public {
+    Public("About us.".to_owned())
+}
+
+struct Public(String);
+
+impl<'r> rocket::response::Responder<'r, 'static> for Public {
+    fn respond_to(self, request: &'r rocket::Request<'_>) -> rocket::response::Result<'static> {
+        let mut response = self.0.respond_to(request)?;
+        response.set_raw_header("Cache-Control", "public, max-age=600");
+        Ok(response)
+    }
+}
+
+/// A shared cache in front of an application: what may be stored is stored, and answered again to
+/// every request of the same path whose headers are those that the answer varies by.
+struct Cache<'a> {
+    app: &'a App,
+    /// Whether it obeys; the control does not.
+    obeys: bool,
+    stored: HashMap<String, Vec<(Option<String>, Response)>>,
+    hits: usize,
+}
+
+impl<'a> Cache<'a> {
+    fn new(app: &'a App, obeys: bool) -> Self {
+        let (stored, hits) = (HashMap::new(), 0);
+        Cache {
+            app,
+            obeys,
+            stored,
+            hits,
+        }
+    }
+
+    async fn get(&mut self, path: &str, cookie: &str) -> Response {
+        let cookie = (!cookie.is_empty()).then(|| format!("session={cookie}"));
+        let stored = self.stored.entry(path.to_owned()).or_default();
+        let of_all = |answer: &Response| !self.obeys || vary(answer) == 0;
+        let hit = stored
+            .iter()
+            .find(|(by, answer)| of_all(answer) || *by == cookie);
+        if let Some((_, answer)) = hit {
+            self.hits += 1;
+            return answer.clone();
+        }
+        let request = match &cookie {
+            Some(cookie) => Request::get(path).header("Cookie", cookie),
+            None => Request::get(path),
+        };
+        let answer = self.app.send(request).await;
+        let control = answer.headers_named("Cache-Control").join(", ");
+        let forbids = ["no-store", "private", "no-cache"];
+        if !(self.obeys && forbids.iter().any(|word| control.contains(word))) {
+            stored.push((cookie, answer.clone()));
+        }
+        answer
+    }
+}
+
+/// CH-06: whoever asks in whatever order, a shared cache gives each its own pages.
+#[rocket::async_test]
+async fn two_users_behind_one_shared_cache_never_see_each_others_page() {
+    let probe = Probe::start_with("sec_cache_shared", &[], |rocket| {
+        rocket.mount("/", rocket::routes![greeting, visit, private, about])
+    })
+    .await;
+    let paths = ["/greeting", "/private", "/about", "/visit"];
+    for obeys in [true, false] {
+        let mut cache = Cache::new(&probe.app, obeys);
+        let mut users = [
+            ("alice", member(&probe, "alice").await),
+            ("bob", member(&probe, "bob").await),
+            ("stranger", String::new()),
+        ];
+        let mut strangers_pages = 0;
+        for n in 0..500_usize {
+            // Every user asks for every path after every other one has.
+            let path = paths[n / 3 % 4];
+            let (name, cookie) = &mut users[(n * 7 + n / 12) % 3];
+            let answer = cache.get(path, cookie).await;
+            assert_eq!(answer.status, 200, "{path}");
+            let own = match path {
+                "/about" => "About us.".to_owned(),
+                _ => format!("Hello, {name}."),
+            };
+            strangers_pages += usize::from(answer.text() != own);
+            if let Some(line) = sent_by(&answer) {
+                let sent = crate::probe::value_of(line);
+                let whose = super::whoami(&probe.app, sent).await;
+                strangers_pages += usize::from(whose != json!(*name));
+                *cookie = sent.to_owned();
+            }
+        }
+        assert!(
+            cache.hits > 100,
+            "{} answers came from the cache",
+            cache.hits
+        );
+        // The control shows that this would be seen.
+        assert_eq!(strangers_pages == 0, obeys, "{strangers_pages}");
     }
 }
