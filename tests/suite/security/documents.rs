@@ -10,7 +10,7 @@ use mongodb::bson::{
 };
 use rocket::serde::json::json;
 
-use super::{call, member, null, whoami};
+use super::{ask, call, member, null, whoami};
 use crate::probe::{Probe, Script, id_of, run_with};
 
 fn every_type() -> Vec<Bson> {
@@ -222,4 +222,54 @@ async fn a_document_that_nobody_deleted_ends_by_its_times() {
         probe.document(&cookie).await.is_some(),
         "and it is there still"
     );
+}
+
+/// TO-10: a browser that keeps a cookie beyond its life is let in, and one that has a life to come
+/// is not, as the document says.
+#[rocket::async_test]
+async fn the_cookies_life_ends_nothing_on_the_server() {
+    let keys = [("max_age", 60.into()), ("timeout", 600.into())];
+    let probe = Probe::start("sec_documents_life", &keys).await;
+    let login = Script::new().login("alice");
+    let ran = run_with(&probe.app, "", login.clone()).await;
+    let line = ran.sent().expect("a cookie");
+    assert!(line.contains("Max-Age=60"), "{line}");
+    let cookie = ran.cookie();
+    probe.clock.advance(Duration::from_secs(599));
+    assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+
+    let longer = login.call(json!(["set_max_age", 86_400]));
+    let ran = run_with(&probe.app, "", longer).await;
+    let line = ran.sent().expect("a cookie");
+    assert!(line.contains("Max-Age=86400"), "{line}");
+    let cookie = ran.cookie();
+    probe.clock.advance(Duration::from_secs(601));
+    assert_eq!(whoami(&probe.app, &cookie).await, null());
+}
+
+/// TO-07: whoever comes back within the idle time stays, however often that is, and few of the
+/// requests are noted.
+#[rocket::async_test]
+async fn whoever_keeps_using_a_session_does_not_idle_out() {
+    let probe = Probe::start("sec_documents_used", &[("timeout", 120.into())]).await;
+    let cookie = member(&probe, "alice").await;
+    let created = probe.document(&cookie).await.expect("a document");
+    let created = created.get_f64("created").expect("a time");
+    for round in 1..=30_u32 {
+        probe.clock.advance(Duration::from_secs(119));
+        for _ in 0..10 {
+            assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"), "{round}");
+        }
+        // A note is on its way when the answer is; time stands still until it has arrived.
+        crate::probe::eventually("the use is noted", async || {
+            let document = probe.document(&cookie).await.expect("a document");
+            document.get_f64("accessed") == Ok(created + f64::from(round) * 119.0)
+        })
+        .await;
+    }
+    let stats = ask(&probe.app, json!(["stats"])).await;
+    let stats = stats.as_str().expect("text");
+    assert!(stats.contains("touches: 30,"), "{stats}");
+    probe.clock.advance(Duration::from_millis(120_001));
+    assert_eq!(whoami(&probe.app, &cookie).await, null());
 }
