@@ -1,11 +1,11 @@
-//! Ids: what happens when one is taken, and when there are none to be had.
+//! Ids: what happens when one is taken.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rocket::async_trait;
 use rocket_mongo_session::store::{Created, Document, Durability};
 use rocket_mongo_session::testing::Clock;
-use rocket_mongo_session::{Error, MemoryStore, Result, Sessions, Store};
+use rocket_mongo_session::{MemoryStore, Result, Sessions, Store};
 
 use crate::probe::{Gates, Script, id_of, sent_by, value_of};
 use crate::support::{App, figment};
@@ -63,10 +63,4 @@ async fn an_id_that_is_taken_is_drawn_again_and_not_for_ever() {
             None => assert_eq!(status, 503, "{taken}"),
         }
     }
-}
-
-/// ID-02: without random bytes there is no session; there is no other source to fall back to.
-#[test]
-fn no_random_bytes_are_a_failed_request() {
-    assert_eq!(Error::Randomness("none".into()).status().code, 503);
 }
