@@ -1,11 +1,15 @@
-//! The smallest MongoDB role: find, insert, update and remove in the one collection.
+//! What the crate asks of MongoDB: find, insert, update and remove in the one collection, and no
+//! JavaScript.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use rocket::serde::json::{Value, json};
+use rocket_mongo_session::testing::conformance;
+use rocket_mongo_session::{MongoStore, Store};
 
 use super::{ask, call, member, null, whoami};
 use crate::probe::{Probe, Script, run, run_with};
@@ -132,4 +136,25 @@ async fn logged_in(mongod: &Mongod, who: &str) -> Client {
     );
     let options = ClientOptions::parse(url).await.expect("an address");
     Client::with_options(options).expect("a client")
+}
+
+/// NJ-07: all of the store's promises, on a server that runs no JavaScript.
+#[rocket::async_test]
+async fn a_server_without_javascript_is_enough() {
+    let mongod = Mongod::builder().arg("--noscripting").start().await;
+    let client = mongod.client().await;
+    let database = client.database("plain");
+    let script = doc! { "find": "any", "filter": { "$where": "true" } };
+    assert!(database.run_command(script).await.is_err(), "it runs none");
+    let next = AtomicU32::new(0);
+    for share in [true, false] {
+        conformance::run(async || {
+            let name = format!("s{}", next.fetch_add(1, Ordering::Relaxed));
+            let sessions = database.collection::<Document>(&name);
+            let store = MongoStore::new(&sessions, Duration::from_secs(60), 10, share);
+            store.ensure_indexes().await.expect("indexes");
+            store
+        })
+        .await;
+    }
 }
