@@ -7,10 +7,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use mongodb::bson::Document;
 use rocket::config::LogLevel;
 use rocket::serde::json::{Value, json};
+use rocket_mongo_session::{CsrfError, CsrfForm, MemoryStore, MongoPool, MongoStore, Store, store};
 
-use super::{ask, guards};
+use super::{Order, ask, guards};
 use crate::probe::{Probe, Script, caught, id_of, run, run_with};
 use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment};
 
@@ -120,6 +122,10 @@ async fn use_everything() {
                     let form = format!("n=word&csrf_token={token}&csrf_token=x");
                     browser.send(Request::post("/form").form(&form)).await;
                 }
+                // The token is right, and a field is not: Rocket writes the guard's error down.
+                let form = format!("n={value}&csrf_token={token}");
+                let refused = browser.send(Request::post("/form").form(&form)).await;
+                assert_eq!(refused.status, 422);
             }
             let Some(cookie) = browser.cookie("session") else {
                 continue;
@@ -203,6 +209,17 @@ async fn use_everything() {
     secrets.push("planted-password".into());
     rocket::tokio::time::sleep(Duration::ZERO).await;
     search(&secrets);
+    // What an administrator should hear of was said, without the values.
+    let lines = LINES.lock().expect("lines");
+    for said in [
+        "a request with several `session` cookies was taken as anonymous",
+        "a POST request was refused",
+        "the request carries several CSRF tokens",
+    ] {
+        let is_said =
+            |line: &&Line| line.by.starts_with("rocket_mongo_session") && line.text.contains(said);
+        assert!(lines.iter().find(is_said).is_some(), "{said}");
+    }
 }
 
 /// What two halves of a masked token hide.
@@ -302,6 +319,54 @@ fn a_log_that_shows_cookies_is_warned_about_outside_debug() {
     );
 }
 
+/// LG-04: each kind of attempt has a number of its own, which an administrator can watch.
+#[rocket::async_test]
+async fn what_was_tried_is_counted() {
+    let probe = Probe::start_with("sec_logs_counted", &[("timeout", 600.into())], guards).await;
+    let expired = super::member(&probe, "alice").await;
+    probe.clock.advance(Duration::from_secs(601));
+    let good = super::member(&probe, "alice").await;
+    let forged = format!("{}.{}", id_of(&good), "A".repeat(43));
+    let unknown = format!("{}.{}", "A".repeat(22), "A".repeat(43));
+    let send = async |times: usize, cookie: String, request: Request| {
+        for _ in 0..times {
+            probe
+                .app
+                .send(request.clone().header("Cookie", &cookie))
+                .await;
+        }
+    };
+    let look = || Request::get("/recent");
+    let with = |cookie: &str| format!("session={cookie}");
+    send(2, format!("{}; {}", with(&good), with(&good)), look()).await;
+    send(3, with(&forged), look()).await;
+    send(4, with(&unknown), look()).await;
+    send(5, with(&expired), look()).await;
+    send(6, with(&good), Request::post("/header")).await;
+    send(
+        1,
+        with(&good),
+        Request::post("/form").form("n=1&csrf_token=x"),
+    )
+    .await;
+    let foreign = Request::post("/header").header("Sec-Fetch-Site", "cross-site");
+    send(8, with(&good), foreign).await;
+    send(9, with("no cookie of ours"), look()).await;
+    let stats = ask(&probe.app, json!(["stats"])).await;
+    let stats = stats.as_str().expect("text");
+    for said in [
+        "ambiguous: 2,",
+        "wrong_secrets: 3,",
+        "misses: 7,",
+        "expired: 5,",
+        " csrf_refused: 7,",
+        " refused: 8,",
+        "hits: 7,",
+    ] {
+        assert!(stats.contains(said), "{said} {stats}");
+    }
+}
+
 /// LG-02: what prints itself prints nothing that is secret.
 #[rocket::async_test]
 async fn no_debug_shows_a_secret() {
@@ -309,14 +374,52 @@ async fn no_debug_shows_a_secret() {
 
     let shown = format!("{:?} {:?}", Sessions::fairing(), Key::<String>::new("name"));
     assert!(!shown.contains("mongodb://"), "{shown}");
+    // A client knows its password, and its driver prints it.
+    let url = "mongodb://app:planted-password@127.0.0.1:1/db";
+    let client = mongodb::Client::with_uri_str(url).await.expect("a client");
+    let collection = client.database("db").collection::<Document>("session");
+    let store = MongoStore::new(&collection, Duration::from_secs(1), 1, true);
+    for shown in [
+        format!("{:?}", Sessions::in_collection(collection)),
+        format!("{store:?} {store:#?}"),
+        format!("{:?} {0:#?}", MongoPool::from(client)),
+    ] {
+        assert!(!shown.contains("planted"), "{shown}");
+        assert!(!shown.contains("app"), "{shown}");
+    }
     let probe = Probe::start_with("sec_logs_debug", &[], |rocket| {
-        rocket.mount("/", rocket::routes![printed])
+        rocket.mount("/", rocket::routes![printed, form_printed])
     })
     .await;
     let browser = probe.browser();
     let login = Script::new().login("alice").set("n", "planted-value");
     let cookie = run(&browser, login).await.cookie();
-    let shown = browser.send(Request::get("/printed")).await.text();
+    let mut shown = browser.send(Request::get("/printed")).await.text();
+    // A form with its token, and each kind of error.
+    let token = run(&browser, Script::new().then("csrf_token")).await;
+    let token = token.last().as_str().expect("a token").to_owned();
+    for (fields, said) in [
+        (
+            format!("n=1&csrf_token={token}"),
+            "Ok(CsrfForm(Order { n: 1 }))",
+        ),
+        (
+            format!("n=planted-value&csrf_token={token}"),
+            "Err(Form([\"n\"]))",
+        ),
+        (format!("n=1&csrf_token={token}x"), "Err(Token(Mismatch))"),
+        (
+            format!("n=1&csrf_token={token}&csrf_token=planted-value"),
+            "Err(Token(Ambiguous))",
+        ),
+        ("n=1".to_owned(), "Err(Token(Missing))"),
+    ] {
+        let request = Request::post("/form-printed").form(&fields);
+        let printed = browser.send(request).await.text();
+        assert!(printed.contains(said), "{printed}");
+        assert!(!printed.contains(&token), "{printed}");
+        shown += &printed;
+    }
     let document = probe.document(&cookie).await.expect("a document");
     let secret = cookie.split_once('.').expect("two halves").1;
     let secret = URL_SAFE_NO_PAD.decode(secret).expect("base64url");
@@ -334,6 +437,11 @@ async fn no_debug_shows_a_secret() {
     assert!(shown.contains(id_of(&cookie)), "the id is for everybody");
 }
 
+#[rocket::post("/form-printed", data = "<form>")]
+fn form_printed(form: Result<CsrfForm<Order>, CsrfError<'_>>) -> String {
+    format!("{form:?} {form:#?}")
+}
+
 #[rocket::get("/printed")]
 async fn printed(
     session: &rocket_mongo_session::Session,
@@ -342,8 +450,13 @@ async fn printed(
     let list = sessions.list("alice", 0, 10).await;
     let queue = session.queue("q");
     let wrong = session.get::<u32>("n");
+    let memory = MemoryStore::new();
+    let document = mongodb::bson::doc! { "_id": "x", "value": "planted-value" };
+    let document = mongodb::bson::to_vec(&document).expect("BSON");
+    let document = store::Document::from_bytes(document);
+    let stored = memory.create(vec![document], store::Durability::Data).await;
     format!(
-        "{session:?} {session:#?} {sessions:?} {list:?} {queue:?} {wrong:?} {:?}",
+        "{session:?} {session:#?} {sessions:?} {list:?} {queue:?} {wrong:?} {:?} {stored:?} {memory:?}",
         sessions.stats()
     )
 }
