@@ -8,20 +8,31 @@ use rocket::fairing::AdHoc;
 use rocket::tokio::process::Command;
 use rocket_mongo_session::Sessions;
 
-use super::visit;
-use rocket::routes;
+use super::{Shared, visit};
+use rocket::{Build, Rocket, routes};
+use rocket_db_pools::Database;
 
 /// Not a test: the application that the tests below start, by this name.
 #[rocket::async_test]
 #[ignore = "it is started by other tests"]
 async fn the_application() {
+    launch(rocket::build().attach(Sessions::fairing())).await;
+}
+
+/// The same with its sessions in a pool of its own, `[default.databases.shared]`.
+#[rocket::async_test]
+#[ignore = "it is started by other tests"]
+async fn the_application_with_a_pool() {
+    let rocket = rocket::build().attach(Shared::init());
+    launch(rocket.attach(Sessions::in_database::<Shared>())).await;
+}
+
+async fn launch(rocket: Rocket<Build>) {
     let stop = AdHoc::on_liftoff("stops at once", |rocket| {
         let shutdown = rocket.shutdown();
         Box::pin(async move { shutdown.notify() })
     });
-    let rocket = rocket::build()
-        .attach(Sessions::fairing())
-        .mount("/", routes![visit]);
+    let rocket = rocket.mount("/", routes![visit]);
     match rocket.attach(stop).launch().await {
         Ok(_) => println!("LAUNCHED"),
         Err(error) => println!("REFUSED: {error}"),
@@ -30,6 +41,10 @@ async fn the_application() {
 
 /// What an application with this `Rocket.toml` prints in this profile.
 async fn printed(profile: &str, toml: &str, env: &[(&str, &str)]) -> String {
+    printed_by("the_application", profile, toml, env).await
+}
+
+async fn printed_by(which: &str, profile: &str, toml: &str, env: &[(&str, &str)]) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("rocket_mongo_session-{}-{number}", std::process::id());
@@ -42,12 +57,8 @@ async fn printed(profile: &str, toml: &str, env: &[(&str, &str)]) -> String {
     )
     .expect("a file");
     let output = Command::new(std::env::current_exe().expect("this binary"))
-        .args([
-            "--exact",
-            "launch::toml::the_application",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", &format!("launch::toml::{which}")])
+        .args(["--ignored", "--nocapture"])
         .env("ROCKET_CONFIG", &file)
         .env("ROCKET_PROFILE", profile)
         .envs(env.iter().copied())
@@ -217,5 +228,114 @@ async fn what_is_dangerous_is_warned_about_outside_the_debug_profile() {
     let all = launched("release", careful).await;
     for sign in signs {
         assert!(!all.contains(sign), "{sign}: {all}");
+    }
+}
+
+/// Both ways to have sessions in a database by its address: which application, and which section.
+const WAYS: [(&str, &str); 2] = [
+    ("the_application", "sessions"),
+    ("the_application_with_a_pool", "shared"),
+];
+
+fn at(section: &str, url: &str) -> String {
+    format!("[default.databases.{section}]\nurl = \"{url}\"\n")
+}
+
+#[rocket::async_test]
+async fn an_address_that_weakens_promises_is_warned_about_outside_the_debug_profile() {
+    for (which, section) in WAYS {
+        for (option, sign) in [
+            ("tls=true&tlsInsecure=true", "certificate is not checked"),
+            (
+                "tls=true&tlsAllowInvalidCertificates=true",
+                "certificate is not checked",
+            ),
+            ("journal=false", "`journal=false`"),
+            ("retryWrites=false", "`retryWrites=false`"),
+            ("w=1", "`w=1`"),
+            ("readPreference=nearest", "`readPreference`"),
+        ] {
+            let url = format!("mongodb://127.0.0.1:1/my_app?{option}");
+            for (profile, warned) in [("release", true), ("debug", false)] {
+                let all = printed_by(which, profile, &at(section, &url), &[]).await;
+                assert!(all.contains("LAUNCHED"), "{which} {option}: {all}");
+                assert_eq!(
+                    all.contains(sign),
+                    warned,
+                    "{which} {profile} {option}: {all}"
+                );
+            }
+        }
+        let careful = at(
+            section,
+            "mongodb://127.0.0.1:1/my_app?tls=true&journal=true&w=majority",
+        );
+        let all = printed_by(which, "release", &careful, &[]).await;
+        for sign in [
+            "not checked",
+            "journal",
+            "retryWrites",
+            "`w=",
+            "`readPreference`",
+        ] {
+            assert!(!all.contains(sign), "{which} {sign}: {all}");
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn an_address_without_acknowledgement_is_refused_with_its_key() {
+    for (which, section) in WAYS {
+        for profile in ["debug", "release"] {
+            let toml = at(section, "mongodb://bob:hunter2@127.0.0.1:1/my_app?w=0");
+            let all = printed_by(which, profile, &toml, &[]).await;
+            assert!(all.contains("REFUSED"), "{which}: {all}");
+            let key = format!("databases.{section}.url");
+            assert!(
+                all.contains("`w=0`") && all.contains(&key),
+                "{which}: {all}"
+            );
+            assert!(!all.contains("hunter2"), "{which}: {all}");
+        }
+    }
+}
+
+/// A password with a `?`, `/`, `#`, `@` or `%` that is written as it is ends up in other parts of the
+/// address, which an error might quote.
+#[rocket::async_test]
+async fn a_password_that_is_not_encoded_is_shown_in_no_part() {
+    for (which, section) in WAYS {
+        for (url, parts) in [
+            ("mongodb://app:pa?ss@h/db", ["pa?", "ss@"]),
+            ("mongodb://app:1234?rest@h/db", ["1234", "rest"]),
+            ("mongodb://app:1234/rest@h/db", ["1234", "rest"]),
+            ("mongodb://app:1234/rest?more@h/db", ["1234", "rest"]),
+            ("mongodb://app:pa/ss@h/db", ["pa/", "ss@"]),
+            ("mongodb://app:pa#ss@h/db", ["pa#", "ss@"]),
+            ("mongodb://app:pa@ss@h/db", ["pa@", "ss@"]),
+            ("mongodb://app:pa%ss@h/db", ["pa%", "ss@"]),
+            ("mongodb://app:pa:ss@h/db", ["pa:", "ss@"]),
+            ("mongodb+srv://app:1234?rest@h/db", ["1234", "rest"]),
+        ] {
+            let all = printed_by(which, "debug", &at(section, url), &[]).await;
+            assert!(all.contains("REFUSED"), "{which} {url}: {all}");
+            assert!(!all.contains("panicked"), "{which} {url}: {all}");
+            for part in parts.into_iter().chain(["app:"]) {
+                assert!(!all.contains(part), "{which} {url}: {all}");
+            }
+            let says = all.contains("databases.sessions.url") || all.contains("holds credentials");
+            assert!(says, "{which} {url}: {all}");
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn accepting_the_old_applications_cookies_is_warned_about() {
+    let toml =
+        at("sessions", "mongodb://127.0.0.1:1/my_app") + "[default.session]\nlegacy_ids = true\n";
+    for (profile, warned) in [("release", true), ("debug", false)] {
+        let all = launched(profile, &toml).await;
+        let sign = "accepts the old application's cookies, whose ids are credentials";
+        assert_eq!(all.contains(sign), warned, "{profile}: {all}");
     }
 }
