@@ -1,6 +1,6 @@
 //! What an administrator does to other people's sessions.
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use rocket::serde::json::{Value, json};
 use std::time::Duration;
 
@@ -83,4 +83,69 @@ async fn what_expired_is_purged_and_nothing_else() {
             1
         );
     }
+}
+
+#[rocket::async_test]
+async fn documents_without_a_date_are_purged() {
+    let probe = Probe::start("identity_purge_dateless", &[("timeout", 100.into())]).await;
+    let (_, alive) = visitor(&probe).await;
+    let good = probe.document(&alive).await.expect("a document");
+    let now = good.get_f64("accessed").expect("a time");
+    // What MongoDB's own index never deletes, since it goes by dates alone.
+    let dateless = [
+        None,
+        Some(Bson::Null),
+        Some(Bson::String("2100-01-01".into())),
+        Some(Bson::Double(now)),
+        Some(Bson::Int64(i64::MAX)),
+    ];
+    let plant = async |name: &str, accessed: f64| {
+        for (at, expires) in dateless.iter().enumerate() {
+            let mut copy = good.clone();
+            copy.insert("_id", format!("{name}{at}"));
+            copy.insert("accessed", accessed);
+            match expires {
+                Some(expires) => drop(copy.insert("expires", expires.clone())),
+                None => drop(copy.remove("expires")),
+            }
+            probe.sessions().insert_one(copy).await.expect("an insert");
+        }
+    };
+    plant("old", now - 101.0).await;
+    // An ancestor's may be in use.
+    plant("new", now - 99.0).await;
+    let purge = Script::new().then("purge_expired").then("purge_expired");
+    let ran = run(&probe.browser(), purge).await;
+    assert_eq!(ran.results, [json!(5), json!(0)]);
+    let left = doc! { "_id": { "$regex": "^old" } };
+    let left = probe.sessions().count_documents(left).await;
+    assert_eq!(left.expect("a count"), 0);
+    assert_eq!(probe.documents().await.len(), 1 + 5);
+    assert!(probe.document(&alive).await.is_some());
+}
+
+#[rocket::async_test]
+async fn a_purge_counts_sessions_and_no_markers() {
+    let probe = Probe::start("identity_purge_markers", &[("timeout", 100.into())]).await;
+    for _ in 0..3 {
+        let browser = probe.browser();
+        run(&browser, Script::new().set("n", 1)).await;
+        run(&browser, Script::new().login("bob")).await; // leaves a marker for the visitor's
+    }
+    let anonymous = probe.browser();
+    run(
+        &anonymous,
+        Script::new().call(json!(["revoke_user", "ann"])),
+    )
+    .await;
+    assert_eq!(probe.documents().await.len(), 3 + 3 + 1);
+    probe.clock.advance(Duration::from_secs(3700));
+    let purge = Script::new().then("purge_expired").then("purge_expired");
+    let ran = run(&anonymous, purge).await;
+    assert_eq!(ran.results, [json!(3), json!(0)]);
+    assert_eq!(
+        probe.documents().await,
+        Vec::<Document>::new(),
+        "they go as well"
+    );
 }
