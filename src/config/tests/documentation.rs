@@ -4,6 +4,7 @@ use super::*;
 
 const TABLE: &str = include_str!("../../../docs/configuration.md");
 const README: &str = include_str!("../../../README.md");
+const SECURITY: &str = include_str!("../../../SECURITY.md");
 
 /// The table's rows: key and default, as a `Rocket.toml` would have them.
 fn rows() -> Vec<(&'static str, &'static str)> {
@@ -58,6 +59,21 @@ fn the_readme_has_rows_of_the_same_table() {
         count += 1;
     }
     assert!(count > 0);
+}
+
+#[test]
+fn what_security_md_advises_is_accepted_and_leaves_nothing_to_warn_about() {
+    let (_, advice) = SECURITY.split_once("```toml\n").unwrap();
+    let (advice, _) = advice.split_once("```").unwrap();
+    assert!(advice.starts_with("[release.session]\n"), "{advice}");
+    let config = Config::from(&figment("release", advice)).unwrap();
+    assert_eq!(config.cookie_name, "__Host-session");
+    assert_eq!(config.timeout, seconds(900.0));
+    assert_eq!(config.lifetime, seconds(28_800.0));
+    assert_eq!(config.max_per_user, Some(5));
+    assert!(!config.set_on_exception && config.secure);
+    let warnings = config.warnings(&Profile::from("release"));
+    assert_eq!(warnings, Vec::<String>::new());
 }
 
 #[test]
