@@ -331,8 +331,8 @@ async fn an_expression_takes_a_stored_dollar_for_text() {
     }
 }
 
-/// SZ-04: work grows with the number of keys and elements. If it grew with its square, this would
-/// take minutes, and what takes minutes ends by the deadline.
+/// SZ-04: work grows with the number of keys and elements. If it grew with its square, each of these
+/// requests would take minutes, and no answer of a test may.
 #[rocket::async_test]
 async fn many_keys_and_many_elements_cost_no_more_than_their_number() {
     let keys = [("max_bytes", "8MiB".into()), ("deadline", 60.into())];
