@@ -1,10 +1,9 @@
 //! The changes that a request makes to single values: pure, no I/O, no Rocket.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
-use indexmap::IndexMap;
 
 use crate::document::Operation;
 use crate::key::Field;
@@ -89,27 +88,46 @@ impl Change {
 
 /// The changes of one request, at most one a field, in the order in which fields were first met.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Changes(IndexMap<Field, Change>);
+pub(crate) struct Changes {
+    by_field: HashMap<Field, (u64, Change)>,
+    /// The fields by when they were met: a request may take back as many as it has made.
+    order: BTreeMap<u64, Field>,
+}
 
 impl Changes {
     pub(crate) fn get(&self, field: &Field) -> Option<&Change> {
-        self.0.get(field)
+        self.by_field.get(field).map(|(_, change)| change)
     }
 
     pub(crate) fn get_mut(&mut self, field: &Field) -> Option<&mut Change> {
-        self.0.get_mut(field)
+        self.by_field.get_mut(field).map(|(_, change)| change)
     }
 
     pub(crate) fn put(&mut self, field: Field, change: Change) {
-        self.0.insert(field, change);
+        if let Some(old) = self.get_mut(&field) {
+            *old = change;
+            return;
+        }
+        let last = self.order.last_key_value();
+        let at = last.map_or(0, |(last, _)| last + 1);
+        self.order.insert(at, field.clone());
+        self.by_field.insert(field, (at, change));
     }
 
     pub(crate) fn take(&mut self, field: &Field) -> Option<Change> {
-        self.0.shift_remove(field)
+        let (at, change) = self.by_field.remove(field)?;
+        self.order.remove(&at);
+        Some(change)
     }
 
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(&Field) -> bool) {
-        self.0.retain(|field, _| stays(field));
+        self.order.retain(|_, field| {
+            let stays = stays(field);
+            if !stays {
+                self.by_field.remove(field);
+            }
+            stays
+        });
     }
 
     /// What values become by these changes: those that stay, in their order, and then new ones.
@@ -128,7 +146,7 @@ impl Changes {
             met.insert(field.clone());
             all.extend(value.map(|value| (field, value)));
         }
-        let new = self.0.iter().filter(|(field, _)| !met.contains(*field));
+        let new = self.iter().filter(|(field, _)| !met.contains(*field));
         all.extend(new.filter_map(|(field, change)| {
             let value = change.apply(None).ok().flatten()?;
             Some((field.clone(), value))
@@ -143,7 +161,7 @@ impl Changes {
         }
         let stored: HashSet<&Field> = fields.iter().collect();
         let stays = |field: &Field| !matches!(self.get(field), Some(Change::Unset));
-        let changed = self.0.keys().filter(|field| stays(field));
+        let changed = self.fields().filter(|field| stays(field));
         let new = changed.filter(|field| !stored.contains(field));
         let new: Vec<Field> = new.cloned().collect();
         fields.retain(stays);
@@ -152,8 +170,11 @@ impl Changes {
     }
 
     /// These changes and then those; a later one that does not fit the earlier wins alone.
-    pub(crate) fn and_then(mut self, later: Changes) -> Changes {
-        for (field, change) in later.0 {
+    pub(crate) fn and_then(mut self, mut later: Changes) -> Changes {
+        for field in std::mem::take(&mut later.order).into_values() {
+            let Some((_, change)) = later.by_field.remove(&field) else {
+                continue;
+            };
             match self.get_mut(&field) {
                 Some(before) => {
                     if before.fold(change.clone()).is_err() {
@@ -167,22 +188,25 @@ impl Changes {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_field.is_empty()
     }
 
     /// Those whose outcome depends on what is stored.
     pub(crate) fn relative(&self) -> Changes {
-        let relative = self.iter().filter(|(_, change)| change.is_relative());
-        let relative = relative.map(|(field, change)| (field.clone(), change.clone()));
-        Changes(relative.collect())
+        let mut relative = Changes::default();
+        for (field, change) in self.iter().filter(|(_, change)| change.is_relative()) {
+            relative.put(field.clone(), change.clone());
+        }
+        relative
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Field, &Change)> {
-        self.0.iter()
+        let fields = self.order.values();
+        fields.filter_map(|field| Some((field, self.get(field)?)))
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
-        self.0.keys()
+        self.order.values()
     }
 }
 

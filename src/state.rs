@@ -233,10 +233,25 @@ impl State {
             None | Some(Change::Add(_)) => under(),
             Some(Change::Unset) => None,
             Some(Change::Set(list)) => value::list_encoding(list.as_raw_bson_ref()),
-            Some(Change::Append(more)) => under().or_else(|| {
-                let mut more = more.iter().map(RawBson::as_raw_bson_ref);
-                more.find_map(value::element_encoding)
-            }),
+            // The last says it as well as the first, and is found sooner.
+            Some(Change::Append(more)) => {
+                let mut more = more.iter().rev().map(RawBson::as_raw_bson_ref);
+                more.find_map(value::element_encoding).or_else(under)
+            }
+        }
+    }
+
+    /// Whether a list holds this element, as this request sees it.
+    pub(crate) fn has_element(&self, field: &Field, element: &RawBson) -> bool {
+        let under = || {
+            let list = self.under(field);
+            list.is_some_and(|list| value::has_element(list.as_ref(), element))
+        };
+        match self.changes.get(field) {
+            None => under(),
+            Some(Change::Append(more)) => more.contains(element) || under(),
+            Some(Change::Set(list)) => value::has_element(list.as_raw_bson_ref(), element),
+            Some(Change::Unset | Change::Add(_)) => false,
         }
     }
 

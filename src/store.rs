@@ -179,6 +179,15 @@ pub enum Updated {
     Gone,
 }
 
+impl Updated {
+    pub(crate) fn of(is_applied: bool) -> Self {
+        match is_applied {
+            true => Updated::Applied,
+            false => Updated::Gone,
+        }
+    }
+}
+
 /// How durable a write must be before a store says that it succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

@@ -270,6 +270,17 @@ pub(crate) fn array(value: RawBsonRef<'_>) -> Option<Vec<RawBson>> {
     }
 }
 
+/// Whether a list holds an element that is stored in the same way.
+pub(crate) fn has_element(list: RawBsonRef<'_>, element: &RawBson) -> bool {
+    match list {
+        RawBsonRef::Array(list) => {
+            let element = element.as_raw_bson_ref();
+            list.into_iter().flatten().any(|other| same(other, element))
+        }
+        list => array(list).is_some_and(|list| list.contains(element)),
+    }
+}
+
 /// An array of such elements.
 pub(crate) fn from_elements(elements: &[RawBson]) -> RawBson {
     let mut array = RawArrayBuf::new();
@@ -281,7 +292,15 @@ pub(crate) fn from_elements(elements: &[RawBson]) -> RawBson {
 
 /// Bytes that two values share when they are the same value, stored in the same way.
 pub(crate) fn same(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
-    a.element_type() == b.element_type() && holder(a).as_bytes() == holder(b).as_bytes()
+    match (a, b) {
+        (RawBsonRef::Int64(a), RawBsonRef::Int64(b)) => a == b,
+        (RawBsonRef::String(a), RawBsonRef::String(b)) => a == b,
+        _ => {
+            a.element_type() == b.element_type()
+                && length(a) == length(b)
+                && holder(a).as_bytes() == holder(b).as_bytes()
+        }
+    }
 }
 
 /// How many bytes a value takes under a name: its type, the name, NUL, and itself.

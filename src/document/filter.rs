@@ -152,6 +152,10 @@ impl Filter {
     /// The filter as a MongoDB query, in BSON bytes.
     #[must_use]
     pub fn to_bson(&self) -> Vec<u8> {
+        self.to_raw().into_bytes()
+    }
+
+    pub(crate) fn to_raw(&self) -> RawDocumentBuf {
         let (mut query, mut all) = (RawDocumentBuf::new(), RawArrayBuf::new());
         let mut paths = Vec::with_capacity(self.clauses.len());
         for clause in &self.clauses {
@@ -168,7 +172,7 @@ impl Filter {
         if !all.is_empty() {
             query.append("$and", all);
         }
-        query.into_bytes()
+        query
     }
 }
 

@@ -9,7 +9,6 @@ use super::Session;
 use crate::changes::Change;
 use crate::error::Result;
 use crate::key::Field;
-use crate::value;
 
 impl Session {
     /// Adds a message to the default flash queue, to be shown with the next page.
@@ -116,9 +115,7 @@ impl Queue<'_> {
         let field = self.field.clone()?;
         let message = self.session.encode_element(&field, &message)?;
         let mut inner = self.session.open()?;
-        let queue = inner.state.get(&field);
-        let messages = queue.and_then(|queue| value::array(queue.as_raw_bson_ref()));
-        if messages.is_some_and(|messages| messages.contains(&message)) {
+        if inner.state.has_element(&field, &message) {
             return Ok(());
         }
         inner.state.change(field, Change::Append(vec![message]))

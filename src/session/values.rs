@@ -89,10 +89,14 @@ impl Session {
         field: &Field,
         value: &V,
     ) -> Result<RawBson> {
+        let own = self.encode(field, value);
+        if matches!(own, Ok(RawBson::Int64(_))) {
+            return own; // the same in both, so that nobody has to look through the list
+        }
         let encoding = self.lock().state.list_encoding(field);
         match encoding.map(|encoding| value::encode(value, encoding)) {
             Some(Ok(encoded)) => Ok(encoded),
-            _ => self.encode(field, value),
+            _ => own,
         }
     }
 

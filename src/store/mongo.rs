@@ -24,6 +24,7 @@ mod lanes;
 mod loads;
 mod together;
 mod touches;
+mod updates;
 
 use commits::Commit;
 use failure::{Failure, reading, writing};
@@ -31,6 +32,7 @@ use lanes::Lanes;
 use loads::Load;
 use together::Together;
 use touches::Touches;
+use updates::Statement;
 
 /// A [`Store`] in a MongoDB collection.
 ///
@@ -243,18 +245,27 @@ impl Inner {
     ) -> Result<Updated> {
         const DOING: &str = "changing a session";
         let _place = self.place(DOING, until).await?;
-        let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
-        let result = self
-            .sessions
-            .update_one(filter, update)
-            .optional(self.write_concern(durability), |u, c| u.write_concern(c))
-            .await
-            .map_err(|error| writing(DOING, error))?;
-        Ok(if result.matched_count > 0 {
-            Updated::Applied
-        } else {
-            Updated::Gone
-        })
+        let concern = self.write_concern(durability);
+        if update.is_empty() {
+            // As a command it would replace the document by nothing.
+            return Err(Error::store(DOING, Failure::Empty));
+        }
+        if self.topology() == Topology::Unknown {
+            // The driver knows by itself whether the command can be sent again.
+            let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
+            let update = self.sessions.update_one(filter, update);
+            let update = update.optional(concern, |u, c| u.write_concern(c));
+            let result = update.await.map_err(|error| writing(DOING, error))?;
+            return Ok(Updated::of(result.matched_count > 0));
+        }
+        let statement = Statement::new(&filter, &update);
+        let answer = updates::send(self, [&statement], concern, until).await;
+        let answer = answer.map_err(|error| writing(DOING, error))?;
+        let (mut outcomes, matched) = updates::outcomes(&answer, 1)?;
+        match outcomes.pop().flatten() {
+            Some(outcome) => outcome,
+            None => Ok(Updated::of(matched > 0)),
+        }
     }
 
     async fn update_returning(

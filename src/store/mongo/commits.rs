@@ -1,25 +1,18 @@
-//! Updates that travel together: one `update` command for all that wait.
-//!
-//! Only updates that ask for nothing but the `_id` share. On a replica set or a sharded cluster
-//! the command carries a logical session and a transaction number, so that the same bytes can be
-//! sent again after a lost reply and take effect once (retryable writes).
+//! Updates that travel together: one `update` command for all that wait. Only updates that ask for
+//! nothing but the `_id` share.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bson::{RawArrayBuf, RawBson, RawDocumentBuf as Raw, rawdoc};
-use mongodb::bson::{Document as Answer, RawDocumentBuf, doc};
-use mongodb::error::{Error as Cause, ErrorKind, RETRYABLE_WRITE_ERROR};
-use mongodb::options::{Acknowledgment, WriteConcern};
+use mongodb::bson::{RawDocumentBuf, doc};
+use mongodb::error::Error as Cause;
 use rocket::futures::TryStreamExt;
-use rocket::tokio;
 use rocket::tokio::time::Instant;
 
 use super::failure::{self, Failure};
-use super::lanes::Lane;
 use super::together::{self, Kind, Together, Turn, Waiting, Way};
-use super::{Inner, Topology, left, reading};
+use super::updates::{self, Outcomes, Statement};
+use super::{Inner, reading};
 use crate::document::{Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Durability, Updated};
@@ -31,19 +24,13 @@ use crate::store::{Durability, Updated};
 /// 179; two 474 and 215; four 612 and 289.
 pub(super) const FEW: usize = 1;
 
-/// The pause before the same command is sent again.
-const AGAIN: Duration = Duration::from_millis(50);
-
 const DOING: &str = "changing a session";
 
 /// One update that waits.
 pub(super) struct Job {
     id: String,
-    update: Raw,
+    statement: Statement,
 }
-
-/// What became of one of several updates.
-type Outcomes = Vec<Option<Result<Updated>>>;
 
 pub(super) struct Commit;
 
@@ -87,9 +74,9 @@ pub(super) async fn update(
         Some(id) if shares => id.to_owned(),
         _ => return store.update_alone(filter, update, durability, until).await,
     };
-    let bytes = update.to_raw();
-    let size = bytes.as_bytes().len();
-    let job = || Job { id, update: bytes };
+    let statement = Statement::new(&filter, &update);
+    let size = statement.len();
+    let job = || Job { id, statement };
     match together::join::<Commit>(store, until, size, job) {
         Way::Alone(turn) => {
             let alone = store.update_alone(filter, update, durability, until);
@@ -138,118 +125,18 @@ async fn write_now(
     batch: &[Waiting<Commit>],
     until: Instant,
 ) -> Result<Vec<Result<Updated>>> {
-    let answer = send(store, batch, until).await?;
-    let mut results = errors_in(&answer, batch.len())?;
+    let statements = batch.iter().map(|waiting| &waiting.job.statement);
+    let concern = store.write_concern(Durability::Data);
+    let answer = updates::send(store, statements, concern, until).await;
+    let answer = answer.map_err(|error| failure::of_batch(DOING, error))?;
+    let (mut results, matched) = updates::outcomes(&answer, batch.len())?;
     let failed = results.iter().filter(|result| result.is_some()).count();
-    let matched = usize::try_from(number(&answer, "n")).unwrap_or(0);
     let missed = batch.len().saturating_sub(matched + failed);
     if missed > 0 {
         settle(store, batch, missed, &mut results).await?;
     }
     let applied = |result: Option<_>| result.unwrap_or(Ok(Updated::Applied));
     Ok(results.into_iter().map(applied).collect())
-}
-
-/// Sends the command; the same bytes again, where the server can tell that they are the same.
-async fn send(store: &Inner, batch: &[Waiting<Commit>], until: Instant) -> Result<Answer> {
-    let mut lane = match store.topology() {
-        // Numbers mean nothing to a standalone server, and what it is not known to be it may be.
-        Topology::Standalone | Topology::Unknown => None,
-        Topology::ReplicaSet | Topology::Sharded => store.lanes.take(store).await?,
-    };
-    let result = attempts(store, batch, until, lane.as_mut()).await;
-    if let Some(lane) = lane {
-        let is_refused = matches!(&result, Err(error) if refuses_numbers(error));
-        store.lanes.give(lane, result.is_err());
-        if is_refused {
-            // Nothing was done: without a number, then, from now on.
-            store.lanes.close();
-            let result = attempts(store, batch, until, None).await;
-            return result.map_err(|error| failure::of_batch(DOING, error));
-        }
-    }
-    result.map_err(|error| failure::of_batch(DOING, error))
-}
-
-async fn attempts(
-    store: &Inner,
-    batch: &[Waiting<Commit>],
-    until: Instant,
-    mut lane: Option<&mut Lane>,
-) -> mongodb::error::Result<Answer> {
-    let number = lane.as_mut().map(|lane| lane.next());
-    let command = command(store, batch, until, number)?;
-    // An earlier attempt that may have been carried out, whatever the last one says.
-    let mut open = None;
-    loop {
-        let run = store.database.run_raw_command(command.clone());
-        let result = match lane.as_mut() {
-            Some(lane) => run.session(&mut **lane.session).await,
-            None => run.await,
-        };
-        let again = lane.is_some() && should_repeat(&result);
-        if !again || Instant::now() + AGAIN >= until {
-            return match (result, open) {
-                (Err(error), Some(first)) if !failure::is_open(&error) => Err(first),
-                (result, _) => result,
-            };
-        }
-        if let Err(error) = result
-            && failure::is_open(&error)
-        {
-            open.get_or_insert(error);
-        }
-        // An election takes seconds; a few attempts a second find its end soon enough.
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-/// Whether the server takes no transaction numbers, which services that look like MongoDB may not.
-fn refuses_numbers(error: &Cause) -> bool {
-    const ILLEGAL_OPERATION: i32 = 20;
-    matches!(&*error.kind, ErrorKind::Command(command) if command.code == ILLEGAL_OPERATION)
-}
-
-/// Whether the same command, sent again, may end better without taking effect twice.
-fn should_repeat(result: &mongodb::error::Result<Answer>) -> bool {
-    match result {
-        Err(error) => is_network(error) || error.contains_label(RETRYABLE_WRITE_ERROR),
-        // The server says so inside a reply that is otherwise good, too.
-        Ok(answer) => [Some(answer), answer.get_document("writeConcernError").ok()]
-            .into_iter()
-            .flatten()
-            .filter_map(|part| part.get_array("errorLabels").ok())
-            .flatten()
-            .any(|label| label.as_str() == Some(RETRYABLE_WRITE_ERROR)),
-    }
-}
-
-fn is_network(error: &Cause) -> bool {
-    matches!(
-        &*error.kind,
-        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
-    )
-}
-
-/// The errors of single statements; an error of the whole makes everything unknown.
-fn errors_in(answer: &Answer, count: usize) -> Result<Outcomes> {
-    if answer.contains_key("writeConcernError") {
-        return Err(Error::unknown(DOING, Failure::WriteConcern));
-    }
-    let mut results: Outcomes = (0..count).map(|_| None).collect();
-    let errors = answer.get_array("writeErrors").map(Vec::as_slice);
-    for error in errors.unwrap_or_default() {
-        let Some(error) = error.as_document() else {
-            return Err(Error::unknown(DOING, Failure::WriteConcern));
-        };
-        let index = usize::try_from(number(error, "index")).unwrap_or(usize::MAX);
-        let code = i32::try_from(number(error, "code")).unwrap_or(0);
-        match results.get_mut(index) {
-            Some(result) => *result = Some(Err(failure::of_statement(DOING, code))),
-            None => return Err(Error::unknown(DOING, Failure::WriteConcern)),
-        }
-    }
-    Ok(results)
 }
 
 /// Fewer matched than were sent: some sessions had ended. Ids never return, so who is there now
@@ -306,64 +193,6 @@ fn ended(absent: &[usize], ids: &[&str], missed: usize) -> Vec<bool> {
         0
     };
     (0..absent.len()).map(|at| at >= before).collect()
-}
-
-fn command(
-    store: &Inner,
-    batch: &[Waiting<Commit>],
-    until: Instant,
-    number: Option<i64>,
-) -> mongodb::error::Result<RawDocumentBuf> {
-    let mut statements = RawArrayBuf::new();
-    for Waiting { job, .. } in batch {
-        let mut statement = rawdoc! { "q": { "_id": job.id.as_str() } };
-        statement.append_ref("u", job.update.as_ref());
-        statements.push(statement);
-    }
-    let mut command = rawdoc! {
-        "update": store.sessions.name(),
-        "updates": statements,
-        "ordered": false,
-        "maxTimeMS": i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX),
-    };
-    if let Some(concern) = store.write_concern(Durability::Data) {
-        command.append("writeConcern", written(&concern));
-    }
-    if let Some(number) = number {
-        command.append("txnNumber", number);
-    }
-    // They cross as bytes, for the driver may be built with another version of the bson crate.
-    RawDocumentBuf::from_bytes(command.into_bytes()).map_err(torn)
-}
-
-fn torn(error: impl std::fmt::Display) -> Cause {
-    Cause::custom(error.to_string())
-}
-
-fn written(concern: &WriteConcern) -> Raw {
-    let mut document = Raw::new();
-    match &concern.w {
-        Some(Acknowledgment::Nodes(nodes)) => document.append("w", i64::from(*nodes)),
-        Some(Acknowledgment::Majority) => document.append("w", "majority"),
-        Some(Acknowledgment::Custom(name)) => document.append("w", name.as_str()),
-        _ => {}
-    }
-    if let Some(journal) = concern.journal {
-        document.append("j", RawBson::Boolean(journal));
-    }
-    if let Some(limit) = concern.w_timeout {
-        let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-        document.append("wtimeout", millis);
-    }
-    document
-}
-
-fn number(document: &Answer, name: &str) -> i64 {
-    match document.get(name) {
-        Some(mongodb::bson::Bson::Int32(number)) => i64::from(*number),
-        Some(mongodb::bson::Bson::Int64(number)) => *number,
-        _ => 0,
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::error::Error;
 pub(super) enum Failure {
     PoolExhausted,
     Late,
+    Empty,
     Indexing,
     Bson(String),
     WriteConcern,
@@ -25,6 +26,7 @@ impl fmt::Display for Failure {
                  `databases.sessions.max_connections`",
             ),
             Failure::Late => f.write_str("no answer came within `session.deadline`"),
+            Failure::Empty => f.write_str("an update that changes nothing"),
             Failure::Indexing => f.write_str("they are being made just now"),
             Failure::Bson(reason) => write!(f, "a document could not be encoded: {reason}"),
             Failure::WriteConcern => {

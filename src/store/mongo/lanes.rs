@@ -9,8 +9,9 @@ use std::time::Duration;
 use mongodb::ClientSession;
 use rocket::tokio::time::Instant;
 
-use super::{Inner, reading};
-use crate::error::Result;
+use mongodb::error::Result;
+
+use super::Inner;
 
 /// How long a lane rests whose last command had no definite end: the server lets the next one wait
 /// until that one has ended.
@@ -60,8 +61,7 @@ impl Lanes {
         if rested.is_some() {
             return Ok(rested);
         }
-        let session = store.sessions.client().start_session().await;
-        let session = session.map_err(|error| reading("changing a session", error))?;
+        let session = store.sessions.client().start_session().await?;
         Ok(Some(Lane {
             session: ManuallyDrop::new(Box::new(session)),
             // The driver may have used this session before, with small numbers of its own.

@@ -28,7 +28,7 @@ fn many(session: &Session, round: usize, clears: bool) -> Result<String, Error> 
         session.set(&format!("k{n}"), &(n + round))?;
     }
     for n in 0..MANY {
-        session.push("list", &format!("e{n}"))?;
+        session.push("list", &n)?;
     }
     if clears {
         session.clear();
