@@ -173,7 +173,7 @@ impl Inner {
         let hello = self.database.run_command(doc! { "hello": 1 }).await?;
         let topology = if hello.contains_key("setName") {
             Topology::ReplicaSet
-        } else if hello.get_bool("isreplicaset") == Ok(true) {
+        } else if hello.get_bool("isreplicaset").is_ok_and(|is| is) {
             return Ok(()); // a member of a set that is yet to be
         } else if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
             Topology::Sharded
