@@ -11,13 +11,9 @@
 //! Calls are JSON arrays, `["set", "key", value]`, carried out one after the other in one handler;
 //! `perform` in `probe/calls.rs` knows their names. A call that fails gives `{"error": "Gone"}`.
 
-// A part of the harness: not every helper need be in use.
-#![allow(dead_code)]
-
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
@@ -27,19 +23,16 @@ use rocket::http::{Header, RawStr, Status};
 use rocket::response::{self, Responder};
 use rocket::serde::json::{Json, Value, json};
 use rocket::tokio::sync::Semaphore;
-use rocket::tokio::time::timeout;
 use rocket::{Build, Request as Incoming, Response as Outgoing, Rocket, State};
 use rocket::{catch, catchers, get, post, routes};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Session, Sessions};
 
-use crate::support::{App, Browser, Mongod, Profile, Request, Response, figment};
+use crate::support::{App, Browser, Mongod, Profile, Request, Response, figment, in_time};
+pub use crate::support::{PATIENCE, eventually};
 
 #[path = "probe/calls.rs"]
 mod calls;
-
-/// No step of a test takes this long; one that hangs says so.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running probe application and its database.
 pub struct Probe {
@@ -295,8 +288,11 @@ impl Gates {
     /// Waits until a request has come to the gate; as often as it is called, as many requests.
     pub async fn reached(&self, name: &str) {
         let gate = self.gate(name);
-        let arrived = timeout(PATIENCE, gate.arrived.acquire()).await;
-        let arrived = arrived.unwrap_or_else(|_| panic!("no request comes to the gate {name:?}"));
+        let arrived = in_time(
+            &format!("a request at the gate {name:?}"),
+            gate.arrived.acquire(),
+        )
+        .await;
         arrived.expect("gates stay").forget();
     }
 
@@ -507,15 +503,4 @@ pub fn id_of(cookie: &str) -> &str {
 /// Whether a `Set-Cookie` line takes the cookie away.
 pub fn removes(line: &str) -> bool {
     value_of(line).is_empty() && line.contains("Max-Age=0")
-}
-
-/// Waits for what comes by itself, in the background; fails when it does not come.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
-    let asking = async {
-        while !ask().await {
-            rocket::tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let done = timeout(PATIENCE, asking).await;
-    done.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"));
 }

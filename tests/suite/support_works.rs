@@ -10,12 +10,13 @@ use mongodb::{Client, Collection, IndexModel};
 use rocket::http::{Cookie, CookieJar};
 use rocket::response::status::NoContent;
 use rocket::response::stream::TextStream;
-use rocket::tokio::time::{sleep, timeout};
+use rocket::tokio::spawn;
+use rocket::tokio::time::timeout;
 use rocket::{get, post, routes};
 
 use crate::support::{
     App, Browser, Commands, Connection, FailPoint, Failure, Mode, Mongod, Profile, Proxy,
-    ReplicaSet, Request, Traffic, figment,
+    ReplicaSet, Request, Traffic, eventually, figment, under_way, watchful,
 };
 
 fn things(client: &Client, db: &str) -> Collection<Document> {
@@ -203,6 +204,20 @@ async fn a_replica_set_elects_another_primary_after_a_kill() {
     assert_eq!(things.count_documents(doc! {}).await.expect("a count"), 3);
 }
 
+/// A busy machine is no reason for an election where no test wants one.
+#[rocket::async_test]
+async fn the_shared_replica_set_is_slow_to_elect() {
+    let client = ReplicaSet::shared().await.client().await;
+    let question = doc! { "replSetGetConfig": 1 };
+    let answer = client.database("admin").run_command(question).await;
+    let config = answer.expect("a configuration");
+    let settings = config
+        .get_document("config")
+        .and_then(|config| config.get_document("settings"));
+    let timeout = settings.and_then(|settings| settings.get_i32("electionTimeoutMillis"));
+    assert_eq!(timeout, Ok(10_000));
+}
+
 #[rocket::async_test]
 async fn a_fail_point_closes_a_connection_of_the_application_alone() {
     let mongod = Mongod::start().await;
@@ -242,10 +257,7 @@ async fn a_fail_point_does_each_of_the_other_things() {
     point.clear().await;
 
     // A change of state that did not happen, which the driver's monitor has to find out.
-    let quick = format!(
-        "{}?retryReads=false&heartbeatFrequencyMS=500&serverMonitoringMode=poll",
-        mongod.url("faults")
-    );
+    let quick = format!("{}&retryReads=false", watchful(&mongod.url("faults")));
     let quick = app_client(&quick).await;
     let point = FailPoint::on(&tests, &["find"], Mode::Times(1), Failure::code(91)).await;
     self::things(&quick, "faults")
@@ -281,6 +293,27 @@ async fn a_fail_point_does_each_of_the_other_things() {
     let began = Instant::now();
     things.find_one(doc! {}).await.expect("a find");
     assert!(began.elapsed() >= wait);
+    point.clear().await;
+}
+
+#[rocket::async_test]
+async fn a_command_that_a_fail_point_holds_is_seen_under_way() {
+    let mongod = Mongod::start().await;
+    let tests = mongod.client().await;
+    let app = app_client(&mongod.url("held")).await;
+    let sessions = app.database("held").collection::<Document>("session");
+    let held = Failure::block(Duration::from_secs(2)).app_name("app");
+    let point = FailPoint::on(&tests, &["find"], Mode::Times(1), held).await;
+    let find = spawn(async move { sessions.find_one(doc! {}).await });
+    eventually("the find", async || {
+        under_way(&tests, "app", Some("find")).await == 1
+    })
+    .await;
+    assert_eq!(under_way(&tests, "app", None).await, 1);
+    assert_eq!(under_way(&tests, "app", Some("update")).await, 0);
+    assert_eq!(under_way(&tests, "another", None).await, 0);
+    find.await.expect("no panic").expect("a find");
+    assert_eq!(under_way(&tests, "app", None).await, 0);
     point.clear().await;
 }
 
@@ -376,14 +409,12 @@ async fn tells_what_was_asked(mongod: Mongod) {
         .options(expires)
         .build();
     collection.create_index(index).await.expect("an index");
-    while things(&tests, "asked")
-        .count_documents(doc! { "_id": 2 })
-        .await
-        .expect("a count")
-        > 0
-    {
-        sleep(Duration::from_millis(50)).await;
-    }
+    eventually("what has expired is deleted", async || {
+        let things = things(&tests, "asked");
+        let left = things.count_documents(doc! { "_id": 2 }).await;
+        left.expect("a count") == 0
+    })
+    .await;
     assert_eq!(profile.names().await, ["update", "update", "createIndexes"]);
 
     profile.restart().await;
@@ -462,17 +493,14 @@ async fn a_proxy_holds_delays_refuses_and_resets() {
     proxy.set(Traffic::Reset);
     find().await.expect_err("a reset connection");
     proxy.set(Traffic::Refuse);
-    let refused = async || {
-        std::net::TcpStream::connect(("127.0.0.1", proxy.port()))
-            .err()
-            .map(|error| error.kind())
-    };
-    while refused().await != Some(ErrorKind::ConnectionRefused) {
-        rocket::tokio::task::yield_now().await;
-    }
+    eventually("new connections are refused", async || {
+        let refused = std::net::TcpStream::connect(("127.0.0.1", proxy.port()));
+        refused.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    })
+    .await;
     find().await.expect_err("no connection");
     proxy.set(Traffic::Pass);
-    while find().await.is_err() {}
+    eventually("it passes again", async || find().await.is_ok()).await;
 }
 
 #[get("/set?<name>&<value>")]

@@ -6,9 +6,10 @@ use rocket::http::Status;
 use rocket::serde::json::{self, Json, Value, json};
 use rocket::serde::{Deserialize, Serialize};
 use rocket::{Route, State, post, routes};
-use rocket_mongo_session::{Error, Session};
+use rocket_mongo_session::{Error, Session, Sessions};
 
-use super::Gates;
+use super::{Arena, Gates};
+use crate::support::{Browser, eventually};
 
 /// One call of a handler. What it answers is in [`Results`] under the same index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub enum Op {
     Save,
     SetTimeout(u64),
     SetMaxAge(u64),
+    /// The administrator's call that concerns this session.
+    RevokeOthers,
     Csrf,
     /// Ends the program, unless there is a stored session.
     Stored,
@@ -47,6 +50,22 @@ pub enum Op {
     Panic,
     /// The whole process ends here, as by kill -9.
     Die,
+}
+
+impl Arena {
+    /// A browser for which this program was answered well: as soon as the application finds its
+    /// database, which after a fault may take it a moment.
+    pub async fn plant(&self, program: &[Op]) -> Browser {
+        let mut planted = None;
+        eventually("a session is stored", async || {
+            let browser = self.browser();
+            let answer = self.run(&browser, program).await;
+            planted = answer.sends_cookie().then_some(browser);
+            planted.is_some()
+        })
+        .await;
+        planted.expect("it was there")
+    }
 }
 
 impl Op {
@@ -173,6 +192,7 @@ fn none() -> &'static str {
 #[post("/run", data = "<program>")]
 async fn run(
     session: &Session,
+    sessions: &Sessions,
     gates: &State<Gates>,
     program: Json<Vec<Op>>,
 ) -> Result<Json<Vec<Step>>, Status> {
@@ -185,7 +205,7 @@ async fn run(
             steps.push(Step::Err("Ended: here, as the program has it".to_owned()));
             break;
         }
-        steps.push(match carry_out(session, gates, op).await {
+        steps.push(match carry_out(session, sessions, gates, op).await {
             Ok(value) => Step::Ok(value),
             Err(error) => Step::Err(format!("{error:?}")),
         });
@@ -193,7 +213,12 @@ async fn run(
     Ok(Json(steps))
 }
 
-async fn carry_out(session: &Session, gates: &Gates, op: Op) -> Result<Value, Error> {
+async fn carry_out(
+    session: &Session,
+    sessions: &Sessions,
+    gates: &Gates,
+    op: Op,
+) -> Result<Value, Error> {
     match op {
         Op::View => return Ok(json!(View::of(session)?)),
         Op::Set(name, value) => session.set(name.as_str(), &value)?,
@@ -231,6 +256,7 @@ async fn carry_out(session: &Session, gates: &Gates, op: Op) -> Result<Value, Er
         Op::SetMaxAge(seconds) => {
             session.set_max_age(Some(std::time::Duration::from_secs(seconds)))?;
         }
+        Op::RevokeOthers => return Ok(json!(sessions.revoke_others(session).await?)),
         Op::Csrf => return Ok(json!(session.csrf_token())),
         Op::Gate(number) => gates.pass(number).await,
         Op::Stored | Op::Fresh | Op::Fail(_) => {} // the route's own

@@ -14,7 +14,7 @@ use rocket_mongo_session::{CsrfError, CsrfForm, MemoryStore, MongoPool, MongoSto
 
 use super::{Order, ask, guards};
 use crate::probe::{Probe, Script, caught, id_of, run, run_with};
-use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment};
+use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment, ports_of_a_child};
 
 /// One line of the log, and whose it is.
 struct Line {
@@ -55,7 +55,9 @@ fn alone(test: &str, run: impl FnOnce()) {
     let this = std::env::current_exe().expect("this binary");
     let mut child = Command::new(this);
     child.args([&format!("security::logs::{test}"), "--exact", "--nocapture"]);
-    let output = child.env(ALONE, "1").output().expect("a child process");
+    let (name, ports) = ports_of_a_child();
+    child.env(ALONE, "1").env(name, ports);
+    let output = child.output().expect("a child process");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success() && said.contains("1 passed"),

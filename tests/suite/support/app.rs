@@ -79,6 +79,11 @@ impl App {
         .await
     }
 
+    /// Once it was told to stop: what is under way then ends, and nothing new is let in.
+    pub fn when_told_to_stop(&self) -> impl Future<Output = ()> + use<> {
+        self.stop.clone()
+    }
+
     /// Asks it to stop and waits until it did.
     pub async fn shutdown(mut self) -> Result<Rocket<Ignite>, Error> {
         self.stop.clone().notify();

@@ -1,5 +1,5 @@
 //! What the server was asked: by its counters (`Commands`) and, exactly, by its profiler
-//! (`Profile`).
+//! (`Profile`); and what it is at now.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,22 @@ impl Commands {
     }
 }
 
+/// How many operations on sessions clients of this `appName` have under way, those that a fail
+/// point holds included: of one command, or of any.
+pub async fn under_way(client: &Client, app_name: &str, command: Option<&str>) -> usize {
+    const ALL: [&str; 5] = ["find", "insert", "update", "delete", "findAndModify"];
+    let commands = command.as_ref().map_or(&ALL[..], std::slice::from_ref);
+    // By the command, because one that is held has no namespace yet.
+    let commands = commands
+        .iter()
+        .map(|name| doc! { format!("command.{name}"): "session" });
+    let commands: Vec<Document> = commands.collect();
+    let question = doc! { "currentOp": 1, "appName": app_name, "$or": commands };
+    let answer = client.database("admin").run_command(question).await;
+    let answer = answer.expect("the operations under way");
+    answer.get_array("inprog").expect("operations").len()
+}
+
 /// Every operation on one database, in the order in which they ended: exact on a shared server,
 /// too.
 ///
@@ -82,6 +98,14 @@ impl Profile {
     pub async fn start(client: &Client, db: &str) -> Profile {
         let profile = Profile(client.database(db));
         profile.restart().await;
+        profile
+    }
+
+    /// The same on a secondary, which takes no profile away and makes none of our size: for the
+    /// first one of its database, of a few operations.
+    pub async fn start_on_a_secondary(client: &Client, db: &str) -> Profile {
+        let profile = Profile(client.database(db));
+        profile.level(2).await;
         profile
     }
 

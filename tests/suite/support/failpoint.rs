@@ -10,8 +10,6 @@ use mongodb::bson::{Bson, Document, doc};
 pub enum Mode {
     /// The next so many matching commands.
     Times(i32),
-    /// All but the next so many matching commands.
-    Skip(i32),
     Always,
 }
 
@@ -25,8 +23,8 @@ impl Failure {
     ///
     /// After one that says that the server's state changed (91, 189, 10107, 11600, 13435 and the
     /// like) the driver takes the server for unknown until it is told better. As nothing changed,
-    /// that is at the next heartbeat, ten seconds later by default: give the client
-    /// `heartbeatFrequencyMS=500&serverMonitoringMode=poll`.
+    /// that is at the next heartbeat, ten seconds later by default: give the client a `watchful`
+    /// address.
     pub fn code(code: i32) -> Failure {
         Failure(doc! { "errorCode": code })
     }
@@ -68,12 +66,6 @@ impl Failure {
         self.0.insert("appName", name);
         self
     }
-
-    /// Anything else the server knows, as in `("failInternalCommands", true)`.
-    pub fn option(mut self, name: &str, value: impl Into<Bson>) -> Failure {
-        self.0.insert(name, value);
-        self
-    }
 }
 
 /// The `failCommand` fail point, set until `clear`. A server has one of it and a second takes the
@@ -86,7 +78,6 @@ impl FailPoint {
     pub async fn on(client: &Client, commands: &[&str], mode: Mode, failure: Failure) -> FailPoint {
         let mode = match mode {
             Mode::Times(count) => doc! { "times": count }.into(),
-            Mode::Skip(count) => doc! { "skip": count }.into(),
             Mode::Always => Bson::from("alwaysOn"),
         };
         let mut data = failure.0;

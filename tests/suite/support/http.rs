@@ -7,7 +7,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use cookie_store::CookieStore;
 use rocket::tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,8 +14,7 @@ use rocket::tokio::net::TcpStream;
 use rocket::tokio::time::timeout;
 use url::Url;
 
-/// No answer takes this long, however slow the machine; a test that hangs says nothing.
-const PATIENCE: Duration = Duration::from_secs(120);
+use super::PATIENCE;
 
 /// A request to be sent, byte by byte as it is told.
 #[derive(Clone, Debug)]
@@ -51,10 +49,6 @@ impl Request {
 
     pub fn put(path: &str) -> Request {
         Request::new("PUT", path).body("")
-    }
-
-    pub fn delete(path: &str) -> Request {
-        Request::new("DELETE", path)
     }
 
     /// One more header line; the same name twice makes two lines.
@@ -339,15 +333,6 @@ impl Browser {
 
     pub async fn get(&self, path: &str) -> Response {
         self.send(Request::get(path)).await
-    }
-
-    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Response {
-        self.send(
-            Request::post(path)
-                .header("Content-Type", content_type)
-                .body(body),
-        )
-        .await
     }
 
     /// Any request, with the cookies that belong to it; those of the answer are kept.

@@ -19,13 +19,9 @@ use mongodb::Client;
 use mongodb::bson::doc;
 use mongodb::options::ClientOptions;
 
-use super::{off_runtime, wire};
+use super::{PATIENCE, eventually, off_runtime, wire};
 
 const DEFAULT_SERIES: &str = "6.0";
-
-/// How long a mongod may take to start. Minutes of the slowest machine, not what is usual (a third
-/// of a second).
-const START: Duration = Duration::from_secs(60);
 
 const FLAGS: &[&str] = &[
     "--bind_ip=127.0.0.1",
@@ -207,9 +203,7 @@ impl Mongod {
     pub async fn pause(&self) {
         self.order("STOP").await;
         let tasks = PathBuf::from(format!("/proc/{}/task", self.process().pid()));
-        while any_runs(&tasks) {
-            rocket::tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("a mongod that stands still", async || !any_runs(&tasks)).await;
     }
 
     /// SIGCONT.
@@ -299,7 +293,7 @@ impl Process {
             .parse()
             .expect("a pid from the keeper");
         self.pid.store(pid, Ordering::SeqCst);
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + PATIENCE;
         while !self.answers() {
             if has_ended(pid) || Instant::now() > deadline {
                 let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
@@ -428,17 +422,38 @@ fn has_ended(pid: u32) -> bool {
     }
 }
 
-/// A port that nobody listens on. Below those that the system gives to outgoing connections, one of
-/// which could take it while its mongod is down.
+/// The ports that tests use: below those that the system gives to outgoing connections, one of
+/// which could take a port while its mongod is down.
+const FIRST_PORT: u32 = 20_000;
+const PORTS: u32 = 12_000;
+
+/// Where a process of these tests begins to look for ports, when another one started it.
+const BEGIN: &str = "TESTS_BEGIN_AT_PORT";
+
+/// How many a process that another one starts can count on.
+const OF_A_CHILD: u32 = 200;
+
+/// The next ports to try, so many of them; the first one's place among all.
+fn draw_ports(count: u32) -> u32 {
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    let next = NEXT.get_or_init(|| {
+        let told = std::env::var(BEGIN).ok().and_then(|text| text.parse().ok());
+        // Each process begins elsewhere, so that two at a time seldom try the same.
+        AtomicU32::new(told.unwrap_or_else(|| std::process::id().wrapping_mul(97)))
+    });
+    next.fetch_add(count, Ordering::Relaxed)
+}
+
+/// For the environment of a process of these tests that a test starts: it gets ports that this
+/// process does not try meanwhile.
+pub fn ports_of_a_child() -> (&'static str, String) {
+    (BEGIN, draw_ports(OF_A_CHILD).to_string())
+}
+
+/// A port that nobody listens on.
 pub(super) fn free_port() -> u16 {
-    const FIRST: u32 = 20_000;
-    const COUNT: u32 = 12_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Each process begins elsewhere, so that two at a time seldom try the same.
-    let start = std::process::id().wrapping_mul(97);
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = (FIRST + start.wrapping_add(step) % COUNT) as u16;
+    for _ in 0..PORTS {
+        let port = (FIRST_PORT + draw_ports(1) % PORTS) as u16;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }

@@ -64,8 +64,17 @@ impl Proxy {
     }
 
     pub(super) fn start_blocking(target: u16) -> Proxy {
-        // Not any port: while it refuses, the port is free, and nobody else is to get it.
-        let port = free_port();
+        // Not any port: while it refuses, the port is free, and nobody else is to get it. Another
+        // process may take it between the question and the answer, so there is another.
+        let listens = (0..5).find_map(|_| {
+            let port = free_port();
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+            Some((port, listener))
+        });
+        let (port, listener) = listens.expect("a port for a proxy");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener for a runtime");
         let (traffic, changes) = watch::channel(Traffic::Pass);
         let shared = Arc::new(Shared {
             traffic,
@@ -73,21 +82,16 @@ impl Proxy {
             target,
         });
         let weak = Arc::downgrade(&shared);
-        let (ready, is_ready) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .expect("a runtime for a proxy");
             runtime.block_on(async {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-                    .await
-                    .expect("a port for a proxy");
-                ready.send(()).expect("who started the proxy");
+                let listener = TcpListener::from_std(listener).expect("a listener of a runtime");
                 serve(listener, port, changes, weak).await;
             });
         });
-        is_ready.recv().expect("the proxy listens");
         Proxy { port, shared }
     }
 

@@ -2,21 +2,30 @@
 //! seconds.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bson::{Document, doc};
 use mongodb::Client;
 use mongodb::options::ClientOptions;
+use rocket::tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::mongod::{CLIENT, Mongod};
 use super::proxy::Proxy;
-use super::{off_runtime, wait_for, wire};
+use super::{PATIENCE, off_runtime, wait_for, wire};
 
 const NAME: &str = "rs";
 
-/// For an election or an initial sync on a slow machine; seconds are usual.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// The time without a primary after which members hold an election, in milliseconds: soon, for
+/// tests that bring elections about and wait for their ends.
+const ELECTION_TIMEOUT: i32 = 2000;
+
+/// For one question: a member that waits for others does not answer at once.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// Three mongods and a crowd are work for a whole machine. Two such tests at a time would starve
+/// each other's members of the heartbeats that they are elected by.
+static TURN: Semaphore = Semaphore::const_new(1);
 
 /// A running replica set; its mongods go with it.
 pub struct ReplicaSet {
@@ -25,6 +34,8 @@ pub struct ReplicaSet {
     proxies: Vec<Proxy>,
     /// How the members are called, in the set's own configuration and so by every driver.
     hosts: Vec<u16>,
+    /// Given back when the mongods are gone: fields are dropped in their order.
+    _turn: Option<SemaphorePermit<'static>>,
 }
 
 #[derive(Clone)]
@@ -32,6 +43,7 @@ pub struct Builder {
     node: super::mongod::Builder,
     members: usize,
     proxied: bool,
+    election_timeout: i32,
 }
 
 impl Builder {
@@ -47,12 +59,6 @@ impl Builder {
         self
     }
 
-    /// One more argument for each mongod.
-    pub fn arg(mut self, arg: &str) -> Self {
-        self.node = self.node.arg(arg);
-        self
-    }
-
     /// Puts a proxy in front of each member, under whose address the set knows it. A driver goes to
     /// the addresses that the set names, so this is the only way in between; and what the proxy
     /// holds back, it holds back from the other members as well.
@@ -61,8 +67,22 @@ impl Builder {
         self
     }
 
+    /// How long members do without a primary before they hold an election. Much, where none is
+    /// wanted: a machine that is busy for a moment is no reason.
+    pub fn election_timeout(mut self, millis: i32) -> Self {
+        self.election_timeout = millis;
+        self
+    }
+
+    /// Of sets with several members, one at a time: this waits for the last one to be gone. (That
+    /// of all tests is another matter.)
     pub async fn start(self) -> ReplicaSet {
-        off_runtime(move || self.start_blocking()).await
+        let turn = match self.members {
+            1 => None,
+            _ => TURN.acquire().await.ok(),
+        };
+        let set = off_runtime(move || self.start_blocking()).await;
+        ReplicaSet { _turn: turn, ..set }
     }
 
     fn start_blocking(self) -> ReplicaSet {
@@ -96,8 +116,9 @@ impl Builder {
             nodes,
             proxies,
             hosts,
+            _turn: None,
         };
-        set.initiate();
+        set.initiate(self.election_timeout);
         set
     }
 }
@@ -112,21 +133,19 @@ impl ReplicaSet {
             node: Mongod::builder(),
             members: 3,
             proxied: false,
+            election_timeout: ELECTION_TIMEOUT,
         }
     }
 
     /// One set for all tests of this process: for what needs a replica set and disturbs nothing.
     pub async fn shared() -> &'static ReplicaSet {
         static SHARED: OnceLock<ReplicaSet> = OnceLock::new();
-        off_runtime(|| SHARED.get_or_init(|| ReplicaSet::builder().start_blocking())).await
+        let calm = || ReplicaSet::builder().election_timeout(10_000);
+        off_runtime(move || SHARED.get_or_init(|| calm().start_blocking())).await
     }
 
     pub fn url(&self, db: &str) -> String {
-        let hosts: Vec<_> = self
-            .hosts
-            .iter()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .collect();
+        let hosts: Vec<_> = self.hosts.iter().map(|port| address(*port)).collect();
         format!("mongodb://{}/{db}?replicaSet={NAME}", hosts.join(","))
     }
 
@@ -158,22 +177,26 @@ impl ReplicaSet {
 
     /// The index of the node that takes writes, once there is one.
     pub async fn wait_for_primary(&self) -> usize {
-        let ports = self.ports();
-        off_runtime(move || wait_for("a primary", PATIENCE, || primary_of(&ports))).await
+        let members = self.members();
+        off_runtime(move || wait_for("a primary", || members.primary())).await
     }
 
     /// Makes the primary step down, and returns the index of the one that follows it.
     pub async fn step_down(&self) -> usize {
-        let ports = self.ports();
+        let members = self.members();
         off_runtime(move || {
-            let old = wait_for("a primary", PATIENCE, || primary_of(&ports));
-            // Without force it hands over to a member that is in step, at once; with it, the others
-            // find out at the end of their election timeout.
-            let order = doc! { "replSetStepDown": 6, "secondaryCatchUpPeriodSecs": 5 };
-            let asked = wire::ask(ports[old], "admin", order, Duration::from_secs(20));
-            asked.unwrap_or_else(|error| panic!("the primary does not step down: {error}"));
-            wait_for("another primary", PATIENCE, || {
-                primary_of(&ports).filter(|new| *new != old)
+            let old = wait_for("a primary", || members.primary());
+            wait_for("another primary", || {
+                let now = members.primary()?;
+                if now != old {
+                    return Some(now);
+                }
+                // Without force it hands over to a member that is in step, at once; with it, the
+                // others find out at the end of their election timeout. Where none is in step it
+                // refuses, and where none was elected in time it is the primary again: once more.
+                let order = doc! { "replSetStepDown": 6, "secondaryCatchUpPeriodSecs": 5 };
+                let _ = wire::ask(members.ports[old], "admin", order, ANSWER);
+                None
             })
         })
         .await
@@ -188,7 +211,7 @@ impl ReplicaSet {
         self.nodes[index].restart().await;
         let port = self.nodes[index].port();
         off_runtime(move || {
-            wait_for("a restarted member", PATIENCE, || {
+            wait_for("a restarted member", || {
                 let hello = hello(port).ok()?;
                 (is(&hello, "isWritablePrimary") || is(&hello, "secondary")).then_some(())
             })
@@ -204,71 +227,94 @@ impl ReplicaSet {
         self.nodes[index].resume().await;
     }
 
-    /// The nodes' own ports: the harness asks them past any proxy.
-    fn ports(&self) -> Arc<[u16]> {
-        self.nodes.iter().map(Mongod::port).collect()
+    fn members(&self) -> Members {
+        Members {
+            ports: self.nodes.iter().map(Mongod::port).collect(),
+            hosts: self.hosts.iter().map(|port| address(*port)).collect(),
+        }
     }
 
-    fn initiate(&self) {
-        let members: Vec<_> = (0i32..)
-            .zip(&self.hosts)
-            .map(|(id, port)| doc! { "_id": id, "host": format!("127.0.0.1:{port}") })
+    fn initiate(&self, election_timeout: i32) {
+        let members = self.members();
+        let list: Vec<_> = (0i32..)
+            .zip(&members.hosts)
+            .map(|(id, host)| doc! { "_id": id, "host": host })
             .collect();
-        // Without chaining a secondary that stands still holds no other one up.
+        // The first election comes soon, however long members wait later on. Without chaining a
+        // secondary that stands still holds no other one up.
         let settings = doc! {
-            "electionTimeoutMillis": 2000,
+            "electionTimeoutMillis": ELECTION_TIMEOUT,
             "heartbeatIntervalMillis": 500,
             "chainingAllowed": false,
         };
-        let config = doc! { "_id": NAME, "members": members, "settings": settings };
-        let asked = wire::ask(
-            self.nodes[0].port(),
-            "admin",
-            doc! { "replSetInitiate": config },
-            PATIENCE,
-        );
+        let mut config = doc! { "_id": NAME, "version": 1, "members": list, "settings": settings };
+        let order = doc! { "replSetInitiate": config.clone() };
+        let asked = wire::ask(members.ports[0], "admin", order, PATIENCE);
         asked.unwrap_or_else(|error| panic!("the replica set cannot be initiated: {error}"));
 
-        let ports = self.ports();
-        let primary = wait_for("a first primary", PATIENCE, || primary_of(&ports));
-        wait_for("all members to be in sync", PATIENCE, || {
-            let settled = ports
-                .iter()
-                .filter(|port| hello(**port).is_ok_and(|hello| is(&hello, "secondary")))
-                .count();
-            (settled == ports.len() - 1).then_some(())
+        let everyone = members.ports.len();
+        wait_for("all members to be in sync", || {
+            let hellos = members.ports.iter().filter_map(|port| hello(*port).ok());
+            let in_sync =
+                |hello: &Document| is(hello, "isWritablePrimary") || is(hello, "secondary");
+            (hellos.filter(in_sync).count() == everyone).then_some(())
         });
-        // What every member has acknowledged proves more than what they say of themselves.
-        let everyone = doc! { "w": ports.len() as i32, "wtimeout": PATIENCE.as_millis() as i64 };
-        let write = doc! { "insert": "ready", "documents": [{}], "writeConcern": everyone.clone() };
-        let written = wire::ask(ports[primary], "harness", write, PATIENCE).expect("a first write");
-        assert!(
-            !written.contains_key("writeConcernError"),
-            "no write reaches every member: {written}"
+        // What every member has acknowledged proves more than what they say of themselves. The
+        // election may not be the last one, so each is asked until it is done.
+        let everyone = doc! { "w": everyone as i32, "wtimeout": 10_000 };
+        members.does(
+            "harness",
+            doc! { "insert": "ready", "documents": [{}], "writeConcern": everyone.clone() },
         );
-        let gone = wire::ask(
-            ports[primary],
+        members.does(
             "harness",
             doc! { "dropDatabase": 1, "writeConcern": everyone },
-            PATIENCE,
         );
-        gone.expect("a dropped database");
+        if election_timeout != ELECTION_TIMEOUT {
+            config.insert("version", 2);
+            let settings = config.get_document_mut("settings").expect("settings");
+            settings.insert("electionTimeoutMillis", election_timeout);
+            members.does("admin", doc! { "replSetReconfig": config });
+        }
     }
 }
 
-fn primary_of(ports: &[u16]) -> Option<usize> {
-    ports
-        .iter()
-        .position(|port| hello(*port).is_ok_and(|hello| is(&hello, "isWritablePrimary")))
+/// How the members can be asked, past any proxy, and how they are called.
+struct Members {
+    ports: Vec<u16>,
+    hosts: Vec<String>,
+}
+
+impl Members {
+    /// The member that takes writes. The majority must know it by name: one that was cut off, or
+    /// stood still, goes on saying that it is the primary until it hears of the next one.
+    fn primary(&self) -> Option<usize> {
+        let hellos: Vec<Option<Document>> =
+            self.ports.iter().map(|port| hello(*port).ok()).collect();
+        (0..hellos.len()).find(|&index| {
+            let said = hellos.iter().flatten();
+            let by = said.filter(|hello| hello.get_str("primary") == Ok(&self.hosts[index]));
+            let writes = |hello| is(hello, "isWritablePrimary");
+            hellos[index].as_ref().is_some_and(writes) && by.count() * 2 > hellos.len()
+        })
+    }
+
+    /// Asks the primary, whichever it is, until it has done so.
+    fn does(&self, db: &str, order: Document) {
+        wait_for(&format!("{order}"), || {
+            let primary = self.ports[self.primary()?];
+            let done = wire::ask(primary, db, order.clone(), ANSWER).ok()?;
+            (!done.contains_key("writeConcernError")).then_some(())
+        });
+    }
+}
+
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
 }
 
 fn hello(port: u16) -> io::Result<Document> {
-    wire::ask(
-        port,
-        "admin",
-        doc! { "hello": 1 },
-        Duration::from_millis(500),
-    )
+    wire::ask(port, "admin", doc! { "hello": 1 }, Duration::from_secs(1))
 }
 
 fn is(hello: &Document, what: &str) -> bool {
