@@ -4,13 +4,10 @@ use rocket::serde::json::json;
 use rocket::{Build, Rocket};
 use std::time::Duration;
 
-use crate::probe::{Probe, Ran, Script, caught, eventually, removes, run};
-use crate::support::{Browser, Mongod, Request};
+use crate::probe::{Probe, Ran, Script, caught, removes, run};
+use crate::support::{Browser, Mongod, Request, eventually, watchful};
 
 mod commits;
-
-/// The driver looks every half second whether the server is back; by itself it would be ten.
-const WATCHFUL: &str = "heartbeatFrequencyMS=500&serverMonitoringMode=poll";
 
 /// What an operation of the probe has: little for a server that stalls, enough for a machine that
 /// does other things as well.
@@ -18,8 +15,18 @@ const DEADLINE: Duration = Duration::from_secs(2);
 
 /// A probe on a server of its own.
 async fn probe(mongod: &Mongod, more: impl FnOnce(Rocket<Build>) -> Rocket<Build>) -> Probe {
-    let url = format!("{}?{WATCHFUL}", mongod.url("outage"));
-    let keys = [("deadline", DEADLINE.as_secs().into())];
+    probe_known_as("app", DEADLINE, mongod, more).await
+}
+
+/// One that fail points know by this name.
+async fn probe_known_as(
+    app_name: &str,
+    deadline: Duration,
+    mongod: &Mongod,
+    more: impl FnOnce(Rocket<Build>) -> Rocket<Build>,
+) -> Probe {
+    let url = format!("{}&appName={app_name}", watchful(&mongod.url("outage")));
+    let keys = [("deadline", deadline.as_secs().into())];
     let client = mongod.client().await;
     Probe::start_at(client, &url, "outage", &keys, more).await
 }
@@ -66,20 +73,42 @@ async fn serves_what_needs_no_database(probe: &Probe, browser: &Browser) {
     );
 }
 
-/// A browser with a session that holds `n = 1`, as soon as the application finds its database.
-async fn visitor(probe: &Probe) -> Browser {
-    let browser = probe.browser();
+/// A browser with a session that this script made, as soon as the application finds its database:
+/// on a busy machine the first attempt may take longer than the deadline.
+async fn planted(probe: &Probe, script: Script) -> Browser {
+    let mut planted = None;
     eventually("a session is stored", async || {
-        run(&browser, Script::new().set("n", 1)).await.status == 200
+        // A browser each time: nobody knows what became of an attempt that failed.
+        let browser = probe.browser();
+        let stored = run(&browser, script.clone()).await.status == 200;
+        planted = stored.then_some(browser);
+        planted.is_some()
     })
     .await;
-    browser
+    planted.expect("it was there")
 }
 
+/// One whose session holds `n = 1`.
+async fn visitor(probe: &Probe) -> Browser {
+    planted(probe, Script::new().set("n", 1)).await
+}
+
+/// One that is logged in as well. A login is on the disk when its answer comes, so that no kill can
+/// take it.
+async fn member(probe: &Probe) -> Browser {
+    planted(probe, Script::new().login("bob").set("n", 1)).await
+}
+
+/// What a script that only reads says, as soon as the application finds its database again.
 async fn recovers(browser: &Browser, script: &Script) -> Ran {
-    let answers = || async { run(browser, Script::new()).await.status == 200 };
-    eventually("the application finds its database again", answers).await;
-    run(browser, script.clone()).await
+    let mut recovered = None;
+    eventually("the application finds its database again", async || {
+        let ran = run(browser, script.clone()).await;
+        recovered = (ran.status == 200).then_some(ran);
+        recovered.is_some()
+    })
+    .await;
+    recovered.expect("it was there")
 }
 
 #[rocket::async_test]
@@ -97,14 +126,9 @@ async fn an_application_starts_before_its_database() {
     );
 
     mongod.restart().await;
-    eventually("sessions are kept", async || {
-        run(&browser, Script::new().set("n", 1)).await.status == 200
-    })
-    .await;
-    assert_eq!(
-        run(&browser, Script::new().get("n")).await.results,
-        [json!(1)]
-    );
+    let browser = visitor(&probe).await;
+    let seen = recovers(&browser, &Script::new().get("n")).await;
+    assert_eq!(seen.results, [json!(1)]);
     eventually("the indexes are made", async || {
         let names = probe.sessions().list_index_names().await;
         names.is_ok_and(|names| names.len() == 3)
@@ -116,27 +140,25 @@ async fn an_application_starts_before_its_database() {
 async fn a_killed_database_is_an_outage_and_no_logout() {
     let mongod = Mongod::start().await;
     let probe = probe(&mongod, own_catchers).await;
-    let browser = probe.browser();
-    // A login is on the disk when its answer comes, so the kill cannot take it.
-    run(&browser, Script::new().login("bob").set("n", 1)).await;
+    let browser = member(&probe).await;
     mongod.kill().await;
     serves_what_needs_no_database(&probe, &browser).await;
     mongod.restart().await;
     let seen = recovers(&browser, &Script::new().get("n").then("user")).await;
     assert_eq!(seen.results, [json!(1), json!("bob")]);
-    run(&browser, Script::new().set("n", 2)).await;
-    assert_eq!(
-        run(&browser, Script::new().get("n")).await.results,
-        [json!(2)]
-    );
+    eventually("it is written to", async || {
+        run(&browser, Script::new().set("n", 2)).await.status == 200
+    })
+    .await;
+    let seen = recovers(&browser, &Script::new().get("n")).await;
+    assert_eq!(seen.results, [json!(2)]);
 }
 
 #[rocket::async_test]
 async fn a_stalled_database_is_an_outage_that_the_deadline_ends() {
     let mongod = Mongod::start().await;
     let probe = probe(&mongod, own_catchers).await;
-    let browser = probe.browser();
-    run(&browser, Script::new().set("n", 1)).await;
+    let browser = visitor(&probe).await;
     mongod.pause().await;
     // Of a read that is not answered it is known what became: nothing.
     assert_eq!(browser.get("/result").await.text(), r#"{"error":"Store"}"#);
@@ -159,8 +181,7 @@ async fn a_stalled_database_is_an_outage_that_the_deadline_ends() {
 async fn a_database_that_goes_while_a_handler_runs_fails_the_commit() {
     let mongod = Mongod::start().await;
     let probe = probe(&mongod, own_catchers).await;
-    let browser = probe.browser();
-    run(&browser, Script::new().login("bob").set("n", 1)).await;
+    let browser = member(&probe).await;
     let scripts = [
         Script::new().get("n").pause("half").set("n", 2),
         Script::new().pause("half").login("ann"),
@@ -197,8 +218,7 @@ async fn a_database_that_goes_while_a_handler_runs_fails_the_commit() {
 async fn an_outage_answers_head_and_removes_nothing() {
     let mongod = Mongod::start().await;
     let probe = probe(&mongod, own_catchers).await;
-    let browser = probe.browser();
-    run(&browser, Script::new().set("n", 1)).await;
+    let browser = visitor(&probe).await;
     mongod.stop().await;
     let cookie = browser.cookie("session").expect("a cookie");
     let head = Request::head("/unused").header("Cookie", format!("session={cookie}"));
