@@ -1,14 +1,20 @@
 //! What the server can answer to a single command: a closed connection once and twice, nothing for
-//! longer than the deadline, a write without its majority, not being the primary any more.
+//! longer than the deadline, a write without its majority, not being the primary any more. What
+//! each program is told then, and what is stored in the end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::Client;
+use mongodb::bson::Document;
+use rocket_mongo_session::testing::Clock;
 
-use super::{APP, DEADLINE, both_ways, serves, setting, view};
-use crate::arena::{Answer, Arena, Op, database, set};
-use crate::support::{Browser, FailPoint, Failure, Mode, ReplicaSet};
+use super::{both_ways, serves};
+use crate::arena::{Answer, Arena, Op, Setting, database, request, set};
+use crate::crowd::stored;
+use crate::support::{
+    Browser, FailPoint, Failure, Mode, ReplicaSet, eventually, under_way, watchful,
+};
 
 both_ways! {
     a_connection_that_closes_once_is_noticed_by_nobody => closed_once;
@@ -18,160 +24,348 @@ both_ways! {
     a_server_that_is_not_the_primary_any_more_is_asked_again => not_primary;
 }
 
-/// A command, and a program that needs it.
-fn programs() -> Vec<(&'static str, Vec<Op>)> {
+/// A deadline, in seconds, where time is no subject.
+const AMPLE: u64 = 30;
+
+/// A session as it is stored, beside the one that the program began with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Found {
+    n: i64,
+    messages: usize,
+    /// Whether it is the same document, and whether the browser's old token opens it.
+    same: bool,
+    opens: bool,
+}
+
+/// What every program begins with.
+const BEFORE: Found = Found {
+    n: 1,
+    messages: 1,
+    same: true,
+    opens: true,
+};
+const COUNTED: Found = Found { n: 2, ..BEFORE };
+
+/// A command, a program that needs it, and what is stored in the end.
+struct Case {
+    command: &'static str,
+    program: Vec<Op>,
+    /// When all of it happened.
+    done: Option<Found>,
+    /// When the command never ran.
+    refused: Option<Found>,
+    /// When it ran, and the application could not know.
+    ran: Option<Found>,
+}
+
+fn cases() -> Vec<Case> {
     let add = || Op::Increment("n".into(), 1);
+    let keep = || Op::LoginKeeping("me".into(), vec!["n".into()]);
+    let case = |command, program: &[Op], done: Option<Found>| Case {
+        command,
+        program: program.to_vec(),
+        done,
+        refused: Some(BEFORE),
+        ran: done,
+    };
+    let renewed = Found {
+        opens: false,
+        ..COUNTED
+    };
+    let login = |n| Found {
+        n,
+        messages: 0,
+        same: false,
+        opens: false,
+    };
+    let popped = Found {
+        messages: 0,
+        ..COUNTED
+    };
     vec![
-        ("find", vec![add()]),
-        ("update", vec![add()]),
-        ("update", vec![Op::Renew, add()]),
-        ("update", vec![Op::Add("n".into(), 1)]),
-        (
-            "insert",
-            vec![Op::LoginKeeping("me".into(), vec!["n".into()]), add()],
-        ),
-        ("delete", vec![Op::Logout]),
-        ("delete", vec![Op::Login("me".into()), set("n", 1)]),
-        (
-            "findAndModify",
-            vec![Op::LoginKeeping("me".into(), vec!["n".into()]), add()],
-        ),
-        ("findAndModify", vec![Op::Pop, add()]),
+        Case {
+            ran: Some(BEFORE), // nothing is written after a load that failed
+            ..case("find", &[add()], Some(COUNTED))
+        },
+        case("update", &[add()], Some(COUNTED)),
+        case("update", &[Op::Renew, add()], Some(renewed)),
+        case("update", &[Op::Add("n".into(), 1)], Some(COUNTED)),
+        Case {
+            ran: Some(BEFORE), // the new session, which nobody has the token of, is deleted
+            ..case("insert", &[keep(), add()], Some(login(2)))
+        },
+        case("delete", &[Op::Logout], None),
+        Case {
+            ran: None, // the old session is gone, and the new one is deleted
+            ..case(
+                "delete",
+                &[Op::Login("me".into()), set("n", 1)],
+                Some(login(1)),
+            )
+        },
+        Case {
+            ran: None,
+            ..case("findAndModify", &[keep(), add()], Some(login(2)))
+        },
+        Case {
+            refused: Some(COUNTED), // the handler is told of the pop, and goes on
+            ..case("findAndModify", &[Op::Pop, add()], Some(popped))
+        },
     ]
+}
+
+/// What becomes of a program whose command fails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    /// It is acknowledged.
+    Done,
+    /// It is a failure, because the command never ran.
+    Refused,
+    /// It is a failure, though the command ran.
+    Ran,
+    /// It is a failure, and the command may still run.
+    Open,
 }
 
 /// One server that is a replica set, so that writes can be asked for again.
 struct Bench {
     set: ReplicaSet,
     tests: Client,
-    arena: Arc<Arena>,
+    share: bool,
+    deadline: u64,
 }
 
 impl Bench {
-    async fn new(share: bool) -> Bench {
+    async fn new(share: bool, deadline: u64) -> Bench {
         let set = ReplicaSet::builder().members(1).start().await;
         let tests = set.nodes()[0].client().await;
-        let url = format!(
-            "{}&heartbeatFrequencyMS=500&serverMonitoringMode=poll",
-            set.url(&database())
-        );
-        let arena = Arena::start(&setting(&url, share)).await;
-        serves(&arena).await;
-        Bench { set, tests, arena }
-    }
-
-    /// A browser whose session counts one and has a message.
-    async fn browser(&self) -> Browser {
-        let browser = self.arena.browser();
-        let program = [set("n", 1), Op::Flash("hello".into())];
-        assert_eq!(self.arena.run(&browser, &program).await.status(), 200);
-        browser
-    }
-
-    /// Runs a program while a command fails; the answer is not delivered.
-    async fn fails(
-        &self,
-        browser: &Browser,
-        program: &[Op],
-        command: &str,
-        mode: Mode,
-        failure: &Failure,
-    ) -> Answer {
-        let failure = failure.clone().app_name(APP);
-        let point = FailPoint::on(&self.tests, &[command], mode, failure).await;
-        let answer = self
-            .arena
-            .send(crate::arena::request(browser, program))
-            .await;
-        point.clear().await;
-        answer
-    }
-
-    /// That either all of a program is there or nothing, whichever was told.
-    async fn assert_whole(&self, browser: &Browser, answer: &Answer, program: &[Op], what: &str) {
-        let acknowledged = answer.status() == 200 && {
-            let results = answer.results();
-            (0..results.len()).all(|step| results.get(step).is_ok())
-        };
-        if !matches!(answer.status(), 200 | 503) {
-            panic!("{what}: {:?}", answer.0);
+        Bench {
+            set,
+            tests,
+            share,
+            deadline,
         }
-        if answer.status() == 503 {
-            assert_eq!(answer.0.set_cookies(), Vec::<&str>::new(), "{what}");
-        }
-        let before = view(&self.arena, &browser.twin()).await;
-        answer.arrive(browser);
-        let view = view(&self.arena, browser).await;
-        let counts = program
-            .iter()
-            .any(|op| matches!(op, Op::Increment(..) | Op::Add(..)));
-        let starts_anew = program
-            .iter()
-            .any(|op| matches!(op, Op::Logout | Op::Login(_)));
-        if acknowledged && program.contains(&Op::Logout) {
-            assert!(view.is_new && before.is_new, "{what}: {view:?}");
-        } else if acknowledged {
-            let expected = if counts && !starts_anew { 2 } else { 1 };
-            assert_eq!(view.int("n"), expected, "{what}");
-        } else if !view.is_new {
-            assert!((1..=2).contains(&view.int("n")), "{what}: {view:?}");
+    }
+
+    /// An application and a database for each program: what one of them leaves to the background
+    /// neither uses up the next one's failure nor is among its sessions.
+    async fn stand(&self, number: usize) -> Stand {
+        let (db, name) = (database(), format!("program{number}"));
+        let url = format!("{}&appName={name}", watchful(&self.set.url(&db)));
+        // A clock that stands still: no touch is among the updates.
+        let setting = Setting::in_memory()
+            .url(url)
+            .key("share", self.share)
+            .key("deadline", self.deadline)
+            .clock(&Clock::new());
+        let arena = Arena::start(&setting).await;
+        Stand { arena, db, name }
+    }
+
+    /// Every case, each failing at its command.
+    async fn each(&self, mode: Mode, failure: Failure, fate: impl Fn(&Case) -> Fate) {
+        for (number, case) in cases().into_iter().enumerate() {
+            let stand = self.stand(number).await;
+            let fate = fate(&case);
+            stand.fails(&self.tests, &case, mode, &failure, fate).await;
         }
     }
 }
 
-async fn each(share: bool, mode: Mode, failure: Failure, expects: fn(&str, u16) -> bool) {
-    let bench = Bench::new(share).await;
-    for (command, program) in programs() {
-        let browser = bench.browser().await;
-        let answer = bench
-            .fails(&browser, &program, command, mode, &failure)
-            .await;
-        let what = format!("{command} of {program:?}");
-        let told = match answer.status() {
-            // A step that was told of the failure has the handler's own answer.
-            200 if (0..answer.results().len()).any(|i| answer.results().get(i).is_err()) => 503,
-            status => status,
+struct Stand {
+    arena: Arc<Arena>,
+    db: String,
+    name: String,
+}
+
+impl Stand {
+    /// Runs a program while its command fails.
+    async fn fails(&self, tests: &Client, case: &Case, mode: Mode, failure: &Failure, fate: Fate) {
+        let what = format!("{} of {:?}, {fate:?}", case.command, case.program);
+        let planted = [set("n", 1), Op::Flash("hello".into())];
+        let browser = self.arena.plant(&planted).await;
+        let own = id(&browser);
+        let before = stored(tests, &self.db).await;
+        let before = before
+            .into_iter()
+            .find(|one| one.get_str("_id") == Ok(&own));
+        let before = before.expect("a stored session");
+
+        let failure = failure.clone().app_name(&self.name);
+        let point = FailPoint::on(tests, &[case.command], mode, failure).await;
+        let answer = self.arena.send(request(&browser, &case.program)).await;
+        point.clear().await;
+        let told = is_acknowledged(&answer);
+        assert_eq!(told, fate == Fate::Done, "{what}: {:?}", answer.0);
+        if answer.status() != 200 {
+            assert_eq!(answer.status(), 503, "{what}: {:?}", answer.0);
+            assert_eq!(answer.0.set_cookies(), Vec::<&str>::new(), "{what}");
+        }
+
+        // What a fail point held goes on now, and then nothing more comes.
+        eventually("the end of every command", async || {
+            under_way(tests, &self.name, None).await == 0
+        })
+        .await;
+        let found = async || -> Vec<Found> {
+            let all = stored(tests, &self.db).await;
+            let sessions = all.iter().filter(|one| is_session(one, &own));
+            sessions.map(|one| Found::beside(&before, one)).collect()
         };
-        assert!(expects(command, told), "{what}: {told}");
-        bench.assert_whole(&browser, &answer, &program, &what).await;
+        let expected = match fate {
+            Fate::Done => Some(case.done),
+            Fate::Refused => Some(case.refused),
+            Fate::Ran => Some(case.ran),
+            Fate::Open => None,
+        };
+        if let Some(expected) = expected {
+            let expected = Vec::from_iter(expected);
+            eventually(&format!("{what}: {expected:?}"), async || {
+                found().await == expected
+            })
+            .await;
+        }
+        let left = found().await;
+        // All or nothing of each, and at most one that a browser can use.
+        let whole = [case.done, case.refused, case.ran];
+        assert!(
+            left.iter().all(|one| whole.contains(&Some(*one))),
+            "{what}: {left:?}"
+        );
+        assert!(left.len() <= 2, "{what}: {left:?}");
+        let opens = left.iter().filter(|one| one.opens);
+        assert!(opens.count() <= 1, "{what}: {left:?}");
+
+        let thief = browser.twin();
+        answer.arrive(&browser);
+        let usable = match fate {
+            Fate::Done => case.done,
+            _ => left.into_iter().find(|one| one.opens),
+        };
+        let old = self.look(&thief).await;
+        let now = self.look(&browser).await;
+        assert_eq!(
+            now,
+            usable.map(|one| one.n),
+            "{what}: the browser's session"
+        );
+        let opens = usable.filter(|one| one.opens);
+        assert_eq!(old, opens.map(|one| one.n), "{what}: the old token");
+        serves(&self.arena).await;
     }
-    serves(&bench.arena).await;
-    assert_eq!(bench.set.nodes().len(), 1);
+
+    /// What this browser's session counts, if it has one.
+    async fn look(&self, browser: &Browser) -> Option<i64> {
+        let mut seen = None;
+        eventually("the application answers", async || {
+            let answer = self.arena.run(browser, &[Op::View]).await;
+            seen = (answer.status() == 200).then(|| answer.results().view(0));
+            seen.is_some()
+        })
+        .await;
+        let view = seen.expect("it was there");
+        (!view.is_new).then(|| view.int("n"))
+    }
+}
+
+impl Found {
+    fn beside(before: &Document, document: &Document) -> Found {
+        let value = document.get_document("value").expect("values");
+        let token = |document: &Document| document.get_binary_generic("token").cloned();
+        let same = document.get_str("_id") == before.get_str("_id");
+        Found {
+            n: value.get_i64("n").expect("a count"),
+            messages: value.get_array("_f_").map_or(0, Vec::len),
+            same,
+            opens: same && token(document) == token(before),
+        }
+    }
+}
+
+/// The public part of a browser's cookie.
+fn id(browser: &Browser) -> String {
+    let cookie = browser.cookie("session").expect("a cookie");
+    crate::probe::id_of(&cookie).to_owned()
+}
+
+/// No marker, and none that an attempt to plant one left behind.
+fn is_session(document: &Document, own: &str) -> bool {
+    let id = document.get_str("_id").expect("an id");
+    id == own || (!id.starts_with('~') && document.contains_key("user"))
+}
+
+/// Whether the answer says that all went well: its status, and every step.
+fn is_acknowledged(answer: &Answer) -> bool {
+    answer.status() == 200 && {
+        let results = answer.results();
+        (0..results.len()).all(|step| results.get(step).is_ok())
+    }
 }
 
 async fn closed_once(share: bool) {
+    let bench = Bench::new(share, AMPLE).await;
     let failure = Failure::close_connection();
-    each(share, Mode::Times(1), failure, |_, status| status == 200).await;
+    bench.each(Mode::Times(1), failure, |_| Fate::Done).await;
 }
 
 async fn closed_twice(share: bool) {
+    let bench = Bench::new(share, AMPLE).await;
+    // The driver asks once more. What shares a command with others goes on asking; what goes
+    // alone, as here, does not.
     let failure = Failure::close_connection();
-    each(share, Mode::Times(2), failure, |_, status| {
-        matches!(status, 200 | 503)
-    })
-    .await;
+    bench.each(Mode::Times(2), failure, |_| Fate::Refused).await;
 }
 
 async fn blocked(share: bool) {
-    let failure = Failure::block(Duration::from_millis(DEADLINE * 1000 + 700));
-    each(share, Mode::Times(1), failure, |_, status| status == 503).await;
+    // Little, because a fail point is not cleared before who waits at it has waited.
+    let deadline = 1;
+    let bench = Bench::new(share, deadline).await;
+    let failure = Failure::block(Duration::from_secs(2 * deadline));
+    let fate = |case: &Case| match case.command {
+        "find" => Fate::Refused,
+        _ => Fate::Open,
+    };
+    bench.each(Mode::Times(1), failure, fate).await;
 }
 
 async fn without_majority(share: bool) {
+    let bench = Bench::new(share, AMPLE).await;
+    let fate = |case: &Case| match case.command {
+        "find" => Fate::Done, // no write
+        _ => Fate::Ran,
+    };
     let failure = Failure::write_concern(64);
-    each(
-        share,
-        Mode::Always,
-        failure,
-        |command, status| match command {
-            "find" => status == 200,
-            _ => status == 503,
-        },
-    )
-    .await;
+    bench.each(Mode::Always, failure, fate).await;
 }
 
 async fn not_primary(share: bool) {
+    let bench = Bench::new(share, AMPLE).await;
     let failure = Failure::code(10107);
-    each(share, Mode::Times(1), failure, |_, status| status == 200).await;
+    bench.each(Mode::Times(1), failure, |_| Fate::Done).await;
+}
+
+#[rocket::async_test]
+async fn updates_that_share_a_command_are_asked_for_until_it_is_done() {
+    const TABS: i64 = 6;
+    let bench = Bench::new(true, AMPLE).await;
+    let stand = bench.stand(0).await;
+    let browser = stand.arena.plant(&[set("n", 1)]).await;
+    let mut tabs = Vec::new();
+    for _ in 0..TABS {
+        let add = [Op::Increment("n".into(), 1)];
+        tabs.push(stand.arena.poise(&browser, &[Op::View], &add).await);
+    }
+    // The first goes alone, and twice is as often as the driver asks. Meanwhile the others meet,
+    // and share a command that is closed twice as well.
+    let slowly = Failure::close_connection().and_block(Duration::from_millis(300));
+    let failure = slowly.app_name(&stand.name);
+    let point = FailPoint::on(&bench.tests, &["update"], Mode::Times(4), failure).await;
+    tabs.iter().for_each(|tab| tab.release());
+    let mut done = 0;
+    for tab in &mut tabs {
+        done += i64::from(is_acknowledged(&tab.answer().await));
+    }
+    point.clear().await;
+    assert_eq!(done, TABS - 1);
+    assert_eq!(stand.look(&browser).await, Some(1 + done));
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use rocket::tokio::{spawn, time};
 
 use super::{both_ways, serves, setting, view};
 use crate::arena::{Arena, Op, database, request, set};
-use crate::support::Mongod;
+use crate::support::{Mongod, seed};
 
 both_ways! {
     a_dropped_request_does_all_or_nothing_and_breaks_no_pool => dropped;
@@ -16,9 +17,13 @@ both_ways! {
 
 async fn dropped(share: bool) {
     let mongod = Mongod::shared().await;
-    let arena = Arena::start(&setting(&mongod.url(&database()), share).connections(4)).await;
-    let browser = arena.browser();
-    arena.run(&browser, &[set("a", 0), set("b", 0)]).await;
+    let setting = setting(&mongod.url(&database()), share)
+        .connections(4)
+        .key("deadline", 30);
+    let arena = Arena::start(&setting).await;
+    let browser = arena.plant(&[set("a", 0), set("b", 0)]).await;
+    // What is dropped where, as far as it is ours to decide.
+    let mut rng = StdRng::seed_from_u64(seed("DROP_SEED"));
     let mut dropped = 0;
     for round in 1..=400_i64 {
         let program = [
@@ -29,7 +34,7 @@ async fn dropped(share: bool) {
         let request = request(&browser, &program);
         let other = Arc::clone(&arena);
         let task = spawn(async move { other.send(request).await });
-        let patience = rand::rng().random_range(0..3000);
+        let patience = rng.random_range(0..3000);
         time::sleep(Duration::from_micros(patience)).await;
         if !task.is_finished() {
             dropped += 1;

@@ -4,13 +4,15 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
+use mongodb::{Client, Collection};
 use rocket::fairing::AdHoc;
 
-use super::setting;
+use super::{APP, setting};
 use crate::arena::{Answer, Op, Setting, database, request, set};
-use crate::support::{Browser, Mongod};
+use crate::support::{Browser, FailPoint, Failure, Mode, Mongod, eventually, under_way};
 
 const URL: &str = "APP_TO_KILL_URL";
 
@@ -66,6 +68,28 @@ impl Process {
         answer
     }
 
+    /// Runs a program, and kills the process while the server is at this command of it: there is
+    /// no answer. What the server makes of the command is over when this returns.
+    async fn dies_at(mut self, tests: &Client, browser: &Browser, program: &[Op], command: &str) {
+        // Long enough to be seen.
+        let held = Failure::block(Duration::from_secs(3)).app_name(APP);
+        let point = FailPoint::on(tests, &[command], Mode::Times(1), held).await;
+        let sent = rocket::tokio::spawn(request(browser, program).try_send(self.addr));
+        eventually("the command", async || {
+            under_way(tests, APP, Some(command)).await > 0
+        })
+        .await;
+        self.child.kill().expect("an end");
+        self.child.wait().expect("its end");
+        let answer = sent.await.expect("no panic");
+        assert!(answer.is_err(), "{answer:?}");
+        point.clear().await;
+        eventually("the end of the command", async || {
+            under_way(tests, APP, None).await == 0
+        })
+        .await;
+    }
+
     /// Runs a program that kills the process in its midst: there is no answer.
     async fn dies_of(mut self, browser: &Browser, program: &[Op]) {
         let answer = request(browser, program).try_send(self.addr).await;
@@ -88,7 +112,7 @@ async fn an_application_that_is_killed_leaves_all_or_nothing_of_a_request() {
     let mongod = Mongod::start().await;
     let db = database();
     let url = setting(&mongod.url(&db), true).url.expect("an address");
-    let browser = Browser::new(SocketAddr::from(([127, 0, 0, 1], 80)));
+    let browser = blank();
     let first = Process::start(&url);
     first
         .run(
@@ -112,7 +136,8 @@ async fn an_application_that_is_killed_leaves_all_or_nothing_of_a_request() {
     let view = third.run(&browser, &[Op::View]).await.results().view(0);
     assert_eq!((view.int("a"), view.int("b")), (3, 3));
 
-    // A login that nobody was told of: the old token is dead or alive, and the new one nobody's.
+    // A login that was carried out, and nobody was told of: the old token is dead, and the new one
+    // nobody's.
     let program = [
         Op::LoginKeeping("me".into(), vec!["a".into()]),
         Op::Save,
@@ -122,7 +147,7 @@ async fn an_application_that_is_killed_leaves_all_or_nothing_of_a_request() {
     let fourth = Process::start(&url);
     let view = fourth.run(&browser, &[Op::View]).await.results().view(0);
     assert!(view.is_new && view.user.is_none(), "{view:?}");
-    let again = Browser::new(SocketAddr::from(([127, 0, 0, 1], 80)));
+    let again = blank();
     let answer = fourth
         .run(&again, &[Op::Login("me".into()), set("a", 4)])
         .await;
@@ -130,15 +155,78 @@ async fn an_application_that_is_killed_leaves_all_or_nothing_of_a_request() {
     let view = fourth.run(&again, &[Op::View]).await.results().view(0);
     assert_eq!((view.user.as_deref(), view.int("a")), (Some("me"), 4));
 
-    // Every document is whole.
-    let sessions = mongod
-        .client()
-        .await
-        .database(&db)
-        .collection::<Document>("session");
+    assert_whole(&sessions(&mongod.client().await, &db)).await;
+}
+
+fn blank() -> Browser {
+    Browser::new(SocketAddr::from(([127, 0, 0, 1], 80)))
+}
+
+fn sessions(client: &Client, db: &str) -> Collection<Document> {
+    client.database(db).collection("session")
+}
+
+/// Every document is whole.
+async fn assert_whole(sessions: &Collection<Document>) {
     let torn = doc! { "_id": { "$lt": "~" }, "$or": [
         { "token": { "$exists": false } }, { "expires": { "$exists": false } },
         { "created": { "$exists": false } }, { "value": { "$exists": false } },
     ] };
     assert_eq!(sessions.count_documents(torn).await.expect("a count"), 0);
+}
+
+#[rocket::async_test]
+async fn one_that_is_killed_in_the_commit_of_an_answer_leaves_all_or_nothing_of_it() {
+    let mongod = Mongod::start().await;
+    let (db, tests) = (database(), mongod.client().await);
+    let url = setting(&mongod.url(&db), true).url.expect("an address");
+    let browser = blank();
+    let first = Process::start(&url);
+    first.run(&browser, &[set("a", 1), set("b", 1)]).await;
+    // Nothing but the answer's own commit updates.
+    let program = [set("a", 2), set("b", 2)];
+    first.dies_at(&tests, &browser, &program, "update").await;
+
+    let second = Process::start(&url);
+    let view = second.run(&browser, &[Op::View]).await.results().view(0);
+    assert!([1, 2].contains(&view.int("a")), "{view:?}");
+    assert_eq!(view.int("a"), view.int("b"));
+    // And the session goes on.
+    let program = [Op::Increment("a".into(), 10), Op::Increment("b".into(), 10)];
+    assert_eq!(second.run(&browser, &program).await.status(), 200);
+    let later = second.run(&browser, &[Op::View]).await.results().view(0);
+    assert_eq!(later.int("a"), view.int("a") + 10);
+    assert_eq!(later.int("a"), later.int("b"));
+    assert_whole(&sessions(&tests, &db)).await;
+}
+
+#[rocket::async_test]
+async fn one_that_is_killed_in_a_login_leaves_no_second_session_that_anybody_can_use() {
+    let mongod = Mongod::start().await;
+    let (db, tests) = (database(), mongod.client().await);
+    let url = setting(&mongod.url(&db), true).url.expect("an address");
+    let browser = blank();
+    let first = Process::start(&url);
+    first.run(&browser, &[set("a", 1), set("b", 1)]).await;
+    // Between the insert of the new session and the end of the old one.
+    let login = [Op::Login("me".into())];
+    first.dies_at(&tests, &browser, &login, "delete").await;
+    let sessions = sessions(&tests, &db);
+    let new = sessions.count_documents(doc! { "user": { "$exists": true } });
+    assert_eq!(new.await.expect("a count"), 1, "it was between the two");
+
+    // The browser was told of nothing: its session is there as it was, or has ended.
+    let second = Process::start(&url);
+    let view = second.run(&browser, &[Op::View]).await.results().view(0);
+    assert_eq!(view.user, None);
+    let values = (view.int("a"), view.int("b"));
+    assert_eq!(values, if view.is_new { (0, 0) } else { (1, 1) });
+    // The next login succeeds all the same, and ends what the browser has.
+    let old = browser.twin();
+    assert!(second.run(&browser, &login).await.sends_cookie());
+    let view = second.run(&browser, &[Op::View]).await.results().view(0);
+    assert_eq!(view.user.as_deref(), Some("me"));
+    let view = second.run(&old, &[Op::View]).await.results().view(0);
+    assert!(view.is_new, "{view:?}");
+    assert_whole(&sessions).await;
 }

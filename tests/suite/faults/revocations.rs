@@ -1,34 +1,47 @@
 //! Revocations that a fault interrupts: an error, and the next one ends the rest.
 
+use mongodb::bson::{Document, doc};
+
 use super::{APP, setting, view};
 use crate::arena::{Arena, Op, database};
-use crate::support::{FailPoint, Failure, Mode, Mongod};
+use crate::support::{FailPoint, Failure, Mode, Mongod, eventually, watchful};
 
 #[rocket::async_test]
 async fn an_interrupted_revocation_is_an_error_and_the_next_one_ends_the_rest() {
     let mongod = Mongod::start().await;
-    let arena = Arena::start(&setting(&mongod.url(&database()), true)).await;
+    let db = database();
+    let arena = Arena::start(&setting(&watchful(&mongod.url(&db)), true)).await;
     let tests = mongod.client().await;
-    for (command, failure) in [
+    let sessions = tests.database(&db).collection::<Document>("session");
+    for (command, failure, left) in [
         // The marker that keeps logins out: without it nothing has begun.
-        ("insert", Failure::close_connection()),
-        ("delete", Failure::close_connection()),
+        ("insert", Failure::close_connection(), 5),
+        ("delete", Failure::close_connection(), 5),
         // All are gone, and whether for good is unknown.
-        ("delete", Failure::write_concern(64)),
+        ("delete", Failure::write_concern(64), 0),
     ] {
         // A user of its own each time: only the first revocation inserts a marker.
         let user = database();
-        let browsers: Vec<_> = (0..5).map(|_| arena.browser()).collect();
-        for browser in &browsers {
-            arena.run(browser, &[Op::Login(user.clone())]).await;
+        let (mut browsers, mut ids) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            let browser = arena.plant(&[Op::Login(user.clone())]).await;
+            let view = view(&arena, &browser).await;
+            assert_eq!(view.user.as_ref(), Some(&user));
+            ids.push(view.id.expect("a stored session"));
+            browsers.push(browser);
         }
         let failure = failure.app_name(APP);
         let point = FailPoint::on(&tests, &[command], Mode::Always, failure).await;
         let revoked = arena.sessions().revoke_user(user.as_str()).await;
         point.clear().await;
         assert!(revoked.is_err(), "{command}: {revoked:?}");
-        let again = arena.sessions().revoke_user(user.as_str()).await;
-        again.expect("a revocation");
+        let there = sessions.count_documents(doc! { "_id": { "$in": ids } });
+        assert_eq!(there.await.expect("a count"), left, "{command}");
+        // Until the driver has found its server again, it is an error as well.
+        eventually("a revocation", async || {
+            arena.sessions().revoke_user(user.as_str()).await.is_ok()
+        })
+        .await;
         for browser in &browsers {
             assert!(view(&arena, browser).await.is_new, "{command}");
         }

@@ -1,109 +1,124 @@
 //! Shutdown with commits in flight: they finish, touches are written, nothing hangs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use rocket_mongo_session::testing::Clock;
 
 use super::{APP, both_ways, setting};
-use crate::arena::{Answer, Op, Setting, database, request, set};
-use crate::support::{App, FailPoint, Failure, Mode, Mongod, Proxy, Traffic};
+use crate::arena::{Answer, Gate, Gates, Op, Setting, database, request, set};
+use crate::probe::id_of;
+use crate::support::{
+    App, Browser, FailPoint, Failure, Mode, Mongod, Proxy, Traffic, eventually, in_time, watchful,
+};
 
 both_ways! {
     commits_in_flight_finish_before_the_end => in_flight;
     a_silent_database_does_not_hold_the_end_up => silent;
 }
 
-fn rocket(setting: &Setting) -> rocket::Rocket<rocket::Build> {
+/// An application that gives requests so many seconds to end, and so many gates of it.
+fn rocket(
+    setting: &Setting,
+    grace: u32,
+    gates: usize,
+) -> (rocket::Rocket<rocket::Build>, Vec<Gate>) {
     let rocket = setting.rocket();
+    let all: &Gates = rocket.state().expect("gates");
+    let gates = (0..gates).map(|_| all.make()).collect();
     let figment = rocket.figment().clone();
-    rocket.configure(
-        figment
-            .merge(("shutdown.grace", 4))
-            .merge(("shutdown.mercy", 1)),
-    )
+    let figment = figment
+        .merge(("shutdown.grace", grace))
+        .merge(("shutdown.mercy", 1));
+    (rocket.configure(figment), gates)
+}
+
+/// A browser whose session is stored.
+async fn visitor(app: &App) -> Browser {
+    let mut stored = None;
+    eventually("a session is stored", async || {
+        let browser = app.browser();
+        let answer = Answer(app.send(request(&browser, &[set("n", 0)])).await);
+        answer.arrive(&browser);
+        stored = answer.sends_cookie().then_some(browser);
+        stored.is_some()
+    })
+    .await;
+    stored.expect("it was there")
 }
 
 async fn in_flight(share: bool) {
+    const TABS: usize = 12;
     let mongod = Mongod::start().await;
     let (db, clock) = (database(), Clock::new());
-    let setting = setting(&mongod.url(&db), share).clock(&clock);
-    let app = App::launch(rocket(&setting)).await;
-    let browser = app.browser();
-    let planted = request(&browser, &[set("n", 0)]);
-    Answer(app.send(planted).await).arrive(&browser);
-    let reader = app.browser();
-    Answer(app.send(request(&reader, &[set("n", 0)])).await).arrive(&reader);
+    let setting = setting(&watchful(&mongod.url(&db)), share)
+        .clock(&clock)
+        .key("deadline", 30);
+    // Rocket waits for all of it where connections are open when it is told to stop.
+    let (rocket, gates) = rocket(&setting, 5, TABS);
+    let app = App::launch(rocket).await;
+    let (browser, reader) = (visitor(&app).await, visitor(&app).await);
 
-    let tests = mongod.client().await;
-    let sessions = tests.database(&db).collection::<Document>("session");
-    let slow = Failure::block(Duration::from_millis(800)).app_name(APP);
-    let point = FailPoint::on(&tests, &["update"], Mode::Always, slow).await;
-    let addr = app.addr();
     let mut tabs = Vec::new();
-    for _ in 0..12 {
-        let request = request(&browser, &[Op::Increment("n".into(), 1)]);
-        tabs.push(rocket::tokio::spawn(request.try_send(addr)));
+    for gate in &gates {
+        let program = [
+            Op::View,
+            Op::Gate(gate.number()),
+            Op::Increment("n".into(), 1),
+        ];
+        let sent = request(&browser, &program).try_send(app.addr());
+        tabs.push(rocket::tokio::spawn(sent));
     }
-    // A read whose touch is put off.
+    for gate in &gates {
+        in_time("a request that has loaded", gate.arrived()).await;
+    }
+    // Commits, and the touch of a read, that take their time.
+    let tests = mongod.client().await;
+    let slow = Failure::block(Duration::from_millis(300)).app_name(APP);
+    let point = FailPoint::on(&tests, &["update"], Mode::Always, slow).await;
     clock.advance(Duration::from_secs(5));
-    assert_eq!(request(&reader, &[Op::View]).send(addr).await.status, 200);
-    // All of them have loaded and write now.
-    super::eventually("the commits", async || {
-        let current = doc! { "currentOp": 1, "command.update": "session" };
-        let current = tests
-            .database("admin")
-            .run_command(current)
-            .await
-            .expect("operations");
-        !current.get_array("inprog").expect("a list").is_empty()
-    })
-    .await;
-    app.shutdown().await.expect("a clean end");
-    let mut done = 0;
+    let read = app.send(request(&reader, &[Op::View])).await;
+    assert_eq!(read.status, 200);
+
+    // All of them were let in, so all of them are served, and have written when it has ended.
+    let shutdown = app.when_told_to_stop();
+    let ended = rocket::tokio::spawn(app.shutdown());
+    in_time("the order to stop", shutdown).await;
+    gates.iter().for_each(Gate::open);
     for tab in tabs {
-        // Who was not let in any more has no answer; who has one was not lied to.
-        if let Ok(answer) = tab.await.expect("no panic") {
-            assert_eq!(answer.status, 200);
-            done += 1;
-        }
+        let answer = in_time("an answer", tab).await.expect("no panic");
+        assert_eq!(answer.expect("an answer").status, 200);
     }
+    let ended = in_time("the end", ended).await.expect("no panic");
+    ended.expect("a clean end");
     point.clear().await;
-    assert!(done > 0);
-    let id = browser.cookie("session").expect("a cookie");
-    let id = id.split('.').next().unwrap_or_default();
-    let stored = sessions
-        .find_one(doc! { "_id": id })
-        .await
-        .expect("a find")
-        .expect("a session");
-    let count = stored
+
+    let sessions = tests.database(&db).collection::<Document>("session");
+    let stored = async |browser: &Browser| {
+        let cookie = browser.cookie("session").expect("a cookie");
+        let found = sessions.find_one(doc! { "_id": id_of(&cookie) }).await;
+        found.expect("a find").expect("a session")
+    };
+    let counted = stored(&browser).await;
+    let count = counted
         .get_document("value")
         .and_then(|value| value.get_i64("n"));
-    assert!(count.expect("a count") >= done, "{stored}");
+    assert_eq!(count, Ok(TABS as i64), "{counted}");
     // The touch was written, not lost.
-    let id = reader.cookie("session").expect("a cookie");
-    let id = id.split('.').next().unwrap_or_default();
-    let read = sessions
-        .find_one(doc! { "_id": id })
-        .await
-        .expect("a find")
-        .expect("a session");
+    let read = stored(&reader).await;
     let (created, accessed) = (read.get_f64("created"), read.get_f64("accessed"));
-    assert!(
-        accessed.expect("a time") >= created.expect("a time") + 5.0,
-        "{read}"
-    );
+    let since = accessed.expect("a time") - created.expect("a time");
+    assert!(since >= 5.0, "{read}");
 }
 
 async fn silent(share: bool) {
     let mongod = Mongod::start().await;
     let proxy = Proxy::start(mongod.port()).await;
     let clock = Clock::new();
-    let setting = setting(&proxy.url(&database()), share).clock(&clock);
-    let app = App::launch(rocket(&setting)).await;
-    let browser = app.browser();
-    Answer(app.send(request(&browser, &[set("n", 0)])).await).arrive(&browser);
+    let setting = setting(&watchful(&proxy.url(&database())), share).clock(&clock);
+    let (rocket, _) = rocket(&setting, 4, 0);
+    let app = App::launch(rocket).await;
+    let browser = visitor(&app).await;
     clock.advance(Duration::from_secs(5));
     app.send(request(&browser, &[Op::View])).await; // a touch waits to be written
     proxy.set(Traffic::Hold);
@@ -111,18 +126,8 @@ async fn silent(share: bool) {
     let tabs: Vec<_> = (0..8)
         .map(|_| rocket::tokio::spawn(request(&browser, &[set("n", 1)]).try_send(addr)))
         .collect();
-    let began = Instant::now();
     // However it ends: it must.
-    let _ = app
-        .shutdown()
-        .await
-        .map(drop)
-        .map_err(|error| error.to_string());
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        began.elapsed()
-    );
+    let _ = in_time("the end", app.shutdown()).await;
     for tab in tabs {
         if let Ok(answer) = tab.await.expect("no panic") {
             assert_eq!(answer.status, 503);

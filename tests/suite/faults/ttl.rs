@@ -1,15 +1,16 @@
 //! The TTL monitor off and racing, indexes and collections that are dropped while the application
 //! runs, clocks that jump.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use rocket::tokio::time;
+use rocket::tokio::{spawn, time};
 use rocket_mongo_session::testing::Clock;
 
-use super::{eventually, serves, setting, view};
+use super::{serves, setting, view};
 use crate::arena::{Arena, Op, Setting, database, set};
-use crate::support::Mongod;
+use crate::support::{Mongod, eventually, in_time};
 
 #[rocket::async_test]
 async fn an_expired_session_is_dead_without_the_ttl_monitor() {
@@ -49,35 +50,50 @@ async fn a_session_that_the_server_deletes_under_a_commit_is_gone_whole() {
         .await
         .expect("an index");
 
-    let mut ends = 0;
-    let mut tabs = Vec::new();
-    for browser in 0..60_u64 {
-        let arena = std::sync::Arc::clone(&arena);
-        tabs.push(rocket::tokio::spawn(async move {
+    const BROWSERS: u64 = 100;
+    let tabs = (0..BROWSERS).map(|browser| {
+        let arena = Arc::clone(&arena);
+        spawn(async move {
             let visitor = arena.browser();
-            arena.run(&visitor, &[set("a", 1), set("b", 1)]).await;
-            let mut ends = 0;
-            for round in 0..3 {
-                time::sleep(Duration::from_millis(900 + (browser * 7 + round) % 150)).await;
+            let (mut writes, mut ends) = (0, 0);
+            for round in 0..11 {
                 let program = [
-                    Op::View,
                     Op::Increment("a".into(), 1),
                     Op::Increment("b".into(), 1),
                     Op::Save,
                 ];
-                let answer = arena.run(&visitor, &program).await;
-                let saved = answer.results().is_saved();
-                ends += u32::from(!saved || answer.results().view(0).is_new);
+                // Loaded while it lives, written to at about its end.
+                let mut tab = arena.poise(&visitor, &[Op::View], &program).await;
+                let pause = 900 + (browser * 7 + round * 31) % 200;
+                time::sleep(Duration::from_millis(pause)).await;
+                tab.release();
+                let answer = tab.answer().await;
+                answer.arrive(&visitor);
+                let results = answer.results();
+                let (loaded, saved) = (results.view(0), results.is_saved());
+                writes += 1;
+                ends += u64::from(!saved);
                 let view = view(&arena, &visitor).await;
-                assert_eq!(view.values.get("a"), view.values.get("b"), "{view:?}");
+                if !saved {
+                    assert!(view.is_new, "what was not saved has ended: {view:?}");
+                }
+                let count = match (saved, view.is_new) {
+                    (true, false) => loaded.int("a") + 1,
+                    _ => 0, // perhaps it ended since
+                };
+                assert_eq!((view.int("a"), view.int("b")), (count, count), "{view:?}");
             }
-            ends
-        }));
+            (writes, ends)
+        })
+    });
+    let (mut writes, mut ends) = (0, 0);
+    for tab in tabs.collect::<Vec<_>>() {
+        let (more, ended) = in_time("a browser", tab).await.expect("no panic");
+        writes += more;
+        ends += ended;
     }
-    for tab in tabs {
-        ends += tab.await.expect("no panic");
-    }
-    println!("{ends} ends");
+    println!("{writes} writes, {ends} of them to a session that had ended");
+    assert!(writes >= 1000 && ends > 0);
     let sessions = client.database(&db).collection::<Document>("session");
     let broken =
         doc! { "$or": [{ "created": { "$exists": false } }, { "token": { "$exists": false } }] };
