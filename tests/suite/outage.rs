@@ -4,7 +4,7 @@ use rocket::serde::json::json;
 use rocket::{Build, Rocket};
 use std::time::Duration;
 
-use crate::probe::{Probe, Ran, Script, caught, removes, run};
+use crate::probe::{Probe, Ran, Script, caught, id_of, removes, run};
 use crate::support::{Browser, Mongod, Request, eventually, watchful};
 
 mod commits;
@@ -51,7 +51,7 @@ async fn serves_what_needs_no_database(probe: &Probe, browser: &Browser) {
         Script::new().then("logout"),
     ] {
         let ran = run(browser, script).await;
-        assert_eq!((ran.status, ran.sent()), (503, None), "{ran:?}");
+        assert_eq!((ran.status, ran.set_cookies()), (503, vec![]), "{ran:?}");
         assert_eq!(ran.text(), "caught 503");
         assert_eq!(ran.header("Vary"), Some("Cookie"));
     }
@@ -141,11 +141,16 @@ async fn a_killed_database_is_an_outage_and_no_logout() {
     let mongod = Mongod::start().await;
     let probe = probe(&mongod, own_catchers).await;
     let browser = member(&probe).await;
+    let cookie = browser.cookie("session").expect("a cookie");
     mongod.kill().await;
     serves_what_needs_no_database(&probe, &browser).await;
     mongod.restart().await;
-    let seen = recovers(&browser, &Script::new().get("n").then("user")).await;
-    assert_eq!(seen.results, [json!(1), json!("bob")]);
+    let script = Script::new().get("n").then("user").then("id");
+    let seen = recovers(&browser, &script).await;
+    assert_eq!(
+        seen.results,
+        [json!(1), json!("bob"), json!(id_of(&cookie))]
+    );
     eventually("it is written to", async || {
         run(&browser, Script::new().set("n", 2)).await.status == 200
     })

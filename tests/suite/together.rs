@@ -24,7 +24,14 @@ fn count(session: &Session) -> Result<String, Error> {
 }
 
 async fn launch(url: &str, share: bool) -> App {
-    let figment = figment("debug", Some(url), &[("share", share.into())]);
+    // Without the work on the indexes, which would be among the commands at any moment, and with a
+    // deadline that is no subject here.
+    let keys = [
+        ("share", share.into()),
+        ("indexes", false.into()),
+        ("deadline", 60.into()),
+    ];
+    let figment = figment("debug", Some(url), &keys);
     let rocket = rocket::custom(figment)
         .attach(Sessions::fairing())
         .mount("/", routes![add, count]);

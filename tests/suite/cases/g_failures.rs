@@ -1,10 +1,11 @@
 //! G. Errors: an exception is an answer that a catcher made because the handler failed.
+//!
+//! A database that is down or does not answer (107, 108, 110) is in `outage`.
 
 use rocket::serde::json::json;
 
-use super::{ask, go, keys, script, visitor};
-use crate::probe::{Probe, caught, id_of, removes, run};
-use crate::support::Mongod;
+use super::{ask, keys, script, visitor};
+use crate::probe::{Probe, caught, removes, run};
 
 /// An application with a catcher of its own.
 async fn probe(case: &str, set_on_exception: bool) -> Probe {
@@ -82,62 +83,4 @@ async fn a_message_survives_the_redirect_after_a_post() {
         .send(script(json!([["pop_flash"]])).request_by("GET"))
         .await;
     assert_eq!(crate::probe::Ran::from(shown).results, [json!(["saved"])]);
-}
-
-/// An application on a server of its own, which gives up after a second.
-async fn on_its_own(mongod: &Mongod, db: &str) -> Probe {
-    let client = mongod.client().await;
-    // The driver hears that the server is back as soon as it asks.
-    let url = mongod.url(db) + "?heartbeatFrequencyMS=500&serverMonitoringMode=poll";
-    let keys = keys(&[("deadline", 1.into())]);
-    Probe::start_at(client, &url, db, &keys, |rocket| rocket).await
-}
-
-#[rocket::async_test]
-async fn while_the_database_is_down_only_sessions_are_missing() {
-    // 107, 108, 110
-    let mongod = Mongod::start().await;
-    let probe = on_its_own(&mongod, "case_107").await;
-    let browser = probe.browser();
-    // A login is on disk when it is answered.
-    let login = json!([["login", "bob"], ["set", "k", "v"]]);
-    let cookie = go(&browser, login).await.cookie();
-
-    mongod.kill().await;
-    assert_eq!(browser.get("/plain").await.status, 200);
-    for calls in [json!([["get", "k"]]), json!([["set", "k", "w"]])] {
-        let answer = run(&browser, script(calls)).await;
-        assert_eq!(answer.status, 503);
-        assert_eq!(answer.set_cookies(), [""; 0], "nobody is logged out");
-    }
-    let option = browser.get("/option").await;
-    assert_eq!((option.status, option.text().as_str()), (200, "false"));
-
-    mongod.restart().await;
-    crate::probe::eventually("the session is there again", || async {
-        browser.get("/unused").await.status == 200
-    })
-    .await;
-    assert_eq!(browser.cookie("session").as_ref(), Some(&cookie));
-    let read = go(&browser, json!([["get", "k"], ["user"], ["id"]])).await;
-    let expected = [json!("v"), json!("bob"), json!(id_of(&cookie))];
-    assert_eq!(read.results, expected);
-}
-
-#[rocket::async_test]
-async fn a_database_that_does_not_answer_is_one_that_is_down() {
-    // 108
-    let mongod = Mongod::start().await;
-    let probe = on_its_own(&mongod, "case_108").await;
-    let (browser, _) = visitor(&probe).await;
-    mongod.pause().await;
-    let answer = run(&browser, script(json!([["get", "k"]]))).await;
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.set_cookies(), [""; 0]);
-    mongod.resume().await;
-    crate::probe::eventually("the session is there again", || async {
-        browser.get("/unused").await.status == 200
-    })
-    .await;
-    assert_eq!(ask(&browser, json!(["get", "k"])).await, "v");
 }

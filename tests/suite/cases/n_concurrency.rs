@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use rocket::futures::future::join_all;
 use rocket::serde::json::{Value, json};
 
 use super::{ask, go, probe, script, value, visitor};
 use crate::probe::{Gates, Probe, Ran, id_of, run};
-use crate::support::{App, Browser, ReplicaSet, figment};
+use crate::support::{App, Browser, Profile, ReplicaSet, figment};
 
 /// A request that has loaded its session and done this, and is held; then `meanwhile`; then its
 /// answer.
@@ -192,7 +192,18 @@ async fn sessions_are_read_where_they_are_written() {
     let set = ReplicaSet::shared().await;
     let client = set.client().await;
     client.database("case_224").drop().await.unwrap();
-    let url = set.url("case_224") + "&readPreference=secondary";
+    let primary = set.primary().await;
+    let mut secondaries = Vec::new();
+    for (_, node) in set
+        .nodes()
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| *at != primary)
+    {
+        let client = node.client().await;
+        secondaries.push(Profile::start_on_a_secondary(&client, "case_224").await);
+    }
+    let url = set.url("case_224") + "&readPreference=secondary&appName=case_224";
     let figment = figment("debug", Some(&url), &super::keys(&[]));
     let clock = rocket_mongo_session::testing::Clock::new();
     let app = App::launch(crate::probe::rocket(figment, &clock, &Gates::default())).await;
@@ -201,5 +212,24 @@ async fn sessions_are_read_where_they_are_written() {
         go(&browser, json!([["login", n], ["set", "k", n]])).await;
         let read = go(&browser, json!([["user"], ["get", "k"]])).await;
         assert_eq!(read.results, [json!(n), json!(n)]);
+    }
+    // That a secondary is behind is nothing to count on; that it was not even asked shows. (What is
+    // not the application's own comes from the primary, which keeps the others' caches warm.)
+    let asked = async || {
+        let mut names = Vec::new();
+        for secondary in &secondaries {
+            let seen = secondary.commands().await.into_iter();
+            let ours = seen.filter(|seen| seen.entry.get_str("appName") == Ok("case_224"));
+            names.extend(ours.map(|seen| seen.name));
+        }
+        names
+    };
+    assert_eq!(asked().await, [""; 0]);
+    let other = mongodb::Client::with_uri_str(&url).await.unwrap();
+    let sessions = other.database("case_224").collection::<Document>("session");
+    sessions.find_one(doc! {}).await.unwrap();
+    assert_eq!(asked().await, ["find"], "what does ask a secondary is seen");
+    for secondary in secondaries {
+        secondary.stop().await;
     }
 }

@@ -12,6 +12,11 @@ use super::{serves, setting, view};
 use crate::arena::{Arena, Op, Setting, database, set};
 use crate::support::{Mongod, eventually, in_time};
 
+/// With a deadline that is no subject here.
+fn ample(url: &str) -> Setting {
+    setting(url, true).key("deadline", 30)
+}
+
 #[rocket::async_test]
 async fn an_expired_session_is_dead_without_the_ttl_monitor() {
     let mongod = Mongod::builder()
@@ -19,7 +24,7 @@ async fn an_expired_session_is_dead_without_the_ttl_monitor() {
         .start()
         .await;
     let clock = Clock::new();
-    let arena = Arena::start(&setting(&mongod.url(&database()), true).clock(&clock)).await;
+    let arena = Arena::start(&ample(&mongod.url(&database())).clock(&clock)).await;
     let browsers: Vec<_> = (0..10).map(|_| arena.browser()).collect();
     for browser in &browsers {
         arena.run(browser, &[set("n", 1)]).await;
@@ -37,7 +42,7 @@ async fn an_expired_session_is_dead_without_the_ttl_monitor() {
 async fn a_session_that_the_server_deletes_under_a_commit_is_gone_whole() {
     let mongod = Mongod::start().await;
     let db = database();
-    let setting = setting(&mongod.url(&db), true)
+    let setting = ample(&mongod.url(&db))
         .key("timeout", 1)
         .key("indexes", false);
     let arena = Arena::start(&setting).await;
@@ -110,7 +115,7 @@ async fn index_names(mongod: &Mongod, db: &str) -> Vec<String> {
 async fn a_dropped_collection_is_a_mass_logout_and_its_indexes_come_back() {
     let mongod = Mongod::start().await;
     let db = database();
-    let arena = Arena::start(&setting(&mongod.url(&db), true)).await;
+    let arena = Arena::start(&ample(&mongod.url(&db))).await;
     eventually("the indexes", async || {
         index_names(&mongod, &db).await.len() == 3
     })
@@ -144,7 +149,7 @@ async fn a_dropped_collection_is_a_mass_logout_and_its_indexes_come_back() {
 async fn without_indexes_everything_works_and_they_can_be_made_again() {
     let mongod = Mongod::start().await;
     let db = database();
-    let arena = Arena::start(&setting(&mongod.url(&db), true)).await;
+    let arena = Arena::start(&ample(&mongod.url(&db))).await;
     eventually("the indexes", async || {
         index_names(&mongod, &db).await.len() == 3
     })
