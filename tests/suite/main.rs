@@ -9,6 +9,7 @@ mod docs;
 mod face;
 mod faults;
 mod history;
+mod hooked;
 mod identity;
 mod jobs;
 mod launch;

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mongodb::bson::{Document as Bson, doc};
 use rocket::serde::json::json;
-use rocket::{async_trait, options, routes};
-use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
-use rocket_mongo_session::{Error, MongoStore, Result, Session, Sessions, Store};
+use rocket::{options, routes};
+use rocket_mongo_session::store::Document;
+use rocket_mongo_session::{Error, MongoStore, Result, Session, Sessions};
 
 use super::{ask, go, jobs, keys, probe, script, value, visitor};
+use crate::hooked::{Hook, Hooked, Kind};
 use crate::jobs::Jobs;
 use crate::probe::{Probe, asked, id_of, sent_by, value_of};
 use crate::support::{App, Mongod, Request, figment};
@@ -200,11 +201,12 @@ async fn an_id_that_is_taken_is_drawn_again() {
         .database("case_15")
         .collection::<Bson>("session");
     collection.drop().await.unwrap();
-    let store = Taken {
-        store: MongoStore::new(&collection, super::seconds(10.0), 8, true),
+    let store = MongoStore::new(&collection, super::seconds(10.0), 8, true);
+    let taken = Taken {
         collection: collection.clone(),
         happened: AtomicBool::new(false),
     };
+    let store = Hooked::new(Box::new(store), taken);
     let jobs = Jobs::default();
     let rocket = rocket::custom(figment("debug", None, &keys(&[])));
     let rocket = rocket.attach(Sessions::with_store(store));
@@ -222,79 +224,23 @@ async fn an_id_that_is_taken_is_drawn_again() {
     assert_eq!(collection.count_documents(doc! {}).await.unwrap(), 2);
 }
 
-/// A store in which, just before the first session is created, its id turns out to be taken.
+/// Just before the first session is created, its id turns out to be taken.
 struct Taken {
-    store: MongoStore,
     collection: mongodb::Collection<Bson>,
     happened: AtomicBool,
 }
 
-#[async_trait]
-impl Store for Taken {
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+impl Hook for Taken {
+    async fn creating(&self, documents: &[Document]) {
         if !self.happened.swap(true, Ordering::SeqCst) {
             let id = documents[0].id().expect("an id");
             let foreign = doc! { "_id": id, "of": "another" };
             self.collection.insert_one(foreign).await.unwrap();
         }
-        self.store.create(documents, durability).await
     }
 
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.store.load(id).await
-    }
-
-    async fn update(&self, f: Filter, u: Update, d: Durability) -> Result<Updated> {
-        self.store.update(f, u, d).await
-    }
-
-    async fn update_returning(
-        &self,
-        f: Filter,
-        u: Update,
-        d: Durability,
-    ) -> Result<Option<Document>> {
-        self.store.update_returning(f, u, d).await
-    }
-
-    async fn delete(&self, filter: Filter) -> Result<bool> {
-        self.store.delete(filter).await
-    }
-
-    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        self.store.take(filter).await
-    }
-
-    fn touch(&self, touch: Touch) {
-        self.store.touch(touch);
-    }
-
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
-        self.store.find(filter, skip, limit).await
-    }
-
-    async fn count(&self, filter: Filter) -> Result<u64> {
-        self.store.count(filter).await
-    }
-
-    async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        self.store.delete_all(filter).await
-    }
-
-    async fn ensure_indexes(&self) -> Result<()> {
-        self.store.ensure_indexes().await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.store.ping().await
-    }
-
-    async fn flush(&self) {
-        self.store.flush().await;
-    }
-
-    fn describe(&self) -> String {
-        self.store.describe()
+    async fn around<T: Send>(&self, _: Kind, operation: impl Future<Output = T> + Send) -> T {
+        operation.await
     }
 }
 

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use rocket::serde::json::{Value, json};
 use rocket::tokio::join;
 
-use super::stepped::{Kind, Steps};
+use super::stepped::Steps;
 use crate::arena::Op;
+use crate::hooked::Kind;
 
 type Values = BTreeMap<String, Value>;
 
@@ -18,7 +19,7 @@ const FLASH: &str = "\0flash";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
-    session: u32,
+    pub session: u32,
     secret: u32,
 }
 
@@ -47,6 +48,8 @@ struct Data {
 
 /// What a request ought to answer.
 pub struct Expected {
+    pub status: u16,
+    /// Of what was answered well.
     pub results: Vec<Result<Output, &'static str>>,
     pub token: Option<Token>,
     pub removes: bool,
@@ -58,8 +61,10 @@ pub enum Output {
     Value(Value),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
+    pub id: Option<u32>,
+    pub is_new: bool,
     pub values: Values,
     pub flash: Vec<Value>,
     pub user: Option<String>,
@@ -87,9 +92,14 @@ impl World {
         let data = self.data.borrow();
         let found = data.sessions.get(&token.session);
         let found = found.filter(|stored| stored.secret == token.secret);
-        found.map_or_else(Seen::default, |stored| {
-            seen(&stored.values, stored.user.clone())
-        })
+        match found {
+            Some(stored) => Seen {
+                id: Some(token.session),
+                is_new: false,
+                ..seen(&stored.values, stored.user.clone())
+            },
+            None => seen(&Values::new(), None),
+        }
     }
 
     /// Does something to what is stored, when its turn comes.
@@ -105,10 +115,13 @@ impl World {
     }
 }
 
+/// What a new session shows, that holds these values.
 fn seen(values: &Values, user: Option<String>) -> Seen {
     let flash = values.get(FLASH).and_then(Value::as_array).cloned();
     let own = values.iter().filter(|(key, _)| *key != FLASH);
     Seen {
+        id: None,
+        is_new: true,
         values: own
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
@@ -184,6 +197,8 @@ impl Keep {
 
 /// What a request's changes are made to.
 struct Base {
+    /// Of one that is stored, or will be.
+    id: Option<u32>,
     values: Values,
     user: Option<String>,
     /// None: not stored yet.
@@ -195,6 +210,7 @@ struct Base {
 impl Base {
     fn nothing() -> Base {
         Base {
+            id: None,
             values: Values::new(),
             user: None,
             token: None,
@@ -208,6 +224,8 @@ struct Request {
     world: World,
     base: Base,
     changes: Changes,
+    /// Not the one that the cookie named.
+    is_new: bool,
     renews: bool,
     dead: Option<u32>,
     /// The dead cookie's session is there, with another secret.
@@ -228,6 +246,7 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
         world: world.clone(),
         base: Base::nothing(),
         changes: Changes::new(),
+        is_new: true,
         renews: false,
         dead: None,
         is_locked: false,
@@ -246,7 +265,9 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
             .await;
         match loaded {
             Ok((values, user)) => {
+                request.is_new = false;
                 request.base = Base {
+                    id: Some(token.session),
                     values,
                     user,
                     token: Some(token),
@@ -259,13 +280,26 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
             }
         }
     }
-    let mut results = Vec::new();
+    let (mut status, mut results) = (200, Vec::new());
     for op in program {
-        results.push(request.carry_out(op).await);
+        status = match op {
+            Op::Fail(status) => status,
+            Op::Panic => 500,
+            op => {
+                results.push(request.carry_out(op).await);
+                request.name_itself();
+                continue;
+            }
+        };
+        break;
+    }
+    if status >= 500 {
+        request.discard(); // nobody but Rocket answers it
     }
     // What is dropped in the end is nobody's to know.
     let _ = request.commit().await;
     Expected {
+        status,
         results,
         removes: request.removes && request.given.is_none(),
         token: request.given,
@@ -276,7 +310,13 @@ impl Request {
     async fn carry_out(&mut self, op: Op) -> Result<Output, &'static str> {
         let mut value = Value::Null;
         match op {
-            Op::View => return Ok(Output::View(seen(&self.view(), self.base.user.clone()))),
+            Op::View => {
+                return Ok(Output::View(Seen {
+                    id: self.base.id,
+                    is_new: self.is_new,
+                    ..seen(&self.view(), self.base.user.clone())
+                }));
+            }
             Op::Set(key, new) => self.change(&key, Change::Set(new)),
             Op::Remove(key) => {
                 value = json!(self.view().contains_key(&key));
@@ -351,6 +391,17 @@ impl Request {
         self.base.token.is_some() || self.base.by_login || !self.changes.is_empty()
     }
 
+    /// A session that is worth storing has a name; one that is not any more has lost it.
+    fn name_itself(&mut self) {
+        if self.base.token.is_none() {
+            self.base.id = match self.base.id {
+                _ if !self.is_wanted() => None,
+                None => Some(self.world.number()),
+                named => named,
+            };
+        }
+    }
+
     fn login(&mut self, user: Option<String>, keep: Keep) {
         let mut values = self.view();
         values.retain(|key, _| keep.has(key));
@@ -368,12 +419,14 @@ impl Request {
             (None, None) => None,
         };
         self.base = Base {
+            id: None,
             values,
             user,
             token: None,
             by_login: true,
             replaces,
         };
+        self.is_new = true;
         self.renews = false;
     }
 
@@ -385,8 +438,18 @@ impl Request {
         }
         self.base = Base::nothing();
         self.changes.clear();
+        self.is_new = true;
         self.renews = false;
         self.given = None;
+    }
+
+    /// What was not saved is dropped; a logout stands, and so does what a save told the browser.
+    fn discard(&mut self) {
+        self.changes.clear();
+        self.renews = false;
+        if self.base.token.is_none() {
+            self.base = Base::nothing();
+        }
     }
 
     /// The session turned out to be gone.
@@ -397,6 +460,7 @@ impl Request {
         }
         self.base = Base::nothing();
         self.changes.clear();
+        self.is_new = true;
         self.renews = false;
         self.given = None;
     }
@@ -457,7 +521,8 @@ impl Request {
                 return Outcome::Gone;
             }
         }
-        let (session, secret) = (world.number(), world.number());
+        let session = self.base.id.expect("what is wanted is named");
+        let secret = world.number();
         let (values, user) = (self.view(), self.base.user.clone());
         let replaces = self.base.replaces.take();
         let dead = self.dead.filter(|_| !self.is_locked);
@@ -505,6 +570,7 @@ impl Request {
         let token = Token { session, secret };
         self.given = Some(token);
         self.base = Base {
+            id: Some(session),
             values,
             user,
             token: Some(token),

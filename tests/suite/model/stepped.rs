@@ -5,22 +5,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use rocket::async_trait;
-use rocket_mongo_session::Error;
-use rocket_mongo_session::store::{
-    Created, Document, Durability, Filter, Store, Touch, Update, Updated,
-};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Load,
-    Create,
-    Update,
-    UpdateReturning,
-    Delete,
-    Take,
-    Find,
-}
+use crate::hooked::{Hook, Hooked, Kind};
 
 /// Which request waits at which operations. Requests are polled one at a time, on one thread.
 #[derive(Clone, Default)]
@@ -125,98 +110,11 @@ impl Drop for Pass {
     }
 }
 
-pub struct Stepped {
-    store: Box<dyn Store>,
-    steps: Steps,
-}
-
-impl Stepped {
-    pub fn new(store: Box<dyn Store>, steps: &Steps) -> Stepped {
-        Stepped {
-            store,
-            steps: steps.clone(),
-        }
+impl Hook for Steps {
+    async fn around<T: Send>(&self, kind: Kind, operation: impl Future<Output = T> + Send) -> T {
+        let _pass = self.pass(kind).await;
+        operation.await
     }
 }
 
-#[async_trait]
-impl Store for Stepped {
-    async fn load(&self, id: &str) -> Result<Option<Document>, Error> {
-        let _pass = self.steps.pass(Kind::Load).await;
-        self.store.load(id).await
-    }
-
-    async fn create(
-        &self,
-        documents: Vec<Document>,
-        durability: Durability,
-    ) -> Result<Created, Error> {
-        let _pass = self.steps.pass(Kind::Create).await;
-        self.store.create(documents, durability).await
-    }
-
-    async fn update(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Updated, Error> {
-        let _pass = self.steps.pass(Kind::Update).await;
-        self.store.update(filter, update, durability).await
-    }
-
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>, Error> {
-        let _pass = self.steps.pass(Kind::UpdateReturning).await;
-        self.store
-            .update_returning(filter, update, durability)
-            .await
-    }
-
-    async fn delete(&self, filter: Filter) -> Result<bool, Error> {
-        let _pass = self.steps.pass(Kind::Delete).await;
-        self.store.delete(filter).await
-    }
-
-    async fn take(&self, filter: Filter) -> Result<Option<Document>, Error> {
-        let _pass = self.steps.pass(Kind::Take).await;
-        self.store.take(filter).await
-    }
-
-    fn touch(&self, touch: Touch) {
-        self.store.touch(touch);
-    }
-
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>, Error> {
-        let _pass = self.steps.pass(Kind::Find).await;
-        self.store.find(filter, skip, limit).await
-    }
-
-    async fn count(&self, filter: Filter) -> Result<u64, Error> {
-        self.store.count(filter).await
-    }
-
-    async fn delete_all(&self, filter: Filter) -> Result<u64, Error> {
-        self.store.delete_all(filter).await
-    }
-
-    async fn ensure_indexes(&self) -> Result<(), Error> {
-        self.store.ensure_indexes().await
-    }
-
-    async fn ping(&self) -> Result<(), Error> {
-        self.store.ping().await
-    }
-
-    async fn flush(&self) {
-        self.store.flush().await;
-    }
-
-    fn describe(&self) -> String {
-        self.store.describe()
-    }
-}
+pub type Stepped = Hooked<Steps>;

@@ -1,0 +1,124 @@
+//! A store with something around each of its operations: a turn to wait for, others to let go first.
+
+use rocket::async_trait;
+use rocket_mongo_session::Result;
+use rocket_mongo_session::store::{
+    Created, Document, Durability, Filter, Store, Touch, Update, Updated,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Load,
+    Create,
+    Update,
+    UpdateReturning,
+    Delete,
+    Take,
+    Find,
+    Count,
+    DeleteAll,
+}
+
+/// What is around an operation.
+pub trait Hook: Send + Sync + 'static {
+    /// What happens just before these are stored.
+    fn creating(&self, _: &[Document]) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    fn around<T: Send>(
+        &self,
+        kind: Kind,
+        operation: impl Future<Output = T> + Send,
+    ) -> impl Future<Output = T> + Send;
+}
+
+pub struct Hooked<H> {
+    store: Box<dyn Store>,
+    hook: H,
+}
+
+impl<H: Hook> Hooked<H> {
+    pub fn new(store: Box<dyn Store>, hook: H) -> Hooked<H> {
+        Hooked { store, hook }
+    }
+}
+
+#[async_trait]
+impl<H: Hook> Store for Hooked<H> {
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        self.hook.around(Kind::Load, self.store.load(id)).await
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        let create = async {
+            self.hook.creating(&documents).await;
+            self.store.create(documents, durability).await
+        };
+        self.hook.around(Kind::Create, create).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        let update = self.store.update(filter, update, durability);
+        self.hook.around(Kind::Update, update).await
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        let update = self.store.update_returning(filter, update, durability);
+        self.hook.around(Kind::UpdateReturning, update).await
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        let delete = self.store.delete(filter);
+        self.hook.around(Kind::Delete, delete).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        self.hook.around(Kind::Take, self.store.take(filter)).await
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.store.touch(touch);
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        let find = self.store.find(filter, skip, limit);
+        self.hook.around(Kind::Find, find).await
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        let count = self.store.count(filter);
+        self.hook.around(Kind::Count, count).await
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        let delete = self.store.delete_all(filter);
+        self.hook.around(Kind::DeleteAll, delete).await
+    }
+
+    async fn ensure_indexes(&self) -> Result<()> {
+        self.store.ensure_indexes().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.store.ping().await
+    }
+
+    async fn flush(&self) {
+        self.store.flush().await;
+    }
+
+    fn describe(&self) -> String {
+        self.store.describe()
+    }
+}
