@@ -6,7 +6,7 @@
 //! became of it. `RACE_SEED` repeats the round that a failure names, `RACE_ROUNDS` changes how many
 //! there are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
@@ -15,9 +15,11 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rocket::tokio;
+use rocket_mongo_session::{MemoryStore, Sessions};
 
 use crate::arena::{Answer, Arena, Op, Poised, Setting, View};
-use crate::support::{Browser, Mongod};
+use crate::hooked::{Hook, Hooked, Kind};
+use crate::support::{Browser, Mongod, seed};
 
 mod controls;
 mod ending;
@@ -173,10 +175,49 @@ fn said(error: tokio::task::JoinError) -> String {
     }
 }
 
-/// Runs a race, and tells which seeds lost.
+/// Lets others go first around every operation of a store, as the way to a database and back does:
+/// without it, what is in memory would never be interrupted.
+struct Yields(Mutex<StdRng>);
+
+impl Yields {
+    async fn some(&self) {
+        let times = {
+            let mut rng = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            rng.random_range(0..6)
+        };
+        for _ in 0..times {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Hook for Yields {
+    async fn around<T: Send>(&self, _: Kind, operation: impl Future<Output = T> + Send) -> T {
+        self.some().await;
+        let output = operation.await;
+        self.some().await;
+        output
+    }
+}
+
+/// Runs a race on a MongoDB, and tells which seeds lost.
 pub async fn run(setting: Setting, race: Race, rounds: u64, together: usize) {
-    let arena = Arena::start(&setting).await;
-    let failures = failures(&arena, race, rounds, together).await;
+    // A busy machine loses no race by it.
+    let arena = Arena::start(&setting.key("deadline", 60)).await;
+    assert_won(&arena, race, rounds, together).await;
+}
+
+/// The same in memory.
+pub async fn run_in_memory(setting: Setting, race: Race, rounds: u64, together: usize) {
+    let yields = Yields(Mutex::new(StdRng::seed_from_u64(seed("RACE_STORE_SEED"))));
+    let store = Hooked::new(Box::new(MemoryStore::new()), yields);
+    let fairing = Sessions::with_store(store);
+    let arena = Arena::start_with(&setting.key("deadline", 60), fairing).await;
+    assert_won(&arena, race, rounds, together).await;
+}
+
+async fn assert_won(arena: &Arc<Arena>, race: Race, rounds: u64, together: usize) {
+    let failures = failures(arena, race, rounds, together).await;
     if let Some((seed, how)) = failures.first() {
         panic!(
             "{} of {rounds} rounds failed; the first with RACE_SEED={seed}:\n{how}",
@@ -197,7 +238,7 @@ macro_rules! race {
         pub(super) mod $name {
             #[allow(unused_imports)]
             use super::*;
-            use $crate::races::{ROUNDS, Round, TOGETHER, run, run_shared};
+            use $crate::races::{ROUNDS, Round, TOGETHER, run_in_memory, run_shared};
 
             pub fn round($round: Round) -> futures::future::BoxFuture<'static, ()> {
                 #[allow(unused_mut)]
@@ -217,7 +258,8 @@ macro_rules! race {
 
             #[rocket::async_test]
             async fn in_memory() {
-                run($crate::arena::Setting::in_memory(), round, ROUNDS, TOGETHER).await;
+                let setting = $crate::arena::Setting::in_memory();
+                run_in_memory(setting, round, ROUNDS, TOGETHER).await;
             }
         }
     )+};

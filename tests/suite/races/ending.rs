@@ -3,8 +3,8 @@
 use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 
-use super::race;
-use crate::arena::{Op, set};
+use super::{Round, race};
+use crate::arena::{Answer, Op, set};
 
 /// What a tab may be in the middle of.
 fn busy(kind: i64) -> Vec<Op> {
@@ -22,24 +22,38 @@ fn busy(kind: i64) -> Vec<Op> {
     }
 }
 
+/// What several tabs of one session are in the middle of: either an elevation or other logins. Of
+/// several that start from one session while it ends, one may go unseen.
+fn kinds(round: &mut Round) -> Vec<i64> {
+    let elevates = round.flip();
+    let mut kinds = Vec::from_iter(elevates.then_some(7));
+    for _ in 0..4 {
+        kinds.push(match round.some(0, 9) {
+            7 => 0,
+            9 if elevates => 1,
+            other => other,
+        });
+    }
+    kinds
+}
+
+/// No cookie of these answers lets this user in.
+async fn assert_over(round: &Round, answers: &[Answer], user: &str) {
+    for answer in answers.iter().filter(|answer| answer.sends_cookie()) {
+        let own = round.arena.browser();
+        answer.arrive(&own);
+        let view = round.look(&own).await;
+        assert_ne!(view.user.as_deref(), Some(user), "{view:?}");
+    }
+}
+
 race! {
     a_logged_out_session_never_comes_back(round) {
         let browser = round.member("somebody").await;
         let id = round.look(&browser).await.id.expect("a stored session");
         let thief = browser.twin();
         let mut tabs = vec![round.arena.poise(&browser, &[Op::View], &[Op::Logout]).await];
-        // Either an elevation or other logins: of several that start from one session while it is
-        // logged out, one may go unseen.
-        let elevates = round.flip();
-        let mut kinds = Vec::from_iter(elevates.then_some(7));
-        for _ in 0..4 {
-            kinds.push(match round.some(0, 9) {
-                7 => 0,
-                9 if elevates => 1,
-                other => other,
-            });
-        }
-        for kind in kinds {
+        for kind in kinds(&mut round) {
             tabs.push(match round.some(0, 3) {
                 0 => round.arena.poise_outside(&browser, &busy(kind)),
                 _ => round.arena.poise(&browser, &[Op::View], &busy(kind)).await,
@@ -52,13 +66,7 @@ race! {
         assert!(!revoked.expect("an answer"), "its document is still there");
         // What a tab was given instead is another session: the same login is over, be it renewed
         // or elevated.
-        for answer in answers.iter().filter(|answer| answer.sends_cookie()) {
-            let own = round.arena.browser();
-            answer.arrive(&own);
-            let view = round.look(&own).await;
-            assert_ne!(view.id.as_deref(), Some(id.as_str()), "{view:?}");
-            assert_ne!(view.user.as_deref(), Some("somebody"), "{view:?}");
-        }
+        assert_over(&round, &answers, "somebody").await;
     }
 
     a_logout_ends_only_its_own_session(round) {
@@ -87,7 +95,7 @@ race! {
             sessions.revoke_user(name.as_str()).await.expect("a revocation");
         })];
         for browser in [&one, &two] {
-            let kind = round.some(0, 7);
+            let kind = round.some(0, 9);
             tabs.push(round.arena.poise(browser, &[Op::View], &busy(kind)).await);
         }
         // The password was checked before it was changed.
@@ -107,7 +115,7 @@ race! {
             let own = round.arena.browser();
             answer.arrive(&own);
             let view = round.look(&own).await;
-            assert_eq!(view.user, None, "{answer:?}", answer = answer.0);
+            assert_ne!(view.user.as_ref(), Some(&user), "{:?}", answer.0);
         }
         let left = round.arena.sessions().count_user(user.as_str()).await;
         assert_eq!(left.expect("a count"), 0);
@@ -125,15 +133,16 @@ race! {
         let mut tabs = vec![round.arena.poise_call(async move {
             sessions.revoke_of("somebody", &revoked).await.expect("a revocation");
         })];
-        for _ in 0..3 {
-            let kind = round.some(0, 6);
+        for kind in kinds(&mut round) {
             tabs.push(round.arena.poise(&browser, &[Op::View], &busy(kind)).await);
         }
         let thief = browser.twin();
-        round.let_go(tabs).await;
+        let answers = round.let_go(tabs).await;
         round.assert_dead(&thief, "the revoked session").await;
         let again = round.arena.sessions().revoke(&id).await.expect("an answer");
         assert!(!again, "its document is still there");
+        // Under another id the same login is over as well.
+        assert_over(&round, &answers[1..], "somebody").await;
     }
 
     other_devices_are_out_and_this_one_is_not(round) {
@@ -143,30 +152,30 @@ race! {
         for _ in 0..3 {
             devices.push(round.member(&user).await);
         }
-        let ids = [round.look(&here).await.id];
-        let sessions: Sessions = round.arena.sessions().clone();
-        let name = user.clone();
-        // As `revoke_others` does it in a handler of this device's.
-        let this = ids[0].clone().expect("a stored session");
-        let mut tabs = vec![round.arena.poise_call(async move {
-            for info in sessions.list(name.as_str(), 0, 100).await.expect("a list") {
-                if info.id != this {
-                    sessions.revoke_of(name.as_str(), &info.id).await.expect("a revocation");
-                }
-            }
-        })];
+        // By itself, or with the new session that a change of the password ends in.
+        let revoke = match round.flip() {
+            true => vec![Op::RevokeOthers],
+            false => vec![Op::Elevate, Op::RevokeOthers],
+        };
+        let mut tabs = vec![round.arena.poise(&here, &[Op::View], &revoke).await];
         for device in &devices {
-            let kind = round.some(0, 6);
+            let kind = round.some(0, 9);
             tabs.push(round.arena.poise(device, &[Op::View], &busy(kind)).await);
         }
-        tabs.push(round.arena.poise(&here, &[], &[Op::Increment("n".into(), 1)]).await);
+        tabs.push(round.arena.poise(&here, &[], &[Op::Increment("n".into(), 1), Op::Save]).await);
         let thieves: Vec<_> = devices.iter().map(|device| device.twin()).collect();
-        round.let_go(tabs).await;
+        let answers = round.let_go(tabs).await;
+        answers[0].results().value(1 + revoke.len());
         for thief in &thieves {
             round.assert_dead(thief, "another device").await;
         }
+        assert_over(&round, &answers[1..4], &user).await;
+        answers[0].arrive(&here);
+        let counted = i64::from(answers[4].results().is_saved());
         let view = round.look(&here).await;
-        assert_eq!((view.int("n"), view.user), (1, Some(user)));
+        assert_eq!((view.int("n"), view.user.as_ref()), (counted, Some(&user)));
+        let left = round.arena.sessions().count_user(user.as_str()).await;
+        assert_eq!(left.expect("a count"), 1, "this one");
     }
 }
 
@@ -174,7 +183,7 @@ race! {
 mod mass_logout_ends_everything_that_began_before_it {
     use super::*;
     use crate::arena::Setting;
-    use crate::races::{ROUNDS, Round, run, run_shared};
+    use crate::races::{ROUNDS, run_in_memory, run_shared};
 
     fn round(round: Round) -> futures::future::BoxFuture<'static, ()> {
         Box::pin(everybody_out(round))
@@ -188,7 +197,7 @@ mod mass_logout_ends_everything_that_began_before_it {
         let mut tabs = vec![round.arena.poise_call(async move {
             sessions.revoke_all().await.expect("a revocation");
         })];
-        let kind = round.some(0, 7);
+        let kind = round.some(0, 9);
         let login = || Op::Login("somebody".into());
         tabs.push(round.arena.poise(&member, &[Op::View], &busy(kind)).await);
         tabs.push(round.arena.poise(&visitor, &[Op::View], &[login()]).await);
@@ -221,6 +230,6 @@ mod mass_logout_ends_everything_that_began_before_it {
 
     #[rocket::async_test]
     async fn in_memory() {
-        run(Setting::in_memory(), round, ROUNDS, 1).await;
+        run_in_memory(Setting::in_memory(), round, ROUNDS, 1).await;
     }
 }

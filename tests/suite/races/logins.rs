@@ -201,3 +201,138 @@ race! {
         assert!(!view.values.contains_key("evil"), "{view:?}");
     }
 }
+
+/// Cookies with a life of their own are sent again now and then, with the token that they had. One
+/// clock for all rounds, so they come one after the other.
+mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
+    use std::time::Duration;
+
+    use rocket_mongo_session::testing::Clock;
+
+    use super::*;
+    use crate::arena::{Answer, Arena, Poised, Setting};
+    use crate::races::{Round, run, run_in_memory};
+    use crate::support::{Browser, Mongod};
+
+    const ROUNDS: u64 = 200;
+
+    /// A browser that is logged in and remembered, whose cookie is due to be sent again.
+    async fn remembered(arena: &Arena) -> Browser {
+        let browser = arena.browser();
+        let program = [Op::Login("me".into()), Op::SetMaxAge(100), set("n", 1)];
+        let answer = arena.run(&browser, &program).await;
+        assert!(answer.sends_cookie(), "{:?}", answer.0);
+        arena.clock().advance(Duration::from_secs(20));
+        browser
+    }
+
+    /// Another tab, that has loaded the session or has not even arrived.
+    async fn other_tab(round: &mut Round, browser: &Browser) -> Poised {
+        let late = match round.some(0, 2) {
+            0 => vec![Op::View],
+            1 => vec![set("late", 1)],
+            _ => vec![Op::Touch],
+        };
+        match round.flip() {
+            true => round.arena.poise(browser, &[Op::View], &late).await,
+            false => round.arena.poise_outside(browser, &late),
+        }
+    }
+
+    async fn beside_a_change(mut round: Round) {
+        let browser = remembered(&round.arena).await;
+        let (old, thief) = (browser.cookie("session"), browser.twin());
+        let kind = round.some(0, 4);
+        let (change, user) = match kind {
+            4 => (vec![Op::Logout], None),
+            _ => (change(kind), Some("me")),
+        };
+        let changing = round.arena.poise(&browser, &[Op::View], &change).await;
+        // Some are over when the change begins, some go with it, some when it is over.
+        let (mut before, mut with, mut after) = (Vec::new(), vec![changing], Vec::new());
+        for _ in 0..4 {
+            let tab = other_tab(&mut round, &browser).await;
+            match round.some(0, 3) {
+                0 => before.push(tab),
+                1 => after.push(tab),
+                _ => with.push(tab),
+            }
+        }
+        let before = round.let_go(before).await;
+        let mut with = round.let_go(with).await;
+        let changed = with.remove(0);
+        let after = round.let_go(after).await;
+        let token = |answer: &Answer| {
+            let own = round.arena.browser();
+            answer.arrive(&own);
+            own.cookie("session")
+        };
+        for answer in &after {
+            let again = token(answer).is_some_and(|token| Some(token) == old);
+            assert!(!again, "sent again after {change:?}: {:?}", answer.0);
+        }
+        // What is sent again beside the change is of the time before it, and arrives before it;
+        // everything else may come at any time. (A write after the logout begins a new session.)
+        let (again, mut rest): (Vec<Answer>, Vec<Answer>) =
+            with.into_iter().partition(|answer| token(answer) == old);
+        for answer in before.iter().chain(&again).chain(&rest).chain(&after) {
+            assert_eq!(answer.status(), 200, "{:?}", answer.0);
+            let is_known = [None, old.clone()].contains(&token(answer));
+            assert!(
+                is_known || user.is_none(),
+                "beside {change:?}: {:?}",
+                answer.0
+            );
+        }
+        rest.extend(after);
+        rest.push(changed);
+        round.deliver(&before, &browser);
+        round.deliver(&again, &browser);
+        round.deliver(&rest, &browser);
+        let view = round.look(&browser).await;
+        assert_eq!(view.user.as_deref(), user, "{change:?}: {view:?}");
+        round.assert_dead(&thief, "the old token").await;
+    }
+
+    /// What no server can mend: HTTP has no conditional cookie. One that was sent again before a
+    /// login, and reaches the browser after the login's own, is the old one; nobody is let in by it.
+    #[rocket::async_test]
+    async fn and_if_it_arrives_after_the_changes_own_it_is_a_dead_one() {
+        let arena = Arena::start(&Setting::in_memory().clock(&Clock::new())).await;
+        let browser = remembered(&arena).await;
+        let mut login = arena
+            .poise(&browser, &[Op::View], &[Op::Login("me".into())])
+            .await;
+        let mut read = arena.poise(&browser, &[], &[Op::View]).await;
+        read.release();
+        let read = read.answer().await;
+        assert!(read.sends_cookie(), "it was due");
+        login.release();
+        login.answer().await.arrive(&browser);
+        read.arrive(&browser);
+        let view = arena.run(&browser, &[Op::View]).await.results().view(0);
+        assert!(view.is_new && view.user.is_none(), "{view:?}");
+    }
+
+    fn race(round: Round) -> futures::future::BoxFuture<'static, ()> {
+        Box::pin(beside_a_change(round))
+    }
+
+    #[rocket::async_test]
+    async fn on_mongodb() {
+        let setting = Setting::on(Mongod::shared().await, true);
+        run(setting.clock(&Clock::new()), race, ROUNDS, 1).await;
+    }
+
+    #[rocket::async_test]
+    async fn on_mongodb_each_alone() {
+        let setting = Setting::on(Mongod::shared().await, false);
+        run(setting.clock(&Clock::new()), race, ROUNDS, 1).await;
+    }
+
+    #[rocket::async_test]
+    async fn in_memory() {
+        let setting = Setting::in_memory().clock(&Clock::new());
+        run_in_memory(setting, race, ROUNDS, 1).await;
+    }
+}

@@ -48,7 +48,8 @@ const RACES: [(&str, Race); 12] = [
 async fn hold_on(series: &str) {
     let mongod = Mongod::builder().series(series).start().await;
     for share in [true, false] {
-        let arena = Arena::start(&Setting::on(&mongod, share)).await;
+        let setting = Setting::on(&mongod, share).key("deadline", 60);
+        let arena = Arena::start(&setting).await;
         for (name, race) in RACES {
             let failures = failures(&arena, race, ROUNDS, 8).await;
             assert!(
