@@ -5,7 +5,7 @@
 //! nothing.
 
 // Each benchmark uses its part.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod app;
 pub mod child;
