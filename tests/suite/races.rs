@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, StreamExt};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -200,24 +200,55 @@ impl Hook for Yields {
     }
 }
 
-/// Runs a race on a MongoDB, and tells which seeds lost.
-pub async fn run(setting: Setting, race: Race, rounds: u64, together: usize) {
-    // A busy machine loses no race by it.
-    let arena = Arena::start(&setting.key("deadline", 60)).await;
-    assert_won(&arena, race, rounds, together).await;
+/// Where a race is run.
+#[derive(Clone, Copy)]
+pub enum Place {
+    MongoDb { share: bool, encoding: &'static str },
+    Memory,
 }
 
-/// The same in memory.
-pub async fn run_in_memory(setting: Setting, race: Race, rounds: u64, together: usize) {
-    let yields = Yields(Mutex::new(StdRng::seed_from_u64(seed("RACE_STORE_SEED"))));
-    let store = Hooked::new(Box::new(MemoryStore::new()), yields);
-    let fairing = Sessions::with_store(store);
-    let arena = Arena::start_with(&setting.key("deadline", 60), fairing).await;
-    assert_won(&arena, race, rounds, together).await;
+impl Place {
+    /// Sessions of nobody else.
+    async fn setting(self) -> Setting {
+        let setting = match self {
+            Place::MongoDb { share, encoding } => {
+                Setting::on(Mongod::shared().await, share).key("encoding", encoding)
+            }
+            Place::Memory => Setting::in_memory(),
+        };
+        // A busy machine loses no race by it.
+        setting.key("deadline", 60)
+    }
+
+    async fn arena(self, setting: &Setting) -> Arc<Arena> {
+        let Place::Memory = self else {
+            return Arena::start(setting).await;
+        };
+        let rng = StdRng::seed_from_u64(seed("RACE_STORE_SEED"));
+        let store = Hooked::new(Box::new(MemoryStore::new()), Yields(Mutex::new(rng)));
+        Arena::start_with(setting, Sessions::with_store(store)).await
+    }
 }
 
-async fn assert_won(arena: &Arc<Arena>, race: Race, rounds: u64, together: usize) {
-    let failures = failures(arena, race, rounds, together).await;
+/// Runs a race, and tells which seeds lost.
+pub async fn run(place: Place, race: Race) {
+    let arena = place.arena(&place.setting().await).await;
+    assert_won(failures(&arena, race, ROUNDS, TOGETHER).await, ROUNDS);
+}
+
+/// The same for a race that concerns everybody: in each of a few applications one round comes after
+/// the other.
+pub async fn run_apart(place: Place, race: Race, rounds: u64, with: fn(Setting) -> Setting) {
+    const APART: u64 = 4;
+    let alone = (0..APART).map(|_| async {
+        let arena = place.arena(&with(place.setting().await)).await;
+        failures(&arena, race, rounds / APART, 1).await
+    });
+    let failures = join_all(alone).await.concat();
+    assert_won(failures, rounds);
+}
+
+fn assert_won(failures: Vec<(u64, String)>, rounds: u64) {
     if let Some((seed, how)) = failures.first() {
         panic!(
             "{} of {rounds} rounds failed; the first with RACE_SEED={seed}:\n{how}",
@@ -226,19 +257,37 @@ async fn assert_won(arena: &Arc<Arena>, race: Race, rounds: u64, together: usize
     }
 }
 
-pub async fn run_shared(share: bool, encoding: &str, race: Race, together: usize) {
-    let setting = Setting::on(Mongod::shared().await, share).key("encoding", encoding);
-    run(setting, race, ROUNDS, together).await;
-}
-
 /// Three tests of one race: on a mongod with sharing and native values, on a mongod without and
 /// with opaque ones, and in memory.
+macro_rules! everywhere {
+    ($run:expr) => {
+        #[rocket::async_test]
+        async fn on_mongodb() {
+            let (share, encoding) = (true, "document");
+            ($run)($crate::races::Place::MongoDb { share, encoding }).await;
+        }
+
+        #[rocket::async_test]
+        async fn on_mongodb_each_alone() {
+            let (share, encoding) = (false, "binary");
+            ($run)($crate::races::Place::MongoDb { share, encoding }).await;
+        }
+
+        #[rocket::async_test]
+        async fn in_memory() {
+            ($run)($crate::races::Place::Memory).await;
+        }
+    };
+}
+use everywhere;
+
+/// Races whose rounds disturb nobody.
 macro_rules! race {
     ($($name:ident($round:ident) $body:block)+) => {$(
         pub(super) mod $name {
             #[allow(unused_imports)]
             use super::*;
-            use $crate::races::{ROUNDS, Round, TOGETHER, run_in_memory, run_shared};
+            use $crate::races::{Round, everywhere, run};
 
             pub fn round($round: Round) -> futures::future::BoxFuture<'static, ()> {
                 #[allow(unused_mut)]
@@ -246,21 +295,7 @@ macro_rules! race {
                 Box::pin(async move $body)
             }
 
-            #[rocket::async_test]
-            async fn on_mongodb() {
-                run_shared(true, "document", round, TOGETHER).await;
-            }
-
-            #[rocket::async_test]
-            async fn on_mongodb_each_alone() {
-                run_shared(false, "binary", round, TOGETHER).await;
-            }
-
-            #[rocket::async_test]
-            async fn in_memory() {
-                let setting = $crate::arena::Setting::in_memory();
-                run_in_memory(setting, round, ROUNDS, TOGETHER).await;
-            }
+            everywhere!(|place| run(place, round));
         }
     )+};
 }

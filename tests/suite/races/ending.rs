@@ -182,8 +182,7 @@ race! {
 /// Mass logout concerns everybody, so its rounds come one after the other.
 mod mass_logout_ends_everything_that_began_before_it {
     use super::*;
-    use crate::arena::Setting;
-    use crate::races::{ROUNDS, run_in_memory, run_shared};
+    use crate::races::{ROUNDS, everywhere, run_apart};
 
     fn round(round: Round) -> futures::future::BoxFuture<'static, ()> {
         Box::pin(everybody_out(round))
@@ -218,18 +217,5 @@ mod mass_logout_ends_everything_that_began_before_it {
         assert_eq!(round.look(&again).await.user.as_deref(), Some("somebody"));
     }
 
-    #[rocket::async_test]
-    async fn on_mongodb() {
-        run_shared(true, "document", round, 1).await;
-    }
-
-    #[rocket::async_test]
-    async fn on_mongodb_each_alone() {
-        run_shared(false, "binary", round, 1).await;
-    }
-
-    #[rocket::async_test]
-    async fn in_memory() {
-        run_in_memory(Setting::in_memory(), round, ROUNDS, 1).await;
-    }
+    everywhere!(|place| run_apart(place, round, ROUNDS, |setting| setting));
 }

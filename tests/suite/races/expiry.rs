@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use rocket_mongo_session::testing::Clock;
 
-use super::{ROUNDS, Round, run, run_in_memory};
-use crate::arena::{Op, Setting, set};
-use crate::support::Mongod;
+use super::{ROUNDS, Round, everywhere, run_apart};
+use crate::arena::{Op, set};
 
 /// What a request may be in the middle of when its session ends.
 fn busy(kind: i64) -> Vec<Op> {
@@ -113,19 +112,8 @@ fn race(round: Round) -> futures::future::BoxFuture<'static, ()> {
     Box::pin(at_the_edge(round))
 }
 
-#[rocket::async_test]
-async fn a_session_ends_on_time_whatever_is_under_way_on_mongodb() {
-    let setting = Setting::on(Mongod::shared().await, true);
-    run(setting.clock(&Clock::new()), race, ROUNDS, 1).await;
-}
+mod a_session_ends_on_time_whatever_is_under_way {
+    use super::*;
 
-#[rocket::async_test]
-async fn a_session_ends_on_time_whatever_is_under_way_on_mongodb_each_alone() {
-    let setting = Setting::on(Mongod::shared().await, false);
-    run(setting.clock(&Clock::new()), race, ROUNDS, 1).await;
-}
-
-#[rocket::async_test]
-async fn a_session_ends_on_time_whatever_is_under_way_in_memory() {
-    run_in_memory(Setting::in_memory().clock(&Clock::new()), race, ROUNDS, 1).await;
+    everywhere!(|place| { run_apart(place, race, ROUNDS, |setting| setting.clock(&Clock::new())) });
 }

@@ -211,8 +211,8 @@ mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
 
     use super::*;
     use crate::arena::{Answer, Arena, Poised, Setting};
-    use crate::races::{Round, run, run_in_memory};
-    use crate::support::{Browser, Mongod};
+    use crate::races::{Round, everywhere, run_apart};
+    use crate::support::Browser;
 
     const ROUNDS: u64 = 200;
 
@@ -318,21 +318,5 @@ mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
         Box::pin(beside_a_change(round))
     }
 
-    #[rocket::async_test]
-    async fn on_mongodb() {
-        let setting = Setting::on(Mongod::shared().await, true);
-        run(setting.clock(&Clock::new()), race, ROUNDS, 1).await;
-    }
-
-    #[rocket::async_test]
-    async fn on_mongodb_each_alone() {
-        let setting = Setting::on(Mongod::shared().await, false);
-        run(setting.clock(&Clock::new()), race, ROUNDS, 1).await;
-    }
-
-    #[rocket::async_test]
-    async fn in_memory() {
-        let setting = Setting::in_memory().clock(&Clock::new());
-        run_in_memory(setting, race, ROUNDS, 1).await;
-    }
+    everywhere!(|place| { run_apart(place, race, ROUNDS, |setting| setting.clock(&Clock::new())) });
 }

@@ -23,7 +23,7 @@ const ELECTION_TIMEOUT: i32 = 2000;
 /// For one question: a member that waits for others does not answer at once.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// Three mongods and a crowd are work for a whole machine. Two such tests at a time would starve
+/// Three mongods and a crowd are work for a whole machine: two such tests at a time would starve
 /// each other's members of the heartbeats that they are elected by.
 static TURN: Semaphore = Semaphore::const_new(1);
 
@@ -74,14 +74,15 @@ impl Builder {
         self
     }
 
-    /// Of sets with several members, one at a time: this waits for the last one to be gone. (That
-    /// of all tests is another matter.)
+    /// Of sets with several members one is used at a time: when it is ready, this waits for the
+    /// last one to be gone. (That of all tests is another matter.)
     pub async fn start(self) -> ReplicaSet {
-        let turn = match self.members {
-            1 => None,
-            _ => TURN.acquire().await.ok(),
-        };
+        let is_one = self.members == 1;
         let set = off_runtime(move || self.start_blocking()).await;
+        let turn = match is_one {
+            true => None,
+            false => TURN.acquire().await.ok(),
+        };
         ReplicaSet { _turn: turn, ..set }
     }
 
@@ -240,18 +241,23 @@ impl ReplicaSet {
             .zip(&members.hosts)
             .map(|(id, host)| doc! { "_id": id, "host": host })
             .collect();
-        // The first election comes soon, however long members wait later on. Without chaining a
-        // secondary that stands still holds no other one up.
+        // Without chaining a secondary that stands still holds no other one up.
         let settings = doc! {
-            "electionTimeoutMillis": ELECTION_TIMEOUT,
+            "electionTimeoutMillis": election_timeout,
             "heartbeatIntervalMillis": 500,
             "chainingAllowed": false,
         };
-        let mut config = doc! { "_id": NAME, "version": 1, "members": list, "settings": settings };
-        let order = doc! { "replSetInitiate": config.clone() };
+        let config = doc! { "_id": NAME, "members": list, "settings": settings };
+        let order = doc! { "replSetInitiate": config };
         let asked = wire::ask(members.ports[0], "admin", order, PATIENCE);
         asked.unwrap_or_else(|error| panic!("the replica set cannot be initiated: {error}"));
 
+        // Nobody waits for a timeout to pass before the first election.
+        wait_for("a first primary", || {
+            let order = doc! { "replSetStepUp": 1 };
+            let _ = wire::ask(members.ports[0], "admin", order, ANSWER);
+            members.primary()
+        });
         let everyone = members.ports.len();
         wait_for("all members to be in sync", || {
             let hellos = members.ports.iter().filter_map(|port| hello(*port).ok());
@@ -260,22 +266,11 @@ impl ReplicaSet {
             (hellos.filter(in_sync).count() == everyone).then_some(())
         });
         // What every member has acknowledged proves more than what they say of themselves. The
-        // election may not be the last one, so each is asked until it is done.
+        // election may not be the last one, so it is asked until it is done.
         let everyone = doc! { "w": everyone as i32, "wtimeout": 10_000 };
-        members.does(
-            "harness",
-            doc! { "insert": "ready", "documents": [{}], "writeConcern": everyone.clone() },
-        );
-        members.does(
-            "harness",
-            doc! { "dropDatabase": 1, "writeConcern": everyone },
-        );
-        if election_timeout != ELECTION_TIMEOUT {
-            config.insert("version", 2);
-            let settings = config.get_document_mut("settings").expect("settings");
-            settings.insert("electionTimeoutMillis", election_timeout);
-            members.does("admin", doc! { "replSetReconfig": config });
-        }
+        members.does("harness", doc! { "insert": "ready", "documents": [{}] });
+        let gone = doc! { "dropDatabase": 1, "writeConcern": everyone };
+        members.does("harness", gone);
     }
 }
 
