@@ -176,7 +176,7 @@ async fn assert_whole(sessions: &Collection<Document>) {
 }
 
 #[rocket::async_test]
-async fn one_that_is_killed_in_the_commit_of_an_answer_leaves_all_or_nothing_of_it() {
+async fn an_application_that_is_killed_in_its_commit_leaves_all_or_nothing_of_it() {
     let mongod = Mongod::start().await;
     let (db, tests) = (database(), mongod.client().await);
     let url = setting(&mongod.url(&db), true).url.expect("an address");
@@ -201,7 +201,7 @@ async fn one_that_is_killed_in_the_commit_of_an_answer_leaves_all_or_nothing_of_
 }
 
 #[rocket::async_test]
-async fn one_that_is_killed_in_a_login_leaves_no_second_session_that_anybody_can_use() {
+async fn an_application_that_is_killed_in_a_login_leaves_no_second_session_that_anybody_can_use() {
     let mongod = Mongod::start().await;
     let (db, tests) = (database(), mongod.client().await);
     let url = setting(&mongod.url(&db), true).url.expect("an address");

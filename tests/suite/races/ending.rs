@@ -162,6 +162,10 @@ race! {
             let kind = round.some(0, 9);
             tabs.push(round.arena.poise(device, &[Op::View], &busy(kind)).await);
         }
+        // One more device, whose password was checked before it was changed.
+        let visitor = round.visitor().await;
+        let login = [Op::Login(user.clone())];
+        tabs.push(round.arena.poise(&visitor, &[Op::View], &login).await);
         tabs.push(round.arena.poise(&here, &[], &[Op::Increment("n".into(), 1), Op::Save]).await);
         let thieves: Vec<_> = devices.iter().map(|device| device.twin()).collect();
         let answers = round.let_go(tabs).await;
@@ -169,9 +173,9 @@ race! {
         for thief in &thieves {
             round.assert_dead(thief, "another device").await;
         }
-        assert_over(&round, &answers[1..4], &user).await;
+        assert_over(&round, &answers[1..5], &user).await;
         answers[0].arrive(&here);
-        let counted = i64::from(answers[4].results().is_saved());
+        let counted = i64::from(answers[5].results().is_saved());
         let view = round.look(&here).await;
         assert_eq!((view.int("n"), view.user.as_ref()), (counted, Some(&user)));
         let left = round.arena.sessions().count_user(user.as_str()).await;
