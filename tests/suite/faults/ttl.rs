@@ -183,10 +183,12 @@ async fn a_clock_that_jumps_ends_no_session_for_good_and_revives_none() {
     let mongod = Mongod::shared().await;
     let url = mongod.url(&database());
     let (right, wrong) = (Clock::new(), Clock::new());
+    // Longer than the wrong clock is ever behind: the server deletes by its own.
+    const TIMEOUT: u64 = 2 * 3600;
     let of = |clock: &Clock| {
         Setting::in_memory()
             .url(url.clone())
-            .key("timeout", 600)
+            .key("timeout", TIMEOUT)
             .clock(clock)
     };
     let (here, there) = (
@@ -196,8 +198,8 @@ async fn a_clock_that_jumps_ends_no_session_for_good_and_revives_none() {
     let browser = here.browser();
     here.run(&browser, &[Op::Login("me".into())]).await;
 
-    // An hour ahead: it takes the session for expired, and takes nothing from it.
-    wrong.advance(Duration::from_secs(3600));
+    // Ahead: it takes the session for expired, and takes nothing from it.
+    wrong.advance(Duration::from_secs(TIMEOUT + 60));
     let seen = there
         .run(&browser.twin(), &[Op::View])
         .await
@@ -208,14 +210,14 @@ async fn a_clock_that_jumps_ends_no_session_for_good_and_revives_none() {
     assert!(end.is_some() && view(&here, &browser).await.user.is_some());
 
     // An hour behind: it writes, and the session's end does not come nearer.
-    wrong.rewind(Duration::from_secs(7200));
+    wrong.rewind(Duration::from_secs(TIMEOUT + 3660));
     let program = [set("n", 1), Op::Touch];
     assert_eq!(there.run(&browser.twin(), &program).await.status(), 200);
     let view_here = view(&here, &browser).await;
     assert_eq!((view_here.int("n"), view_here.expires), (1, end));
 
     // Expired here, while there it still lives: what it writes does not bring it back here.
-    right.advance(Duration::from_secs(601));
+    right.advance(Duration::from_secs(TIMEOUT + 1));
     there.run(&browser.twin(), &[set("n", 2), Op::Touch]).await;
     assert!(view(&here, &browser.twin()).await.is_new);
 
