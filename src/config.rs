@@ -77,7 +77,7 @@ pub(crate) struct Config {
     pub record_client: bool,
     /// Whether the ancestor's cookies and documents are accepted.
     pub legacy_ids: bool,
-    /// Whether loads and commits of this process may travel together.
+    /// Whether loads, commits and new sessions of this process may travel together.
     pub share: bool,
     /// Whether indexes are created and repaired after liftoff.
     pub indexes: bool,

@@ -17,22 +17,25 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Created, Durability, Store, Touch, Updated};
 
+mod batches;
 mod commits;
+mod creations;
 mod failure;
 mod indexes;
 mod lanes;
 mod loads;
 mod together;
 mod touches;
-mod updates;
+mod writes;
 
 use commits::Commit;
+use creations::Creation;
 use failure::{Failure, reading, writing};
 use lanes::Lanes;
 use loads::Load;
 use together::Together;
 use touches::Touches;
-use updates::Statement;
+use writes::{Statement, Verb};
 
 /// A [`Store`] in a MongoDB collection.
 ///
@@ -55,10 +58,11 @@ pub(crate) struct Inner {
     /// wait, and not in the driver's queue, where it could not.
     places: Semaphore,
     touches: Touches,
-    /// Whether loads and commits may travel together.
+    /// Whether loads, commits and new sessions may travel together.
     share: bool,
     loads: Together<Load>,
     commits: Together<Commit>,
+    creations: Together<Creation>,
     lanes: Lanes,
     /// One call makes the indexes at a time: a build can take longer than the deadline, and those
     /// that wait for it in the server hold a connection each.
@@ -78,7 +82,7 @@ impl MongoStore {
     /// Keeps sessions in a collection.
     ///
     /// Every operation ends within `deadline`. At most `connections` are under way at once: let that
-    /// be the client's `maxPoolSize`, which is 10 where the URL says nothing. With `share`, loads and
+    /// be the client's `maxPoolSize`, which is 10 where the URL says nothing. With `share`, loads, new sessions and
     /// commits of this process may travel together in one command.
     ///
     /// ```no_run
@@ -114,6 +118,7 @@ impl MongoStore {
             share,
             loads: Together::new(loads::FEW),
             commits: Together::new(commits::FEW),
+            creations: Together::new(creations::FEW),
             lanes: Lanes::default(),
             indexing: tokio::sync::Mutex::default(),
         }))
@@ -198,9 +203,14 @@ impl Inner {
         Some(concern.clone())
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+    async fn create_alone(
+        &self,
+        documents: Vec<Document>,
+        durability: Durability,
+        until: Instant,
+    ) -> Result<Created> {
         const DOING: &str = "creating a session";
-        let _place = self.place(DOING, self.until()).await?;
+        let _place = self.place(DOING, until).await?;
         let documents = documents
             .into_iter()
             .map(|document| bytes_in(document, DOING));
@@ -258,13 +268,13 @@ impl Inner {
             let result = update.await.map_err(|error| writing(DOING, error))?;
             return Ok(Updated::of(result.matched_count > 0));
         }
-        let statement = Statement::new(&filter, &update);
-        let answer = updates::send(self, [&statement], concern, until).await;
+        let statement = Statement::update(&filter, &update);
+        let answer = writes::send(self, Verb::Update, [&statement], concern, until).await;
         let answer = answer.map_err(|error| writing(DOING, error))?;
-        let (mut outcomes, matched) = updates::outcomes(&answer, 1)?;
-        match outcomes.pop().flatten() {
-            Some(outcome) => outcome,
-            None => Ok(Updated::of(matched > 0)),
+        let outcomes = writes::outcomes(Verb::Update, &answer, 1)?;
+        match outcomes.errors.as_slice() {
+            [Some(code)] => Err(failure::of_statement(DOING, *code)),
+            _ => Ok(Updated::of(outcomes.done > 0)),
         }
     }
 
@@ -376,7 +386,7 @@ impl Store for MongoStore {
     }
 
     async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
-        self.0.create(documents, durability).await
+        creations::create(&self.0, documents, durability).await
     }
 
     async fn update(

@@ -1,10 +1,13 @@
-//! Loads and commits that travel together: exact, whoever shares the command.
+//! Loads, commits and new sessions that travel together: exact, whoever shares the command.
 
 use std::time::Duration;
 
+use mongodb::bson::{Document, doc};
+use mongodb::{Client, Collection};
 use rocket::futures::future::join_all;
 use rocket::{get, routes};
-use rocket_mongo_session::{Error, Session, Sessions};
+use rocket_mongo_session::store::{Created, Durability};
+use rocket_mongo_session::{Error, MongoStore, Session, Sessions, Store};
 
 use crate::support::{
     App, Browser, Commands, FailPoint, Failure, Mode, Mongod, Profile, ReplicaSet, figment,
@@ -164,4 +167,100 @@ async fn a_session_that_ended_is_gone_for_its_own_request_only() {
         assert_eq!(left.await.unwrap(), 0, "an ended session came back");
     }
     app.shutdown().await.unwrap();
+}
+
+/// A store of its own over a fresh collection, and the slow inserts by which documents meet.
+struct Meeting {
+    mongod: Mongod,
+    store: MongoStore,
+    sessions: Collection<Document>,
+}
+
+impl Meeting {
+    async fn new(database: &str) -> Meeting {
+        let mongod = Mongod::start().await;
+        let url = format!("{}?appName=app", mongod.url(database));
+        let client = Client::with_uri_str(url).await.unwrap();
+        let sessions = client.database(database).collection("session");
+        let store = MongoStore::new(&sessions, Duration::from_secs(60), 32, true);
+        store.ping().await.unwrap(); // from now on it knows the server
+        Meeting {
+            mongod,
+            store,
+            sessions,
+        }
+    }
+
+    /// Creates them all at once. The results, and how many commands it took.
+    async fn create(&self, documents: &[Document]) -> (Vec<Result<Created, Error>>, i64) {
+        let client = self.mongod.client().await;
+        let slow = Failure::block(Duration::from_millis(300)).app_name("app");
+        let point = FailPoint::on(&client, &["insert"], Mode::Always, slow).await;
+        let before = Commands::now(&client).await;
+        let creates = documents.iter().map(|document| {
+            let document = rocket_mongo_session::store::Document::from_bytes(
+                mongodb::bson::to_vec(document).unwrap(),
+            );
+            self.store.create(vec![document], Durability::Data)
+        });
+        let results = join_all(creates).await;
+        point.clear().await;
+        let asked = Commands::now(&client).await.since(&before);
+        (results, asked.get("insert"))
+    }
+}
+
+#[rocket::async_test]
+async fn new_sessions_that_meet_share_an_insert() {
+    let meeting = Meeting::new("together_new").await;
+    let documents: Vec<_> = (0..40).map(|id| doc! { "_id": id.to_string() }).collect();
+    let (results, inserts) = meeting.create(&documents).await;
+    for result in results {
+        assert_eq!(result.unwrap(), Created::Stored);
+    }
+    assert!(inserts <= 3, "{inserts} inserts");
+    assert_eq!(meeting.sessions.count_documents(doc! {}).await.unwrap(), 40);
+}
+
+#[rocket::async_test]
+async fn what_one_new_session_meets_is_nothing_to_those_that_share_its_insert() {
+    let meeting = Meeting::new("together_exists").await;
+    let sessions = &meeting.sessions;
+    let database = meeting.mongod.client().await.database("together_exists");
+    let no_odd_ones = doc! { "odd": { "$exists": false } };
+    let create = database.create_collection("session");
+    create.validator(no_odd_ones).await.unwrap();
+    sessions.insert_one(doc! { "_id": "a" }).await.unwrap();
+    // The first goes alone, the others together.
+    let documents = [
+        doc! { "_id": "first" },
+        doc! { "_id": "a", "late": true },
+        doc! { "_id": "b", "odd": true },
+        doc! { "_id": "c" },
+        doc! { "_id": "c" },
+        doc! { "_id": "d" },
+    ];
+    let (results, inserts) = meeting.create(&documents).await;
+    assert_eq!(inserts, 2);
+    let results: Vec<_> = results
+        .iter()
+        .map(|result| match result {
+            Ok(created) => Ok(*created),
+            Err(Error::Store { .. }) => Err("refused"),
+            Err(error) => panic!("{error:?}"),
+        })
+        .collect();
+    use Created::{Exists, Stored};
+    let expected = [
+        Ok(Stored),
+        Ok(Exists),
+        Err("refused"),
+        Ok(Stored),
+        Ok(Exists),
+        Ok(Stored),
+    ];
+    assert_eq!(results, expected);
+    let late = sessions.count_documents(doc! { "late": true }).await;
+    assert_eq!(late.unwrap(), 0, "nothing is put over what is there");
+    assert_eq!(sessions.count_documents(doc! {}).await.unwrap(), 4);
 }

@@ -9,12 +9,13 @@ use mongodb::error::Error as Cause;
 use rocket::futures::TryStreamExt;
 use rocket::tokio::time::Instant;
 
-use super::failure::{self, Failure};
-use super::together::{self, Kind, Together, Turn, Waiting, Way};
-use super::updates::{self, Outcomes, Statement};
+use super::batches::{self, Job, Shared};
+use super::failure;
+use super::together::{Kind, Together, Turn, Waiting};
+use super::writes::{Outcomes, Statement, Verb};
 use super::{Inner, reading};
 use crate::document::{Filter, Update};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::{Durability, Updated};
 
 /// Update commands that may be under way before updates begin to share. One, because a command
@@ -25,12 +26,6 @@ use crate::store::{Durability, Updated};
 pub(super) const FEW: usize = 1;
 
 const DOING: &str = "changing a session";
-
-/// One update that waits.
-pub(super) struct Job {
-    id: String,
-    statement: Statement,
-}
 
 pub(super) struct Commit;
 
@@ -43,22 +38,30 @@ impl Kind for Commit {
     }
 
     async fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) {
-        let store = Arc::clone(&turn.store);
-        let (results, batch) = turn.over(write(&store, batch)).await;
-        match results {
-            Ok(replies) => {
-                for (waiting, reply) in batch.into_iter().zip(replies) {
-                    // Who is not there any more does not mind.
-                    let _ = waiting.reply.send(reply);
-                }
-            }
-            Err(error) => {
-                store.commits.failed();
-                for waiting in batch {
-                    let _ = waiting.reply.send(Err(error.clone()));
-                }
-            }
+        batches::run(turn, batch).await;
+    }
+}
+
+impl Shared for Commit {
+    type Done = Updated;
+
+    const VERB: Verb = Verb::Update;
+
+    async fn settle(
+        store: &Inner,
+        batch: &[Waiting<Self>],
+        outcomes: Outcomes,
+    ) -> Result<Vec<Result<Updated>>> {
+        let Outcomes { errors, done } = outcomes;
+        let of_code = |code| Err(failure::of_statement(DOING, code));
+        let mut results: Vec<_> = errors.into_iter().map(|code| code.map(of_code)).collect();
+        let failed = results.iter().filter(|result| result.is_some()).count();
+        let missed = batch.len().saturating_sub(done + failed);
+        if missed > 0 {
+            settle(store, batch, missed, &mut results).await?;
         }
+        let applied = |result: Option<_>| result.unwrap_or(Ok(Updated::Applied));
+        Ok(results.into_iter().map(applied).collect())
     }
 }
 
@@ -74,69 +77,9 @@ pub(super) async fn update(
         Some(id) if shares => id.to_owned(),
         _ => return store.update_alone(filter, update, durability, until).await,
     };
-    let statement = Statement::new(&filter, &update);
-    let size = statement.len();
-    let job = || Job { id, statement };
-    match together::join::<Commit>(store, until, size, job) {
-        Way::Alone(turn) => {
-            let alone = store.update_alone(filter, update, durability, until);
-            turn.over(alone).await
-        }
-        Way::Apart => store.update_alone(filter, update, durability, until).await,
-        Way::With(answer) => match answer.await {
-            Ok(result) => result,
-            // Its task has gone: nobody knows what it did.
-            Err(_) => Err(Error::Unknown {
-                doing: DOING,
-                source: None,
-            }),
-        },
-    }
-}
-
-/// Writes a batch and says what became of each update, or that nobody knows. Those that have come
-/// too late by the time there is a connection are answered at once, and are not in it any more.
-async fn write(
-    store: &Inner,
-    batch: Vec<Waiting<Commit>>,
-) -> (Result<Vec<Result<Updated>>>, Vec<Waiting<Commit>>) {
-    // The batch may go on as long as the most patient of those who wait.
-    let latest = batch.iter().map(|waiting| waiting.until).max();
-    let until = latest.unwrap_or_else(Instant::now);
-    let _place = match store.place(DOING, until).await {
-        Ok(place) => place,
-        Err(error) => return (Err(error), batch),
-    };
-    let now = Instant::now();
-    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.until > now);
-    for waiting in late {
-        let error = Error::store(DOING, Failure::PoolExhausted);
-        let _ = waiting.reply.send(Err(error));
-    }
-    let results = match batch.is_empty() {
-        true => Ok(Vec::new()),
-        false => write_now(store, &batch, until).await,
-    };
-    (results, batch)
-}
-
-async fn write_now(
-    store: &Inner,
-    batch: &[Waiting<Commit>],
-    until: Instant,
-) -> Result<Vec<Result<Updated>>> {
-    let statements = batch.iter().map(|waiting| &waiting.job.statement);
-    let concern = store.write_concern(Durability::Data);
-    let answer = updates::send(store, statements, concern, until).await;
-    let answer = answer.map_err(|error| failure::of_batch(DOING, error))?;
-    let (mut results, matched) = updates::outcomes(&answer, batch.len())?;
-    let failed = results.iter().filter(|result| result.is_some()).count();
-    let missed = batch.len().saturating_sub(matched + failed);
-    if missed > 0 {
-        settle(store, batch, missed, &mut results).await?;
-    }
-    let applied = |result: Option<_>| result.unwrap_or(Ok(Updated::Applied));
-    Ok(results.into_iter().map(applied).collect())
+    let statement = Statement::update(&filter, &update);
+    let alone = store.update_alone(filter, update, durability, until);
+    batches::join::<Commit>(store, until, Job { id, statement }, alone).await
 }
 
 /// Fewer matched than were sent: some sessions had ended. Ids never return, so who is there now
@@ -148,7 +91,7 @@ async fn settle(
     store: &Inner,
     batch: &[Waiting<Commit>],
     missed: usize,
-    results: &mut Outcomes,
+    results: &mut [Option<Result<Updated>>],
 ) -> Result<()> {
     let ids: Vec<&str> = batch
         .iter()

@@ -42,7 +42,7 @@ impl std::error::Error for Failure {}
 /// The driver's word for a command that surely did nothing, whatever its error.
 const NOTHING_WRITTEN: &str = "NoWritesPerformed";
 /// Duplicate key.
-const DUPLICATE: i32 = 11000;
+pub(super) const DUPLICATE: i32 = 11000;
 /// `$inc` beyond its range or on no number; `$push` on no array; a value set in what is no document.
 const MISFITS: [i32; 3] = [2, 14, 28];
 /// The server gave up, was interrupted or is no longer the primary, or could not be reached by a

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::bson::Document;
+use rocket::futures::future::join_all;
 use rocket_mongo_session::testing::Clock;
 
 use super::{both_ways, serves};
@@ -310,10 +311,14 @@ async fn closed_once(share: bool) {
 
 async fn closed_twice(share: bool) {
     let bench = Bench::new(share, AMPLE).await;
-    // The driver asks once more. What shares a command with others goes on asking; what goes
-    // alone, as here, does not.
+    // The driver asks once more. An update, which is the store's own command, is asked for until
+    // the deadline.
+    let fate = |case: &Case| match case.command {
+        "update" => Fate::Done,
+        _ => Fate::Refused,
+    };
     let failure = Failure::close_connection();
-    bench.each(Mode::Times(2), failure, |_| Fate::Refused).await;
+    bench.each(Mode::Times(2), failure, fate).await;
 }
 
 async fn blocked(share: bool) {
@@ -355,8 +360,8 @@ async fn updates_that_share_a_command_are_asked_for_until_it_is_done() {
         let add = [Op::Increment("n".into(), 1)];
         tabs.push(stand.arena.poise(&browser, &[Op::View], &add).await);
     }
-    // The first goes alone, and twice is as often as the driver asks. Meanwhile the others meet,
-    // and share a command that is closed twice as well.
+    // The first goes alone. Meanwhile the others meet, and share a command. Twice is as often as the
+    // driver asks.
     let slowly = Failure::close_connection().and_block(Duration::from_millis(300));
     let failure = slowly.app_name(&stand.name);
     let point = FailPoint::on(&bench.tests, &["update"], Mode::Times(4), failure).await;
@@ -366,6 +371,35 @@ async fn updates_that_share_a_command_are_asked_for_until_it_is_done() {
         done += i64::from(is_acknowledged(&tab.answer().await));
     }
     point.clear().await;
-    assert_eq!(done, TABS - 1);
+    assert_eq!(done, TABS);
     assert_eq!(stand.look(&browser).await, Some(1 + done));
+}
+
+#[rocket::async_test]
+async fn new_sessions_that_share_an_insert_are_asked_for_until_they_are_stored() {
+    const VISITORS: usize = 6;
+    let bench = Bench::new(true, AMPLE).await;
+    let stand = bench.stand(0).await;
+    let slowly = Failure::close_connection().and_block(Duration::from_millis(300));
+    let failure = slowly.app_name(&stand.name);
+    // The first goes alone, and fails: twice is as often as the driver asks.
+    let point = FailPoint::on(&bench.tests, &["insert"], Mode::Times(4), failure).await;
+    let visitors: Vec<_> = (0..VISITORS).map(|_| stand.arena.browser()).collect();
+    let counting = [set("n", 7)];
+    let visits = visitors
+        .iter()
+        .map(|visitor| stand.arena.run(visitor, &counting));
+    let answers = join_all(visits).await;
+    point.clear().await;
+    let mut welcome = 0;
+    for (visitor, answer) in visitors.iter().zip(&answers) {
+        let count = stand.look(visitor).await;
+        match is_acknowledged(answer) {
+            true => assert_eq!(count, Some(7)),
+            false => assert_eq!((answer.status(), count), (503, None)),
+        }
+        welcome += usize::from(count.is_some());
+    }
+    assert_eq!(welcome, VISITORS - 1);
+    assert_eq!(stored(&bench.tests, &stand.db).await.len(), welcome);
 }

@@ -1,4 +1,4 @@
-//! The `update` command: one for any number of statements.
+//! The commands `insert` and `update`: one for any number of statements.
 //!
 //! On a replica set or a sharded cluster it carries a logical session and a transaction number, so
 //! that the same bytes can be sent again after a lost reply and take effect once (retryable writes).
@@ -15,20 +15,48 @@ use rocket::tokio::time::Instant;
 use super::failure::{self, Failure};
 use super::lanes::Lane;
 use super::{Inner, Topology, left};
-use crate::document::{Filter, Update};
+use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
-use crate::store::Updated;
 
 /// The pause before the same command is sent again.
 const AGAIN: Duration = Duration::from_millis(50);
 
-const DOING: &str = "changing a session";
+/// Which command it is.
+#[derive(Clone, Copy)]
+pub(super) enum Verb {
+    Insert,
+    Update,
+}
 
-/// A change of one document.
+impl Verb {
+    pub(super) fn doing(self) -> &'static str {
+        match self {
+            Verb::Insert => "creating a session",
+            Verb::Update => "changing a session",
+        }
+    }
+
+    /// The command's own name, and that of its list of statements.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Verb::Insert => ("insert", "documents"),
+            Verb::Update => ("update", "updates"),
+        }
+    }
+}
+
+/// A document to insert, or a change of one.
 pub(super) struct Statement(Raw);
 
 impl Statement {
-    pub(super) fn new(filter: &Filter, update: &Update) -> Self {
+    pub(super) fn insert(document: Document) -> Result<Self> {
+        let doing = Verb::Insert.doing();
+        Raw::from_bytes(document.into_bytes())
+            .map(Statement)
+            .map_err(|error| Error::store(doing, Failure::Bson(error.to_string())))
+    }
+
+    pub(super) fn update(filter: &Filter, update: &Update) -> Self {
         let mut statement = Raw::new();
         statement.append("q", filter.to_raw());
         statement.append("u", update.to_raw());
@@ -40,17 +68,23 @@ impl Statement {
     }
 }
 
-/// What became of one of several statements, as far as the answer says.
-pub(super) type Outcomes = Vec<Option<Result<Updated>>>;
+/// What an answer says of the statements of its command.
+pub(super) struct Outcomes {
+    /// The code of each that failed.
+    pub(super) errors: Vec<Option<i32>>,
+    /// How many were inserted, or have found their document.
+    pub(super) done: usize,
+}
 
 /// Sends the command; the same bytes again, where the server can tell that they are the same.
 pub(super) async fn send<'a>(
     store: &Inner,
+    verb: Verb,
     statements: impl IntoIterator<Item = &'a Statement>,
     concern: Option<WriteConcern>,
     until: Instant,
 ) -> mongodb::error::Result<Answer> {
-    let command = command(store, statements, concern.as_ref(), until);
+    let command = command(store, verb, statements, concern.as_ref(), until);
     let mut lane = match store.topology() {
         // Numbers mean nothing to a standalone server, and what it is not known to be it may be.
         Topology::Standalone | Topology::Unknown => None,
@@ -135,42 +169,41 @@ fn is_network(error: &Cause) -> bool {
     )
 }
 
-/// The errors of single statements, and how many have found their document; an error of the whole
-/// makes everything unknown.
-pub(super) fn outcomes(answer: &Answer, count: usize) -> Result<(Outcomes, usize)> {
+/// What became of so many statements; an error of the whole makes everything unknown.
+pub(super) fn outcomes(verb: Verb, answer: &Answer, count: usize) -> Result<Outcomes> {
+    let open = || Error::unknown(verb.doing(), Failure::WriteConcern);
     if answer.contains_key("writeConcernError") {
-        return Err(Error::unknown(DOING, Failure::WriteConcern));
+        return Err(open());
     }
-    let mut results: Outcomes = (0..count).map(|_| None).collect();
+    let mut codes = vec![None; count];
     let errors = answer.get_array("writeErrors").map(Vec::as_slice);
     for error in errors.unwrap_or_default() {
-        let Some(error) = error.as_document() else {
-            return Err(Error::unknown(DOING, Failure::WriteConcern));
-        };
+        let error = error.as_document().ok_or_else(open)?;
         let index = usize::try_from(number(error, "index")).unwrap_or(usize::MAX);
         let code = i32::try_from(number(error, "code")).unwrap_or(0);
-        match results.get_mut(index) {
-            Some(result) => *result = Some(Err(failure::of_statement(DOING, code))),
-            None => return Err(Error::unknown(DOING, Failure::WriteConcern)),
-        }
+        *codes.get_mut(index).ok_or_else(open)? = Some(code);
     }
-    let matched = usize::try_from(number(answer, "n")).unwrap_or(0);
-    Ok((results, matched))
+    Ok(Outcomes {
+        errors: codes,
+        done: usize::try_from(number(answer, "n")).unwrap_or(0),
+    })
 }
 
 fn command<'a>(
     store: &Inner,
+    verb: Verb,
     statements: impl IntoIterator<Item = &'a Statement>,
     concern: Option<&WriteConcern>,
     until: Instant,
 ) -> Raw {
-    let mut updates = RawArrayBuf::new();
+    let mut list = RawArrayBuf::new();
     for statement in statements {
-        updates.push(statement.0.clone());
+        list.push(statement.0.clone());
     }
+    let (name, statements) = verb.names();
     let mut command = rawdoc! {
-        "update": store.sessions.name(),
-        "updates": updates,
+        name: store.sessions.name(),
+        statements: list,
         "ordered": false,
         "maxTimeMS": i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX),
     };

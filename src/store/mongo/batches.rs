@@ -1,0 +1,114 @@
+//! Writes that travel together: one command for all that wait, and an answer for each.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use rocket::tokio::time::Instant;
+
+use super::Inner;
+use super::failure::{self, Failure};
+use super::together::{self, Kind, Turn, Waiting, Way};
+use super::writes::{self, Outcomes, Statement, Verb};
+use crate::error::{Error, Result};
+use crate::store::Durability;
+
+/// One write that waits.
+pub(super) struct Job {
+    pub(super) id: String,
+    pub(super) statement: Statement,
+}
+
+/// A kind of write that travels together.
+pub(super) trait Shared: Kind<Job = Job, Reply = Result<Self::Done>> {
+    type Done: Send;
+
+    const VERB: Verb;
+
+    /// What became of each write of a command that was answered, or that nobody knows.
+    fn settle(
+        store: &Inner,
+        batch: &[Waiting<Self>],
+        outcomes: Outcomes,
+    ) -> impl Future<Output = Result<Vec<Result<Self::Done>>>> + Send;
+}
+
+/// Lets a write go with others, or alone.
+pub(super) async fn join<W: Shared>(
+    store: &Arc<Inner>,
+    until: Instant,
+    job: Job,
+    alone: impl Future<Output = Result<W::Done>>,
+) -> Result<W::Done> {
+    let size = job.statement.len();
+    match together::join::<W>(store, until, size, || job) {
+        Way::Alone(turn) => turn.over(alone).await,
+        Way::Apart => alone.await,
+        Way::With(answer) => match answer.await {
+            Ok(result) => result,
+            // Its task has gone: nobody knows what it did.
+            Err(_) => Err(Error::Unknown {
+                doing: W::VERB.doing(),
+                source: None,
+            }),
+        },
+    }
+}
+
+/// Sends one command for all of them, and tells each what became of it.
+pub(super) async fn run<W: Shared>(turn: Turn<W>, batch: Vec<Waiting<W>>) {
+    let store = Arc::clone(&turn.store);
+    let (results, batch) = turn.over(write(&store, batch)).await;
+    match results {
+        Ok(replies) => {
+            for (waiting, reply) in batch.into_iter().zip(replies) {
+                // Who is not there any more does not mind.
+                let _ = waiting.reply.send(reply);
+            }
+        }
+        Err(error) => {
+            W::of(&store).failed();
+            for waiting in batch {
+                let _ = waiting.reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Writes a batch. Those that have come too late by the time there is a connection are answered at
+/// once, and are not in it any more.
+async fn write<W: Shared>(
+    store: &Inner,
+    batch: Vec<Waiting<W>>,
+) -> (Result<Vec<Result<W::Done>>>, Vec<Waiting<W>>) {
+    // The batch may go on as long as the most patient of those who wait.
+    let latest = batch.iter().map(|waiting| waiting.until).max();
+    let until = latest.unwrap_or_else(Instant::now);
+    let _place = match store.place(W::VERB.doing(), until).await {
+        Ok(place) => place,
+        Err(error) => return (Err(error), batch),
+    };
+    let now = Instant::now();
+    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.until > now);
+    for waiting in late {
+        let error = Error::store(W::VERB.doing(), Failure::PoolExhausted);
+        let _ = waiting.reply.send(Err(error));
+    }
+    let results = match batch.is_empty() {
+        true => Ok(Vec::new()),
+        false => write_now(store, &batch, until).await,
+    };
+    (results, batch)
+}
+
+async fn write_now<W: Shared>(
+    store: &Inner,
+    batch: &[Waiting<W>],
+    until: Instant,
+) -> Result<Vec<Result<W::Done>>> {
+    let statements = batch.iter().map(|waiting| &waiting.job.statement);
+    let concern = store.write_concern(Durability::Data);
+    let answer = writes::send(store, W::VERB, statements, concern, until).await;
+    let answer = answer.map_err(|error| failure::of_batch(W::VERB.doing(), error))?;
+    let outcomes = writes::outcomes(W::VERB, &answer, batch.len())?;
+    W::settle(store, batch, outcomes).await
+}
