@@ -11,6 +11,43 @@ use crate::clock::Moment;
 use crate::key::Field;
 
 /// Which documents an operation is about; all its conditions must hold at once.
+///
+/// A store answers it in one of three ways, or in more than one of them:
+///
+/// - [`matches`](Filter::matches) says of one document whether it is chosen: enough for a store that
+///   looks at every document.
+/// - [`wanted_id`](Filter::wanted_id) and [`only_id`](Filter::only_id) give the id where a filter
+///   names one, so that a store by keys looks at one document. Calls that change or end *one*
+///   document always name it; [`find`](crate::Store::find), [`count`](crate::Store::count) and
+///   [`delete_all`](crate::Store::delete_all) may not.
+/// - [`to_bson`](Filter::to_bson) is the whole filter as a query of MongoDB, for a store that
+///   understands it, or that reads it to use indexes of its own.
+///
+/// # The shape of the query
+///
+/// The query is one document. Each of its elements is one of these, and no other; all must hold.
+/// The empty query chooses every document.
+///
+/// | path | condition | it holds where |
+/// |---|---|---|
+/// | `_id` | a string | that is the id |
+/// | `_id` | `{$in: [string, …]}` | the id is one of those; of none where there are none |
+/// | `_id` | `{$ne: string}` | the id is another |
+/// | `_id` | `{$lt: "~"}` | it is a session: ids of markers begin with `~`, which sorts after all others |
+/// | `token`, `user` | `{$eq: value}` | the field has this value, which is never null and never an array |
+/// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
+/// | `expires` | `{$not: {$type: "date"}}` | it is missing, or no date |
+/// | `accessed` | `{$lt: double}` | it is a number (of any type), and less |
+/// | `value.<name>` | `{$exists: false}` | the session has no value of that name |
+/// | `$expr` | `{$eq: ["$value.<name>", {$literal: value}]}` | it has this very value under that name: not an array that holds it |
+/// | `$and` | `[query, …]` | each of them holds: queries of one element of those above, where a path occurs more than once |
+///
+/// A name has no `.` in it and does not begin with `$`. What is equal is what MongoDB takes for equal
+/// without a collation: numbers by their value, whatever their type, also inside of a document,
+/// whose fields have an order; strings byte by byte.
+///
+/// The crate's own store has an index on `expires`, and one on `user`, `created` and `_id`, in this
+/// order: what does not name its document is asked by `user` or by `expires`.
 #[derive(Clone, Default)]
 pub struct Filter {
     clauses: Vec<Clause>,
@@ -149,7 +186,7 @@ impl Filter {
         })
     }
 
-    /// The filter as a MongoDB query, in BSON bytes.
+    /// The filter as a MongoDB query, in BSON bytes, of [this shape](Filter#the-shape-of-the-query).
     #[must_use]
     pub fn to_bson(&self) -> Vec<u8> {
         self.to_raw().into_bytes()

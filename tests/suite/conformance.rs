@@ -12,6 +12,8 @@ use rocket_mongo_session::{MemoryStore, MongoStore, Store};
 use crate::support::{FailPoint, Failure, Mode, Mongod, ReplicaSet};
 use crate::wrong_stores::{Caching, Replacing, Reviving, TakingTwice, Upserting, Wrong};
 
+mod shape;
+
 /// A collection that nobody has used.
 fn fresh(client: &Client) -> Collection<Document> {
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -114,12 +114,20 @@ pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
 /// When the promise is broken.
 pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
     let before = stored(&*store, 1).await?;
-    let this = || Filter::id(&id(1));
+    let mut bare = session(&id(2));
+    for field in [field::USER, field::EXPIRES, field::ACCESSED] {
+        bare.remove(field);
+    }
+    put(&*store, &bare).await?;
+    let (this, other) = (|| Filter::id(&id(1)), || Filter::id(&id(2)));
     let token = binary(&[7; 32]);
     let refused = [
         ("its token", this().equals(field::TOKEN, binary(&[8; 32]))),
         ("its user", this().equals(field::USER, RawBson::Int64(8))),
-        ("a missing field", this().equals("other", RawBson::Int64(7))),
+        (
+            "a missing field",
+            other().equals(field::USER, RawBson::Int64(7)),
+        ),
         ("a value", is(this(), "number", Some(RawBson::Int64(6)))),
         ("a value's absence", is(this(), "number", None)),
         ("a missing value", is(this(), "other", Some(RawBson::Null))),
@@ -139,6 +147,12 @@ pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
             "a time that must be older",
             this().older(field::ACCESSED, at(-70)),
         ),
+        (
+            "a missing date",
+            other().not_before(field::EXPIRES, at(-90_000)),
+        ),
+        ("a missing date", other().before(field::EXPIRES, at(90_000))),
+        ("a missing time", other().older(field::ACCESSED, at(90_000))),
         ("the id", this().except(&id(1))),
         (
             "one of two values",
@@ -164,23 +178,25 @@ pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
         );
     }
     holds(&*store, &before).await?;
+    holds(&*store, &bare).await?;
 
     let filter = this()
         .equals(field::TOKEN, token)
         .equals(field::USER, RawBson::Int64(7))
         .not_before(field::EXPIRES, at(80_000))
         .before(field::EXPIRES, at(90_000))
-        .no_date("other")
         .older(field::ACCESSED, at(-50))
         .except(&id(2));
     let filter = is(filter, "number", Some(RawBson::Int64(5)));
     let filter = is(filter, "nothing", Some(RawBson::Null));
     let filter = is(filter, "other", None);
-    let updated = store.update(filter, set("text", "x"), DATA).await?;
-    must!(
-        updated == Updated::Applied,
-        "update said {updated:?}, though everything is as its filter asks"
-    );
+    for filter in [filter, other().no_date(field::EXPIRES)] {
+        let updated = store.update(filter, set("text", "x"), DATA).await?;
+        must!(
+            updated == Updated::Applied,
+            "update said {updated:?}, though everything is as its filter asks"
+        );
+    }
     Ok(())
 }
 

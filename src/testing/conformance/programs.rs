@@ -248,7 +248,10 @@ impl Dice {
         };
         match self.below(5) {
             0 => drop(document.remove(field::EXPIRES)),
-            1 => drop(document.insert(field::CREATED, times[0].millis() / 1000)),
+            1 => {
+                document.insert(field::CREATED, times[0].millis() / 1000);
+                document.insert(field::ACCESSED, times[1].millis() / 1000);
+            }
             2 => drop(document.insert(field::USER, doc! { "id": number as i32, "of": [1.0] })),
             _ => {}
         }
@@ -322,7 +325,7 @@ impl Dice {
                 3 => filter.not_before(field::EXPIRES, self.moment()),
                 4 => filter.before(field::EXPIRES, self.moment()),
                 5 => filter.no_date(field::EXPIRES),
-                6 => filter.older(field::CREATED, self.moment()),
+                6 => filter.older(field::ACCESSED, self.moment()),
                 7 => filter.still(Field::stored(self.name()), Some(self.value())),
                 _ => filter.still(Field::stored(self.name()), None),
             };

@@ -1,0 +1,240 @@
+//! Every filter has the shape that `Filter` documents, so that a store may read it.
+
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document as Query};
+use rocket::async_trait;
+use rocket::http::Status;
+use rocket::local::asynchronous::Client;
+use rocket::{get, post, routes};
+use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::testing::{Clock, conformance};
+use rocket_mongo_session::{Error, MemoryStore, Result, Session, Sessions, Store};
+
+/// Looks at what it is asked before it answers.
+#[derive(Default)]
+struct Strict(MemoryStore);
+
+/// Panics unless the filter is one that the documentation of `Filter` describes.
+#[track_caller]
+fn look(filter: &Filter, names_one: bool) {
+    let bytes = filter.to_bson();
+    let query = Query::from_reader(bytes.as_slice()).expect("a query");
+    let mut conditions: Vec<(&String, &Bson)> = query.iter().collect();
+    if let Some(more) = query.get("$and") {
+        conditions.retain(|(path, _)| *path != "$and");
+        for another in more.as_array().expect("a list") {
+            let another = another.as_document().expect("a query");
+            assert_eq!(another.len(), 1, "{query}");
+            let path = another.keys().next().expect("a path");
+            assert!(query.contains_key(path), "{path} occurs once in {query}");
+            conditions.extend(another);
+        }
+    }
+    for (path, condition) in &conditions {
+        assert!(
+            is_documented(path, condition),
+            "{path}: {condition} in {query}"
+        );
+    }
+    let ids: Vec<&str> = conditions
+        .iter()
+        .filter(|(path, _)| *path == "_id")
+        .filter_map(|(_, condition)| condition.as_str())
+        .collect();
+    assert_eq!(filter.wanted_id(), ids.first().copied(), "{query}");
+    assert!(ids.len() == 1 || !names_one, "{query} names no document");
+    if let Some(only) = filter.only_id() {
+        assert_eq!(
+            (ids.as_slice(), query.len()),
+            ([only].as_slice(), 1),
+            "{query}"
+        );
+    }
+}
+
+fn is_documented(path: &str, condition: &Bson) -> bool {
+    // The one operator of a condition, and what it is given.
+    let operator = condition
+        .as_document()
+        .filter(|condition| condition.len() == 1);
+    let operator = operator.and_then(|condition| condition.iter().next());
+    let operator = operator.map(|(operator, operand)| (operator.as_str(), operand));
+    let is_name = |path: &str| {
+        let name = path.strip_prefix("value.");
+        name.is_some_and(|name| !name.is_empty() && !name.contains('.') && !name.starts_with('$'))
+    };
+    match (path, operator) {
+        ("_id", None) => condition.as_str().is_some(),
+        ("_id", Some(("$in", Bson::Array(ids)))) => ids.iter().all(|id| id.as_str().is_some()),
+        ("_id", Some(("$ne", Bson::String(_)))) => true,
+        ("_id", Some(("$lt", Bson::String(end)))) => end == "~",
+        ("token" | "user", Some(("$eq", value))) => !matches!(value, Bson::Null | Bson::Array(_)),
+        ("expires", Some(("$gte" | "$lt", Bson::DateTime(_)))) => true,
+        ("expires", Some(("$not", Bson::Document(not)))) => {
+            not.len() == 1 && not.get_str("$type") == Ok("date")
+        }
+        ("accessed", Some(("$lt", Bson::Double(_)))) => true,
+        ("$expr", Some(("$eq", Bson::Array(both)))) => match both.as_slice() {
+            [Bson::String(path), Bson::Document(literal)] => {
+                path.strip_prefix('$').is_some_and(is_name)
+                    && literal.len() == 1
+                    && literal.contains_key("$literal")
+            }
+            _ => false,
+        },
+        (path, Some(("$exists", Bson::Boolean(false)))) => is_name(path),
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl Store for Strict {
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        self.0.load(id).await
+    }
+
+    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+        self.0.create(documents, durability).await
+    }
+
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        look(&filter, true);
+        self.0.update(filter, update, durability).await
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        look(&filter, true);
+        self.0.update_returning(filter, update, durability).await
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        look(&filter, true);
+        self.0.delete(filter).await
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        look(&filter, true);
+        self.0.take(filter).await
+    }
+
+    fn touch(&self, touch: Touch) {
+        self.0.touch(touch);
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        look(&filter, false);
+        self.0.find(filter, skip, limit).await
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        look(&filter, false);
+        self.0.count(filter).await
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        look(&filter, false);
+        self.0.delete_all(filter).await
+    }
+
+    async fn ensure_indexes(&self) -> Result<()> {
+        self.0.ensure_indexes().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
+
+    async fn flush(&self) {
+        self.0.flush().await;
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[rocket::async_test]
+async fn every_filter_of_the_suite_has_the_documented_shape() {
+    conformance::run(async || Strict::default()).await;
+}
+
+#[post("/login")]
+fn login(session: &Session) -> Result<(), Error> {
+    session.login(7)
+}
+
+#[post("/everything")]
+async fn everything(session: &Session) -> Result<(), Error> {
+    session.set("a.b", "text")?;
+    session.push("list", &1)?;
+    session.increment("number", 1)?;
+    session.flash("message")?;
+    session.save().await?;
+    let add = |number: Option<i64>| number.unwrap_or(0) + 1;
+    session.modify("number", add).await?;
+    session.modify("fresh", add).await?;
+    session.pop_flash::<String>().await?;
+    session.renew()?;
+    session.save().await?;
+    session.elevate()
+}
+
+#[post("/out")]
+fn out(session: &Session) -> Result<(), Error> {
+    session.logout()
+}
+
+#[get("/administer")]
+async fn administer(session: &Session, sessions: &Sessions) -> Result<(), Error> {
+    let id = session.id().expect("a session");
+    sessions.count().await?;
+    sessions.count_user(7).await?;
+    sessions.list(7, 0, 10).await?;
+    sessions.revoke_others(session).await?;
+    sessions.revoke_of(8, &id).await?;
+    sessions.purge_expired().await?;
+    sessions.revoke(&id).await?;
+    sessions.revoke_user(7).await?;
+    sessions.revoke_all().await?;
+    Ok(())
+}
+
+#[rocket::async_test]
+async fn every_filter_of_an_application_has_the_documented_shape() {
+    let clock = Clock::new();
+    let figment = rocket::Config::figment()
+        .merge(("log_level", "critical"))
+        .merge(("session.max_per_user", 1));
+    let rocket = rocket::custom(figment)
+        .attach(Sessions::with_store(Strict::default()).with_clock(&clock))
+        .mount("/", routes![login, everything, out, administer]);
+    let client = Client::tracked(rocket).await.expect("a rocket");
+    let post = async |path: &'static str| {
+        let status = client.post(path).dispatch().await.status();
+        assert_eq!(status, Status::Ok, "{path}");
+    };
+    post("/login").await;
+    post("/everything").await;
+    // Late enough for a touch, and for a cookie that names a session which is over.
+    clock.advance(Duration::from_secs(60));
+    post("/everything").await;
+    let cookie = client.cookies().get("session").cloned();
+    post("/out").await;
+    let late = client.post("/everything").cookie(cookie.expect("a cookie"));
+    assert_eq!(late.dispatch().await.status(), Status::Ok);
+    post("/login").await;
+    post("/login").await;
+    let status = client.get("/administer").dispatch().await.status();
+    assert_eq!(status, Status::Ok);
+}
