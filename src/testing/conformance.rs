@@ -1,19 +1,31 @@
 //! The promises of [`Store`], each as a function that tries it: for whoever writes a store.
 //!
-//! [`run`] tries them all on stores that you make, one fresh and empty store for each promise, and
-//! panics with the names of those that are broken. This is the whole test of a store of your own:
+//! [`run`] tries them all, each on a store that you make for it, which must be empty, and panics with
+//! the names of those that are broken. That is the whole test of a store of your own:
 //!
+//! ```test_harness
+//! # use rocket_mongo_session::MemoryStore as MyStore;
+//! #[cfg(test)]
+//! mod tests {
+//!     use rocket_mongo_session::testing::conformance;
+//!
+//!     use super::MyStore;
+//!
+//!     /// A store that holds nothing: in a table, a directory, a name space that nobody has used.
+//!     async fn empty() -> MyStore {
+//!         MyStore::new()
+//!     }
+//!
+//!     #[rocket::async_test]
+//!     async fn my_store_keeps_every_promise() {
+//!         conformance::run(empty).await;
+//!     }
+//! }
 //! ```
-//! use rocket_mongo_session::MemoryStore;
-//! use rocket_mongo_session::testing::conformance;
 //!
-//! # rocket::execute(async {
-//! conformance::run(async || MemoryStore::new()).await;
-//! # });
-//! ```
-//!
-//! [`check`] gives the broken promises instead, for a test that expects some; and each promise can
-//! be tried alone, by its name, on a store that is empty:
+//! [`check`] gives the broken promises instead, for a test that expects some, and [`check_within`]
+//! has another patience than [`PATIENCE`]. [`promises`] are their names, and each can be tried
+//! alone, by its name, on a store that is empty:
 //!
 //! ```
 //! # use rocket_mongo_session::MemoryStore;
@@ -26,8 +38,19 @@
 //!
 //! Some promises are about what happens at the same time. They are tried with real tasks, so run
 //! the suite on Tokio's multi-thread runtime (`#[rocket::async_test]` does). Such a trial can miss
-//! a fault, but never blames a store that keeps its promises. Two things no trial can show, so look
-//! after them yourself: how durable a write is, and that an `Err` means what it says.
+//! a fault, but never blames a store that keeps its promises.
+//!
+//! # What no trial shows
+//!
+//! Look after these yourself:
+//!
+//! - **What an `Err` means.** [`Error::Store`] says that a write surely changed nothing, and
+//!   [`Error::Unknown`] that nobody knows. Which of the two a failure is depends on how your
+//!   database fails, and the suite cannot make it fail. Test it with a database that refuses, one
+//!   that does not answer, and a connection that breaks before the answer comes. What you cannot
+//!   tell is [`Error::Unknown`].
+//! - **Durability.** The suite sees no process die.
+//! - **Slowness.** Every call may take as long as [`PATIENCE`] lets it.
 //!
 //! [`does_what_the_memory_store_does`] goes further than the single promises: it carries out random
 //! programs on the store and on [`MemoryStore`](crate::MemoryStore) side by side, and compares
@@ -40,9 +63,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::tokio;
+use rocket::tokio::task::JoinError;
 
 use crate::error::{Error, Result};
-use crate::store::{Document, Store};
+use crate::store::{Document, Filter, Store};
 
 /// Returns from a trial when what must hold does not.
 macro_rules! must {
@@ -70,8 +94,11 @@ pub use races::*;
 pub use reading::*;
 pub use touching::*;
 
-/// A promise that is not kept is noticed as a hang, too.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long [`run`] and [`check`] wait for one promise to be tried: three minutes. A store that has not answered by then breaks the promise.
+///
+/// The longest trial makes some 2300 calls, one after the other. So a store far away, that needs
+/// more than 70 milliseconds for a call, needs more patience: [`check_within`] takes it.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a trial of a promise comes to.
 pub type Kept = Result<(), Failure>;
@@ -83,6 +110,20 @@ pub struct Failure(String);
 impl Failure {
     fn new(how: impl Into<String>) -> Self {
         Failure(how.into())
+    }
+
+    /// How a task of a trial ended, when it did not end by itself.
+    fn panicked(end: JoinError) -> Self {
+        let panic = match end.try_into_panic() {
+            Ok(panic) => panic,
+            Err(end) => return Failure::new(format!("the trial was given up: {end}")),
+        };
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Failure::new(match text {
+            Some(text) => format!("the store panicked: {text}"),
+            None => "the store panicked".to_owned(),
+        })
     }
 }
 
@@ -147,17 +188,39 @@ pub async fn run<S: Store>(make: impl AsyncFn() -> S) {
 
 /// As [`run`], and gives the promises that are broken.
 pub async fn check<S: Store>(make: impl AsyncFn() -> S) -> Vec<Broken> {
+    check_within(PATIENCE, make).await
+}
+
+/// As [`check`], with another patience than [`PATIENCE`] for each promise.
+///
+/// ```
+/// # use rocket_mongo_session::MemoryStore as MyStore;
+/// # use rocket_mongo_session::testing::conformance;
+/// # rocket::execute(async {
+/// let patience = 10 * conformance::PATIENCE; // for a store on the other side of the ocean
+/// let broken = conformance::check_within(patience, async || MyStore::new()).await;
+/// assert!(broken.is_empty(), "{broken:#?}");
+/// # });
+/// ```
+pub async fn check_within<S: Store>(patience: Duration, make: impl AsyncFn() -> S) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (promise, attempt) in ALL {
+        let store: Arc<dyn Store> = Arc::new(make().await);
         // A task of its own: a store that panics breaks this promise, and not the others.
-        let attempt = tokio::spawn(attempt(Arc::new(make().await)));
+        let attempt = tokio::spawn(async move {
+            begins_empty(&*store).await?;
+            attempt(store).await
+        });
         let stop = attempt.abort_handle();
-        let kept = match tokio::time::timeout(PATIENCE, attempt).await {
+        let kept = match tokio::time::timeout(patience, attempt).await {
             Ok(Ok(kept)) => kept,
-            Ok(Err(_)) => Err(Failure::new("the store panicked")),
+            Ok(Err(end)) => Err(Failure::panicked(end)),
             Err(_) => {
                 stop.abort();
-                Err(Failure::new("the store does not answer"))
+                let limit = patience.as_secs_f64();
+                Err(Failure::new(format!(
+                    "the store did not answer in {limit} s"
+                )))
             }
         };
         if let Err(failure) = kept {
@@ -165,6 +228,20 @@ pub async fn check<S: Store>(make: impl AsyncFn() -> S) -> Vec<Broken> {
         }
     }
     broken
+}
+
+/// The names of the promises that [`run`] and [`check`] try, in their order: of functions in this
+/// module.
+pub fn promises() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(promise, _)| *promise)
+}
+
+/// What the trials see must be their own. Otherwise a store that keeps every promise would be
+/// blamed for documents of somebody else's, or of the trial before.
+async fn begins_empty(store: &dyn Store) -> Kept {
+    let found = store.find(Filter::all(), 0, 1).await?;
+    must!(found.is_empty(), "the store that `make` gave is not empty");
+    Ok(())
 }
 
 type Attempt = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = Kept> + Send>>;
@@ -221,7 +298,7 @@ async fn together<T: Send + 'static>(
     let mut results = Vec::new();
     for task in tasks {
         let result = task.await;
-        results.push(result.map_err(|_| Failure::new("the store panicked"))??);
+        results.push(result.map_err(Failure::panicked)??);
     }
     Ok(results)
 }

@@ -1,5 +1,6 @@
 //! Every store keeps the promises of `Store`; stores that do not are found out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,7 +13,10 @@ use rocket_mongo_session::{MemoryStore, MongoStore, Store};
 use crate::support::{FailPoint, Failure, Mode, Mongod, ReplicaSet};
 use crate::wrong_stores::{Caching, Replacing, Reviving, TakingTwice, Upserting, Wrong};
 
+mod faulty;
 mod shape;
+
+use faulty::{FAULTS, Fault, Faulty};
 
 /// A collection that nobody has used.
 fn fresh(client: &Client) -> Collection<Document> {
@@ -163,4 +167,79 @@ async fn a_store_that_answers_from_a_cache_is_found_out() {
 #[should_panic(expected = "touch_never_creates")]
 async fn a_failure_names_the_promise() {
     conformance::run(async || Wrong::<Reviving>::default()).await;
+}
+
+#[rocket::async_test]
+async fn the_store_of_the_faults_keeps_every_promise_without_one() {
+    conformance::run(async || Faulty::new(Fault::None)).await;
+}
+
+#[rocket::async_test]
+async fn each_fault_is_found_by_the_promise_that_it_breaks() {
+    let faults: Vec<Fault> = FAULTS.iter().map(|(fault, _)| *fault).collect();
+    for (at, fault) in faults.iter().enumerate() {
+        if faults[..at].contains(fault) {
+            continue; // it breaks several, and was tried
+        }
+        let broken = broken(async || Faulty::new(*fault)).await;
+        let its = FAULTS.iter().filter(|(other, _)| other == fault);
+        for (_, promise) in its {
+            assert!(
+                broken.contains(promise),
+                "{fault:?} breaks {broken:?}, and not {promise}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_promise_has_a_fault_that_breaks_it() {
+    let broken: BTreeSet<&str> = FAULTS.iter().map(|(_, promise)| *promise).collect();
+    assert_eq!(broken, conformance::promises().collect());
+}
+
+#[rocket::async_test]
+async fn a_store_that_is_not_empty_is_said_to_be_that() {
+    let make = async || {
+        let store = MemoryStore::new();
+        let promise = conformance::create_never_replaces_a_document;
+        let store = Arc::new(store);
+        promise(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
+        Arc::into_inner(store).expect("the only one")
+    };
+    let broken = conformance::check(make).await;
+    assert_eq!(broken.len(), conformance::promises().count());
+    for one in broken {
+        let failure = one.failure.to_string();
+        assert_eq!(failure, "the store that `make` gave is not empty");
+    }
+}
+
+#[rocket::async_test]
+async fn a_panic_of_a_store_is_told_in_its_words() {
+    let broken = conformance::check(async || Faulty::new(Fault::Panics)).await;
+    // In the task of the trial, and in one of many.
+    for promise in [
+        "update_never_creates",
+        "of_many_that_create_one_document_one_does",
+    ] {
+        let one = broken.iter().find(|one| one.promise == promise);
+        let failure = one.expect(promise).failure.to_string();
+        assert!(
+            failure.starts_with("the store panicked: no document of session-"),
+            "{failure}"
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn a_store_that_never_answers_breaks_every_promise_when_patience_ends() {
+    let make = async || Faulty::new(Fault::NeverAnswers);
+    let broken = conformance::check_within(Duration::from_millis(2), make).await;
+    let names: Vec<&str> = broken.iter().map(|one| one.promise).collect();
+    assert_eq!(names, conformance::promises().collect::<Vec<_>>());
+    for one in broken {
+        let failure = one.failure.to_string();
+        assert_eq!(failure, "the store did not answer in 0.002 s");
+    }
 }

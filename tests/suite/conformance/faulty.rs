@@ -1,0 +1,628 @@
+//! A store that keeps every promise, but for one small fault: what the conformance suite must find.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mongodb::bson::{Bson, Document as Query, doc};
+use rocket::async_trait;
+use rocket::tokio::task::yield_now;
+use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::{Error, Result, Store};
+
+/// What the store gets wrong; each is what some store would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// A long text is cut, as a column of a table with a length does.
+    CutsLongTexts,
+    /// A new document takes the place of one that has its id.
+    CreateReplaces,
+    /// The markers of a session that was not created are there.
+    KeepsMarkersOfNobody,
+    /// A marker that exists is replaced.
+    ReplacesMarkers,
+    NeverBeside,
+    /// The first marker that exists keeps those after it from being stored.
+    StopsAtAMarker,
+    /// An update leaves out one of its fields.
+    PartialUpdate,
+    /// An update drops fields that the store knows nothing of.
+    ForgetsUnknownFields,
+    /// An update adds no field.
+    NeverAdds,
+    Upserts,
+    UpdatesByIdAlone,
+    /// An update that does not fit is half done.
+    HalfDone,
+    /// An update that finds everything as it is to be says that it found nothing.
+    CountsModified,
+    ReturnsTheDocumentAfter,
+    /// An array is equal to its elements, as it is to MongoDB's plain equality.
+    ComparesElements,
+    /// What is missing is equal to null.
+    MissingIsNull,
+    /// The end of a document is reported, whether there was one or not.
+    DeleteAlwaysSaysTrue,
+    DeletesByIdAlone,
+    TakeLeavesTheDocument,
+    DeleteAllTakesMarkers,
+    DeleteAllStopsAtTen,
+    DeleteAllDoesNotCount,
+    LosesTouches,
+    TouchSets,
+    TouchesEverybody,
+    TouchCreates,
+    /// Reads are answered by a copy that is one write behind.
+    LoadLagsBehind,
+    FindLagsBehind,
+    FindsInTheOrderOfIds,
+    FindsTheNewestFirst,
+    IgnoresSkip,
+    ZeroIsNoLimit,
+    /// No page is longer than a driver's first batch.
+    EndsAfterABatch,
+    CountsOneMore,
+    CountsWithoutTheFilter,
+    ListsMarkers,
+    IndexesOnce,
+    IndexesEmptyTheStore,
+    /// Whether the id is free is asked before the document is stored.
+    LooksThenCreates,
+    /// A document is read, changed, and written back.
+    ReadsThenWrites,
+    TakesInTwoSteps,
+    /// A take gives what it read before it deleted.
+    TakesAnOldCopy,
+    /// Numbers are equal only in one type.
+    NumbersHaveTypes,
+    Panics,
+    NeverAnswers,
+}
+
+/// Every fault that one running store can show, and the promise that it is made to break.
+pub const FAULTS: [(Fault, &str); 47] = [
+    (
+        Fault::CutsLongTexts,
+        "create_stores_documents_as_they_were_given",
+    ),
+    (Fault::CreateReplaces, "create_never_replaces_a_document"),
+    (
+        Fault::KeepsMarkersOfNobody,
+        "create_never_replaces_a_document",
+    ),
+    (
+        Fault::ReplacesMarkers,
+        "create_leaves_a_marker_that_exists_as_it_is",
+    ),
+    (
+        Fault::NeverBeside,
+        "create_leaves_a_marker_that_exists_as_it_is",
+    ),
+    (
+        Fault::StopsAtAMarker,
+        "create_leaves_a_marker_that_exists_as_it_is",
+    ),
+    (
+        Fault::PartialUpdate,
+        "update_changes_the_named_fields_and_nothing_else",
+    ),
+    (
+        Fault::ForgetsUnknownFields,
+        "update_changes_the_named_fields_and_nothing_else",
+    ),
+    (Fault::NeverAdds, "update_adds_fields_that_were_missing"),
+    (Fault::Upserts, "update_never_creates"),
+    (Fault::UpdatesByIdAlone, "update_asks_its_whole_filter"),
+    (Fault::HalfDone, "update_is_all_or_nothing"),
+    (
+        Fault::CountsModified,
+        "update_that_changes_nothing_is_applied",
+    ),
+    (
+        Fault::ReturnsTheDocumentAfter,
+        "update_returning_gives_the_document_as_it_was",
+    ),
+    (Fault::ComparesElements, "a_value_is_compared_whole"),
+    (Fault::MissingIsNull, "a_value_is_compared_whole"),
+    (
+        Fault::DeleteAlwaysSaysTrue,
+        "delete_deletes_one_document_once",
+    ),
+    (Fault::DeletesByIdAlone, "delete_asks_its_whole_filter"),
+    (
+        Fault::TakeLeavesTheDocument,
+        "take_gives_the_document_as_it_was_at_its_end",
+    ),
+    (
+        Fault::DeleteAllTakesMarkers,
+        "delete_all_deletes_what_its_filter_chooses_and_no_more",
+    ),
+    (
+        Fault::DeleteAllStopsAtTen,
+        "delete_all_deletes_what_its_filter_chooses_and_no_more",
+    ),
+    (
+        Fault::DeleteAllDoesNotCount,
+        "delete_all_deletes_what_its_filter_chooses_and_no_more",
+    ),
+    (Fault::LosesTouches, "touch_moves_times_forward"),
+    (Fault::TouchSets, "touch_never_moves_times_backward"),
+    (Fault::TouchesEverybody, "touch_changes_nothing_else"),
+    (Fault::TouchCreates, "touch_never_creates"),
+    (Fault::LoadLagsBehind, "reads_see_every_completed_write"),
+    (Fault::FindLagsBehind, "reads_see_every_completed_write"),
+    (
+        Fault::FindsInTheOrderOfIds,
+        "find_goes_by_created_and_then_by_id",
+    ),
+    (
+        Fault::FindsTheNewestFirst,
+        "find_goes_by_created_and_then_by_id",
+    ),
+    (Fault::IgnoresSkip, "find_gives_the_page_that_was_asked_for"),
+    (
+        Fault::ZeroIsNoLimit,
+        "find_gives_the_page_that_was_asked_for",
+    ),
+    (
+        Fault::EndsAfterABatch,
+        "find_gives_the_page_that_was_asked_for",
+    ),
+    (Fault::CountsOneMore, "count_counts_what_find_finds"),
+    (
+        Fault::CountsWithoutTheFilter,
+        "count_counts_what_find_finds",
+    ),
+    (Fault::ListsMarkers, "markers_are_no_sessions"),
+    (Fault::IndexesOnce, "indexes_can_be_ensured_again_and_again"),
+    (
+        Fault::IndexesEmptyTheStore,
+        "indexes_can_be_ensured_again_and_again",
+    ),
+    (
+        Fault::LooksThenCreates,
+        "of_many_that_create_one_document_one_does",
+    ),
+    (
+        Fault::ReadsThenWrites,
+        "of_many_that_compare_and_set_one_wins",
+    ),
+    (Fault::ReadsThenWrites, "no_increment_is_lost"),
+    (Fault::ReadsThenWrites, "no_push_is_lost"),
+    (
+        Fault::ReadsThenWrites,
+        "writes_to_different_fields_never_meet",
+    ),
+    (
+        Fault::ReadsThenWrites,
+        "nothing_brings_a_deleted_document_back",
+    ),
+    (
+        Fault::TakesInTwoSteps,
+        "of_many_that_take_one_gets_the_document",
+    ),
+    (Fault::TakesAnOldCopy, "a_take_misses_no_applied_update"),
+    (Fault::NumbersHaveTypes, "does_what_the_memory_store_does"),
+];
+
+type Documents = BTreeMap<String, Document>;
+
+pub struct Faulty {
+    fault: Fault,
+    documents: Mutex<Documents>,
+    /// As they were before the last write.
+    before: Mutex<Documents>,
+    has_indexes: AtomicBool,
+}
+
+impl Faulty {
+    pub fn new(fault: Fault) -> Self {
+        Faulty {
+            fault,
+            documents: Mutex::default(),
+            before: Mutex::default(),
+            has_indexes: AtomicBool::new(false),
+        }
+    }
+
+    fn is(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    /// The documents, to be written.
+    fn write(&self) -> MutexGuard<'_, Documents> {
+        let documents = held(&self.documents);
+        if self.is(Fault::LoadLagsBehind) || self.is(Fault::FindLagsBehind) {
+            *held(&self.before) = documents.clone();
+        }
+        documents
+    }
+
+    fn read(&self, lagging: Fault) -> Documents {
+        if self.is(lagging) {
+            held(&self.before).clone()
+        } else {
+            held(&self.documents).clone()
+        }
+    }
+
+    fn matches(&self, filter: &Filter, document: &Document) -> bool {
+        let matches = filter.matches(document);
+        match self.fault {
+            Fault::ComparesElements | Fault::MissingIsNull => {
+                matches || self.matches_too(&query(&filter.to_bson()), document)
+            }
+            Fault::NumbersHaveTypes => {
+                let (query, document) = (query(&filter.to_bson()), query(document.as_bytes()));
+                let wanted = query
+                    .get_document("user")
+                    .ok()
+                    .and_then(|user| user.get("$eq"));
+                let types = wanted.zip(document.get("user"));
+                matches && types.is_none_or(|(a, b)| a.element_type() == b.element_type())
+            }
+            _ => matches,
+        }
+    }
+
+    /// What two faults take for equal, where nothing else is asked of the document.
+    fn matches_too(&self, query: &Query, document: &Document) -> bool {
+        let document = self::query(document.as_bytes());
+        let both = query
+            .get_document("$expr")
+            .and_then(|expr| expr.get_array("$eq"));
+        let Some([Bson::String(path), Bson::Document(literal)]) = both.ok().map(Vec::as_slice)
+        else {
+            return false;
+        };
+        let name = path.strip_prefix("$value.").unwrap_or_default();
+        let (wanted, values) = (literal.get("$literal"), document.get_document("value").ok());
+        let is_equal = match (values.and_then(|values| values.get(name)), wanted) {
+            (Some(Bson::Array(elements)), Some(wanted)) => {
+                self.is(Fault::ComparesElements) && elements.contains(wanted)
+            }
+            (None, Some(Bson::Null)) => self.is(Fault::MissingIsNull),
+            _ => false,
+        };
+        is_equal && query.len() == 2 && query.get("_id") == document.get("_id")
+    }
+
+    /// The one document that a filter chooses.
+    fn chosen(&self, documents: &Documents, filter: &Filter) -> Option<(String, Document)> {
+        let (id, document) = documents.get_key_value(filter.wanted_id()?)?;
+        let is_chosen = self.matches(filter, document);
+        is_chosen.then(|| (id.clone(), document.clone()))
+    }
+
+    /// All documents that a filter chooses.
+    fn all(&self, documents: &Documents, filter: &Filter) -> Vec<Document> {
+        let chosen = documents
+            .values()
+            .filter(|document| self.matches(filter, document));
+        chosen.cloned().collect()
+    }
+
+    /// The document as an update leaves it.
+    fn changed(&self, update: &Update, before: &Document) -> Result<Document> {
+        let after = update.apply(before)?;
+        let was = query(before.as_bytes());
+        Ok(match self.fault {
+            Fault::PartialUpdate => edited(&after, |after| {
+                if let Some(user) = was.get("user") {
+                    after.insert("user", user);
+                }
+            }),
+            Fault::ForgetsUnknownFields => edited(&after, |after| drop(after.remove("unknown"))),
+            Fault::NeverAdds => edited(&after, |after| {
+                if let Some(Bson::Document(values)) = after.get_mut("value") {
+                    let was = was.get_document("value").cloned().unwrap_or_default();
+                    let kept = std::mem::take(values).into_iter();
+                    *values = kept.filter(|(name, _)| was.contains_key(name)).collect();
+                }
+            }),
+            _ => after,
+        })
+    }
+
+    /// Changes the one document; gives it as it was.
+    async fn change(&self, filter: &Filter, update: &Update) -> Result<Option<Document>> {
+        if self.is(Fault::ReadsThenWrites) {
+            let read = held(&self.documents).clone();
+            let Some((id, before)) = self.chosen(&read, filter) else {
+                return Ok(None);
+            };
+            let after = self.changed(update, &before)?;
+            yield_now().await; // as long as a network takes
+            self.write().insert(id, after);
+            return Ok(Some(before));
+        }
+        let mut documents = self.write();
+        let chosen = match filter.wanted_id() {
+            Some(id) if self.is(Fault::UpdatesByIdAlone) => {
+                let document = documents.get(id).cloned();
+                document.map(|document| (id.to_owned(), document))
+            }
+            _ => self.chosen(&documents, filter),
+        };
+        let Some((id, before)) = chosen else {
+            if let Some(id) = filter.wanted_id().filter(|_| self.is(Fault::Upserts))
+                && !documents.contains_key(id)
+            {
+                let empty = Document::from_bytes(bytes(&doc! { "_id": id }));
+                documents.insert(id.to_owned(), update.apply(&empty)?);
+            }
+            return Ok(None);
+        };
+        let after = self.changed(update, &before).inspect_err(|_| {
+            if self.is(Fault::HalfDone) {
+                let half = edited(&before, |half| drop(half.insert("user", 9_i64)));
+                documents.insert(id.clone(), half);
+            }
+        });
+        let after = after?;
+        let is_same = after == before;
+        documents.insert(id, after.clone());
+        Ok(match self.fault {
+            Fault::CountsModified if is_same => None,
+            Fault::ReturnsTheDocumentAfter => Some(after),
+            _ => Some(before),
+        })
+    }
+
+    /// Ends the one document; gives it as it was.
+    async fn end(&self, filter: &Filter) -> Option<Document> {
+        let in_two_steps = self.is(Fault::TakesInTwoSteps);
+        if in_two_steps || self.is(Fault::TakesAnOldCopy) {
+            let read = held(&self.documents).clone();
+            let (id, last) = self.chosen(&read, filter)?;
+            yield_now().await;
+            let was_there = self.write().remove(&id).is_some();
+            return (was_there || in_two_steps).then_some(last);
+        }
+        let mut documents = self.write();
+        if self.is(Fault::DeletesByIdAlone) {
+            return documents.remove(filter.wanted_id()?);
+        }
+        let (id, last) = self.chosen(&documents, filter)?;
+        documents.remove(&id);
+        Some(last)
+    }
+
+    /// A document as it is kept.
+    fn kept(&self, document: &Document) -> Document {
+        match self.fault {
+            Fault::CutsLongTexts => edited(document, |document| {
+                for (_, value) in document.iter_mut() {
+                    if let Bson::String(text) = value {
+                        text.truncate(1 << 16);
+                    }
+                }
+            }),
+            _ => document.clone(),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        match self.fault {
+            Fault::Panics => panic!("no document of {id}"),
+            _ => Ok(self.read(Fault::LoadLagsBehind).remove(id)),
+        }
+    }
+
+    async fn create(&self, documents: Vec<Document>, _: Durability) -> Result<Created> {
+        let ids = documents.iter().filter_map(Document::id);
+        let ids: Vec<String> = ids.map(str::to_owned).collect();
+        let mut looked = None;
+        if self.is(Fault::LooksThenCreates) {
+            looked = Some(held(&self.documents).contains_key(&ids[0]));
+            yield_now().await;
+        }
+        let mut stored = self.write();
+        let exists = looked.unwrap_or_else(|| stored.contains_key(&ids[0]))
+            && !self.is(Fault::CreateReplaces);
+        let mut created = Created::Stored;
+        for (at, (id, document)) in ids.into_iter().zip(&documents).enumerate() {
+            if at == 0 && exists {
+                created = Created::Exists;
+                if !self.is(Fault::KeepsMarkersOfNobody) {
+                    break;
+                }
+            } else if at > 0 && stored.contains_key(&id) && !self.is(Fault::ReplacesMarkers) {
+                created = match self.fault {
+                    Fault::NeverBeside => created,
+                    _ => Created::Beside,
+                };
+                if self.is(Fault::StopsAtAMarker) {
+                    break;
+                }
+            } else {
+                stored.insert(id, self.kept(document));
+            }
+        }
+        drop(stored);
+        Ok(created)
+    }
+
+    async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
+        let before = self.change(&filter, &update).await?;
+        Ok(before.map_or(Updated::Gone, |_| Updated::Applied))
+    }
+
+    async fn update_returning(
+        &self,
+        filter: Filter,
+        update: Update,
+        _: Durability,
+    ) -> Result<Option<Document>> {
+        let before = self.change(&filter, &update).await?;
+        Ok(before)
+    }
+
+    async fn delete(&self, filter: Filter) -> Result<bool> {
+        let deleted = self.end(&filter).await.is_some();
+        Ok(deleted || self.is(Fault::DeleteAlwaysSaysTrue))
+    }
+
+    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
+        let taken = match self.fault {
+            Fault::TakeLeavesTheDocument => {
+                let chosen = self.chosen(&held(&self.documents), &filter);
+                chosen.map(|(_, document)| document)
+            }
+            _ => self.end(&filter).await,
+        };
+        Ok(taken)
+    }
+
+    fn touch(&self, touch: Touch) {
+        let mut documents = self.write();
+        match self.fault {
+            Fault::LosesTouches => return,
+            Fault::TouchCreates if !documents.contains_key(touch.id()) => {
+                let empty = Document::from_bytes(bytes(&doc! { "_id": touch.id() }));
+                documents.insert(touch.id().to_owned(), empty);
+            }
+            _ => {}
+        }
+        for (id, document) in documents.iter_mut() {
+            if id != touch.id() && !self.is(Fault::TouchesEverybody) {
+                continue;
+            }
+            let before = match self.fault {
+                Fault::TouchSets => edited(document, |document| {
+                    document.remove("accessed");
+                    document.remove("expires");
+                }),
+                _ => document.clone(),
+            };
+            let after = touch.update().apply(&before).expect("times only grow");
+            // In the order that the fields had.
+            let (was, is) = (query(document.as_bytes()), query(after.as_bytes()));
+            let names = was
+                .keys()
+                .chain(is.keys().filter(|name| !was.contains_key(*name)));
+            let ordered = names.filter_map(|name| Some((name.clone(), is.get(name)?.clone())));
+            *document = Document::from_bytes(bytes(&ordered.collect()));
+        }
+    }
+
+    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+        if self.is(Fault::NeverAnswers) {
+            std::future::pending::<()>().await;
+        }
+        let documents = self.read(Fault::FindLagsBehind);
+        let mut found = self.all(&documents, &filter);
+        if self.is(Fault::ListsMarkers) {
+            let markers = documents.iter().filter(|(id, _)| id.starts_with('~'));
+            found.extend(markers.map(|(_, marker)| marker.clone()));
+        }
+        if !self.is(Fault::FindsInTheOrderOfIds) {
+            // Stable, and they come in the order of their ids.
+            found.sort_by_cached_key(|document| {
+                let created = query(document.as_bytes()).get("created").cloned();
+                created.as_ref().and_then(millis)
+            });
+        }
+        if self.is(Fault::FindsTheNewestFirst) {
+            found.reverse();
+        }
+        let skip = match self.fault {
+            Fault::IgnoresSkip => 0,
+            _ => usize::try_from(skip).unwrap_or(usize::MAX),
+        };
+        let limit = match self.fault {
+            Fault::ZeroIsNoLimit if limit == 0 => usize::MAX,
+            Fault::EndsAfterABatch => (limit as usize).min(101),
+            _ => limit as usize,
+        };
+        Ok(found.into_iter().skip(skip).take(limit).collect())
+    }
+
+    async fn count(&self, filter: Filter) -> Result<u64> {
+        let documents = held(&self.documents);
+        let count = match self.fault {
+            Fault::CountsWithoutTheFilter => documents.len(),
+            _ => self.all(&documents, &filter).len(),
+        };
+        Ok(count as u64 + u64::from(self.is(Fault::CountsOneMore) && count > 0))
+    }
+
+    async fn delete_all(&self, filter: Filter) -> Result<u64> {
+        let mut documents = self.write();
+        let mut gone: Vec<String> = documents
+            .iter()
+            .filter(|(id, document)| {
+                let is_taken = self.is(Fault::DeleteAllTakesMarkers) && id.starts_with('~');
+                is_taken || self.matches(&filter, document)
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        if self.is(Fault::DeleteAllStopsAtTen) {
+            gone.truncate(10);
+        }
+        for id in &gone {
+            documents.remove(id);
+        }
+        drop(documents);
+        Ok(match self.fault {
+            Fault::DeleteAllDoesNotCount => 0,
+            _ => gone.len() as u64,
+        })
+    }
+
+    async fn ensure_indexes(&self) -> Result<()> {
+        let again = self.has_indexes.swap(true, Ordering::SeqCst);
+        match self.fault {
+            Fault::IndexesOnce if again => {
+                let exists = std::io::Error::other("the index exists");
+                return Err(Error::store("making the indexes", exists));
+            }
+            Fault::IndexesEmptyTheStore => self.write().clear(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn flush(&self) {}
+
+    fn describe(&self) -> String {
+        format!("a store with a fault: {:?}", self.fault)
+    }
+}
+
+fn held(documents: &Mutex<Documents>) -> MutexGuard<'_, Documents> {
+    documents.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A time that the suite sorts by, in milliseconds.
+fn millis(seconds: &Bson) -> Option<i64> {
+    match seconds {
+        Bson::Double(seconds) => Some((seconds * 1000.0).round() as i64),
+        Bson::Int64(seconds) => Some(seconds * 1000),
+        _ => None,
+    }
+}
+
+fn query(bytes: &[u8]) -> Query {
+    Query::from_reader(bytes).expect("a document")
+}
+
+fn bytes(document: &Query) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    document.to_writer(&mut bytes).expect("a document");
+    bytes
+}
+
+fn edited(document: &Document, edit: impl FnOnce(&mut Query)) -> Document {
+    let mut document = query(document.as_bytes());
+    edit(&mut document);
+    Document::from_bytes(bytes(&document))
+}
