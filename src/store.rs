@@ -27,8 +27,10 @@ pub(crate) mod mongo;
 /// 3. **No stale reads.** [`load`](Store::load) and [`find`](Store::find) give what was stored at
 ///    some moment after they were called, and see every write whose call has returned.
 /// 4. **Success means stored.** `Ok` comes after the change is as durable as [`Durability`] asks.
+///    What ends sessions is never asked that: it is as durable as [`Durability::Identity`].
 ///
-/// [`testing::conformance`](crate::testing::conformance) tries the first three on any store.
+/// [`testing::conformance`](crate::testing::conformance) tries the first three on any store, and of
+/// the fourth as much as one crash shows. What an error means (below) it does not try.
 ///
 /// # Errors
 ///

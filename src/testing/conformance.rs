@@ -1,7 +1,8 @@
 //! The promises of [`Store`], each as a function that tries it: for whoever writes a store.
 //!
 //! [`run`] tries them all, each on a store that you make for it, which must be empty, and panics with
-//! the names of those that are broken. That is the whole test of a store of your own:
+//! the names of those that are broken. [`survives_a_restart`] tries whether what a write has said is
+//! stored is there after a crash. The two are the whole test of a store of your own:
 //!
 //! ```test_harness
 //! # use rocket_mongo_session::MemoryStore as MyStore;
@@ -19,6 +20,16 @@
 //!     #[rocket::async_test]
 //!     async fn my_store_keeps_every_promise() {
 //!         conformance::run(empty).await;
+//!     }
+//!
+//!     #[rocket::async_test]
+//!     async fn my_store_survives_a_crash() {
+//!         let reopen = async |store: MyStore| {
+//!             // Here: kill what keeps the data (`kill -9`), start it again, and connect to it.
+//!             store
+//!         };
+//!         let kept = conformance::survives_a_restart(empty, reopen).await;
+//!         kept.unwrap();
 //!     }
 //! }
 //! ```
@@ -49,7 +60,8 @@
 //!   database fails, and the suite cannot make it fail. Test it with a database that refuses, one
 //!   that does not answer, and a connection that breaks before the answer comes. What you cannot
 //!   tell is [`Error::Unknown`].
-//! - **Durability.** The suite sees no process die.
+//! - **Durability beyond one crash.** [`survives_a_restart`] sees a process die. It sees no power
+//!   fail, no disk break, and no node of a cluster get lost.
 //! - **Slowness.** Every call may take as long as [`PATIENCE`] lets it.
 //!
 //! [`does_what_the_memory_store_does`] goes further than the single promises: it carries out random
@@ -83,6 +95,7 @@ mod ending;
 mod programs;
 mod races;
 mod reading;
+mod restart;
 mod sample;
 mod touching;
 
@@ -92,9 +105,11 @@ pub use ending::*;
 pub use programs::*;
 pub use races::*;
 pub use reading::*;
+pub use restart::*;
 pub use touching::*;
 
-/// How long [`run`] and [`check`] wait for one promise to be tried: three minutes. A store that has not answered by then breaks the promise.
+/// How long [`run`] and [`check`] wait for one promise to be tried, and [`survives_a_restart`] for
+/// one crash: three minutes. A store that has not answered by then breaks the promise.
 ///
 /// The longest trial makes some 2300 calls, one after the other. So a store far away, that needs
 /// more than 70 milliseconds for a call, needs more patience: [`check_within`] takes it.

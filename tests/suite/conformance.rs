@@ -1,5 +1,6 @@
 //! Every store keeps the promises of `Store`; stores that do not are found out.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +17,7 @@ use crate::wrong_stores::{Caching, Replacing, Reviving, TakingTwice, Upserting, 
 mod faulty;
 mod shape;
 
-use faulty::{FAULTS, Fault, Faulty};
+use faulty::{Call, FAULTS, Fault, Faulty};
 
 /// A collection that nobody has used.
 fn fresh(client: &Client) -> Collection<Document> {
@@ -241,5 +242,57 @@ async fn a_store_that_never_answers_breaks_every_promise_when_patience_ends() {
     for one in broken {
         let failure = one.failure.to_string();
         assert_eq!(failure, "the store did not answer in 0.002 s");
+    }
+}
+
+#[rocket::async_test]
+async fn what_was_acknowledged_survives_a_kill_of_the_server() {
+    // What no call waited for stays off the disk for half a second, and is lost.
+    let mongod = Mongod::builder()
+        .arg("--journalCommitInterval=500")
+        .start()
+        .await;
+    for is_known in [true, false] {
+        let client = mongod.client().await;
+        let collection = RefCell::new(fresh(&client));
+        let make = async || {
+            *collection.borrow_mut() = fresh(&client);
+            let store = store(&collection.borrow());
+            if is_known {
+                store.ensure_indexes().await.expect("indexes");
+            }
+            store
+        };
+        let reopen = async |old: MongoStore| {
+            mongod.kill().await;
+            drop(old);
+            mongod.restart().await;
+            let name = collection.borrow().name().to_owned();
+            let database = mongod.client().await.database("conformance");
+            store(&database.collection(&name))
+        };
+        conformance::survives_a_restart(make, reopen).await.unwrap();
+    }
+}
+
+#[rocket::async_test]
+async fn a_store_that_answers_before_the_disk_has_it_is_found_out() {
+    let survives = async |fault: Fault| {
+        let reopen = async |store: Faulty| store.crashed();
+        conformance::survives_a_restart(async || Faulty::new(fault), reopen).await
+    };
+    survives(Fault::None).await.unwrap();
+    for call in [
+        Call::Create,
+        Call::Update,
+        Call::UpdateReturning,
+        Call::Delete,
+        Call::Take,
+        Call::DeleteAll,
+    ] {
+        let kept = survives(Fault::AnswersBeforeTheDisk(call)).await;
+        let failure = kept.expect_err("a lost write").to_string();
+        let wanted = format!("after {call:?} and a restart: ");
+        assert!(failure.starts_with(&wanted), "{failure}");
     }
 }

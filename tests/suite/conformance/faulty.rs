@@ -1,4 +1,6 @@
 //! A store that keeps every promise, but for one small fault: what the conformance suite must find.
+//!
+//! It keeps documents in a map, and a copy of the map as it would be on a disk.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,6 +78,8 @@ pub enum Fault {
     TakesAnOldCopy,
     /// Numbers are equal only in one type.
     NumbersHaveTypes,
+    /// A call of this kind answers before what it did is on the disk.
+    AnswersBeforeTheDisk(Call),
     Panics,
     NeverAnswers,
 }
@@ -206,6 +210,16 @@ pub const FAULTS: [(Fault, &str); 47] = [
     (Fault::NumbersHaveTypes, "does_what_the_memory_store_does"),
 ];
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Create,
+    Update,
+    UpdateReturning,
+    Delete,
+    Take,
+    DeleteAll,
+}
+
 type Documents = BTreeMap<String, Document>;
 
 pub struct Faulty {
@@ -213,6 +227,7 @@ pub struct Faulty {
     documents: Mutex<Documents>,
     /// As they were before the last write.
     before: Mutex<Documents>,
+    disk: Mutex<Documents>,
     has_indexes: AtomicBool,
 }
 
@@ -222,8 +237,16 @@ impl Faulty {
             fault,
             documents: Mutex::default(),
             before: Mutex::default(),
+            disk: Mutex::default(),
             has_indexes: AtomicBool::new(false),
         }
+    }
+
+    /// What is left when the process dies and begins again.
+    pub fn crashed(self) -> Self {
+        let documents = held(&self.disk).clone();
+        *held(&self.documents) = documents;
+        self
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -244,6 +267,14 @@ impl Faulty {
             held(&self.before).clone()
         } else {
             held(&self.documents).clone()
+        }
+    }
+
+    /// A call of this kind is about to answer.
+    fn done(&self, call: Call) {
+        let is_late = self.is(Fault::AnswersBeforeTheDisk(call));
+        if !is_late && matches!(self.fault, Fault::None | Fault::AnswersBeforeTheDisk(_)) {
+            *held(&self.disk) = held(&self.documents).clone();
         }
     }
 
@@ -444,11 +475,13 @@ impl Store for Faulty {
             }
         }
         drop(stored);
+        self.done(Call::Create);
         Ok(created)
     }
 
     async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
         let before = self.change(&filter, &update).await?;
+        self.done(Call::Update);
         Ok(before.map_or(Updated::Gone, |_| Updated::Applied))
     }
 
@@ -459,11 +492,13 @@ impl Store for Faulty {
         _: Durability,
     ) -> Result<Option<Document>> {
         let before = self.change(&filter, &update).await?;
+        self.done(Call::UpdateReturning);
         Ok(before)
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
         let deleted = self.end(&filter).await.is_some();
+        self.done(Call::Delete);
         Ok(deleted || self.is(Fault::DeleteAlwaysSaysTrue))
     }
 
@@ -475,6 +510,7 @@ impl Store for Faulty {
             }
             _ => self.end(&filter).await,
         };
+        self.done(Call::Take);
         Ok(taken)
     }
 
@@ -568,6 +604,7 @@ impl Store for Faulty {
             documents.remove(id);
         }
         drop(documents);
+        self.done(Call::DeleteAll);
         Ok(match self.fault {
             Fault::DeleteAllDoesNotCount => 0,
             _ => gone.len() as u64,

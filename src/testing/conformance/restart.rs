@@ -1,0 +1,148 @@
+use rocket::tokio::time::timeout;
+
+use super::sample::{a_marker, change, id, lacks, raw, session};
+use super::{Failure, Kept, PATIENCE, begins_empty, text};
+use crate::document::Operation;
+use crate::record::field;
+use crate::store::{Created, Document, Durability, Filter, Store, Updated};
+
+/// What is tried to be the last call before a crash.
+#[derive(Clone, Copy, Debug)]
+enum Last {
+    Create,
+    Update,
+    UpdateReturning,
+    Delete,
+    Take,
+    DeleteAll,
+}
+
+/// What was acknowledged as durable before a crash is there after it: documents that were created
+/// and changed, and the absence of those that were deleted.
+///
+/// Each call that writes is once the last one before a crash, on an empty store that `make` gives.
+/// Then `reopen` takes that store, lets what keeps its data die, and gives a store on what is left.
+/// It does that as hard as it can: with `kill -9` for a server, and without a farewell (dropping a
+/// store can be one) for what lives in the process. `reopen` may give the same store back, when it
+/// finds its way to the server by itself.
+///
+/// What is created and updated asks for [`Durability::Identity`]; what ends a session always is
+/// durable. [`Durability::Data`] promises what the database is set up for, and touches nothing:
+/// neither is tried. A crash is not tried while a call is under way: what nobody was told may be
+/// there or not.
+///
+/// This example crashes nothing, and only shows the shape:
+///
+/// ```
+/// # use rocket_mongo_session::MemoryStore as MyStore;
+/// # use rocket_mongo_session::testing::conformance;
+/// # rocket::execute(async {
+/// let reopen = async |store: MyStore| store;
+/// let kept = conformance::survives_a_restart(async || MyStore::new(), reopen).await;
+/// kept.unwrap();
+/// # });
+/// ```
+///
+/// # Errors
+///
+/// When the promise is broken: with the call that was lost.
+pub async fn survives_a_restart<S: Store>(
+    make: impl AsyncFn() -> S,
+    reopen: impl AsyncFn(S) -> S,
+) -> Kept {
+    let all = [
+        Last::Create,
+        Last::Update,
+        Last::UpdateReturning,
+        Last::Delete,
+        Last::Take,
+        Last::DeleteAll,
+    ];
+    for last in all {
+        let round = async {
+            let store = make().await;
+            begins_empty(&store).await?;
+            let acknowledged = write(&store, last).await?;
+            let store = reopen(store).await;
+            is_there(&store, &acknowledged).await
+        };
+        let kept = match timeout(PATIENCE, round).await {
+            Ok(kept) => kept,
+            Err(_) => Err(Failure::new("the store did not answer in time")),
+        };
+        kept.map_err(|failure| Failure::new(format!("after {last:?} and a restart: {failure}")))?;
+    }
+    Ok(())
+}
+
+const DURABLY: Durability = Durability::Identity;
+
+/// What was acknowledged.
+struct Acknowledged {
+    there: Vec<Document>,
+    gone: Vec<String>,
+}
+
+/// Stores some documents, and makes one call of the kind, which is the last.
+async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
+    let others: Vec<Document> = [2, 3].map(|number| raw(&session(&id(number)))).into();
+    for other in &others {
+        let created = store.create(vec![other.clone()], DURABLY).await?;
+        must!(created == Created::Stored, "create said {created:?}");
+    }
+    let (mut this, marker) = (session(&id(1)), a_marker(1, 0));
+    let documents = vec![raw(&this), marker.clone()];
+    let created = store.create(documents, DURABLY).await?;
+    must!(created == Created::Stored, "create said {created:?}");
+
+    let filter = Filter::id(&id(1));
+    let update = change("number", Operation::Increment(1));
+    match last {
+        Last::Create => {}
+        Last::Update => {
+            let updated = store.update(filter, update, DURABLY).await?;
+            must!(updated == Updated::Applied, "update said {updated:?}");
+        }
+        Last::UpdateReturning => {
+            let before = store.update_returning(filter, update, DURABLY).await?;
+            must!(before.is_some(), "update_returning found nothing");
+        }
+        Last::Delete => must!(store.delete(filter).await?, "delete found nothing"),
+        Last::Take => must!(store.take(filter).await?.is_some(), "take found nothing"),
+        Last::DeleteAll => {
+            let deleted = store.delete_all(Filter::ids(vec![id(1)])).await?;
+            must!(deleted == 1, "delete_all deleted {deleted} and not 1");
+        }
+    }
+
+    let (mut there, mut gone) = (others, Vec::new());
+    there.push(marker);
+    match last {
+        Last::Create => there.push(raw(&this)),
+        Last::Update | Last::UpdateReturning => {
+            if let Ok(values) = this.get_document_mut(field::VALUE) {
+                values.insert("number", 6_i64);
+            }
+            there.push(raw(&this));
+        }
+        Last::Delete | Last::Take | Last::DeleteAll => gone.push(id(1)),
+    }
+    Ok(Acknowledged { there, gone })
+}
+
+async fn is_there(store: &dyn Store, acknowledged: &Acknowledged) -> Kept {
+    for wanted in &acknowledged.there {
+        let id = wanted.id().unwrap_or_default();
+        let found = store.load(id).await?;
+        must!(
+            found.as_ref() == Some(wanted),
+            "of {} there is {}",
+            text(wanted),
+            found.as_ref().map_or_else(|| "nothing".into(), text)
+        );
+    }
+    for id in &acknowledged.gone {
+        lacks(store, id, "after it was deleted").await?;
+    }
+    Ok(())
+}
