@@ -2,11 +2,10 @@
 //! message that names the key.
 //!
 //! The input is the inside of `[default.session]`, in TOML; its first byte chooses the profile.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::{LazyLock, Mutex};
 
-use libfuzzer_sys::fuzz_target;
 use log::{LevelFilter, Log, Metadata, Record};
 use rocket::config::LogLevel;
 use rocket::figment::providers::{Format, Toml};
@@ -18,7 +17,7 @@ use rocket::tokio::runtime::Runtime;
 use rocket::{get, post, routes};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Session, Sessions};
-use rocket_mongo_session_fuzz::{is_token, lock};
+use rocket_mongo_session_fuzz::{is_token, lock, target};
 
 const KEYS: [&str; 24] = [
     "collection",
@@ -81,7 +80,7 @@ fn user(session: &Session) -> String {
     session.user().ok().flatten().unwrap_or_default()
 }
 
-fuzz_target!(|data: &[u8]| {
+target!(|data: &[u8]| {
     let Some((first, data)) = data.split_first() else {
         return;
     };

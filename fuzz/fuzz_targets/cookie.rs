@@ -2,17 +2,16 @@
 //! was issued. What is no token is not even looked up.
 //!
 //! In the input a byte below 8 stands for a whole text (see `TEXTS`); lines are headers.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::{LazyLock, Mutex};
 
-use libfuzzer_sys::fuzz_target;
 use rocket::http::Header;
 use rocket::local::blocking::Client;
 use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 use rocket_mongo_session_fuzz::store::{Call, Watched};
-use rocket_mongo_session_fuzz::{client, is_token, lock, member, rocket, set_cookie};
+use rocket_mongo_session_fuzz::{client, is_token, lock, member, rocket, set_cookie, target};
 
 struct App {
     client: Mutex<Client>,
@@ -56,7 +55,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
     }
 });
 
-fuzz_target!(|data: &[u8]| {
+target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };

@@ -1,10 +1,9 @@
 //! Stored documents: any bytes at all, or a good document that was changed. What is no session lets
 //! nobody in, is no failure, and stays as it is; what is one keeps every field that was not written.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::{LazyLock, Mutex};
 
-use libfuzzer_sys::fuzz_target;
 use rocket::local::blocking::Client;
 use rocket::serde::json::{Value, json};
 use rocket::{post, routes};
@@ -13,7 +12,7 @@ use rocket_mongo_session::mongodb::bson::{self, Bson, Document, RawBsonRef, RawD
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Session, Sessions};
 use rocket_mongo_session_fuzz::store::{Call, Watched};
-use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket};
+use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket, target};
 
 /// A cookie of the ancestor's.
 const OLD: &str = "0123456789abcdef0123456789abcdef";
@@ -87,7 +86,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
     }
 });
 
-fuzz_target!(|data: &[u8]| {
+target!(|data: &[u8]| {
     let app = &*APP;
     let Some((kind, data)) = data.split_first() else {
         return;

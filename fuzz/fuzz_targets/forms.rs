@@ -3,18 +3,17 @@
 //!
 //! The input is a byte that chooses the request, lines of `X-CSRF-Token`, a NUL, and the body. In
 //! both 0x01 stands for a live token, 0x02 and 0x03 for its halves, 0x04 for another's.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::{LazyLock, Mutex};
 
-use libfuzzer_sys::fuzz_target;
 use rocket::form::name::Name;
 use rocket::http::Header;
 use rocket::local::blocking::Client;
 use rocket::serde::json::json;
 use rocket::{FromForm, post, routes};
 use rocket_mongo_session::{CsrfForm, CsrfHeader, Sessions};
-use rocket_mongo_session_fuzz::{base64url, client, cookie, lock, member, rocket};
+use rocket_mongo_session_fuzz::{base64url, client, cookie, lock, member, rocket, target};
 
 #[derive(FromForm)]
 struct Order<'r> {
@@ -63,7 +62,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
     }
 });
 
-fuzz_target!(|data: &[u8]| {
+target!(|data: &[u8]| {
     let app = &*APP;
     let Some((choice, data)) = data.split_first() else {
         return;

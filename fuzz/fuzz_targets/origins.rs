@@ -1,19 +1,18 @@
-//! Origins: which requests pass is what DESIGN 4.10 says, read a second time with the `url` crate.
+//! Origins: which requests pass is said here a second time, with the `url` crate.
 //!
 //! The input is a byte that chooses the request, then lines: each `s`, `o`, `h` or `u` and a value
 //! of `Sec-Fetch-Site`, `Origin`, `Host` or `Upgrade`.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::sync::{LazyLock, Mutex};
 
-use libfuzzer_sys::fuzz_target;
 use rocket::http::{ContentType, Header, Method};
 use rocket::local::blocking::Client;
 use rocket::serde::json::json;
 use rocket::{get, post, routes};
 use rocket_mongo_session::{Error, Session, Sessions};
 use rocket_mongo_session_fuzz::store::{Call, Watched};
-use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket};
+use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket, target};
 use url::{Host, Url};
 
 const TRUSTED: [&str; 2] = ["https://friend.example", "http://[::1]:3000"];
@@ -56,7 +55,7 @@ static APPS: LazyLock<[App; 2]> = LazyLock::new(|| {
     })
 });
 
-fuzz_target!(|data: &[u8]| {
+target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };

@@ -2,18 +2,17 @@
 //! hold, in each call's answer, later in the request and in the next one.
 //!
 //! The input is a list of steps, each carried out on a session and on a map.
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
 
-use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use libfuzzer_sys::fuzz_target;
+use arbitrary::{Arbitrary, Unstructured};
 use rocket::local::blocking::Client;
 use rocket::serde::json::{Value, json};
 use rocket::{post, routes};
 use rocket_mongo_session::{Error, Session, Sessions};
-use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket, set_cookie};
+use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket, set_cookie, target};
 use serde::{Deserialize, Serialize};
 
 #[derive(Arbitrary, Clone, Debug)]
@@ -171,7 +170,9 @@ static APPS: LazyLock<Vec<(Encoding, Mutex<Client>)>> = LazyLock::new(|| {
     both.collect()
 });
 
-fuzz_target!(|all: Vec<Step>| {
+target!(|data: &[u8]| {
+    let all = Vec::<Step>::arbitrary_take_rest(Unstructured::new(data));
+    let Ok(all) = all else { return };
     if all.len() > 40 {
         return;
     }

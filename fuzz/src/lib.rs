@@ -2,7 +2,10 @@
 //! that only the crate's public face is used. A panic anywhere is a finding (libFuzzer's hook ends
 //! the process, also where Rocket would catch it).
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fs, panic, process};
 
 use rocket::config::LogLevel;
 use rocket::figment::Figment;
@@ -13,6 +16,62 @@ use rocket::{Build, Rocket, get, post, routes};
 use rocket_mongo_session::{Error, Session, SessionFairing};
 
 pub mod store;
+
+/// Makes the program of a target from what is done with one input.
+///
+/// Built for fuzzing (`--cfg fuzzing`, as `fuzz/run` and cargo-fuzz do) it is libFuzzer's. Otherwise
+/// its test carries the target out on its seeds, and the program itself on the files that it is given.
+#[macro_export]
+macro_rules! target {
+    ($target:expr) => {
+        #[cfg(fuzzing)]
+        libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+            let target: fn(&[u8]) = $target;
+            target(data)
+        });
+
+        #[cfg(not(fuzzing))]
+        fn main() {
+            $crate::replay(std::env::args_os().skip(1).map(Into::into), $target);
+        }
+
+        #[cfg(test)]
+        #[test]
+        fn nothing_is_found_in_its_seeds() {
+            $crate::replay($crate::seeds(env!("CARGO_CRATE_NAME")), $target);
+        }
+    };
+}
+
+/// The files of a target's seeds, in their order.
+pub fn seeds(target: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("seeds")
+        .join(target);
+    let files = fs::read_dir(folder).expect("seeds");
+    let mut files: Vec<PathBuf> = files.map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{target} has no seeds");
+    files
+}
+
+/// Carries a target out on the content of files. A panic ends the process, as it does when it is
+/// found: Rocket would catch one.
+pub fn replay(files: impl IntoIterator<Item = PathBuf>, target: fn(&[u8])) {
+    static AT: Mutex<Option<PathBuf>> = Mutex::new(None);
+    panic::set_hook(Box::new(|panic| {
+        let at = lock(&AT).take().unwrap_or_default();
+        // What is printed by macros would be kept until the end of the test.
+        let _ = writeln!(std::io::stderr(), "\n{}: {panic}", at.display());
+        process::abort();
+    }));
+    for file in files {
+        let input = fs::read(&file).expect("a file");
+        *lock(&AT) = Some(file);
+        target(&input);
+    }
+    drop(panic::take_hook());
+}
 
 /// Rocket's own defaults, silence, and `[default.session]` as given.
 pub fn figment(session: Value) -> Figment {
@@ -62,7 +121,7 @@ pub fn cookie(value: &str) -> Header<'static> {
     Header::new("Cookie", format!("session={value}"))
 }
 
-/// Whether a text is a token as DESIGN 2 says: 16 and 32 bytes in base64url without padding, with a
+/// Whether a text is a token: 16 and 32 bytes in base64url without padding, with a
 /// dot between them, each in its one canonical form.
 pub fn is_token(text: &str) -> bool {
     let text = text.as_bytes();
