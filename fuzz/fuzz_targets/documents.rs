@@ -1,21 +1,38 @@
-//! Stored documents: any bytes at all, or a good document that was changed. What is no session lets
-//! nobody in, is no failure, and stays as it is; what is one keeps every field that was not written.
+//! Stored documents: any bytes at all, or a good document that was changed. What is a session is one
+//! by the rule that stands here a second time: it lets its user in, and keeps every field that was
+//! not written. What is none lets nobody in, is no failure, and stays as it is.
 #![cfg_attr(fuzzing, no_main)]
 
+use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex};
 
 use rocket::local::blocking::Client;
-use rocket::serde::json::{Value, json};
-use rocket::{post, routes};
+use rocket::serde::json::{Json, Value, json};
+use rocket::{get, post, routes};
 use rocket_mongo_session::mongodb::bson::spec::BinarySubtype;
-use rocket_mongo_session::mongodb::bson::{self, Bson, Document, RawBsonRef, RawDocument};
+use rocket_mongo_session::mongodb::bson::{self, Bson, Document, RawBsonRef, RawDocument, doc};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Session, Sessions};
 use rocket_mongo_session_fuzz::store::{Call, Watched};
-use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket, target};
+use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket, set_cookie, target};
 
 /// A cookie of the ancestor's.
 const OLD: &str = "0123456789abcdef0123456789abcdef";
+
+/// The configured timeout, in milliseconds: the default.
+const TIMEOUT: i64 = 1_200_000;
+
+/// Every field that the crate writes in a session's document; all others are somebody else's.
+const OURS: [&str; 14] = [
+    "_id", "created", "accessed", "value", "token", "csrf", "expires", "user", "timeout",
+    "max_age", "renewed", "sent", "client", "ip",
+];
+
+/// Whether the session is a new one, and whose it is, as far as a text says it.
+#[get("/look")]
+fn look(session: &Session) -> Json<(bool, Option<String>)> {
+    Json((session.is_new(), session.user().ok().flatten()))
+}
 
 /// Every call that reads or writes, whatever it finds.
 #[post("/everything")]
@@ -66,16 +83,33 @@ struct App {
     cookie: String,
     id: String,
     good: Vec<u8>,
+    /// A good document of the ancestor's.
+    old: Vec<u8>,
 }
 
 static APP: LazyLock<App> = LazyLock::new(|| {
     let (store, clock) = (Watched::default(), Clock::new());
-    let settings = json!({ "max_age": 600, "legacy_ids": true, "max_per_user": 3 });
+    // A value that is malformed inside equals nothing, itself included, and is compared until the
+    // deadline. All else is done at the first look, however short that is.
+    let settings = json!({
+        "max_age": 600,
+        "legacy_ids": true,
+        "max_per_user": 3,
+        "deadline": 0.02,
+    });
     let fairing = Sessions::with_store(store.clone()).with_clock(&clock);
-    let client = client(rocket(fairing, settings).mount("/", routes![everything]));
+    let client = client(rocket(fairing, settings).mount("/", routes![look, everything]));
     let cookie = member(&lock(&client), "alice");
     let id = cookie[..22].to_owned();
     let good = store.stored(&id).expect("a document");
+    let seconds = millis(&clock) as f64 / 1000.0;
+    let old = doc! {
+        "_id": OLD,
+        "created": seconds,
+        "accessed": seconds,
+        "value": { "a": 1, "b.c": "text", "_f_": ["message"], "_csrft_": "abc", "list": [1, [2]] },
+        "pickled": false,
+    };
     App {
         client,
         store,
@@ -83,20 +117,26 @@ static APP: LazyLock<App> = LazyLock::new(|| {
         cookie,
         id,
         good,
+        old: bson::to_vec(&old).expect("bytes"),
     }
 });
+
+fn millis(clock: &Clock) -> i64 {
+    i64::try_from(clock.time().unix_timestamp_nanos() / 1_000_000).expect("a time of today")
+}
 
 target!(|data: &[u8]| {
     let app = &*APP;
     let Some((kind, data)) = data.split_first() else {
         return;
     };
+    let good = if kind & 4 == 0 { &app.good } else { &app.old };
     let document = match kind % 4 {
         // Any bytes, of a length that they admit to or not.
         0 => data.to_vec(),
         // Some bytes of a good one changed.
         1 => {
-            let mut document = app.good.clone();
+            let mut document = good.clone();
             for change in data.chunks_exact(3) {
                 let at = usize::from(u16::from_le_bytes([change[0], change[1]]));
                 let length = document.len();
@@ -105,13 +145,10 @@ target!(|data: &[u8]| {
             document
         }
         // A good one with more elements at its end.
-        2 => closed([&app.good[4..app.good.len() - 1], data].concat()),
+        2 => closed([&good[4..good.len() - 1], data].concat()),
         // A good one with one field of another type and content.
-        _ => replaced(&app.good, data),
+        _ => replaced(good, data),
     };
-    if data.is_empty() || document == app.good {
-        return;
-    }
     // No store answers with a document of another id than it was asked for.
     let id = RawDocument::from_bytes(&document).map(|raw| raw.get_str("_id").map(str::to_owned));
     let id = id.ok().and_then(Result::ok);
@@ -126,72 +163,114 @@ target!(|data: &[u8]| {
 /// The document that the live cookie names is this one.
 fn own(app: &App, document: &[u8]) {
     let client = lock(&app.client);
+    let is_session = is_own(app, document);
     app.store.hold_only(&app.id, document.to_vec());
-    let answer = client.get("/whoami").header(cookie(&app.cookie)).dispatch();
+    let answer = client.get("/look").header(cookie(&app.cookie)).dispatch();
     assert_eq!(answer.status().code, 200);
-    let user = answer.into_string().unwrap_or_default();
-    let is_session = user != "stranger";
+    let (is_new, user): (bool, Option<String>) = answer.into_json().expect("an answer");
+    assert_eq!(
+        is_session,
+        !is_new,
+        "{:?}",
+        RawDocument::from_bytes(document)
+    );
     if is_session {
-        assert!(proves(app, document), "let in by another's document");
-    }
-    if user == "alice" {
         let raw = RawDocument::from_bytes(document).expect("a document");
-        assert_eq!(raw.get_str("user"), Ok("alice"));
-    }
-    if !is_session {
+        match raw.get("user") {
+            Ok(None) => assert_eq!(user, None),
+            Ok(Some(RawBsonRef::String(name))) => assert_eq!(user.as_deref(), Some(name)),
+            _ => {}
+        }
+    } else {
+        assert_eq!(user, None);
         untouched(app, &app.id, document);
     }
 
     app.store.hold_only(&app.id, document.to_vec());
     let answer = client.post("/write").header(cookie(&app.cookie)).dispatch();
-    let whole = bson::from_slice::<Document>(document);
     if !is_session {
         assert_eq!(answer.status().code, 200);
         untouched(app, &app.id, document);
-    } else if let Ok(before) = whole {
+    } else if let Some(before) = whole(document) {
         assert_eq!(answer.status().code, 200);
         let after = app.store.stored(&app.id).expect("a document");
-        let after = bson::from_slice::<Document>(&after).expect("a document");
-        let n = after
-            .get_document("value")
-            .ok()
-            .and_then(|value| value.get("n"));
-        assert_eq!(n, Some(&Bson::Int32(1)), "what was written is there");
+        let after = whole(&after).expect("a document");
+        let n = after.get_document("value").map(|value| value.get("n"));
+        assert_eq!(n, Ok(Some(&Bson::Int32(1))), "what was written is there");
         assert_eq!(others(before), others(after), "what was not is as it was");
+    } else {
+        // What no server would have kept: it is written or refused, and nothing in between.
+        match answer.status().code {
+            200 => {}
+            503 => assert_eq!(app.store.stored(&app.id).as_deref(), Some(document)),
+            status => panic!("{status}"),
+        }
     }
 
     app.store.hold_only(&app.id, document.to_vec());
-    drop(
-        client
-            .post("/everything")
-            .header(cookie(&app.cookie))
-            .dispatch(),
-    );
+    let everything = client.post("/everything");
+    let answer = everything.header(cookie(&app.cookie)).dispatch();
     if !is_session {
+        assert_eq!(answer.status().code, 200);
         untouched(app, &app.id, document);
+    } else if whole(document).is_some() {
+        assert_eq!(answer.status().code, 200);
+        goes_on(app, &app.id, set_cookie(&answer));
+    } else {
+        assert!(matches!(answer.status().code, 200 | 503));
     }
 }
 
 /// The document that a cookie of the ancestor's names is this one.
 fn ancestors(app: &App, document: &[u8]) {
     let client = lock(&app.client);
+    let is_session = is_ancestors(app, document);
     app.store.hold_only(OLD, document.to_vec());
-    let answer = client.get("/whoami").header(cookie(OLD)).dispatch();
+    let answer = client.get("/look").header(cookie(OLD)).dispatch();
     assert_eq!(answer.status().code, 200);
-    let user = answer.into_string().unwrap_or_default();
-    assert!(
-        user == "stranger" || user == "nobody",
-        "the ancestor knew no users"
+    let (is_new, user): (bool, Option<String>) = answer.into_json().expect("an answer");
+    assert_eq!(user, None, "the ancestor knew no users");
+    assert_eq!(
+        is_session,
+        !is_new,
+        "{:?}",
+        RawDocument::from_bytes(document)
     );
-    let is_session = user != "stranger";
     if !is_session {
         untouched(app, OLD, document);
     }
     for path in ["/write", "/everything"] {
         app.store.hold_only(OLD, document.to_vec());
-        drop(client.post(path).header(cookie(OLD)).dispatch());
+        let answer = client.post(path).header(cookie(OLD)).dispatch();
+        let status = answer.status().code;
         if !is_session {
+            assert_eq!(status, 200, "{path}");
             untouched(app, OLD, document);
+            continue;
+        }
+        let Some(before) = whole(document) else {
+            assert!(matches!(status, 200 | 503), "{path}: {status}");
+            continue;
+        };
+        assert_eq!(status, 200, "{path}");
+        let before = before.get_document("value").expect("values");
+        if path == "/write" && before.get("n") == Some(&Bson::Int32(1)) {
+            continue; // it was that before: nothing to write, and nothing to move for
+        }
+        // It goes on under a name of ours, with what it held.
+        let moved = goes_on(app, OLD, set_cookie(&answer));
+        if path == "/write" {
+            let after = moved.get_document("value").expect("values");
+            assert_eq!(after.get("n"), Some(&Bson::Int32(1)));
+            for (name, value) in before {
+                let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                if is_plain && !name.is_empty() && name != "n" {
+                    assert!(
+                        after.get(name).is_some_and(|after| same(after, value)),
+                        "{name}"
+                    );
+                }
+            }
         }
     }
 }
@@ -206,33 +285,146 @@ fn untouched(app: &App, id: &str, document: &[u8]) {
     assert!(!written, "{calls:?}");
 }
 
-/// Whether the document holds what only the holder of the cookie can have caused: its id, the hash
-/// of its secret, and a time that has not come; each said once.
-fn proves(app: &App, document: &[u8]) -> bool {
-    let now = app.clock.time().unix_timestamp_nanos() / 1_000_000;
-    let good = RawDocument::from_bytes(&app.good).expect("a document");
+/// The session has a new name, the old one is gone, and the browser is told. The document of today.
+fn goes_on(app: &App, old: &str, sent: Option<String>) -> Document {
+    let sent = sent.expect("a cookie");
+    let id = &sent[..22];
+    assert_ne!(id, old);
+    assert_eq!(app.store.stored(old), None, "it is there twice");
+    let document = app.store.stored(id).expect("a document");
+    whole(&document).expect("a document")
+}
+
+/// Whether the holder of the live cookie is let in: every field of ours is there once, in
+/// its type; the id and the secret's hash are the cookie's; and its time is to come.
+fn is_own(app: &App, document: &[u8]) -> bool {
     let Ok(raw) = RawDocument::from_bytes(document) else {
         return false;
     };
-    let id = raw.get_str("_id").is_ok_and(|id| id == app.id);
-    let token = match (raw.get_binary("token"), good.get_binary("token")) {
-        (Ok(here), Ok(there)) => {
-            here.subtype == BinarySubtype::Generic && here.bytes == there.bytes
+    let mut fields = BTreeMap::new();
+    for element in raw {
+        let Ok((name, value)) = element else {
+            return false;
+        };
+        let name = name.to_string();
+        if OURS.contains(&name.as_str()) && fields.insert(name, value).is_some() {
+            return false; // it says two things
         }
-        _ => false,
+    }
+    let get = |name: &str| fields.get(name).copied();
+    // What need not be there has its type all the same.
+    let optional = |name, is: fn(RawBsonRef<'_>) -> bool| get(name).is_none_or(is);
+    let text: fn(RawBsonRef<'_>) -> bool = |value| value.as_str().is_some();
+    let duration: fn(RawBsonRef<'_>) -> bool = |value| match value {
+        RawBsonRef::Boolean(lasts) => !lasts,
+        value => moment(value).is_some_and(|millis| millis > 0),
     };
-    // A field of the crate's that is there twice says two things.
-    let ours = [
-        "_id", "created", "accessed", "value", "token", "csrf", "expires", "user",
-    ];
-    let names = raw.into_iter().flatten().map(|(name, _)| name.to_string());
-    let mut names: Vec<String> = names.filter(|name| ours.contains(&name.as_str())).collect();
-    names.sort();
-    let once = names.windows(2).all(|pair| pair[0] != pair[1]);
-    let expires = raw.get_datetime("expires");
-    once && id
-        && token
-        && expires.is_ok_and(|expires| i128::from(expires.timestamp_millis()) >= now)
+    let is_well_formed = get("_id").and_then(RawBsonRef::as_str) == Some(&app.id)
+        && get("value").is_some_and(is_values)
+        && get("created").and_then(moment).is_some()
+        && get("csrf")
+            .and_then(bytes)
+            .is_some_and(|csrf| csrf.len() == 32)
+        && optional("user", is_principal)
+        && optional("timeout", duration)
+        && optional("max_age", duration)
+        && optional("renewed", |value| moment(value).is_some())
+        && optional("sent", |value| moment(value).is_some())
+        && optional("client", text)
+        && optional("ip", text);
+    let good = RawDocument::from_bytes(&app.good).expect("a document");
+    let token = good.get_binary("token").expect("a token").bytes;
+    let is_proven = get("token").and_then(bytes) == Some(token);
+
+    let (accessed, expires) = (get("accessed").and_then(moment), get("expires"));
+    let expires = expires.and_then(RawBsonRef::as_datetime);
+    let (Some(accessed), Some(expires)) = (accessed, expires) else {
+        return false;
+    };
+    let idles_out = match get("timeout") {
+        Some(RawBsonRef::Boolean(_)) => None,
+        own => Some(accessed.saturating_add(own.and_then(moment).unwrap_or(TIMEOUT))),
+    };
+    let now = millis(&app.clock);
+    let is_alive =
+        expires.timestamp_millis() >= now && idles_out.is_none_or(|idles_out| idles_out >= now);
+    is_well_formed && is_proven && is_alive
+}
+
+/// Whether the document is a session of the ancestor's: its own four fields, not pickled, and last
+/// used within the timeout.
+fn is_ancestors(app: &App, document: &[u8]) -> bool {
+    let Ok(raw) = RawDocument::from_bytes(document) else {
+        return false;
+    };
+    let get = |name: &str| raw.get(name).ok().flatten();
+    let is_pickled = !matches!(get("pickled"), None | Some(RawBsonRef::Boolean(false)));
+    let now = millis(&app.clock);
+    get("_id").and_then(RawBsonRef::as_str) == Some(OLD)
+        && get("token").is_none()
+        && !is_pickled
+        && get("value").is_some_and(is_values)
+        && get("created").and_then(moment).is_some()
+        && get("accessed")
+            .and_then(moment)
+            .is_some_and(|accessed| accessed.abs_diff(now) <= TIMEOUT as u64)
+}
+
+fn is_values(value: RawBsonRef<'_>) -> bool {
+    let values = value.as_document();
+    values.is_some_and(|values| values.into_iter().all(|element| element.is_ok()))
+}
+
+/// A time or a duration in milliseconds, as seconds of any number type name it.
+fn moment(value: RawBsonRef<'_>) -> Option<i64> {
+    let seconds = match value {
+        RawBsonRef::Double(seconds) => seconds,
+        RawBsonRef::Int32(seconds) => f64::from(seconds),
+        RawBsonRef::Int64(seconds) => seconds as f64,
+        _ => return None,
+    };
+    let millis = (seconds * 1000.0).round();
+    // Beyond that there is no calendar.
+    (millis.is_finite() && millis.abs() < 1e16).then_some(millis as i64)
+}
+
+fn bytes(value: RawBsonRef<'_>) -> Option<&[u8]> {
+    match value {
+        RawBsonRef::Binary(binary) => {
+            (binary.subtype == BinarySubtype::Generic).then_some(binary.bytes)
+        }
+        _ => None,
+    }
+}
+
+/// Whether equality can be asked of it: no null, no list, no code, no pattern.
+fn is_principal(value: RawBsonRef<'_>) -> bool {
+    use RawBsonRef::*;
+    matches!(
+        value,
+        String(_)
+            | Int32(_)
+            | Int64(_)
+            | Double(_)
+            | Boolean(_)
+            | ObjectId(_)
+            | Binary(_)
+            | Decimal128(_)
+            | DateTime(_)
+            | Document(_)
+    )
+}
+
+/// A document as a server keeps it: well-formed to its innermost value, with each name once.
+fn whole(document: &[u8]) -> Option<Document> {
+    let whole = bson::from_slice::<Document>(document).ok()?;
+    (bson::to_vec(&whole).ok()?.as_slice() == document).then_some(whole)
+}
+
+/// Equal, as far as a NaN is.
+fn same(a: &Bson, b: &Bson) -> bool {
+    let bytes = |value: &Bson| bson::to_vec(&doc! { "v": value }).expect("bytes");
+    bytes(a) == bytes(b)
 }
 
 /// What `/write` must not change, as bytes.
@@ -257,7 +449,9 @@ fn closed(elements: Vec<u8>) -> Vec<u8> {
 
 /// The document with one field (the first byte chooses) of this type (the second) and content.
 fn replaced(good: &[u8], data: &[u8]) -> Vec<u8> {
-    const MORE: [&str; 6] = ["timeout", "max_age", "renewed", "client", "ip", "sent"];
+    const MORE: [&str; 8] = [
+        "timeout", "max_age", "renewed", "client", "ip", "sent", "token", "pickled",
+    ];
     let [choice, kind, payload @ ..] = data else {
         return good.to_vec();
     };

@@ -85,17 +85,18 @@ impl Store for Watched {
     }
 
     async fn create(&self, documents: Vec<Document>, _: Durability) -> Result<Created, Error> {
+        let mut created = Created::Stored;
         for (at, document) in documents.into_iter().enumerate() {
             let id = document.id().expect("an id").to_owned();
             self.note(Call::Create, &id);
             let documents = &mut lock(&self.0).documents;
             match documents.contains_key(&id) {
                 true if at == 0 => return Ok(Created::Exists),
-                true => {}
+                true => created = Created::Beside,
                 false => drop(documents.insert(id, document.into_bytes())),
             }
         }
-        Ok(Created::Stored)
+        Ok(created)
     }
 
     async fn update(&self, f: Filter, update: Update, _: Durability) -> Result<Updated, Error> {
