@@ -4,6 +4,7 @@
 //! The input is the inside of `[default.session]`, in TOML; its first byte chooses the profile.
 #![cfg_attr(fuzzing, no_main)]
 
+use std::ops::RangeInclusive;
 use std::sync::{LazyLock, Mutex};
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -44,6 +45,41 @@ const KEYS: [&str; 24] = [
     "legacy_ids",
     "share",
     "indexes",
+];
+
+/// Those whose values are numbers, and which whole ones are taken.
+const RANGES: [(&str, RangeInclusive<i128>); 7] = [
+    ("max_age", 1..=400 * 86_400),
+    ("timeout", 1..=100 * 365 * 86_400),
+    ("lifetime", 1..=100 * 365 * 86_400),
+    ("reissue_time", 0..=100 * 365 * 86_400),
+    ("max_bytes", 1..=8 << 20),
+    ("deadline", 1..=300),
+    ("max_per_user", 1..=u32::MAX as i128),
+];
+
+const FLAGS: [&str; 9] = [
+    "secure",
+    "http_only",
+    "httponly",
+    "partitioned",
+    "set_on_exception",
+    "record_client",
+    "legacy_ids",
+    "share",
+    "indexes",
+];
+
+/// Those that `false` unsets.
+const OPTIONAL: [&str; 8] = [
+    "database",
+    "max_age",
+    "domain",
+    "same_site",
+    "timeout",
+    "lifetime",
+    "reissue_time",
+    "max_per_user",
 ];
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -108,6 +144,9 @@ target!(|data: &[u8]| {
         lock(&SAID).clear();
         let launched = Client::untracked(rocket).await;
         let said = std::mem::take(&mut *lock(&SAID));
+        if let Some(legal) = is_legal(&section, debug) {
+            assert_eq!(launched.is_ok(), legal, "{section:?}: {said}");
+        }
         match launched {
             Err(error) => {
                 drop(error.to_string()); // looked at, or it panics
@@ -117,6 +156,44 @@ target!(|data: &[u8]| {
         }
     });
 });
+
+/// Whether it has to launch; `None` where a text or a fraction says so. Of booleans and whole
+/// numbers every one is legal or not by itself, and three pairs are left to look at.
+fn is_legal(section: &Dict, debug: bool) -> Option<bool> {
+    let flag = |key: &str, default: bool| section.get(key).map_or(Some(default), Value::to_bool);
+    let number = |key: &str, default: i128| match section.get(key) {
+        None => Some(default),
+        Some(Value::Bool(..)) => None,
+        Some(value) => value.to_i128(),
+    };
+    for (key, value) in section {
+        let is_known = KEYS.contains(&key.as_str());
+        let is_legal = match value {
+            _ if !is_known => false,
+            Value::Bool(_, flag) => {
+                FLAGS.contains(&key.as_str()) || (!flag && OPTIONAL.contains(&key.as_str()))
+            }
+            Value::Num(_, number) if number.to_f64().is_none() => {
+                let mut ranges = RANGES.iter().filter(|(name, _)| name == key);
+                let number = value.to_i128();
+                ranges.any(|(_, range)| number.is_some_and(|number| range.contains(&number)))
+            }
+            // A table is never one; a list is that of `trusted_origins`.
+            Value::Dict(..) | Value::Empty(..) => false,
+            _ => return None,
+        };
+        if !is_legal {
+            return Some(false);
+        }
+    }
+    let secure = flag("secure", !debug) == Some(true);
+    let twice = section.contains_key("http_only") && section.contains_key("httponly");
+    let partitioned = flag("partitioned", false) == Some(true);
+    let idles = number("reissue_time", 0)
+        .zip(number("timeout", 1200))
+        .is_some_and(|(reissue, timeout)| reissue >= timeout);
+    Some(!twice && !idles && (secure || !partitioned))
+}
 
 /// It says which key, each unknown one by name, and repeats nothing that may be an address with a
 /// password.
@@ -176,29 +253,23 @@ async fn serves(client: &Client, section: &Dict, debug: bool) {
     };
     let text = |key: &str| section.get(key).and_then(Value::as_str);
     let flag = |key: &str, default: bool| match section.get(key) {
-        Some(Value::Bool(_, flag)) => Some(*flag),
-        Some(_) => None, // a flag in words
-        None => Some(default),
+        Some(value) => value.to_bool().expect("a flag that is none is refused"),
+        None => default,
     };
 
     assert_eq!(name, text("cookie_name").unwrap_or("session"));
     assert_eq!(value("Path"), Some(text("path").unwrap_or("/")));
-    assert!(flag("secure", !debug).is_none_or(|secure| has("Secure") == secure));
-    assert!(flag("partitioned", false).is_none_or(|flag| has("Partitioned") == flag));
-    let http_only = match section.contains_key("httponly") {
-        true => flag("httponly", true),
-        false => flag("http_only", true),
-    };
-    assert!(http_only.is_none_or(|flag| has("HttpOnly") == flag));
+    assert_eq!(has("Secure"), flag("secure", !debug));
+    assert_eq!(has("Partitioned"), flag("partitioned", false));
+    let http_only = flag("httponly", true) && flag("http_only", true);
+    assert_eq!(has("HttpOnly"), http_only);
     let domain = text("domain").map(|name| name.trim_start_matches('.').to_ascii_lowercase());
-    let unset = domain
-        .as_deref()
-        .is_some_and(|domain| flag_word(domain) == Some(false));
-    if !unset {
-        assert_eq!(value("Domain").map(str::to_owned), domain, "{line:?}");
-    }
-    let same_site = text("same_site").unwrap_or("Lax");
-    assert!(value("SameSite").is_some_and(|site| site.eq_ignore_ascii_case(same_site)));
+    assert_eq!(value("Domain").map(str::to_owned), domain, "{line:?}");
+    let same_site = match section.get("same_site") {
+        Some(Value::Bool(..)) => None,
+        _ => Some(text("same_site").unwrap_or("Lax").to_ascii_lowercase()),
+    };
+    assert_eq!(value("SameSite").map(str::to_ascii_lowercase), same_site);
     let max_age = section.get("max_age");
     if let Some(seconds) = max_age.and_then(Value::to_i128) {
         let said = value("Max-Age").and_then(|age| age.parse().ok());
@@ -234,13 +305,4 @@ async fn serves(client: &Client, section: &Dict, debug: bool) {
     let sent = Header::new("Cookie", format!("{name}={token}"));
     let answer = client.get("/").header(sent).dispatch().await;
     assert_eq!(answer.into_string().await.as_deref(), Some("alice"));
-}
-
-/// What a text means as a flag, to figment.
-fn flag_word(text: &str) -> Option<bool> {
-    match text {
-        "true" | "yes" | "1" | "on" => Some(true),
-        "false" | "no" | "0" | "off" => Some(false),
-        _ => None,
-    }
 }
