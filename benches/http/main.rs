@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-mod memory;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;
@@ -52,9 +51,6 @@ async fn run(options: Options) {
         let report = measure_all(&options, &server).await;
         report.print();
         verdict.judge(&report);
-        if *deployment == Deployment::Standalone {
-            verdict.judge_memory(memory::measure(&server, options.share[0]).await);
-        }
     }
     verdict.print();
 }

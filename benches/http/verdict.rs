@@ -11,8 +11,6 @@ const ROUNDS: usize = 7;
 const STRAY: f64 = 0.005;
 /// Touches that a read may cost: their share of a batched command.
 const TOUCHES: f64 = 0.02;
-/// Bytes of its own that a request may hold.
-const HELD: f64 = 4096.0;
 /// Bytes to MongoDB by which one integer is changed, its load included.
 const SENT: f64 = 450.0;
 
@@ -53,12 +51,6 @@ impl Verdict {
             }
             self.bytes(report);
         }
-    }
-
-    /// Bytes that a request holds, and the length of its document.
-    pub fn judge_memory(&mut self, (held, document): (f64, f64)) {
-        let what = format!("bytes that a request holds beyond its document of {document:.0}");
-        self.at_most(&what, held - document, HELD);
     }
 
     fn ratios(&mut self, report: &Report, connections: usize) {

@@ -251,6 +251,10 @@ impl Connection {
 
     pub async fn ask(&mut self, request: &[u8]) -> Answer {
         self.send(request).await;
+        self.receive().await
+    }
+
+    pub async fn receive(&mut self) -> Answer {
         self.buffer.clear();
         loop {
             let read = self.socket.read_buf(&mut self.buffer).await;

@@ -18,16 +18,3 @@ pub fn cpu(pid: u32) -> Duration {
         .sum();
     TICK * ticks
 }
-
-/// Bytes of memory of its own that a process has in use.
-pub fn memory(pid: u32) -> u64 {
-    let path = format!("/proc/{pid}/status");
-    let status =
-        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path} (Linux): {error}"));
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .expect("RssAnon");
-    let kibibytes = line.trim().trim_end_matches(" kB").parse::<u64>();
-    kibibytes.expect("a count of kilobytes") * 1024
-}

@@ -66,7 +66,7 @@ fn fill(session: &Session, keys: usize, bytes: usize) -> Result<&'static str, Er
 #[get("/hold")]
 async fn hold(session: &Session, held: &State<Held>) -> Result<String, Error> {
     let n = session.get(N)?.unwrap_or(-1);
-    session.set(N, &n)?;
+    session.set(N, &(n + 1))?;
     held.wait().await;
     Ok(n.to_string())
 }
