@@ -121,7 +121,7 @@ impl Session {
     /// Reads one value and removes it; `None` when the key is not set.
     ///
     /// The removal is stored with the response. Two requests at the same time may both take the same
-    /// value. For messages of which each is to be taken once, use a [`Queue`].
+    /// value. For messages of which each is to be taken once, use a [`Queue`](crate::Queue).
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Key, Session};
