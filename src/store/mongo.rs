@@ -35,7 +35,6 @@ use lanes::Lanes;
 use loads::Load;
 use together::Together;
 use touches::Touches;
-use writes::{Statement, Verb};
 
 /// A [`Store`] in a MongoDB collection.
 ///
@@ -201,81 +200,6 @@ impl Inner {
         concern.w.get_or_insert(Acknowledgment::Majority);
         concern.w_timeout.get_or_insert(self.deadline);
         Some(concern.clone())
-    }
-
-    async fn create_alone(
-        &self,
-        documents: Vec<Document>,
-        durability: Durability,
-        until: Instant,
-    ) -> Result<Created> {
-        const DOING: &str = "creating a session";
-        let _place = self.place(DOING, until).await?;
-        let documents = documents
-            .into_iter()
-            .map(|document| bytes_in(document, DOING));
-        let documents: Vec<RawDocumentBuf> = documents.collect::<Result<_>>()?;
-        let concern = self.write_concern(durability);
-        if let [one] = documents.as_slice() {
-            let insert = self.sessions.insert_one(one);
-            let result = insert.optional(concern, |i, c| i.write_concern(c)).await;
-            return match result {
-                Ok(_) => Ok(Created::Stored),
-                Err(error) if failure::is_duplicate(&error) => Ok(Created::Exists),
-                Err(error) => Err(writing(DOING, error)),
-            };
-        }
-        // In order, so that nothing is stored beside a session that exists already. A marker that
-        // exists stops the command, too; what comes after it goes with another.
-        let (mut rest, mut created) = (documents.as_slice(), Created::Stored);
-        while !rest.is_empty() {
-            let insert = self.sessions.insert_many(rest).ordered(true);
-            let insert = insert.optional(concern.clone(), |i, c| i.write_concern(c));
-            let Err(error) = insert.await else { break };
-            let is_first = rest.len() == documents.len();
-            match failure::duplicate_of_many(&error) {
-                Some(0) if is_first => return Ok(Created::Exists),
-                Some(at) => {
-                    created = Created::Beside;
-                    rest = rest.get(at + 1..).unwrap_or_default();
-                }
-                None if is_first => return Err(writing(DOING, error)),
-                None => return Err(failure::half_way(writing(DOING, error))),
-            }
-        }
-        Ok(created)
-    }
-
-    async fn update_alone(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-        until: Instant,
-    ) -> Result<Updated> {
-        const DOING: &str = "changing a session";
-        let _place = self.place(DOING, until).await?;
-        let concern = self.write_concern(durability);
-        if update.is_empty() {
-            // As a command it would replace the document by nothing.
-            return Err(Error::store(DOING, Failure::Empty));
-        }
-        if self.topology() == Topology::Unknown {
-            // The driver knows by itself whether the command can be sent again.
-            let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
-            let update = self.sessions.update_one(filter, update);
-            let update = update.optional(concern, |u, c| u.write_concern(c));
-            let result = update.await.map_err(|error| writing(DOING, error))?;
-            return Ok(Updated::of(result.matched_count > 0));
-        }
-        let statement = Statement::update(&filter, &update);
-        let answer = writes::send(self, Verb::Update, [&statement], concern, until).await;
-        let answer = answer.map_err(|error| writing(DOING, error))?;
-        let outcomes = writes::outcomes(Verb::Update, &answer, 1)?;
-        match outcomes.errors.as_slice() {
-            [Some(code)] => Err(failure::of_statement(DOING, *code)),
-            _ => Ok(Updated::of(outcomes.done > 0)),
-        }
     }
 
     async fn update_returning(

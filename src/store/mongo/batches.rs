@@ -33,16 +33,16 @@ pub(super) trait Shared: Kind<Job = Job, Reply = Result<Self::Done>> {
 }
 
 /// Lets a write go with others, or alone.
-pub(super) async fn join<W: Shared>(
+pub(super) async fn join<W: Shared, F: Future<Output = Result<W::Done>>>(
     store: &Arc<Inner>,
     until: Instant,
     job: Job,
-    alone: impl Future<Output = Result<W::Done>>,
+    alone: impl FnOnce(Statement) -> F,
 ) -> Result<W::Done> {
     let size = job.statement.len();
-    match together::join::<W>(store, until, size, || job) {
-        Way::Alone(turn) => turn.over(alone).await,
-        Way::Apart => alone.await,
+    match together::join::<W>(store, until, size, job) {
+        Way::Alone(turn, job) => turn.over(alone(job.statement)).await,
+        Way::Apart(job) => alone(job.statement).await,
         Way::With(answer) => match answer.await {
             Ok(result) => result,
             // Its task has gone: nobody knows what it did.
@@ -52,6 +52,21 @@ pub(super) async fn join<W: Shared>(
             }),
         },
     }
+}
+
+/// Sends a write in a command of its own.
+pub(super) async fn alone(
+    store: &Inner,
+    verb: Verb,
+    statement: Statement,
+    durability: Durability,
+    until: Instant,
+) -> Result<Outcomes> {
+    let _place = store.place(verb.doing(), until).await?;
+    let concern = store.write_concern(durability);
+    let answer = writes::send(store, verb, [&statement], concern, until).await;
+    let answer = answer.map_err(|error| failure::writing(verb.doing(), error))?;
+    writes::outcomes(verb, &answer, 1)
 }
 
 /// Sends one command for all of them, and tells each what became of it.

@@ -10,12 +10,12 @@ use rocket::futures::TryStreamExt;
 use rocket::tokio::time::Instant;
 
 use super::batches::{self, Job, Shared};
-use super::failure;
+use super::failure::{self, Failure, reading, writing};
 use super::together::{Kind, Together, Turn, Waiting};
 use super::writes::{Outcomes, Statement, Verb};
-use super::{Inner, reading};
+use super::{Inner, Optional, Topology, changes, query};
 use crate::document::{Filter, Update};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{Durability, Updated};
 
 /// Update commands that may be under way before updates begin to share. One, because a command
@@ -71,15 +71,53 @@ pub(super) async fn update(
     update: Update,
     durability: Durability,
 ) -> Result<Updated> {
-    let until = Instant::now() + store.deadline;
-    let shares = store.share && durability == Durability::Data && !update.is_empty();
-    let id = match filter.only_id() {
-        Some(id) if shares => id.to_owned(),
-        _ => return store.update_alone(filter, update, durability, until).await,
-    };
+    let until = store.until();
+    if update.is_empty() {
+        // As a command it would replace the document by nothing.
+        return Err(Error::store(DOING, Failure::Empty));
+    }
+    if store.topology() == Topology::Unknown {
+        return by_driver(store, filter, update, durability, until).await;
+    }
     let statement = Statement::update(&filter, &update);
-    let alone = store.update_alone(filter, update, durability, until);
-    batches::join::<Commit>(store, until, Job { id, statement }, alone).await
+    let alone = |statement| alone(store, statement, durability, until);
+    match filter.only_id() {
+        Some(id) if store.share && durability == Durability::Data => {
+            let id = id.to_owned();
+            batches::join::<Commit, _>(store, until, Job { id, statement }, alone).await
+        }
+        _ => alone(statement).await,
+    }
+}
+
+async fn alone(
+    store: &Inner,
+    statement: Statement,
+    durability: Durability,
+    until: Instant,
+) -> Result<Updated> {
+    let outcomes = batches::alone(store, Verb::Update, statement, durability, until).await?;
+    match outcomes.errors.as_slice() {
+        [Some(code)] => Err(failure::of_statement(DOING, *code)),
+        _ => Ok(Updated::of(outcomes.done > 0)),
+    }
+}
+
+/// While the server is not known: the driver knows by itself whether the command can be sent again.
+async fn by_driver(
+    store: &Inner,
+    filter: Filter,
+    update: Update,
+    durability: Durability,
+    until: Instant,
+) -> Result<Updated> {
+    let _place = store.place(DOING, until).await?;
+    let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
+    let update = store.sessions.update_one(filter, update);
+    let concern = store.write_concern(durability);
+    let update = update.optional(concern, |u, c| u.write_concern(c));
+    let result = update.await.map_err(|error| writing(DOING, error))?;
+    Ok(Updated::of(result.matched_count > 0))
 }
 
 /// Fewer matched than were sent: some sessions had ended. Ids never return, so who is there now

@@ -3,19 +3,22 @@
 
 use std::sync::Arc;
 
+use mongodb::bson::RawDocumentBuf;
 use rocket::tokio::time::Instant;
 
-use super::Inner;
 use super::batches::{self, Job, Shared};
-use super::failure;
+use super::failure::{self, writing};
 use super::together::{Kind, Together, Turn, Waiting};
 use super::writes::{Outcomes, Statement, Verb};
+use super::{Inner, Optional, Topology, bytes_in};
 use crate::document::Document;
 use crate::error::Result;
 use crate::store::{Created, Durability};
 
 /// Insert commands that may be under way before sessions begin to share: as of updates.
 pub(super) const FEW: usize = super::commits::FEW;
+
+const DOING: &str = "creating a session";
 
 pub(super) struct Creation;
 
@@ -42,29 +45,83 @@ impl Shared for Creation {
         _: &[Waiting<Self>],
         outcomes: Outcomes,
     ) -> Result<Vec<Result<Created>>> {
-        let created = |code| match code {
-            None => Ok(Created::Stored),
-            Some(failure::DUPLICATE) => Ok(Created::Exists),
-            Some(code) => Err(failure::of_statement(Self::VERB.doing(), code)),
-        };
         Ok(outcomes.errors.into_iter().map(created).collect())
+    }
+}
+
+/// What became of one insert, by the code of its error.
+fn created(code: Option<i32>) -> Result<Created> {
+    match code {
+        None => Ok(Created::Stored),
+        Some(failure::DUPLICATE) => Ok(Created::Exists),
+        Some(code) => Err(failure::of_statement(DOING, code)),
     }
 }
 
 pub(super) async fn create(
     store: &Arc<Inner>,
-    documents: Vec<Document>,
+    mut documents: Vec<Document>,
     durability: Durability,
 ) -> Result<Created> {
-    let until = Instant::now() + store.deadline;
-    let shares = store.share && durability == Durability::Data;
-    let job = match documents.as_slice() {
-        [one] if shares => Job {
-            id: one.id().unwrap_or_default().to_owned(),
-            statement: Statement::insert(one.clone())?,
-        },
-        _ => return store.create_alone(documents, durability, until).await,
+    let until = store.until();
+    let is_known = store.topology() != Topology::Unknown;
+    let one = match documents.pop() {
+        Some(one) if documents.is_empty() && is_known => one,
+        Some(last) => {
+            documents.push(last);
+            return by_driver(store, documents, durability, until).await;
+        }
+        None => return Ok(Created::Stored),
     };
-    let alone = store.create_alone(documents, durability, until);
-    batches::join::<Creation>(store, until, job, alone).await
+    let id = one.id().unwrap_or_default().to_owned();
+    let statement = Statement::insert(one)?;
+    let alone = |statement| alone(store, statement, durability, until);
+    match store.share && durability == Durability::Data {
+        true => batches::join::<Creation, _>(store, until, Job { id, statement }, alone).await,
+        false => alone(statement).await,
+    }
+}
+
+async fn alone(
+    store: &Inner,
+    statement: Statement,
+    durability: Durability,
+    until: Instant,
+) -> Result<Created> {
+    let outcomes = batches::alone(store, Verb::Insert, statement, durability, until).await?;
+    created(outcomes.errors.into_iter().next().flatten())
+}
+
+/// Several documents, or one while the server is not known. In order, so that nothing is stored
+/// beside a session that exists already. A marker that exists stops the command, too; what comes
+/// after it goes with another.
+async fn by_driver(
+    store: &Inner,
+    documents: Vec<Document>,
+    durability: Durability,
+    until: Instant,
+) -> Result<Created> {
+    let _place = store.place(DOING, until).await?;
+    let documents = documents
+        .into_iter()
+        .map(|document| bytes_in(document, DOING));
+    let documents: Vec<RawDocumentBuf> = documents.collect::<Result<_>>()?;
+    let concern = store.write_concern(durability);
+    let (mut rest, mut created) = (documents.as_slice(), Created::Stored);
+    while !rest.is_empty() {
+        let insert = store.sessions.insert_many(rest).ordered(true);
+        let insert = insert.optional(concern.clone(), |i, c| i.write_concern(c));
+        let Err(error) = insert.await else { break };
+        let is_first = rest.len() == documents.len();
+        match failure::duplicate_of_many(&error) {
+            Some(0) if is_first => return Ok(Created::Exists),
+            Some(at) => {
+                created = Created::Beside;
+                rest = rest.get(at + 1..).unwrap_or_default();
+            }
+            None if is_first => return Err(writing(DOING, error)),
+            None => return Err(failure::half_way(writing(DOING, error))),
+        }
+    }
+    Ok(created)
 }

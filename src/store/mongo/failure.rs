@@ -99,14 +99,6 @@ fn misfit() -> Error {
     crate::document::Inapplicable.into()
 }
 
-/// Whether the one document of an insert exists already.
-pub(super) fn is_duplicate(error: &Cause) -> bool {
-    matches!(
-        &*error.kind,
-        ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE
-    )
-}
-
 /// Where an insert of many, in order, met a document that exists already, when that is all that
 /// went wrong.
 pub(super) fn duplicate_of_many(error: &Cause) -> Option<usize> {

@@ -69,9 +69,9 @@ pub(super) async fn load(store: &Arc<Inner>, id: &str) -> Result<Option<Document
     if !store.share {
         return alone(store, id, until).await;
     }
-    match together::join::<Load>(store, until, 0, || id.to_owned()) {
-        Way::Alone(turn) => turn.over(alone(store, id, until)).await,
-        Way::Apart => alone(store, id, until).await,
+    match together::join::<Load>(store, until, 0, id.to_owned()) {
+        Way::Alone(turn, _) => turn.over(alone(store, id, until)).await,
+        Way::Apart(_) => alone(store, id, until).await,
         Way::With(answer) => match answer.await {
             Ok(Reply::Found(found)) => Ok(found),
             // The shared find failed, or its task did.

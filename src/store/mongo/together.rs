@@ -61,9 +61,9 @@ pub(super) struct Waiting<K: Kind> {
 /// How an operation goes.
 pub(super) enum Way<K: Kind> {
     /// At once, in a command of its own, which the next one follows.
-    Alone(Turn<K>),
+    Alone(Turn<K>, K::Job),
     /// At once, and nothing follows.
-    Apart,
+    Apart(K::Job),
     With(oneshot::Receiver<K::Reply>),
 }
 
@@ -122,26 +122,27 @@ pub(super) fn join<K: Kind>(
     store: &Arc<Inner>,
     until: Instant,
     bytes: usize,
-    job: impl FnOnce() -> K::Job,
+    job: K::Job,
 ) -> Way<K> {
     let together = K::of(store);
     let mut queue = together.lock();
     if queue.apart_until.is_some() {
         if queue.apart_until > Some(Instant::now()) {
-            return Way::Apart;
+            return Way::Apart(job);
         }
         queue.apart_until = None;
     }
     if queue.under_way < together.few {
         queue.under_way += 1;
-        return Way::Alone(Turn {
+        let turn = Turn {
             store: Arc::clone(store),
             queue: K::of,
-        });
+        };
+        return Way::Alone(turn, job);
     }
     let (reply, answer) = oneshot::channel();
     queue.waiting.push_back(Waiting {
-        job: job(),
+        job,
         reply,
         until,
         bytes,
