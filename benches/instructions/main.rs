@@ -5,7 +5,7 @@
 //! requests. The application's Rocket answers through its local client, so that what is counted is
 //! the routes, the session and the driver, and repeats.
 
-use rocket::http::Header;
+use rocket::http::{Cookie, Header};
 use rocket::local::asynchronous::Client;
 
 #[path = "../support/mod.rs"]
@@ -61,7 +61,9 @@ async fn ask(kind: &str, url: &str, path: &str, count: usize) {
     for _ in 0..count {
         let mut request = client.get(path);
         if has_cookie {
+            // Over the wire Rocket's jar is filled from the header.
             request.add_header(Header::new("Cookie", cookie.clone()));
+            request = request.cookie(Cookie::parse(cookie.clone()).expect("a cookie"));
         }
         let answer = request.dispatch().await;
         assert_eq!(answer.status().code, 200, "{path}");
