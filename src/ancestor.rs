@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Moment;
 use crate::document::Document;
-use crate::key::{ANCESTOR_CSRF, Field};
+use crate::key::{ANCESTOR_CSRF, FLASH, Field};
 use crate::record::{field, seconds};
 use crate::token::{Id, Secret};
 
@@ -46,7 +46,7 @@ impl Ancestor {
                 csrf = value.as_str().filter(|t| !t.is_empty()).map(csrf_secret);
                 continue;
             }
-            let field = match name.strip_prefix("_f_") {
+            let field = match name.strip_prefix(FLASH) {
                 Some(queue) => Field::of_queue(queue),
                 None => Field::of_key(name),
             };

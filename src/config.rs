@@ -16,6 +16,7 @@ use rocket::figment::{Figment, Profile};
 use rocket::http::SameSite;
 
 pub(crate) use self::launch::report;
+pub(crate) use self::rules::{LONGEST, LONGEST_COOKIE};
 use self::section::Section;
 use crate::origin::Origin;
 
@@ -139,7 +140,7 @@ impl Config {
         section.read(
             "max_age",
             &mut c.max_age,
-            optional(seconds(1.0, LONGEST_COOKIE)),
+            optional(seconds(1.0, LONGEST_COOKIE.as_secs_f64())),
         );
         section.read("path", &mut c.path, path);
         section.read("domain", &mut c.domain, optional(domain));
@@ -148,16 +149,20 @@ impl Config {
         section.read("httponly", &mut c.http_only, boolean);
         section.read("same_site", &mut c.same_site, optional(same_site));
         section.read("partitioned", &mut c.partitioned, boolean);
-        section.read("timeout", &mut c.timeout, optional(seconds(LEAST, LONGEST)));
+        section.read(
+            "timeout",
+            &mut c.timeout,
+            optional(seconds(LEAST, LONGEST.as_secs_f64())),
+        );
         section.read(
             "lifetime",
             &mut c.lifetime,
-            optional(seconds(LEAST, LONGEST)),
+            optional(seconds(LEAST, LONGEST.as_secs_f64())),
         );
         section.read(
             "reissue_time",
             &mut c.reissue_time,
-            optional(seconds(0.0, LONGEST)),
+            optional(seconds(0.0, LONGEST.as_secs_f64())),
         );
         section.read("set_on_exception", &mut c.set_on_exception, boolean);
         section.read("encoding", &mut c.encoding, encoding);

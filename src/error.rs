@@ -163,7 +163,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Store { doing, .. } => {
-                write!(f, "{doing} failed: the session store could not be asked")
+                write!(f, "{doing} failed: the session store did not answer, or refused")
             }
             Error::Unknown {
                 doing,
@@ -210,8 +210,8 @@ impl fmt::Display for Error {
                 f.write_str("a principal must be a value other than null, of at most 8 KiB")
             }
             Error::BadDuration => f.write_str(
-                "a session's timeout must be longer than zero, and a cookie's life between one \
-                 second and 400 days",
+                "a session's timeout must be longer than zero and at most 100 years, and a cookie's \
+                 life between one second and 400 days",
             ),
             Error::CrossSite => f.write_str(
                 "a cross-site request was refused; list its origin in `session.trusted_origins` \

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use crate::error::Error;
 
 /// The prefix of flash queues among the stored keys; the ancestor's.
-const FLASH: &str = "_f_";
+pub(crate) const FLASH: &str = "_f_";
 /// The ancestor's CSRF token among the stored keys. Ours is a field of the document.
 pub(crate) const ANCESTOR_CSRF: &str = "_csrft_";
 

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use crate::clock::Moment;
 use crate::commit::run::{Committer, Done, Outcome};
 use crate::commit::{CookieLife, Decision};
+use crate::config::{LONGEST, LONGEST_COOKIE};
 use crate::error::{Error, Result};
 use crate::key::Field;
 use crate::record::Record;
@@ -250,7 +251,6 @@ impl Session {
     ///
     /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
         if timeout.is_some_and(|timeout| timeout.as_millis() == 0 || timeout > LONGEST) {
             return Err(Error::BadDuration);
         }
@@ -273,8 +273,7 @@ impl Session {
     /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
     pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
-        const LONGEST: Duration = Duration::from_secs(400 * 86_400);
-        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > LONGEST) {
+        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > LONGEST_COOKIE) {
             return Err(Error::BadDuration);
         }
         let mut inner = self.open()?;

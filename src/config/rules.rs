@@ -15,10 +15,10 @@ type Rule<T> = Result<T, Kind>;
 
 /// Stored times have milliseconds: the shortest time that is not zero.
 pub(super) const LEAST: f64 = 0.001;
-/// A hundred years, in seconds: far from where dates overflow, beyond what any session wants.
-pub(super) const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
-/// 400 days, in seconds: browsers shorten what a cookie asks beyond it.
-pub(super) const LONGEST_COOKIE: f64 = 400.0 * 86_400.0;
+/// A hundred years: far from where dates overflow, beyond what any session wants.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// 400 days: browsers shorten what a cookie asks beyond it.
+pub(crate) const LONGEST_COOKIE: Duration = Duration::from_secs(400 * 86_400);
 
 /// The beginnings of a cookie's name that browsers know, the longest first.
 const PREFIXES: [&str; 4] = ["__Host-Http-", "__Host-", "__Http-", "__Secure-"];
