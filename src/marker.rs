@@ -1,6 +1,8 @@
 //! What is left behind under another id for a while: that a login replaced a session, or that
 //! sessions were revoked. A marker's id starts with `~`, which no session's can.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::raw::RawBsonRef;
@@ -16,6 +18,12 @@ use crate::token::Id;
 const AT: &str = "at";
 /// The sessions that carry the replaced one on: of several elevations at once one will be it.
 const NEXT: &str = "next";
+
+/// The new session that a login's marker was written with, while it is that one's alone.
+pub(crate) const BY: &str = "by";
+
+/// How long the marker of a revocation is kept.
+pub(crate) const REVOCATION: Duration = Duration::from_secs(3600);
 
 /// Left by a revocation of all sessions.
 pub(crate) const ALL: &str = "~all";
@@ -47,17 +55,28 @@ pub(crate) fn of_login(old: &Id) -> String {
     format!("~{old}")
 }
 
-/// `next`: the session is the same login under a new id, so that who ends it ends that one.
-pub(crate) fn document(id: &str, at: Moment, expires: Moment, next: Option<&Id>) -> Document {
-    let mut marker = doc! {
+/// That the sessions which a revocation is about were revoked.
+pub(crate) fn revoked(id: &str, at: Moment, expires: Moment) -> Document {
+    Document::from_bson(&plain(id, at, expires))
+}
+
+/// That the session `by` replaced another. `goes_on`: it is the same login under a new id, so that
+/// who ends the one ends the other.
+pub(crate) fn replaced(old: &Id, at: Moment, expires: Moment, by: &Id, goes_on: bool) -> Document {
+    let mut marker = plain(&of_login(old), at, expires);
+    marker.insert(BY, by.as_str());
+    if goes_on {
+        marker.insert(NEXT, [by.as_str()].to_vec());
+    }
+    Document::from_bson(&marker)
+}
+
+fn plain(id: &str, at: Moment, expires: Moment) -> bson::Document {
+    doc! {
         field::ID: id,
         AT: at.seconds(),
         field::EXPIRES: date(expires),
-    };
-    if let Some(next) = next {
-        marker.insert(NEXT, [next.as_str()].to_vec());
     }
-    Document::from_bson(&marker)
 }
 
 pub(crate) fn next(document: &Document) -> Vec<Id> {
@@ -75,9 +94,10 @@ pub(crate) fn expires(document: &Document) -> Option<Moment> {
     Some(Moment::from_millis(date.timestamp_millis()))
 }
 
-/// Says of another login what [`document`] says of the first.
+/// Says of another login what [`replaced`] says of the first. It is nobody's alone then.
 pub(crate) fn once_more(at: Moment, expires: Moment, next: Option<&Id>) -> Update {
     let mut update = again(at, expires);
+    update.insert(Path::Meta(BY), Operation::Unset);
     if let Some(next) = next {
         let next = vec![RawBson::String(next.to_string())];
         update.insert(Path::Meta(NEXT), Operation::Push(next));

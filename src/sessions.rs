@@ -21,9 +21,6 @@ use crate::store::{Created, Durability};
 use crate::token::Id;
 use crate::value;
 
-/// How long the marker of a revocation is kept: longer than any request takes.
-const REVOCATION: std::time::Duration = std::time::Duration::from_secs(3600);
-
 /// All sessions of the application: constructors for the fairing, and the administrator's handle.
 ///
 /// The handle is a request guard, `&Sessions`, and managed state: outside of a request it is
@@ -221,26 +218,37 @@ impl Sessions {
 
     /// Ends every other session of this session's user; returns how many there were.
     ///
-    /// Logins that are under way elsewhere end, too. It is the call for a user who changes the
-    /// password. What this request did to its own session, such as an elevation, stands. A few round
-    /// trips, and none when nobody is logged in.
+    /// Logins that are under way elsewhere end, too. What this request did to its own session, such
+    /// as an elevation, stands. A few round trips, and none when nobody is logged in.
+    ///
+    /// It is the call for a user who changes the password. First make sure that the session is still
+    /// there: a request can be held open for as long as its client likes, and this one may be a
+    /// thief's whose session was ended long ago.
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Session, Sessions};
-    /// /// The new password is stored.
-    /// async fn password_changed(session: &Session, sessions: &Sessions) -> Result<u64, Error> {
+    /// async fn change_password(session: &Session, sessions: &Sessions) -> Result<u64, Error> {
     ///     session.elevate()?; // a cookie of this browser that was stolen before is dead
+    ///     session.save().await?; // `Error::Gone` when the session was ended meanwhile
+    ///     // … store the new password here …
     ///     sessions.revoke_others(session).await
     /// }
     /// ```
     ///
     /// # Errors
     ///
+    /// [`Error::Gone`] when this session was ended since the request came in: nothing else was ended.
     /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
     pub async fn revoke_others(&self, session: &Session) -> Result<u64> {
         let Some((user, own)) = session.owner() else {
             return Ok(0);
         };
+        if let Some(id) = session.stands_on() {
+            let own = alive(Filter::id(&id), self.committer.clock.now());
+            if self.committer.store.find(own, 0, 1).await?.is_empty() {
+                return Err(Error::Gone);
+            }
+        }
         let (at, before) = self.mark(&marker::of_user(&user)).await?;
         session.outlives_revocation(at, before);
         let others = own.iter().fold(of(&user), |others, id| others.except(id));
@@ -335,8 +343,8 @@ impl Sessions {
         // After the start of every request that is under way: within one millisecond nobody could
         // tell which came first.
         let now = self.committer.clock.next().await;
-        let until = now.plus(REVOCATION);
-        let document = marker::document(id, now, until, None);
+        let until = now.plus(marker::REVOCATION);
+        let document = marker::revoked(id, now, until);
         // It may be there already, and may be cleared away just then: both ways in turn.
         for _ in 0..3 {
             let created = store.create(vec![document.clone()], Durability::Identity);

@@ -148,6 +148,17 @@ impl State {
         }
     }
 
+    /// The stored session by which the user is known; none when a login of this request says it.
+    pub(crate) fn stands_on(&self) -> Option<&Id> {
+        match &self.base {
+            Base::Stored(stored) => Some(&stored.record.id),
+            Base::New(new) => {
+                let replaces = new.replaces.as_ref()?;
+                matches!(replaces.keep, Keep::All).then(|| replaces.old.id())
+            }
+        }
+    }
+
     /// The stored session that this one replaces with the answer.
     pub(crate) fn replaced(&self) -> Option<&Id> {
         match &self.base {

@@ -411,7 +411,7 @@ fn a_name_that_no_key_has_is_not_ours_to_change() {
 fn a_marker_is_no_session_and_says_its_time() {
     let (at, until) = (Moment::from_millis(1_500), Moment::from_millis(61_500));
     let id = marker::of_login(&Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap());
-    let document = marker::document(&id, at, until, None);
+    let document = marker::revoked(&id, at, until);
     assert_eq!(marker::at(&document), Some(at));
     assert_eq!(marker::expires(&document), Some(until));
     assert!(!Filter::sessions().matches(&document) && Filter::id(&id).matches(&document));

@@ -52,6 +52,12 @@ impl Session {
         Some((user, ids.map(ToString::to_string).collect()))
     }
 
+    /// The stored session that says who the user is; none when this request's own login does.
+    pub(crate) fn stands_on(&self) -> Option<String> {
+        let inner = self.lock();
+        inner.state.stands_on().map(ToString::to_string)
+    }
+
     /// A revocation of the others began at `at`, which this request's own login is no part of.
     /// `before` is when the last one began before that: a login that was under way then is one of
     /// those that it ended.

@@ -162,19 +162,6 @@ impl Bounded {
         self.store.touch(touch);
     }
 
-    /// Deletes a new session whose login failed half-way, without making anybody wait. Nobody has
-    /// its token, so what this leaves behind when it fails is a document that expires.
-    pub(crate) fn abandon(&self, id: &str) {
-        let (this, filter) = (self.clone(), Filter::id(id));
-        if let Ok(runtime) = rocket::tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = this.delete(filter).await {
-                    error.log();
-                }
-            });
-        }
-    }
-
     pub(crate) fn describe(&self) -> String {
         self.store.describe()
     }

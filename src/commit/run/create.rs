@@ -12,6 +12,7 @@ use crate::error::{Error, Result, cause};
 use crate::marker;
 use crate::record::{Record, Summary, alive, field, seconds};
 use crate::state::Keep;
+use crate::store::bounded::Bounded;
 use crate::store::{Created, Durability, Updated};
 use crate::token::{Id, Token};
 
@@ -37,15 +38,14 @@ impl Committer {
             return Ok((Written::Gone, None));
         }
         let document = self.insert(&mut create).await?;
-        let id = create.token.id.as_str();
         match self.settle_in(&create).await {
             Ok(true) => {}
             Ok(false) => {
-                self.store.delete(Filter::id(id)).await?;
+                withdraw(&self.store, create.token.id, create.marker_for).await?;
                 return Ok((Written::Gone, None));
             }
             Err(error) => {
-                self.store.abandon(id);
+                abandon(&self.store, create.token.id, create.marker_for);
                 return Err(error);
             }
         }
@@ -87,7 +87,11 @@ impl Committer {
                     return match self.mark_again(create).await {
                         Ok(()) => Ok(document),
                         Err(error) => {
-                            self.store.abandon(create.token.id.as_str());
+                            abandon(
+                                &self.store,
+                                create.token.id.clone(),
+                                create.marker_for.clone(),
+                            );
                             Err(error)
                         }
                     };
@@ -98,7 +102,11 @@ impl Committer {
                 }
                 Err(error) => {
                     if matches!(error, Error::Unknown { .. }) {
-                        self.store.abandon(create.token.id.as_str());
+                        abandon(
+                            &self.store,
+                            create.token.id.clone(),
+                            create.marker_for.clone(),
+                        );
                     }
                     return Err(error);
                 }
@@ -109,8 +117,8 @@ impl Committer {
 
     fn marker(&self, old: &Id, create: &Create) -> Document {
         let now = self.clock.now();
-        let id = marker::of_login(old);
-        marker::document(&id, now, now.plus(OVERTAKING), next(old, create))
+        let goes_on = next(old, create).is_some();
+        marker::replaced(old, now, now.plus(OVERTAKING), &create.token.id, goes_on)
     }
 
     /// Some marker is there already, of a login that failed or of another elevation: it must say as
@@ -189,6 +197,12 @@ impl Committer {
 
     /// Whether a revocation of this user's sessions, or of all, began after this request did.
     async fn was_revoked(&self, user: &RawBson, create: &Create) -> Result<bool> {
+        // A request can be held open for as long as its client likes. What was revoked since it came
+        // in is not known for ever; but of what it only carries on the old session's end tells.
+        let goes_on = create.replaces.as_ref().is_some_and(Replacement::goes_on);
+        if !goes_on && self.clock.now() >= create.started.plus(marker::REVOCATION) {
+            return Ok(true);
+        }
         let ids = vec![marker::ALL.to_owned(), marker::of_user(user)];
         let found = self.store.find(Filter::ids(ids), 0, 2).await?;
         Ok(found.iter().any(|document| {
@@ -244,6 +258,31 @@ impl Committer {
             }
         }
         Ok(stays)
+    }
+}
+
+/// Takes a session back that must not be, and then what it announced: no other cookie is on its way
+/// to the browser, which may begin anew.
+async fn withdraw(store: &Bounded, id: Id, marker_for: Vec<Id>) -> Result<()> {
+    store.delete(Filter::id(id.as_str())).await?;
+    let by = RawBson::String(id.to_string());
+    for old in marker_for {
+        let marker = Filter::id(&marker::of_login(&old)).equals(marker::BY, by.clone());
+        store.delete(marker).await?;
+    }
+    Ok(())
+}
+
+/// Takes a session back whose login failed half-way, without making anybody wait. Nobody has its
+/// token, so what this leaves behind when it fails is a document that expires.
+pub(super) fn abandon(store: &Bounded, id: Id, marker_for: Vec<Id>) {
+    let store = store.clone();
+    if let Ok(runtime) = rocket::tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            if let Err(error) = withdraw(&store, id, marker_for).await {
+                error.log();
+            }
+        });
     }
 }
 

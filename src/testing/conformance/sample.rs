@@ -84,7 +84,7 @@ pub(super) fn listed(document: &Document) -> Document {
 
 pub(super) fn a_marker(number: u32, seconds: i64) -> Document {
     let id = format!("~{}", id(number));
-    marker::document(&id, at(seconds), at(86_400), None)
+    marker::revoked(&id, at(seconds), at(86_400))
 }
 
 /// Stores one session, and gives it as it was stored.

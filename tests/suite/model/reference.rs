@@ -45,6 +45,8 @@ struct Data {
     /// Sessions that a login has replaced, and the sessions that go on with the same login: of
     /// several elevations at once one will be it.
     replaced: BTreeMap<u32, Vec<u32>>,
+    /// Of those, the ones that a single login speaks of, which takes its word back when it fails.
+    by_one: BTreeMap<u32, u32>,
     next: u32,
 }
 

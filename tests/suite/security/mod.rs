@@ -8,6 +8,7 @@ mod documents;
 mod drawing;
 mod fixation;
 mod headers;
+mod held;
 mod least_privilege;
 mod limits;
 mod logs;

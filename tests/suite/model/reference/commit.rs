@@ -80,15 +80,21 @@ impl Request {
                 data.sessions.insert(session, stored);
                 let mut is_beside = false;
                 for old in &marked {
-                    is_beside |= data.replaced.contains_key(old);
-                    let new = || Vec::from_iter(next(*old));
-                    data.replaced.entry(*old).or_insert_with(new);
+                    if data.replaced.contains_key(old) {
+                        is_beside = true;
+                        continue;
+                    }
+                    data.replaced.insert(*old, Vec::from_iter(next(*old)));
+                    data.by_one.insert(*old, session);
                 }
                 is_beside
             })
             .await;
         for old in marked.iter().filter(|_| is_beside) {
-            let again = |data: &mut Data| data.replaced.entry(*old).or_default().extend(next(*old));
+            let again = |data: &mut Data| {
+                data.by_one.remove(old);
+                data.replaced.entry(*old).or_default().extend(next(*old));
+            };
             world.at(Kind::Update, again).await;
         }
         let after = std::mem::take(&mut self.changes);
@@ -103,6 +109,15 @@ impl Request {
             world
                 .at(Kind::Delete, |data| data.sessions.remove(&session))
                 .await;
+            for old in marked {
+                let withdraw = |data: &mut Data| {
+                    if data.by_one.get(&old) == Some(&session) {
+                        data.by_one.remove(&old);
+                        data.replaced.remove(&old);
+                    }
+                };
+                world.at(Kind::Delete, withdraw).await;
+            }
             return Outcome::Gone;
         }
         let token = Token { session, secret };
