@@ -6,7 +6,7 @@ use rocket_dyn_templates::{Template, context};
 use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
 
 use crate::button::Button;
-use crate::customer::Administrator;
+use crate::customer::{Administrator, still_signed_in};
 use crate::device::Device;
 use crate::failure::Result;
 use crate::notice::Notice;
@@ -89,6 +89,7 @@ async fn end(
     session: &Session,
     sessions: &Sessions,
 ) -> Result<Redirect> {
+    still_signed_in(session).await?;
     session.flash(if sessions.revoke(form.device).await? {
         Notice::good(format!("A device of {} is signed out.", form.name))
     } else {
@@ -109,6 +110,7 @@ async fn end_user(
     session: &Session,
     sessions: &Sessions,
 ) -> Result<Redirect> {
+    still_signed_in(session).await?;
     let ended = count(sessions.revoke_user(form.name).await?, "device");
     session.flash(Notice::good(format!(
         "{} is signed out on {ended}.",
@@ -126,6 +128,7 @@ async fn end_everyone(
     session: &Session,
     sessions: &Sessions,
 ) -> Result<Redirect> {
+    still_signed_in(session).await?;
     let ended = count(sessions.revoke_all().await?, "session");
     // The administrator's own is among them; what follows belongs to a new one, of nobody.
     session.logout()?;

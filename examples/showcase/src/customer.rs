@@ -4,7 +4,7 @@ use rocket::State;
 use rocket::http::Status;
 use rocket::outcome::{Outcome, try_outcome};
 use rocket::request::{FromRequest, Outcome as Guarded, Request};
-use rocket_mongo_session::Session;
+use rocket_mongo_session::{Error, Session};
 
 use crate::failure::{Failure, Result};
 use crate::users::{User, Users};
@@ -31,6 +31,19 @@ pub async fn signed_in<'r>(
         }
     };
     request.local_cache_async(find).await
+}
+
+/// Asks once more whether the session is there, and stores what was done to it so far.
+///
+/// The guards are asked before the form is read, and a form may be sent as slowly as somebody likes.
+/// Who was signed out meanwhile must not act any more: this comes before whatever a handler does
+/// beside the session itself.
+pub async fn still_signed_in(session: &Session) -> Result<()> {
+    session.touch(); // so that there is something to store
+    session.save().await.map_err(|error| match error {
+        Error::Gone => Failure::SignedOut,
+        other => Failure::from(other),
+    })
 }
 
 #[rocket::async_trait]

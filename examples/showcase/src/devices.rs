@@ -8,7 +8,7 @@ use rocket_dyn_templates::{Template, context};
 use rocket_mongo_session::{CsrfForm, Session, Sessions};
 
 use crate::button::Button;
-use crate::customer::Customer;
+use crate::customer::{Customer, still_signed_in};
 use crate::device::Device;
 use crate::failure::Result;
 use crate::notice::Notice;
@@ -54,6 +54,7 @@ async fn end(
     sessions: &Sessions,
 ) -> Result<Redirect> {
     let Customer(user) = customer;
+    still_signed_in(session).await?;
     session.flash(if sessions.revoke_of(&user.name, form.device).await? {
         Notice::good("That device is signed out.")
     } else {
@@ -69,6 +70,7 @@ async fn end_others(
     session: &Session,
     sessions: &Sessions,
 ) -> Result<Redirect> {
+    still_signed_in(session).await?;
     let ended = sessions.revoke_others(session).await?;
     let ended = count(ended, "other device");
     session.flash(Notice::good(format!("Signed out on {ended}.")))?;
@@ -83,6 +85,7 @@ async fn end_all(
     sessions: &Sessions,
 ) -> Result<Redirect> {
     let Customer(user) = customer;
+    still_signed_in(session).await?;
     let ended = sessions.revoke_user(&user.name).await?;
     // This one has ended, too. What follows belongs to a new session, of nobody.
     session.logout()?;

@@ -12,6 +12,8 @@ pub enum Failure {
     Session(Error),
     Users(mongodb::error::Error),
     Password(String),
+    /// Found by `still_signed_in`.
+    SignedOut,
 }
 
 impl From<Error> for Failure {
@@ -32,6 +34,7 @@ impl Failure {
             Failure::Session(error) => error.status(),
             Failure::Users(_) => Status::ServiceUnavailable,
             Failure::Password(_) => Status::InternalServerError,
+            Failure::SignedOut => Status::Unauthorized,
         }
     }
 }
@@ -50,6 +53,8 @@ impl<'r> Responder<'r, 'static> for Failure {
                 rocket::error!("Passwords: {reason}");
                 Err(self.status())
             }
+            // The catcher leads to the sign-in page.
+            Failure::SignedOut => Err(self.status()),
         }
     }
 }

@@ -6,7 +6,7 @@ use rocket::{FromForm, Route, State, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
 
-use crate::customer::Customer;
+use crate::customer::{Customer, still_signed_in};
 use crate::failure::Result;
 use crate::mistake::{Mistake, SHORT_PASSWORD};
 use crate::notice::Notice;
@@ -54,11 +54,13 @@ async fn change(
     }
     let Customer(user) = customer;
     let hash = password::hash(form.password).await?;
-    users.set_password(&user.name, &hash).await?;
-    let ended = sessions.revoke_others(session).await?;
-    // This device gets a new session as well: whoever had learned its cookie is out.
+    // This device gets a new session as well: whoever had learned its cookie is out. And first of
+    // all, so that who is out already sets no password.
     session.elevate()?;
     keep_remembered(session)?;
+    still_signed_in(session).await?;
+    users.set_password(&user.name, &hash).await?;
+    let ended = sessions.revoke_others(session).await?;
     let ended = count(ended, "other device");
     let said = format!("Your password is changed. Signed out on {ended}.");
     session.flash(Notice::good(said))?;

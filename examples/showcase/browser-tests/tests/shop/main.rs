@@ -10,6 +10,7 @@ mod customer;
 mod database;
 mod devices;
 mod forms;
+mod held_open;
 mod looks;
 mod password;
 mod routes;

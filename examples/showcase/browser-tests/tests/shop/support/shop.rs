@@ -1,6 +1,7 @@
 //! The shop, in this process, on a port of its own.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use rocket::config::{Config, LogLevel, Shutdown};
 use rocket::fairing::AdHoc;
@@ -9,6 +10,7 @@ use rocket::figment::providers::{Format, Toml};
 use rocket::tokio::sync::oneshot;
 use rocket::tokio::task::JoinHandle;
 use rocket::{Build, Rocket, tokio};
+use rocket_mongo_session::Sessions;
 use rocket_mongo_session::testing::Clock;
 
 /// An open shop; it closes when this is dropped.
@@ -16,6 +18,7 @@ pub struct Shop {
     port: u16,
     /// The sessions' time, which stands still until a test moves it.
     pub clock: Clock,
+    pub sessions: Sessions,
     stop: rocket::Shutdown,
     launch: Option<JoinHandle<()>>,
 }
@@ -28,14 +31,28 @@ impl Shop {
 
     pub async fn open_with(figment: Figment) -> Shop {
         let clock = Clock::new();
-        let rocket = showcase::rocket(figment, &clock);
+        let (tell, told) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        let handle = AdHoc::on_liftoff("Handle", move |rocket| {
+            let sessions = rocket.state::<Sessions>().cloned();
+            if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
+                let _ = tell.send(sessions.expect("the shop has sessions"));
+            }
+            Box::pin(async {})
+        });
+        let rocket = showcase::rocket(figment, &clock).attach(handle);
         let (port, stop, launch) = launch(rocket).await;
         Shop {
             port,
             clock,
+            sessions: told.await.expect("it has lifted off"),
             stop,
             launch: Some(launch),
         }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn address(&self) -> String {
@@ -82,7 +99,7 @@ fn profile(default: Config) -> Figment {
 /// Launches an application; its port once it listens.
 pub async fn launch(rocket: Rocket<Build>) -> (u16, rocket::Shutdown, JoinHandle<()>) {
     let (tell, told) = oneshot::channel();
-    let tell = std::sync::Mutex::new(Some(tell));
+    let tell = Mutex::new(Some(tell));
     let rocket = rocket.attach(AdHoc::on_liftoff("Open", move |rocket| {
         if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
             let _ = tell.send((rocket.config().port, rocket.shutdown()));
