@@ -7,7 +7,7 @@ use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
 
 use crate::button::Button;
 use crate::customer::{Administrator, still_signed_in};
-use crate::device::Device;
+use crate::device::{Device, newest};
 use crate::failure::Result;
 use crate::notice::Notice;
 use crate::now::Now;
@@ -15,7 +15,7 @@ use crate::page::Page;
 use crate::users::Users;
 use crate::words::count;
 
-/// As many accounts, and sessions of one, as a page shows.
+/// As many accounts, and sessions of one, as a page shows: of sessions the newest.
 const SHOWN: u32 = 20;
 
 pub fn routes() -> Vec<Route> {
@@ -71,9 +71,10 @@ async fn user(
     sessions: &Sessions,
     now: Now,
 ) -> Result<Template> {
-    let found = sessions.list(name, 0, SHOWN).await?;
+    let (found, older) = newest(sessions, name, SHOWN).await?;
     let devices = Device::list(found, session.id().as_deref(), now.0);
-    page.show("admin_user", context! { name, devices }).await
+    let content = context! { name, devices, older };
+    page.show("admin_user", content).await
 }
 
 #[derive(FromForm)]

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use rocket_mongo_session::SessionInfo;
 use rocket_mongo_session::time::OffsetDateTime;
+use rocket_mongo_session::{SessionInfo, Sessions};
 use serde::Serialize;
 
-use crate::words::{ago, ahead, machine, moment};
+use crate::failure::Result;
+use crate::words::{ago, ahead, count, machine, moment};
 
 #[derive(Serialize)]
 pub struct Device {
@@ -31,6 +32,20 @@ struct Time {
 fn time(time: OffsetDateTime, words: String) -> Time {
     let machine = machine(time);
     Time { machine, words }
+}
+
+/// The sessions of a user that were begun last, the newest first; and, in words, how many there are
+/// before these, if there are any.
+pub async fn newest(
+    sessions: &Sessions,
+    user: &str,
+    limit: u32,
+) -> Result<(Vec<SessionInfo>, Option<String>)> {
+    let older = sessions.count_user(user).await?;
+    let older = older.saturating_sub(limit.into());
+    let mut found = sessions.list(user, older, limit).await?;
+    found.reverse();
+    Ok((found, (older > 0).then(|| count(older, "older device"))))
 }
 
 impl Device {

@@ -9,14 +9,14 @@ use rocket_mongo_session::{CsrfForm, Session, Sessions};
 
 use crate::button::Button;
 use crate::customer::{Customer, still_signed_in};
-use crate::device::Device;
+use crate::device::{Device, newest};
 use crate::failure::Result;
 use crate::notice::Notice;
 use crate::now::Now;
 use crate::page::Page;
 use crate::words::count;
 
-/// More devices than this are not listed, but ended with the others.
+/// As many are listed, the newest; the others are ended with these.
 const LISTED: u32 = 50;
 
 pub fn routes() -> Vec<Route> {
@@ -33,11 +33,11 @@ async fn devices(
 ) -> Result<Template> {
     let Customer(user) = customer;
     let this = session.id();
-    let mut found = sessions.list(&user.name, 0, LISTED).await?;
+    let (mut found, older) = newest(sessions, &user.name, LISTED).await?;
     // This one first, then as they were last used.
     found.sort_by_key(|info| (this.as_ref() != Some(&info.id), Reverse(info.accessed)));
     let devices = Device::list(found, this.as_deref(), now.0);
-    page.show("account", context! { devices }).await
+    page.show("account", context! { devices, older }).await
 }
 
 #[derive(FromForm)]

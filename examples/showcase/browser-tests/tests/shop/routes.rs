@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rocket::http::{ContentType, Method, Status};
 use rocket::local::asynchronous::Client;
+use rocket::{get, routes};
 use rocket_mongo_session::testing::Clock;
+use rocket_mongo_session::{Error, Session};
 
 use crate::support::figment;
 
@@ -63,6 +65,40 @@ async fn every_answer_says_what_a_browser_may_do_with_it() {
             policy.contains("frame-ancestors 'none'"),
             "{path}: {policy}"
         );
+    }
+}
+
+/// Signs in as the administrator, quickly.
+#[get("/one-more")]
+fn one_more(session: &Session) -> Result<(), Error> {
+    session.login("admin")
+}
+
+#[rocket::async_test]
+async fn of_many_devices_the_newest_are_listed_and_the_others_counted() {
+    let clock = Clock::new();
+    let rocket = showcase::rocket(figment(), &clock).mount("/", routes![one_more]);
+    // It keeps no cookie: every request is another device's.
+    let client = Client::untracked(rocket).await.expect("the shop");
+    let mut devices = Vec::new();
+    for _ in 0..52 {
+        let answer = client.get("/one-more").dispatch().await;
+        devices.push(answer.cookies().get("session").expect("a cookie").clone());
+        clock.advance(Duration::from_secs(1));
+    }
+    let newest = devices.pop().expect("a device");
+    for (path, listed, older) in [
+        ("/account", 50, "Not shown: 2 older devices."),
+        ("/admin/user/admin", 20, "Not shown: 32 older devices."),
+    ] {
+        let request = client.get(path).cookie(newest.clone());
+        let page = request.dispatch().await.into_string().await;
+        let page = page.expect("a page");
+        let (_, list) = page.split_once("<ul").expect("a list");
+        let rows: Vec<_> = list.split(r#"<li class="device">"#).skip(1).collect();
+        assert_eq!(rows.len(), listed, "{path}");
+        assert!(rows[0].contains("This device"), "{path}");
+        assert!(page.contains(older), "{path}: {page}");
     }
 }
 
