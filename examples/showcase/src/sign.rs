@@ -32,7 +32,8 @@ const WRONG: Mistake = Mistake::new(
     &["name", "password"],
 );
 const NO_NAME: Mistake = Mistake::new(
-    "A name has 2 to 30 letters, digits, dots, dashes or underscores.",
+    "A name has 2 to 30 letters, digits, dots, dashes or underscores, and begins with a letter or \
+     a digit.",
     &["name"],
 );
 const TAKEN: Mistake = Mistake::new("That name is taken.", &["name"]);

@@ -24,10 +24,12 @@ pub struct User {
 
 impl User {
     /// A name as it is stored, and as it is looked up: in lower case, without the blanks that
-    /// keyboards append.
+    /// keyboards append. It is a part of an address on the administrator's pages: there a name of
+    /// dots alone would lead elsewhere.
     pub fn name(typed: &str) -> Option<String> {
         let typed = typed.trim();
         let fits = (2..=30).contains(&typed.len())
+            && typed.starts_with(|first: char| first.is_ascii_alphanumeric())
             && typed
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -169,4 +171,20 @@ async fn make_admin(users: &Users, password: &str) -> Result<bool> {
     let name = ADMIN.to_owned();
     let password = password::hash(password).await?;
     users.create(User { name, password }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::User;
+
+    #[test]
+    fn a_name_is_a_part_of_an_address_that_no_browser_rewrites() {
+        for name in ["..", ".", ".a", "-a", "_a", "a", "a/..", "a%2e", "", "é.e"] {
+            assert_eq!(User::name(name), None, "{name}");
+        }
+        for name in ["al", "a.", "a..", "4-2_0.b"] {
+            assert_eq!(User::name(name).as_deref(), Some(name));
+        }
+        assert_eq!(User::name(" Alice ").as_deref(), Some("alice"));
+    }
 }
