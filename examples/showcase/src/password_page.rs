@@ -1,4 +1,5 @@
-//! Changing the password: only soon after signing in, and it ends every other device.
+//! Changing the password: only soon after signing in, for who knows the one there is, and it ends
+//! every other device.
 
 use rocket::http::Status;
 use rocket::response::Redirect;
@@ -13,11 +14,13 @@ use crate::notice::Notice;
 use crate::page::Page;
 use crate::password;
 use crate::sign::keep_remembered;
-use crate::users::Users;
+use crate::users::{User, Users};
 use crate::words::count;
 
 /// Signed in within the last five minutes; otherwise the sign-in page comes first.
 type Recent = RecentLogin<300>;
+
+const NOT_THE_CURRENT: Mistake = Mistake::new("That is not your current password.", &["current"]);
 
 pub fn routes() -> Vec<Route> {
     routes![show, change]
@@ -35,7 +38,20 @@ async fn show_form(page: &Page<'_>, mistake: Option<Mistake>) -> Result<Template
 
 #[derive(FromForm)]
 struct Change<'r> {
+    current: &'r str,
     password: &'r str,
+}
+
+impl Change<'_> {
+    /// The current one is asked for as well: somebody may sit at a device that its owner has left,
+    /// a moment after signing in.
+    async fn mistake(&self, user: &User) -> Result<Option<Mistake>> {
+        if self.password.chars().count() < password::SHORTEST {
+            return Ok(Some(SHORT_PASSWORD));
+        }
+        let is_current = password::verify(self.current, Some(user.password.clone())).await?;
+        Ok((!is_current).then_some(NOT_THE_CURRENT))
+    }
 }
 
 #[post("/", data = "<form>")]
@@ -48,11 +64,11 @@ async fn change(
     users: &State<Users>,
     page: Page<'_>,
 ) -> Result<Result<Redirect, (Status, Template)>> {
-    if form.password.chars().count() < password::SHORTEST {
-        let shown = show_form(&page, Some(SHORT_PASSWORD)).await?;
+    let Customer(user) = customer;
+    if let Some(mistake) = form.mistake(&user).await? {
+        let shown = show_form(&page, Some(mistake)).await?;
         return Ok(Err((Status::UnprocessableEntity, shown)));
     }
-    let Customer(user) = customer;
     let hash = password::hash(form.password).await?;
     // This device gets a new session as well: whoever had learned its cookie is out. And first of
     // all, so that who is out already sets no password.

@@ -34,12 +34,13 @@ async fn a_stolen_cookie_sets_no_password_after_its_owner_has_changed_it() {
     let shop = Shop::open().await;
     let mut alice = sign_up(&shop, "alice").await;
     let mut thief = alice.clone();
-    let held = thief
-        .hold("/account/password", "password=a+cup+of+poison")
-        .await;
+    // Whom even the password helps no more.
+    let current = PASSWORD.replace(' ', "+");
+    let poison = format!("current={current}&password=a+cup+of+poison");
+    let held = thief.hold("/account/password", &poison).await;
 
-    let new = "password=another+pot+of+tea";
-    let answer = alice.post("/account/password", new).await;
+    let new = format!("current={current}&password=another+pot+of+tea");
+    let answer = alice.post("/account/password", &new).await;
     assert_eq!(answer.leads_to(), Some("/account"));
     let mut phone = sign_in(&shop, "alice", "another pot of tea").await;
 

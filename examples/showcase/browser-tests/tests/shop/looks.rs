@@ -38,6 +38,12 @@ async fn every_page_fits_every_screen_by_day_and_by_night() {
         customer.visit(path).await;
         looks_right(&customer).await;
     }
+    customer.visit("/account/password").await;
+    customer.fill("current", "a pot of black tea").await;
+    customer.fill("password", PASSWORD).await;
+    customer.press("Change it").await;
+    assert_eq!(customer.texts(".error").await.len(), 1);
+    looks_right(&customer).await;
 
     let admin = chromium.open(&shop, Screen::Any).await;
     admin.sign_in_as_admin().await;

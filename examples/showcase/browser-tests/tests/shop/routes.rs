@@ -11,7 +11,8 @@ use rocket_mongo_session::{Error, Session};
 use crate::support::figment;
 
 /// What any of the forms asks for. The password stays the administrator's when it is changed.
-const FIELDS: &str = "tea=grey&count=1&device=x&name=alice&password=let+it+steep";
+const FIELDS: &str =
+    "tea=grey&count=1&device=x&name=alice&current=let+it+steep&password=let+it+steep";
 
 /// The routes are walked, so that a new one is not forgotten.
 #[rocket::async_test]

@@ -8,11 +8,6 @@ use crate::support::{Chromium, PASSWORD, Screen, Shop};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The fields that are to be corrected.
-const MARKED: &str = "return [...document.querySelectorAll('[aria-invalid=true]')]\
-                      .filter(field => document.getElementById(field.getAttribute(\
-                      'aria-describedby').trim()).role === 'alert').map(field => field.name)";
-
 #[rocket::async_test]
 async fn a_page_that_wants_a_sign_in_is_there_after_it() {
     let (shop, mut chromium) = (Shop::open().await, Chromium::start());
@@ -51,7 +46,7 @@ async fn a_wrong_password_signs_nobody_in() {
             ["That name and that password do not belong together."]
         );
         assert_eq!(mallory.typed("name").await, name);
-        assert_eq!(mallory.script(MARKED).await, json!(["name", "password"]));
+        assert_eq!(mallory.marked().await, json!(["name", "password"]));
     }
     assert!(!mallory.is_signed_in().await);
     mallory.visit("/sign-up").await;
@@ -59,7 +54,7 @@ async fn a_wrong_password_signs_nobody_in() {
     mallory.fill("password", PASSWORD).await;
     mallory.press_submit().await;
     assert_eq!(mallory.texts(".error").await, ["That name is taken."]);
-    assert_eq!(mallory.script(MARKED).await, json!(["name"]));
+    assert_eq!(mallory.marked().await, json!(["name"]));
 }
 
 #[rocket::async_test]

@@ -195,6 +195,14 @@ impl Browser {
         self.script(&typed).await
     }
 
+    /// The fields that are to be corrected, and say why.
+    pub async fn marked(&self) -> Value {
+        let marked = "return [...document.querySelectorAll('[aria-invalid=true]')]\
+                      .filter(field => document.getElementById(field.getAttribute(\
+                      'aria-describedby').trim()).role === 'alert').map(field => field.name)";
+        self.script(marked).await
+    }
+
     pub async fn tick(&self, field: &str) {
         let input = self.find(&format!("input[name={field}]")).await;
         input.click().await.expect(field);
