@@ -28,6 +28,7 @@ mod together;
 mod touches;
 mod writes;
 
+use batches::Batched;
 use commits::Commit;
 use creations::Creation;
 use failure::{Failure, reading, writing};
@@ -60,8 +61,8 @@ pub(crate) struct Inner {
     /// Whether loads, commits and new sessions may travel together.
     share: bool,
     loads: Together<Load>,
-    commits: Together<Commit>,
-    creations: Together<Creation>,
+    commits: Together<Batched<Commit>>,
+    creations: Together<Batched<Creation>>,
     lanes: Lanes,
     /// One call makes the indexes at a time: a build can take longer than the deadline, and those
     /// that wait for it in the server hold a connection each.

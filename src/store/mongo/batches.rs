@@ -1,13 +1,14 @@
 //! Writes that travel together: one command for all that wait, and an answer for each.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use rocket::tokio::time::Instant;
 
 use super::Inner;
 use super::failure::{self, Failure};
-use super::together::{self, Kind, Turn, Waiting, Way};
+use super::together::{self, Kind, Together, Turn, Waiting, Way};
 use super::writes::{self, Outcomes, Statement, Verb};
 use crate::error::{Error, Result};
 use crate::store::Durability;
@@ -19,17 +20,51 @@ pub(super) struct Job {
 }
 
 /// A kind of write that travels together.
-pub(super) trait Shared: Kind<Job = Job, Reply = Result<Self::Done>> {
+pub(super) trait Shared: Sized + Send + 'static {
     type Done: Send;
 
     const VERB: Verb;
 
+    /// Those of a store.
+    fn of(store: &Inner) -> &Together<Batched<Self>>;
+
     /// What became of each write of a command that was answered, or that nobody knows.
     fn settle(
         store: &Inner,
-        batch: &[Waiting<Self>],
+        batch: &[Waiting<Batched<Self>>],
         outcomes: Outcomes,
     ) -> impl Future<Output = Result<Vec<Result<Self::Done>>>> + Send;
+}
+
+/// Writes of one kind, each with its own reply.
+pub(super) struct Batched<W>(PhantomData<W>);
+
+impl<W: Shared> Kind for Batched<W> {
+    type Job = Job;
+    type Reply = Result<W::Done>;
+
+    fn of(store: &Inner) -> &Together<Self> {
+        W::of(store)
+    }
+
+    async fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) {
+        let store = Arc::clone(&turn.store);
+        let (results, batch) = turn.over(write::<W>(&store, batch)).await;
+        match results {
+            Ok(replies) => {
+                for (waiting, reply) in batch.into_iter().zip(replies) {
+                    // Who is not there any more does not mind.
+                    let _ = waiting.reply.send(reply);
+                }
+            }
+            Err(error) => {
+                W::of(&store).failed();
+                for waiting in batch {
+                    let _ = waiting.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
 }
 
 /// Lets a write go with others, or alone.
@@ -40,7 +75,7 @@ pub(super) async fn join<W: Shared, F: Future<Output = Result<W::Done>>>(
     alone: impl FnOnce(Statement) -> F,
 ) -> Result<W::Done> {
     let size = job.statement.len();
-    match together::join::<W>(store, until, size, job) {
+    match together::join::<Batched<W>>(store, until, size, job) {
         Way::Alone(turn, job) => turn.over(alone(job.statement)).await,
         Way::Apart(job) => alone(job.statement).await,
         Way::With(answer) => match answer.await {
@@ -69,32 +104,12 @@ pub(super) async fn alone(
     writes::outcomes(verb, &answer, 1)
 }
 
-/// Sends one command for all of them, and tells each what became of it.
-pub(super) async fn run<W: Shared>(turn: Turn<W>, batch: Vec<Waiting<W>>) {
-    let store = Arc::clone(&turn.store);
-    let (results, batch) = turn.over(write(&store, batch)).await;
-    match results {
-        Ok(replies) => {
-            for (waiting, reply) in batch.into_iter().zip(replies) {
-                // Who is not there any more does not mind.
-                let _ = waiting.reply.send(reply);
-            }
-        }
-        Err(error) => {
-            W::of(&store).failed();
-            for waiting in batch {
-                let _ = waiting.reply.send(Err(error.clone()));
-            }
-        }
-    }
-}
-
 /// Writes a batch. Those that have come too late by the time there is a connection are answered at
 /// once, and are not in it any more.
 async fn write<W: Shared>(
     store: &Inner,
-    batch: Vec<Waiting<W>>,
-) -> (Result<Vec<Result<W::Done>>>, Vec<Waiting<W>>) {
+    batch: Vec<Waiting<Batched<W>>>,
+) -> (Result<Vec<Result<W::Done>>>, Vec<Waiting<Batched<W>>>) {
     // The batch may go on as long as the most patient of those who wait.
     let latest = batch.iter().map(|waiting| waiting.until).max();
     let until = latest.unwrap_or_else(Instant::now);
@@ -110,14 +125,14 @@ async fn write<W: Shared>(
     }
     let results = match batch.is_empty() {
         true => Ok(Vec::new()),
-        false => write_now(store, &batch, until).await,
+        false => write_now::<W>(store, &batch, until).await,
     };
     (results, batch)
 }
 
 async fn write_now<W: Shared>(
     store: &Inner,
-    batch: &[Waiting<W>],
+    batch: &[Waiting<Batched<W>>],
     until: Instant,
 ) -> Result<Vec<Result<W::Done>>> {
     let statements = batch.iter().map(|waiting| &waiting.job.statement);

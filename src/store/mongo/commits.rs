@@ -9,9 +9,9 @@ use mongodb::error::Error as Cause;
 use rocket::futures::TryStreamExt;
 use rocket::tokio::time::Instant;
 
-use super::batches::{self, Job, Shared};
+use super::batches::{self, Batched, Job, Shared};
 use super::failure::{self, Failure, reading, writing};
-use super::together::{Kind, Together, Turn, Waiting};
+use super::together::{Together, Waiting};
 use super::writes::{Outcomes, Statement, Verb};
 use super::{Inner, Optional, Topology, changes, query};
 use crate::document::{Filter, Update};
@@ -29,27 +29,18 @@ const DOING: &str = "changing a session";
 
 pub(super) struct Commit;
 
-impl Kind for Commit {
-    type Job = Job;
-    type Reply = Result<Updated>;
-
-    fn of(store: &Inner) -> &Together<Self> {
-        &store.commits
-    }
-
-    async fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) {
-        batches::run(turn, batch).await;
-    }
-}
-
 impl Shared for Commit {
     type Done = Updated;
 
     const VERB: Verb = Verb::Update;
 
+    fn of(store: &Inner) -> &Together<Batched<Self>> {
+        &store.commits
+    }
+
     async fn settle(
         store: &Inner,
-        batch: &[Waiting<Self>],
+        batch: &[Waiting<Batched<Self>>],
         outcomes: Outcomes,
     ) -> Result<Vec<Result<Updated>>> {
         let Outcomes { errors, done } = outcomes;
@@ -127,7 +118,7 @@ async fn by_driver(
 /// outcome travels alone ([`Filter::alone`]).
 async fn settle(
     store: &Inner,
-    batch: &[Waiting<Commit>],
+    batch: &[Waiting<Batched<Commit>>],
     missed: usize,
     results: &mut [Option<Result<Updated>>],
 ) -> Result<()> {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use mongodb::bson::RawDocumentBuf;
 use rocket::tokio::time::Instant;
 
-use super::batches::{self, Job, Shared};
-use super::failure::{self, writing};
-use super::together::{Kind, Together, Turn, Waiting};
+use super::batches::{self, Batched, Job, Shared};
+use super::failure::{self, Failure, writing};
+use super::together::{Together, Waiting};
 use super::writes::{Outcomes, Statement, Verb};
 use super::{Inner, Optional, Topology, bytes_in};
 use crate::document::Document;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{Created, Durability};
 
 /// Insert commands that may be under way before sessions begin to share: as of updates.
@@ -22,40 +22,37 @@ const DOING: &str = "creating a session";
 
 pub(super) struct Creation;
 
-impl Kind for Creation {
-    type Job = Job;
-    type Reply = Result<Created>;
-
-    fn of(store: &Inner) -> &Together<Self> {
-        &store.creations
-    }
-
-    async fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) {
-        batches::run(turn, batch).await;
-    }
-}
-
 impl Shared for Creation {
     type Done = Created;
 
     const VERB: Verb = Verb::Insert;
 
+    fn of(store: &Inner) -> &Together<Batched<Self>> {
+        &store.creations
+    }
+
     async fn settle(
         _: &Inner,
-        _: &[Waiting<Self>],
+        _: &[Waiting<Batched<Self>>],
         outcomes: Outcomes,
     ) -> Result<Vec<Result<Created>>> {
-        Ok(outcomes.errors.into_iter().map(created).collect())
+        created(outcomes)
     }
 }
 
-/// What became of one insert, by the code of its error.
-fn created(code: Option<i32>) -> Result<Created> {
-    match code {
+/// What became of each insert, by the code of its error.
+fn created(outcomes: Outcomes) -> Result<Vec<Result<Created>>> {
+    let Outcomes { errors, done } = outcomes;
+    let failed = errors.iter().flatten().count();
+    if done + failed < errors.len() {
+        return Err(Error::unknown(DOING, Failure::Unsaid));
+    }
+    let created = |code| match code {
         None => Ok(Created::Stored),
         Some(failure::DUPLICATE) => Ok(Created::Exists),
         Some(code) => Err(failure::of_statement(DOING, code)),
-    }
+    };
+    Ok(errors.into_iter().map(created).collect())
 }
 
 pub(super) async fn create(
@@ -89,7 +86,8 @@ async fn alone(
     until: Instant,
 ) -> Result<Created> {
     let outcomes = batches::alone(store, Verb::Insert, statement, durability, until).await?;
-    created(outcomes.errors.into_iter().next().flatten())
+    let one = created(outcomes)?.pop();
+    one.unwrap_or_else(|| Err(Error::unknown(DOING, Failure::Unsaid)))
 }
 
 /// Several documents, or one while the server is not known. In order, so that nothing is stored

@@ -15,6 +15,7 @@ pub(super) enum Failure {
     Indexing,
     Bson(String),
     WriteConcern,
+    Unsaid,
     Statement(i32),
 }
 
@@ -32,6 +33,7 @@ impl fmt::Display for Failure {
             Failure::WriteConcern => {
                 f.write_str("the server could not say that a majority has the write")
             }
+            Failure::Unsaid => f.write_str("the server did not say what became of each document"),
             Failure::Statement(code) => write!(f, "write error {code}"),
         }
     }

@@ -171,10 +171,10 @@ fn is_network(error: &Cause) -> bool {
 
 /// What became of so many statements; an error of the whole makes everything unknown.
 pub(super) fn outcomes(verb: Verb, answer: &Answer, count: usize) -> Result<Outcomes> {
-    let open = || Error::unknown(verb.doing(), Failure::WriteConcern);
     if answer.contains_key("writeConcernError") {
-        return Err(open());
+        return Err(Error::unknown(verb.doing(), Failure::WriteConcern));
     }
+    let open = || Error::unknown(verb.doing(), Failure::Unsaid);
     let mut codes = vec![None; count];
     let errors = answer.get_array("writeErrors").map(Vec::as_slice);
     for error in errors.unwrap_or_default() {
