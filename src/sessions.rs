@@ -14,7 +14,7 @@ use crate::commit::run::Committer;
 use crate::document::{Document, Filter};
 use crate::error::{Error, Result, cause};
 use crate::marker;
-use crate::record::{Summary, alive, field};
+use crate::record::{Record, Summary, alive, field};
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::store::{Created, Durability};
@@ -244,8 +244,11 @@ impl Sessions {
             return Ok(0);
         };
         if let Some(id) = session.stands_on() {
-            let own = alive(Filter::id(&id), self.committer.clock.now());
-            if self.committer.store.find(own, 0, 1).await?.is_empty() {
+            let stored = self.committer.store.load(&id).await?;
+            let config = &self.committer.config;
+            let end = |record: Record| record.deadline(config.timeout, config.lifetime);
+            let end = stored.and_then(Record::parse).map(end);
+            if end.is_none_or(|end| end < self.committer.clock.now()) {
                 return Err(Error::Gone);
             }
         }

@@ -86,10 +86,12 @@ impl Committer {
             // A login that comes after a logout: its cookie must be announced before the old session
             // is gone, or a late answer of another tab overwrites it. The logout stands either way.
             Write::Create(create) if create.by_login && !end.is_empty() => {
-                let (id, marker_for) = (create.token.id.clone(), create.marker_for.clone());
+                let marker_for = create.marker_for.clone();
                 let created = self.create(*create).await;
                 if let Err(error) = self.end_all(&end).await {
-                    create::abandon(&self.store, id, marker_for);
+                    if let Ok((Written::New(_, token), _)) = created {
+                        create::abandon(&self.store, token.id, marker_for);
+                    }
                     return Err(error);
                 }
                 created?

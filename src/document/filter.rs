@@ -34,7 +34,7 @@ use crate::key::Field;
 /// | `_id` | `{$in: [string, …]}` | the id is one of those; of none where there are none |
 /// | `_id` | `{$ne: string}` | the id is another |
 /// | `_id` | `{$lt: "~"}` | it is a session: ids of markers begin with `~`, which sorts after all others |
-/// | `token`, `user` | `{$eq: value}` | the field has this value, which is never null and never an array |
+/// | `token`, `user`, `by` | `{$eq: value}` | the field has this value, which is never null and never an array |
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
 /// | `expires` | `{$not: {$type: "date"}}` | it is missing, or no date |
 /// | `accessed` | `{$lt: double}` | it is a number (of any type), and less |

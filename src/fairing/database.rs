@@ -117,7 +117,7 @@ impl Home {
                 })?;
                 Ok(Opened {
                     warnings: strength.warnings("the collection's options"),
-                    store: mongo(collection, config, CONNECTIONS),
+                    store: mongo(collection, config, CONNECTIONS, true),
                 })
             }
             Home::Database { name, client } => {
@@ -136,14 +136,16 @@ impl Home {
                 })?;
                 let mut warnings = strength.warnings(&place);
                 // The client tells nothing of this itself.
+                let mut may_repeat = true;
                 if let Ok(url) = figment.extract_inner::<String>(&url_key)
                     && let Ok(options) = ClientOptions::parse(&url).await
                 {
+                    may_repeat = repeats(&options);
                     warnings.extend(exposures(&options));
                 }
                 Ok(Opened {
                     warnings,
-                    store: mongo(&collection, config, connections),
+                    store: mongo(&collection, config, connections, may_repeat),
                 })
             }
         }
@@ -161,9 +163,19 @@ fn mongo(
     collection: &Collection<RawDocumentBuf>,
     config: &Config,
     connections: u32,
+    repeats: bool,
 ) -> Arc<dyn Store> {
     let (deadline, share) = (config.deadline, config.share);
-    Arc::new(MongoStore::new(collection, deadline, connections, share))
+    let store = MongoStore::new(collection, deadline, connections, share);
+    Arc::new(match repeats {
+        true => store,
+        false => store.without_repeats(),
+    })
+}
+
+/// Whether a write may be sent again.
+fn repeats(options: &ClientOptions) -> bool {
+    options.retry_writes != Some(false)
 }
 
 async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal> {
@@ -194,7 +206,7 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal
     let connect = options.connect_timeout.unwrap_or(config.deadline);
     options.connect_timeout = Some(connect.min(config.deadline));
     let exposures = exposures(&options);
-    let repeats = options.retry_writes != Some(false);
+    let repeats = repeats(&options);
     let client = Client::with_options(options).map_err(refused)?;
     let collection = in_client(&client, figment, config, URL)?;
     let strength = Strength::of(&collection);
@@ -202,12 +214,8 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, Refusal
     strength.check(&place, |problem| Refusal::of_key(figment, URL, problem))?;
     let mut warnings = strength.warnings(&place);
     warnings.extend(exposures);
-    let store = MongoStore::new(&collection, config.deadline, connections, config.share);
     Ok(Opened {
-        store: Arc::new(match repeats {
-            true => store,
-            false => store.without_repeats(),
-        }),
+        store: mongo(&collection, config, connections, repeats),
         warnings,
     })
 }
@@ -315,7 +323,7 @@ fn exposures(options: &ClientOptions) -> Vec<String> {
             "the database is on another machine, without credentials; add a user to the URL",
         ),
         (
-            options.retry_writes == Some(false),
+            !repeats(options),
             "`retryWrites=false` in the database's URL: every election and every lost connection \
              is a 503; leave it out",
         ),

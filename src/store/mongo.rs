@@ -1,4 +1,5 @@
-//! Sessions in MongoDB: the only file that names the driver's operations.
+//! Sessions in MongoDB. This file and those below it are the only ones that name the driver's
+//! operations.
 
 use std::fmt;
 use std::sync::Arc;

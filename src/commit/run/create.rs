@@ -125,17 +125,29 @@ impl Committer {
     /// much of this one, before the old session is gone.
     async fn mark_again(&self, create: &Create) -> Result<()> {
         for old in &create.marker_for {
+            self.mark_beside(old, create).await?;
+        }
+        Ok(())
+    }
+
+    /// It may be taken back just then, and another may be left: both ways in turn.
+    async fn mark_beside(&self, old: &Id, create: &Create) -> Result<()> {
+        for _ in 0..3 {
             let now = self.clock.now();
             let id = marker::of_login(old);
             let update = marker::once_more(now, now.plus(OVERTAKING), next(old, create));
             let filter = Filter::id(&id);
             let updated = self.store.update(filter, update, Durability::Identity);
-            if updated.await? == Updated::Gone {
-                let marker = vec![self.marker(old, create)];
-                self.store.create(marker, Durability::Identity).await?;
+            if updated.await? == Updated::Applied {
+                return Ok(());
+            }
+            let marker = vec![self.marker(old, create)];
+            let created = self.store.create(marker, Durability::Identity);
+            if created.await? == Created::Stored {
+                return Ok(());
             }
         }
-        Ok(())
+        Err(Error::store("creating a session", NoMarker))
     }
 
     /// What must have happened before the new session's token may leave: the old session is gone,
@@ -261,8 +273,8 @@ impl Committer {
     }
 }
 
-/// Takes a session back that must not be, and then what it announced: no other cookie is on its way
-/// to the browser, which may begin anew.
+/// Takes a session back that must not be, and then what it announced, unless another login has
+/// spoken of the same: no cookie is on its way to the browser, which may begin anew.
 async fn withdraw(store: &Bounded, id: Id, marker_for: Vec<Id>) -> Result<()> {
     store.delete(Filter::id(id.as_str())).await?;
     let by = RawBson::String(id.to_string());
@@ -292,6 +304,10 @@ fn next<'a>(old: &Id, create: &'a Create) -> Option<&'a Id> {
     (replacement.goes_on() && replacement.old == *old).then_some(&create.token.id)
 }
 
+cause!(
+    NoMarker,
+    "other logins of the same browser came in between, again and again"
+);
 cause!(
     EveryIdTaken,
     "every id that was drawn is taken: are the random bytes random?"

@@ -13,14 +13,15 @@ use super::writes::{self, Outcomes, Statement, Verb};
 use crate::error::{Error, Result};
 use crate::store::Durability;
 
-/// One write that waits.
-pub(super) struct Job {
-    pub(super) id: String,
+/// One write that waits, and what is needed to tell what became of it.
+pub(super) struct Job<N> {
+    pub(super) note: N,
     pub(super) statement: Statement,
 }
 
 /// A kind of write that travels together.
 pub(super) trait Shared: Sized + Send + 'static {
+    type Note: Send + Sync;
     type Done: Send;
 
     const VERB: Verb;
@@ -33,6 +34,7 @@ pub(super) trait Shared: Sized + Send + 'static {
         store: &Inner,
         batch: &[Waiting<Batched<Self>>],
         outcomes: Outcomes,
+        until: Instant,
     ) -> impl Future<Output = Result<Vec<Result<Self::Done>>>> + Send;
 }
 
@@ -40,7 +42,7 @@ pub(super) trait Shared: Sized + Send + 'static {
 pub(super) struct Batched<W>(PhantomData<W>);
 
 impl<W: Shared> Kind for Batched<W> {
-    type Job = Job;
+    type Job = Job<W::Note>;
     type Reply = Result<W::Done>;
 
     fn of(store: &Inner) -> &Together<Self> {
@@ -71,7 +73,7 @@ impl<W: Shared> Kind for Batched<W> {
 pub(super) async fn join<W: Shared, F: Future<Output = Result<W::Done>>>(
     store: &Arc<Inner>,
     until: Instant,
-    job: Job,
+    job: Job<W::Note>,
     alone: impl FnOnce(Statement) -> F,
 ) -> Result<W::Done> {
     let size = job.statement.len();
@@ -138,7 +140,7 @@ async fn write_now<W: Shared>(
     let statements = batch.iter().map(|waiting| &waiting.job.statement);
     let concern = store.write_concern(Durability::Data);
     let answer = writes::send(store, W::VERB, statements, concern, until).await;
-    let answer = answer.map_err(|error| failure::of_batch(W::VERB.doing(), error))?;
+    let answer = answer.map_err(|error| failure::of_batch(W::VERB.doing(), error, batch.len()))?;
     let outcomes = writes::outcomes(W::VERB, &answer, batch.len())?;
-    W::settle(store, batch, outcomes).await
+    W::settle(store, batch, outcomes, until).await
 }

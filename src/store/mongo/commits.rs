@@ -13,7 +13,7 @@ use super::batches::{self, Batched, Job, Shared};
 use super::failure::{self, Failure, reading, writing};
 use super::together::{Together, Waiting};
 use super::writes::{Outcomes, Statement, Verb};
-use super::{Inner, Optional, Topology, changes, query};
+use super::{Inner, Optional, Topology, changes, left, query};
 use crate::document::{Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Durability, Updated};
@@ -30,6 +30,8 @@ const DOING: &str = "changing a session";
 pub(super) struct Commit;
 
 impl Shared for Commit {
+    /// The session's id.
+    type Note = String;
     type Done = Updated;
 
     const VERB: Verb = Verb::Update;
@@ -42,6 +44,7 @@ impl Shared for Commit {
         store: &Inner,
         batch: &[Waiting<Batched<Self>>],
         outcomes: Outcomes,
+        until: Instant,
     ) -> Result<Vec<Result<Updated>>> {
         let Outcomes { errors, done } = outcomes;
         let of_code = |code| Err(failure::of_statement(DOING, code));
@@ -49,7 +52,7 @@ impl Shared for Commit {
         let failed = results.iter().filter(|result| result.is_some()).count();
         let missed = batch.len().saturating_sub(done + failed);
         if missed > 0 {
-            settle(store, batch, missed, &mut results).await?;
+            settle(store, batch, missed, until, &mut results).await?;
         }
         let applied = |result: Option<_>| result.unwrap_or(Ok(Updated::Applied));
         Ok(results.into_iter().map(applied).collect())
@@ -74,8 +77,8 @@ pub(super) async fn update(
     let alone = |statement| alone(store, statement, durability, until);
     match filter.only_id() {
         Some(id) if store.share && durability == Durability::Data => {
-            let id = id.to_owned();
-            batches::join::<Commit, _>(store, until, Job { id, statement }, alone).await
+            let note = id.to_owned();
+            batches::join::<Commit, _>(store, until, Job { note, statement }, alone).await
         }
         _ => alone(statement).await,
     }
@@ -120,11 +123,12 @@ async fn settle(
     store: &Inner,
     batch: &[Waiting<Batched<Commit>>],
     missed: usize,
+    until: Instant,
     results: &mut [Option<Result<Updated>>],
 ) -> Result<()> {
     let ids: Vec<&str> = batch
         .iter()
-        .map(|waiting| waiting.job.id.as_str())
+        .map(|waiting| waiting.job.note.as_str())
         .collect();
     let open = |error: Cause| failure::half_way(reading(DOING, error));
     let there = store
@@ -132,7 +136,7 @@ async fn settle(
         .find(doc! { "_id": { "$in": &ids } })
         .projection(doc! { "_id": 1 })
         .selection_criteria(super::primary())
-        .max_time(store.deadline)
+        .max_time(left(until))
         .await
         .map_err(open)?;
     let there: Vec<RawDocumentBuf> = there.try_collect().await.map_err(open)?;

@@ -23,6 +23,7 @@ const DOING: &str = "creating a session";
 pub(super) struct Creation;
 
 impl Shared for Creation {
+    type Note = ();
     type Done = Created;
 
     const VERB: Verb = Verb::Insert;
@@ -35,6 +36,7 @@ impl Shared for Creation {
         _: &Inner,
         _: &[Waiting<Batched<Self>>],
         outcomes: Outcomes,
+        _: Instant,
     ) -> Result<Vec<Result<Created>>> {
         created(outcomes)
     }
@@ -70,11 +72,16 @@ pub(super) async fn create(
         }
         None => return Ok(Created::Stored),
     };
-    let id = one.id().unwrap_or_default().to_owned();
     let statement = Statement::insert(one)?;
     let alone = |statement| alone(store, statement, durability, until);
     match store.share && durability == Durability::Data {
-        true => batches::join::<Creation, _>(store, until, Job { id, statement }, alone).await,
+        true => {
+            let job = Job {
+                note: (),
+                statement,
+            };
+            batches::join::<Creation, _>(store, until, job, alone).await
+        }
         false => alone(statement).await,
     }
 }

@@ -49,10 +49,12 @@ pub(super) const DUPLICATE: i32 = 11000;
 const MISFITS: [i32; 3] = [2, 14, 28];
 /// The server gave up, was interrupted or is no longer the primary, or could not be reached by a
 /// router: it may have carried the write out before. (HostUnreachable, HostNotFound,
-/// MaxTimeMSExpired, WriteConcernFailed, NetworkTimeout, ShutdownInProgress, PrimarySteppedDown,
+/// MaxTimeMSExpired, WriteConcernFailed, NetworkTimeout, ShutdownInProgress,
+/// FailedToSatisfyReadPreference, PrimarySteppedDown, NetworkInterfaceExceededTimeLimit,
 /// ExceededTimeLimit, SocketException, NotWritablePrimary, Interrupted, …)
-const OPEN: [i32; 17] = [
-    6, 7, 50, 64, 89, 91, 189, 262, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436,
+const OPEN: [i32; 19] = [
+    6, 7, 50, 64, 89, 91, 133, 189, 202, 262, 9001, 10058, 10107, 11600, 11601, 11602, 13388,
+    13435, 13436,
 ];
 
 pub(super) fn reading(doing: &'static str, error: Cause) -> Error {
@@ -70,18 +72,29 @@ pub(super) fn writing(doing: &'static str, error: Cause) -> Error {
     }
 }
 
-/// The error of a command that carries several statements: any of them may have been carried out.
-pub(super) fn of_batch(doing: &'static str, error: Cause) -> Error {
-    let is_open = match &*error.kind {
-        ErrorKind::Command(_) => !error.contains_label(NOTHING_WRITTEN),
-        _ => is_open(&error),
-    };
+/// The error of a command that carries so many statements.
+pub(super) fn of_batch(doing: &'static str, error: Cause, count: usize) -> Error {
+    let is_open = may_be_done(&error, count);
     let masked = Masked::from(error);
     if is_open {
         Error::unknown(doing, masked)
     } else {
         Error::store(doing, masked)
     }
+}
+
+/// Whether a command of so many statements may have taken effect, in part or as a whole.
+pub(super) fn may_be_done(error: &Cause, count: usize) -> bool {
+    match &*error.kind {
+        // It may have stopped in the middle.
+        ErrorKind::Command(_) if count > 1 => !error.contains_label(NOTHING_WRITTEN),
+        _ => is_open(error),
+    }
+}
+
+/// Whether a command with this error may be under way still: nobody has heard of its end.
+pub(super) fn may_go_on(error: &Cause) -> bool {
+    is_open(error) && !matches!(&*error.kind, ErrorKind::Command(_))
 }
 
 /// The error of one statement among several.
@@ -142,6 +155,7 @@ pub(super) fn is_open(error: &Cause) -> bool {
         ErrorKind::Write(WriteFailure::WriteError(write)) => OPEN.contains(&write.code),
         // Nothing was sent. (A pool that is cleared also ends what waits for its reply.)
         ErrorKind::ServerSelection { .. }
+        | ErrorKind::SessionsNotSupported
         | ErrorKind::Authentication { .. }
         | ErrorKind::DnsResolve { .. }
         | ErrorKind::InvalidArgument { .. }

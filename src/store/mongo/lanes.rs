@@ -1,4 +1,4 @@
-//! The driver's sessions that shared commits are numbered in, so that the same bytes can be sent
+//! The driver's sessions that our own commands are numbered in, so that the same one can be sent
 //! again after a lost reply and take effect once.
 
 use std::mem::ManuallyDrop;
@@ -17,7 +17,8 @@ use super::Inner;
 /// until that one has ended.
 const REST: Duration = Duration::from_secs(60);
 
-/// The lanes of a store, as many as commands have ever been under way at once.
+/// The lanes of a store: as many as commands have ever been under way at once, those included of
+/// which nobody has heard the end.
 #[derive(Default)]
 pub(super) struct Lanes {
     free: Mutex<Vec<(Instant, Lane)>>,

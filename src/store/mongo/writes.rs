@@ -76,76 +76,93 @@ pub(super) struct Outcomes {
     pub(super) done: usize,
 }
 
-/// Sends the command; the same bytes again, where the server can tell that they are the same.
+/// Sends the command; the same one again, where the server can tell that it is the same.
 pub(super) async fn send<'a>(
     store: &Inner,
     verb: Verb,
-    statements: impl IntoIterator<Item = &'a Statement>,
+    statements: impl IntoIterator<Item = &'a Statement> + Clone,
     concern: Option<WriteConcern>,
     until: Instant,
 ) -> mongodb::error::Result<Answer> {
-    let command = command(store, verb, statements, concern.as_ref(), until);
+    let command = || command(store, verb, statements.clone(), concern.as_ref());
     let mut lane = match store.topology() {
         // Numbers mean nothing to a standalone server, and what it is not known to be it may be.
         Topology::Standalone | Topology::Unknown => None,
         Topology::ReplicaSet | Topology::Sharded => store.lanes.take(store).await?,
     };
-    let result = attempts(store, &command, until, lane.as_mut()).await;
+    let result = attempts(store, command(), until, lane.as_mut()).await;
     let Some(lane) = lane else {
         return result;
     };
-    let is_refused = matches!(&result, Err(error) if refuses_numbers(error));
-    store.lanes.give(lane, result.is_err());
-    if !is_refused {
+    let may_go_on = matches!(&result, Err(error) if failure::may_go_on(error));
+    store.lanes.give(lane, may_go_on);
+    if !matches!(&result, Err(error) if refuses_numbers(error)) {
         return result;
     }
     // Nothing was done: without a number, then, from now on.
     store.lanes.close();
-    attempts(store, &command, until, None).await
+    attempts(store, command(), until, None).await
 }
 
 async fn attempts(
     store: &Inner,
-    command: &Raw,
+    (mut command, count): (Raw, usize),
     until: Instant,
     mut lane: Option<&mut Lane>,
 ) -> mongodb::error::Result<Answer> {
-    let mut command = command.clone();
     if let Some(lane) = lane.as_mut() {
         command.append("txnNumber", lane.next());
     }
-    // It crosses as bytes, for the driver may be built with another version of the bson crate.
-    let command = RawDocumentBuf::from_bytes(command.into_bytes())
-        .map_err(|error| Cause::custom(error.to_string()))?;
-    // An earlier attempt that may have been carried out, whatever the last one says.
+    // What an earlier attempt came to that may have been carried out, whatever the last one says.
     let mut open = None;
     loop {
-        let run = store.database.run_raw_command(command.clone());
+        let run = store.database.run_raw_command(limited(&command, until)?);
         let result = match lane.as_mut() {
             Some(lane) => run.session(&mut **lane.session).await,
             None => run.await,
         };
+        let may_be_done = match &result {
+            Ok(_) => true,
+            Err(error) => failure::may_be_done(error, count),
+        };
         let again = lane.is_some() && should_repeat(&result);
         if !again || Instant::now() + AGAIN >= until {
-            return match (result, open) {
-                (Err(error), Some(first)) if !failure::is_open(&error) => Err(first),
-                (result, _) => result,
+            return match open {
+                Some(first) if !may_be_done => first,
+                _ => result,
             };
         }
-        if let Err(error) = result
-            && failure::is_open(&error)
-        {
-            open.get_or_insert(error);
+        if may_be_done {
+            open.get_or_insert(result);
         }
         // An election takes seconds; a few attempts a second find its end soon enough.
         tokio::time::sleep(AGAIN).await;
     }
 }
 
+/// The command of one attempt, which may take no longer than there is time.
+fn limited(command: &Raw, until: Instant) -> mongodb::error::Result<RawDocumentBuf> {
+    let mut command = command.clone();
+    let limit = i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX);
+    command.append("maxTimeMS", limit);
+    // It crosses as bytes, for the driver may be built with another version of the bson crate.
+    RawDocumentBuf::from_bytes(command.into_bytes())
+        .map_err(|error| Cause::custom(error.to_string()))
+}
+
 /// Whether the server takes no transaction numbers, which services that look like MongoDB may not.
 fn refuses_numbers(error: &Cause) -> bool {
     const ILLEGAL_OPERATION: i32 = 20;
-    matches!(&*error.kind, ErrorKind::Command(command) if command.code == ILLEGAL_OPERATION)
+    match &*error.kind {
+        ErrorKind::Command(command) => {
+            let message = command.message.to_ascii_lowercase();
+            command.code == ILLEGAL_OPERATION
+                || message.contains("txnnumber")
+                || message.contains("retryable writes")
+        }
+        ErrorKind::SessionsNotSupported => true,
+        _ => false,
+    }
 }
 
 /// Whether the same command, sent again, may end better without taking effect twice.
@@ -189,28 +206,28 @@ pub(super) fn outcomes(verb: Verb, answer: &Answer, count: usize) -> Result<Outc
     })
 }
 
+/// The command, but for what each attempt adds, and the number of its statements.
 fn command<'a>(
     store: &Inner,
     verb: Verb,
     statements: impl IntoIterator<Item = &'a Statement>,
     concern: Option<&WriteConcern>,
-    until: Instant,
-) -> Raw {
-    let mut list = RawArrayBuf::new();
+) -> (Raw, usize) {
+    let (mut list, mut count) = (RawArrayBuf::new(), 0);
     for statement in statements {
         list.push(statement.0.clone());
+        count += 1;
     }
     let (name, statements) = verb.names();
     let mut command = rawdoc! {
         name: store.sessions.name(),
         statements: list,
         "ordered": false,
-        "maxTimeMS": i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX),
     };
     if let Some(concern) = concern {
         command.append("writeConcern", written(concern));
     }
-    command
+    (command, count)
 }
 
 fn written(concern: &WriteConcern) -> Raw {

@@ -69,7 +69,9 @@ fn is_documented(path: &str, condition: &Bson) -> bool {
         ("_id", Some(("$in", Bson::Array(ids)))) => ids.iter().all(|id| id.as_str().is_some()),
         ("_id", Some(("$ne", Bson::String(_)))) => true,
         ("_id", Some(("$lt", Bson::String(end)))) => end == "~",
-        ("token" | "user", Some(("$eq", value))) => !matches!(value, Bson::Null | Bson::Array(_)),
+        ("token" | "user" | "by", Some(("$eq", value))) => {
+            !matches!(value, Bson::Null | Bson::Array(_))
+        }
         ("expires", Some(("$gte" | "$lt", Bson::DateTime(_)))) => true,
         ("expires", Some(("$not", Bson::Document(not)))) => {
             not.len() == 1 && not.get_str("$type") == Ok("date")
@@ -195,6 +197,14 @@ fn out(session: &Session) -> Result<(), Error> {
     session.logout()
 }
 
+/// An elevation whose session ends on the way.
+#[post("/lost")]
+async fn lost(session: &Session, sessions: &Sessions) -> Result<(), Error> {
+    let id = session.id().expect("a session");
+    session.elevate()?;
+    sessions.revoke(&id).await.map(drop)
+}
+
 #[get("/administer")]
 async fn administer(session: &Session, sessions: &Sessions) -> Result<(), Error> {
     let id = session.id().expect("a session");
@@ -218,7 +228,7 @@ async fn every_filter_of_an_application_has_the_documented_shape() {
         .merge(("session.max_per_user", 1));
     let rocket = rocket::custom(figment)
         .attach(Sessions::with_store(Strict::default()).with_clock(&clock))
-        .mount("/", routes![login, everything, out, administer]);
+        .mount("/", routes![login, everything, out, lost, administer]);
     let client = Client::tracked(rocket).await.expect("a rocket");
     let post = async |path: &'static str| {
         let status = client.post(path).dispatch().await.status();
@@ -233,6 +243,8 @@ async fn every_filter_of_an_application_has_the_documented_shape() {
     post("/out").await;
     let late = client.post("/everything").cookie(cookie.expect("a cookie"));
     assert_eq!(late.dispatch().await.status(), Status::Ok);
+    post("/login").await;
+    post("/lost").await;
     post("/login").await;
     post("/login").await;
     let status = client.get("/administer").dispatch().await.status();

@@ -4,7 +4,10 @@ use rocket_mongo_session::testing::Clock;
 
 use super::{both_ways, serves, setting, view};
 use crate::arena::{Arena, Op, database, set};
-use crate::support::{Mongod, Proxy, ReplicaSet, Traffic, eventually, in_time, watchful};
+use crate::crowd::stored;
+use crate::support::{
+    FailPoint, Failure, Mode, Mongod, Proxy, ReplicaSet, Traffic, eventually, in_time, watchful,
+};
 
 both_ways! {
     a_write_whose_reply_was_lost_happens_once => lost;
@@ -98,4 +101,49 @@ async fn swallowed(share: bool) {
         })
         .await;
     }
+}
+
+/// A primary does a write, loses its office before a majority has it, and says so; from then on
+/// every attempt is refused, and surely does nothing. That says nothing of the first.
+#[rocket::async_test]
+async fn a_write_that_was_done_is_not_said_to_have_failed() {
+    let one = ReplicaSet::builder()
+        .members(1)
+        .behind_proxies()
+        .start()
+        .await;
+    let db = database();
+    let arena = Arena::start(&setting(&watchful(&one.url(&db)), true).clock(&Clock::new())).await;
+    serves(&arena).await;
+    let browser = arena.plant(&[set("n", 1)]).await;
+    let program = [Op::Increment("n".into(), 1), Op::Save];
+    let mut tab = arena.poise(&browser, &[Op::View], &program).await;
+
+    let tests = one.nodes()[0].client().await;
+    let shutdown = Failure::write_concern(91);
+    // Used up by the time that the next one takes its place.
+    let _done = FailPoint::on(&tests, &["update"], Mode::Times(1), shutdown).await;
+    one.proxy(0).set(Traffic::HoldReplies);
+    tab.release();
+    eventually("the write", async || {
+        let all = stored(&tests, &db).await;
+        let counts = all.iter().filter_map(|one| one.get_document("value").ok());
+        counts
+            .filter_map(|value| value.get_i64("n").ok())
+            .any(|n| n == 2)
+    })
+    .await;
+    let refused = Failure::code(10107).labels(&["RetryableWriteError", "NoWritesPerformed"]);
+    let point = FailPoint::on(&tests, &["update"], Mode::Always, refused).await;
+    one.proxy(0).set(Traffic::Pass);
+
+    let answer = tab.answer().await;
+    point.clear().await;
+    let results = answer.results();
+    let said = results.get(results.len() - 1);
+    let is_unknown = matches!(said, Err(error) if error.starts_with("Unknown"));
+    assert!(is_unknown, "{said:?}");
+    // What may have been done is not done again with the answer.
+    assert_eq!(answer.status(), 200);
+    assert_eq!(view(&arena, &browser).await.int("n"), 2);
 }
