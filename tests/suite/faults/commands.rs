@@ -160,6 +160,8 @@ impl Bench {
             .key("deadline", self.deadline)
             .clock(&Clock::new());
         let arena = Arena::start(&setting).await;
+        // From here on it knows what the server is.
+        arena.sessions().ping().await.expect("a server");
         Stand { arena, db, name }
     }
 

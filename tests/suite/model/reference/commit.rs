@@ -91,11 +91,29 @@ impl Request {
             })
             .await;
         for old in marked.iter().filter(|_| is_beside) {
-            let again = |data: &mut Data| {
-                data.by_one.remove(old);
-                data.replaced.entry(*old).or_default().extend(next(*old));
-            };
-            world.at(Kind::Update, again).await;
+            // It may be taken back just then, and another may be left.
+            for _ in 0..3 {
+                let again = |data: &mut Data| {
+                    let replaced = data.replaced.get_mut(old)?;
+                    replaced.extend(next(*old));
+                    data.by_one.remove(old);
+                    Some(())
+                };
+                if world.at(Kind::Update, again).await.is_some() {
+                    break;
+                }
+                let anew = |data: &mut Data| {
+                    let is_free = !data.replaced.contains_key(old);
+                    if is_free {
+                        data.replaced.insert(*old, Vec::from_iter(next(*old)));
+                        data.by_one.insert(*old, session);
+                    }
+                    is_free
+                };
+                if world.at(Kind::Create, anew).await {
+                    break;
+                }
+            }
         }
         let after = std::mem::take(&mut self.changes);
         let revocations = async {
