@@ -34,7 +34,7 @@ use commits::Commit;
 use creations::Creation;
 use failure::{Failure, reading, writing};
 use lanes::Lanes;
-use loads::Load;
+use loads::{Load, Sizes};
 use together::Together;
 use touches::Touches;
 
@@ -62,6 +62,7 @@ pub(crate) struct Inner {
     /// Whether loads, commits and new sessions may travel together.
     share: bool,
     loads: Together<Load>,
+    sizes: Sizes,
     commits: Together<Batched<Commit>>,
     creations: Together<Batched<Creation>>,
     lanes: Lanes,
@@ -118,6 +119,7 @@ impl MongoStore {
             touches: Touches::default(),
             share,
             loads: Together::new(loads::FEW),
+            sizes: Sizes::default(),
             commits: Together::new(commits::FEW),
             creations: Together::new(creations::FEW),
             lanes: Lanes::default(),

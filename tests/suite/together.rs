@@ -264,3 +264,30 @@ async fn what_one_new_session_meets_is_nothing_to_those_that_share_its_insert() 
     assert_eq!(late.unwrap(), 0, "nothing is put over what is there");
     assert_eq!(sessions.count_documents(doc! {}).await.unwrap(), 4);
 }
+
+#[rocket::async_test]
+async fn large_sessions_are_loaded_each_by_itself() {
+    let meeting = Meeting::new("together_large").await;
+    let large = "x".repeat(256 << 10);
+    let ids: Vec<_> = (0..30).map(|id| id.to_string()).collect();
+    for id in &ids {
+        let document = doc! { "_id": id, "value": { "large": &large } };
+        meeting.sessions.insert_one(document).await.unwrap();
+    }
+    let client = meeting.mongod.client().await;
+    let slow = Failure::block(Duration::from_millis(300)).app_name("app");
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let point = FailPoint::on(&client, &["find"], Mode::Always, slow.clone()).await;
+        let before = Commands::now(&client).await;
+        let loads = ids.iter().map(|id| meeting.store.load(id));
+        for (id, loaded) in ids.iter().zip(join_all(loads).await) {
+            let loaded = loaded.unwrap().expect("a document");
+            assert_eq!(loaded.id(), Some(id.as_str()));
+        }
+        point.clear().await;
+        asked.push(Commands::now(&client).await.since(&before).get("find"));
+    }
+    // At first nobody knows how large they are.
+    assert!(asked[0] < 10 && asked[1] >= 30, "{asked:?}");
+}
