@@ -3,8 +3,8 @@
 //! Read once, at ignition. Every bad value and bad pair is refused there, all at once, with its
 //! key, profile and file; nothing here is read at request time, and nothing here is secret.
 
-mod launch;
-mod rules;
+mod parse;
+mod report;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -15,8 +15,8 @@ use rocket::figment::error::Error;
 use rocket::figment::{Figment, Profile};
 use rocket::http::SameSite;
 
-pub(crate) use self::launch::report;
-pub(crate) use self::rules::{LONGEST, LONGEST_COOKIE};
+pub(crate) use self::parse::{LONGEST, LONGEST_COOKIE};
+pub(crate) use self::report::report;
 use self::section::Section;
 use crate::origin::Origin;
 
@@ -130,7 +130,7 @@ impl Config {
     }
 
     fn read(section: &mut Section<'_>) -> Config {
-        use self::rules::*;
+        use self::parse::*;
 
         let mut config = Config::default_for(section.profile());
         let c = &mut config;
@@ -189,7 +189,7 @@ impl Config {
             "`httponly` is another name of `http_only`: set one of them".into()
         });
 
-        if let Some(prefix) = rules::prefix(&self.cookie_name) {
+        if let Some(prefix) = parse::prefix(&self.cookie_name) {
             let host = prefix.starts_with("__Host-");
             let http = prefix.ends_with("Http-");
             let needs = |what: &str| {

@@ -10,11 +10,14 @@ use bson::raw::RawBsonRef;
 use bson::{RawDocument, RawDocumentBuf};
 
 use crate::clock::Moment;
-use crate::key::Field;
+use crate::document::key::Field;
 
 mod compare;
+pub(crate) mod depth;
 mod filter;
+pub(crate) mod key;
 mod update;
+pub(crate) mod value;
 
 pub(crate) use compare::number;
 pub use filter::Filter;

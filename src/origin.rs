@@ -136,7 +136,7 @@ pub(crate) fn is_domain(text: &str) -> bool {
 
 /// What decides whether a request may come from anywhere.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct RequestTraits {
     /// The method, as routed, is GET, HEAD, OPTIONS or TRACE.
     pub method_is_safe: bool,
     /// The content type is a form's. With a safe method that is a POST which Rocket rewrote because
@@ -146,16 +146,16 @@ pub(crate) struct Manner {
     pub upgrades: bool,
 }
 
-impl Manner {
+impl RequestTraits {
     /// Whether nothing is to come of the request but an answer, which other sites cannot read.
-    pub(crate) fn is_harmless(self) -> bool {
+    pub(crate) fn is_exempt(self) -> bool {
         self.method_is_safe && !self.is_form && !self.upgrades
     }
 }
 
 /// What of a request tells where it comes from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Claims<'a> {
+pub(crate) struct OriginHeaders<'a> {
     /// The session cookie is `Secure`.
     pub secure_cookie: bool,
     /// Every `Sec-Fetch-Site` header.
@@ -215,7 +215,7 @@ impl fmt::Display for CrossSite {
 
 /// Judges a request that is not harmless: `Ok` for the site's own pages, trusted origins, and clients
 /// that are no browsers.
-pub(crate) fn judge(claims: &Claims<'_>, trusted: &[Origin]) -> Result<(), CrossSite> {
+pub(crate) fn judge(claims: &OriginHeaders<'_>, trusted: &[Origin]) -> Result<(), CrossSite> {
     let origin = match claims.origin {
         [] => Ok(None),
         ["null"] => Err(CrossSite::NullOrigin),
@@ -242,7 +242,7 @@ pub(crate) fn judge(claims: &Claims<'_>, trusted: &[Origin]) -> Result<(), Cross
 }
 
 /// Judges the `Origin` of a browser that sends no `Sec-Fetch-Site`.
-fn judge_origin(origin: &Origin, claims: &Claims<'_>) -> Result<(), CrossSite> {
+fn judge_origin(origin: &Origin, claims: &OriginHeaders<'_>) -> Result<(), CrossSite> {
     if !claims.host.is_some_and(|host| origin.is_at(host)) {
         return Err(CrossSite::OtherOrigin);
     }

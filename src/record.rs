@@ -8,11 +8,13 @@ use bson::spec::BinarySubtype;
 use bson::{RawBson, RawDocument, RawDocumentBuf};
 
 use crate::clock::Moment;
+use crate::document::key::Field;
 use crate::document::{Document, Filter, Operation, Path, Update, date, number};
-use crate::key::Field;
-use crate::token::{Digest, Id, Secret};
+use crate::record::token::{Digest, Id, Secret};
 
+pub(crate) mod legacy;
 mod summary;
+pub(crate) mod token;
 mod values;
 
 pub(crate) use summary::Summary;

@@ -10,24 +10,25 @@ use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 use crate::clock::Moment;
-use crate::commit::run::{Committer, Done, Outcome};
-use crate::commit::{CookieLife, Decision};
+use crate::commit::{Core, Done, Outcome};
 use crate::config::{LONGEST, LONGEST_COOKIE};
+use crate::document::key::Field;
+use crate::document::value;
 use crate::error::{Error, Result};
-use crate::key::Field;
 use crate::record::Record;
-use crate::state::{Arrival, Base, State, Stored};
-use crate::token::Token;
-use crate::{deadline, record, value};
+use crate::record::token::Token;
+use crate::state::plan::{CookieLife, Decision};
+use crate::state::{Base, LoadOutcome, State, Stored};
+use crate::{detach, record};
 
-mod answer;
+mod auth;
+mod commit;
 mod csrf;
-mod exchange;
 mod flash;
-mod login;
+mod modify;
 mod values;
 
-pub(crate) use answer::CookieChange;
+pub(crate) use commit::CookieChange;
 pub use flash::Queue;
 
 /// The session of the request at hand: a request guard, `&Session`.
@@ -70,7 +71,7 @@ pub use flash::Queue;
 /// }
 /// ```
 pub struct Session {
-    committer: Arc<Committer>,
+    core: Arc<Core>,
     inner: Mutex<Inner>,
     /// One commit, `modify` or pop of a session at a time, in the order of their calls. Whether a
     /// write is under way: who takes a turn and finds one comes after a caller that dropped its
@@ -104,15 +105,15 @@ impl Inner {
 
 impl Session {
     pub(crate) fn new(
-        committer: Arc<Committer>,
-        arrival: Arrival,
+        core: Arc<Core>,
+        arrival: LoadOutcome,
         client: record::Client,
         started: Moment,
     ) -> Self {
-        let mut state = State::new(arrival, started, committer.config.max_bytes);
+        let mut state = State::new(arrival, started, core.config.max_bytes);
         state.client = client;
         Session {
-            committer,
+            core,
             inner: Mutex::new(Inner { state, owed: None }),
             turn: tokio::sync::Mutex::default(),
         }
@@ -124,15 +125,15 @@ impl Session {
         if let Ok(turn) = self.turn.try_lock() {
             return Ok(turn);
         }
-        let patience = self.committer.store.deadline();
+        let patience = self.core.store.deadline();
         let turn = tokio::time::timeout(patience, self.turn.lock()).await;
         turn.map_err(|_| Error::left())
     }
 
     /// Carries a decision out. Whoever waits for it may go; it is not left half done.
     async fn carry_out(&self, decision: Decision, goes_on: bool) -> Result<Done> {
-        let committer = Arc::clone(&self.committer);
-        deadline::to_its_end(async move { committer.run(decision, goes_on).await }).await
+        let core = Arc::clone(&self.core);
+        detach::to_its_end(async move { core.run(decision, goes_on).await }).await
     }
 
     /// A panic elsewhere cannot leave the state half changed: no code of an application runs under
@@ -201,13 +202,13 @@ impl Session {
     /// That is the earlier of two times: the last use and `timeout`, the creation and `lifetime`.
     #[must_use]
     pub fn expires(&self) -> Option<OffsetDateTime> {
-        let config = &self.committer.config;
+        let config = &self.core.config;
         let inner = self.lock();
         let state = &inner.state;
         let fresh = |created: Moment| {
             let timeout = state.timeout(config.timeout);
-            let now = self.committer.clock.now();
-            crate::commit::expiry(created, now, timeout, config.lifetime)
+            let now = self.core.clock.now();
+            crate::state::plan::expiry(created, now, timeout, config.lifetime)
         };
         let expires = match &state.base {
             Base::Stored(stored) if state.own_timeout().is_none() => {

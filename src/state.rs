@@ -1,29 +1,31 @@
 //! The session of one request: what was loaded, and what the request has done to it so far. Pure:
-//! no I/O, no Rocket; [`commit`](crate::commit) decides from it what to write.
+//! no I/O, no Rocket; [`commit`](crate::state::plan) decides from it what to write.
 
-mod arrival;
 mod base;
-mod identity;
-mod settings;
+pub(crate) mod changes;
+mod in_flight;
+mod load_outcome;
+pub(crate) mod plan;
 mod size;
+mod transitions;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use bson::RawBson;
 
-use crate::changes::{Change, Changes};
 use crate::clock::Moment;
 use crate::config::Encoding;
+use crate::document::key::Field;
+use crate::document::value::{self, Value};
 use crate::error::Error;
-use crate::key::Field;
 use crate::record::Client;
-use crate::token::{Id, Secret};
-use crate::value::{self, Value};
+use crate::record::token::{Id, Secret};
+use crate::state::changes::{Change, Changes};
 
-pub(crate) use self::arrival::{Arrival, Dead};
 pub(crate) use self::base::{Base, Keep, New, Old, Replaces, Stored};
-pub(crate) use self::settings::{Sent, Settings};
+pub(crate) use self::in_flight::{Sent, Settings};
+pub(crate) use self::load_outcome::{Dead, LoadOutcome};
 
 /// One request's session: what is stored, over it what a write under way carries, over that what
 /// the request has done since.
@@ -56,7 +58,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(arrival: Arrival, started: Moment, max_bytes: usize) -> Self {
+    pub(crate) fn new(arrival: LoadOutcome, started: Moment, max_bytes: usize) -> Self {
         let mut state = State {
             base: Base::empty(),
             sent: None,
@@ -75,27 +77,27 @@ impl State {
             max_bytes,
         };
         match arrival {
-            Arrival::Nothing => {}
-            Arrival::Dead(id) => state.dead = Some(Dead::new(id)),
-            Arrival::Locked(id) => {
+            LoadOutcome::Nothing => {}
+            LoadOutcome::Dead(id) => state.dead = Some(Dead::new(id)),
+            LoadOutcome::Locked(id) => {
                 let is_locked = true;
                 state.dead = Some(Dead {
                     is_locked,
                     ..Dead::new(id)
                 });
             }
-            Arrival::Expired(id) => {
+            LoadOutcome::Expired(id) => {
                 let expired = true;
                 state.dead = Some(Dead {
                     expired,
                     ..Dead::new(id)
                 });
             }
-            Arrival::Live(stored) => {
+            LoadOutcome::Live(stored) => {
                 state.is_new = false;
                 state.base = Base::Stored(stored);
             }
-            Arrival::Ancestor(ancestor) => {
+            LoadOutcome::LegacySession(ancestor) => {
                 state.is_new = false;
                 state.base = Base::ancestor(ancestor);
             }

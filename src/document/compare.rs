@@ -59,7 +59,7 @@ pub(super) fn equal(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
                 _ => false,
             }
         }
-        _ => crate::value::same(a, b),
+        _ => crate::document::value::same(a, b),
     }
 }
 

@@ -8,7 +8,7 @@ use bson::{RawArrayBuf, RawBson, RawDocumentBuf};
 use super::compare::{equal, number};
 use super::{Document, Path, date};
 use crate::clock::Moment;
-use crate::key::Field;
+use crate::document::key::Field;
 
 /// Which documents an operation is about; all its conditions must hold at once.
 ///

@@ -43,7 +43,7 @@ impl Operation {
             Operation::Increment(by) => RawBson::Int64(*by),
             Operation::Push(values) => {
                 let mut each = RawDocumentBuf::new();
-                each.append("$each", crate::value::from_elements(values));
+                each.append("$each", crate::document::value::from_elements(values));
                 RawBson::Document(each)
             }
         }

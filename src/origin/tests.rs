@@ -9,8 +9,8 @@ fn judged(fetch: &[&str], origin: &[&str]) -> Result<(), CrossSite> {
     judge(&post(fetch, origin), &[])
 }
 
-fn post<'a>(sec_fetch_site: &'a [&'a str], origin: &'a [&'a str]) -> Claims<'a> {
-    Claims {
+fn post<'a>(sec_fetch_site: &'a [&'a str], origin: &'a [&'a str]) -> OriginHeaders<'a> {
+    OriginHeaders {
         secure_cookie: true,
         sec_fetch_site,
         origin,
@@ -61,12 +61,12 @@ fn the_matrix_holds_row_by_row() {
 fn only_a_safe_method_without_a_form_or_an_upgrade_is_harmless() {
     for bits in 0..8 {
         let [method_is_safe, is_form, upgrades] = [1, 2, 4].map(|bit| bits & bit != 0);
-        let manner = Manner {
+        let manner = RequestTraits {
             method_is_safe,
             is_form,
             upgrades,
         };
-        assert_eq!(manner.is_harmless(), bits == 1, "{manner:?}");
+        assert_eq!(manner.is_exempt(), bits == 1, "{manner:?}");
     }
 }
 
@@ -202,7 +202,7 @@ fn an_origin_is_the_own_host_in_every_way_of_writing_it() {
     let passes = |origin: &str, host: &str, secure_cookie: bool| {
         let (fetch, origin) = ([], [origin]);
         judge(
-            &Claims {
+            &OriginHeaders {
                 host: Some(host),
                 secure_cookie,
                 ..post(&fetch, &origin)
@@ -250,7 +250,7 @@ fn an_origin_is_the_own_host_in_every_way_of_writing_it() {
 #[test]
 fn no_origin_is_our_own_without_a_host() {
     let (fetch, origin) = ([], [OWN]);
-    let hostless = Claims {
+    let hostless = OriginHeaders {
         host: None,
         ..post(&fetch, &origin)
     };
@@ -317,7 +317,7 @@ proptest! {
         let written = format!("https://{authority}");
         let (fetch, mut origin) = (headers(&fetch), headers(&origin));
         for _ in 0..2 {
-            let claims = Claims {
+            let claims = OriginHeaders {
                 secure_cookie,
                 sec_fetch_site: &fetch,
                 origin: &origin,
@@ -371,7 +371,7 @@ proptest! {
             prop_assume!(read.is_none() || read != parse_authority(&own));
             let origin = format!("{scheme}://{}", written(&foreign, ports[1]));
             let origin = [origin.as_str()];
-            let claims = Claims { host: Some(&at), secure_cookie, ..post(&fetch, &origin) };
+            let claims = OriginHeaders { host: Some(&at), secure_cookie, ..post(&fetch, &origin) };
             prop_assert!(judge(&claims, &[]).is_err(), "{origin:?} passed at {at}");
         }
     }

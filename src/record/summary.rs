@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Client, Fields, Own, deadline};
 use crate::clock::Moment;
 use crate::document::Document;
-use crate::token::Id;
+use crate::record::token::Id;
 
 /// A stored session as lists show it: without its values and secrets.
 pub(crate) struct Summary {

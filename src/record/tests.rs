@@ -5,7 +5,7 @@ use bson::{Binary, Bson, Decimal128, JavaScriptCodeWithScope, Regex, Timestamp, 
 use proptest::prelude::*;
 
 use super::*;
-use crate::marker;
+use crate::commit::tombstone;
 
 const REQUIRED: [&str; 7] = [
     field::ID,
@@ -410,17 +410,17 @@ fn a_name_that_no_key_has_is_not_ours_to_change() {
 #[test]
 fn a_marker_is_no_session_and_says_its_time() {
     let (at, until) = (Moment::from_millis(1_500), Moment::from_millis(61_500));
-    let id = marker::of_login(&Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap());
-    let document = marker::revoked(&id, at, until);
-    assert_eq!(marker::at(&document), Some(at));
-    assert_eq!(marker::expires(&document), Some(until));
+    let id = tombstone::of_login(&Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap());
+    let document = tombstone::revoked(&id, at, until);
+    assert_eq!(tombstone::at(&document), Some(at));
+    assert_eq!(tombstone::expires(&document), Some(until));
     assert!(!Filter::sessions().matches(&document) && Filter::id(&id).matches(&document));
     assert!(Record::parse(document).is_none());
 }
 
 #[test]
 fn a_users_marker_has_one_name_in_every_integer_type() {
-    let name = |user: Bson| marker::of_user(&RawBson::try_from(user).unwrap());
+    let name = |user: Bson| tombstone::of_user(&RawBson::try_from(user).unwrap());
     assert_eq!(name(bson!(5_i32)), name(bson!(5_i64)));
     assert_ne!(name(bson!(5)), name(bson!("5")));
     assert_ne!(name(bson!("a")), name(bson!("b")));
@@ -452,7 +452,7 @@ proptest! {
             let _ = record.deadline(Some(Duration::MAX), None).date();
             for (name, value) in record.values() {
                 let field = Field::stored(name);
-                let _ = (record.get(&field).is_some(), crate::value::size(name, value));
+                let _ = (record.get(&field).is_some(), crate::document::value::size(name, value));
             }
             let mut update = Update::default();
             touch(&mut update, record.accessed, record.expires);

@@ -5,9 +5,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Session;
-use crate::ancestor;
 use crate::error::{Error, Result};
-use crate::token::{Secret, decode, draw};
+use crate::record::legacy;
+use crate::record::token::{Secret, decode, draw};
 
 /// A pad and the secret under that pad, 64 bytes in base64url without padding.
 const CHARS: usize = 86;
@@ -86,9 +86,9 @@ impl Session {
             return supplied.matches(&secret);
         }
         // A form that the Python application rendered carries its token in clear.
-        self.committer.config.legacy_ids
+        self.core.config.legacy_ids
             && !token.is_empty()
-            && ancestor::csrf_secret(token).matches(&secret)
+            && legacy::csrf_secret(token).matches(&secret)
     }
 
     /// Whether there is a secret that a token could belong to.

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Session;
-use crate::changes::Change;
+use crate::document::key::Field;
 use crate::error::Result;
-use crate::key::Field;
+use crate::state::changes::Change;
 
 impl Session {
     /// Adds a message to the default flash queue, to be shown with the next page.

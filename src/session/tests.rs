@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::{Config, Encoding};
 use crate::document::Document;
-use crate::sessions::Sessions;
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
 use crate::store::{Filter, Store};
 
-mod odd;
+mod faulty_store;
 
-use odd::{Odd, OddStore};
+use faulty_store::{Odd, OddStore};
 
 /// An application's sessions in a store that can be told to fail.
 struct Bench {
@@ -31,29 +31,29 @@ impl Bench {
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
         configure(&mut config);
         let stats = Arc::new(Counters::default());
-        let committer = Arc::new(Committer {
+        let core = Arc::new(Core {
             store: Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone()),
             config,
             clock: Clock::new(),
             stats,
         });
-        let look_after = Arc::default();
+        let maintain_indexes = Arc::default();
         let sessions = Sessions {
-            committer,
-            look_after,
+            core,
+            maintain_indexes,
         };
         Bench { store, sessions }
     }
 
     /// The session of a request that comes without a cookie.
     fn session(&self) -> Session {
-        self.arrived(Arrival::Nothing)
+        self.arrived(LoadOutcome::Nothing)
     }
 
-    fn arrived(&self, arrival: Arrival) -> Session {
-        let committer = Arc::clone(&self.sessions.committer);
-        let now = committer.clock.now();
-        Session::new(committer, arrival, Default::default(), now)
+    fn arrived(&self, arrival: LoadOutcome) -> Session {
+        let core = Arc::clone(&self.sessions.core);
+        let now = core.clock.now();
+        Session::new(core, arrival, Default::default(), now)
     }
 
     /// The session of a request that comes with this cookie, as it is stored.
@@ -63,11 +63,11 @@ impl Bench {
         let digest = token.secret.digest("session");
         let record = record.filter(|record| record.token.matches(&digest));
         self.arrived(match record {
-            Some(record) => Arrival::Live(Box::new(Stored {
+            Some(record) => LoadOutcome::Live(Box::new(Stored {
                 record,
                 token: token.clone(),
             })),
-            None => Arrival::Dead(token.id.clone()),
+            None => LoadOutcome::Dead(token.id.clone()),
         })
     }
 

@@ -5,10 +5,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Session, decode};
-use crate::changes::Change;
+use crate::document::key::{AsKey, Field, KeyFor, KeyOf};
+use crate::document::value;
 use crate::error::{Error, Result};
-use crate::key::{AsKey, Field, KeyFor, KeyOf};
-use crate::value;
+use crate::state::changes::Change;
 
 impl Session {
     /// Reads one value; `None` when the key is not set.
@@ -77,7 +77,7 @@ impl Session {
         field: &Field,
         value: &V,
     ) -> Result<RawBson> {
-        value::encode(value, self.committer.config.encoding).map_err(|reason| Error::Encode {
+        value::encode(value, self.core.config.encoding).map_err(|reason| Error::Encode {
             key: field.display(),
             reason,
         })

@@ -5,12 +5,12 @@ use bson::RawBson;
 use bson::raw::RawBsonRef;
 use indexmap::IndexMap;
 
-use crate::ancestor::Ancestor;
-use crate::changes::Changes;
-use crate::key::Field;
+use crate::document::key::Field;
+use crate::document::value;
 use crate::record::Record;
-use crate::token::{Id, Secret, Token};
-use crate::value;
+use crate::record::legacy::LegacySession;
+use crate::record::token::{Id, Secret, Token};
+use crate::state::changes::Changes;
 
 /// What `changes` are made to.
 pub(crate) enum Base {
@@ -39,9 +39,9 @@ pub(crate) struct New {
 
 impl New {
     /// The ancestor's session that this one goes on with.
-    pub(crate) fn ancestor(&self) -> Option<&Ancestor> {
+    pub(crate) fn ancestor(&self) -> Option<&LegacySession> {
         match &self.replaces.as_ref()?.old {
-            Old::Ancestor(ancestor) if !self.by_login => Some(ancestor),
+            Old::LegacySession(ancestor) if !self.by_login => Some(ancestor),
             _ => None,
         }
     }
@@ -62,14 +62,14 @@ pub(crate) struct Replaces {
 
 pub(crate) enum Old {
     Ours(Box<Stored>),
-    Ancestor(Box<Ancestor>),
+    LegacySession(Box<LegacySession>),
 }
 
 impl Old {
     pub(crate) fn id(&self) -> &Id {
         match self {
             Old::Ours(stored) => &stored.record.id,
-            Old::Ancestor(ancestor) => &ancestor.id,
+            Old::LegacySession(ancestor) => &ancestor.id,
         }
     }
 }
@@ -98,12 +98,12 @@ impl Base {
         Base::New(Box::default())
     }
 
-    pub(super) fn ancestor(ancestor: Box<Ancestor>) -> Self {
+    pub(super) fn ancestor(ancestor: Box<LegacySession>) -> Self {
         Base::New(Box::new(New {
             csrf: ancestor.csrf.clone(),
             values: ancestor.values.iter().cloned().collect(),
             replaces: Some(Replaces {
-                old: Old::Ancestor(ancestor),
+                old: Old::LegacySession(ancestor),
                 keep: Keep::All,
                 before: Changes::default(),
             }),

@@ -6,9 +6,9 @@ use bson::RawBson;
 use bson::raw::RawBsonRef;
 
 use super::State;
-use crate::changes::Change;
-use crate::key::Field;
-use crate::value::{self, Value};
+use crate::document::key::Field;
+use crate::document::value::{self, Value};
+use crate::state::changes::Change;
 
 impl State {
     /// The size of the values after a change, or why it cannot be: what does not fit there, or that

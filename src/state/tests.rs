@@ -3,10 +3,10 @@
 use super::*;
 use crate::record::NewRecord;
 use crate::record::Record;
-use crate::token::Token;
+use crate::record::token::Token;
 
-mod identity;
 mod model;
+mod transitions;
 
 const ROOM: usize = 1 << 20;
 
@@ -54,11 +54,11 @@ fn stored(record: &NewRecord) -> Box<Stored> {
 
 fn live(values: &[(Field, RawBson)], max_bytes: usize) -> State {
     let stored = stored(&record(values, Some(int(7))));
-    State::new(Arrival::Live(stored), moment(), max_bytes)
+    State::new(LoadOutcome::Live(stored), moment(), max_bytes)
 }
 
 fn fresh() -> State {
-    State::new(Arrival::Nothing, moment(), ROOM)
+    State::new(LoadOutcome::Nothing, moment(), ROOM)
 }
 
 /// A live session with `a` and `b`, and what was done to `a`.

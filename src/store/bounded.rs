@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::deadline;
+use crate::detach;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result, cause};
 use crate::stats::Counters;
@@ -54,7 +54,7 @@ impl Bounded {
         call: impl Future<Output = Result<T>> + Send + 'static,
         late: fn(&'static str) -> Error,
     ) -> Result<T> {
-        let result = deadline::within(self.deadline, call)
+        let result = detach::within(self.deadline, call)
             .await
             .unwrap_or_else(|| {
                 self.stats.deadlines.count();
@@ -153,7 +153,7 @@ impl Bounded {
     pub(crate) async fn flush(&self, limit: Duration) {
         let store = Arc::clone(&self.store);
         let limit = limit.min(self.deadline);
-        let _ = deadline::within(limit, async move { store.flush().await }).await;
+        let _ = detach::within(limit, async move { store.flush().await }).await;
     }
 
     /// Never waits for anything, so it needs no deadline.

@@ -18,25 +18,25 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Created, Durability, Store, Touch, Updated};
 
-mod batches;
-mod commits;
-mod creations;
-mod failure;
-mod indexes;
-mod lanes;
-mod loads;
-mod together;
-mod touches;
-mod writes;
+mod batch;
+mod batched_write;
+mod command;
+mod error;
+mod index;
+mod insert;
+mod load;
+mod server_session;
+mod touch;
+mod update;
 
-use batches::Batched;
-use commits::Commit;
-use creations::Creation;
-use failure::{Failure, reading, writing};
-use lanes::Lanes;
-use loads::{Load, Sizes};
-use together::Together;
-use touches::Touches;
+use batch::Together;
+use batched_write::Batched;
+use error::{Failure, reading, writing};
+use insert::Creation;
+use load::{Load, Sizes};
+use server_session::ServerSessions;
+use touch::Touches;
+use update::Commit;
 
 /// A [`Store`] in a MongoDB collection.
 ///
@@ -65,7 +65,7 @@ pub(crate) struct Inner {
     sizes: Sizes,
     commits: Together<Batched<Commit>>,
     creations: Together<Batched<Creation>>,
-    lanes: Lanes,
+    server_sessions: ServerSessions,
     /// One call makes the indexes at a time: a build can take longer than the deadline, and those
     /// that wait for it in the server hold a connection each.
     indexing: tokio::sync::Mutex<()>,
@@ -118,18 +118,18 @@ impl MongoStore {
             places: Semaphore::new(connections.max(1) as usize),
             touches: Touches::default(),
             share,
-            loads: Together::new(loads::FEW),
+            loads: Together::new(load::FEW),
             sizes: Sizes::default(),
-            commits: Together::new(commits::FEW),
-            creations: Together::new(creations::FEW),
-            lanes: Lanes::default(),
+            commits: Together::new(update::FEW),
+            creations: Together::new(insert::FEW),
+            server_sessions: ServerSessions::default(),
             indexing: tokio::sync::Mutex::default(),
         }))
     }
 
     /// For an address that forbids to send a write again (`retryWrites=false`).
     pub(crate) fn without_repeats(self) -> Self {
-        self.0.lanes.close();
+        self.0.server_sessions.close();
         self
     }
 }
@@ -212,59 +212,59 @@ impl Inner {
         update: Update,
         durability: Durability,
     ) -> Result<Option<Document>> {
-        const DOING: &str = "changing a session";
+        const OPERATION: &str = "changing a session";
         let until = self.until();
-        let _place = self.place(DOING, until).await?;
-        let (filter, update) = (query(&filter, DOING)?, changes(&update, DOING)?);
+        let _place = self.place(OPERATION, until).await?;
+        let (filter, update) = (query(&filter, OPERATION)?, changes(&update, OPERATION)?);
         let before = self
             .sessions
             .find_one_and_update(filter, update)
             .max_time(left(until))
             .optional(self.write_concern(durability), |u, c| u.write_concern(c))
             .await
-            .map_err(|error| writing(DOING, error))?;
+            .map_err(|error| writing(OPERATION, error))?;
         Ok(before.map(bytes_out))
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
-        const DOING: &str = "ending a session";
-        let _place = self.place(DOING, self.until()).await?;
+        const OPERATION: &str = "ending a session";
+        let _place = self.place(OPERATION, self.until()).await?;
         let concern = self.write_concern(Durability::Identity);
         let result = self
             .sessions
-            .delete_one(query(&filter, DOING)?)
+            .delete_one(query(&filter, OPERATION)?)
             .optional(concern, |d, c| d.write_concern(c))
             .await
-            .map_err(|error| writing(DOING, error))?;
+            .map_err(|error| writing(OPERATION, error))?;
         Ok(result.deleted_count > 0)
     }
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        const DOING: &str = "ending a session";
+        const OPERATION: &str = "ending a session";
         let until = self.until();
-        let _place = self.place(DOING, until).await?;
+        let _place = self.place(OPERATION, until).await?;
         let concern = self.write_concern(Durability::Identity);
         let last = self
             .sessions
-            .find_one_and_delete(query(&filter, DOING)?)
+            .find_one_and_delete(query(&filter, OPERATION)?)
             .max_time(left(until))
             .optional(concern, |d, c| d.write_concern(c))
             .await
-            .map_err(|error| writing(DOING, error))?;
+            .map_err(|error| writing(OPERATION, error))?;
         Ok(last.map(bytes_out))
     }
 
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
-        const DOING: &str = "finding sessions";
+        const OPERATION: &str = "finding sessions";
         if limit == 0 {
             return Ok(Vec::new()); // which the server would take for "no limit"
         }
         let skip = skip.min(i64::MAX.unsigned_abs()); // all that it can be told
         let until = self.until();
-        let _place = self.place(DOING, until).await?;
+        let _place = self.place(OPERATION, until).await?;
         let found = self
             .sessions
-            .find(query(&filter, DOING)?)
+            .find(query(&filter, OPERATION)?)
             // What a list does not show can be a megabyte a session.
             .projection(doc! { "value": 0, "token": 0, "csrf": 0 })
             .sort(doc! { "created": 1, "_id": 1 })
@@ -273,36 +273,36 @@ impl Inner {
             .max_time(left(until))
             .selection_criteria(primary())
             .await
-            .map_err(|error| reading(DOING, error))?;
+            .map_err(|error| reading(OPERATION, error))?;
         let found: Vec<RawDocumentBuf> = found
             .try_collect()
             .await
-            .map_err(|error| reading(DOING, error))?;
+            .map_err(|error| reading(OPERATION, error))?;
         Ok(found.into_iter().map(bytes_out).collect())
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {
-        const DOING: &str = "counting sessions";
+        const OPERATION: &str = "counting sessions";
         let until = self.until();
-        let _place = self.place(DOING, until).await?;
+        let _place = self.place(OPERATION, until).await?;
         self.sessions
-            .count_documents(query(&filter, DOING)?)
+            .count_documents(query(&filter, OPERATION)?)
             .max_time(left(until))
             .selection_criteria(primary())
             .await
-            .map_err(|error| reading(DOING, error))
+            .map_err(|error| reading(OPERATION, error))
     }
 
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        const DOING: &str = "ending sessions";
-        let _place = self.place(DOING, self.until()).await?;
+        const OPERATION: &str = "ending sessions";
+        let _place = self.place(OPERATION, self.until()).await?;
         let concern = self.write_concern(Durability::Identity);
         let result = self
             .sessions
-            .delete_many(query(&filter, DOING)?)
+            .delete_many(query(&filter, OPERATION)?)
             .optional(concern, |d, c| d.write_concern(c))
             .await
-            .map_err(|error| writing(DOING, error))?;
+            .map_err(|error| writing(OPERATION, error))?;
         Ok(result.deleted_count)
     }
 }
@@ -310,11 +310,11 @@ impl Inner {
 #[async_trait]
 impl Store for MongoStore {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
-        loads::load(&self.0, id).await
+        load::load(&self.0, id).await
     }
 
     async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
-        creations::create(&self.0, documents, durability).await
+        insert::create(&self.0, documents, durability).await
     }
 
     async fn update(
@@ -323,7 +323,7 @@ impl Store for MongoStore {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        commits::update(&self.0, filter, update, durability).await
+        update::update(&self.0, filter, update, durability).await
     }
 
     async fn update_returning(
@@ -344,7 +344,7 @@ impl Store for MongoStore {
     }
 
     fn touch(&self, touch: Touch) {
-        touches::add(&self.0, touch);
+        touch::add(&self.0, touch);
     }
 
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
@@ -369,7 +369,7 @@ impl Store for MongoStore {
             .learn_topology()
             .await
             .map_err(|error| reading(doing, error))?;
-        indexes::ensure(&self.0.database, self.0.sessions.name())
+        index::ensure(&self.0.database, self.0.sessions.name())
             .await
             .map_err(|error| reading(doing, error))
     }
@@ -388,7 +388,7 @@ impl Store for MongoStore {
     }
 
     async fn flush(&self) {
-        touches::flush(&self.0).await;
+        touch::flush(&self.0).await;
     }
 
     fn describe(&self) -> String {

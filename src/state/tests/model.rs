@@ -207,17 +207,17 @@ proptest! {
         let steps = steps.into_iter().chain([Step::End, Step::Begin, Step::End]);
         for step in steps {
             match (step, writing.take()) {
-                (Step::Change(n, change), under_way) => {
+                (Step::Change(n, change), in_flight) => {
                     let by_hand = model.change(&name(n), &change).is_ok();
                     prop_assert_eq!(state.change(name(n), change).is_ok(), by_hand);
-                    writing = under_way;
+                    writing = in_flight;
                 }
-                (Step::Clear, under_way) => {
+                (Step::Clear, in_flight) => {
                     for field in state.fields() {
                         model.change(&field, &Change::Unset).unwrap();
                     }
                     state.clear();
-                    writing = under_way;
+                    writing = in_flight;
                 }
                 (Step::Begin, None) => {
                     writing = Some(Writing::All(state.changes.clone()));
@@ -240,7 +240,7 @@ proptest! {
                     }
                     state.written(Base::Stored(stored(&record(&database.values, None))));
                 }
-                (_, under_way) => writing = under_way,
+                (_, in_flight) => writing = in_flight,
             }
             agree(&state, &model)?;
         }

@@ -6,10 +6,10 @@ use super::sample::{
     DATA, at, change, holds, id, is, is_mismatch, lacks, path, put, raw, session, set, stored,
 };
 use super::{Failure, Kept, text};
+use crate::document::value;
 use crate::document::{Operation, date};
 use crate::record::{binary, field};
 use crate::store::{Filter, Store, Update, Updated};
-use crate::value;
 
 /// [`update`](Store::update) changes the fields that it names, each in the way that it says, and
 /// nothing else of the document: fields that the crate does not know survive.
@@ -88,7 +88,7 @@ pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
         set("text", "x"),
         change("number", Operation::Increment(1)),
         change("list", Operation::Push(vec![RawBson::Int64(1)])),
-        crate::marker::again(at(0), at(60)),
+        crate::commit::tombstone::again(at(0), at(60)),
     ];
     for update in updates {
         let updated = store.update(filter.clone(), update.clone(), DATA).await?;

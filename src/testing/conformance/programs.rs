@@ -9,13 +9,13 @@ use rand::{RngExt, SeedableRng};
 use super::sample::{DATA, a_marker, at, id, listed, path, raw, touch};
 use super::{Failure, Kept, text};
 use crate::clock::Moment;
+use crate::document::key::Field;
+use crate::document::value;
 use crate::document::{Operation, date};
 use crate::error::{Error, Result};
-use crate::key::Field;
 use crate::record::{binary, field};
 use crate::store::memory::MemoryStore;
 use crate::store::{Document, Filter, Store, Touch, Update};
-use crate::value;
 
 /// How many programs are tried, and how long each is.
 const PROGRAMS: u64 = 120;

@@ -6,10 +6,10 @@ use bson::{Binary, Bson, RawBson, doc};
 
 use super::{Failure, text};
 use crate::clock::{Clock, Moment};
+use crate::commit::tombstone;
+use crate::document::key::Field;
 use crate::document::{Operation, Path, date};
 use crate::error::{Error, Result};
-use crate::key::Field;
-use crate::marker;
 use crate::record::field;
 use crate::store::{Created, Document, Durability, Filter, Store, Touch, Update};
 
@@ -84,7 +84,7 @@ pub(super) fn listed(document: &Document) -> Document {
 
 pub(super) fn a_marker(number: u32, seconds: i64) -> Document {
     let id = format!("~{}", id(number));
-    marker::revoked(&id, at(seconds), at(86_400))
+    tombstone::revoked(&id, at(seconds), at(86_400))
 }
 
 /// Stores one session, and gives it as it was stored.

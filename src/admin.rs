@@ -1,0 +1,408 @@
+//! What an administrator sees: the sessions of an application, all of them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bson::RawBson;
+use rocket::tokio::sync::Notify;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::clock::Moment;
+use crate::commit::Core;
+use crate::commit::tombstone;
+use crate::document::value;
+use crate::document::{Document, Filter};
+use crate::error::{Error, Result, cause};
+use crate::record::token::Id;
+use crate::record::{Record, Summary, alive, field};
+use crate::session::Session;
+use crate::stats::Stats;
+use crate::store::{Created, Durability};
+
+/// All sessions of the application: constructors for the fairing, and the administrator's handle.
+///
+/// The handle is a request guard, `&Sessions`, and managed state: outside of a request it is
+/// `rocket.state::<Sessions>()`. Clones of it are the same handle.
+///
+/// ```
+/// # use rocket::{get, post};
+/// use rocket_mongo_session::{Error, Session, Sessions};
+///
+/// #[get("/admin")]
+/// async fn live(sessions: &Sessions) -> Result<String, Error> {
+///     Ok(format!("live sessions: {}", sessions.count().await?))
+/// }
+///
+/// #[post("/logout-elsewhere")]
+/// async fn elsewhere(session: &Session, sessions: &Sessions) -> Result<String, Error> {
+///     let ended = sessions.revoke_others(session).await?;
+///     Ok(format!("other devices that were logged out: {ended}"))
+/// }
+/// ```
+///
+/// Every call is one round trip unless it says otherwise, and each round trip ends by the configured
+/// `deadline`. When a call that ends several sessions fails, some of them may have ended.
+#[derive(Clone)]
+pub struct Sessions {
+    pub(crate) core: Arc<Core>,
+    /// Somebody noticed what a dropped collection looks like.
+    pub(crate) maintain_indexes: Arc<Notify>,
+}
+
+/// One session as a list shows it. Nothing in it lets anybody in.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// The public session identifier, which [`Sessions::revoke_of`] takes.
+    pub id: String,
+    /// When the session was created: at its first write, or at the login or elevation that started
+    /// it.
+    pub created: OffsetDateTime,
+    /// When it was last noted that the session was used.
+    pub accessed: OffsetDateTime,
+    /// When it will expire if it is not used again; `None` is never.
+    pub expires: Option<OffsetDateTime>,
+    /// The first 128 characters of what the browser says about itself, its `User-Agent` (with
+    /// `record_client`). They are the client's words: escape them before you show them.
+    pub client: Option<String>,
+    /// The address that the session was created from (with `record_client`). Behind a proxy it is
+    /// the proxy's.
+    pub ip: Option<IpAddr>,
+}
+
+impl Sessions {
+    /// How many sessions are alive.
+    ///
+    /// The database reads an index entry of every one of them: for a page that an administrator
+    /// opens, not for every request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the database fails.
+    pub async fn count(&self) -> Result<u64> {
+        let all = alive(Filter::sessions(), self.now());
+        self.core.store.count(all).await
+    }
+
+    /// How many sessions of a user are alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
+    pub async fn count_user(&self, user: impl Serialize + Send) -> Result<u64> {
+        let theirs = alive(of(&principal(&user)?), self.now());
+        self.core.store.count(theirs).await
+    }
+
+    /// The sessions of a user that are alive, the oldest first: `limit` of them (at most 1000)
+    /// after the first `skip`.
+    ///
+    /// One round trip, and none when `limit` is 0.
+    ///
+    /// ```
+    /// # use rocket::get;
+    /// # use rocket_mongo_session::{Error, Session, Sessions};
+    /// #[get("/devices")]
+    /// async fn devices(session: &Session, sessions: &Sessions) -> Result<String, Error> {
+    ///     let Some(user_id) = session.user::<i64>()? else { return Ok(String::new()) };
+    ///     let mut lines = String::new();
+    ///     for info in sessions.list(user_id, 0, 50).await? {
+    ///         lines += &format!("{}: last used {}\n", info.id, info.accessed);
+    ///     }
+    ///     Ok(lines)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
+    pub async fn list(
+        &self,
+        user: impl Serialize + Send,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<SessionInfo>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let theirs = alive(of(&principal(&user)?), self.now());
+        let found = self.core.store.find(theirs, skip, limit.min(1000));
+        let found = found.await?.into_iter();
+        Ok(found.filter_map(|document| self.info(document)).collect())
+    }
+
+    fn info(&self, document: Document) -> Option<SessionInfo> {
+        let summary = Summary::parse(&document)?;
+        let config = &self.core.config;
+        let expires = summary.deadline(config.timeout, config.lifetime);
+        Some(SessionInfo {
+            id: summary.id.to_string(),
+            created: summary.created.date(),
+            accessed: summary.accessed.date(),
+            expires: (expires < Moment::NEVER).then(|| expires.date()),
+            client: summary.client.agent,
+            ip: summary.client.ip.and_then(|ip| ip.parse().ok()),
+        })
+    }
+
+    /// Ends one session, whosever it is; `true` when there was one.
+    ///
+    /// It is the administrator's call. For an id that comes from a user's request, use
+    /// [`revoke_of`](Sessions::revoke_of). One round trip, and a second one when there was no such
+    /// session: an elevation may have carried it on under another id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails.
+    pub async fn revoke(&self, id: &str) -> Result<bool> {
+        let Some(id) = Id::parse(id) else {
+            return Ok(false); // nothing of ours has that name, a marker included
+        };
+        self.core.end(id, |id| Filter::id(id.as_str())).await
+    }
+
+    /// Ends one session if it is this user's; `true` when there was one.
+    ///
+    /// One round trip, and a second one when there was no such session.
+    ///
+    /// ```
+    /// # use rocket::{FromForm, post};
+    /// # use rocket_mongo_session::{CsrfForm, Error, Session, Sessions};
+    /// #[derive(FromForm)]
+    /// struct End<'r> {
+    ///     id: &'r str, // from a request: it may be anybody's
+    /// }
+    ///
+    /// #[post("/devices/end", data = "<form>")]
+    /// async fn end(
+    ///     form: CsrfForm<End<'_>>,
+    ///     session: &Session,
+    ///     sessions: &Sessions,
+    /// ) -> Result<String, Error> {
+    ///     let ended = match session.user::<i64>()? {
+    ///         Some(user_id) => sessions.revoke_of(user_id, form.id).await?,
+    ///         None => false,
+    ///     };
+    ///     Ok(if ended { "signed out" } else { "it had ended before" }.to_owned())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`]; [`Error::Store`] and [`Error::Unknown`] when the database fails.
+    pub async fn revoke_of(&self, user: impl Serialize + Send, id: &str) -> Result<bool> {
+        let user = principal(&user)?;
+        let Some(id) = Id::parse(id) else {
+            return Ok(false);
+        };
+        let theirs = |id: &Id| Filter::id(id.as_str()).equals(field::USER, user.clone());
+        self.core.end(id, theirs).await
+    }
+
+    /// Ends every session of a user, on every device; returns how many there were.
+    ///
+    /// Logins that are under way end, too, also a later one of this very request. Call it when an
+    /// account is closed or a password was reset. To keep the browser that asks, call
+    /// [`revoke_others`](Sessions::revoke_others) after its login. A few round trips.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`]; [`Error::Store`] and [`Error::Unknown`] when the database fails: call it
+    /// again then.
+    pub async fn revoke_user(&self, user: impl Serialize + Send) -> Result<u64> {
+        let user = principal(&user)?;
+        self.mark(&tombstone::of_user(&user)).await?;
+        self.delete_until_none(&of(&user)).await
+    }
+
+    /// Ends every other session of this session's user; returns how many there were.
+    ///
+    /// Logins that are under way elsewhere end, too. What this request did to its own session, such
+    /// as an elevation, stands. A few round trips, and none when nobody is logged in.
+    ///
+    /// It is the call for a user who changes the password. First make sure that the session is still
+    /// there: a request can be held open for as long as its client likes, and this one may be a
+    /// thief's whose session was ended long ago.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session, Sessions};
+    /// async fn change_password(session: &Session, sessions: &Sessions) -> Result<u64, Error> {
+    ///     session.elevate()?; // a cookie of this browser that was stolen before is dead
+    ///     session.save().await?; // `Error::Gone` when the session was ended meanwhile
+    ///     // … store the new password here …
+    ///     sessions.revoke_others(session).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] when this session was ended since the request came in: nothing else was ended.
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
+    pub async fn revoke_others(&self, session: &Session) -> Result<u64> {
+        let Some((user, own)) = session.owner() else {
+            return Ok(0);
+        };
+        if let Some(id) = session.stands_on() {
+            let stored = self.core.store.load(&id).await?;
+            let config = &self.core.config;
+            let end = |record: Record| record.deadline(config.timeout, config.lifetime);
+            let end = stored.and_then(Record::parse).map(end);
+            if end.is_none_or(|end| end < self.core.clock.now()) {
+                return Err(Error::Gone);
+            }
+        }
+        let (at, before) = self.mark(&tombstone::of_user(&user)).await?;
+        session.outlives_revocation(at, before);
+        let others = own.iter().fold(of(&user), |others, id| others.except(id));
+        self.delete_until_none(&others).await
+    }
+
+    /// Ends every session (mass logout); returns how many there were.
+    ///
+    /// Logins that are under way end, too. A few round trips.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
+    pub async fn revoke_all(&self) -> Result<u64> {
+        self.mark(tombstone::ALL).await?;
+        self.delete_until_none(&Filter::sessions()).await
+    }
+
+    /// Deletes what has expired, and documents that can never expire because they have no
+    /// `expires`; returns how many sessions there were.
+    ///
+    /// The TTL index does the first by itself, five minutes later. Three round trips, and two where
+    /// the configured `timeout` is `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails.
+    pub async fn purge_expired(&self) -> Result<u64> {
+        let now = self.now();
+        let expired = |all: Filter| all.before(field::EXPIRES, now);
+        let mut purged = self
+            .core
+            .store
+            .delete_all(expired(Filter::sessions()))
+            .await?;
+        // What is left then are markers, which nobody counts.
+        self.core.store.delete_all(expired(Filter::all())).await?;
+        if let Some(timeout) = self.core.config.timeout {
+            // An ancestor's document has no date to expire by, and may be alive.
+            let old = now.minus(timeout);
+            let orphans = Filter::sessions()
+                .no_date(field::EXPIRES)
+                .older(field::ACCESSED, old);
+            purged += self.core.store.delete_all(orphans).await?;
+        }
+        Ok(purged)
+    }
+
+    /// Makes the indexes, or repairs them.
+    ///
+    /// The fairing does so by itself in the background, unless `indexes` is `false` because the
+    /// application's database user may not. One round trip when they are there, a few for a repair,
+    /// and one more at the first call of the process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the database fails or refuses, [`Error::Unknown`] when it takes longer
+    /// than the `deadline`.
+    pub async fn ensure_indexes(&self) -> Result<()> {
+        self.core.store.ensure_indexes().await
+    }
+
+    /// Succeeds when the database answers now: for health checks.
+    ///
+    /// One round trip, and one more at the first call of the process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when it does not answer.
+    pub async fn ping(&self) -> Result<()> {
+        self.core.store.ping().await
+    }
+
+    /// What happened in this process since it started, in numbers. No round trip.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let batches = self.core.store.touch_batches();
+        self.core.stats.read(batches)
+    }
+
+    fn now(&self) -> Moment {
+        self.core.clock.now()
+    }
+
+    /// Says that a revocation begins now, so that a login which is under way ends itself. When that
+    /// is, and when the last one began before it.
+    async fn mark(&self, id: &str) -> Result<(Moment, Option<Moment>)> {
+        let store = &self.core.store;
+        // After the start of every request that is under way: within one millisecond nobody could
+        // tell which came first.
+        let now = self.core.clock.next().await;
+        let until = now.plus(tombstone::REVOCATION);
+        let document = tombstone::revoked(id, now, until);
+        // It may be there already, and may be cleared away just then: both ways in turn.
+        for _ in 0..3 {
+            let created = store.create(vec![document.clone()], Durability::Identity);
+            if created.await? == Created::Stored {
+                return Ok((now, None));
+            }
+            let again = tombstone::again(now, until);
+            let updated = store.update_returning(Filter::id(id), again, Durability::Identity);
+            if let Some(before) = updated.await? {
+                return Ok((now, tombstone::at(&before)));
+            }
+        }
+        Err(Error::store("revoking sessions", NoMarker))
+    }
+
+    /// Deletes until none is left, but no more often than sessions that were there can escape by
+    /// going on under another id just then: what is new meanwhile is not what was revoked.
+    async fn delete_until_none(&self, filter: &Filter) -> Result<u64> {
+        const PASSES: usize = 4;
+        let mut total = 0;
+        for _ in 0..PASSES {
+            let ended = self.core.store.delete_all(filter.clone()).await?;
+            total += ended;
+            if ended == 0 {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    /// A well-formed cookie named no session. That is how a dropped collection shows, whose
+    /// indexes went with it.
+    pub(crate) fn missed(&self) {
+        self.core.stats.misses.count();
+        self.maintain_indexes.notify_one();
+    }
+}
+
+fn principal(user: &impl Serialize) -> Result<RawBson> {
+    value::encode_principal(user).ok_or(Error::BadUser)
+}
+
+fn of(user: &RawBson) -> Filter {
+    // Markers have no user, so nothing else is needed to leave them out.
+    Filter::all().equals(field::USER, user.clone())
+}
+
+// A store that neither takes the marker nor has it. Without it nothing was revoked yet.
+cause!(
+    NoMarker,
+    "the revocation could not be announced to logins that are under way"
+);
+
+/// Shows where the sessions are kept, without credentials.
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("kept", &self.core.store.describe())
+            .finish_non_exhaustive()
+    }
+}

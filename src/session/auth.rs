@@ -1,0 +1,219 @@
+//! Who the session belongs to: login, elevation, renewal, logout.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Session, decode};
+use crate::document::key::Field;
+use crate::document::value;
+use crate::error::{Error, Result};
+use crate::state::{Base, Keep};
+
+impl Session {
+    /// Signs a user in: starts a new session that belongs to the user, with a new id, a new secret, a
+    /// new CSRF secret and none of the earlier data (OWASP ASVS 7.2.4).
+    ///
+    /// The old session's document is deleted before the response leaves. Whoever knows its cookie is
+    /// not let in with it. On top of the load this is an insert and then, at the same time, the
+    /// delete and a look whether the user's sessions were revoked meanwhile.
+    ///
+    /// The user (also called the principal) is any serde value but null, of at most 8 KiB. Sessions
+    /// are found by it ([`Sessions::list`](crate::Sessions::list)), so let it be what identifies a
+    /// user and never changes: an id, not a profile.
+    ///
+    /// The login stands even if the handler then returns an error, unless `set_on_exception` is
+    /// `false`. Before a second factor is proved, call something else: the guide's part [a second
+    /// factor](crate#a-second-factor) says what.
+    ///
+    /// ```
+    /// # use rocket::{FromForm, post, response::Redirect};
+    /// # use rocket_mongo_session::{CsrfForm, Error, Session};
+    /// #[derive(FromForm)]
+    /// struct Credentials<'r> {
+    ///     name: &'r str,
+    ///     password: &'r str,
+    /// }
+    /// # fn find_user(_: &Credentials<'_>) -> Option<i64> { None }
+    ///
+    /// #[post("/login", data = "<form>")]
+    /// fn login(form: CsrfForm<Credentials<'_>>, session: &Session) -> Result<Redirect, Error> {
+    ///     let Some(user_id) = find_user(&form) else {
+    ///         session.flash("That name and that password do not belong together.")?;
+    ///         return Ok(Redirect::to("/login"));
+    ///     };
+    ///     session.login(user_id)?;
+    ///     Ok(Redirect::to("/"))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadUser`], [`Error::Sealed`]. Nothing has changed then.
+    pub fn login(&self, user: impl Serialize) -> Result<()> {
+        self.login_with(&user, Keep::Nothing)
+    }
+
+    /// Signs a user in as [`login`](Session::login) does, and carries the named keys over.
+    ///
+    /// What other requests did to these keys until the old session's end comes along; that costs one
+    /// more round trip, and only then.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// fn enter(session: &Session, user_id: i64) -> Result<(), Error> {
+    ///     session.login_keeping(user_id, &["basket", "language"])
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`login`](Session::login), and [`Error::BadKey`].
+    pub fn login_keeping(&self, user: impl Serialize, keys: &[&str]) -> Result<()> {
+        let fields = keys.iter().map(|key| Field::of_key(key));
+        let keep = Keep::Fields(fields.collect::<Result<_>>()?);
+        self.login_with(&user, keep)
+    }
+
+    fn login_with(&self, user: &impl Serialize, keep: Keep) -> Result<()> {
+        let user = value::encode_principal(user).ok_or(Error::BadUser)?;
+        self.open()?.state.login(Some(user), keep);
+        Ok(())
+    }
+
+    /// Who is logged in; `None` when nobody is.
+    ///
+    /// ```
+    /// # use rocket::get;
+    /// # use rocket_mongo_session::{Error, Session};
+    /// #[get("/me")]
+    /// fn me(session: &Session) -> Result<Option<String>, Error> {
+    ///     let user_id: Option<i64> = session.user()?;
+    ///     Ok(user_id.map(|id| format!("You are number {id}.")))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when the user is not a `T`.
+    pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let user = self.lock().state.user().cloned();
+        let name = Field::stored("(the principal)");
+        user.map(|user| decode(&name, &user)).transpose()
+    }
+
+    /// Whether the principal logged in, or was elevated, no longer ago than this.
+    pub(crate) fn logged_in_within(&self, age: Duration) -> bool {
+        let now = self.core.clock.now();
+        let inner = self.lock();
+        let since = match &inner.state.base {
+            Base::Stored(stored) => stored.record.created,
+            Base::New(_) => now,
+        };
+        // One that lies ahead (by a clock that was wrong) says nothing of how long ago it was.
+        let is_ahead = since.since(now) > age;
+        inner.state.user().is_some() && !is_ahead && now.since(since) <= age
+    }
+
+    /// Gives a user more rights within a login, as to become an administrator: starts a new session
+    /// of the same user with all the data (OWASP ASVS 7.5.3).
+    ///
+    /// It is [`login_keeping`](Session::login_keeping) of every key, and of the flash messages and
+    /// the session's own times. A cookie that was stolen before is dead then. Call it after a proof,
+    /// such as the password: the configured `lifetime` begins anew, and
+    /// [`RecentLogin`](crate::RecentLogin) counts from here. On a session that holds nothing it does
+    /// nothing.
+    ///
+    /// It is not the place for a second factor: who is logged in before it is logged in without
+    /// it. See [a second factor](crate#a-second-factor).
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// # fn is_right(_user_id: i64, _password: &str) -> bool { true }
+    /// fn become_administrator(session: &Session, password: &str) -> Result<bool, Error> {
+    ///     let Some(user_id) = session.user()? else { return Ok(false) };
+    ///     if !is_right(user_id, password) {
+    ///         return Ok(false);
+    ///     }
+    ///     session.set("administers", &true)?;
+    ///     session.elevate()?;
+    ///     Ok(true)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sealed`].
+    pub fn elevate(&self) -> Result<()> {
+        let mut inner = self.open()?;
+        if inner.state.holds_something() {
+            inner.state.login(None, Keep::All);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: deletes the session's document and removes the cookie (OWASP ASVS 7.4.1).
+    ///
+    /// It stands whatever the response becomes, after an error and a panic as well. Later use in the
+    /// same request starts a new session with a new id. One round trip, with the response.
+    ///
+    /// ```
+    /// # use rocket::{post, response::Redirect};
+    /// # use rocket_mongo_session::{Error, Session};
+    /// #[post("/logout")]
+    /// fn logout(session: &Session) -> Result<Redirect, Error> {
+    ///     session.logout()?;
+    ///     session.flash("You are signed out.")?; // in a new session, of nobody
+    ///     Ok(Redirect::to("/"))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sealed`].
+    pub fn logout(&self) -> Result<()> {
+        let mut inner = self.open()?;
+        inner.state.logout();
+        inner.owed = None; // by an earlier save, for the session that ends
+        Ok(())
+    }
+
+    /// The name of Pyramid's ISession for [`logout`](Session::logout).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sealed`].
+    pub fn invalidate(&self) -> Result<()> {
+        self.logout()
+    }
+
+    /// Gives the session a new secret, and so the browser a new cookie, from time to time.
+    ///
+    /// Data, id and CSRF secret stay, so that open forms go on working. The old cookie is dead before
+    /// the response with the new one leaves. It costs the round trip of a change. For more rights,
+    /// use [`elevate`](Session::elevate).
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// const RENEWED: Key<i64> = Key::new("renewed"); // seconds since 1970
+    ///
+    /// fn renew_daily(session: &Session, now: i64) -> Result<(), Error> {
+    ///     if now - session.get(RENEWED)?.unwrap_or(0) > 86_400 {
+    ///         session.set(RENEWED, &now)?;
+    ///         session.renew()?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sealed`].
+    pub fn renew(&self) -> Result<()> {
+        let mut inner = self.open()?;
+        inner.state.settings.renew = true;
+        inner.state.name_itself();
+        Ok(())
+    }
+}

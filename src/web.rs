@@ -1,0 +1,17 @@
+//! Everything that knows Rocket: fairing, guards, cookies and responses.
+
+mod backend;
+mod cookie;
+mod csrf;
+mod fairing;
+pub(crate) mod guard;
+mod load;
+mod pool;
+mod recent;
+mod request_cache;
+mod response;
+
+pub use csrf::{CsrfError, CsrfForm, CsrfHeader, CsrfRefusal};
+pub use fairing::SessionFairing;
+pub use pool::MongoPool;
+pub use recent::RecentLogin;
