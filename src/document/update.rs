@@ -7,6 +7,7 @@ use bson::{Bson, RawBson, RawDocumentBuf};
 
 use super::compare::order;
 use super::{Document, Path};
+use crate::document::key::Field;
 
 /// What a write changes in a document: single fields, and nothing else of it.
 #[derive(Clone, Default)]
@@ -61,6 +62,19 @@ impl Update {
 
     pub(crate) fn raise(&mut self, name: &'static str, value: impl Into<RawBson>) {
         self.insert(Path::Meta(name), Operation::Raise(value.into()));
+    }
+
+    /// Whether it changes something there.
+    pub(crate) fn contains(&self, path: &Path) -> bool {
+        self.operations.contains_key(path)
+    }
+
+    /// The session's values that it changes.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.operations.keys().filter_map(|path| match path {
+            Path::Value(field) => Some(field),
+            Path::Meta(_) => None,
+        })
     }
 
     /// Whether it changes nothing.

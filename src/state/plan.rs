@@ -144,10 +144,7 @@ fn create(
 ) -> Result<Write, Error> {
     let timeout = settings.timeout.unwrap_or(config.timeout);
     let life = settings.max_age.unwrap_or(config.max_age);
-    let token = Token {
-        id: new.id.clone().map_or_else(Id::draw, Ok)?,
-        secret: Secret::draw()?,
-    };
+    let token = Token::new(new.id.clone().map_or_else(Id::draw, Ok)?, Secret::draw()?);
     // The ancestor's session goes on under a new name: it is as old as it was.
     let created = match new.ancestor() {
         Some(ancestor) => ancestor.created,
@@ -314,7 +311,7 @@ fn update(state: &State, stored: &Stored, config: &Config, now: Moment) -> Resul
             alter.update.set(field::RENEWED, now.seconds());
             alter.durability = Durability::Identity;
             let id = record.id.clone();
-            Token { id, secret }
+            Token::new(id, secret)
         } else {
             stored.token.clone()
         };

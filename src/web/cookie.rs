@@ -45,12 +45,10 @@ pub(crate) fn read(headers: &HeaderMap<'_>, config: &Config) -> Presented {
 
 /// Reads one cookie value.
 pub(crate) fn parse(value: &str, config: &Config) -> Presented {
-    if let Some(token) = Token::parse(value) {
-        return Presented::Token(token);
-    }
-    match Id::parse_legacy(value) {
-        Some(id) if config.legacy_ids => Presented::LegacySession(id),
-        _ => Presented::Nothing,
+    match Token::parse(value, config.legacy_ids) {
+        Some(token) if token.is_bare() => Presented::LegacySession(token.id),
+        Some(token) => Presented::Token(token),
+        None => Presented::Nothing,
     }
 }
 
@@ -102,10 +100,7 @@ mod tests {
     }
 
     fn token() -> String {
-        let token = Token {
-            id: Id::draw().unwrap(),
-            secret: Secret::draw().unwrap(),
-        };
+        let token = Token::new(Id::draw().unwrap(), Secret::draw().unwrap());
         token.cookie_value().to_string()
     }
 
@@ -178,7 +173,7 @@ mod tests {
     #[test]
     fn same_site_is_said_unless_it_is_switched_off() {
         let mut config = config("session");
-        let token = Token::parse(&token()).unwrap();
+        let token = Token::parse(&token(), false).unwrap();
         for (same_site, said) in [
             (Some(SameSite::Lax), Some("SameSite=Lax")),
             (Some(SameSite::Strict), Some("SameSite=Strict")),
@@ -202,7 +197,7 @@ mod tests {
         config.path = "/app".into();
         config.domain = Some("a.example".into());
         config.secure = true;
-        let sent = sending(&Token::parse(&token()).unwrap(), None, &config);
+        let sent = sending(&Token::parse(&token(), false).unwrap(), None, &config);
         let removal = removing(&config);
         assert_eq!(removal.value(), "");
         assert_eq!(removal.max_age(), Some(rocket::time::Duration::ZERO));
