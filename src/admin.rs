@@ -19,7 +19,7 @@ use crate::record::token::Id;
 use crate::record::{Record, Summary, alive, field};
 use crate::session::Session;
 use crate::stats::Stats;
-use crate::store::{Created, Durability};
+use crate::store::{Durability, Inserted};
 
 /// All sessions of the application: constructors for the fairing, and the administrator's handle.
 ///
@@ -347,8 +347,8 @@ impl Sessions {
         let document = tombstone::revoked(id, now, until);
         // It may be there already, and may be cleared away just then: both ways in turn.
         for _ in 0..3 {
-            let created = store.create(vec![document.clone()], Durability::Identity);
-            if created.await? == Created::Stored {
+            let created = store.insert(vec![document.clone()], Durability::Identity);
+            if created.await? == Inserted::Stored {
                 return Ok((now, None));
             }
             let again = tombstone::again(now, until);

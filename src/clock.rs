@@ -1,8 +1,8 @@
 //! Time: every moment that the crate compares, stores or sends comes from one [`Clock`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rocket::tokio;
 use time::OffsetDateTime;
@@ -85,7 +85,14 @@ pub struct Clock(Source);
 enum Source {
     #[default]
     System,
-    Held(Arc<AtomicI64>),
+    Held(Arc<Held>),
+}
+
+#[derive(Debug)]
+struct Held {
+    shows: AtomicI64,
+    /// By how many milliseconds it was moved forward in all.
+    advanced: AtomicI64,
 }
 
 impl Clock {
@@ -94,7 +101,10 @@ impl Clock {
     /// Clones of it move together. An application with such a clock would let no session expire.
     #[must_use]
     pub fn new() -> Self {
-        Clock(Source::Held(Arc::new(AtomicI64::new(system().0))))
+        Clock(Source::Held(Arc::new(Held {
+            shows: AtomicI64::new(system().0),
+            advanced: AtomicI64::new(0),
+        })))
     }
 
     /// The system's clock.
@@ -104,7 +114,14 @@ impl Clock {
 
     /// Moves the clock forward, by whole milliseconds. The system's clock is not moved.
     pub fn advance(&self, by: Duration) {
-        self.shift(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.shift(millis);
+        if let Source::Held(held) = &self.0 {
+            let more = |before: i64| Some(before.saturating_add(millis));
+            let _ = held
+                .advanced
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        }
     }
 
     /// Moves the clock back, as a corrected system clock does. The system's clock is not moved.
@@ -121,8 +138,20 @@ impl Clock {
     pub(crate) fn now(&self) -> Moment {
         match &self.0 {
             Source::System => system(),
-            Source::Held(at) => Moment(at.load(Ordering::SeqCst)),
+            Source::Held(held) => Moment(held.shows.load(Ordering::SeqCst)),
         }
+    }
+
+    /// Time that never goes back: since the process first asked, and what a test has advanced the
+    /// clock by.
+    pub(crate) fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let advanced = match &self.0 {
+            Source::System => 0,
+            Source::Held(held) => held.advanced.load(Ordering::SeqCst),
+        };
+        let advanced = Duration::from_millis(advanced.unsigned_abs());
+        START.elapsed().saturating_add(advanced)
     }
 
     /// A moment after every one that was shown before the call: waits for the next millisecond. A
@@ -141,9 +170,11 @@ impl Clock {
     }
 
     fn shift(&self, millis: i64) {
-        if let Source::Held(at) = &self.0 {
+        if let Source::Held(held) = &self.0 {
             let moved = |now: i64| Some(now.saturating_add(millis));
-            let _ = at.fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
+            let _ = held
+                .shows
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
         }
     }
 }

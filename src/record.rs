@@ -140,7 +140,7 @@ impl Record {
 
     /// The record as it is after a write that is known to have been applied.
     pub(crate) fn after(&self, update: &Update) -> Option<Record> {
-        Record::parse(update.apply(self.values.document()).ok()?)
+        Record::parse(update.apply(self.values.document(), self.accessed).ok()?)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::record::{Record, Summary, alive, field, seconds};
 use crate::state::Keep;
 use crate::state::plan::{CookieLife, Create, Replacement, late_changes};
 use crate::store::bounded::Bounded;
-use crate::store::{Created, Durability, Updated};
+use crate::store::{Durability, Inserted, Updated};
 
 /// How long a login's marker, and a renewal, keep late answers of other requests from
 /// overwriting the new cookie.
@@ -81,9 +81,9 @@ impl Core {
             let document = create.record.document();
             let mut documents = vec![document.clone()];
             documents.extend(create.marker_for.iter().map(|old| self.marker(old, create)));
-            match self.store.create(documents, durability).await {
-                Ok(Created::Stored) => return Ok(document),
-                Ok(Created::Beside) => {
+            match self.store.insert(documents, durability).await {
+                Ok(Inserted::Stored) => return Ok(document),
+                Ok(Inserted::Beside) => {
                     return match self.mark_again(create).await {
                         Ok(()) => Ok(document),
                         Err(error) => {
@@ -96,7 +96,7 @@ impl Core {
                         }
                     };
                 }
-                Ok(Created::Exists) => {
+                Ok(Inserted::Exists) => {
                     create.token.id = Id::draw()?;
                     create.record.id = create.token.id.clone();
                 }
@@ -142,8 +142,8 @@ impl Core {
                 return Ok(());
             }
             let marker = vec![self.marker(old, create)];
-            let created = self.store.create(marker, Durability::Identity);
-            if created.await? == Created::Stored {
+            let created = self.store.insert(marker, Durability::Identity);
+            if created.await? == Inserted::Stored {
                 return Ok(());
             }
         }

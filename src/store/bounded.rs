@@ -8,7 +8,7 @@ use crate::detach;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result, cause};
 use crate::stats::Counters;
-use crate::store::{Created, Durability, Store, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
 
 #[derive(Clone)]
 pub(crate) struct Bounded {
@@ -76,16 +76,16 @@ impl Bounded {
         self.run("loading a session", call, unread).await
     }
 
-    pub(crate) async fn create(
+    pub(crate) async fn insert(
         &self,
         documents: Vec<Document>,
         durability: Durability,
-    ) -> Result<Created> {
+    ) -> Result<Inserted> {
         call!(
             self,
             open,
             "creating a session",
-            create(documents, durability)
+            insert(documents, durability)
         )
     }
 
@@ -123,6 +123,25 @@ impl Bounded {
 
     pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
         call!(self, open, "ending a session", take(filter))
+    }
+
+    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        call!(self, unread, "loading a session", load_many(ids))
+    }
+
+    pub(crate) async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        call!(self, unread, "finding sessions", ages(ids))
+    }
+
+    pub(crate) async fn put_revocation(&self, id: &str) -> Result<()> {
+        let id = id.to_owned();
+        let store = Arc::clone(&self.store);
+        let call = async move { store.put_revocation(&id).await };
+        self.run("revoking sessions", call, open).await
+    }
+
+    pub(crate) fn time_source(&self) -> TimeSource {
+        self.store.time_source()
     }
 
     pub(crate) async fn find(

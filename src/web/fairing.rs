@@ -125,8 +125,8 @@ impl Sessions {
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
-    /// use rocket_mongo_session::store::{Created, Document, Durability, Store};
-    /// # use rocket_mongo_session::store::{Filter, Touch, Update, Updated};
+    /// use rocket_mongo_session::store::{Inserted, Document, Durability, Store};
+    /// # use rocket_mongo_session::store::{Aged, Filter, TimeSource, Touch, Update, Updated};
     /// use rocket_mongo_session::{Error, MongoStore, SessionFairing, Sessions};
     ///
     /// struct Counting {
@@ -141,8 +141,8 @@ impl Sessions {
     ///         self.inner.load(id).await
     ///     }
     ///
-    ///     async fn create(&self, new: Vec<Document>, how: Durability) -> Result<Created, Error> {
-    ///         self.inner.create(new, how).await
+    ///     async fn insert(&self, new: Vec<Document>, how: Durability) -> Result<Inserted, Error> {
+    ///         self.inner.insert(new, how).await
     ///     }
     /// #   async fn update(&self, f: Filter, u: Update, d: Durability) -> Result<Updated, Error> {
     /// #       self.inner.update(f, u, d).await
@@ -156,6 +156,16 @@ impl Sessions {
     /// #   async fn take(&self, f: Filter) -> Result<Option<Document>, Error> {
     /// #       self.inner.take(f).await
     /// #   }
+    /// #   async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>, Error> {
+    /// #       self.inner.load_many(ids).await
+    /// #   }
+    /// #   async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>, Error> {
+    /// #       self.inner.ages(ids).await
+    /// #   }
+    /// #   async fn put_revocation(&self, id: &str) -> Result<(), Error> {
+    /// #       self.inner.put_revocation(id).await
+    /// #   }
+    /// #   fn time_source(&self) -> TimeSource { self.inner.time_source() }
     /// #   fn touch(&self, touch: Touch) { self.inner.touch(touch); }
     /// #   async fn find(&self, f: Filter, skip: u64, limit: u32) -> Result<Vec<Document>, Error> {
     /// #       self.inner.find(f, skip, limit).await
