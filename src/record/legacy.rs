@@ -11,7 +11,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bson::raw::RawBsonRef;
 use bson::{RawBson, RawDocument, RawDocumentBuf};
@@ -96,17 +95,6 @@ pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<T
         document: Document::from_raw(ours),
         upgrade: Some(Arc::new(upgrade)),
     })
-}
-
-/// Whether the `_id` of a stored document is a credential: it opens the session by itself.
-pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
-    let is_legacy = document.id().is_some_and(Id::is_legacy_text);
-    let token = document.get(field::TOKEN);
-    is_legacy
-        && token.is_none_or(|token| match crate::record::bytes(token) {
-            Some(bytes) => Digest::from_bytes(bytes).is_of_bare_id(),
-            None => true,
-        })
 }
 
 /// Our secret for a CSRF token of the Python package, so that a form that it rendered goes on
@@ -287,69 +275,6 @@ impl Upgrade {
     /// Restricts a filter to the document while its token is this one, or still absent.
     pub(crate) fn with_same_token(&self, filter: Filter, digest: &Digest) -> Filter {
         filter.equals_or_missing(field::TOKEN, binary(digest.as_bytes()))
-    }
-}
-
-// ---- the form in memory of before, until nothing asks for it
-
-/// An ancestor's session, with its values in our form.
-#[derive(Clone)]
-pub(crate) struct LegacySession {
-    pub(crate) id: Id,
-    pub(crate) created: Moment,
-    pub(crate) accessed: Moment,
-    pub(crate) values: Vec<(Field, RawBson)>,
-    pub(crate) csrf: Option<Secret>,
-}
-
-impl LegacySession {
-    pub(crate) fn parse(document: &Document) -> Option<Self> {
-        let id = Id::parse(document.id()?).filter(Id::is_legacy)?;
-        if document.get(field::TOKEN).is_some() {
-            return None;
-        }
-        match document.get("pickled") {
-            None | Some(RawBsonRef::Boolean(false)) => {}
-            Some(_) => return None,
-        }
-        let mut values = Vec::new();
-        let mut csrf = None;
-        for element in document.get(field::VALUE)?.as_document()? {
-            let (name, value) = element.ok()?;
-            if name == LEGACY_CSRF {
-                csrf = value.as_str().filter(|t| !t.is_empty()).map(csrf_secret);
-                continue;
-            }
-            let field = match name.strip_prefix(FLASH) {
-                Some(queue) => Field::of_queue(queue),
-                None => Field::of_key(name),
-            };
-            if let Ok(field) = field {
-                values.push((field, value.to_raw_bson()));
-            }
-        }
-        Some(LegacySession {
-            id,
-            created: seconds(document.get(field::CREATED)?)?,
-            accessed: seconds(document.get(field::ACCESSED)?)?,
-            values,
-            csrf,
-        })
-    }
-
-    pub(crate) fn is_alive(
-        &self,
-        now: Moment,
-        timeout: Option<Duration>,
-        lifetime: Option<Duration>,
-    ) -> bool {
-        now <= self.deadline(timeout, lifetime)
-            && timeout.is_none_or(|idle| self.accessed <= now.plus(idle))
-    }
-
-    pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
-        let idle = timeout.map_or(Moment::NEVER, |idle| self.accessed.plus(idle));
-        idle.min(lifetime.map_or(Moment::NEVER, |life| self.created.plus(life)))
     }
 }
 

@@ -3,6 +3,8 @@
 use bson::{Bson, bson, doc};
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
 use crate::record::Record;
 
@@ -39,7 +41,10 @@ fn read_by(
     let mut config = config();
     (config.timeout, config.lifetime) = (idle, absolute);
     let translated = read(Document::from_bson(document), &config, NOW)?;
-    Some((Record::parse(translated.document)?, translated.upgrade))
+    Some((
+        Record::parse(translated.document, None)?,
+        translated.upgrade,
+    ))
 }
 
 fn config() -> Config {
@@ -82,7 +87,7 @@ fn stored(document: &Document) -> bson::Document {
 
 /// The document as the store has it after a write.
 fn written(document: &bson::Document, update: &Update) -> bson::Document {
-    stored(&update.apply(&Document::from_bson(document)).unwrap())
+    stored(&update.apply(&Document::from_bson(document), NOW).unwrap())
 }
 
 /// A first write that sets these keys.
@@ -104,10 +109,10 @@ fn set(document: &bson::Document, keys: &[(&str, i32)]) -> bson::Document {
 #[test]
 fn a_document_of_the_package_is_read_as_one_of_ours() {
     let (record, upgrade) = read_good(&good()).unwrap();
-    assert_eq!(record.id.as_str(), ID);
-    assert_eq!(record.created.millis(), 1_700_000_000_250);
-    assert_eq!(record.accessed.millis(), 1_700_000_100_000);
-    assert_eq!(record.expires, record.accessed.plus(IDLE));
+    assert_eq!(record.meta.id.as_str(), ID);
+    assert_eq!(record.meta.created.millis(), 1_700_000_000_250);
+    assert_eq!(record.meta.accessed.millis(), 1_700_000_100_000);
+    assert_eq!(record.meta.expires, record.meta.accessed.plus(IDLE));
     assert!(record.token.matches(&token().digest(COOKIE)));
     assert_eq!(names(&record), ["name", "visits"]);
     assert!(upgrade.is_some());
@@ -121,7 +126,7 @@ fn requests_that_read_at_once_agree_on_everything() {
             read_good(&document).unwrap().0,
         );
         assert!(a.token.matches(&b.token) && a.csrf.matches(&b.csrf));
-        assert_eq!(a.expires, b.expires);
+        assert_eq!(a.meta.expires, b.meta.expires);
     }
 }
 
@@ -245,7 +250,7 @@ fn the_csrf_secret_follows_from_the_packages_token() {
 
 #[test]
 fn a_document_expires_by_the_earlier_of_todays_limits() {
-    let expires = |idle, absolute| read_by(&good(), idle, absolute).unwrap().0.expires;
+    let expires = |idle, absolute| read_by(&good(), idle, absolute).unwrap().0.meta.expires;
     let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
     let (created, accessed) = (
         Moment::from_millis(1_700_000_000_250),
@@ -258,14 +263,14 @@ fn a_document_expires_by_the_earlier_of_todays_limits() {
     // A read has stored a date.
     let date = Moment::from_millis(1_700_000_900_000);
     let document = with(field::EXPIRES, Bson::DateTime(super::date(date)));
-    assert_eq!(read_good(&document).unwrap().0.expires, date);
+    assert_eq!(read_good(&document).unwrap().0.meta.expires, date);
 }
 
 #[test]
 fn a_last_use_further_ahead_than_the_session_lives_is_not_believed() {
     let expires = |ahead: f64, idle| {
         let document = with(field::ACCESSED, NOW.seconds() + ahead);
-        read_by(&document, idle, None).unwrap().0.expires
+        read_by(&document, idle, None).unwrap().0.meta.expires
     };
     assert_eq!(expires(1200.0, Some(IDLE)), NOW.plus(IDLE).plus(IDLE));
     assert!(expires(1200.5, Some(IDLE)) < NOW);
@@ -291,7 +296,7 @@ fn the_first_write_makes_a_document_of_ours() {
     let bytes = Document::from_bson(&after);
     let again = read(bytes.clone(), &config(), NOW).unwrap();
     assert!(again.upgrade.is_none() && again.document == bytes);
-    let record = Record::parse(again.document).unwrap();
+    let record = Record::parse(again.document, None).unwrap();
     assert!(record.token.matches(&token().digest(COOKIE)));
     assert!(record.csrf.matches(&read_good(&good()).unwrap().0.csrf));
 }
@@ -305,10 +310,10 @@ fn a_write_sets_what_it_sets_itself() {
     update.set(field::CSRF, binary(&drawn));
     update.set(field::EXPIRES, date(expires));
     upgrade.unwrap().complete(&mut update);
-    let record = Record::parse(Document::from_bson(&written(&good(), &update))).unwrap();
+    let record = Record::parse(Document::from_bson(&written(&good(), &update)), None).unwrap();
     assert!(record.token.matches(&Digest::from_bytes(drawn)));
     assert!(record.csrf.matches(&Secret::from_bytes(drawn)));
-    assert_eq!(record.expires, expires);
+    assert_eq!(record.meta.expires, expires);
 }
 
 #[test]
@@ -347,7 +352,6 @@ fn a_renewed_session_is_not_opened_by_its_id() {
     let secret = Secret::draw().unwrap();
     let digest = secret.digest(COOKIE);
     let mut document = set(&good(), &[("a", 1)]);
-    assert!(is_opened_by_its_id(&Document::from_bson(&document)));
     document.insert(
         field::TOKEN,
         Bson::try_from(binary(digest.as_bytes())).unwrap(),
@@ -355,16 +359,6 @@ fn a_renewed_session_is_not_opened_by_its_id() {
     let (record, upgrade) = read_good(&document).unwrap();
     assert!(record.token.matches(&digest) && !record.token.matches(&token().digest(COOKIE)));
     assert!(upgrade.is_none());
-    assert!(!is_opened_by_its_id(&Document::from_bson(&document)));
-}
-
-#[test]
-fn a_stored_session_is_opened_by_its_id_or_not() {
-    let is_opened = |document: &bson::Document| is_opened_by_its_id(&Document::from_bson(document));
-    assert!(is_opened(&good()));
-    assert!(is_opened(&with(field::TOKEN, "malformed")));
-    assert!(!is_opened(&with(field::ID, "AAAAAAAAAAAAAAAAAAAAAA")));
-    assert!(!is_opened(&with(field::ID, "~all")));
 }
 
 #[test]
@@ -539,7 +533,6 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let document = Document::from_bytes(bytes);
-        prop_assert!(!is_opened_by_its_id(&document));
         prop_assert!(read(document, &config(), NOW).is_none());
     }
 
@@ -556,9 +549,8 @@ proptest! {
             bytes[at] = byte;
         }
         let document = Document::from_bytes(bytes);
-        let _ = is_opened_by_its_id(&document);
         if let Some(translated) = read(document, &config(), NOW) {
-            let _ = Record::parse(translated.document).is_some();
+            let _ = Record::parse(translated.document, None).is_some();
             if let Some(upgrade) = translated.upgrade {
                 upgrade.complete(&mut Update::default());
             }
