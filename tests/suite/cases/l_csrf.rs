@@ -88,7 +88,8 @@ async fn the_secret_is_drawn_with_the_document_and_never_shown() {
 async fn a_stored_token_that_is_none_lets_nobody_in() {
     // 176
     let probe = probe("176", &[("legacy_ids", true.into())]).await;
-    for wrong in [bson!(""), bson!(null), bson!(5), bson!(false), bson!(["t"])] {
+    let wrong = [bson!(""), bson!(null), bson!(5), bson!(false), bson!(["t"])];
+    for (n, wrong) in wrong.into_iter().enumerate() {
         // One of ours with such a secret is malformed: no session.
         let (browser, cookie) = visitor(&probe).await;
         let by_id = doc! { "_id": id_of(&cookie) };
@@ -97,9 +98,9 @@ async fn a_stored_token_that_is_none_lets_nobody_in() {
         let read = go(&browser, json!([["is_new"], ["verify_csrf", ""]])).await;
         assert_eq!(read.results, [json!(true), json!(false)], "{wrong}");
 
-        // The ancestor's is read, and a fresh token takes its place.
+        // A document of the Python package is read, with a secret of its own.
         let now = probe.clock.time().unix_timestamp();
-        let id = format!("{:032x}", 1);
+        let id = format!("{n:032x}");
         let document = doc! {
             "accessed": now as i32, "created": now as f64, "pickled": false, "_id": &id,
             "value": { "k": "v", "_csrft_": wrong.clone() },
