@@ -44,10 +44,7 @@ fn record(values: &[(Field, RawBson)], user: Option<RawBson>) -> NewRecord {
 }
 
 fn stored(record: &NewRecord) -> Box<Stored> {
-    let token = Token {
-        id: record.id.clone(),
-        secret: Secret::draw().unwrap(),
-    };
+    let token = Token::new(record.id.clone(), Secret::draw().unwrap());
     let record = Record::parse(record.document()).unwrap();
     Box::new(Stored { record, token })
 }
