@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bson::RawBson;
-use rocket::tokio::sync::Notify;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -47,8 +46,6 @@ use crate::store::{Created, Durability};
 #[derive(Clone)]
 pub struct Sessions {
     pub(crate) core: Arc<Core>,
-    /// Somebody noticed what a dropped collection looks like.
-    pub(crate) maintain_indexes: Arc<Notify>,
 }
 
 /// One session as a list shows it. Nothing in it lets anybody in.
@@ -373,13 +370,6 @@ impl Sessions {
             }
         }
         Ok(total)
-    }
-
-    /// A well-formed cookie named no session. That is how a dropped collection shows, whose
-    /// indexes went with it.
-    pub(crate) fn missed(&self) {
-        self.core.stats.misses.count();
-        self.maintain_indexes.notify_one();
     }
 }
 

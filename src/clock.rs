@@ -63,6 +63,12 @@ impl Moment {
     }
 }
 
+/// When a request began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    pub(crate) moment: Moment,
+}
+
 /// The clock that sessions live by: the system's, or one that stands still until a test moves it.
 ///
 /// [`Clock::new`] stands still, and is for tests only. [`Clock::default`] is the system's, which is
@@ -123,6 +129,11 @@ impl Clock {
             Source::System => system(),
             Source::Held(at) => Moment(at.load(Ordering::SeqCst)),
         }
+    }
+
+    /// The beginning of a request, by every clock that it is compared with.
+    pub(crate) fn started(&self) -> Started {
+        Started { moment: self.now() }
     }
 
     /// A moment after every one that was shown before the call: waits for the next millisecond. A

@@ -51,7 +51,7 @@ pub enum Error {
         source: Option<Cause>,
     },
     /// The session ended while the request ran (logged out, revoked or expired). The change was
-    /// dropped: a session that ended is never brought back. Status 500.
+    /// dropped: a session that ended is never brought back. Status 401, without a challenge header.
     Gone,
     /// The change comes too late: the session was stored with the response already, as it is in a
     /// stream. Call [`save`](crate::Session::save) before the stream starts. Status 500.
@@ -97,6 +97,13 @@ pub enum Error {
     /// A request of another site with a method that changes things was refused
     /// (`trusted_origins` allows some). Status 403.
     CrossSite,
+    /// A cross-site request without a session cookie wrote to its session. The browser may have
+    /// withheld the cookie (`SameSite`), and a new session would replace the user's. Only a login
+    /// creates a session here. Status 403.
+    CrossSiteWrite,
+    /// A request outside the cookie's path (`session.path`) wrote to a session that it would have to
+    /// create. The browser would not send the new cookie back to this path. Status 500.
+    OutsidePath,
     /// No session fairing is attached: `rocket.attach(Sessions::fairing())`. Status 500.
     NotAttached,
     /// The operating system gave no random bytes. Status 503.
@@ -107,14 +114,16 @@ impl Error {
     /// The status that the error answers with.
     ///
     /// 503 for [`Store`](Error::Store), [`Unknown`](Error::Unknown) and
-    /// [`Randomness`](Error::Randomness), 403 for [`CrossSite`](Error::CrossSite), 500 for the rest.
+    /// [`Randomness`](Error::Randomness), 403 for [`CrossSite`](Error::CrossSite) and
+    /// [`CrossSiteWrite`](Error::CrossSiteWrite), 401 for [`Gone`](Error::Gone), 500 for the rest.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
             Error::Store { .. } | Error::Unknown { .. } | Error::Randomness(_) => {
                 Status::ServiceUnavailable
             }
-            Error::CrossSite => Status::Forbidden,
+            Error::CrossSite | Error::CrossSiteWrite => Status::Forbidden,
+            Error::Gone => Status::Unauthorized,
             _ => Status::InternalServerError,
         }
     }
@@ -216,6 +225,14 @@ impl fmt::Display for Error {
             Error::CrossSite => f.write_str(
                 "a cross-site request was refused; list its origin in `session.trusted_origins` \
                  if it may change sessions",
+            ),
+            Error::CrossSiteWrite => f.write_str(
+                "a cross-site request without a session cookie can create a session only by a login; \
+                 answer it with a page or redirect of this site and write there",
+            ),
+            Error::OutsidePath => f.write_str(
+                "the request's path is outside `session.path`, so it cannot create a session; move \
+                 the route below that path, or widen `session.path`",
             ),
             Error::NotAttached => {
                 f.write_str("no session fairing is attached; add `.attach(Sessions::fairing())`")

@@ -9,7 +9,7 @@ use rocket::tokio;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, Started};
 use crate::commit::{Core, Done, Outcome};
 use crate::config::{LONGEST, LONGEST_COOKIE};
 use crate::document::key::Field;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::record::token::Token;
 use crate::state::plan::{CookieLife, Decision};
-use crate::state::{Base, LoadOutcome, State, Stored};
+use crate::state::{Base, Loaded, State, Stored};
 use crate::{detach, record};
 
 mod auth;
@@ -106,11 +106,11 @@ impl Inner {
 impl Session {
     pub(crate) fn new(
         core: Arc<Core>,
-        arrival: LoadOutcome,
+        loaded: impl Into<Loaded>,
         client: record::Client,
-        started: Moment,
+        started: Started,
     ) -> Self {
-        let mut state = State::new(arrival, started, core.config.max_bytes);
+        let mut state = State::new(loaded, started.moment, core.config.max_bytes);
         state.client = client;
         Session {
             core,

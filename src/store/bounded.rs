@@ -76,6 +76,14 @@ impl Bounded {
         self.run("loading a session", call, unread).await
     }
 
+    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        let mut found = Vec::new();
+        for id in ids {
+            found.extend(self.load(&id).await?);
+        }
+        Ok(found)
+    }
+
     pub(crate) async fn create(
         &self,
         documents: Vec<Document>,
