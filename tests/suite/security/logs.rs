@@ -214,7 +214,7 @@ async fn use_everything() {
     // What an administrator should hear of was said, without the values.
     let lines = LINES.lock().expect("lines");
     for said in [
-        "a request with several `session` cookies was taken as anonymous",
+        "a request sent several `session` cookies",
         "a POST request was refused",
         "the request carries several CSRF tokens",
     ] {
