@@ -178,6 +178,79 @@ fn a_value_that_nests_too_deep_or_hides_nul_is_refused() {
     assert!(encode(&BTreeMap::from([("a\0b", 1)]), Encoding::Document).is_err());
 }
 
+/// Serializes as a list, once. A second time it fails.
+struct Once(std::cell::Cell<Option<Vec<i32>>>);
+
+impl Serialize for Once {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items = self.0.take();
+        let items = items.ok_or_else(|| serde::ser::Error::custom("serialized\n\"twice\""))?;
+        serializer.collect_seq(items)
+    }
+}
+
+#[test]
+fn encode_serializes_a_value_once() {
+    for encoding in BOTH {
+        let once = Once(Some(vec![1, 2]).into());
+        let stored = encode(&once, encoding).unwrap();
+        assert_eq!(back::<Vec<i32>>(&stored), Some(vec![1, 2]));
+    }
+}
+
+#[test]
+fn encode_keeps_the_message_of_a_failed_serialize_on_one_line() {
+    let field = Field::of_key("a").unwrap();
+    for encoding in BOTH {
+        let failed = encode(&Once(None.into()), encoding).unwrap_err();
+        assert!(matches!(failed, EncodeError::Serialize(_)), "{failed:?}");
+        let error = failed.at(&field);
+        let source = std::error::Error::source(&error).expect("a source");
+        assert_eq!(source.to_string(), r#"serialized\n\"twice\""#);
+    }
+    let long = EncodeError::Serialize("é".repeat(1000)).at(&field);
+    let source = std::error::Error::source(&long).expect("a source");
+    assert_eq!(source.to_string(), "é".repeat(200) + "…");
+}
+
+#[test]
+fn encode_refuses_a_million_levels_in_both_encodings() {
+    struct Nested(usize);
+
+    impl Serialize for Nested {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if self.0 == 0 {
+                return serializer.serialize_unit();
+            }
+            serializer.collect_seq([Nested(self.0 - 1)])
+        }
+    }
+
+    for encoding in BOTH {
+        assert!(encode(&Nested(64), encoding).is_ok());
+        for levels in [65, 1_000_000] {
+            let refused = encode(&Nested(levels), encoding);
+            assert_eq!(refused, Err(EncodeError::TooDeep), "{levels}");
+        }
+    }
+}
+
+#[test]
+fn every_nan_is_the_same_and_the_zeros_differ() {
+    let negative = f64::from_bits(f64::NAN.to_bits() | 1 << 63);
+    let (nan, other_nan) = (RawBson::Double(f64::NAN), RawBson::Double(negative));
+    for list in [&nan, &other_nan].map(|element| vec![RawBson::Int32(1), element.clone()]) {
+        assert!(is_in(&list, &nan) && is_in(&list, &other_nan));
+        let stored = from_elements(&list);
+        assert!(has_element(stored.as_raw_bson_ref(), &nan));
+        let zero = RawBson::Double(0.0);
+        assert!(!is_in(&list, &zero) && !is_in(&[zero], &RawBson::Double(-0.0)));
+    }
+    let opaque = encode(&[f64::NAN], Encoding::Binary).unwrap();
+    let element = encode(&f64::NAN, Encoding::Binary).unwrap();
+    assert!(has_element(opaque.as_raw_bson_ref(), &element));
+}
+
 #[test]
 fn size_is_what_a_document_grows_by() {
     let mut document = RawDocumentBuf::new();
