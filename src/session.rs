@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::clock::Moment;
 use crate::commit::{Core, Done, Outcome};
-use crate::config::{LONGEST, LONGEST_COOKIE};
+use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
@@ -252,7 +252,7 @@ impl Session {
     ///
     /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        if timeout.is_some_and(|timeout| timeout.as_millis() == 0 || timeout > LONGEST) {
+        if timeout.is_some_and(|timeout| timeout.as_millis() == 0 || timeout > MAX_TIMEOUT) {
             return Err(Error::BadDuration);
         }
         let mut inner = self.open()?;
@@ -274,7 +274,7 @@ impl Session {
     /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
     pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
-        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > LONGEST_COOKIE) {
+        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > MAX_COOKIE_AGE) {
             return Err(Error::BadDuration);
         }
         let mut inner = self.open()?;

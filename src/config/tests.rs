@@ -20,7 +20,7 @@ fn figment(profile: &str, toml: &str) -> Figment {
 /// Reads the keys of `[default.session]` in a profile.
 fn read_in(profile: &str, keys: &str) -> Result<Config, String> {
     let toml = format!("[default.session]\n{keys}");
-    Config::from(&figment(profile, &toml)).map_err(|error| error.to_string())
+    Config::from_figment(&figment(profile, &toml)).map_err(|error| error.to_string())
 }
 
 fn good(keys: &str) -> Config {
@@ -51,7 +51,7 @@ fn seconds(seconds: f64) -> Option<Duration> {
 #[test]
 fn without_a_section_the_defaults_of_the_table_hold() {
     for toml in ["", "[default.session]", "[default]\nport = 1"] {
-        let config = Config::from(&figment("release", toml)).unwrap();
+        let config = Config::from_figment(&figment("release", toml)).unwrap();
         assert_eq!(config.collection, "session");
         assert_eq!(config.database, None);
         assert_eq!(config.cookie_name, "session");
@@ -92,7 +92,7 @@ fn the_selected_profile_overrides_default_and_global_overrides_both() {
                 [release.session]\ntimeout = 2\nlifetime = 12\n\
                 [debug.session]\ntimeout = 4\n\
                 [global.session]\ntimeout = 3";
-    let config = Config::from(&figment("release", toml)).unwrap();
+    let config = Config::from_figment(&figment("release", toml)).unwrap();
     assert_eq!(
         (config.timeout, config.lifetime),
         (seconds(3.0), seconds(12.0))
@@ -108,7 +108,8 @@ fn an_environment_variable_sets_keys_as_in_any_rocket_section() {
                    reissue_time=0.1, max_bytes="2KiB"}"#;
     let env = Serialized::global("session", text.parse::<Value>().unwrap());
     let config =
-        Config::from(&figment("release", "[release.session]\ntimeout = 9").merge(env)).unwrap();
+        Config::from_figment(&figment("release", "[release.session]\ntimeout = 9").merge(env))
+            .unwrap();
     assert_eq!(
         (config.timeout, config.reissue_time),
         (seconds(0.5), seconds(0.1))
@@ -119,7 +120,7 @@ fn an_environment_variable_sets_keys_as_in_any_rocket_section() {
 
 #[test]
 fn a_section_that_is_no_table_is_refused() {
-    let error = Config::from(&figment("release", "[default]\nsession = 5"))
+    let error = Config::from_figment(&figment("release", "[default]\nsession = 5"))
         .unwrap_err()
         .to_string();
     assert!(
@@ -145,7 +146,7 @@ fn an_error_names_the_key_the_profile_and_the_file() {
     std::fs::write(&file, toml).unwrap();
     let read = |profile: &str| {
         let provider = Toml::file(&file).nested();
-        Config::from(&Figment::from(provider).select(profile)).unwrap_err()
+        Config::from_figment(&Figment::from(provider).select(profile)).unwrap_err()
     };
     let errors = read("staging")
         .into_iter()
@@ -198,7 +199,7 @@ fn an_error_names_the_key_the_profile_and_the_file() {
 
 #[test]
 fn every_bad_key_is_reported_at_once_in_the_order_of_the_table() {
-    let error = Config::from(&figment(
+    let error = Config::from_figment(&figment(
         "release",
         "[default.session]\nzzz = 1\ndeadline = 0\npath = \"x\"\ncollection = \"$\"\n\
          trusted_origins = [\"*\", \"https://a\", \"null\"]",

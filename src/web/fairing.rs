@@ -251,7 +251,7 @@ impl StoreInit {
     const DEEPEST: usize = 8;
 
     async fn open(&self, rocket: &Rocket<Build>) -> Result<(Config, Opened), OpenError> {
-        let config = Config::from(rocket.figment()).map_err(OpenError::Config)?;
+        let config = Config::from_figment(rocket.figment()).map_err(OpenError::Config)?;
         let opened = self.backend.open(rocket, &config, &self.clock).await?;
         Ok((config, opened))
     }

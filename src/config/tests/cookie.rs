@@ -109,8 +109,8 @@ fn a_name_that_nearly_has_a_prefix_is_refused() {
     ] {
         let error = bad("cookie_name", &format!("cookie_name = \"{name}\""));
         assert!(
-            error.contains("the prefix spelt `__H")
-                || error.contains("the prefix spelt `__Secure-`"),
+            error.contains("the prefix in the spelling `__H")
+                || error.contains("the prefix in the spelling `__Secure-`"),
             "{error}"
         );
     }

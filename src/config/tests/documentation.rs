@@ -66,7 +66,7 @@ fn what_security_md_advises_is_accepted_and_leaves_nothing_to_warn_about() {
     let (_, advice) = SECURITY.split_once("```toml\n").unwrap();
     let (advice, _) = advice.split_once("```").unwrap();
     assert!(advice.starts_with("[release.session]\n"), "{advice}");
-    let config = Config::from(&figment("release", advice)).unwrap();
+    let config = Config::from_figment(&figment("release", advice)).unwrap();
     assert_eq!(config.cookie_name, "__Host-session");
     assert_eq!(config.timeout, seconds(900.0));
     assert_eq!(config.lifetime, seconds(28_800.0));

@@ -167,7 +167,9 @@ fn false_unsets_every_optional_key() {
 
     let toml = "[default.session]\nmax_age = 5\n[release.session]\nmax_age = false";
     assert_eq!(
-        Config::from(&figment("release", toml)).unwrap().max_age,
+        Config::from_figment(&figment("release", toml))
+            .unwrap()
+            .max_age,
         None
     );
     for key in keys {
