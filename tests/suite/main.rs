@@ -12,6 +12,7 @@ mod history;
 mod hooked;
 mod identity;
 mod jobs;
+mod language;
 mod launch;
 mod life;
 mod model;
