@@ -1,7 +1,7 @@
 //! The section `[default.session]` of `Rocket.toml`: its keys, defaults and checks.
 //!
 //! The section is read once, at ignition. All invalid values, invalid combinations and unknown keys
-//! are reported together, each with its key, profile and file. No key is read at request time, and
+//! are reported at once, each with its key, profile and file. No key is read at request time, and
 //! the section holds no secret.
 
 mod parse;

@@ -222,12 +222,13 @@ fn matches(pattern: &[&str], words: &[Word], at: usize) -> bool {
 /// Blanks names in inline code, since a document has to repeat the names of tests as they are.
 fn without_names(page: &str) -> String {
     let spans = page.split('`').enumerate();
-    spans
-        .map(|(index, span)| match index % 2 == 1 && span.contains('_') {
-            true => " . ".to_owned(),
+    let kept: Vec<String> = spans
+        .map(|(index, span)| match index % 2 == 1 && span.contains('_') && !span.contains('\n') {
+            true => String::new(),
             false => span.to_owned(),
         })
-        .collect()
+        .collect();
+    kept.join("`")
 }
 
 fn find_phrases(text: &str) -> Vec<Finding> {

@@ -1,4 +1,4 @@
-//! What the cookie may be, and which keys go together.
+//! The keys of the cookie, and combinations of keys.
 
 use super::*;
 
