@@ -11,6 +11,7 @@ mod history;
 mod hooked;
 mod identity;
 mod jobs;
+mod language;
 mod launch;
 mod legacy;
 mod life;
