@@ -4,6 +4,7 @@
 //! A failure of the harness is a panic that says what to do: a test has nothing better to do with
 //! it.
 
+pub mod alone;
 pub mod app;
 pub mod counters;
 pub mod failpoint;
@@ -19,7 +20,7 @@ pub use {
     failpoint::{FailPoint, Failure, Mode},
     http::{Browser, Connection, Request, Response},
     mongod::{Mongod, ports_of_a_child},
-    proxy::{Proxy, Traffic},
+    proxy::{Fate, Proxy, Traffic},
     replica_set::ReplicaSet,
 };
 
