@@ -32,6 +32,9 @@ mod values;
 /// The end of waiting for what takes milliseconds, or never comes.
 const NEVER: Duration = Duration::from_secs(20);
 
+/// The name by which servers know the application on a `Standalone`.
+const APP: &str = "app";
+
 /// Asks until it is so, for at most `NEVER`.
 async fn soon(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let asking = async {
@@ -77,7 +80,7 @@ impl Standalone {
     ) -> Standalone {
         let mongod = Mongod::start().await;
         let proxy = Proxy::start(mongod.port()).await;
-        let url = watchful(&proxy.url("reproduced"));
+        let url = format!("{}&appName={APP}", watchful(&proxy.url("reproduced")));
         let client = mongod.client().await;
         let probe = Probe::start_at(client, &url, "reproduced", keys, more).await;
         knows_its_server(&probe).await;

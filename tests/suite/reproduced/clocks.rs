@@ -12,6 +12,9 @@ use crate::probe::{Gates, Probe, Script, run};
 use crate::support::alone::{alone, lines};
 use crate::support::{App, Mongod, figment};
 
+/// How wrong a clock is.
+const WRONG: Duration = Duration::from_secs(600);
+
 /// One more application on the probe's database, with a clock of its own.
 async fn beside(probe: &Probe, clock: &Clock) -> App {
     let url = Mongod::shared().await.url(&probe.db);
@@ -19,8 +22,13 @@ async fn beside(probe: &Probe, clock: &Clock) -> App {
     App::launch(crate::probe::rocket(figment, clock, &Gates::default())).await
 }
 
-fn revoke_alice() -> Script {
-    Script::new().call(json!(["revoke_user", "alice"]))
+/// Every call that ends logins of alice's.
+fn revocations() -> [Script; 2] {
+    let call = |call| Script::new().call(call);
+    [
+        call(json!(["revoke_user", "alice"])),
+        call(json!(["revoke_all"])),
+    ]
 }
 
 /// Lets time pass for the revocations that the server has dated: a login that begins within a
@@ -40,40 +48,49 @@ async fn revocations_age(probe: &Probe, by: Duration) {
 }
 
 #[rocket::async_test]
-async fn revoke_user_by_a_fast_clock_ends_no_later_login() {
-    let probe = Probe::start("clocks_fast", &[]).await;
-    let clock = Clock::new();
-    clock.advance(Duration::from_secs(600));
-    let fast = beside(&probe, &clock).await;
-    let revoked = run(&fast.browser(), revoke_alice()).await;
-    assert_eq!(revoked.results, [json!(0)]);
-    revocations_age(&probe, Duration::from_secs(3)).await;
+async fn revocation_by_a_fast_clock_ends_no_later_login() {
+    for revoke in revocations() {
+        let probe = Probe::start("clocks_fast", &[]).await;
+        let clock = Clock::new();
+        clock.advance(WRONG);
+        let fast = beside(&probe, &clock).await;
+        let revoked = run(&fast.browser(), revoke.clone()).await;
+        assert_eq!(revoked.results, [json!(0)]);
+        revocations_age(&probe, Duration::from_secs(3)).await;
 
-    let browser = probe.browser();
-    let login = run(&browser, Script::new().login("alice")).await;
-    assert!(login.sent().is_some(), "{login:?}");
-    let seen = run(&browser, Script::new().then("user")).await;
-    assert_eq!(seen.results, [json!("alice")]);
+        let browser = probe.browser();
+        let login = run(&browser, Script::new().login("alice")).await;
+        assert!(login.sent().is_some(), "{revoke:?}: {login:?}");
+        let seen = run(&browser, Script::new().then("user")).await;
+        assert_eq!(seen.results, [json!("alice")], "{revoke:?}");
+    }
 }
 
 #[rocket::async_test]
-async fn revoke_user_by_a_slow_clock_ends_a_login_under_way() {
-    let probe = Probe::start("clocks_slow", &[]).await;
-    let clock = Clock::new();
-    clock.rewind(Duration::from_secs(600));
-    let slow = beside(&probe, &clock).await;
-    let browser = probe.browser();
-    let login = Script::new().pause("checked").login("alice");
-    let revocation = async {
-        probe.gates.reached("checked").await;
-        run(&slow.browser(), revoke_alice()).await;
-        probe.gates.open("checked");
-    };
-    let (login, ()) = rocket::tokio::join!(run(&browser, login), revocation);
-    assert_eq!(login.sent(), None, "{login:?}");
-    let seen = run(&browser, Script::new().then("user")).await;
-    assert_eq!(seen.results, [json!(null)]);
-    assert_eq!(super::stored_of(&probe, "alice").await, 0);
+async fn revocation_by_any_clock_ends_a_login_under_way() {
+    let clock = Clock::new;
+    let (slow, right, fast) = (clock(), clock(), clock());
+    slow.rewind(WRONG);
+    fast.advance(WRONG);
+    for (name, clock) in [("slow", slow), ("right", right), ("fast", fast)] {
+        for revoke in revocations() {
+            let probe = Probe::start("clocks_under_way", &[]).await;
+            let other = beside(&probe, &clock).await;
+            let browser = probe.browser();
+            let login = Script::new().pause("checked").login("alice");
+            let revocation = async {
+                probe.gates.reached("checked").await;
+                clock.advance(Duration::from_millis(10));
+                run(&other.browser(), revoke.clone()).await;
+                probe.gates.open("checked");
+            };
+            let (login, ()) = rocket::tokio::join!(run(&browser, login), revocation);
+            assert_eq!(login.sent(), None, "{name}, {revoke:?}: {login:?}");
+            let seen = run(&browser, Script::new().then("user")).await;
+            assert_eq!(seen.results, [json!(null)], "{name}, {revoke:?}");
+            assert_eq!(super::stored_of(&probe, "alice").await, 0);
+        }
+    }
 }
 
 /// As a password reset does it that revokes before it signs in: the handler knows of no failure.

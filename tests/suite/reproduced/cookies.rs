@@ -177,3 +177,36 @@ async fn cookies_of_several_lines_are_looked_at_together() {
     let seen: Ran = memory.app.send(request).await.into();
     assert_eq!(seen.results, [json!(1)]);
 }
+
+/// The browser keeps a `Lax` cookie to itself there: a new one would overwrite the one that it has.
+#[rocket::async_test]
+async fn cross_site_request_without_a_cookie_creates_a_session_by_login_alone() {
+    let shop = "https://pay.example.org";
+    let keys = [("trusted_origins", vec![shop.to_owned()].into())];
+    let probe = Probe::start_with("cookies_cross_site", &keys, |rocket| rocket).await;
+    let from_the_shop = |script: Script| {
+        let script = script.header("Origin", shop);
+        script.header("Sec-Fetch-Site", "cross-site").request()
+    };
+    for script in [
+        Script::new().set("paid", true),
+        Script::new().call(json!(["flash", "thanks"])),
+        Script::new().set("paid", true).then("save"),
+    ] {
+        let ran: Ran = probe.app.send(from_the_shop(script.clone())).await.into();
+        assert_eq!(ran.sent(), None, "{script:?}");
+        let says_so = ran.results.iter().any(|one| one.get("error").is_some());
+        assert!(ran.status >= 400 || says_so, "{ran:?}");
+    }
+    assert_eq!(probe.documents().await.len(), 0);
+
+    let login = from_the_shop(Script::new().login("alice").set("paid", true));
+    let login: Ran = probe.app.send(login).await.into();
+    let seen = Script::new().then("user").get("paid");
+    let seen = run_with(&probe.app, &login.cookie(), seen).await;
+    assert_eq!(seen.results, [json!("alice"), json!(true)]);
+    // With its cookie it is a request as any other.
+    let script = Script::new().set("n", 1).header("Origin", shop);
+    let ran = run_with(&probe.app, &login.cookie(), script).await;
+    assert_eq!((ran.status, ran.sent()), (200, None), "{ran:?}");
+}

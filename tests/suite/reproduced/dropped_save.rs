@@ -16,9 +16,11 @@ use crate::support::{App, Fate, Mongod, Request, eventually, figment};
 async fn impatient(session: &Session, gates: &State<Gates>) -> Result<&'static str, Error> {
     session.set("n", &2)?;
     select! {
-        saved = session.save() => saved.map(|()| "saved"),
-        () = gates.pass("impatient") => Ok("all is well"),
+        saved = session.save() => return saved.map(|()| "saved"),
+        () = gates.pass("impatient") => {}
     }
+    gates.pass("dropped").await;
+    Ok("all is well")
 }
 
 fn routes(rocket: Rocket<Build>) -> Rocket<Build> {
@@ -40,7 +42,9 @@ async fn save_that_the_handler_dropped_and_that_succeeds_is_a_success() {
             probe.gates.reached("impatient").await;
             eventually("a held save", async || proxy.held() > held).await;
             probe.gates.open("impatient");
+            probe.gates.reached("dropped").await;
             proxy.release();
+            probe.gates.open("dropped");
         };
         let impatient = browser.send(Request::post("/impatient"));
         let (answer, ()) = rocket::tokio::join!(impatient, goes_on);

@@ -35,7 +35,7 @@ async fn pop_whose_reply_was_lost_is_unknown() {
 async fn login_whose_reply_was_lost_is_unknown_and_rolled_back() {
     let one = OneNode::start(&[]).await;
     for code in REFUSALS {
-        for has_session in [false, true] {
+        for has_session in [true, false] {
             let browser = one.probe.browser();
             if has_session {
                 run(&browser, Script::new().set("n", 1)).await;

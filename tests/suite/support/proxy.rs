@@ -50,6 +50,7 @@ pub enum Fate {
     /// It reaches the server after `release`, even if the client has given up by then.
     Hold,
     /// The server never sees it; the proxy answers that all statements but one found a document.
+    /// For the next command that has several: those with one pass before it.
     MissOne,
 }
 
@@ -197,7 +198,12 @@ impl Shared {
         if let Some(code) = refused {
             return Fate::Refuse(code);
         }
-        let planned = plans.fates.get_mut(&name).and_then(VecDeque::pop_front);
+        let waits = |fate: &mut Fate| matches!(fate, Fate::MissOne) && statements(request) < 2;
+        let fates = plans.fates.entry(name).or_default();
+        let planned = match fates.front_mut().is_some_and(waits) {
+            true => None,
+            false => fates.pop_front(),
+        };
         let fate = planned.unwrap_or(Fate::Pass);
         plans.lost += usize::from(matches!(fate, Fate::LoseReply));
         plans.held += usize::from(matches!(fate, Fate::Hold));
@@ -358,6 +364,10 @@ fn refused(code: i32) -> Document {
 
 /// The answer to an update of which one statement found nothing.
 fn all_but_one(request: &Document) -> Document {
-    let statements = request.get_array("updates").map_or(0, Vec::len) as i32;
-    doc! { "ok": 1.0, "n": statements - 1, "nModified": statements - 1 }
+    let found = statements(request) - 1;
+    doc! { "ok": 1.0, "n": found, "nModified": found }
+}
+
+fn statements(update: &Document) -> i32 {
+    update.get_array("updates").map_or(0, Vec::len) as i32
 }
