@@ -13,7 +13,7 @@ use crate::probe::{Gates, Probe, Script, run, sent_by};
 use crate::support::{Browser, Request, Response};
 
 /// Longer than the time in which a login's response is taken to be on its way.
-const LOST: Duration = Duration::from_secs(6);
+const LOST: Duration = Duration::from_secs(8);
 
 /// Waits where the request's `X-Pause` says, before the session is loaded.
 struct Pause;

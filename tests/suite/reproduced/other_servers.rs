@@ -104,7 +104,8 @@ async fn request_rate_too_large_is_asked_again() {
 /// The address leads to a standalone server first and to a replica set later, as after a migration.
 #[rocket::async_test]
 async fn topology_is_learnt_again_after_a_reconnect() {
-    let standalone = Standalone::start(&[("indexes", false.into())]).await;
+    let keys = [("indexes", false.into()), ("deadline", 2.into())];
+    let standalone = Standalone::start(&keys).await;
     let (probe, proxy) = (&standalone.probe, &standalone.proxy);
     let set = ReplicaSet::builder().members(1).start().await;
     // Whether a new session waits for the majority.
@@ -119,6 +120,8 @@ async fn topology_is_learnt_again_after_a_reconnect() {
     assert!(!is_majority().await, "a standalone has none");
     proxy.retarget(set.nodes()[0].port());
     proxy.set(Traffic::Reset);
+    let outage = run(&probe.browser(), Script::new().set("n", 1)).await;
+    assert_eq!(outage.status, 503);
     proxy.set(Traffic::Pass);
     knows_its_server(probe).await;
     soon("a write that waits for the majority", is_majority).await;

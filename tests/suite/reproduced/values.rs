@@ -14,8 +14,8 @@ use crate::support::{App, Browser, Request};
 #[post("/unique/<times>")]
 fn unique(session: &Session, times: u32) -> Result<String, Error> {
     for _ in 0..times {
-        session.queue("prices").push_unique(&f64::NAN)?;
-        session.queue("prices").push_unique(&1.5)?;
+        session.queue("prices").push_unique(f64::NAN)?;
+        session.queue("prices").push_unique(1.5)?;
     }
     Ok(format!("{:?}", session.queue("prices").peek::<f64>()?))
 }
@@ -33,7 +33,7 @@ impl<I: Iterator<Item = u32>> Serialize for Once<I> {
 fn once(session: &Session) -> Result<String, Error> {
     session.set("list", &Once(Cell::new(Some(1..4))))?;
     session.push("lists", &Once(Cell::new(Some(4..6))))?;
-    session.flash(&Once(Cell::new(Some(6..8))))?;
+    session.flash(Once(Cell::new(Some(6..8))))?;
     let list: Option<Vec<u32>> = session.get("list")?;
     let lists: Option<Vec<Vec<u32>>> = session.get("lists")?;
     Ok(format!(

@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use super::PATIENCE;
 use super::mongod::ports_of_a_child;
-
-/// Such a process needs a second, or several where it starts servers; one that hangs is ended then.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One line of the log, and the module that wrote it.
 #[derive(Clone, Debug)]
@@ -20,6 +18,12 @@ pub struct Line {
     pub by: String,
     pub level: Level,
     pub text: String,
+}
+
+impl Line {
+    pub fn is_ours(&self) -> bool {
+        self.by.starts_with("rocket_mongo_session")
+    }
 }
 
 static LINES: LazyLock<Mutex<Vec<Line>>> = LazyLock::new(Mutex::default);
@@ -82,13 +86,21 @@ pub fn alone(test: &str, run: impl Future<Output = ()>) {
     assert!(status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// What the crate has logged so far, in a process of `alone`.
-pub fn lines() -> Vec<Line> {
+/// What was logged so far, in a process of `alone`.
+pub fn all_lines() -> Vec<Line> {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
-    let ours = lines.iter();
-    ours.filter(|line| line.by.starts_with("rocket_mongo_session"))
-        .cloned()
-        .collect()
+    lines.clone()
+}
+
+/// What the crate itself has logged of it.
+pub fn lines() -> Vec<Line> {
+    let all = all_lines().into_iter();
+    all.filter(Line::is_ours).collect()
+}
+
+pub fn forget_lines() {
+    let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.clear();
 }
 
 fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {

@@ -19,7 +19,7 @@ pub use {
     counters::{Commands, Profile, under_way},
     failpoint::{FailPoint, Failure, Mode},
     http::{Browser, Connection, Request, Response},
-    mongod::{Mongod, ports_of_a_child},
+    mongod::Mongod,
     proxy::{Fate, Proxy, Traffic},
     replica_set::ReplicaSet,
 };
