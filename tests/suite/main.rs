@@ -19,6 +19,7 @@ mod model;
 mod outage;
 mod probe;
 mod races;
+mod reproduced;
 mod saving;
 mod security;
 mod soak;
