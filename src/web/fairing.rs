@@ -197,7 +197,7 @@ struct StoreInit {
 
 impl StoreInit {
     async fn open(&self, rocket: &Rocket<Build>) -> Result<(Config, Opened), OpenError> {
-        let config = Config::from(rocket.figment()).map_err(OpenError::Config)?;
+        let config = Config::from_figment(rocket.figment()).map_err(OpenError::Config)?;
         let opened = self.backend.open(rocket, &config, &self.clock).await?;
         Ok((config, opened))
     }

@@ -352,6 +352,7 @@ fn a_renewed_session_is_not_opened_by_its_id() {
     let secret = Secret::draw().unwrap();
     let digest = secret.digest(COOKIE);
     let mut document = set(&good(), &[("a", 1)]);
+    assert!(is_opened_by_its_id(&Document::from_bson(&document)));
     document.insert(
         field::TOKEN,
         Bson::try_from(binary(digest.as_bytes())).unwrap(),
@@ -359,6 +360,16 @@ fn a_renewed_session_is_not_opened_by_its_id() {
     let (record, upgrade) = read_good(&document).unwrap();
     assert!(record.token.matches(&digest) && !record.token.matches(&token().digest(COOKIE)));
     assert!(upgrade.is_none());
+    assert!(!is_opened_by_its_id(&Document::from_bson(&document)));
+}
+
+#[test]
+fn a_stored_session_is_opened_by_its_id_or_not() {
+    let is_opened = |document: &bson::Document| is_opened_by_its_id(&Document::from_bson(document));
+    assert!(is_opened(&good()));
+    assert!(is_opened(&with(field::TOKEN, "malformed")));
+    assert!(!is_opened(&with(field::ID, "AAAAAAAAAAAAAAAAAAAAAA")));
+    assert!(!is_opened(&with(field::ID, "~all")));
 }
 
 #[test]
@@ -533,6 +544,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let document = Document::from_bytes(bytes);
+        prop_assert!(!is_opened_by_its_id(&document));
         prop_assert!(read(document, &config(), NOW).is_none());
     }
 
@@ -549,6 +561,7 @@ proptest! {
             bytes[at] = byte;
         }
         let document = Document::from_bytes(bytes);
+        let _ = is_opened_by_its_id(&document);
         if let Some(translated) = read(document, &config(), NOW) {
             let _ = Record::parse(translated.document, None).is_some();
             if let Some(upgrade) = translated.upgrade {
