@@ -5,7 +5,7 @@
 //!
 //! [`read`] gives such a document the form of ours in memory. The first write makes the stored
 //! document one of ours, in place ([`Upgrade`]): it keeps its `_id` and its cookie, so that parallel
-//! requests go on and the Python application can still read it. What `read` adds is computed from
+//! requests succeed and the Python application can still read it. What `read` adds is computed from
 //! the document alone, so that all requests add the same; `$max` stores it, so that no request takes
 //! back a secret that another one has replaced meanwhile.
 
@@ -108,8 +108,8 @@ pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
         })
 }
 
-/// Our secret for a CSRF token of the Python package, so that a form that it rendered goes on
-/// working. It does not tell the token.
+/// Our secret for a CSRF token of the Python package, so that a form that it rendered stays
+/// valid. It does not tell the token.
 pub(crate) fn csrf_secret(token: &str) -> Secret {
     Secret::derive(b"rocket_mongo_session legacy csrf 1\0", token.as_bytes())
 }
@@ -217,8 +217,8 @@ impl Names {
         update.insert(Path::Meta(RENAMED), Operation::Push(renamed));
     }
 
-    /// Whether the Python package has another key under what is our name of a key. Nobody calls
-    /// keys `%` and `%25` in one session; where somebody does, a write of the first replaces both.
+    /// Whether the Python package has another key under what is our name of a key: `%25`, when this
+    /// one is `%`. A write of this one replaces both.
     fn is_taken(&self, field: &Field) -> bool {
         let other = self.our_name(field.as_str());
         other.is_some_and(|other| self.old.contains_key(&other) && other != *field)

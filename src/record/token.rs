@@ -1,7 +1,7 @@
 //! The session's two names: the public [`Id`] and the [`Secret`] that only the browser holds.
 //!
 //! A cookie carries both as `<id>.<secret>`; the database keeps the id and a [`Digest`] of the
-//! secret, so that reading the database gives nobody a cookie (OWASP ASVS 7.2.3, 7.2.4).
+//! secret, so that no cookie can be made from what is stored (OWASP ASVS 7.2.3, 7.2.4).
 //!
 //! The cookie of the Python package pyramid_mongo_session is a bare id of 32 hexadecimal digits,
 //! which is a credential. It is read with `session.legacy_ids` alone.
@@ -177,8 +177,8 @@ impl Token {
         }
     }
 
-    /// Reads exactly `<id>.<secret>`, canonical base64url without padding; anything else is no
-    /// token and is never looked up. An id of the Python package may stand in the place of ours:
+    /// Reads exactly `<id>.<secret>`, canonical base64url without padding; anything else is
+    /// not a token and is never looked up. An id of the Python package may stand in the place of ours:
     /// `renew` and `elevate` keep it. With `legacy_ids` it may also stand alone.
     pub(crate) fn parse(text: &str, legacy_ids: bool) -> Option<Self> {
         match text.split_once('.') {
@@ -197,8 +197,8 @@ impl Token {
         self.is_bare
     }
 
-    /// What the database keeps of it. A bare id's digest is one that no secret has, so that nobody
-    /// makes a cookie of an id where `legacy_ids` is off.
+    /// What the database keeps of it. A bare id's digest is one that no secret has, so that no
+    /// cookie can be made from an id without `legacy_ids`.
     pub(crate) fn digest(&self, cookie_name: &str) -> Digest {
         if !self.is_bare {
             return self.secret.digest(cookie_name);
@@ -379,7 +379,7 @@ mod tests {
             assert_eq!(token.headers().get_one("Set-Cookie"), None);
             assert_eq!(token.into_string().await.unwrap_or_default(), "");
             assert!(stored().await.unwrap() == before);
-            // What needs none goes on.
+            // What needs none still works.
             let user = send(&client, "user", Some(&cookie)).await;
             assert_eq!(user.into_string().await.unwrap(), "alice");
             let logout = send(&client, "logout", Some(&cookie)).await;

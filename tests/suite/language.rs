@@ -178,7 +178,6 @@ const UNCONVERTED: &[&str] = &[
     "benches",
     "examples/showcase",
     "fuzz",
-    "scripts/capture-ancestor",
     "tests/suite",
 ];
 

@@ -18,7 +18,7 @@ use crate::jobs::Jobs;
 use crate::probe::Probe;
 use crate::support::Browser;
 
-/// A session that the Python package itself wrote (`scripts/capture-ancestor`).
+/// A session that the Python package itself wrote (`scripts/capture-legacy`).
 struct Fixture {
     /// What the browser was given.
     cookie: String,
@@ -30,7 +30,7 @@ struct Fixture {
 /// Reads a captured session, and moves its times to where the probe's clock stands; their types
 /// stay what they were.
 fn fixture(name: &str, probe: &Probe) -> Fixture {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/ancestor/");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/legacy/");
     let text = std::fs::read_to_string(format!("{path}{name}.json")).expect("a fixture");
     let fixture: Value = from_str(&text).expect("JSON");
     let text = |key: &str| fixture[key].as_str().unwrap_or_default().to_owned();

@@ -202,7 +202,7 @@ fn a_pickled_document_is_not_read() {
 
 #[test]
 fn unknown_fields_stay() {
-    let document = with("unknown", doc! { "of": "somebody else" });
+    let document = with("unknown", doc! { "of": "another application" });
     assert!(is_session(&document));
     assert!(set(&document, &[("a", 1)]).contains_key("unknown"));
 }
@@ -245,7 +245,7 @@ fn the_csrf_secret_follows_from_the_packages_token() {
     assert!(!of_id.matches(&csrf_secret(ID)) && !of_id.matches(&csrf_secret("")));
     let (record, _) = read_good(&with_values(doc! { LEGACY_CSRF: "t", "a": 1 })).unwrap();
     let keys: Vec<_> = names(&record).into_iter().filter_map(Field::key).collect();
-    assert_eq!(keys, ["a"], "the token is no key");
+    assert_eq!(keys, ["a"], "the token is not a key");
 }
 
 #[test]

@@ -380,7 +380,7 @@ async fn csrf_token_of_a_python_form_stays_valid_until_login() {
     go(&browser, json!([["login", "bob"]])).await;
     let body = format!("count=9&csrf_token={old}");
     assert_eq!(urlencoded(&browser, "/form", &body).await.status, 403);
-    // Nobody else's.
+    // It is not valid in another session.
     let (_, other) = start("csrf_other", &[]).await;
     let browser = other.browser();
     token(&browser).await;

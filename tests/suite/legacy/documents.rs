@@ -138,7 +138,7 @@ async fn nested_values_and_escaped_keys_are_read_before_and_after_the_upgrade() 
             assert_eq!(ask(&browser, json!(["get", name])).await, name);
         }
         assert_eq!(ask(&browser, json!(["get", long])).await, "long");
-        // The empty key alone is no key here.
+        // The empty key alone is not read.
         let keys = ask(&browser, json!(["keys"])).await;
         assert_eq!(keys.as_array().unwrap()[..13], names.map(Value::from));
         assert!(!keys.as_array().unwrap().contains(&json!("")));

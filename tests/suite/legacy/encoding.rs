@@ -378,7 +378,7 @@ async fn push_of_both_encodings_appends_to_one_list() {
     let browser2 = moved_to(&app2, &browser);
     jobs2.run(&browser2, work(2)).await.0.unwrap();
     jobs.run(&browser, work(3)).await.0.unwrap();
-    // An equal message is one, whoever asks.
+    // An equal message is a duplicate in both encodings.
     let again = |s: &Session| s.queue("text").push_unique("m2");
     jobs.run(&browser, again).await.0.unwrap();
     jobs2.run(&browser2, again).await.0.unwrap();

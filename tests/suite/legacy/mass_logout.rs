@@ -14,7 +14,7 @@ use crate::support::Browser;
 
 const VISITORS: usize = 8;
 
-/// What goes on in parallel to it.
+/// The requests that run during it.
 struct Traffic {
     answered: [AtomicUsize; VISITORS],
     over: AtomicBool,
@@ -38,7 +38,7 @@ impl Traffic {
         }
     }
 
-    /// Everybody was answered so many more times.
+    /// Every visitor got this number of further responses.
     async fn goes_on(&self, times: usize) {
         let counts = || self.answered.each_ref().map(|n| n.load(Ordering::SeqCst));
         let before = counts();
@@ -68,7 +68,7 @@ async fn ids(probe: &Probe) -> HashSet<String> {
         .collect()
 }
 
-/// Nobody who was there before is there afterwards, whatever was under way; everybody goes on.
+/// Every session of before has ended, with requests in flight, and each visitor gets a new one.
 async fn logs_everybody_out(name: &str, mass_logout: impl AsyncFnOnce(&Probe)) -> Probe {
     // As an application has it, with its indexes and reads that extend.
     let probe = Probe::start(&format!("mass_{name}"), &[]).await;
@@ -143,7 +143,7 @@ async fn dropping_the_collection_ends_every_session_and_indexes_come_back() {
     })
     .await;
     eventually("the indexes", || async {
-        // Somebody comes with a cookie of before.
+        // A request with a cookie of before.
         let unknown = format!("{}.{}", "A".repeat(22), "A".repeat(43));
         run_with(&probe.app, &unknown, script(json!([["is_new"]]))).await;
         let Ok(found) = probe.sessions().list_indexes().await else {

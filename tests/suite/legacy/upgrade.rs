@@ -253,7 +253,7 @@ async fn pop_flash_upgrades_and_stands_when_the_handler_fails() {
 async fn at_once(probe: &Probe, browser: &Browser, all: &[Value]) -> Vec<Ran> {
     let requests = all.iter().map(|calls| {
         let calls = calls.as_array().unwrap().iter();
-        // The pause is a call on the session, which is loaded by then.
+        // The pause is a call on the session, so the session is loaded when it is reached.
         let gate = json!(["pause", "at once"]);
         let calls: Vec<Value> = std::iter::once(gate).chain(calls.cloned()).collect();
         async move {
