@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::clock::{Moment, Started};
 use crate::commit::{Core, Outcome};
-use crate::config::{MAX_TIMEOUT, MAX_COOKIE_AGE};
+use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
@@ -368,7 +368,9 @@ impl fmt::Debug for Session {
 
 fn check_timeout(timeout: Option<Duration>) -> Result<()> {
     match timeout {
-        Some(timeout) if timeout.as_millis() == 0 || timeout > MAX_TIMEOUT => Err(Error::BadDuration),
+        Some(timeout) if timeout.as_millis() == 0 || timeout > MAX_TIMEOUT => {
+            Err(Error::BadDuration)
+        }
         _ => Ok(()),
     }
 }
