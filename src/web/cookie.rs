@@ -122,7 +122,7 @@ mod tests {
     use rocket::http::{Header, SameSite};
 
     use super::*;
-    use crate::record::token::Secret;
+    use crate::record::token::{Id, Secret};
 
     fn config(name: &str) -> Config {
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
@@ -131,10 +131,7 @@ mod tests {
     }
 
     fn token() -> String {
-        let token = Token {
-            id: Id::draw().unwrap(),
-            secret: Secret::draw().unwrap(),
-        };
+        let token = Token::new(Id::draw().unwrap(), Secret::draw().unwrap());
         token.cookie_value().to_string()
     }
 
