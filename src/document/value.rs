@@ -96,8 +96,26 @@ pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBso
         RawBson::Array(_) => opaque(BSON, holder(value.as_raw_bson_ref()).as_bytes()),
         _ => value,
     };
-    crate::record::principal(value.as_raw_bson_ref())?;
+    principal(value.as_raw_bson_ref())?;
     (size("", value.as_raw_bson_ref()) <= LONGEST).then_some(value)
+}
+
+/// A principal is a value that equality can be asked of: not null (which matches "missing"), not
+/// an array (whose elements would match), nothing that is code or a pattern.
+pub(crate) fn principal(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
+    match value {
+        RawBsonRef::String(_)
+        | RawBsonRef::Int32(_)
+        | RawBsonRef::Int64(_)
+        | RawBsonRef::Double(_)
+        | RawBsonRef::Boolean(_)
+        | RawBsonRef::ObjectId(_)
+        | RawBsonRef::Binary(_)
+        | RawBsonRef::Decimal128(_)
+        | RawBsonRef::DateTime(_)
+        | RawBsonRef::Document(_) => Some(value),
+        _ => None,
+    }
 }
 
 fn binary<T: Serialize + ?Sized>(value: &T) -> Result<RawBson, &'static str> {

@@ -7,7 +7,6 @@ use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::{Config, Encoding};
 use crate::document::Document;
-use crate::state::LoadOutcome;
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
 use crate::store::{Filter, Store};
@@ -38,19 +37,23 @@ impl Bench {
             clock: Clock::new(),
             stats,
         });
-        let sessions = Sessions { core };
+        let maintain_indexes = Arc::default();
+        let sessions = Sessions {
+            core,
+            maintain_indexes,
+        };
         Bench { store, sessions }
     }
 
     /// The session of a request that comes without a cookie.
     fn session(&self) -> Session {
-        self.arrived(LoadOutcome::New(crate::state::NewReason::NoCookie))
+        self.arrived(LoadOutcome::Nothing)
     }
 
     fn arrived(&self, arrival: LoadOutcome) -> Session {
         let core = Arc::clone(&self.sessions.core);
-        let started = core.clock.started();
-        Session::new(core, arrival, Default::default(), started)
+        let now = core.clock.now();
+        Session::new(core, arrival, Default::default(), now)
     }
 
     /// The session of a request that comes with this cookie, as it is stored.
@@ -64,7 +67,7 @@ impl Bench {
                 record,
                 token: token.clone(),
             })),
-            None => LoadOutcome::Dead(token.id.clone(), crate::state::NewReason::NotFound),
+            None => LoadOutcome::Dead(token.id.clone()),
         })
     }
 

@@ -1,89 +1,76 @@
-//! What a request's cookies led to.
+//! What the request's cookie led to.
+
+use bson::RawBson;
 
 use super::Stored;
-use crate::commit::tombstone::Replaced;
-use crate::record::legacy::LegacySession;
-use crate::record::token::Id;
+use crate::document::key::Field;
+use crate::record::token::{Id, Secret};
 
-/// Everything that loading a request's session found out.
+/// The result of looking up a request's session cookie, and what the request may create.
 pub(crate) struct Loaded {
     pub(crate) outcome: LoadOutcome,
-    /// Further sessions that the request's cookies prove: right secret, alive or expired. A logout
-    /// ends them too.
+    /// Further sessions that the request's cookies prove. A logout ends them, too.
     pub(crate) other_sessions: Vec<Id>,
-    /// The request carries a cookie of our name, well-formed or not. A logout removes it.
+    /// The request brought a cookie of our name, well-formed or not. A logout removes it.
     pub(crate) brought_cookie: bool,
     pub(crate) creation: Creation,
 }
 
-#[cfg(test)]
-impl From<LoadOutcome> for Loaded {
-    fn from(outcome: LoadOutcome) -> Self {
-        Loaded {
-            brought_cookie: !matches!(outcome, LoadOutcome::New(_)),
-            outcome,
-            other_sessions: Vec::new(),
-            creation: Creation::Allowed,
-        }
-    }
-}
-
-/// Which session the request starts with.
 pub(crate) enum LoadOutcome {
-    /// None, and its cookies name none.
+    /// No usable cookie, and no session that it could have named.
     New(NewReason),
-    /// None, because the session with this id cannot be used.
+    /// The cookie names a session that is not alive, or has another secret.
     Dead(Id, NewReason),
-    /// None: a login replaced it a moment ago.
-    #[allow(dead_code)]
+    /// A login or a renewal replaced the session a moment ago.
     Replaced(Box<Replaced>),
     Live(Box<Stored>),
-    Legacy(Box<LegacySession>),
 }
 
-/// Whether the request may create a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A session that was replaced so recently that the browser may not have the new cookie yet.
+pub(crate) struct Replaced {
+    pub(crate) id: Id,
+    pub(crate) proof: Option<Proof>,
+}
+
+/// What a login left for requests that prove the session which it replaced.
+#[derive(Clone)]
+pub(crate) struct Proof {
+    pub(crate) csrf: Secret,
+    pub(crate) kept: Vec<(Field, RawBson)>,
+}
+
+/// Which sessions a request may create.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Creation {
+    #[default]
     Allowed,
-    /// A cross-site request without a cookie: the browser may have withheld one.
+    /// The browser calls the request cross-site, and it came without a cookie. A `Lax` cookie of
+    /// the signed-in session may have been held back, and a new one would overwrite it.
     OnlyByLogin,
-    /// The request is outside the cookie's path.
+    /// The request is outside of the cookie's path: a cookie that is sent here overwrites the one
+    /// inside, and does not come back.
     Never,
 }
 
-/// Why a request has no earlier session.
+/// Why a request has no earlier session: [`Session::why_new`](crate::Session::why_new).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NewReason {
-    /// The request carries no session cookie.
+    /// The request has no session cookie.
     NoCookie,
-    /// The cookie's value has not the form of a token.
+    /// The cookie's value does not have the form of a token.
     Malformed,
-    /// The request carries several session cookies, and not exactly one names a live session.
+    /// The request has several session cookies, and not exactly one of their sessions is alive.
     Ambiguous,
-    /// No session has the cookie's id.
+    /// No stored session has the cookie's id: it was logged out, revoked, or deleted after expiry.
     NotFound,
-    /// The session has another secret.
+    /// The session has another secret: it was renewed or elevated, or the cookie was made up.
     WrongSecret,
     /// The session has expired.
     Expired,
-}
-
-/// A session that the cookie named and that cannot be used.
-pub(crate) struct Dead {
-    pub(crate) id: Id,
-    /// It expired and its document is still there, the browser's own: a logout deletes it.
-    pub(crate) expired: bool,
-    /// It is somebody's, perhaps another's: no login here takes its place.
-    pub(crate) is_locked: bool,
-}
-
-impl Dead {
-    pub(crate) fn new(id: Id) -> Self {
-        Dead {
-            id,
-            expired: false,
-            is_locked: false,
-        }
-    }
+    /// A login or renewal of the last seconds replaced the session, and the browser sent the old
+    /// cookie.
+    Replaced,
+    /// The session ended during this request: by a logout, or elsewhere.
+    Ended,
 }

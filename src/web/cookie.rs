@@ -2,10 +2,9 @@
 
 use rocket::Request;
 use rocket::http::{Cookie, HeaderMap};
-use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
-use crate::record::token::{Id, Secret, Token};
+use crate::record::token::Token;
 use crate::state::plan::CookieLife;
 
 /// How many different tokens of one request are looked up. A browser has more than one cookie of
@@ -50,7 +49,7 @@ impl SessionCookies {
         let (mut tokens, mut is_present) = (Vec::<Token>::new(), false);
         for value in values {
             is_present = true;
-            let Some(token) = parse_token(value, config) else {
+            let Some(token) = Token::parse(value, config.legacy_ids) else {
                 continue;
             };
             let is_same =
@@ -69,14 +68,6 @@ impl SessionCookies {
             (true, false) => SessionCookies::Tokens(tokens),
         }
     }
-}
-
-fn parse_token(value: &str, config: &Config) -> Option<Token> {
-    Token::parse(value).or_else(|| {
-        let id = Id::parse_legacy(value).filter(|_| config.legacy_ids)?;
-        let secret = Secret::from_bytes(Sha256::digest(value).into());
-        Some(Token { id, secret })
-    })
 }
 
 /// Returns whether a browser would send a cookie with this path to this request path (RFC 6265,
@@ -127,7 +118,7 @@ mod tests {
     use rocket::http::{Header, SameSite};
 
     use super::*;
-    use crate::record::token::Secret;
+    use crate::record::token::{Id, Secret};
 
     fn config(name: &str) -> Config {
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::store::bounded::Bounded;
+use crate::tasks::Tasks;
 use crate::web::backend::{Backend, OpenError, Opened};
 use crate::web::indexes::IndexTask;
 use crate::web::pool::MongoPool;
@@ -238,6 +239,7 @@ impl Fairing for StoreInit {
                 config,
                 clock: self.clock.clone(),
                 stats,
+                tasks: Tasks::default(),
             }),
         };
         let commit = CommitFairing {
@@ -295,13 +297,15 @@ impl Fairing for CommitFairing {
         response::commit(&self.sessions, request, response).await;
     }
 
-    /// Writes recorded touches. Requests that are still running write their own.
+    /// Waits for writes that go on in the background, and writes recorded touches. Requests that are
+    /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
         if let Some(task) = self.index_task.get() {
             task.stop();
         }
+        let core = &self.sessions.core;
+        core.tasks.wait(core.store.deadline()).await;
         let grace = rocket.config().shutdown.grace;
-        let grace = Duration::from_secs(grace.into());
-        self.sessions.core.store.flush(grace).await;
+        core.store.flush(Duration::from_secs(grace.into())).await;
     }
 }

@@ -8,10 +8,8 @@ use rocket::request::Request;
 use crate::admin::Sessions;
 use crate::clock::Started;
 use crate::commit::{Core, tombstone};
-use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::origin::{self, OriginHeaders, RequestTraits};
-use crate::record::legacy::LegacySession;
 use crate::record::token::{Id, Token};
 use crate::record::{Client, Record};
 use crate::session::Session;
@@ -69,9 +67,6 @@ async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> R
             }
         },
     };
-    if let LoadOutcome::New(reason) | LoadOutcome::Dead(_, reason) = &outcome {
-        rocket::debug!("Session: the request has no earlier session: {reason:?}");
-    }
     Ok(Loaded {
         outcome,
         other_sessions,
@@ -147,10 +142,7 @@ impl<'r> Source<'r> {
 async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOutcome> {
     core.stats.loads.count();
     let document = core.store.load(token.id.as_str()).await?;
-    if let Some(legacy) = document.as_ref().and_then(LegacySession::parse) {
-        return Ok(load_legacy(core, token.id, legacy));
-    }
-    let record = document.and_then(read);
+    let record = document.and_then(|document| core.read(document));
     match verify(core, &token, record.as_ref()) {
         Ok(record) => {
             let record = record.clone();
@@ -160,22 +152,13 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
         Err(NewReason::Expired) => Ok(LoadOutcome::Dead(token.id, NewReason::Expired)),
         Err(reason) => {
             core.stats.misses.count();
-            Ok(match tombstone::look_up(core, &token, started).await? {
+            let digest = token.secret.digest(&core.config.cookie_name);
+            let replaced = tombstone::look_up(core, &token.id, Some(&digest), started).await?;
+            Ok(match replaced {
                 Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
                 None => LoadOutcome::Dead(token.id, reason),
             })
         }
-    }
-}
-
-fn load_legacy(core: &Core, id: Id, legacy: LegacySession) -> LoadOutcome {
-    let (config, now) = (&core.config, core.clock.now());
-    if legacy.is_alive(now, config.timeout, config.lifetime) {
-        core.stats.hits.count();
-        LoadOutcome::Legacy(Box::new(legacy))
-    } else {
-        core.stats.expired.count();
-        LoadOutcome::Dead(id, NewReason::Expired)
     }
 }
 
@@ -193,10 +176,11 @@ async fn load_several(
     ids.sort_unstable();
     ids.dedup();
     let documents = core.store.load_many(ids).await?;
-    let records: Vec<Record> = documents.into_iter().filter_map(read).collect();
+    let records = documents.into_iter();
+    let records: Vec<Record> = records.filter_map(|document| core.read(document)).collect();
     let mut alive = Vec::new();
     for token in tokens {
-        let record = records.iter().find(|record| record.id == token.id);
+        let record = records.iter().find(|record| record.meta.id == token.id);
         match verify(core, &token, record) {
             Ok(record) => {
                 let record = record.clone();
@@ -213,7 +197,7 @@ async fn load_several(
         }
         (last, _) => {
             let alive = alive.into_iter().chain(last);
-            others.extend(alive.map(|stored| stored.record.id));
+            others.extend(alive.map(|stored| stored.record.meta.id));
             Ok(ambiguous(core))
         }
     }
@@ -229,18 +213,6 @@ fn ambiguous(core: &Core) -> LoadOutcome {
     LoadOutcome::New(NewReason::Ambiguous)
 }
 
-/// Reads a stored session.
-fn read(document: Document) -> Option<Record> {
-    // A legacy id is a credential, and stays out of the log.
-    let id = document.id().and_then(Id::parse);
-    let record = Record::parse(document);
-    if let (None, Some(id)) = (&record, id) {
-        // It is not overwritten either, so that somebody can look at it.
-        rocket::warn!("Session {id}: the stored document is malformed and ignored");
-    }
-    record
-}
-
 /// Returns the record if the token proves it and it has not expired.
 fn verify<'a>(
     core: &Core,
@@ -250,14 +222,14 @@ fn verify<'a>(
     let (config, stats) = (&core.config, &core.stats);
     // With a collation the database can find another id than the one that was asked for.
     let record = record
-        .filter(|record| record.id == token.id)
+        .filter(|record| record.meta.id == token.id)
         .ok_or(NewReason::NotFound)?;
     let digest = token.secret.digest(&config.cookie_name);
     if !record.token.matches(&digest) {
         stats.wrong_secrets.count();
         return Err(NewReason::WrongSecret);
     }
-    if record.deadline(config.timeout, config.lifetime) < core.clock.now() {
+    if record.meta.is_expired(config, core.now()) {
         stats.expired.count();
         return Err(NewReason::Expired);
     }

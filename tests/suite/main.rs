@@ -1,6 +1,5 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
-mod ancestor;
 mod arena;
 mod cases;
 mod conformance;
@@ -13,6 +12,7 @@ mod hooked;
 mod identity;
 mod jobs;
 mod launch;
+mod legacy;
 mod life;
 mod model;
 mod outage;

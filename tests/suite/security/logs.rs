@@ -456,7 +456,7 @@ async fn printed(
     let document = mongodb::bson::doc! { "_id": "x", "value": "planted-value" };
     let document = mongodb::bson::to_vec(&document).expect("BSON");
     let document = store::Document::from_bytes(document);
-    let stored = memory.create(vec![document], store::Durability::Data).await;
+    let stored = memory.insert(vec![document], store::Durability::Data).await;
     format!(
         "{session:?} {session:#?} {sessions:?} {list:?} {queue:?} {wrong:?} {:?} {stored:?} {memory:?}",
         sessions.stats()
