@@ -55,7 +55,11 @@ fn live(values: &[(Field, RawBson)], max_bytes: usize) -> State {
 }
 
 fn fresh() -> State {
-    State::new(LoadOutcome::Nothing, moment(), ROOM)
+    State::new(
+        LoadOutcome::New(crate::state::NewReason::NoCookie),
+        moment(),
+        ROOM,
+    )
 }
 
 /// A live session with `a` and `b`, and what was done to `a`.

@@ -153,8 +153,8 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
         Err(reason) => {
             core.stats.misses.count();
             let digest = token.secret.digest(&core.config.cookie_name);
-            let replaced = tombstone::look_up(core, &token.id, Some(&digest), started).await?;
-            Ok(match replaced {
+            let replaced = tombstone::look_up(core, &token.id, Some(&digest), started);
+            Ok(match replaced.await? {
                 Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
                 None => LoadOutcome::Dead(token.id, reason),
             })
@@ -176,8 +176,8 @@ async fn load_several(
     ids.sort_unstable();
     ids.dedup();
     let documents = core.store.load_many(ids).await?;
-    let records = documents.into_iter();
-    let records: Vec<Record> = records.filter_map(|document| core.read(document)).collect();
+    let documents = documents.into_iter();
+    let records: Vec<Record> = documents.filter_map(|one| core.read(one)).collect();
     let mut alive = Vec::new();
     for token in tokens {
         let record = records.iter().find(|record| record.meta.id == token.id);
