@@ -258,9 +258,7 @@ fn in_client(
             } else {
                 "mongodb://host:port/database"
             };
-            let problem = format!(
-                "it names no database; write {form}, or set `database` in `[default.session]`"
-            );
+            let problem = format!("it names no database; write {form}, or set `session.database`");
             OpenError::of_key(figment, url_key, problem)
         })?,
     };
