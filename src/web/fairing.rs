@@ -197,7 +197,7 @@ struct StoreInit {
 
 impl StoreInit {
     async fn open(&self, rocket: &Rocket<Build>) -> Result<(Config, Opened), OpenError> {
-        let config = Config::from(rocket.figment()).map_err(OpenError::Config)?;
+        let config = Config::from_figment(rocket.figment()).map_err(OpenError::Config)?;
         let opened = self.backend.open(rocket, &config, &self.clock).await?;
         Ok((config, opened))
     }
@@ -297,15 +297,16 @@ impl Fairing for CommitFairing {
         response::commit(&self.sessions, request, response).await;
     }
 
-    /// Waits for writes that go on in the background, and writes recorded touches. Requests that are
+    /// Waits for writes that outlived their request, and writes recorded touches. Requests that are
     /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
         if let Some(task) = self.index_task.get() {
             task.stop();
         }
-        let core = &self.sessions.core;
-        core.tasks.wait(core.store.deadline()).await;
         let grace = rocket.config().shutdown.grace;
-        core.store.flush(Duration::from_secs(grace.into())).await;
+        let grace = Duration::from_secs(grace.into());
+        let core = &self.sessions.core;
+        core.tasks.wait(grace.min(core.config.deadline)).await;
+        core.store.flush(grace).await;
     }
 }
