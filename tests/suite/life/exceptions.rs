@@ -5,7 +5,7 @@ use rocket::serde::json::json;
 use rocket::{Request as Incoming, catch, catchers};
 use rocket_mongo_session::Session;
 
-use crate::probe::{Probe, Ran, Script, caught, id_of, removes, run};
+use crate::probe::{Probe, Ran, Script, caught, id_of, removes, run, run_with};
 use crate::support::Browser;
 
 /// `own`: whether the application has a catcher.
@@ -89,17 +89,64 @@ async fn set_on_exception_false_drops_what_a_failed_handler_changed() {
 
 #[rocket::async_test]
 async fn a_returned_status_is_no_exception() {
-    for setting in [true, false] {
-        let probe = probe("exceptions_returned", setting, true).await;
+    for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
+        let probe = probe("exceptions_returned", setting, own).await;
         for status in [302, 404, 500, 503] {
+            let what = format!("set_on_exception: {setting}, own catcher: {own}, {status}");
             let (browser, _) = visitor(&probe).await;
             let ran = run(&browser, Script::new().set("n", 2).status(status)).await;
-            assert_eq!((ran.status, was_caught(&ran)), (status, false));
-            assert_eq!(n(&browser).await, 2, "{setting}, {status}");
+            assert_eq!((ran.status, was_caught(&ran)), (status, false), "{what}");
+            assert_eq!(n(&browser).await, 2, "{what}");
             let newcomer = run(&probe.browser(), Script::new().set("n", 2).status(status)).await;
-            assert!(newcomer.sent().is_some(), "{setting}, {status}");
+            assert!(newcomer.sent().is_some(), "{what}");
+            assert_eq!(newcomer.set_cookies().len(), 1, "{what}: ours alone");
         }
     }
+}
+
+/// The jar falls back to the client's cookies, so a client may try to send the guard's mark.
+#[rocket::async_test]
+async fn a_cookie_named_like_the_mark_changes_nothing() {
+    let probe = probe("exceptions_mark", true, false).await;
+    let script = Script::new().set("n", 2).header("Cookie", "_rms=x");
+    let failed: Ran = probe
+        .app
+        .send(script.clone().fail(500).request())
+        .await
+        .into();
+    assert_eq!((failed.status, failed.sent()), (500, None));
+    let returned: Ran = probe.app.send(script.status(500).request()).await.into();
+    assert_eq!(returned.set_cookies().len(), 1, "{returned:?}");
+    assert!(returned.sent().is_some());
+}
+
+/// Another request changed the type of a value that this one counts in: the database is fine.
+#[rocket::async_test]
+async fn a_commit_that_cannot_be_stored_is_the_applications_500() {
+    let probe = probe("exceptions_mismatch", true, true).await;
+    let (browser, cookie) = visitor(&probe).await;
+    let script = Script::new().call(json!(["increment", "n", 1])).set("m", 1);
+    let counting = run(
+        &browser,
+        script.pause("gate").answer_header("ETag", "\"1\""),
+    );
+    let other = async {
+        probe.gates.reached("gate").await;
+        run_with(&probe.app, &cookie, Script::new().set("n", "text")).await;
+        probe.gates.open("gate");
+    };
+    let (ran, ()) = rocket::futures::future::join(counting, other).await;
+    assert_eq!((ran.status, ran.sent()), (500, None), "{ran:?}");
+    assert_eq!(
+        (ran.text().as_str(), ran.header("ETag")),
+        ("caught 500", None)
+    );
+    let after = run(&browser, Script::new().get("n").get("m")).await;
+    assert_eq!(
+        after.results,
+        [json!("text"), json!(null)],
+        "all or nothing"
+    );
 }
 
 #[rocket::async_test]
