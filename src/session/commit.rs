@@ -51,7 +51,7 @@ impl Session {
         let stored = inner.state.stored()?;
         let user = stored.record.meta.user.clone()?;
         let token = &stored.token;
-        let digest = token.secret.digest(&self.core.config.cookie_name);
+        let digest = token.digest(&self.core.config.cookie_name);
         Some((user, token.id.clone(), digest))
     }
 

@@ -127,10 +127,7 @@ mod tests {
     }
 
     fn token() -> String {
-        let token = Token {
-            id: Id::draw().unwrap(),
-            secret: Secret::draw().unwrap(),
-        };
+        let token = Token::new(Id::draw().unwrap(), Secret::draw().unwrap());
         token.cookie_value().to_string()
     }
 
@@ -261,7 +258,7 @@ mod tests {
     #[test]
     fn same_site_is_sent_unless_it_is_switched_off() {
         let mut config = config("session");
-        let token = Token::parse(&token()).unwrap();
+        let token = Token::parse(&token(), false).unwrap();
         for (same_site, said) in [
             (Some(SameSite::Lax), Some("SameSite=Lax")),
             (Some(SameSite::Strict), Some("SameSite=Strict")),
@@ -285,7 +282,7 @@ mod tests {
         config.path = "/app".into();
         config.domain = Some("a.example".into());
         config.secure = true;
-        let sent = with_token(&Token::parse(&token()).unwrap(), None, &config);
+        let sent = with_token(&Token::parse(&token(), false).unwrap(), None, &config);
         let removal = removal(&config);
         assert_eq!(removal.value(), "");
         assert_eq!(removal.max_age(), Some(rocket::time::Duration::ZERO));

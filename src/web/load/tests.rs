@@ -82,7 +82,7 @@ impl App {
 /// The id of the loaded session, or why there is none.
 fn outcome(loaded: &Loaded) -> Result<&str, NewReason> {
     match &loaded.outcome {
-        LoadOutcome::Live(stored) => Ok(stored.record.id.as_str()),
+        LoadOutcome::Live(stored) => Ok(stored.record.meta.id.as_str()),
         LoadOutcome::New(reason) | LoadOutcome::Dead(_, reason) => Err(*reason),
         _ => unreachable!("neither legacy nor replaced"),
     }
@@ -100,7 +100,7 @@ fn id_of(cookie: &str) -> &str {
 
 fn unknown() -> String {
     let (id, secret) = (Id::draw().unwrap(), Secret::draw().unwrap());
-    Token { id, secret }.cookie_value().to_string()
+    Token::new(id, secret).cookie_value().to_string()
 }
 
 /// Another secret for the same id.
