@@ -79,7 +79,7 @@ impl App {
     }
 }
 
-/// The id of the loaded session, or why there is none.
+/// The id of the loaded session, or the reason why the request has no session.
 fn outcome(loaded: &Loaded) -> Result<&str, NewReason> {
     match &loaded.outcome {
         LoadOutcome::Live(stored) => Ok(stored.record.meta.id.as_str()),
@@ -227,14 +227,14 @@ async fn a_cross_site_request_without_a_cookie_creates_a_session_only_by_login()
     let with_cookie = ("Cookie", "session=x");
     let (all, login) = (Creation::Allowed, Creation::OnlyByLogin);
     for (same_site, method, headers, expected) in [
-        // The return from a payment or identity provider, as a POST: the `Lax` cookie stays behind.
+        // The return from a payment or identity provider, as a POST without the `Lax` cookie.
         ("Lax", Post, &[CROSS, BANK, PAGE][..], login),
         ("Lax", Post, &[BANK, HOST], login),
         ("Lax", Post, &[CROSS, BANK, PAGE, with_cookie], all),
         ("Lax", Post, &[("Origin", "http://shop.example"), HOST], all),
         ("Lax", Post, &[HOST], all),
         ("Lax", Post, &[("Sec-Fetch-Site", "same-origin")], all),
-        // A link from another site: a `Lax` cookie comes along, so there is none.
+        // A link from another site: the browser would have sent a `Lax` cookie.
         ("Lax", Get, &[CROSS, PAGE], all),
         ("Lax", Get, &[CROSS], login),
         ("Lax", Get, &[CROSS, ("Sec-Fetch-Dest", "iframe")], login),
