@@ -174,11 +174,9 @@ fn log_dropped_changes(state: &State) {
     if keys.is_empty() {
         return;
     }
-    let id = state.stored().filter(|stored| !stored.token.is_bare());
-    let id = id.map(|stored| stored.record.meta.id.to_string());
     rocket::warn!(
         "session {}: changes of {keys:?} were dropped because the session ended while the request \
          ran",
-        id.as_deref().unwrap_or("(not stored)"),
+        state.describe(),
     );
 }
