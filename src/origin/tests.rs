@@ -337,7 +337,7 @@ fn an_origin_displays_as_browsers_send_it() {
 }
 
 #[test]
-fn an_overlong_host_is_no_origin() {
+fn an_overlong_host_does_not_parse() {
     assert_eq!(
         Origin::parse(&format!("https://{}", "a.".repeat(200_000))),
         None

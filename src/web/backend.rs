@@ -253,18 +253,19 @@ fn in_client(
         Some(name) => client.database(name),
         None => client.default_database().ok_or_else(|| {
             let url = figment.extract_inner::<String>(url_key).unwrap_or_default();
-            let form = if url.starts_with("mongodb+srv://") {
-                "mongodb+srv://host/database"
-            } else {
-                "mongodb://host:port/database"
-            };
-            let problem = format!(
-                "it names no database; write {form}, or set `database` in `[default.session]`"
-            );
-            OpenError::of_key(figment, url_key, problem)
+            OpenError::of_key(figment, url_key, missing_database(&url))
         })?,
     };
     Ok(database.collection(&config.collection))
+}
+
+fn missing_database(url: &str) -> String {
+    let form = if url.starts_with("mongodb+srv://") {
+        "mongodb+srv://host/database"
+    } else {
+        "mongodb://host:port/database"
+    };
+    format!("it names no database; write {form}, or set `session.database`")
 }
 
 /// The write concern and read preference that are configured on the collection.
@@ -362,3 +363,6 @@ fn url_warnings(options: &ClientOptions) -> Vec<String> {
     let warnings = warnings.into_iter().filter(|(applies, _)| *applies);
     warnings.map(|(_, warning)| warning.to_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ impl SessionCookies {
         let (mut tokens, mut is_present) = (Vec::<Token>::new(), false);
         for value in values {
             is_present = true;
-            let Some(token) = parse_token(value, config) else {
+            let Some(token) = Token::parse(value, config.legacy_ids) else {
                 continue;
             };
             let is_same =
@@ -68,10 +68,6 @@ impl SessionCookies {
             (true, false) => SessionCookies::Tokens(tokens),
         }
     }
-}
-
-fn parse_token(value: &str, config: &Config) -> Option<Token> {
-    Token::parse(value, config.legacy_ids)
 }
 
 /// Returns whether a browser would send a cookie with this path to this request path (RFC 6265,

@@ -25,7 +25,7 @@ impl<'r> FromRequest<'r> for &'r Session {
         let loaded = cache.get_or_load(load).await;
         if !cache.is_settled() && !mark::is_set(request) {
             // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
-            // response together with the mark.
+            // response and with it the mark.
             if let (false, false, Ok(session)) = (is_first, core.config.set_on_exception, loaded) {
                 session.discard();
             }

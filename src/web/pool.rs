@@ -78,7 +78,7 @@ impl fmt::Debug for MongoPool {
 /// may quote a part of them, such as a password that is not percent-encoded.
 pub(crate) fn without_credentials(error: &mongodb::error::Error, url: &str) -> String {
     if url.contains('@') {
-        "the URL cannot be used; the driver's message is not shown, because the URL has credentials \
+        "the URL cannot be used; the driver's message is not shown, because the URL holds credentials \
          (check that every `:`, `/`, `?`, `#`, `[`, `]`, `@` and `%` of the user and the password is \
          percent-encoded, as %3A, %2F, ...)"
             .to_owned()

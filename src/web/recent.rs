@@ -14,7 +14,7 @@ use crate::web::guard::abort_without_fairing;
 /// Proof that the user logged in, or was elevated, at most `SECONDS` ago: a request guard for
 /// sensitive routes, such as the change of a password (OWASP ASVS 7.5.1, 7.5.3).
 ///
-/// If the login is older, or nobody is logged in, the guard answers **401** through the application's
+/// If the login is older, or no user is logged in, the guard answers **401** through the application's
 /// catchers, which can redirect to the login page. The time of the login is [`Session::created`].
 ///
 /// # Examples
@@ -36,7 +36,7 @@ pub struct RecentLogin<const SECONDS: u64>;
 
 #[async_trait]
 impl<'r, const SECONDS: u64> FromRequest<'r> for RecentLogin<SECONDS> {
-    /// `None` if nobody is logged in or the login is older; `Some` if `&Session` failed.
+    /// `None` if no user is logged in or the login is older; `Some` if `&Session` failed.
     type Error = Option<Error>;
 
     async fn from_request(request: &'r Request<'_>) -> GuardOutcome<Self, Option<Error>> {

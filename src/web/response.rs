@@ -50,8 +50,8 @@ const CACHE_HEADERS: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-
 ///
 /// An exception is a request that a catcher answered. With `set_on_exception = false` it keeps
 /// nothing. Otherwise it keeps the changes, except with a 5xx that the application has no catcher
-/// for: that is Rocket's own page. A response that the handler returned is no exception, whatever its
-/// status. A logout stands always, and so does what `save`, `modify` and pops stored.
+/// for: that is Rocket's own page. A response that the handler returned is not an exception, whatever
+/// its status. A logout stands always, and so does what `save`, `modify` and pops stored.
 pub(super) fn settle_changes(
     sessions: &Sessions,
     request: &Request<'_>,
@@ -91,7 +91,7 @@ pub(super) async fn commit<'r>(
     };
     add_vary(response);
     let Ok(session) = loaded else {
-        // The guard has logged the error. With `Option<&Session>` the handler ran all the same.
+        // The guard has logged the error. With `Option<&Session>` the handler ran nevertheless.
         set_private(response);
         return;
     };

@@ -162,8 +162,6 @@ const UNCONVERTED: &[&str] = &[
     "src/document/filter.rs",
     "src/document/update.rs",
     "src/error.rs",
-    "src/origin",
-    "src/origin.rs",
     "src/record",
     "src/record.rs",
     "src/session",
@@ -173,7 +171,6 @@ const UNCONVERTED: &[&str] = &[
     "src/store",
     "src/store.rs",
     "src/testing",
-    "src/web",
     // Not yet read.
     "benches",
     "examples/showcase",

@@ -37,9 +37,11 @@ async fn a_visitor_is_known_from_visit_to_visit() {
 async fn the_id_is_public_and_of_no_use_as_a_cookie() {
     let probe = Probe::start("life_id", &[]).await;
     let browser = probe.browser();
-    let first = run(&browser, Script::new().then("id").set("n", 1).then("id")).await;
-    let id = first.results[2].as_str().expect("an id").to_owned();
-    assert_eq!(first.results[0], json!(null), "nothing was written yet");
+    let script = Script::new().then("id").set("n", 1).then("id");
+    let first = run(&browser, script.then("save").then("id")).await;
+    let id = first.last().as_str().expect("an id").to_owned();
+    let before = [&first.results[0], &first.results[2]];
+    assert_eq!(before, [&json!(null); 2], "nothing was stored yet");
     assert_eq!(id_of(&first.cookie()), id);
     assert_eq!(
         run(&browser, Script::new().then("id")).await.results,

@@ -79,10 +79,10 @@ impl App {
     }
 }
 
-/// The id of the loaded session, or why there is none.
+/// The id of the loaded session, or the reason why the request has no session.
 fn outcome(loaded: &Loaded) -> Result<&str, NewReason> {
     match &loaded.outcome {
-        LoadOutcome::Live(stored) => Ok(stored.record.id.as_str()),
+        LoadOutcome::Live(stored) => Ok(stored.record.meta.id.as_str()),
         LoadOutcome::New(reason) | LoadOutcome::Dead(_, reason) => Err(*reason),
         _ => unreachable!("neither legacy nor replaced"),
     }
@@ -100,7 +100,7 @@ fn id_of(cookie: &str) -> &str {
 
 fn unknown() -> String {
     let (id, secret) = (Id::draw().unwrap(), Secret::draw().unwrap());
-    Token { id, secret }.cookie_value().to_string()
+    Token::new(id, secret).cookie_value().to_string()
 }
 
 /// Another secret for the same id.
@@ -227,14 +227,14 @@ async fn a_cross_site_request_without_a_cookie_creates_a_session_only_by_login()
     let with_cookie = ("Cookie", "session=x");
     let (all, login) = (Creation::Allowed, Creation::OnlyByLogin);
     for (same_site, method, headers, expected) in [
-        // The return from a payment or identity provider, as a POST: the `Lax` cookie stays behind.
+        // The return from a payment or identity provider, as a POST without the `Lax` cookie.
         ("Lax", Post, &[CROSS, BANK, PAGE][..], login),
         ("Lax", Post, &[BANK, HOST], login),
         ("Lax", Post, &[CROSS, BANK, PAGE, with_cookie], all),
         ("Lax", Post, &[("Origin", "http://shop.example"), HOST], all),
         ("Lax", Post, &[HOST], all),
         ("Lax", Post, &[("Sec-Fetch-Site", "same-origin")], all),
-        // A link from another site: a `Lax` cookie comes along, so there is none.
+        // A link from another site: the browser would have sent a `Lax` cookie.
         ("Lax", Get, &[CROSS, PAGE], all),
         ("Lax", Get, &[CROSS], login),
         ("Lax", Get, &[CROSS, ("Sec-Fetch-Dest", "iframe")], login),

@@ -20,29 +20,38 @@ async fn connections(client: &Client) -> usize {
     open.len()
 }
 
+/// Launches an application, lets it store a session, and drops it.
+async fn launch_and_drop(url: &str, client: &Client) {
+    let clock = rocket_mongo_session::testing::Clock::new();
+    let figment = figment("debug", Some(url), &[]);
+    let rocket = crate::probe::rocket(figment, &clock, &Gates::default());
+    let local = LocalClient::untracked(rocket).await.expect("a launch");
+    let request = local.post("/run").body(r#"{"calls":[["set","n",1]]}"#);
+    let answer = request.dispatch().await;
+    assert_eq!(answer.status().code, 200);
+    assert!(answer.headers().contains("Set-Cookie"));
+    assert!(connections(client).await > 0);
+}
+
 #[rocket::async_test]
 async fn a_dropped_application_leaves_no_task_and_no_connection() {
     let mongod = Mongod::start().await;
     let client = mongod.client().await;
-    let clock = rocket_mongo_session::testing::Clock::new();
-    let tasks = Handle::current().metrics().num_alive_tasks();
     let url = format!("{}?appName=dropped", mongod.url("dropped"));
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let gone = async || {
+        // The driver's monitors end with the server's next word to them, within ten seconds.
+        eventually("no connection is left", async || {
+            connections(&client).await == 0
+        })
+        .await;
+    };
+    launch_and_drop(&url, &client).await;
+    gone().await;
+    let before = tasks();
     for _ in 0..5 {
-        let figment = figment("debug", Some(&url), &[]);
-        let rocket = crate::probe::rocket(figment, &clock, &Gates::default());
-        let local = LocalClient::untracked(rocket).await.expect("a launch");
-        let request = local.post("/run").body(r#"{"calls":[["set","n",1]]}"#);
-        let answer = request.dispatch().await;
-        assert_eq!(answer.status().code, 200);
-        assert!(answer.headers().contains("Set-Cookie"));
-        assert!(connections(&client).await > 0);
+        launch_and_drop(&url, &client).await;
     }
-    eventually("no task is left", async || {
-        Handle::current().metrics().num_alive_tasks() <= tasks
-    })
-    .await;
-    eventually("no connection is left", async || {
-        connections(&client).await == 0
-    })
-    .await;
+    gone().await;
+    eventually("no task is left", async || tasks() <= before).await;
 }

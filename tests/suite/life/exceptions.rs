@@ -5,7 +5,7 @@ use rocket::serde::json::json;
 use rocket::{Request as Incoming, catch, catchers};
 use rocket_mongo_session::Session;
 
-use crate::probe::{Probe, Ran, Script, caught, id_of, removes, run};
+use crate::probe::{Probe, Ran, Script, caught, id_of, removes, run, run_with};
 use crate::support::Browser;
 
 /// `own`: whether the application has a catcher.
@@ -71,7 +71,7 @@ async fn set_on_exception_keeps_changes_unless_a_5xx_went_unanswered() {
 }
 
 #[rocket::async_test]
-async fn without_set_on_exception_changes_are_dropped() {
+async fn set_on_exception_false_drops_what_a_failed_handler_changed() {
     for own in [true, false] {
         let probe = probe("exceptions_off", false, own).await;
         for (what, script, status) in failures(&Script::new().set("n", 2)) {
@@ -88,22 +88,69 @@ async fn without_set_on_exception_changes_are_dropped() {
 }
 
 #[rocket::async_test]
-async fn a_status_that_the_handler_returns_is_no_exception() {
-    for setting in [true, false] {
-        let probe = probe("exceptions_returned", setting, true).await;
+async fn a_returned_status_is_no_exception() {
+    for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
+        let probe = probe("exceptions_returned", setting, own).await;
         for status in [302, 404, 500, 503] {
+            let what = format!("set_on_exception: {setting}, own catcher: {own}, {status}");
             let (browser, _) = visitor(&probe).await;
             let ran = run(&browser, Script::new().set("n", 2).status(status)).await;
-            assert_eq!((ran.status, was_caught(&ran)), (status, false));
-            assert_eq!(n(&browser).await, 2, "{setting}, {status}");
+            assert_eq!((ran.status, was_caught(&ran)), (status, false), "{what}");
+            assert_eq!(n(&browser).await, 2, "{what}");
             let newcomer = run(&probe.browser(), Script::new().set("n", 2).status(status)).await;
-            assert!(newcomer.sent().is_some(), "{setting}, {status}");
+            assert!(newcomer.sent().is_some(), "{what}");
+            assert_eq!(newcomer.set_cookies().len(), 1, "{what}: ours alone");
         }
     }
 }
 
+/// The jar falls back to the client's cookies, so a client may try to send the guard's mark.
 #[rocket::async_test]
-async fn what_a_catcher_changes_belongs_to_its_answer() {
+async fn a_cookie_named_like_the_mark_changes_nothing() {
+    let probe = probe("exceptions_mark", true, false).await;
+    let script = Script::new().set("n", 2).header("Cookie", "_rms=x");
+    let failed: Ran = probe
+        .app
+        .send(script.clone().fail(500).request())
+        .await
+        .into();
+    assert_eq!((failed.status, failed.sent()), (500, None));
+    let returned: Ran = probe.app.send(script.status(500).request()).await.into();
+    assert_eq!(returned.set_cookies().len(), 1, "{returned:?}");
+    assert!(returned.sent().is_some());
+}
+
+/// Another request changed the type of a value that this one counts in: the database is fine.
+#[rocket::async_test]
+async fn a_commit_that_cannot_be_stored_is_the_applications_500() {
+    let probe = probe("exceptions_mismatch", true, true).await;
+    let (browser, cookie) = visitor(&probe).await;
+    let script = Script::new().call(json!(["increment", "n", 1])).set("m", 1);
+    let counting = run(
+        &browser,
+        script.pause("gate").answer_header("ETag", "\"1\""),
+    );
+    let other = async {
+        probe.gates.reached("gate").await;
+        run_with(&probe.app, &cookie, Script::new().set("n", "text")).await;
+        probe.gates.open("gate");
+    };
+    let (ran, ()) = rocket::futures::future::join(counting, other).await;
+    assert_eq!((ran.status, ran.sent()), (500, None), "{ran:?}");
+    assert_eq!(
+        (ran.text().as_str(), ran.header("ETag")),
+        ("caught 500", None)
+    );
+    let after = run(&browser, Script::new().get("n").get("m")).await;
+    assert_eq!(
+        after.results,
+        [json!("text"), json!(null)],
+        "all or nothing"
+    );
+}
+
+#[rocket::async_test]
+async fn a_catchers_changes_are_kept_with_its_response() {
     for setting in [true, false] {
         let probe = probe("exceptions_catcher", setting, true).await;
         let script = Script::new().set("n", 2);
@@ -131,7 +178,7 @@ async fn what_a_catcher_changes_belongs_to_its_answer() {
 }
 
 #[rocket::async_test]
-async fn a_catcher_alone_may_use_the_session() {
+async fn a_catcher_can_be_the_first_to_use_the_session() {
     for setting in [true, false] {
         let probe = probe("exceptions_alone", setting, true).await;
         let browser = probe.browser();
@@ -154,7 +201,7 @@ async fn a_catcher_alone_may_use_the_session() {
 }
 
 #[rocket::async_test]
-async fn a_logout_stands_in_every_case() {
+async fn logout_stands_whatever_the_response_becomes() {
     for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
         let probe = probe("exceptions_logout", setting, own).await;
         let script = Script::new().then("logout").set("m", 3);
@@ -184,7 +231,7 @@ async fn a_logout_stands_in_every_case() {
 }
 
 #[rocket::async_test]
-async fn what_was_done_at_once_stays_done_and_its_cookie_is_sent() {
+async fn save_and_modify_stand_whatever_the_response_becomes() {
     for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
         let probe = probe("exceptions_save", setting, own).await;
         let script = Script::new().set("n", 2).then("save").set("m", 3);
@@ -209,7 +256,7 @@ async fn what_was_done_at_once_stays_done_and_its_cookie_is_sent() {
 }
 
 #[rocket::async_test]
-async fn a_login_that_ends_in_an_exception_is_none() {
+async fn login_is_dropped_with_an_exception_that_keeps_nothing() {
     for (setting, own) in [(true, false), (false, true)] {
         let probe = probe("exceptions_login", setting, own).await;
         let (browser, old) = visitor(&probe).await;
@@ -242,7 +289,7 @@ fn answering() -> &'static str {
 }
 
 #[rocket::async_test]
-async fn what_a_failing_catcher_changed_goes_by_who_answers_in_the_end() {
+async fn a_failing_catchers_changes_follow_the_final_response() {
     for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
         let keys = [("set_on_exception", setting.into())];
         let mut catchers = catchers![failing];
@@ -268,7 +315,7 @@ async fn what_a_failing_catcher_changed_goes_by_who_answers_in_the_end() {
 }
 
 #[rocket::async_test]
-async fn a_response_fairing_that_asks_for_the_session_makes_no_exception() {
+async fn a_response_fairing_can_use_the_session_without_an_exception() {
     for setting in [true, false] {
         let keys = [("set_on_exception", setting.into())];
         let late = AdHoc::on_response("a late change", |request, _| {

@@ -19,7 +19,7 @@ fn vary(answer: &Response) -> usize {
 
 /// CH-02: by whatever call the session was used, the answer says so once.
 #[rocket::async_test]
-async fn whatever_reads_the_session_makes_the_answer_its_browsers_own() {
+async fn every_read_makes_the_response_vary_by_cookie() {
     let probe = Probe::start("sec_cache_reads", &[]).await;
     let browser = probe.browser();
     run(&browser, Script::new().login("alice").set("n", 1)).await;
@@ -53,7 +53,7 @@ async fn whatever_reads_the_session_makes_the_answer_its_browsers_own() {
 
 /// CH-01, CH-07: every answer with a cookie of ours, the catchers' included.
 #[rocket::async_test]
-async fn no_answer_with_a_cookie_may_be_stored_whatever_its_status() {
+async fn a_response_with_a_session_cookie_is_never_cached() {
     let own = |rocket: rocket::Rocket<rocket::Build>| rocket.register("/", caught());
     let public = |script: Script| {
         script
@@ -96,7 +96,7 @@ async fn no_answer_with_a_cookie_may_be_stored_whatever_its_status() {
 
 /// CH-03: the cookie that is only sent again.
 #[rocket::async_test]
-async fn a_cookie_that_is_sent_again_by_a_read_is_kept_out_of_caches() {
+async fn a_cookie_resent_by_a_read_is_never_cached() {
     let probe = Probe::start("sec_cache_again", &[("max_age", 600.into())]).await;
     let cookie = member(&probe, "alice").await;
     probe.clock.advance(std::time::Duration::from_secs(120));
@@ -111,7 +111,7 @@ async fn a_cookie_that_is_sent_again_by_a_read_is_kept_out_of_caches() {
 
 /// A refusal is an answer that depends on the request's origin and cookie, too.
 #[rocket::async_test]
-async fn a_refusal_is_no_public_answer() {
+async fn a_refused_request_varies_by_cookie() {
     let probe = Probe::start_with("sec_cache_refused", &[], guards).await;
     let cookie = member(&probe, "alice").await;
     for request in [
@@ -129,7 +129,7 @@ async fn a_refusal_is_no_public_answer() {
 
 /// CH-05: who asks for no session gets the very headers that the application gives.
 #[rocket::async_test]
-async fn an_untouched_answer_is_untouched() {
+async fn a_route_without_session_has_unchanged_headers() {
     let probe = Probe::start("sec_cache_none", &[]).await;
     let bare = rocket::custom(figment("debug", None, &[])).mount("/", rocket::routes![plain]);
     let bare = App::launch(bare).await;
@@ -155,7 +155,7 @@ fn plain() -> &'static str {
 
 /// CH-01: nor by a cache that is told apart from the others (RFC 9213).
 #[rocket::async_test]
-async fn no_cache_in_front_is_told_to_store_an_answer_with_a_cookie() {
+async fn targeted_cache_headers_are_removed_with_a_session_cookie() {
     let probe = Probe::start("sec_cache_targeted", &[]).await;
     let names = [
         "CDN-Cache-Control",
@@ -178,7 +178,7 @@ async fn no_cache_in_front_is_told_to_store_an_answer_with_a_cookie() {
 /// A failed commit takes back what the handler said to a server in front: to send a file, to go
 /// elsewhere, to forget the browser's storage. What protects every page stays.
 #[rocket::async_test]
-async fn a_failed_answer_has_no_word_left_for_a_server_in_front() {
+async fn a_failed_commit_takes_back_the_headers_of_the_success() {
     let mongod = Mongod::start().await;
     let client = mongod.client().await;
     let url = mongod.url("caching");
@@ -303,7 +303,7 @@ impl<'a> Cache<'a> {
 
 /// CH-06: whoever asks in whatever order, a shared cache gives each its own pages.
 #[rocket::async_test]
-async fn two_users_behind_one_shared_cache_never_see_each_others_page() {
+async fn a_shared_cache_never_mixes_the_pages_of_two_users() {
     let probe = Probe::start_with("sec_cache_shared", &[], |rocket| {
         rocket.mount("/", rocket::routes![greeting, visit, private, about])
     })

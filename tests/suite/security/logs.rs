@@ -84,7 +84,11 @@ async fn use_everything() {
             }
             // What is wrong about a request is said without repeating it.
             for line in [
-                format!("session={cookie}; session={cookie}"),
+                format!(
+                    "session={0}.{1}A; session={0}.{1}w",
+                    id_of(&cookie),
+                    "B".repeat(42)
+                ),
                 format!("session={}", cookie.to_uppercase()),
                 format!("session={cookie}\u{1b}[31m"),
             ] {
@@ -275,7 +279,8 @@ async fn what_was_tried_is_counted() {
     };
     let look = || Request::get("/recent");
     let with = |cookie: &str| format!("session={cookie}");
-    send(2, format!("{}; {}", with(&good), with(&good)), look()).await;
+    let other = unknown.replace("A.", "w.");
+    send(2, format!("{}; {}", with(&unknown), with(&other)), look()).await;
     send(3, with(&forged), look()).await;
     send(4, with(&unknown), look()).await;
     send(5, with(&expired), look()).await;
