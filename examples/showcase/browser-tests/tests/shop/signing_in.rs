@@ -43,7 +43,7 @@ async fn a_wrong_password_signs_nobody_in() {
         mallory.send_sign_in(name, password).await;
         assert_eq!(
             mallory.texts(".error").await,
-            ["That name and that password do not belong together."]
+            ["The name or the password is wrong."]
         );
         assert_eq!(mallory.typed("name").await, name);
         assert_eq!(mallory.marked().await, json!(["name", "password"]));
