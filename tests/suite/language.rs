@@ -175,8 +175,6 @@ const UNCONVERTED: &[&str] = &[
     "src/testing",
     "src/web",
     // Not yet read.
-    "benches",
-    "examples/showcase",
     "fuzz",
     "scripts/capture-ancestor",
     "tests/suite",

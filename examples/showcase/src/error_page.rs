@@ -25,8 +25,8 @@ async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Templ
     let remember = || {
         session.set(RETURN_TO, &wanted(request))?;
         session.flash(Notice::bad(match session.user::<String>()? {
-            Some(_) => "To go on, please enter your password once more.",
-            None => "To go on, please sign in.",
+            Some(_) => "To continue, please enter your password once more.",
+            None => "To continue, please sign in.",
         }))
     };
     match remember() {
@@ -73,7 +73,7 @@ fn page(status: Status) -> (Status, Template) {
         ),
         503 => (
             "Back in a moment",
-            "We cannot reach our own records right now. Nobody was signed out; please try again \
+            "We cannot reach our own records right now. All users stay signed in; please try again \
              shortly.",
         ),
         500.. => (
