@@ -1,5 +1,5 @@
 //! The `Cookie` header: who is let in has sent exactly one cookie of our name, and it is one that
-//! was issued. What is no token is not even looked up.
+//! was issued. Other text is not looked up.
 //!
 //! In the input a byte below 8 stands for a whole text (see `TEXTS`); lines are headers.
 #![cfg_attr(fuzzing, no_main)]
@@ -35,7 +35,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
         (id.to_owned(), secret.to_owned())
     };
     let ((alice_id, alice_secret), (_, bob_secret)) = (halves(&alice), halves(&bob));
-    let nobody = format!("{}.{}", "A".repeat(22), "A".repeat(43));
+    let unknown = format!("{}.{}", "A".repeat(22), "A".repeat(43));
     let texts = [
         "session=".into(),
         alice.clone(),
@@ -43,7 +43,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
         alice_id,
         alice_secret,
         bob_secret,
-        nobody,
+        unknown,
         "; ".into(),
     ];
     App {
