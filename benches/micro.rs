@@ -15,7 +15,9 @@ use rocket::local::asynchronous::{Client, LocalRequest};
 use rocket::request::{FromRequest, Outcome};
 use rocket::tokio::runtime::{Builder, Runtime};
 use rocket::{Build, Config, Rocket, async_trait, config::LogLevel, get, routes};
-use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::store::{
+    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Result, Session, Sessions, Store};
 
@@ -273,10 +275,10 @@ impl Store for One {
             .cloned())
     }
 
-    async fn create(&self, documents: Vec<Document>, _: Durability) -> Result<Created> {
+    async fn insert(&self, documents: Vec<Document>, _: Durability) -> Result<Inserted> {
         let mut document = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *document = documents.into_iter().next();
-        Ok(Created::Stored)
+        Ok(Inserted::Stored)
     }
 
     async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
@@ -299,6 +301,22 @@ impl Store for One {
 
     async fn take(&self, _: Filter) -> Result<Option<Document>> {
         Ok(None)
+    }
+
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        Ok(self.load(&ids.concat()).await?.into_iter().collect())
+    }
+
+    async fn ages(&self, _: Vec<String>) -> Result<Vec<Aged>> {
+        Ok(Vec::new())
+    }
+
+    async fn put_revocation(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn time_source(&self) -> TimeSource {
+        TimeSource::Process
     }
 
     fn touch(&self, _: Touch) {}

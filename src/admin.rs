@@ -1,11 +1,10 @@
-//! What an administrator sees: the sessions of an application, all of them.
+//! The administrative API: lists, counts and revokes sessions.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bson::RawBson;
-use rocket::tokio::sync::Notify;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -14,12 +13,11 @@ use crate::commit::Core;
 use crate::commit::tombstone;
 use crate::document::value;
 use crate::document::{Document, Filter};
-use crate::error::{Error, Result, cause};
+use crate::error::{Error, Result};
 use crate::record::token::Id;
-use crate::record::{Record, Summary, alive, field};
+use crate::record::{Meta, Record, alive, field};
 use crate::session::Session;
 use crate::stats::Stats;
-use crate::store::{Created, Durability};
 
 /// All sessions of the application: constructors for the fairing, and the administrator's handle.
 ///
@@ -47,8 +45,6 @@ use crate::store::{Created, Durability};
 #[derive(Clone)]
 pub struct Sessions {
     pub(crate) core: Arc<Core>,
-    /// Somebody noticed what a dropped collection looks like.
-    pub(crate) maintain_indexes: Arc<Notify>,
 }
 
 /// One session as a list shows it. Nothing in it lets anybody in.
@@ -133,38 +129,37 @@ impl Sessions {
     }
 
     fn info(&self, document: Document) -> Option<SessionInfo> {
-        let summary = Summary::parse(&document)?;
-        let config = &self.core.config;
-        let expires = summary.deadline(config.timeout, config.lifetime);
+        // The id of a legacy session may be its credential.
+        let meta = Meta::parse(&document).filter(|meta| !meta.id.is_legacy())?;
+        let expires = meta.ends_at(&self.core.config);
         Some(SessionInfo {
-            id: summary.id.to_string(),
-            created: summary.created.date(),
-            accessed: summary.accessed.date(),
+            id: meta.id.to_string(),
+            created: meta.created.date(),
+            accessed: meta.accessed.date(),
             expires: (expires < Moment::NEVER).then(|| expires.date()),
-            client: summary.client.agent,
-            ip: summary.client.ip.and_then(|ip| ip.parse().ok()),
+            client: meta.client.agent,
+            ip: meta.client.ip.and_then(|ip| ip.parse().ok()),
         })
     }
 
-    /// Ends one session, whosever it is; `true` when there was one.
+    /// Ends one session of any user; `true` when there was one.
     ///
     /// It is the administrator's call. For an id that comes from a user's request, use
-    /// [`revoke_of`](Sessions::revoke_of). One round trip, and a second one when there was no such
-    /// session: an elevation may have carried it on under another id.
+    /// [`revoke_of`](Sessions::revoke_of). One round trip.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] and [`Error::Unknown`] when the database fails.
     pub async fn revoke(&self, id: &str) -> Result<bool> {
-        let Some(id) = Id::parse(id) else {
-            return Ok(false); // nothing of ours has that name, a marker included
-        };
-        self.core.end(id, |id| Filter::id(id.as_str())).await
+        match Id::parse(id) {
+            Some(id) => self.core.store.delete(Filter::id(id.as_str())).await,
+            None => Ok(false), // the id of a tombstone, for instance
+        }
     }
 
     /// Ends one session if it is this user's; `true` when there was one.
     ///
-    /// One round trip, and a second one when there was no such session.
+    /// One round trip.
     ///
     /// ```
     /// # use rocket::{FromForm, post};
@@ -196,15 +191,17 @@ impl Sessions {
         let Some(id) = Id::parse(id) else {
             return Ok(false);
         };
-        let theirs = |id: &Id| Filter::id(id.as_str()).equals(field::USER, user.clone());
-        self.core.end(id, theirs).await
+        let theirs = Filter::id(id.as_str()).equals(field::USER, user);
+        self.core.store.delete(theirs).await
     }
 
     /// Ends every session of a user, on every device; returns how many there were.
     ///
-    /// Logins that are under way end, too, also a later one of this very request. Call it when an
+    /// Logins whose request began before the revocation end, too, also a later one of this very
+    /// request; the log names the user of a login that was dropped. On MongoDB that holds for
+    /// requests that begin within a second after it, since two clocks are compared. Call it when an
     /// account is closed or a password was reset. To keep the browser that asks, call
-    /// [`revoke_others`](Sessions::revoke_others) after its login. A few round trips.
+    /// [`revoke_others`](Sessions::revoke_others) after its login. Two round trips.
     ///
     /// # Errors
     ///
@@ -212,17 +209,18 @@ impl Sessions {
     /// again then.
     pub async fn revoke_user(&self, user: impl Serialize + Send) -> Result<u64> {
         let user = principal(&user)?;
-        self.mark(&tombstone::of_user(&user)).await?;
-        self.delete_until_none(&of(&user)).await
+        self.revoke_matching(tombstone::of_user(&user), of(&user))
+            .await
     }
 
     /// Ends every other session of this session's user; returns how many there were.
     ///
-    /// Logins that are under way elsewhere end, too. What this request did to its own session, such
-    /// as an elevation, stands. A few round trips, and none when nobody is logged in.
+    /// Logins of the user that are in progress elsewhere end, too. A login of this request that is
+    /// not stored yet is saved first, with all that is pending. Three round trips, and none when
+    /// nobody is logged in.
     ///
     /// It is the call for a user who changes the password. First make sure that the session is still
-    /// there: a request can be held open for as long as its client likes, and this one may be a
+    /// alive: a request can be held open for as long as its client likes, and this one may be a
     /// thief's whose session was ended long ago.
     ///
     /// ```
@@ -237,37 +235,48 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`] when this session was ended since the request came in: nothing else was ended.
-    /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
+    /// [`Error::Gone`] when this session was ended, or its token replaced, since the request began:
+    /// nothing else was ended. [`Error::Store`] and [`Error::Unknown`] when the database fails: call
+    /// it again then.
     pub async fn revoke_others(&self, session: &Session) -> Result<u64> {
-        let Some((user, own)) = session.owner() else {
+        if session.is_login_pending() {
+            session.save().await?;
+        }
+        let Some((user, id, token)) = session.signed_in() else {
             return Ok(0);
         };
-        if let Some(id) = session.stands_on() {
-            let stored = self.core.store.load(&id).await?;
-            let config = &self.core.config;
-            let end = |record: Record| record.deadline(config.timeout, config.lifetime);
-            let end = stored.and_then(Record::parse).map(end);
-            if end.is_none_or(|end| end < self.core.clock.now()) {
-                return Err(Error::Gone);
-            }
+        let stored = self.core.store.load(id.as_str()).await?;
+        let stored = stored.and_then(|stored| self.core.read(stored));
+        let (config, now) = (&self.core.config, self.core.now());
+        let proves =
+            |record: &Record| record.token.matches(&token) && !record.meta.is_expired(config, now);
+        if !stored.as_ref().is_some_and(proves) {
+            return Err(Error::Gone);
         }
-        let (at, before) = self.mark(&tombstone::of_user(&user)).await?;
-        session.outlives_revocation(at, before);
-        let others = own.iter().fold(of(&user), |others, id| others.except(id));
-        self.delete_until_none(&others).await
+        let others = of(&user).except(id.as_str());
+        self.revoke_matching(tombstone::of_user(&user), others)
+            .await
     }
 
     /// Ends every session (mass logout); returns how many there were.
     ///
-    /// Logins that are under way end, too. A few round trips.
+    /// Logins whose request began before the revocation end, too, as with
+    /// [`revoke_user`](Sessions::revoke_user). Two round trips.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
     pub async fn revoke_all(&self) -> Result<u64> {
-        self.mark(tombstone::ALL).await?;
-        self.delete_until_none(&Filter::sessions()).await
+        self.revoke_matching(tombstone::ALL.to_owned(), Filter::sessions())
+            .await
+    }
+
+    /// Records the revocation, so that logins in progress end, and then deletes what is stored. What
+    /// fails after the first step is an unknown outcome.
+    async fn revoke_matching(&self, revocation: String, sessions: Filter) -> Result<u64> {
+        self.core.store.put_revocation(&revocation).await?;
+        let ended = self.core.store.delete_all(sessions).await;
+        ended.map_err(Error::half_way)
     }
 
     /// Deletes what has expired, and documents that can never expire because they have no
@@ -287,10 +296,10 @@ impl Sessions {
             .store
             .delete_all(expired(Filter::sessions()))
             .await?;
-        // What is left then are markers, which nobody counts.
+        // What is left then are tombstones, which are not counted.
         self.core.store.delete_all(expired(Filter::all())).await?;
         if let Some(timeout) = self.core.config.timeout {
-            // An ancestor's document has no date to expire by, and may be alive.
+            // A legacy document has no date to expire by, and may be alive.
             let old = now.minus(timeout);
             let orphans = Filter::sessions()
                 .no_date(field::EXPIRES)
@@ -335,52 +344,6 @@ impl Sessions {
     fn now(&self) -> Moment {
         self.core.clock.now()
     }
-
-    /// Says that a revocation begins now, so that a login which is under way ends itself. When that
-    /// is, and when the last one began before it.
-    async fn mark(&self, id: &str) -> Result<(Moment, Option<Moment>)> {
-        let store = &self.core.store;
-        // After the start of every request that is under way: within one millisecond nobody could
-        // tell which came first.
-        let now = self.core.clock.next().await;
-        let until = now.plus(tombstone::REVOCATION);
-        let document = tombstone::revoked(id, now, until);
-        // It may be there already, and may be cleared away just then: both ways in turn.
-        for _ in 0..3 {
-            let created = store.create(vec![document.clone()], Durability::Identity);
-            if created.await? == Created::Stored {
-                return Ok((now, None));
-            }
-            let again = tombstone::again(now, until);
-            let updated = store.update_returning(Filter::id(id), again, Durability::Identity);
-            if let Some(before) = updated.await? {
-                return Ok((now, tombstone::at(&before)));
-            }
-        }
-        Err(Error::store("revoking sessions", NoMarker))
-    }
-
-    /// Deletes until none is left, but no more often than sessions that were there can escape by
-    /// going on under another id just then: what is new meanwhile is not what was revoked.
-    async fn delete_until_none(&self, filter: &Filter) -> Result<u64> {
-        const PASSES: usize = 4;
-        let mut total = 0;
-        for _ in 0..PASSES {
-            let ended = self.core.store.delete_all(filter.clone()).await?;
-            total += ended;
-            if ended == 0 {
-                break;
-            }
-        }
-        Ok(total)
-    }
-
-    /// A well-formed cookie named no session. That is how a dropped collection shows, whose
-    /// indexes went with it.
-    pub(crate) fn missed(&self) {
-        self.core.stats.misses.count();
-        self.maintain_indexes.notify_one();
-    }
 }
 
 fn principal(user: &impl Serialize) -> Result<RawBson> {
@@ -388,15 +351,9 @@ fn principal(user: &impl Serialize) -> Result<RawBson> {
 }
 
 fn of(user: &RawBson) -> Filter {
-    // Markers have no user, so nothing else is needed to leave them out.
+    // Tombstones have no user, so nothing else is needed to leave them out.
     Filter::all().equals(field::USER, user.clone())
 }
-
-// A store that neither takes the marker nor has it. Without it nothing was revoked yet.
-cause!(
-    NoMarker,
-    "the revocation could not be announced to logins that are under way"
-);
 
 /// Shows where the sessions are kept, without credentials.
 impl fmt::Debug for Sessions {

@@ -1,11 +1,12 @@
 //! Time: every moment that the crate compares, stores or sends comes from one [`Clock`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rocket::tokio;
 use time::OffsetDateTime;
+
+use crate::store::TimeSource;
 
 /// A point in time, in whole milliseconds since the Unix epoch.
 ///
@@ -85,7 +86,40 @@ pub struct Clock(Source);
 enum Source {
     #[default]
     System,
-    Held(Arc<AtomicI64>),
+    Held(Arc<Held>),
+}
+
+/// The time that a held clock shows.
+#[derive(Debug)]
+struct Held {
+    now: AtomicI64,
+    /// How far the clock was moved forward in all, in milliseconds.
+    advanced: AtomicU64,
+}
+
+/// The zero of [`Clock::monotonic`].
+static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// When a request began, by every kind of time that it is compared in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    /// The wall clock, for what is stored and shown.
+    pub(crate) moment: Moment,
+    instant: Instant,
+    monotonic: Duration,
+}
+
+impl Started {
+    /// How long ago the request began.
+    ///
+    /// A server's ages are compared with real time. Those of a store in this process move with its
+    /// clock, which a test can advance.
+    pub(crate) fn age(&self, clock: &Clock, source: TimeSource) -> Duration {
+        match source {
+            TimeSource::Server => self.instant.elapsed(),
+            TimeSource::Process => clock.monotonic().saturating_sub(self.monotonic),
+        }
+    }
 }
 
 impl Clock {
@@ -94,7 +128,10 @@ impl Clock {
     /// Clones of it move together. An application with such a clock would let no session expire.
     #[must_use]
     pub fn new() -> Self {
-        Clock(Source::Held(Arc::new(AtomicI64::new(system().0))))
+        Clock(Source::Held(Arc::new(Held {
+            now: AtomicI64::new(system().0),
+            advanced: AtomicU64::new(0),
+        })))
     }
 
     /// The system's clock.
@@ -104,6 +141,13 @@ impl Clock {
 
     /// Moves the clock forward, by whole milliseconds. The system's clock is not moved.
     pub fn advance(&self, by: Duration) {
+        if let Source::Held(held) = &self.0 {
+            let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            let moved = |all: u64| Some(all.saturating_add(millis));
+            let _ = held
+                .advanced
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
+        }
         self.shift(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
     }
 
@@ -121,29 +165,35 @@ impl Clock {
     pub(crate) fn now(&self) -> Moment {
         match &self.0 {
             Source::System => system(),
-            Source::Held(at) => Moment(at.load(Ordering::SeqCst)),
+            Source::Held(held) => Moment(held.now.load(Ordering::SeqCst)),
         }
     }
 
-    /// A moment after every one that was shown before the call: waits for the next millisecond. A
-    /// clock that is held shows none, and does not keep anybody waiting for it.
-    pub(crate) async fn next(&self) -> Moment {
-        const TRIES: usize = 20;
-        let called = self.now();
-        for _ in 0..TRIES {
-            if matches!(self.0, Source::Held(_)) || self.now() > called {
-                return self.now();
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    /// The time since the process started, which never goes back. What a test has advanced the clock
+    /// by is added.
+    pub(crate) fn monotonic(&self) -> Duration {
+        let advanced = match &self.0 {
+            Source::System => Duration::ZERO,
+            Source::Held(held) => Duration::from_millis(held.advanced.load(Ordering::SeqCst)),
+        };
+        PROCESS_START.elapsed().saturating_add(advanced)
+    }
+
+    /// Notes that a request begins now.
+    pub(crate) fn started(&self) -> Started {
+        Started {
+            moment: self.now(),
+            instant: Instant::now(),
+            monotonic: self.monotonic(),
         }
-        // It was set back meanwhile.
-        called.plus(Duration::from_millis(1))
     }
 
     fn shift(&self, millis: i64) {
-        if let Source::Held(at) = &self.0 {
+        if let Source::Held(held) = &self.0 {
             let moved = |now: i64| Some(now.saturating_add(millis));
-            let _ = at.fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
+            let _ = held
+                .now
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
         }
     }
 }
@@ -192,13 +242,15 @@ mod tests {
         let _ = (far.date(), Moment::from_millis(i64::MIN).date());
     }
 
-    #[rocket::async_test]
-    async fn the_next_moment_lies_after_all_that_were_shown() {
-        let system = Clock::system();
-        let shown = system.now();
-        assert!(system.next().await > shown);
-        let held = Clock::new();
-        assert_eq!(held.next().await, held.now());
+    #[test]
+    fn monotonic_time_follows_advances_and_no_rewind() {
+        let clock = Clock::new();
+        let before = clock.monotonic();
+        clock.advance(Duration::from_secs(60));
+        let after = clock.monotonic();
+        assert!(after - before >= Duration::from_secs(60));
+        clock.rewind(Duration::from_secs(3600));
+        assert!(clock.monotonic() >= after);
     }
 
     #[test]

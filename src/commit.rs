@@ -1,161 +1,220 @@
-//! Carries a decision out: the writes before an answer, in the order that keeps at most one token
-//! of a browser usable.
+//! Carries a plan out: the writes before a response, in an order that keeps at most one token of a
+//! browser usable and destroys nothing before the new session stands.
 
-use std::collections::HashSet;
+use std::future::Future;
 use std::sync::Arc;
 
-use crate::clock::Clock;
+use bson::RawBson;
+
+use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
-use crate::error::Result;
-use crate::record::Record;
+use crate::error::{Error, Result};
+use crate::record::legacy;
 use crate::record::token::{Id, Token};
+use crate::record::{Record, alive, field};
 use crate::state::Stored;
-use crate::state::plan::{CookieLife, Decision, Write};
+use crate::state::plan::{CommitPlan, CookieLife, Write};
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
+use crate::tasks::Tasks;
 
-pub(crate) mod backoff;
+pub(crate) mod cas;
 mod insert;
 pub(crate) mod tombstone;
 mod update;
 
-/// How many sessions an end follows that went on under other ids, all within a minute.
-const MOVES: usize = 16;
+/// How many sessions beyond `max_per_user` one login ends. There are more only where the limit is
+/// new, and the next logins end those.
+const MAX_SURPLUS_PER_LOGIN: u32 = 1000;
 
-/// What a commit works with.
+/// Shared state of the crate: store, configuration, clock and counters.
 pub(crate) struct Core {
     pub(crate) store: Bounded,
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) stats: Arc<Counters>,
+    pub(crate) tasks: Tasks,
 }
 
-/// What became of the writes.
+/// What a commit has done.
 pub(crate) struct Done {
     pub(crate) outcome: Outcome,
-    /// The stored session as it is now, if that was asked for.
-    pub(crate) stored: Option<Stored>,
+    pub(crate) written: Option<Written>,
     pub(crate) cookie: Option<(Token, CookieLife)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Nothing had to be written before the answer.
+    /// Nothing had to be written before the response.
     Nothing,
     Applied,
-    /// The session ended, or was overtaken, while the request ran: its changes were dropped.
+    /// The session ended, or was replaced, while the request ran: its changes were dropped.
     Gone,
 }
 
 /// What a write has left in the store.
-enum Written {
-    Nothing,
-    Gone,
-    New(Document, Token),
-    Changed(Box<(Record, Update, Token)>),
+pub(crate) enum Written {
+    Inserted(Document, Token),
+    /// The record before the update, the update, and the browser's token after it.
+    Updated(Box<(Record, Update, Token)>),
 }
 
 impl Written {
-    fn outcome(&self) -> Outcome {
+    /// The session as it is stored now. `current` is how the request knows it: `modify` may have
+    /// changed it while the write was in flight.
+    pub(crate) fn stored(self, current: Option<&Record>, now: Moment) -> Option<Stored> {
         match self {
-            Written::Nothing => Outcome::Nothing,
-            Written::Gone => Outcome::Gone,
-            Written::New(..) | Written::Changed(_) => Outcome::Applied,
+            Written::Inserted(document, token) => {
+                let record = Record::parse(document, None)?;
+                Some(Stored { record, token })
+            }
+            Written::Updated(updated) => {
+                let (before, update, token) = *updated;
+                if update.is_empty() {
+                    // By compare-and-set: the record was loaded after anything else.
+                    let record = before;
+                    return Some(Stored { record, token });
+                }
+                let before = current.unwrap_or(&before);
+                let record = before.after(&update, now)?;
+                Some(Stored { record, token })
+            }
         }
     }
+}
 
-    /// The session as it is stored now.
-    fn stored(self) -> Option<Stored> {
-        let (record, token) = match self {
-            Written::Nothing | Written::Gone => return None,
-            Written::New(document, token) => (Record::parse(document)?, token),
-            Written::Changed(changed) => {
-                let (record, update, token) = *changed;
-                (record.after(&update)?, token)
-            }
-        };
-        Some(Stored { record, token })
+impl Done {
+    fn without_write(outcome: Outcome) -> Self {
+        Done {
+            outcome,
+            written: None,
+            cookie: None,
+        }
     }
 }
 
 impl Core {
-    /// `goes_on` asks for the stored session as it is afterwards, because the request goes on.
-    pub(crate) async fn run(&self, decision: Decision, goes_on: bool) -> Result<Done> {
-        let Decision { end, write } = decision;
-        let (written, cookie) = match write {
-            // A login that comes after a logout: its cookie must be announced before the old session
-            // is gone, or a late answer of another tab overwrites it. The logout stands either way.
-            Write::Create(create) if create.by_login && !end.is_empty() => {
-                let marker_for = create.marker_for.clone();
-                let created = self.create(*create).await;
-                if let Err(error) = self.end_all(&end).await {
-                    if let Ok((Written::New(_, token), _)) = created {
-                        insert::abandon(&self.store, token.id, marker_for);
+    pub(crate) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Reads a stored session; a malformed one is logged, not used and not overwritten.
+    pub(crate) fn read(&self, document: Document) -> Option<Record> {
+        // The id of a legacy document may be a credential, and stays out of the log.
+        let id = document.id().and_then(Id::parse);
+        let id = id.filter(|_| !legacy::is_opened_by_its_id(&document));
+        let record = Record::read(document, &self.config, self.now());
+        if let (None, Some(id)) = (&record, id) {
+            rocket::warn!("session {id}: the stored document is malformed and was ignored");
+        }
+        record
+    }
+
+    /// Carries a plan out. `is_last`: no further use of the session follows in this request.
+    pub(crate) async fn execute(self: &Arc<Self>, plan: CommitPlan, is_last: bool) -> Result<Done> {
+        let CommitPlan { delete, write } = plan;
+        let deletes = !delete.is_empty();
+        let done = match write {
+            // The old sessions end after the login stands, and its tombstones say who replaced
+            // them: a late response of another tab must not overwrite the login's cookie. The
+            // logout stands even if the login fails.
+            Write::Insert(plan) if plan.login.is_some() && deletes => {
+                let inserted = self.insert(*plan).await;
+                let deleted = self.delete_all(&delete).await;
+                match (inserted, deleted) {
+                    (Ok(done), Ok(())) => done,
+                    (Err(error), Ok(())) => return Err(error),
+                    (Ok(done), Err(error)) => {
+                        self.roll_back_in_background(&done);
+                        return Err(error.half_way());
                     }
-                    return Err(error);
+                    (Err(_), Err(error)) => return Err(error),
                 }
-                created?
             }
             write => {
-                self.end_all(&end).await?;
+                self.delete_all(&delete).await?;
                 match write {
-                    Write::Nothing => (Written::Nothing, None),
+                    Write::Nothing => Done::without_write(Outcome::Nothing),
+                    Write::DropForReplaced => {
+                        self.stats.overtaken.count();
+                        Done::without_write(Outcome::Gone)
+                    }
                     Write::Touch(touch) => {
                         self.store.touch(touch);
-                        (Written::Nothing, None)
+                        Done::without_write(Outcome::Nothing)
                     }
-                    Write::Create(create) => self.create(*create).await?,
-                    Write::Update(mut alter) => {
-                        if goes_on {
-                            // The handler is told, and what it is told must be so.
-                            alter.filter = alter.filter.alone();
-                        }
-                        self.update(*alter).await?
-                    }
+                    Write::Insert(plan) => self.insert(*plan).await?,
+                    Write::Update(plan) => self.update(*plan, is_last).await?,
                 }
             }
         };
-        let outcome = written.outcome();
-        match outcome {
+        match done.outcome {
             Outcome::Applied => self.stats.commits.count(),
             Outcome::Gone => self.stats.gone.count(),
-            Outcome::Nothing if !end.is_empty() => self.stats.commits.count(),
+            Outcome::Nothing if deletes => self.stats.commits.count(),
             Outcome::Nothing => {}
         }
-        Ok(Done {
-            outcome,
-            stored: if goes_on { written.stored() } else { None },
-            cookie,
-        })
+        Ok(done)
     }
 
-    async fn end_all(&self, ids: &[Id]) -> Result<()> {
+    async fn delete_all(&self, ids: &[Id]) -> Result<()> {
         for id in ids {
-            self.end(id.clone(), |id| Filter::id(id.as_str())).await?;
+            self.store.delete(Filter::id(id.as_str())).await?;
         }
         Ok(())
     }
 
-    /// Ends a session; whether there was one. When an elevation was faster in carrying it on under
-    /// another id, that one is the same login, and ends: more round trips, only there.
-    pub(crate) async fn end(&self, id: Id, filter: impl Fn(&Id) -> Filter) -> Result<bool> {
-        let (mut open, mut met) = (vec![id], HashSet::new());
-        let mut ended = false;
-        while let Some(id) = open.pop() {
-            if self.store.delete(filter(&id)).await? {
-                ended = true;
-                continue;
+    /// Ends the oldest sessions of a user beyond `max_per_user`, in the background. All logins of
+    /// the same moment agree on the order, so that none is left over and the latest stays.
+    fn enforce_max_per_user(self: &Arc<Self>, user: &RawBson) {
+        let Some(max) = self.config.max_per_user else {
+            return;
+        };
+        let (core, user) = (Arc::clone(self), user.clone());
+        self.tasks.spawn(async move {
+            let theirs = Filter::all().equals(field::USER, user);
+            let theirs = alive(theirs, core.now());
+            let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
+            let ended = async {
+                let oldest = core.store.find(theirs, 0, limit).await?;
+                let surplus = oldest.len().saturating_sub(max as usize);
+                let ids = oldest.iter().take(surplus);
+                let ids: Vec<String> = ids.filter_map(|one| one.id().map(str::to_owned)).collect();
+                match ids.is_empty() {
+                    true => Ok(0),
+                    false => core.store.delete_all(Filter::ids(ids)).await,
+                }
+            };
+            if let Err(error) = ended.await {
+                error.log();
             }
-            let marker = Filter::ids(vec![tombstone::of_login(&id)]);
-            let found = self.store.find(marker, 0, 1).await?;
-            met.insert(id);
-            let next = found.first().map(tombstone::next).unwrap_or_default();
-            open.extend(next.into_iter().filter(|next| !met.contains(next)));
-            if met.len() > MOVES {
-                break;
-            }
-        }
-        Ok(ended)
+        });
     }
+}
+
+impl Error {
+    /// The error of an operation of which a part was carried out before it failed.
+    pub(crate) fn half_way(self) -> Self {
+        match self {
+            Error::Store { doing, source } => Error::Unknown {
+                doing,
+                source: Some(source),
+            },
+            other => other,
+        }
+    }
+}
+
+/// Runs a future in a task, so that it goes on when the caller stops polling. A panic in it is an
+/// unknown outcome.
+pub(crate) async fn detached<T: Send + 'static>(
+    tasks: &Tasks,
+    doing: &'static str,
+    future: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tasks.spawn(future).await.unwrap_or({
+        let source = None;
+        Err(Error::Unknown { doing, source })
+    })
 }

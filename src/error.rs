@@ -39,19 +39,18 @@ pub enum Error {
         /// What the database said.
         source: Cause,
     },
-    /// Nobody knows what became of a write: it may take effect later, all of it or nothing of it.
+    /// The outcome of a write is unknown. It was or will be applied completely, or not at all.
     /// Status 503.
     ///
-    /// It did not end within the configured `deadline`, the connection was lost, or the handler
-    /// dropped its `save` before it had ended.
+    /// It did not end within the configured `deadline`, or the connection was lost.
     Unknown {
         /// What was being done.
         doing: &'static str,
         /// What the database said, when it said anything.
         source: Option<Cause>,
     },
-    /// The session ended while the request ran (logged out, revoked or expired). The change was
-    /// dropped: a session that ended is never brought back. Status 500.
+    /// The session ended while the request ran: it was logged out, revoked, replaced or expired. The
+    /// change was dropped, since a session that has ended is never brought back. Status 401.
     Gone,
     /// The change comes too late: the session was stored with the response already, as it is in a
     /// stream. Call [`save`](crate::Session::save) before the stream starts. Status 500.
@@ -99,6 +98,13 @@ pub enum Error {
     /// A request of another site with a method that changes things was refused
     /// (`trusted_origins` allows some). Status 403.
     CrossSite,
+    /// The request is outside of the cookie's `path`, where a session cookie would overwrite the one
+    /// of the paths inside. Status 500.
+    OutsidePath,
+    /// A cross-site request without a session cookie tried to write: a new session's cookie would
+    /// overwrite the one that the browser held back (`SameSite`). Only a login may create a session
+    /// there. Status 403.
+    CrossSiteWrite,
     /// No session fairing is attached: `rocket.attach(Sessions::fairing())`. Status 500.
     NotAttached,
     /// The operating system gave no random bytes. Status 503.
@@ -109,14 +115,16 @@ impl Error {
     /// The status that the error answers with.
     ///
     /// 503 for [`Store`](Error::Store), [`Unknown`](Error::Unknown) and
-    /// [`Randomness`](Error::Randomness), 403 for [`CrossSite`](Error::CrossSite), 500 for the rest.
+    /// [`Randomness`](Error::Randomness), 403 for [`CrossSite`](Error::CrossSite) and
+    /// [`CrossSiteWrite`](Error::CrossSiteWrite), 401 for [`Gone`](Error::Gone), 500 for the rest.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
             Error::Store { .. } | Error::Unknown { .. } | Error::Randomness(_) => {
                 Status::ServiceUnavailable
             }
-            Error::CrossSite => Status::Forbidden,
+            Error::CrossSite | Error::CrossSiteWrite => Status::Forbidden,
+            Error::Gone => Status::Unauthorized,
             _ => Status::InternalServerError,
         }
     }
@@ -143,11 +151,6 @@ impl Error {
             doing,
             source: Some(Arc::new(source)),
         }
-    }
-
-    /// A write that its caller dropped before it had ended.
-    pub(crate) fn left() -> Self {
-        Error::unknown("changing a session", Left)
     }
 
     /// Writes the error and its causes to the log, in one line each.
@@ -219,6 +222,14 @@ impl fmt::Display for Error {
                 "a cross-site request was refused; list its origin in `session.trusted_origins` \
                  if it may change sessions",
             ),
+            Error::OutsidePath => f.write_str(
+                "the request is outside of the session cookie's path (`session.path`), so no \
+                 session can be changed",
+            ),
+            Error::CrossSiteWrite => f.write_str(
+                "a cross-site request without a session cookie cannot create a session, except by \
+                 a login",
+            ),
             Error::NotAttached => {
                 f.write_str("no session fairing is attached; add `.attach(Sessions::fairing())`")
             }
@@ -257,11 +268,6 @@ macro_rules! cause {
     };
 }
 pub(crate) use cause;
-
-cause!(
-    Left,
-    "the handler dropped a `save`, `modify` or pop before it had ended"
-);
 
 impl<'r> Responder<'r, 'static> for Error {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {

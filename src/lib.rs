@@ -72,6 +72,7 @@ mod session;
 mod state;
 mod stats;
 pub mod store;
+mod tasks;
 pub mod testing;
 mod web;
 
@@ -83,6 +84,7 @@ pub use admin::{SessionInfo, Sessions};
 pub use document::key::{AsKey, Key, KeyFor, KeyOf};
 pub use error::{Cause, Error, Result};
 pub use session::{Queue, Session};
+pub use state::NewReason;
 pub use stats::Stats;
 pub use store::Store;
 pub use store::memory::MemoryStore;

@@ -1,27 +1,28 @@
-//! Whether a request comes from the site's own pages: pure, knows no Rocket request.
+//! The same-origin check of unsafe requests. Pure: it takes header values, not a Rocket request.
 //!
-//! Browsers say where a request comes from: newer ones in `Sec-Fetch-Site` (to https sites), all of
-//! them in `Origin` (on every unsafe request to another site, and mostly on those to the own one).
-//! Neither can be set by a page. What sends neither is no browser, carries no cookie that a third
-//! party could ride on, and passes.
+//! Browsers name the source of a request in `Sec-Fetch-Site` (newer ones, to https sites) and in
+//! `Origin` (all of them, on every unsafe cross-origin request and on most same-origin ones). A page
+//! cannot set either header. A request that has neither is not sent by a browser, so no third party
+//! can use its cookie, and it passes. See "Fetch Metadata" and "Verifying Origin" in the OWASP CSRF
+//! Prevention Cheat Sheet.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The longest `host:port` that is looked at: 253 bytes of a domain name, its final dot, a port.
-const MAX_AUTHORITY: usize = 260;
+/// The longest `host:port` that is parsed: 253 bytes of a domain name, its final dot, a port.
+const MAX_AUTHORITY_BYTES: usize = 260;
 
-/// An origin as browsers compare them: scheme, host and port, with nothing left out.
+/// An origin as browsers compare it: scheme, host and port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Origin {
     scheme: Scheme,
     /// In lower case; IPv6 in brackets.
     host: String,
-    /// The scheme's own where none was written.
+    /// The scheme's default where none was written.
     port: u16,
 }
 
-/// The schemes that serve pages. Other origins (`chrome-extension://…`) are nobody's site.
+/// The schemes that serve pages. Origins of other schemes (`chrome-extension://…`) do not parse.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scheme {
     Http,
@@ -38,8 +39,8 @@ impl Scheme {
 }
 
 impl Origin {
-    /// Reads `scheme://host[:port]` and nothing more: no userinfo, no path, not even a final slash.
-    /// International names are accepted in their ASCII form (`xn--…`), the form browsers send.
+    /// Parses `scheme://host[:port]`, without userinfo, path or final slash. International names are
+    /// accepted in their ASCII form (`xn--…`), which is the form that browsers send.
     pub(crate) fn parse(text: &str) -> Option<Origin> {
         let (scheme, authority) = if let Some(rest) = text.strip_prefix("https://") {
             (Scheme::Https, rest)
@@ -51,15 +52,15 @@ impl Origin {
         Some(Origin { scheme, host, port })
     }
 
-    /// True for http to something else than this machine: what is said there, anyone on the way
-    /// can have said.
+    /// Returns whether the origin is http on another machine. Anybody on the network can serve a page
+    /// of such an origin.
     pub(crate) fn is_plain_http(&self) -> bool {
         self.scheme == Scheme::Http && !self.is_loopback()
     }
 
-    /// Whether the `Host` header names this origin. Behind a proxy that ends TLS the request's own
-    /// scheme is unknown (forwarded headers are anybody's to write), so a port left out of `Host`
-    /// is read as the default of the *origin's* scheme.
+    /// Returns whether the `Host` header names this origin. Behind a proxy that ends TLS the scheme of
+    /// the request is unknown (every client can write forwarded headers), so a port that `Host` leaves
+    /// out is the default port of the *origin's* scheme.
     fn is_at(&self, host_header: &str) -> bool {
         parse_authority(host_header).is_some_and(|(host, port)| {
             host == self.host && port.unwrap_or(self.scheme.default_port()) == self.port
@@ -89,19 +90,19 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Reads `host[:port]`: the host in lower case, the port if one is written.
+/// Parses `host[:port]`: the host in lower case, the port if one is written.
 fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
-    if text.len() > MAX_AUTHORITY {
+    if text.len() > MAX_AUTHORITY_BYTES {
         return None;
     }
     let (host, rest) = if let Some(inner) = text.strip_prefix('[') {
         let (ip, rest) = inner.split_once(']')?;
-        // Parsed and written again, since one address can be spelt in many ways.
+        // Parsed and formatted again, because one address has many spellings.
         (format!("[{}]", ip.parse::<Ipv6Addr>().ok()?), rest)
     } else {
         let end = text.find(':').unwrap_or(text.len());
         let (host, rest) = text.split_at(end);
-        // A name with a final dot is a host of its own to browsers: it is kept, and differs.
+        // Browsers treat a name with a final dot as a different host, so the dot is kept.
         let domain = host.strip_suffix('.').unwrap_or(host);
         if host.parse::<Ipv4Addr>().is_err() && !is_domain(domain) {
             return None;
@@ -115,14 +116,14 @@ fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
     }
 }
 
-/// Reads a port as browsers write it: digits alone, no leading zero (`parse` would take `+443`).
+/// Parses a port as browsers write it: digits without a leading zero (`parse` would accept `+443`).
 fn parse_port(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     if plain { text.parse().ok() } else { None }
 }
 
-/// Whether this is a domain name: dot-separated labels of ASCII letters, digits, `-` and `_`, of
-/// legal length, not ending in a number (browsers read those as an IPv4 address).
+/// Returns whether the text is a domain name: dot-separated labels of ASCII letters, digits, `-` and
+/// `_`, of legal length, whose last label is not a number (browsers read that as an IPv4 address).
 pub(crate) fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -134,26 +135,27 @@ pub(crate) fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What decides whether a request may come from anywhere.
+/// The traits of a request that decide whether its origin is checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestTraits {
     /// The method, as routed, is GET, HEAD, OPTIONS or TRACE.
     pub method_is_safe: bool,
-    /// The content type is a form's. With a safe method that is a POST which Rocket rewrote because
-    /// of a `_method` field, so the method says nothing.
+    /// The content type is that of a form. With a safe method the request is a POST that Rocket
+    /// rewrote because of a `_method` field.
     pub is_form: bool,
-    /// It asks for another protocol: a websocket is opened by GET, from any site, with our cookie.
+    /// The request asks for another protocol. A page of any site can open a websocket, by GET and
+    /// with our cookie.
     pub upgrades: bool,
 }
 
 impl RequestTraits {
-    /// Whether nothing is to come of the request but an answer, which other sites cannot read.
+    /// Returns whether the request can only read a response, which other sites cannot see.
     pub(crate) fn is_exempt(self) -> bool {
         self.method_is_safe && !self.is_form && !self.upgrades
     }
 }
 
-/// What of a request tells where it comes from.
+/// The headers of a request that name its source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OriginHeaders<'a> {
     /// The session cookie is `Secure`.
@@ -162,98 +164,128 @@ pub(crate) struct OriginHeaders<'a> {
     pub sec_fetch_site: &'a [&'a str],
     /// Every `Origin` header.
     pub origin: &'a [&'a str],
-    /// The `Host` header, or what HTTP/2 has in its place; none when there is none, or more than
-    /// one.
+    /// The `Host` header, or HTTP/2's `:authority`; `None` when it is missing or repeated.
     pub host: Option<&'a str>,
 }
 
-/// Why a request was refused. What it displays is for the log: bounded, without a byte of the
-/// client's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum CrossSite {
-    /// `Sec-Fetch-Site` is `same-site` or `cross-site`.
-    OtherSite,
-    /// `Sec-Fetch-Site` is repeated, or a value that no browser sends today.
-    OddFetchSite,
+/// Why a request was refused. Its text is for the log: it names the header, and the origin in the
+/// form that was parsed, never bytes of the client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum CrossOrigin {
+    /// `Sec-Fetch-Site` is `same-site` or `cross-site`. With the `Origin`, when it parses.
+    FetchSite(&'static str, Option<Origin>),
+    /// `Sec-Fetch-Site` is repeated, or has a value that no browser sends today.
+    UnknownFetchSite,
     /// `Origin` is another host or port.
-    OtherOrigin,
-    /// `Origin` is the own host over http, with a cookie that exists over https only.
-    PlainHttp,
+    OtherHost(Origin),
+    /// `Origin` is this host over http, with a cookie that exists over https only.
+    PlainHttp(Origin),
     /// `Origin: null`.
     NullOrigin,
     /// `Origin` is not an http or https origin.
-    OddOrigin,
-    /// More than one `Origin`.
-    ManyOrigins,
+    MalformedOrigin,
+    /// `Origin` is repeated.
+    SeveralOrigins,
 }
 
-impl fmt::Display for CrossSite {
+impl fmt::Display for CrossOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OtherSite => {
-                "the browser says that another site sent it (if that site may, add its origin to \
-                 `trusted_origins`)"
+        match self {
+            Self::FetchSite(site, Some(origin)) => write!(
+                f,
+                "`Sec-Fetch-Site` is `{site}` and `Origin` is {origin} (add this origin to \
+                 `session.trusted_origins` if it may send such requests)"
+            ),
+            Self::FetchSite(site, None) => write!(
+                f,
+                "`Sec-Fetch-Site` is `{site}`, and no `Origin` names the site that sent the request"
+            ),
+            Self::UnknownFetchSite => {
+                f.write_str("`Sec-Fetch-Site` is repeated or has a value that no browser sends")
             }
-            Self::OddFetchSite => "its `Sec-Fetch-Site` header is none that a browser sends",
-            Self::OtherOrigin => {
-                "its `Origin` is not this host (if that site may, or a proxy rewrites `Host`, add \
-                 the origin to `trusted_origins`)"
-            }
-            Self::PlainHttp => {
-                "it comes from a page of this host over plain http, which is not a page of a site \
-                 whose session cookie is `Secure` (serve the site over https only)"
-            }
-            Self::NullOrigin => {
-                "its `Origin` is `null`: a sandboxed frame, a local file or a page that sends no \
-                 referrer (use `Referrer-Policy: same-origin` instead of `no-referrer`)"
-            }
-            Self::OddOrigin => "its `Origin` header is not an http or https origin",
-            Self::ManyOrigins => "it has more than one `Origin` header",
-        })
+            Self::OtherHost(origin) => write!(
+                f,
+                "`Origin` is {origin}, which is not the host of the request (add it to \
+                 `session.trusted_origins` if it may send such requests, or if a proxy rewrites \
+                 `Host`)"
+            ),
+            Self::PlainHttp(origin) => write!(
+                f,
+                "`Origin` is {origin}, a page over plain http, but the session cookie is `Secure` \
+                 (serve the site over https only)"
+            ),
+            Self::NullOrigin => f.write_str(
+                "`Origin` is `null`: a sandboxed frame, a local file or a page that sends no \
+                 referrer (use `Referrer-Policy: same-origin` instead of `no-referrer`)",
+            ),
+            Self::MalformedOrigin => f.write_str("`Origin` is not an http or https origin"),
+            Self::SeveralOrigins => f.write_str("the request has more than one `Origin` header"),
+        }
     }
 }
 
-/// Judges a request that is not harmless: `Ok` for the site's own pages, trusted origins, and clients
-/// that are no browsers.
-pub(crate) fn judge(claims: &OriginHeaders<'_>, trusted: &[Origin]) -> Result<(), CrossSite> {
-    let origin = match claims.origin {
+/// Checks the source of a request that is not exempt. Requests of the site's own pages, of trusted
+/// origins and of clients that are not browsers pass.
+pub(crate) fn check_origin(
+    headers: &OriginHeaders<'_>,
+    trusted: &[Origin],
+) -> Result<(), CrossOrigin> {
+    let origin = match headers.origin {
         [] => Ok(None),
-        ["null"] => Err(CrossSite::NullOrigin),
-        [one] => Origin::parse(one).map(Some).ok_or(CrossSite::OddOrigin),
-        // No browser does this, whatever else it says.
-        _ => return Err(CrossSite::ManyOrigins),
+        ["null"] => Err(CrossOrigin::NullOrigin),
+        [one] => Origin::parse(one)
+            .map(Some)
+            .ok_or(CrossOrigin::MalformedOrigin),
+        // No browser sends two, so neither is believed.
+        _ => return Err(CrossOrigin::SeveralOrigins),
     };
     if let Ok(Some(origin)) = &origin
         && trusted.contains(origin)
     {
         return Ok(());
     }
-    match claims.sec_fetch_site {
-        // The browser's own word, given without regard to `Origin`: that is `null` even on the
-        // site's own requests when its pages send no referrer.
+    match headers.sec_fetch_site {
+        // `Sec-Fetch-Site` wins over `Origin`, which is `null` even on the site's own requests when
+        // its pages send no referrer.
         ["same-origin" | "none"] => Ok(()),
-        ["same-site" | "cross-site"] => Err(CrossSite::OtherSite),
+        ["same-site"] => Err(CrossOrigin::FetchSite("same-site", origin.ok().flatten())),
+        ["cross-site"] => Err(CrossOrigin::FetchSite("cross-site", origin.ok().flatten())),
         [] => match origin? {
             None => Ok(()),
-            Some(origin) => judge_origin(&origin, claims),
+            Some(origin) => check_host(origin, headers),
         },
-        _ => Err(CrossSite::OddFetchSite),
+        _ => Err(CrossOrigin::UnknownFetchSite),
     }
 }
 
-/// Judges the `Origin` of a browser that sends no `Sec-Fetch-Site`.
-fn judge_origin(origin: &Origin, claims: &OriginHeaders<'_>) -> Result<(), CrossSite> {
-    if !claims.host.is_some_and(|host| origin.is_at(host)) {
-        return Err(CrossSite::OtherOrigin);
+/// Compares `Origin` with `Host`, for browsers that send no `Sec-Fetch-Site`.
+fn check_host(origin: Origin, headers: &OriginHeaders<'_>) -> Result<(), CrossOrigin> {
+    if !headers.host.is_some_and(|host| origin.is_at(host)) {
+        return Err(CrossOrigin::OtherHost(origin));
     }
-    // `http://h` is not `https://h`: who sits on the network can serve the former. The request's
-    // scheme cannot be known without believing forwarded headers, but a `Secure` cookie settles it:
-    // browsers keep and send it over https alone, so a site that has sessions has no page on http.
+    // `http://h` is not `https://h`: anybody on the network can serve the former. The scheme of the
+    // request cannot be known without believing forwarded headers, but a `Secure` cookie settles it:
+    // browsers keep and send it over https only, so a site that has sessions has no page on http.
     // Loopback is the exception that browsers make themselves.
-    if claims.secure_cookie && origin.is_plain_http() {
-        return Err(CrossSite::PlainHttp);
+    if headers.secure_cookie && origin.is_plain_http() {
+        return Err(CrossOrigin::PlainHttp(origin));
     }
     Ok(())
+}
+
+/// Returns whether the browser says that another site sent the request. Without `Sec-Fetch-Site`
+/// that is every `Origin` other than this host, because another subdomain cannot be told from
+/// another site.
+pub(crate) fn is_cross_site(headers: &OriginHeaders<'_>) -> bool {
+    let is_own = |origin: &&str| {
+        let origin = Origin::parse(origin);
+        let at_host = |origin: Origin| headers.host.is_some_and(|host| origin.is_at(host));
+        origin.is_some_and(at_host)
+    };
+    match headers.sec_fetch_site {
+        [] => !headers.origin.iter().all(is_own),
+        sites => sites.contains(&"cross-site"),
+    }
 }
 
 #[cfg(test)]

@@ -8,19 +8,22 @@ use bson::spec::BinarySubtype;
 use bson::{RawBson, RawDocument, RawDocumentBuf};
 
 use crate::clock::Moment;
+use crate::config::Config;
 use crate::document::key::Field;
+use crate::document::value::principal;
 use crate::document::{Document, Filter, Operation, Path, Update, date, number};
-use crate::record::token::{Digest, Id, Secret};
 
+pub(crate) mod expiry;
 pub(crate) mod legacy;
-mod summary;
 pub(crate) mod token;
 mod values;
 
-pub(crate) use summary::Summary;
+pub(crate) use expiry::{Expiry, Override, alive, touch};
+use legacy::Upgrade;
+use token::{Digest, Id, Secret};
 use values::Values;
 
-/// The names of the fields; the first four are the ancestor's.
+/// The names of the fields; the first four are the Python package's.
 pub(crate) mod field {
     pub(crate) const ID: &str = "_id";
     pub(crate) const CREATED: &str = "created";
@@ -31,73 +34,86 @@ pub(crate) mod field {
     pub(crate) const EXPIRES: &str = "expires";
     pub(crate) const USER: &str = "user";
     pub(crate) const TIMEOUT: &str = "timeout";
+    pub(crate) const LIFETIME: &str = "lifetime";
     pub(crate) const MAX_AGE: &str = "max_age";
-    /// When the secret was last replaced by `renew`.
+    /// When the secret was last replaced, by the server's clock.
     pub(crate) const RENEWED: &str = "renewed";
-    /// When the cookie was last sent, kept only for a cookie with a life.
+    /// When the cookie was last sent, kept only for a cookie with a `Max-Age`.
     pub(crate) const SENT: &str = "sent";
     pub(crate) const CLIENT: &str = "client";
     pub(crate) const IP: &str = "ip";
 }
 
-/// No document that is longer is read: what MongoDB stores at most. Requests that run at once may
-/// bring a session beyond `max_bytes`, and what was acknowledged must stay readable.
-const LARGEST: usize = (16 << 20) + (16 << 10);
+/// Longer documents are not read. MongoDB stores 16 MiB at most; concurrent requests may bring a
+/// session beyond `max_bytes`, and what was acknowledged must stay readable.
+const MAX_DOCUMENT_BYTES: usize = (16 << 20) + (16 << 10);
 
-/// A duration that a session sets for itself; the outer `None` is "as configured".
-pub(crate) type Own = Option<Option<Duration>>;
-
-/// A stored session, checked. Its bytes stay raw; a value is decoded when it is asked for.
+/// What is stored of a session beside its values and secrets: what lists show.
 #[derive(Clone)]
-pub(crate) struct Record {
-    /// Shared, so that a clone of the record copies no bytes.
-    values: Arc<Values>,
+pub(crate) struct Meta {
     pub(crate) id: Id,
     pub(crate) created: Moment,
     pub(crate) accessed: Moment,
     pub(crate) expires: Moment,
+    pub(crate) user: Option<RawBson>,
+    pub(crate) timeout: Override,
+    pub(crate) lifetime: Override,
+    pub(crate) max_age: Override,
+    pub(crate) sent: Option<Moment>,
+    pub(crate) client: Client,
+}
+
+/// What is kept of a client for device lists (`session.record_client`).
+#[derive(Clone, Default)]
+pub(crate) struct Client {
+    pub(crate) agent: Option<String>,
+    pub(crate) ip: Option<String>,
+}
+
+/// A stored session, checked. Its bytes stay raw; a value is decoded when it is asked for.
+#[derive(Clone)]
+pub(crate) struct Record {
+    pub(crate) meta: Meta,
     pub(crate) token: Digest,
     pub(crate) csrf: Secret,
-    pub(crate) user: Option<RawBson>,
-    pub(crate) timeout: Own,
-    pub(crate) max_age: Own,
-    pub(crate) sent: Option<Moment>,
+    /// Shared, so that a clone of the record copies no bytes.
+    values: Arc<Values>,
+    /// What the next write adds to a document of the Python package.
+    upgrade: Option<Arc<Upgrade>>,
 }
 
 impl Record {
-    /// Reads a stored session; `None` when it is not one of ours or malformed in any field.
-    pub(crate) fn parse(document: Document) -> Option<Self> {
-        if document.as_bytes().len() > LARGEST {
+    /// Reads a stored session; `None` when it is malformed in any field.
+    pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<Self> {
+        if !document.id().is_some_and(Id::is_legacy_text) {
+            return Record::parse(document, None);
+        }
+        let translated = legacy::read(document, config, now)?;
+        Record::parse(translated.document, translated.upgrade)
+    }
+
+    /// Reads a document of this crate's form.
+    pub(crate) fn parse(document: Document, upgrade: Option<Arc<Upgrade>>) -> Option<Self> {
+        if document.as_bytes().len() > MAX_DOCUMENT_BYTES {
             return None;
         }
-        let raw = document.raw()?;
-        let mut fields = Fields::default();
-        for element in raw {
-            let (name, value) = element.ok()?;
-            fields.take(name, value)?;
-        }
+        let fields = Fields::read(&document)?;
         let value = fields.value?;
         // The bytes of `value` lie inside the document's own.
         let start = (value.as_bytes().as_ptr() as usize)
             .checked_sub(document.as_bytes().as_ptr() as usize)?;
         let range = start..start + value.as_bytes().len();
         document.as_bytes().get(range.clone())?;
-        // All are looked at: what could not be read later would be no error then.
+        // Every element is checked here: a later read has no way to report a malformed one.
         if value.into_iter().any(|element| element.is_err()) {
             return None;
         }
         Some(Record {
-            id: fields.id?,
-            created: fields.created?,
-            accessed: fields.accessed?,
-            expires: fields.expires?,
             token: Digest::from_bytes(fields.token?),
             csrf: Secret::from_bytes(fields.csrf?),
-            user: fields.user.map(RawBsonRef::to_raw_bson),
-            timeout: fields.timeout,
-            max_age: fields.max_age,
-            sent: fields.sent,
+            meta: fields.meta()?,
             values: Arc::new(Values::new(document, range)),
+            upgrade,
         })
     }
 
@@ -124,38 +140,111 @@ impl Record {
         self.values.len()
     }
 
-    /// The latest moment at which the session is still alive: the earliest of what is stored and
-    /// what the times and the configuration of today say.
-    pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
-        let (created, accessed) = (self.created, self.accessed);
-        deadline(
-            self.expires,
-            created,
-            accessed,
-            self.timeout,
-            timeout,
-            lifetime,
-        )
+    /// The record after a write that is known to have been applied.
+    pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
+        let document = update.apply(self.values.document(), now).ok()?;
+        // What is left of the upgrade is a matter of single keys, and the same as before.
+        Record::parse(document, self.upgrade.clone())
     }
 
-    /// The record as it is after a write that is known to have been applied.
-    pub(crate) fn after(&self, update: &Update) -> Option<Record> {
-        Record::parse(update.apply(self.values.document()).ok()?)
+    /// Adds to a write what a document of the Python package lacks. The write must ask for the same
+    /// token.
+    pub(crate) fn add_missing(&self, update: &mut Update) {
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.add_missing(update);
+        }
+    }
+
+    /// Gives the values that a write changes this crate's names.
+    pub(crate) fn rename(&self, update: &mut Update) {
+        if let Some(upgrade) = &self.upgrade {
+            upgrade.rename(update);
+        }
+    }
+
+    /// Restricts a filter to this session while a value is the one of this record.
+    pub(crate) fn with_same_value(&self, filter: Filter, field: &Field) -> Filter {
+        let value = self.get(field).map(RawBsonRef::to_raw_bson);
+        match &self.upgrade {
+            Some(upgrade) => upgrade.with_same_value(filter, field.clone(), value),
+            None => filter.still(field.clone(), value),
+        }
+    }
+
+    /// Restricts a filter to this session while its token is the one that was loaded.
+    pub(crate) fn with_same_token(&self, filter: Filter) -> Filter {
+        match &self.upgrade {
+            Some(upgrade) => upgrade.with_same_token(filter, &self.token),
+            None => filter.equals(field::TOKEN, binary(self.token.as_bytes())),
+        }
+    }
+
+    /// Whether the server cannot count in a value or append to it as it is stored.
+    pub(crate) fn needs_compare_and_set(&self, field: &Field) -> bool {
+        let is_renamed = self
+            .upgrade
+            .as_ref()
+            .is_some_and(|upgrade| upgrade.needs_compare_and_set(field));
+        is_renamed
+            || self
+                .get(field)
+                .is_some_and(crate::document::value::is_opaque)
     }
 }
 
-fn deadline(
-    expires: Moment,
-    created: Moment,
-    accessed: Moment,
-    own: Own,
-    timeout: Option<Duration>,
-    lifetime: Option<Duration>,
-) -> Moment {
-    let idle = own.unwrap_or(timeout);
-    expires
-        .min(idle.map_or(Moment::NEVER, |idle| accessed.plus(idle)))
-        .min(lifetime.map_or(Moment::NEVER, |life| created.plus(life)))
+impl Meta {
+    /// Reads what lists show of a stored session; its values and secrets may be missing.
+    pub(crate) fn parse(document: &Document) -> Option<Self> {
+        Fields::read(document)?.meta()
+    }
+
+    /// The document of a session that is stored for the first time.
+    pub(crate) fn document(
+        &self,
+        token: &Digest,
+        csrf: &Secret,
+        values: &[(Field, RawBson)],
+    ) -> Document {
+        let mut value = RawDocumentBuf::new();
+        for (field, stored) in values {
+            value.append_ref(field.as_str(), stored.as_raw_bson_ref());
+        }
+        let mut document = RawDocumentBuf::new();
+        document.append(field::ID, self.id.as_str());
+        document.append(field::CREATED, self.created.seconds());
+        document.append(field::ACCESSED, self.accessed.seconds());
+        document.append(field::VALUE, value);
+        for (name, bytes) in [
+            (field::TOKEN, token.as_bytes()),
+            (field::CSRF, csrf.expose()),
+        ] {
+            let subtype = BinarySubtype::Generic;
+            document.append_ref(name, RawBsonRef::Binary(RawBinaryRef { subtype, bytes }));
+        }
+        document.append(field::EXPIRES, date(self.expires));
+        if let Some(user) = &self.user {
+            document.append_ref(field::USER, user.as_raw_bson_ref());
+        }
+        for (name, time) in [
+            (field::TIMEOUT, self.timeout),
+            (field::LIFETIME, self.lifetime),
+            (field::MAX_AGE, self.max_age),
+        ] {
+            if let Override::Set(time) = time {
+                document.append(name, duration_value(time));
+            }
+        }
+        if let Some(sent) = self.sent {
+            document.append(field::SENT, sent.seconds());
+        }
+        if let Some(agent) = &self.client.agent {
+            document.append(field::CLIENT, agent.as_str());
+        }
+        if let Some(ip) = &self.client.ip {
+            document.append(field::IP, ip.as_str());
+        }
+        Document::from_raw(document)
+    }
 }
 
 #[derive(Default)]
@@ -168,23 +257,44 @@ struct Fields<'a> {
     csrf: Option<[u8; 32]>,
     value: Option<&'a RawDocument>,
     user: Option<RawBsonRef<'a>>,
-    timeout: Own,
-    max_age: Own,
-    renewed: Option<Moment>,
+    timeout: Option<Option<Duration>>,
+    lifetime: Option<Option<Duration>>,
+    max_age: Option<Option<Duration>>,
     sent: Option<Moment>,
     client: Option<&'a str>,
     ip: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
-    fn client(&self) -> Client {
-        Client {
-            agent: self.client.map(str::to_owned),
-            ip: self.ip.map(str::to_owned),
+    fn read(document: &'a Document) -> Option<Self> {
+        let mut fields = Fields::default();
+        for element in document.raw()? {
+            let (name, value) = element.ok()?;
+            fields.take(name, value)?;
         }
+        Some(fields)
     }
 
-    /// Takes one field, or gives up on the whole document. Unknown fields are not ours to judge.
+    fn meta(self) -> Option<Meta> {
+        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
+        Some(Meta {
+            id: self.id?,
+            created: self.created?,
+            accessed: self.accessed?,
+            expires: self.expires?,
+            user: self.user.map(RawBsonRef::to_raw_bson),
+            timeout: own(self.timeout),
+            lifetime: own(self.lifetime),
+            max_age: own(self.max_age),
+            sent: self.sent,
+            client: Client {
+                agent: self.client.map(str::to_owned),
+                ip: self.ip.map(str::to_owned),
+            },
+        })
+    }
+
+    /// Takes one field; `None` rejects the document. Unknown fields are ignored.
     fn take(&mut self, name: &str, value: RawBsonRef<'a>) -> Option<()> {
         match name {
             field::ID => once(&mut self.id, Id::parse(value.as_str()?)?),
@@ -199,8 +309,8 @@ impl<'a> Fields<'a> {
             field::VALUE => once(&mut self.value, value.as_document()?),
             field::USER => once(&mut self.user, principal(value)?),
             field::TIMEOUT => once(&mut self.timeout, duration(value)?),
+            field::LIFETIME => once(&mut self.lifetime, duration(value)?),
             field::MAX_AGE => once(&mut self.max_age, duration(value)?),
-            field::RENEWED => once(&mut self.renewed, seconds(value)?),
             field::SENT => once(&mut self.sent, seconds(value)?),
             field::CLIENT => once(&mut self.client, value.as_str()?),
             field::IP => once(&mut self.ip, value.as_str()?),
@@ -209,39 +319,21 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Fills a field; `None` when the document has it twice, and nobody knows which one counts.
+/// Fills a field; `None` when the document has it twice, since it is ambiguous which one counts.
 fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
     field.replace(value).is_none().then_some(())
 }
 
-/// Epoch seconds, in any of the number types that the ancestor's drivers write.
+/// Epoch seconds, in any of the number types that the Python package's drivers write.
 pub(crate) fn seconds(value: RawBsonRef<'_>) -> Option<Moment> {
     Moment::from_seconds(number(value)?)
 }
 
-fn bytes(value: RawBsonRef<'_>) -> Option<[u8; 32]> {
+pub(crate) fn bytes(value: RawBsonRef<'_>) -> Option<[u8; 32]> {
     match value {
         RawBsonRef::Binary(binary) if binary.subtype == BinarySubtype::Generic => {
             binary.bytes.try_into().ok()
         }
-        _ => None,
-    }
-}
-
-/// A principal is a value that equality can be asked of: not null (which matches "missing"), not
-/// an array (whose elements would match), nothing that is code or a pattern.
-pub(crate) fn principal(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
-    match value {
-        RawBsonRef::String(_)
-        | RawBsonRef::Int32(_)
-        | RawBsonRef::Int64(_)
-        | RawBsonRef::Double(_)
-        | RawBsonRef::Boolean(_)
-        | RawBsonRef::ObjectId(_)
-        | RawBsonRef::Binary(_)
-        | RawBsonRef::Decimal128(_)
-        | RawBsonRef::DateTime(_)
-        | RawBsonRef::Document(_) => Some(value),
         _ => None,
     }
 }
@@ -271,84 +363,9 @@ pub(crate) fn binary(bytes: &[u8; 32]) -> RawBson {
     })
 }
 
-/// What is kept of a client for device lists (`session.record_client`).
-#[derive(Clone, Default)]
-pub(crate) struct Client {
-    pub(crate) agent: Option<String>,
-    pub(crate) ip: Option<String>,
-}
-
-/// A session that is about to be stored for the first time.
-pub(crate) struct NewRecord {
-    pub(crate) id: Id,
-    pub(crate) token: Digest,
-    pub(crate) csrf: Secret,
-    pub(crate) created: Moment,
-    pub(crate) accessed: Moment,
-    pub(crate) expires: Moment,
-    pub(crate) values: Vec<(Field, RawBson)>,
-    pub(crate) user: Option<RawBson>,
-    pub(crate) timeout: Own,
-    pub(crate) max_age: Own,
-    pub(crate) sent: Option<Moment>,
-    pub(crate) client: Client,
-}
-
-impl NewRecord {
-    pub(crate) fn document(&self) -> Document {
-        let mut values = RawDocumentBuf::new();
-        for (field, value) in &self.values {
-            values.append_ref(field.as_str(), value.as_raw_bson_ref());
-        }
-        let mut document = RawDocumentBuf::new();
-        document.append(field::ID, self.id.as_str());
-        document.append(field::CREATED, self.created.seconds());
-        document.append(field::ACCESSED, self.accessed.seconds());
-        document.append(field::VALUE, values);
-        for (name, bytes) in [
-            (field::TOKEN, self.token.as_bytes()),
-            (field::CSRF, self.csrf.expose()),
-        ] {
-            let subtype = BinarySubtype::Generic;
-            document.append_ref(name, RawBsonRef::Binary(RawBinaryRef { subtype, bytes }));
-        }
-        document.append(field::EXPIRES, date(self.expires));
-        if let Some(user) = &self.user {
-            document.append_ref(field::USER, user.as_raw_bson_ref());
-        }
-        if let Some(timeout) = self.timeout {
-            document.append(field::TIMEOUT, duration_value(timeout));
-        }
-        if let Some(max_age) = self.max_age {
-            document.append(field::MAX_AGE, duration_value(max_age));
-        }
-        if let Some(sent) = self.sent {
-            document.append(field::SENT, sent.seconds());
-        }
-        if let Some(agent) = &self.client.agent {
-            document.append(field::CLIENT, agent.as_str());
-        }
-        if let Some(ip) = &self.client.ip {
-            document.append(field::IP, ip.as_str());
-        }
-        Document::from_raw(document)
-    }
-}
-
-/// Adds to an update that the session was in use: both times only ever grow by it.
-pub(crate) fn touch(update: &mut Update, accessed: Moment, expires: Moment) {
-    update.raise(field::ACCESSED, accessed.seconds());
-    update.raise(field::EXPIRES, date(expires));
-}
-
 /// Adds the change of one value to an update.
 pub(crate) fn change(update: &mut Update, field: Field, operation: Operation) {
     update.insert(Path::Value(field), operation);
-}
-
-/// A session that is alive at a moment, by what its document says.
-pub(crate) fn alive(filter: Filter, now: Moment) -> Filter {
-    filter.not_before(field::EXPIRES, now)
 }
 
 #[cfg(test)]

@@ -4,22 +4,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bson::RawBson;
+use bson::raw::RawBsonRef;
 use rocket::tokio;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
-use crate::clock::Moment;
-use crate::commit::{Core, Done, Outcome};
+use crate::clock::{Moment, Started};
+use crate::commit::{Core, Outcome};
 use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
-use crate::record::Record;
 use crate::record::token::Token;
-use crate::state::plan::{CookieLife, Decision};
-use crate::state::{Base, LoadOutcome, State, Stored};
-use crate::{detach, record};
+use crate::record::{Client, Override};
+use crate::state::plan::CookieLife;
+use crate::state::{Base, Loaded, NewReason, State};
 
 mod auth;
 mod commit;
@@ -72,76 +71,66 @@ pub use flash::Queue;
 /// ```
 pub struct Session {
     core: Arc<Core>,
+    shared: Arc<Shared>,
+}
+
+/// What the request and the tasks of its writes share.
+struct Shared {
     inner: Mutex<Inner>,
-    /// One commit, `modify` or pop of a session at a time, in the order of their calls. Whether a
-    /// write is under way: who takes a turn and finds one comes after a caller that dropped its
-    /// write half-way, and nobody knows what became of that.
-    turn: tokio::sync::Mutex<bool>,
+    /// Held by a task that commits: commits happen one at a time, in the order of their calls.
+    commit_order: tokio::sync::Mutex<()>,
 }
 
 struct Inner {
     state: State,
-    /// A cookie that an earlier `save` owes the browser.
-    owed: Option<(Token, CookieLife)>,
+    /// The cookie that a `save` has produced, to be sent with the response.
+    pending_cookie: Option<(Token, CookieLife)>,
+    /// The error of a `save` that nobody waited for any more: the response must not be a success.
+    unreported: Option<Error>,
 }
 
 impl Inner {
-    /// What is stored after a write of single values.
-    fn stored_is(&mut self, record: &Record) {
-        if let Base::Stored(stored) = &self.state.base {
-            let (record, token) = (record.clone(), stored.token.clone());
-            self.state
-                .written(Base::Stored(Box::new(Stored { record, token })));
-        }
-    }
-
-    /// The session has ended, or the browser has another one by now: neither is the cookie that an
-    /// earlier save owes it to be sent any more.
+    /// The session has ended or was replaced: the cookie of an earlier save must not be sent.
     fn lost(&mut self) {
-        self.owed = None;
+        self.pending_cookie = None;
         self.state.lost();
     }
 }
 
-impl Session {
-    pub(crate) fn new(
-        core: Arc<Core>,
-        arrival: LoadOutcome,
-        client: record::Client,
-        started: Moment,
-    ) -> Self {
-        let mut state = State::new(arrival, started, core.config.max_bytes);
-        state.client = client;
-        Session {
-            core,
-            inner: Mutex::new(Inner { state, owed: None }),
-            turn: tokio::sync::Mutex::default(),
-        }
-    }
-
-    /// Waits for its turn to write, for as long as one operation may take: a write that somebody
-    /// put aside half-way keeps its turn for ever.
-    async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, bool>> {
-        if let Ok(turn) = self.turn.try_lock() {
-            return Ok(turn);
-        }
-        let patience = self.core.store.deadline();
-        let turn = tokio::time::timeout(patience, self.turn.lock()).await;
-        turn.map_err(|_| Error::left())
-    }
-
-    /// Carries a decision out. Whoever waits for it may go; it is not left half done.
-    async fn carry_out(&self, decision: Decision, goes_on: bool) -> Result<Done> {
-        let core = Arc::clone(&self.core);
-        detach::to_its_end(async move { core.run(decision, goes_on).await }).await
-    }
-
+impl Shared {
     /// A panic elsewhere cannot leave the state half changed: no code of an application runs under
     /// this lock.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl Session {
+    pub(crate) fn new(core: Arc<Core>, loaded: Loaded, client: Client, started: Started) -> Self {
+        let state = State::new(loaded, client, started, core.config.max_bytes);
+        if let Some(reason) = state.why_new {
+            rocket::debug!("Session: the request has no earlier session: {reason:?}");
+        }
+        let inner = Inner {
+            state,
+            pending_cookie: None,
+            unreported: None,
+        };
+        let shared = Shared {
+            inner: Mutex::new(inner),
+            commit_order: tokio::sync::Mutex::default(),
+        };
+        Session {
+            core,
+            shared: Arc::new(shared),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.shared.lock()
+    }
+
+    /// The state, unless the response was committed.
     fn open(&self) -> Result<MutexGuard<'_, Inner>> {
         let inner = self.lock();
         if inner.state.sealed {
@@ -150,124 +139,115 @@ impl Session {
         Ok(inner)
     }
 
-    /// For calls that return no error: what cannot be kept is at least said.
+    /// The state for a change of the session.
+    fn open_to_write(&self) -> Result<MutexGuard<'_, Inner>> {
+        let inner = self.open()?;
+        inner.state.check_may_write()?;
+        Ok(inner)
+    }
+
+    /// The same for calls that return no error: what cannot be kept is logged.
     fn open_or_log(&self) -> Option<MutexGuard<'_, Inner>> {
-        self.open().inspect_err(Error::log).ok()
+        self.open_to_write().inspect_err(Error::log).ok()
     }
 
     // ---- the session itself
 
-    /// The session's public id, which is safe to log and to show: it lets nobody in.
+    /// Returns the session's public id, which is safe to log and to show: it is no credential.
     ///
-    /// `None` while the session is not stored and nothing was written to it.
+    /// `None` until the session is stored. To have the id before the response, call
+    /// [`save`](Session::save). No round trip.
     #[must_use]
     pub fn id(&self) -> Option<String> {
-        self.lock().state.id().map(ToString::to_string)
+        let inner = self.lock();
+        let stored = inner.state.stored()?;
+        // The id of a legacy session is its credential while the bare id opens it.
+        (!stored.token.is_bare()).then(|| stored.record.meta.id.to_string())
     }
 
-    /// Whether the session began in this request.
-    ///
-    /// So it is when the browser brought no session that can be used, and after a login, an
-    /// elevation or a logout. It stays so until the response.
+    /// Returns whether the session began in this request: the browser brought no usable session, or
+    /// the request logged in or out. It stays so until the response.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.lock().state.is_new
     }
 
-    /// When the session was created: at its first write, or at the login or elevation that started
-    /// it.
+    /// Returns why the request has no earlier session; `None` when it has one.
+    ///
+    /// Use it to find out why users lose their sessions. The same reason is logged at debug level.
     #[must_use]
-    pub fn created(&self) -> OffsetDateTime {
-        let inner = self.lock();
-        let created = match &inner.state.base {
-            Base::Stored(stored) => stored.record.created,
-            Base::New(new) => new.ancestor().map_or(inner.state.started, |a| a.created),
-        };
-        created.date()
+    pub fn why_new(&self) -> Option<NewReason> {
+        self.lock().state.why_new
     }
 
-    /// When it was last noted that the session was used (see `reissue_time`).
+    /// Returns when the session was created: at its first write, or at the last login or elevation.
+    #[must_use]
+    pub fn created(&self) -> OffsetDateTime {
+        self.lock().state.created(self.core.now()).date()
+    }
+
+    /// Returns the last recorded use of the session (see `reissue_time`).
     #[must_use]
     pub fn accessed(&self) -> OffsetDateTime {
         let inner = self.lock();
-        let accessed = match &inner.state.base {
-            Base::Stored(stored) => stored.record.accessed,
-            Base::New(new) => new.ancestor().map_or(inner.state.started, |a| a.accessed),
-        };
-        accessed.date()
+        let stored = inner.state.stored();
+        let accessed = stored.map(|stored| stored.record.meta.accessed);
+        accessed.unwrap_or(inner.state.started.moment).date()
     }
 
-    /// When the session will expire if it is not used again; `None` is never.
+    /// Returns when the session expires if it is not used again; `None` for never.
     ///
-    /// That is the earlier of two times: the last use and `timeout`, the creation and `lifetime`.
+    /// That is the earlier of two times: the last use plus the idle timeout, and the creation plus
+    /// the absolute timeout.
     #[must_use]
     pub fn expires(&self) -> Option<OffsetDateTime> {
         let config = &self.core.config;
+        let now = self.core.now();
         let inner = self.lock();
         let state = &inner.state;
-        let fresh = |created: Moment| {
-            let timeout = state.timeout(config.timeout);
-            let now = self.core.clock.now();
-            crate::state::plan::expiry(created, now, timeout, config.lifetime)
-        };
         let expires = match &state.base {
-            Base::Stored(stored) if state.own_timeout().is_none() => {
-                stored.record.deadline(config.timeout, config.lifetime)
-            }
-            Base::Stored(stored) => fresh(stored.record.created),
-            Base::New(new) => match new.ancestor() {
-                Some(ancestor) if !state.is_wanted() => {
-                    ancestor.deadline(config.timeout, config.lifetime)
-                }
-                Some(ancestor) => fresh(ancestor.created),
-                None => fresh(state.started),
-            },
+            Base::Stored(stored) if !state.sets_times() => stored.record.meta.ends_at(config),
+            _ => state.expiry(config).expires_at(state.created(now), now),
         };
         (expires < Moment::NEVER).then(|| expires.date())
     }
 
-    /// Sets how long this session lives without being used, instead of the configured `timeout`;
-    /// `None` is for ever.
+    /// Sets the idle timeout of this session, instead of the configured `timeout`; `None` disables
+    /// it.
     ///
     /// The time is kept in the session, to the millisecond, and stored with the response. On a
-    /// session that is not stored yet this creates it. The configured `lifetime` still holds. A
-    /// login starts with the configured times again, so set them after it.
-    ///
-    /// "Remember me" sets this time in the database, and [`set_max_age`](Session::set_max_age) in
-    /// the browser:
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// # use rocket_mongo_session::{Error, Session};
-    ///
-    /// fn remember(session: &Session, user_id: i64) -> Result<(), Error> {
-    ///     const MONTH: Duration = Duration::from_secs(30 * 86_400);
-    ///     session.login(user_id)?;
-    ///     session.set_timeout(Some(MONTH))?;
-    ///     session.set_max_age(Some(MONTH))
-    /// }
-    /// ```
+    /// session that is not stored yet this creates it. The absolute timeout still holds. A login
+    /// starts with the configured times again, so set them after it. For "remember me" use
+    /// [`remember_for`](Session::remember_for).
     ///
     /// # Errors
     ///
     /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        if timeout.is_some_and(|timeout| timeout.as_millis() == 0 || timeout > MAX_TIMEOUT) {
-            return Err(Error::BadDuration);
-        }
-        let mut inner = self.open()?;
-        inner.state.settings.timeout = Some(timeout);
-        inner.state.name_itself();
+        check_timeout(timeout)?;
+        self.open_to_write()?.state.settings.timeout = Override::Set(timeout);
         Ok(())
     }
 
-    /// Sets how long the browser keeps the cookie, instead of the configured `max_age`; `None` is
-    /// until the browser closes.
+    /// Sets the absolute timeout of this session, counted from its creation, login or elevation,
+    /// instead of the configured `lifetime`; `None` disables it.
+    ///
+    /// Kept and stored as by [`set_timeout`](Session::set_timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
+    pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<()> {
+        check_timeout(lifetime)?;
+        self.open_to_write()?.state.settings.lifetime = Override::Set(lifetime);
+        Ok(())
+    }
+
+    /// Sets how long the browser keeps the cookie (`Max-Age`), instead of the configured `max_age`;
+    /// `None` is until the browser closes.
     ///
     /// The time is kept in the session, and holds whenever the cookie is sent again. The cookie is
-    /// sent with this response, in whole seconds. Combine it with
-    /// [`set_timeout`](Session::set_timeout), where the example is: the session ends with the
-    /// earlier of the two.
+    /// sent with this response, in whole seconds.
     ///
     /// # Errors
     ///
@@ -277,21 +257,47 @@ impl Session {
         if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > MAX_COOKIE_AGE) {
             return Err(Error::BadDuration);
         }
-        let mut inner = self.open()?;
-        inner.state.settings.max_age = Some(max_age);
-        inner.state.name_itself();
+        self.open_to_write()?.state.settings.max_age = Override::Set(max_age);
         Ok(())
     }
 
-    /// Notes that the session was used and sends its cookie again, even though nothing changed
-    /// (`changed` of Pyramid's ISession).
+    /// Keeps the user signed in for this time, in the database and in the browser: sets the idle
+    /// timeout, the absolute timeout and the cookie's `Max-Age` at once ("remember me").
     ///
-    /// It is stored with the response, with one more round trip. On a session that holds nothing it
+    /// Call it after [`login`](Session::login), which starts with the configured times.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use rocket_mongo_session::{Error, Session};
+    ///
+    /// fn remember(session: &Session, user_id: i64) -> Result<(), Error> {
+    ///     const MONTH: Duration = Duration::from_secs(30 * 86_400);
+    ///     session.login(user_id)?;
+    ///     session.remember_for(MONTH)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
+    /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`]. Nothing has changed then.
+    #[doc(alias = "remember_me")]
+    pub fn remember_for(&self, time: Duration) -> Result<()> {
+        self.set_max_age(Some(time))?;
+        self.set_timeout(Some(time))?;
+        self.set_lifetime(Some(time))
+    }
+
+    /// Marks the session as used and sends its cookie again, even though nothing changed (`changed`
+    /// of Pyramid's ISession).
+    ///
+    /// It is stored with the response, with one more round trip. On a session that is not stored it
     /// does nothing.
     pub fn touch(&self) {
         if let Some(mut inner) = self.open_or_log() {
             inner.state.settings.touch = true;
-            inner.state.name_itself();
         }
     }
 
@@ -318,23 +324,32 @@ impl Session {
     ///
     /// [`Error::Gone`] when the session ended while the request ran, [`Error::Store`] and
     /// [`Error::Unknown`] when the database failed, [`Error::Mismatch`] when another request changed
-    /// the type of a value that this one counts in or appends to. The changes are dropped then.
+    /// the type of a value that this one counts in or appends to. The changes are dropped then, a
+    /// login included.
+    ///
+    /// # Cancellation
+    ///
+    /// The write runs in a task of its own and ends even if the future is dropped. If it fails then,
+    /// the response becomes the 503.
     pub async fn save(&self) -> Result<()> {
-        match self.commit(false).await? {
+        match self.save_detached().await? {
             Outcome::Gone => Err(Error::Gone),
             Outcome::Applied | Outcome::Nothing => Ok(()),
         }
     }
 }
 
-/// What was done and never came to its commit is at least said: Rocket answers some requests without
-/// its response fairings, as one whose own fairing panics.
+/// Rocket ends some requests without its response fairings, as when one of them panics. What was
+/// never committed is logged.
 impl Drop for Session {
     fn drop(&mut self) {
         let state = &self.lock().state;
         if !state.sealed && (state.is_pending() || !state.ended.is_empty()) {
+            let id = state.id().map(ToString::to_string);
             rocket::error!(
-                "Session: a request's changes were dropped, because it was not answered."
+                "session {}: uncommitted changes were discarded because the request ended without a \
+                 response",
+                id.as_deref().unwrap_or("(new)"),
             );
         }
     }
@@ -345,14 +360,22 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.lock();
         f.debug_struct("Session")
-            .field("id", &inner.state.id())
+            .field("is_stored", &inner.state.stored().is_some())
             .field("is_new", &inner.state.is_new)
             .finish_non_exhaustive()
     }
 }
 
-fn decode<T: DeserializeOwned>(field: &Field, stored: &RawBson) -> Result<T> {
-    let stored = stored.as_raw_bson_ref();
+fn check_timeout(timeout: Option<Duration>) -> Result<()> {
+    match timeout {
+        Some(timeout) if timeout.as_millis() == 0 || timeout > MAX_TIMEOUT => {
+            Err(Error::BadDuration)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
     value::decode(stored).ok_or_else(|| Error::Decode {
         key: field.display(),
         wanted: std::any::type_name::<T>(),

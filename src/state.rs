@@ -1,5 +1,5 @@
 //! The session of one request: what was loaded, and what the request has done to it so far. Pure:
-//! no I/O, no Rocket; [`commit`](crate::state::plan) decides from it what to write.
+//! no I/O, no Rocket. [`plan`] decides from it what to write.
 
 mod base;
 pub(crate) mod changes;
@@ -10,96 +10,99 @@ mod size;
 mod transitions;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use bson::RawBson;
 
-use crate::clock::Moment;
-use crate::config::Encoding;
+use crate::clock::{Moment, Started};
+use crate::config::{Config, Encoding};
 use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::error::Error;
-use crate::record::Client;
 use crate::record::token::{Id, Secret};
-use crate::state::changes::{Change, Changes};
+use crate::record::{Client, Expiry, Override};
+use changes::{Change, Changes, Mismatch};
 
-pub(crate) use self::base::{Base, Keep, New, Old, Replaces, Stored};
-pub(crate) use self::in_flight::{Sent, Settings};
-pub(crate) use self::load_outcome::{Dead, LoadOutcome};
+pub(crate) use self::base::{Base, Keep, Login, Replaces, Stored};
+pub(crate) use self::in_flight::{InFlight, Settings, TokenChange};
+pub use self::load_outcome::NewReason;
+pub(crate) use self::load_outcome::{Creation, LoadOutcome, Loaded, Proof, Replaced};
 
-/// One request's session: what is stored, over it what a write under way carries, over that what
+/// One request's session: what is stored, over it what a write in flight carries, over that what
 /// the request has done since.
 pub(crate) struct State {
     pub(crate) base: Base,
-    sent: Option<Sent>,
+    in_flight: Option<InFlight>,
     pub(crate) changes: Changes,
     pub(crate) settings: Settings,
-    /// The session that the browser's cookie named, when that one cannot be used.
-    pub(crate) dead: Option<Dead>,
-    /// Sessions that a logout ended, to be deleted whatever the answer becomes.
+    /// The session that the browser's cookie names, when that one is not alive.
+    pub(crate) dead: Option<Id>,
+    pub(crate) replaced: Option<Box<Replaced>>,
+    /// Further sessions that a logout ends.
+    other_sessions: Vec<Id>,
+    /// Sessions that a logout ended, to be deleted whatever the response becomes.
     pub(crate) ended: Vec<Id>,
-    /// The cookie of the session that was logged out is still in the browser.
-    pub(crate) removal: bool,
+    brought_cookie: bool,
+    /// A logout removes the browser's cookie.
+    pub(crate) removes_cookie: bool,
+    pub(crate) creation: Creation,
     pub(crate) client: Client,
-    /// When the request came in: what revokes later revokes what it brings about.
-    pub(crate) started: Moment,
-    /// When this request itself revoked the user's other sessions: its own login stands against
-    /// that, and what else began until then is judged already.
-    pub(crate) spared: Option<Moment>,
+    pub(crate) started: Started,
     pub(crate) is_new: bool,
-    /// The answer was committed; nothing can be kept any more.
+    pub(crate) why_new: Option<NewReason>,
+    /// The response was committed; later changes cannot be stored.
     pub(crate) sealed: bool,
-    /// Counts the times that another session took this one's place (login, logout), so that a
-    /// write that was under way meanwhile can tell.
-    pub(crate) identity: u32,
+    /// Counts logins and logouts, so that a write that was in flight meanwhile can tell.
+    pub(crate) generation: u32,
+    /// Counts changes: whoever decoded a value without the lock compares it, since values have no
+    /// reliable equality (NaN).
+    pub(crate) version: u64,
     /// How many bytes the values take, or a few more: appending does not count what is there.
     size: usize,
     max_bytes: usize,
 }
 
 impl State {
-    pub(crate) fn new(arrival: LoadOutcome, started: Moment, max_bytes: usize) -> Self {
+    pub(crate) fn new(loaded: Loaded, client: Client, started: Started, max_bytes: usize) -> Self {
         let mut state = State {
-            base: Base::empty(),
-            sent: None,
+            base: Base::Empty,
+            in_flight: None,
             changes: Changes::default(),
             settings: Settings::default(),
             dead: None,
+            replaced: None,
+            other_sessions: loaded.other_sessions,
             ended: Vec::new(),
-            removal: false,
-            client: Client::default(),
+            brought_cookie: loaded.brought_cookie,
+            removes_cookie: false,
+            creation: loaded.creation,
+            client,
             started,
-            spared: None,
             is_new: true,
+            why_new: None,
             sealed: false,
-            identity: 0,
+            generation: 0,
+            version: 0,
             size: 0,
             max_bytes,
         };
-        match arrival {
-            LoadOutcome::Nothing => {}
-            LoadOutcome::Dead(id) => state.dead = Some(Dead::new(id)),
-            LoadOutcome::Locked(id) => {
-                let is_locked = true;
-                state.dead = Some(Dead {
-                    is_locked,
-                    ..Dead::new(id)
-                });
+        match loaded.outcome {
+            LoadOutcome::New(reason) => state.why_new = Some(reason),
+            LoadOutcome::Dead(id, reason) => {
+                if reason == NewReason::Expired {
+                    // The document may still be there: a logout deletes it.
+                    state.other_sessions.push(id.clone());
+                }
+                state.why_new = Some(reason);
+                // With another secret it may be somebody else's: no login takes its place.
+                state.dead = (reason != NewReason::WrongSecret).then_some(id);
             }
-            LoadOutcome::Expired(id) => {
-                let expired = true;
-                state.dead = Some(Dead {
-                    expired,
-                    ..Dead::new(id)
-                });
+            LoadOutcome::Replaced(replaced) => {
+                state.why_new = Some(NewReason::Replaced);
+                state.replaced = Some(replaced);
             }
             LoadOutcome::Live(stored) => {
                 state.is_new = false;
                 state.base = Base::Stored(stored);
-            }
-            LoadOutcome::LegacySession(ancestor) => {
-                state.is_new = false;
-                state.base = Base::ancestor(ancestor);
             }
         }
         state.size = state.base.size();
@@ -109,144 +112,158 @@ impl State {
     // ---- reading
 
     /// A value as this request sees it.
-    pub(crate) fn get(&self, field: &Field) -> Option<RawBson> {
-        self.seen(field).map(Value::into_owned)
+    pub(crate) fn get(&self, field: &Field) -> Result<Option<RawBson>, Error> {
+        let seen = self.seen(field).map_err(|mismatch| mismatch.of(field))?;
+        Ok(seen.map(Value::into_owned))
     }
 
-    fn seen(&self, field: &Field) -> Option<Value<'_>> {
-        changed(self.changes.get(field), self.under(field))
+    /// A mismatch: another request stored a value that this one's pending change does not fit.
+    fn seen(&self, field: &Field) -> Result<Option<Value<'_>>, Mismatch> {
+        changed(self.changes.get(field), self.under(field)?)
     }
 
-    /// What the request's changes are made to: what is stored, or will be when the write that is
-    /// under way has ended.
-    fn under(&self, field: &Field) -> Option<Value<'_>> {
+    /// The value that the request's changes apply to: what is stored, or will be when the write
+    /// that is in flight has ended.
+    fn under(&self, field: &Field) -> Result<Option<Value<'_>>, Mismatch> {
         let stored = self.base.get(field).map(Value::Stored);
-        let sent = self.sent.as_ref();
-        changed(sent.and_then(|sent| sent.changes.get(field)), stored)
+        let in_flight = self.in_flight.as_ref();
+        changed(in_flight.and_then(|write| write.changes.get(field)), stored)
     }
 
     pub(crate) fn contains(&self, field: &Field) -> bool {
-        let sent = self.sent.as_ref();
-        let sent = sent.and_then(|sent| sent.changes.get(field));
-        match self.changes.get(field).or(sent) {
-            Some(change) => !matches!(change, Change::Unset),
-            None => self.base.get(field).is_some(),
-        }
+        !matches!(self.seen(field), Ok(None))
     }
 
     /// The fields that hold a value: the stored ones in stored order, then the new ones.
     pub(crate) fn fields(&self) -> Vec<Field> {
         let mut fields = self.base.fields();
-        if let Some(sent) = &self.sent {
-            fields = sent.changes.fields_after(fields);
+        if let Some(write) = &self.in_flight {
+            fields = write.changes.fields_after(fields);
         }
         self.changes.fields_after(fields)
     }
 
+    /// The id of the stored session.
     pub(crate) fn id(&self) -> Option<&Id> {
-        match &self.base {
-            Base::New(new) => new.id.as_ref(),
-            Base::Stored(stored) => Some(&stored.record.id),
-        }
+        self.stored().map(|stored| &stored.record.meta.id)
     }
 
-    /// The stored session by which the user is known; none when a login of this request says it.
-    pub(crate) fn stands_on(&self) -> Option<&Id> {
+    pub(crate) fn stored(&self) -> Option<&Stored> {
         match &self.base {
-            Base::Stored(stored) => Some(&stored.record.id),
-            Base::New(new) => {
-                let replaces = new.replaces.as_ref()?;
-                matches!(replaces.keep, Keep::All).then(|| replaces.old.id())
-            }
-        }
-    }
-
-    /// The stored session that this one replaces with the answer.
-    pub(crate) fn replaced(&self) -> Option<&Id> {
-        match &self.base {
-            Base::New(new) => new.replaces.as_ref().map(|replaces| replaces.old.id()),
-            Base::Stored(_) => None,
+            Base::Stored(stored) => Some(stored),
+            Base::Empty | Base::Login(_) => None,
         }
     }
 
     pub(crate) fn user(&self) -> Option<&RawBson> {
         match &self.base {
-            Base::New(new) => new.user.as_ref(),
-            Base::Stored(stored) => stored.record.user.as_ref(),
+            Base::Empty => None,
+            Base::Login(login) => Some(&login.user),
+            Base::Stored(stored) => stored.record.meta.user.as_ref(),
         }
     }
 
     pub(crate) fn csrf(&self) -> Option<&Secret> {
+        let in_flight = self.in_flight.as_ref();
+        let set = self.settings.csrf.as_ref();
+        let set = set.or_else(|| in_flight.and_then(|write| write.settings.csrf.as_ref()));
+        set.or_else(|| match &self.base {
+            Base::Empty => self.proof().map(|proof| &proof.csrf),
+            Base::Login(_) => None,
+            Base::Stored(stored) => Some(&stored.record.csrf),
+        })
+    }
+
+    fn proof(&self) -> Option<&Proof> {
+        self.replaced.as_ref()?.proof.as_ref()
+    }
+
+    /// The pending settings, those of a write in flight included.
+    fn all_settings(&self) -> Settings {
+        let in_flight = self.in_flight.as_ref().map(|write| write.settings.clone());
+        let in_flight = in_flight.unwrap_or_default();
+        in_flight.and_then(self.settings.clone())
+    }
+
+    /// The idle and the absolute timeout in force.
+    pub(crate) fn expiry(&self, config: &Config) -> Expiry {
+        let settings = self.all_settings();
+        let stored = self.stored().map(|stored| &stored.record.meta);
+        let stored = stored.map_or(Default::default(), |meta| (meta.timeout, meta.lifetime));
+        let (timeout, lifetime): (Override, Override) = stored;
+        Expiry::new(
+            config,
+            settings.timeout.or(timeout),
+            settings.lifetime.or(lifetime),
+        )
+    }
+
+    /// Whether the request has set times of its own, or starts the absolute timeout anew.
+    pub(crate) fn sets_times(&self) -> bool {
+        let settings = self.all_settings();
+        settings.times_are_set() || settings.token == TokenChange::Elevate
+    }
+
+    /// When the session was created, or will be if it is stored at `now`.
+    pub(crate) fn created(&self, now: Moment) -> Moment {
         match &self.base {
-            Base::New(new) => new.csrf.as_ref(),
-            Base::Stored(stored) => {
-                let sent = self.sent.as_ref();
-                let sent = || sent.and_then(|sent| sent.settings.csrf.as_ref());
-                let set = self.settings.csrf.as_ref().or_else(sent);
-                Some(set.unwrap_or(&stored.record.csrf))
-            }
+            Base::Empty => self.started.moment,
+            Base::Login(_) => now,
+            Base::Stored(_) if self.all_settings().token == TokenChange::Elevate => now,
+            Base::Stored(stored) => stored.record.meta.created,
         }
     }
 
-    /// The timeout that this request has set, in whichever state that is.
-    pub(crate) fn own_timeout(&self) -> Option<Option<Duration>> {
-        let sent = self.sent.as_ref();
-        let sent = sent.and_then(|sent| sent.settings.timeout);
-        self.settings.timeout.or(sent)
-    }
-
-    /// The timeout in force, when the configured one is `timeout`.
-    pub(crate) fn timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
-        let stored = match &self.base {
-            Base::Stored(stored) => stored.record.timeout,
-            Base::New(_) => None,
-        };
-        self.own_timeout().or(stored).unwrap_or(timeout)
-    }
-
-    /// Whether a session that is not stored yet holds anything worth storing.
+    /// Whether the session is stored, or will be.
     pub(crate) fn is_wanted(&self) -> bool {
+        let creates = |changes: &Changes, settings: &Settings| {
+            !changes.is_empty() || settings.create_session()
+        };
         match &self.base {
-            Base::Stored(_) => true,
-            Base::New(new) => {
-                let is_ancestors = new.ancestor().is_some();
-                let wants = |changes: &Changes, settings: &Settings| {
-                    !changes.is_empty()
-                        || settings.timeout.is_some()
-                        || settings.max_age.is_some()
-                        || settings.csrf.is_some()
-                        || (is_ancestors && (settings.touch || settings.renew))
-                };
-                new.by_login
-                    || (!is_ancestors && new.csrf.is_some())
-                    || wants(&self.changes, &self.settings)
+            Base::Stored(_) | Base::Login(_) => true,
+            Base::Empty => {
+                creates(&self.changes, &self.settings)
                     || self
-                        .sent
+                        .in_flight
                         .as_ref()
-                        .is_some_and(|sent| wants(&sent.changes, &sent.settings))
+                        .is_some_and(|write| creates(&write.changes, &write.settings))
             }
         }
-    }
-
-    /// Whether there is anything to go on with: a stored session, or one that will be stored.
-    pub(crate) fn holds_something(&self) -> bool {
-        self.is_ancestors() || self.is_wanted()
     }
 
     /// Whether anything was done that waits to be written.
     pub(crate) fn is_pending(&self) -> bool {
-        let is_login = matches!(&self.base, Base::New(new) if new.by_login);
-        is_login || !self.changes.is_empty() || self.settings.are_some()
+        matches!(self.base, Base::Login(_)) || !self.changes.is_empty() || !self.settings.is_empty()
+    }
+
+    /// Whether a change of this key waits to be written, or is being written.
+    pub(crate) fn is_changed(&self, field: &Field) -> bool {
+        let in_flight = self.in_flight.as_ref();
+        self.changes.get(field).is_some()
+            || in_flight.is_some_and(|write| write.changes.get(field).is_some())
+    }
+
+    /// The keys with a pending change, as the application names them.
+    pub(crate) fn pending_keys(&self) -> Vec<String> {
+        let in_flight = self
+            .in_flight
+            .iter()
+            .flat_map(|write| write.changes.fields());
+        let fields = in_flight.chain(self.changes.fields());
+        let mut keys: Vec<String> = fields.map(Field::display).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     /// How the elements of a list are encoded, as far as there is one.
     pub(crate) fn list_encoding(&self, field: &Field) -> Option<Encoding> {
-        let under = || value::list_encoding(self.under(field)?.as_ref());
+        let under = || value::list_encoding(self.under(field).ok()??.as_ref());
         match self.changes.get(field) {
             None | Some(Change::Add(_)) => under(),
             Some(Change::Unset) => None,
             Some(Change::Set(list)) => value::list_encoding(list.as_raw_bson_ref()),
-            // The last says it as well as the first, and is found sooner.
+            // All elements have one encoding, and the last is found sooner.
             Some(Change::Append(more)) => {
                 let mut more = more.iter().rev().map(RawBson::as_raw_bson_ref);
                 more.find_map(value::element_encoding).or_else(under)
@@ -257,53 +274,52 @@ impl State {
     /// Whether a list holds this element, as this request sees it.
     pub(crate) fn has_element(&self, field: &Field, element: &RawBson) -> bool {
         let under = || {
-            let list = self.under(field);
+            let list = self.under(field).ok().flatten();
             list.is_some_and(|list| value::has_element(list.as_ref(), element))
         };
         match self.changes.get(field) {
             None => under(),
-            Some(Change::Append(more)) => more.contains(element) || under(),
+            Some(Change::Append(more)) => {
+                let same = |other: &RawBson| {
+                    value::same(other.as_raw_bson_ref(), element.as_raw_bson_ref())
+                };
+                more.iter().any(same) || under()
+            }
             Some(Change::Set(list)) => value::has_element(list.as_raw_bson_ref(), element),
             Some(Change::Unset | Change::Add(_)) => false,
         }
     }
 
-    /// Whether it is still the ancestor's document that holds it.
-    pub(crate) fn is_ancestors(&self) -> bool {
-        matches!(&self.base, Base::New(new) if new.ancestor().is_some())
-    }
-
     // ---- changing
+
+    /// Whether the request may change the session, as opposed to signing somebody in.
+    pub(crate) fn check_may_write(&self) -> Result<(), Error> {
+        match (self.creation, &self.base) {
+            (Creation::Never, _) => Err(Error::OutsidePath),
+            (Creation::OnlyByLogin, Base::Empty) => Err(Error::CrossSiteWrite),
+            _ => Ok(()),
+        }
+    }
 
     /// Folds a change into what the request has done, unless it changes nothing.
     pub(crate) fn change(&mut self, field: Field, change: Change) -> Result<(), Error> {
-        let size = self.size_after(&field, &change).map_err(|misfit| {
-            let key = field.display();
-            match misfit {
-                Some(reason) => Error::Mismatch { key, reason },
-                None => Error::TooLarge {
-                    limit: self.max_bytes,
-                },
-            }
-        })?;
-        let changes = &mut self.changes;
-        match changes.get_mut(&field) {
-            Some(before) => before.fold(change).map_err(|reason| Error::Mismatch {
-                key: field.display(),
-                reason,
-            })?,
-            None => changes.put(field.clone(), change),
+        let size = self.size_after(&field, &change)?;
+        match self.changes.get_mut(&field) {
+            Some(before) => before
+                .fold(change)
+                .map_err(|mismatch| mismatch.of(&field))?,
+            None => self.changes.put(field.clone(), change),
         }
         self.size = size;
+        self.version += 1;
         if self.is_no_change(&field) {
             self.changes.take(&field);
         }
-        self.name_itself();
         Ok(())
     }
 
-    /// Removes the application's values: as [`change`](State::change) of each would, but in one go,
-    /// since there can be as many as somebody likes to name.
+    /// Removes the application's values: as [`change`](State::change) of each would, but in one
+    /// pass, since a client may have named any number of them.
     pub(crate) fn clear(&mut self) {
         let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
         self.changes.retain(is_ours);
@@ -312,21 +328,7 @@ impl State {
                 self.changes.put(field, Change::Unset);
             }
         }
-        self.size = self.measure();
-        self.name_itself();
-    }
-
-    /// Gives a session that is to be stored its id, so that the handler can show it. Without
-    /// random bytes it stays nameless, and the commit fails and says why.
-    pub(crate) fn name_itself(&mut self) {
-        let wanted = self.is_wanted();
-        if let Base::New(new) = &mut self.base {
-            if !wanted {
-                new.id = None;
-            } else if new.id.is_none() {
-                new.id = Id::draw().ok();
-            }
-        }
+        self.changed();
     }
 
     /// The CSRF secret, drawn now if there is none yet.
@@ -334,82 +336,66 @@ impl State {
         if let Some(secret) = self.csrf() {
             return Ok(secret.clone());
         }
+        self.check_may_write()?;
         let secret = Secret::draw()?;
-        self.set_csrf(secret.clone());
+        self.settings.csrf = Some(secret.clone());
         Ok(secret)
-    }
-
-    pub(crate) fn set_csrf(&mut self, secret: Secret) {
-        if let Base::New(new) = &mut self.base {
-            new.csrf = Some(secret.clone());
-        }
-        self.settings.csrf = Some(secret);
-        self.name_itself();
     }
 
     // ---- writing
 
-    /// A write of all that is pending begins. What the request does until it has ended stays
+    /// A write of all that is pending starts. What the request does until it has ended stays
     /// pending after it.
-    pub(crate) fn begin(&mut self) {
-        self.sent = Some(Sent {
+    pub(crate) fn start_flush(&mut self) {
+        self.in_flight = Some(InFlight {
             changes: std::mem::take(&mut self.changes),
             settings: std::mem::take(&mut self.settings),
         });
     }
 
-    /// A write of one value begins; the pending change that it carries.
-    pub(crate) fn begin_one(&mut self, field: &Field) -> Option<Change> {
-        let pending = self.changes.take(field);
-        let mut sent = Sent::default();
-        if let Some(change) = &pending {
-            sent.changes.put(field.clone(), change.clone());
-        }
-        self.sent = Some(sent);
-        pending
+    /// The write has ended, and this is stored. What was done meanwhile stays pending.
+    pub(crate) fn flush_succeeded(&mut self, base: Base) {
+        self.base = base;
+        self.in_flight = None;
+        self.why_new = self.why_new.filter(|_| self.is_new);
+        self.drop_no_changes();
     }
 
-    /// The write has ended, and this is what is stored. What was done meanwhile stays pending.
-    pub(crate) fn written(&mut self, base: Base) {
-        self.base = base;
-        self.sent = None;
-        // Others may have done the same.
+    /// Another write of this session has stored `stored`: a single value, beside what is in flight.
+    pub(crate) fn stored_is(&mut self, stored: Stored) {
+        self.base = Base::Stored(Box::new(stored));
+        self.drop_no_changes();
+    }
+
+    /// Drops changes that leave what is stored as it is: others may have done the same.
+    fn drop_no_changes(&mut self) {
         let done = self
             .changes
             .fields()
             .filter(|field| self.is_no_change(field));
         let done: HashSet<Field> = done.cloned().collect();
         self.changes.retain(|field| !done.contains(field));
-        self.size = self.measure();
+        self.changed();
     }
 
-    /// The write has failed, and its caller was told: what it carried is dropped.
-    pub(crate) fn fell(&mut self) {
-        self.sent = None;
-        self.size = self.measure();
-    }
-
-    /// The write has changed nothing: what it carried is pending again, before what was done since.
-    pub(crate) fn put_back(&mut self) {
-        if let Some(sent) = self.sent.take() {
-            let later = std::mem::take(&mut self.changes);
-            self.changes = sent.changes.and_then(later);
-            let later = std::mem::take(&mut self.settings);
-            self.settings = sent.settings.and_then(later);
-        }
-        self.size = self.measure();
+    /// Drops what a write carried that has ended without storing it.
+    pub(crate) fn discard_in_flight(&mut self) {
+        self.in_flight = None;
+        self.changed();
     }
 }
 
 /// A value after a change, if there is one.
-fn changed<'a>(change: Option<&Change>, value: Option<Value<'a>>) -> Option<Value<'a>> {
+fn changed<'a>(
+    change: Option<&Change>,
+    value: Option<Value<'a>>,
+) -> Result<Option<Value<'a>>, Mismatch> {
     match change {
-        // One that does not fit is refused at the commit.
         Some(change) => {
-            let value = change.apply(value.as_ref().map(Value::as_ref));
-            value.ok().flatten().map(Value::Made)
+            let value = change.apply(value.as_ref().map(Value::as_ref))?;
+            Ok(value.map(Value::Made))
         }
-        None => value,
+        None => Ok(value),
     }
 }
 

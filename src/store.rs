@@ -1,5 +1,7 @@
 //! Where sessions are kept: the [`Store`] trait and its promises.
 
+use std::time::Duration;
+
 use rocket::async_trait;
 
 use crate::clock::Moment;
@@ -19,7 +21,7 @@ pub(crate) mod mongo;
 ///
 /// What the crate promises its users stands on what a store promises here:
 ///
-/// 1. **No upsert.** Only [`create`](Store::create) makes a document, and only of an id that no
+/// 1. **No upsert.** Only [`insert`](Store::insert) makes a document, and only of an id that no
 ///    document has. Every other call leaves a missing document missing.
 /// 2. **Single fields.** [`update`](Store::update) changes the fields that the [`Update`] names and
 ///    nothing else, all of them or none, and only in a document that the [`Filter`] chooses at
@@ -51,16 +53,23 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Store`].
     async fn load(&self, id: &str) -> Result<Option<Document>>;
 
+    /// The documents with these ids, in any order. At most 4 ids are asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>>;
+
     /// Stores new documents. The first is the session, the others are markers.
     ///
-    /// [`Created::Exists`] says that a document with the first one's id exists. Then nothing is
+    /// [`Inserted::Exists`] says that a document with the first one's id exists. Then nothing is
     /// stored, and that document stays as it is. A marker that exists stays as it is, too, and does
-    /// not keep the others from being stored; [`Created::Beside`] says that there was one.
+    /// not keep the others from being stored; [`Inserted::Beside`] says that there was one.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows.
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created>;
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted>;
 
     /// Changes single fields of the one document that the filter chooses.
     ///
@@ -101,6 +110,26 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// As [`delete`](Store::delete).
     async fn take(&self, filter: Filter) -> Result<Option<Document>>;
+
+    /// The documents with these ids, in any order, and how long ago each one's `at`, or else its
+    /// `renewed`, was by the clock of the store. Only the fields of [`Aged::FIELDS`] are there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>>;
+
+    /// Stores a revocation document, as durable as [`Durability::Identity`]: `at` is the present
+    /// time by the clock of the store, `expires` an hour later. One that has the id is changed in
+    /// these two fields. This is the one call that makes a document if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows.
+    async fn put_revocation(&self, id: &str) -> Result<()>;
+
+    /// Whose clock [`ages`](Store::ages) goes by.
+    fn time_source(&self) -> TimeSource;
 
     /// Notes that a session was used: `accessed` and `expires` grow to the given times.
     ///
@@ -161,9 +190,38 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
+/// How long a revocation document is kept: longer than any request runs.
+pub(crate) const REVOCATION_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// A document and its age ([`Store::ages`]).
+#[derive(Clone, Debug)]
+pub struct Aged {
+    /// The document, with the fields of [`Aged::FIELDS`] alone.
+    pub document: Document,
+    /// How long ago its `at`, or else its `renewed`, was; `None` when it has neither, or no time
+    /// is stored there. A time that lies ahead is zero ago.
+    pub age: Option<Duration>,
+}
+
+impl Aged {
+    /// The fields that the document comes with, where it has them.
+    pub const FIELDS: [&'static str; 8] = [
+        "_id", "at", "renewed", "by", "token", "csrf", "kept", "expires",
+    ];
+}
+
+/// Whose clock tells the ages of a store's documents ([`Store::time_source`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// The clock of this process: an age can be compared exactly with that of a request.
+    Process,
+    /// The clock of a server, some of whose times are whole seconds.
+    Server,
+}
+
 /// What became of a new document ([`Store::create`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Created {
+pub enum Inserted {
     /// It is stored, and so is all that came with it.
     Stored,
     /// It is stored, beside a marker that existed already and stays as it is.

@@ -1,314 +1,256 @@
-//! A new document: a new session, a login, an elevation, the move of an ancestor's session.
+//! A new document: a new session, or a login.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::RawBson;
 
-use super::{Core, Written};
-use crate::commit::tombstone;
+use super::tombstone::{self, Tombstone};
+use super::{Core, Done, Outcome, Written};
 use crate::document::{Document, Filter};
 use crate::error::{Error, Result, cause};
-use crate::record::legacy::LegacySession;
-use crate::record::token::{Id, Token};
-use crate::record::{Record, Summary, alive, field, seconds};
-use crate::state::Keep;
-use crate::state::plan::{CookieLife, Create, Replacement, late_changes};
+use crate::record::token::{Id, Secret, Token};
+use crate::state::plan::{InsertPlan, LoginPlan, Replacement, late_changes};
 use crate::store::bounded::Bounded;
-use crate::store::{Created, Durability, Updated};
+use crate::store::{Durability, Inserted, Updated};
 
-/// How long a login's marker, and a renewal, keep late answers of other requests from
-/// overwriting the new cookie.
-const OVERTAKING: Duration = Duration::from_secs(60);
-/// How many sessions beyond `max_per_user` one login ends. There are more only where the limit is
-/// new, and the next logins end those.
-const AT_ONCE: u32 = 1000;
 /// How often a colliding id is drawn again. A second collision in a row already means that the
 /// random bytes are not random.
-const DRAWS: usize = 3;
+const MAX_ID_DRAWS: usize = 3;
+
+/// How long a lookup of a dead session's tombstone counts. A request that takes longer to store a
+/// new session looks again: a login of the same browser may have come in between.
+const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
 impl Core {
-    pub(super) async fn create(
-        &self,
-        mut create: Create,
-    ) -> Result<(Written, Option<(Token, CookieLife)>)> {
-        if let Some(dead) = &create.unless_overtaken
-            && self.was_overtaken(dead).await?
-        {
+    pub(super) async fn insert(self: &Arc<Self>, plan: InsertPlan) -> Result<Done> {
+        if self.was_replaced_meanwhile(&plan).await? {
             self.stats.overtaken.count();
-            return Ok((Written::Gone, None));
+            return Ok(Done::without_write(Outcome::Gone));
         }
-        let document = self.insert(&mut create).await?;
-        match self.settle_in(&create).await {
-            Ok(true) => {}
-            Ok(false) => {
-                withdraw(&self.store, create.token.id, create.marker_for).await?;
-                return Ok((Written::Gone, None));
+        for _ in 0..MAX_ID_DRAWS {
+            let token = Token::new(Id::draw()?, Secret::draw()?);
+            let digest = token.secret.digest(&self.config.cookie_name);
+            let meta = plan.meta(token.id.clone());
+            let document = meta.document(&digest, &plan.csrf, &plan.values);
+            let tombstones = tombstones(&plan, &token.id);
+            let documents = std::iter::once(document.clone());
+            let documents = documents.chain(tombstones.iter().map(Tombstone::document));
+            // Only a user's session is worth a wait for the disk.
+            let durability = match plan.login {
+                Some(_) => Durability::Identity,
+                None => Durability::Data,
+            };
+            let undo = RollBack::new(&self.store, &token.id, &tombstones);
+            let inserted = self
+                .store
+                .insert_or(documents.collect(), durability, undo.clone().run_and_log())
+                .await?;
+            if inserted == Inserted::Exists {
+                continue;
             }
-            Err(error) => {
-                abandon(&self.store, create.token.id, create.marker_for);
-                return Err(error);
-            }
-        }
-        let cookie = Some((create.token.clone(), create.cookie));
-        Ok((Written::New(document, create.token), cookie))
-    }
-
-    /// Whether the session that a dead cookie names was replaced by a login or renewed so recently
-    /// that the new cookie may still be on its way.
-    async fn was_overtaken(&self, dead: &Id) -> Result<bool> {
-        let ids = vec![dead.as_str().to_owned(), tombstone::of_login(dead)];
-        let found = self.store.find(Filter::ids(ids), 0, 2).await?;
-        let now = self.clock.now();
-        Ok(found.iter().any(|document| {
-            if document.id() == Some(dead.as_str()) {
-                let renewed = Summary::parse(document).and_then(|summary| summary.renewed);
-                renewed.is_some_and(|at| now <= at.plus(OVERTAKING))
-            } else {
-                tombstone::expires(document).is_some_and(|until| now <= until)
-            }
-        }))
-    }
-
-    /// Inserts the document and, for a login, its markers, in one command.
-    async fn insert(&self, create: &mut Create) -> Result<Document> {
-        // Only who the session belongs to is worth a wait for the disk.
-        let durability = if create.record.user.is_some() || create.replaces.is_some() {
-            Durability::Identity
-        } else {
-            Durability::Data
-        };
-        for _ in 0..DRAWS {
-            let document = create.record.document();
-            let mut documents = vec![document.clone()];
-            documents.extend(create.marker_for.iter().map(|old| self.marker(old, create)));
-            match self.store.create(documents, durability).await {
-                Ok(Created::Stored) => return Ok(document),
-                Ok(Created::Beside) => {
-                    return match self.mark_again(create).await {
-                        Ok(()) => Ok(document),
-                        Err(error) => {
-                            abandon(
-                                &self.store,
-                                create.token.id.clone(),
-                                create.marker_for.clone(),
-                            );
-                            Err(error)
-                        }
-                    };
+            let Some(login) = &plan.login else {
+                return Ok(inserted_session(document, token, &plan));
+            };
+            let is_beside = inserted == Inserted::Beside;
+            let finalized = self.finalize_login(&plan, login, &token.id, &tombstones, is_beside);
+            return match finalized.await {
+                Ok(true) => {
+                    self.enforce_max_per_user(&login.user);
+                    Ok(inserted_session(document, token, &plan))
                 }
-                Ok(Created::Exists) => {
-                    create.token.id = Id::draw()?;
-                    create.record.id = create.token.id.clone();
+                Ok(false) => {
+                    undo.run().await?;
+                    Ok(Done::without_write(Outcome::Gone))
                 }
                 Err(error) => {
-                    if matches!(error, Error::Unknown { .. }) {
-                        abandon(
-                            &self.store,
-                            create.token.id.clone(),
-                            create.marker_for.clone(),
-                        );
-                    }
-                    return Err(error);
+                    self.tasks.spawn(undo.run_and_log());
+                    Err(error)
                 }
-            }
+            };
         }
         Err(Error::store("creating a session", EveryIdTaken))
     }
 
-    fn marker(&self, old: &Id, create: &Create) -> Document {
-        let now = self.clock.now();
-        let goes_on = next(old, create).is_some();
-        tombstone::replaced(old, now, now.plus(OVERTAKING), &create.token.id, goes_on)
-    }
-
-    /// Some marker is there already, of a login that failed or of another elevation: it must say as
-    /// much of this one, before the old session is gone.
-    async fn mark_again(&self, create: &Create) -> Result<()> {
-        for old in &create.marker_for {
-            self.mark_beside(old, create).await?;
+    async fn was_replaced_meanwhile(&self, plan: &InsertPlan) -> Result<bool> {
+        let source = self.store.time_source();
+        let Some(dead) = plan.dead.as_ref().filter(|_| plan.login.is_none()) else {
+            return Ok(false);
+        };
+        if plan.started.age(&self.clock, source) < LOOKUP_VALID_FOR {
+            return Ok(false);
         }
-        Ok(())
+        let found = tombstone::look_up(self, dead, None, &plan.started).await?;
+        Ok(found.is_some())
     }
 
-    /// It may be taken back just then, and another may be left: both ways in turn.
-    async fn mark_beside(&self, old: &Id, create: &Create) -> Result<()> {
-        for _ in 0..3 {
-            let now = self.clock.now();
-            let id = tombstone::of_login(old);
-            let update = tombstone::once_more(now, now.plus(OVERTAKING), next(old, create));
-            let filter = Filter::id(&id);
+    /// Does what must have happened before a login's cookie may be sent; `false` when the user's
+    /// sessions were revoked meanwhile. The old session ends last: until then everything that fails
+    /// leaves it as it was.
+    async fn finalize_login(
+        &self,
+        plan: &InsertPlan,
+        login: &LoginPlan,
+        id: &Id,
+        tombstones: &[Tombstone],
+        is_beside: bool,
+    ) -> Result<bool> {
+        if is_beside {
+            for tombstone in tombstones {
+                self.put_tombstone(tombstone).await?;
+            }
+        }
+        if let Some(old) = &login.joins {
+            let filter = Filter::id(&tombstone::id_of(old));
+            let update = tombstone::joined();
+            self.store
+                .update(filter, update, Durability::Identity)
+                .await?;
+        }
+        if tombstone::is_revoked(self, &login.user, &plan.started).await? {
+            rocket::warn!(
+                "session {id}: the login of user {} was dropped, because the user's sessions were \
+                 revoked after the request had begun",
+                tombstone::describe_user(&login.user),
+            );
+            return Ok(false);
+        }
+        match &login.replaces {
+            Some(replacement) => {
+                let ended = self.end_replaced(replacement, plan, id).await;
+                ended.map_err(Error::half_way).map(|()| true)
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// A tombstone of an earlier login is there already: it is made to speak of this login. It may
+    /// be rolled back at the same moment, so both ways are tried in turn.
+    async fn put_tombstone(&self, tombstone: &Tombstone) -> Result<()> {
+        const MAX_ATTEMPTS: usize = 3;
+        for _ in 0..MAX_ATTEMPTS {
+            let (filter, update) = (Filter::id(&tombstone.id()), tombstone.update());
             let updated = self.store.update(filter, update, Durability::Identity);
             if updated.await? == Updated::Applied {
                 return Ok(());
             }
-            let marker = vec![self.marker(old, create)];
-            let created = self.store.create(marker, Durability::Identity);
-            if created.await? == Created::Stored {
+            let document = vec![tombstone.document()];
+            let inserted = self.store.insert(document, Durability::Identity);
+            if inserted.await? == Inserted::Stored {
                 return Ok(());
             }
         }
-        Err(Error::store("creating a session", NoMarker))
+        Err(Error::store("creating a session", TombstoneContention))
     }
 
-    /// What must have happened before the new session's token may leave: the old session is gone,
-    /// no revocation was faster, and the user has no more sessions than allowed. `false` when the
-    /// new session must not be.
-    async fn settle_in(&self, create: &Create) -> Result<bool> {
-        // Who carries a session on adds none to those that count: nobody is to make room for it.
-        let goes_on = create.replaces.as_ref().is_some_and(Replacement::goes_on);
-        if let Some(user) = create.record.user.as_ref().filter(|_| !goes_on)
-            && !self.cap(user, create).await?
-        {
-            return Ok(false);
-        }
-        let revoked = async {
-            match &create.record.user {
-                Some(user) => self.was_revoked(user, create).await,
-                None => Ok(false),
-            }
-        };
-        let ended = async {
-            match &create.replaces {
-                Some(replacement) => self.end_old(replacement, create).await,
-                None => Ok(true),
-            }
-        };
-        let (revoked, ended) = rocket::tokio::join!(revoked, ended);
-        Ok(ended? && !revoked?)
-    }
-
-    /// Ends the session that the new one replaces; `false` when another request was faster in
-    /// moving an ancestor's.
-    async fn end_old(&self, replacement: &Replacement, create: &Create) -> Result<bool> {
+    /// Ends the session that a login replaces, and carries over what other requests did to the kept
+    /// keys until then.
+    async fn end_replaced(
+        &self,
+        replacement: &Replacement,
+        plan: &InsertPlan,
+        id: &Id,
+    ) -> Result<()> {
         let filter = Filter::id(replacement.old.as_str());
-        if matches!(replacement.keep, Keep::Nothing) {
-            // That it is gone already is what was wanted.
+        if replacement.keep.is_nothing() {
             self.store.delete(filter).await?;
-            return Ok(true);
+            return Ok(());
         }
-        let Some(last) = self.store.take(filter).await? else {
-            // A login proved who it is by itself. An elevation only carries an older login on,
-            // which was ended meanwhile (revoked, logged out) or replaced: it must not come back.
-            return Ok(!replacement.goes_on());
+        let last = self.store.take(filter).await?;
+        // Gone already, or replaced by a session of another token: the values stay as loaded.
+        let last = last.and_then(|last| self.read(last));
+        let Some(last) = last.filter(|last| last.token.matches(&replacement.token)) else {
+            return Ok(());
         };
-        let fresh = match LegacySession::parse(&last) {
-            Some(ancestor) => Some(ancestor.values),
-            None => Record::parse(last).map(|record| record.fields()),
-        };
-        let Some(fresh) = fresh else {
-            return Ok(true); // nobody can read it: what was loaded is kept
-        };
-        let update = late_changes(replacement, &create.record.values, &fresh);
-        if update.is_empty() {
-            return Ok(true);
+        let update = late_changes(replacement, &plan.values, &last.fields());
+        if !update.is_empty() {
+            let filter = Filter::id(id.as_str());
+            self.store.update(filter, update, Durability::Data).await?;
         }
-        let filter = Filter::id(create.token.id.as_str());
-        let updated = self.store.update(filter, update, Durability::Data).await?;
-        Ok(updated == Updated::Applied)
+        Ok(())
     }
 
-    /// Whether a revocation of this user's sessions, or of all, began after this request did.
-    async fn was_revoked(&self, user: &RawBson, create: &Create) -> Result<bool> {
-        // A request can be held open for as long as its client likes. What was revoked since it came
-        // in is not known for ever; but of what it only carries on the old session's end tells.
-        let goes_on = create.replaces.as_ref().is_some_and(Replacement::goes_on);
-        if !goes_on && self.clock.now() >= create.started.plus(tombstone::REVOCATION) {
-            return Ok(true);
+    /// Takes back a session whose cookie is not sent after all.
+    pub(super) fn roll_back_in_background(&self, done: &Done) {
+        if let Some(Written::Inserted(_, token)) = &done.written {
+            let undo = RollBack::new(&self.store, &token.id, &[]);
+            self.tasks.spawn(undo.run_and_log());
         }
-        let ids = vec![tombstone::ALL.to_owned(), tombstone::of_user(user)];
-        let found = self.store.find(Filter::ids(ids), 0, 2).await?;
-        Ok(found.iter().any(|document| {
-            let spared = match document.id() {
-                Some(tombstone::ALL) => None,
-                _ => create.spared,
-            };
-            let since = spared.map_or(create.started, |at| at.max(create.started));
-            tombstone::at(document).is_some_and(|at| at > since)
-        }))
-    }
-
-    /// Ends the oldest sessions of a user beyond `max_per_user`; `false` when the new one is among
-    /// them, because that many other logins came later meanwhile. All logins at one moment agree
-    /// on the order, so that whoever counts last leaves no more than allowed, and not none.
-    async fn cap(&self, user: &RawBson, create: &Create) -> Result<bool> {
-        let Some(most) = self.config.max_per_user else {
-            return Ok(true);
-        };
-        let theirs = || {
-            let sessions = Filter::all().equals(field::USER, user.clone());
-            // The one that this one replaces ends by itself, a moment later.
-            let others = match &create.replaces {
-                Some(replacement) => sessions.except(replacement.old.as_str()),
-                None => sessions,
-            };
-            alive(others, self.clock.now())
-        };
-        let count = self.store.count(theirs()).await?;
-        if count <= u64::from(most) {
-            return Ok(true);
-        }
-        // Others end sessions, too: what counts is how many there are when they are looked at.
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let limit = count.min(most.saturating_add(AT_ONCE));
-        let oldest = self.store.find(theirs(), 0, limit).await?;
-        let surplus = oldest.len().saturating_sub(most as usize);
-        if surplus == 0 {
-            return Ok(true);
-        }
-        let is_new = |document: &Document| document.id() == Some(create.token.id.as_str());
-        // Who came in the same millisecond came before: only what is later displaces a login.
-        let is_later = oldest.get(surplus).is_some_and(|next| {
-            let created = next.get(field::CREATED).and_then(seconds);
-            created > Some(create.record.created)
-        });
-        let stays = !(is_later && oldest.iter().take(surplus).any(is_new));
-        let others = oldest.iter().filter(|document| !is_new(document));
-        for document in others.take(if stays { surplus } else { surplus - 1 }) {
-            if let Some(id) = document.id().and_then(Id::parse) {
-                // Under its new name, too, if it was carried on meanwhile.
-                self.end(id, |id| Filter::id(id.as_str())).await?;
-            }
-        }
-        Ok(stays)
     }
 }
 
-/// Takes a session back that must not be, and then what it announced, unless another login has
-/// spoken of the same: no cookie is on its way to the browser, which may begin anew.
-async fn withdraw(store: &Bounded, id: Id, marker_for: Vec<Id>) -> Result<()> {
-    store.delete(Filter::id(id.as_str())).await?;
-    let by = RawBson::String(id.to_string());
-    for old in marker_for {
-        let marker = Filter::id(&tombstone::of_login(&old)).equals(tombstone::BY, by.clone());
-        store.delete(marker).await?;
-    }
-    Ok(())
-}
-
-/// Takes a session back whose login failed half-way, without making anybody wait. Nobody has its
-/// token, so what this leaves behind when it fails is a document that expires.
-pub(super) fn abandon(store: &Bounded, id: Id, marker_for: Vec<Id>) {
-    let store = store.clone();
-    if let Ok(runtime) = rocket::tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move {
-            if let Err(error) = withdraw(&store, id, marker_for).await {
-                error.log();
-            }
-        });
+fn inserted_session(document: Document, token: Token, plan: &InsertPlan) -> Done {
+    Done {
+        outcome: Outcome::Applied,
+        written: Some(Written::Inserted(document, token.clone())),
+        cookie: Some((token, plan.cookie)),
     }
 }
 
-/// The session that carries an old one on, if it does.
-fn next<'a>(old: &Id, create: &'a Create) -> Option<&'a Id> {
-    let replacement = create.replaces.as_ref()?;
-    (replacement.goes_on() && replacement.old == *old).then_some(&create.token.id)
+fn tombstones(plan: &InsertPlan, id: &Id) -> Vec<Tombstone> {
+    let Some(login) = &plan.login else {
+        return Vec::new();
+    };
+    let kept = |replaces: &Replacement| {
+        let kept = plan.values.iter();
+        let kept = kept.filter(|(field, _)| replaces.keep.has(field));
+        kept.cloned().collect()
+    };
+    let kept: Vec<_> = login.replaces.as_ref().map(kept).unwrap_or_default();
+    let tombstones = login.tombstones.iter().map(|planned| Tombstone {
+        old: planned.old.clone(),
+        by: id.clone(),
+        proof: planned
+            .proof
+            .clone()
+            .map(|(token, csrf)| (token, csrf, kept.clone())),
+        expires: plan.now.plus(tombstone::KEPT_FOR),
+    });
+    tombstones.collect()
+}
+
+/// Undoes the attempt to store one session: the document, and the tombstones that speak of no other
+/// login. The session's token is known to no browser, so what stays behind when this fails is a
+/// document that expires.
+#[derive(Clone)]
+struct RollBack {
+    store: Bounded,
+    id: Id,
+    tombstones: Vec<String>,
+}
+
+impl RollBack {
+    fn new(store: &Bounded, id: &Id, tombstones: &[Tombstone]) -> Self {
+        RollBack {
+            store: store.clone(),
+            id: id.clone(),
+            tombstones: tombstones.iter().map(Tombstone::id).collect(),
+        }
+    }
+
+    async fn run(self) -> Result<()> {
+        self.store.delete(Filter::id(self.id.as_str())).await?;
+        let by = RawBson::String(self.id.to_string());
+        for tombstone in self.tombstones {
+            let own = Filter::id(&tombstone).equals(tombstone::BY, by.clone());
+            self.store.delete(own).await?;
+        }
+        Ok(())
+    }
+
+    async fn run_and_log(self) {
+        if let Err(error) = self.run().await {
+            error.log();
+        }
+    }
 }
 
 cause!(
-    NoMarker,
-    "other logins of the same browser came in between, again and again"
+    TombstoneContention,
+    "could not record the login: 3 concurrent logins replaced the same session"
 );
+
 cause!(
     EveryIdTaken,
-    "every id that was drawn is taken: are the random bytes random?"
+    "3 generated session ids already exist; check the system's random number generator"
 );

@@ -1,34 +1,50 @@
-//! What is left behind under another id for a while: that a login replaced a session, or that
-//! sessions were revoked. A marker's id starts with `~`, which no session's can.
+//! Short-lived documents that record a replaced session or a revocation. Their ids start with `~`,
+//! which no session's id can.
+//!
+//! Times of two machines are never compared: the database tells how old a document is, and that is
+//! compared with how long ago the request began.
 
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::raw::RawBsonRef;
-use bson::{Bson, RawBson, doc};
+use bson::{Bson, RawBson, RawDocumentBuf, doc};
 use sha2::{Digest as _, Sha256};
 
-use crate::clock::Moment;
+use super::Core;
+use crate::clock::{Moment, Started};
+use crate::document::key::Field;
 use crate::document::{Document, Operation, Path, Update, date};
-use crate::record::token::Id;
-use crate::record::{field, seconds};
+use crate::error::Result;
+use crate::record::token::{Digest, Id, Secret};
+use crate::record::{self, field};
+use crate::state::{Proof, Replaced};
+use crate::store::TimeSource;
 
-/// The time at which a revocation began, in epoch seconds.
+/// When it happened, by the database's clock.
 const AT: &str = "at";
-/// The sessions that carry the replaced one on: of several elevations at once one will be it.
-const NEXT: &str = "next";
-
-/// The new session that a login's marker was written with, while it is that one's alone.
+/// The session that a login's tombstone was inserted with, while it speaks of that login alone.
 pub(crate) const BY: &str = "by";
+/// The stored values that the login kept.
+const KEPT: &str = "kept";
 
-/// How long the marker of a revocation is kept.
-pub(crate) const REVOCATION: Duration = Duration::from_secs(3600);
+/// How long after a login a request with the old cookie may belong to a browser that has not got
+/// the new one yet.
+const OVERLAP: Duration = Duration::from_secs(5);
+/// How long a tombstone is kept at least, whatever the difference between the clocks of the process
+/// and of the database that deletes it.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(3600);
+/// How long a revocation is remembered.
+const REVOCATION_KEPT_FOR: Duration = Duration::from_secs(3600);
+/// By how much a server's clock may be off within the moments that are compared.
+const SERVER_CLOCK_SLACK: Duration = Duration::from_secs(1);
 
-/// Left by a revocation of all sessions.
+/// The revocation document of all sessions.
 pub(crate) const ALL: &str = "~all";
 
-/// Left by a revocation of one user's sessions. Hashed: a principal can be long, or private.
+/// The id of the revocation document of one user's sessions. Hashed: a principal can be long, or
+/// private.
 pub(crate) fn of_user(user: &RawBson) -> String {
     let user = Bson::try_from(user.clone()).unwrap_or(Bson::Null);
     let holder = doc! { "user": one_form(user) };
@@ -36,7 +52,7 @@ pub(crate) fn of_user(user: &RawBson) -> String {
     format!("~user:{}", URL_SAFE_NO_PAD.encode(hash))
 }
 
-/// Equality sees one number in all types that hold it, so the name must, too.
+/// MongoDB's equality sees one number in all types that hold it, so the id must, too.
 fn one_form(value: Bson) -> Bson {
     match value {
         Bson::Int32(number) => Bson::Int64(number.into()),
@@ -50,65 +66,153 @@ fn one_form(value: Bson) -> Bson {
     }
 }
 
-/// Left by the login that replaced this session.
-pub(crate) fn of_login(old: &Id) -> String {
+/// A principal as a log line names it, cut short.
+pub(crate) fn describe_user(user: &RawBson) -> String {
+    const MAX_CHARS: usize = 64;
+    let text = match user {
+        RawBson::String(name) => format!("{name:?}"),
+        RawBson::Int32(number) => number.to_string(),
+        RawBson::Int64(number) => number.to_string(),
+        RawBson::ObjectId(id) => id.to_string(),
+        other => crate::document::value::kind(other.as_raw_bson_ref()).to_owned(),
+    };
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// The id of the tombstone of a replaced session.
+pub(crate) fn id_of(old: &Id) -> String {
     format!("~{old}")
 }
 
-/// That the sessions which a revocation is about were revoked.
-pub(crate) fn revoked(id: &str, at: Moment, expires: Moment) -> Document {
-    Document::from_bson(&plain(id, at, expires))
+/// Records that a login replaced a session.
+pub(crate) struct Tombstone {
+    pub(crate) old: Id,
+    pub(crate) by: Id,
+    /// The old session's token and CSRF secret, and the values that were kept: for a second login
+    /// of the same browser, and for the form that it sends.
+    pub(crate) proof: Option<(Digest, Secret, Vec<(Field, RawBson)>)>,
+    pub(crate) expires: Moment,
 }
 
-/// That the session `by` replaced another. `goes_on`: it is the same login under a new id, so that
-/// who ends the one ends the other.
-pub(crate) fn replaced(old: &Id, at: Moment, expires: Moment, by: &Id, goes_on: bool) -> Document {
-    let mut marker = plain(&of_login(old), at, expires);
-    marker.insert(BY, by.as_str());
-    if goes_on {
-        marker.insert(NEXT, [by.as_str()].to_vec());
+impl Tombstone {
+    pub(crate) fn id(&self) -> String {
+        id_of(&self.old)
     }
-    Document::from_bson(&marker)
-}
 
-fn plain(id: &str, at: Moment, expires: Moment) -> bson::Document {
-    doc! {
-        field::ID: id,
-        AT: at.seconds(),
-        field::EXPIRES: date(expires),
+    pub(crate) fn document(&self) -> Document {
+        let mut document = RawDocumentBuf::new();
+        document.append(field::ID, self.id());
+        // The server replaces an empty timestamp by its own time.
+        let empty = bson::Timestamp {
+            time: 0,
+            increment: 0,
+        };
+        document.append(AT, RawBson::Timestamp(empty));
+        document.append(field::EXPIRES, date(self.expires));
+        document.append(BY, self.by.as_str());
+        if let Some((token, csrf, kept)) = &self.proof {
+            document.append(field::TOKEN, record::binary(token.as_bytes()));
+            document.append(field::CSRF, record::binary(csrf.expose()));
+            document.append(KEPT, values(kept));
+        }
+        Document::from_raw(document)
+    }
+
+    /// What makes an older tombstone of the same session speak of this login, too.
+    pub(crate) fn update(&self) -> Update {
+        let mut update = joined();
+        update.raise(field::EXPIRES, date(self.expires));
+        if let Some((token, csrf, kept)) = &self.proof {
+            update.set(field::TOKEN, record::binary(token.as_bytes()));
+            update.set(field::CSRF, record::binary(csrf.expose()));
+            update.set(KEPT, RawBson::Document(values(kept)));
+        }
+        update
     }
 }
 
-pub(crate) fn next(document: &Document) -> Vec<Id> {
-    let next = document.get(NEXT).and_then(RawBsonRef::as_array);
-    let next = next.into_iter().flatten().flatten();
-    next.filter_map(|id| Id::parse(id.as_str()?)).collect()
-}
-
-pub(crate) fn at(document: &Document) -> Option<Moment> {
-    seconds(document.get(AT)?)
-}
-
-pub(crate) fn expires(document: &Document) -> Option<Moment> {
-    let date = document.get(field::EXPIRES)?.as_datetime()?;
-    Some(Moment::from_millis(date.timestamp_millis()))
-}
-
-/// Says of another login what [`replaced`] says of the first. It is nobody's alone then.
-pub(crate) fn once_more(at: Moment, expires: Moment, next: Option<&Id>) -> Update {
-    let mut update = again(at, expires);
-    update.insert(Path::Meta(BY), Operation::Unset);
-    if let Some(next) = next {
-        let next = vec![RawBson::String(next.to_string())];
-        update.insert(Path::Meta(NEXT), Operation::Push(next));
-    }
-    update
-}
-
-/// Moves a marker forward.
-pub(crate) fn again(at: Moment, expires: Moment) -> Update {
+/// What a further login changes in the tombstone of the session that it replaces: it speaks of
+/// several logins from then on, and none takes it back alone.
+pub(crate) fn joined() -> Update {
     let mut update = Update::default();
-    update.raise(AT, at.seconds());
-    update.raise(field::EXPIRES, date(expires));
+    update.set_now(AT);
+    update.insert(Path::Meta(BY), Operation::Unset);
     update
+}
+
+fn values(kept: &[(Field, RawBson)]) -> RawDocumentBuf {
+    let mut values = RawDocumentBuf::new();
+    for (field, value) in kept {
+        values.append_ref(field.as_str(), value.as_raw_bson_ref());
+    }
+    values
+}
+
+/// Looks whether a login or a renewal replaced a session so recently that the request began before
+/// it, or within five seconds after it. `presented`: the token with which the request came. One
+/// round trip.
+pub(crate) async fn look_up(
+    core: &Core,
+    id: &Id,
+    presented: Option<&Digest>,
+    started: &Started,
+) -> Result<Option<Replaced>> {
+    let ids = vec![id.as_str().to_owned(), id_of(id)];
+    let found = core.store.ages(ids).await?;
+    // After the reply, so that both ages are those of the same moment, or the request's is greater.
+    let request_age = started.age(&core.clock, core.store.time_source());
+    let is_recent =
+        |age: Option<Duration>| age.is_some_and(|age| age <= request_age.saturating_add(OVERLAP));
+    let mut replaced = None;
+    for aged in found.iter().filter(|aged| is_recent(aged.age)) {
+        let is_tombstone = aged.document.id() != Some(id.as_str());
+        let proof = presented.filter(|_| is_tombstone);
+        let proof = proof.and_then(|presented| proof_in(&aged.document, presented));
+        let is_proven = proof.is_some();
+        let id = id.clone();
+        replaced = Some(Replaced { id, proof });
+        if is_proven {
+            break;
+        }
+    }
+    Ok(replaced)
+}
+
+/// What a tombstone holds for whoever has the old session's token.
+fn proof_in(tombstone: &Document, presented: &Digest) -> Option<Proof> {
+    let token = Digest::from_bytes(record::bytes(tombstone.get(field::TOKEN)?)?);
+    if !token.matches(presented) {
+        return None;
+    }
+    let csrf = Secret::from_bytes(record::bytes(tombstone.get(field::CSRF)?)?);
+    let kept = tombstone.get(KEPT).and_then(RawBsonRef::as_document);
+    let kept = kept.into_iter().flatten().flatten();
+    let kept = kept.filter(|(name, _)| Field::is_one(name));
+    let kept = kept.map(|(name, value)| (Field::stored(name), value.to_raw_bson()));
+    Some(Proof {
+        csrf,
+        kept: kept.collect(),
+    })
+}
+
+/// Whether the user's sessions, or all, were revoked after the request had begun. One round trip.
+pub(crate) async fn is_revoked(core: &Core, user: &RawBson, started: &Started) -> Result<bool> {
+    let source = core.store.time_source();
+    let ids = vec![ALL.to_owned(), of_user(user)];
+    let found = core.store.ages(ids).await?;
+    let request_age = started.age(&core.clock, source);
+    // A request can be held open for as long as its client likes, and what was revoked since it
+    // began is not remembered for longer than this.
+    if request_age >= REVOCATION_KEPT_FOR {
+        return Ok(true);
+    }
+    let slack = match source {
+        TimeSource::Process => Duration::ZERO,
+        TimeSource::Server => SERVER_CLOCK_SLACK,
+    };
+    let mut ages = found.iter().filter_map(|aged| aged.age);
+    Ok(ages.any(|age| age <= request_age + slack))
 }

@@ -1,120 +1,115 @@
-//! A change of a stored document.
+//! A change of a stored session.
 
-use bson::raw::RawBsonRef;
-
-use super::{Core, Written};
-use crate::commit::backoff::Backoff;
-use crate::document::{Filter, Operation, Update};
+use super::cas::{Attempt, CompareAndSet};
+use super::{Core, Done, Outcome, Written};
+use crate::document::{Filter, Update};
 use crate::error::{Error, Result};
+use crate::record::Record;
 use crate::record::token::Token;
-use crate::record::{Record, change};
 use crate::state::changes::Changes;
-use crate::state::plan::{Alter, CookieLife};
+use crate::state::plan::{CookieLife, UpdatePlan};
 use crate::store::Updated;
 
 impl Core {
-    pub(super) async fn update(
-        &self,
-        alter: Alter,
-    ) -> Result<(Written, Option<(Token, CookieLife)>)> {
-        let (filter, update) = (alter.filter.clone(), alter.update.clone());
-        let (updated, update) = self.attempt(&alter, filter, update).await?;
-        if updated == Updated::Applied {
-            return Ok(alter.applied(update, true));
-        }
-        // Perhaps only the token is another's by now (a renewal was faster): the data still
-        // belongs to this session, but the cookie that goes with it must not be sent.
-        if let Some((filter, update)) = alter.without_token.clone()
-            && !(update.is_empty() && alter.relative.is_empty())
-        {
-            let filter = filter.alone(); // rare, and nothing that others should wait for
-            let (updated, update) = self.attempt(&alter, filter, update).await?;
-            if updated == Updated::Applied {
-                return Ok(alter.applied(update, false));
+    pub(super) async fn update(&self, plan: UpdatePlan, is_last: bool) -> Result<Done> {
+        // Of updates that share a command it is not always known whether a session ended before or
+        // after its own. Whoever is told the outcome gets a command of its own.
+        let filter = match is_last {
+            true => plan.filter.clone(),
+            false => plan.filter.clone().alone(),
+        };
+        if let Some(part) = &plan.with_token {
+            let mut update = plan.update.clone();
+            update.merge(&part.update);
+            let guarded = plan.record.with_same_token(filter.clone());
+            if let Some(written) = self.attempt(&plan, guarded, update).await? {
+                let cookie = part.cookie.clone();
+                return Ok(plan.applied(written, cookie));
             }
+            let has_data = !plan.update.is_empty() || !plan.relative.is_empty();
+            if part.is_required || !has_data {
+                return Ok(Done::without_write(Outcome::Gone));
+            }
+            // Only the token may be another one by now. The values still belong to this session,
+            // but its cookie must not be sent to a browser that has the new one.
         }
-        Ok((Written::Gone, None))
+        let filter = match plan.with_token {
+            Some(_) => filter.alone(),
+            None => filter,
+        };
+        let update = plan.update.clone();
+        Ok(match self.attempt(&plan, filter, update).await? {
+            Some(written) => plan.applied(written, None),
+            None => Done::without_write(Outcome::Gone),
+        })
     }
 
+    /// The record that the update applied to, and the update; `None` when the filter chose no
+    /// session.
     async fn attempt(
         &self,
-        alter: &Alter,
+        plan: &UpdatePlan,
         filter: Filter,
-        update: Update,
-    ) -> Result<(Updated, Update)> {
-        if !alter.relative.is_empty() {
-            return self
-                .compare_and_set(alter, filter, update, &alter.relative)
-                .await;
+        mut update: Update,
+    ) -> Result<Option<(Record, Update)>> {
+        if !plan.relative.is_empty() {
+            return self.apply_here(plan, filter, update, &plan.relative).await;
         }
-        let result = self
+        let bare = update.clone();
+        plan.record.rename(&mut update);
+        let updated = self
             .store
-            .update(filter.clone(), update.clone(), alter.durability)
-            .await;
-        match result {
-            Ok(updated) => Ok((updated, update)),
-            // A count or an append met a value that another request stored meanwhile: opaque, or
-            // at the end of its range. By compare-and-set it fits, or its error is told.
+            .update(filter.clone(), update.clone(), plan.durability);
+        match updated.await {
+            Ok(Updated::Applied) => Ok(Some((plan.record.clone(), update))),
+            Ok(Updated::Gone) => Ok(None),
+            // A count or an append met a value that another request stored meanwhile. By
+            // compare-and-set it fits, or its error names the key.
             Err(Error::Mismatch { .. }) => {
-                let relative = alter.changes.relative();
-                self.compare_and_set(alter, filter, update, &relative).await
+                let relative = plan.changes.relative();
+                self.apply_here(plan, filter, bare, &relative).await
             }
             Err(error) => Err(error),
         }
     }
 
-    /// An update in which some values are set to what they become from what they were, on the
-    /// condition that they are still that; again on fresh data until it wins.
-    async fn compare_and_set(
+    /// The update, in which relative changes are replaced by the values that they lead to.
+    async fn apply_here(
         &self,
-        alter: &Alter,
+        plan: &UpdatePlan,
         filter: Filter,
         update: Update,
         relative: &Changes,
-    ) -> Result<(Updated, Update)> {
-        let mut record = alter.base.clone();
-        let mut backoff = Backoff::new(self.store.deadline());
-        loop {
-            let (mut condition, mut update) = (filter.clone(), update.clone());
-            for (name, relative) in relative.iter() {
-                let stored = record.get(name);
-                let value = relative.apply(stored).map_err(|reason| Error::Mismatch {
-                    key: name.display(),
-                    reason,
-                })?;
-                condition = condition.still(name.clone(), stored.map(RawBsonRef::to_raw_bson));
-                let operation = value.map_or(Operation::Unset, Operation::Set);
-                change(&mut update, name.clone(), operation);
+    ) -> Result<Option<(Record, Update)>> {
+        let what = CompareAndSet {
+            filter,
+            update,
+            durability: plan.durability,
+        };
+        let attempt = |record: &Record| {
+            let mut values = Vec::new();
+            for (field, change) in relative.iter() {
+                let value = change.apply(record.get(field));
+                let value = value.map_err(|mismatch| mismatch.of(field))?;
+                values.push((field.clone(), value));
             }
-            let updated = self
-                .store
-                .update(condition, update.clone(), alter.durability)
-                .await?;
-            if updated == Updated::Applied {
-                return Ok((updated, update));
-            }
-            let fresh = self.store.load(record.id.as_str()).await?;
-            let Some(fresh) = fresh.filter(|fresh| filter.matches(fresh)) else {
-                return Ok((Updated::Gone, update)); // it was another condition that failed
-            };
-            let Some(fresh) = Record::parse(fresh) else {
-                return Ok((Updated::Gone, update));
-            };
-            self.stats.conflicts.count();
-            record = fresh;
-            backoff.wait("changing a session").await?;
-        }
+            Ok(Attempt::Write(values, ()))
+        };
+        let done = self.compare_and_set(&what, plan.record.clone(), attempt);
+        // The record is the one after the update already.
+        Ok(done.await?.map(|(record, ())| (record, Update::default())))
     }
 }
 
-impl Alter {
-    fn applied(self, update: Update, with_cookie: bool) -> (Written, Option<(Token, CookieLife)>) {
-        let token = match &self.cookie {
-            Some((token, _)) => token.clone(),
-            None => self.token,
-        };
-        let cookie = self.cookie.filter(|_| with_cookie);
-        let written = Written::Changed(Box::new((self.base, update, token)));
-        (written, cookie)
+impl UpdatePlan {
+    fn applied(self, written: (Record, Update), cookie: Option<(Token, CookieLife)>) -> Done {
+        let (record, update) = written;
+        let token = cookie.as_ref().map(|(token, _)| token.clone());
+        let token = token.unwrap_or(self.token);
+        Done {
+            outcome: Outcome::Applied,
+            written: Some(Written::Updated(Box::new((record, update, token)))),
+            cookie,
+        }
     }
 }

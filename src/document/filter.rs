@@ -35,6 +35,7 @@ use crate::document::key::Field;
 /// | `_id` | `{$ne: string}` | the id is another |
 /// | `_id` | `{$lt: "~"}` | it is a session: ids of markers begin with `~`, which sorts after all others |
 /// | `token`, `user`, `by` | `{$eq: value}` | the field has this value, which is never null and never an array |
+/// | `token` | `{$in: [null, value]}` | the field has this value, or is missing or null |
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
 /// | `expires` | `{$not: {$type: "date"}}` | it is missing, or no date |
 /// | `accessed` | `{$lt: double}` | it is a number (of any type), and less |
@@ -63,6 +64,7 @@ enum Clause {
     /// Sessions only: a marker's id starts with `~`, which sorts after every session's.
     Session,
     Equals(&'static str, RawBson),
+    EqualsOrMissing(&'static str, RawBson),
     /// The value under the path is this very value (and no array that holds it), or missing.
     Is(Path, Option<RawBson>),
     NotBefore(&'static str, Moment),
@@ -99,6 +101,11 @@ impl Filter {
     /// A field of the crate's own has this value.
     pub(crate) fn equals(self, name: &'static str, value: RawBson) -> Self {
         self.with(Clause::Equals(name, value))
+    }
+
+    /// A field of the crate's own has this value, or is missing (or null).
+    pub(crate) fn equals_or_missing(self, name: &'static str, value: RawBson) -> Self {
+        self.with(Clause::EqualsOrMissing(name, value))
     }
 
     /// A session's value is exactly as it was loaded.
@@ -167,6 +174,10 @@ impl Filter {
             Clause::Equals(name, value) => document
                 .get(name)
                 .is_some_and(|stored| equal(stored, value.as_raw_bson_ref())),
+            Clause::EqualsOrMissing(name, value) => match document.get(name) {
+                None | Some(RawBsonRef::Null) => true,
+                Some(stored) => equal(stored, value.as_raw_bson_ref()),
+            },
             Clause::Is(path, value) => match (document.at(path), value) {
                 (None, None) => true,
                 (Some(stored), Some(value)) => equal(stored, value.as_raw_bson_ref()),
@@ -234,6 +245,12 @@ impl Clause {
             Clause::NotId(one) => id(with("$ne", text(one))),
             Clause::Session => id(with("$lt", text("~"))),
             Clause::Equals(name, value) => of(name, with("$eq", value.clone())),
+            Clause::EqualsOrMissing(name, value) => {
+                let mut either = RawArrayBuf::new();
+                either.push(RawBson::Null);
+                either.push(value.clone());
+                of(name, with("$in", RawBson::Array(either)))
+            }
             // Plain equality would let 5 match [5, 6]; an expression compares the value itself.
             Clause::Is(path, Some(value)) => {
                 let mut both = RawArrayBuf::new();

@@ -5,6 +5,9 @@ use bson::{Bson, RawBson, bson, doc};
 use super::compare::equal;
 use super::*;
 
+/// The present, of which no test here asks but one.
+const NOW: Moment = Moment::from_millis(1_700_000_000_123);
+
 fn document(value: bson::Document) -> Document {
     Document::from_bson(&doc! { "_id": "x", "created": 1.0, "value": value })
 }
@@ -23,7 +26,7 @@ fn are_equal(a: Bson, b: Bson) -> bool {
 fn updated(before: bson::Document, name: &str, operation: Operation) -> Option<bson::Document> {
     let mut update = Update::default();
     update.insert(Path::Value(Field::stored(name)), operation);
-    let after = update.apply(&document(before)).ok()?;
+    let after = update.apply(&document(before), NOW).ok()?;
     let after: bson::Document = bson::from_slice(after.as_bytes()).unwrap();
     Some(after.get_document("value").unwrap().clone())
 }
@@ -113,7 +116,7 @@ fn raise_never_lowers_a_time() {
         }
         let mut update = Update::default();
         update.raise("t", raw(to));
-        let after = update.apply(&Document::from_bson(&document)).unwrap();
+        let after = update.apply(&Document::from_bson(&document), NOW).unwrap();
         Bson::try_from(after.get("t").unwrap().to_raw_bson()).unwrap()
     };
     let date = |millis| Bson::DateTime(bson::DateTime::from_millis(millis));
@@ -141,12 +144,36 @@ fn set_creates_a_missing_value_document_and_refuses_another_type() {
     unset.insert(Path::Value(Field::stored("a")), Operation::Unset);
 
     let none = Document::from_bson(&doc! { "_id": "x" });
-    assert_eq!(unset.apply(&none), Ok(none.clone()));
+    assert_eq!(unset.apply(&none, NOW), Ok(none.clone()));
     let made = Document::from_bson(&doc! { "_id": "x", "value": { "a": 1_i64 } });
-    assert_eq!(set.apply(&none), Ok(made));
+    assert_eq!(set.apply(&none, NOW), Ok(made));
     let other = Document::from_bson(&doc! { "_id": "x", "value": "text" });
-    assert_eq!(set.apply(&other), Err(Inapplicable));
-    assert_eq!(unset.apply(&other), Ok(other.clone()));
+    assert_eq!(set.apply(&other, NOW), Err(Inapplicable));
+    assert_eq!(unset.apply(&other, NOW), Ok(other.clone()));
+}
+
+#[test]
+fn set_now_sets_the_moment_of_the_update() {
+    let mut update = Update::default();
+    update.set_now("renewed");
+    let before = Document::from_bson(&doc! { "_id": "x", "renewed": 1.0 });
+    let after = update.apply(&before, NOW).unwrap();
+    let expected = doc! { "_id": "x", "renewed": date(NOW) };
+    assert_eq!(after, Document::from_bson(&expected));
+    let rendered: bson::Document = bson::from_slice(&update.to_bson()).unwrap();
+    assert_eq!(rendered, doc! { "$currentDate": { "renewed": true } });
+}
+
+#[test]
+fn equals_or_missing_takes_missing_and_null_for_the_value() {
+    let filter = Filter::all().equals_or_missing("token", RawBson::Int64(7));
+    let matches = |fields: bson::Document| filter.matches(&Document::from_bson(&fields));
+    assert!(
+        matches(doc! { "token": 7 }) && matches(doc! {}) && matches(doc! { "token": Bson::Null })
+    );
+    assert!(!matches(doc! { "token": 8 }));
+    let rendered: bson::Document = bson::from_slice(&filter.to_bson()).unwrap();
+    assert_eq!(rendered, doc! { "token": { "$in": [Bson::Null, 7_i64] } });
 }
 
 #[test]

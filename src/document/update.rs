@@ -6,7 +6,9 @@ use std::fmt;
 use bson::{Bson, RawBson, RawDocumentBuf};
 
 use super::compare::order;
-use super::{Document, Path};
+use super::key::Field;
+use super::{Document, Path, date};
+use crate::clock::{Clock, Moment};
 
 /// What a write changes in a document: single fields, and nothing else of it.
 #[derive(Clone, Default)]
@@ -23,6 +25,8 @@ pub(crate) enum Operation {
     Push(Vec<RawBson>),
     /// Set, unless what is stored is greater.
     Raise(RawBson),
+    /// Set to the present time, by the clock of the store.
+    Now,
 }
 
 impl Operation {
@@ -33,13 +37,14 @@ impl Operation {
             Operation::Increment(_) => "$inc",
             Operation::Push(_) => "$push",
             Operation::Raise(_) => "$max",
+            Operation::Now => "$currentDate",
         }
     }
 
     fn operand(&self) -> RawBson {
         match self {
             Operation::Set(value) | Operation::Raise(value) => value.clone(),
-            Operation::Unset => RawBson::Boolean(true),
+            Operation::Unset | Operation::Now => RawBson::Boolean(true),
             Operation::Increment(by) => RawBson::Int64(*by),
             Operation::Push(values) => {
                 let mut each = RawDocumentBuf::new();
@@ -63,6 +68,35 @@ impl Update {
         self.insert(Path::Meta(name), Operation::Raise(value.into()));
     }
 
+    /// Sets a field to the present time, by the clock of the store.
+    pub(crate) fn set_now(&mut self, name: &'static str) {
+        self.insert(Path::Meta(name), Operation::Now);
+    }
+
+    pub(crate) fn sets_now(&self) -> bool {
+        let mut operations = self.operations.values();
+        operations.any(|operation| matches!(operation, Operation::Now))
+    }
+
+    /// Adds another update's operations; where both name a path, the other's counts.
+    pub(crate) fn merge(&mut self, other: &Update) {
+        let others = other.operations.iter();
+        let others = others.map(|(path, operation)| (path.clone(), operation.clone()));
+        self.operations.extend(others);
+    }
+
+    pub(crate) fn contains(&self, path: &Path) -> bool {
+        self.operations.contains_key(path)
+    }
+
+    /// The values that it changes.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.operations.keys().filter_map(|path| match path {
+            Path::Value(field) => Some(field),
+            Path::Meta(_) => None,
+        })
+    }
+
     /// Whether it changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -70,14 +104,14 @@ impl Update {
     }
 
     /// The update as MongoDB's update document, in BSON bytes. Only `$set`, `$unset`, `$inc`,
-    /// `$push` and `$max` occur in it.
+    /// `$push`, `$max` and `$currentDate` occur in it.
     #[must_use]
     pub fn to_bson(&self) -> Vec<u8> {
         self.to_raw().into_bytes()
     }
 
     pub(crate) fn to_raw(&self) -> RawDocumentBuf {
-        const OPERATORS: [&str; 5] = ["$set", "$unset", "$inc", "$push", "$max"];
+        const OPERATORS: [&str; 6] = ["$set", "$unset", "$inc", "$push", "$max", "$currentDate"];
         let mut update = RawDocumentBuf::new();
         for operator in OPERATORS {
             let its = self.operations.iter();
@@ -92,13 +126,19 @@ impl Update {
         update
     }
 
-    /// Carries the update out on a document, all of it or nothing, as MongoDB does.
+    /// Carries the update out on a document, all of it or nothing, as MongoDB does; `clock` tells
+    /// the present time.
     ///
     /// # Errors
     ///
     /// When an increment or a push meets a value that is no number or array, or an integer would
     /// leave the range of `i64`.
-    pub fn apply(&self, document: &Document) -> Result<Document, Inapplicable> {
+    pub fn apply_by(&self, document: &Document, clock: &Clock) -> Result<Document, Inapplicable> {
+        self.apply(document, clock.now())
+    }
+
+    /// The same, at a moment.
+    pub(crate) fn apply(&self, document: &Document, now: Moment) -> Result<Document, Inapplicable> {
         let mut whole: bson::Document =
             bson::from_slice(document.as_bytes()).map_err(|_| Inapplicable)?;
         for (path, operation) in &self.operations {
@@ -144,6 +184,9 @@ impl Update {
                     if old.is_none_or(|old| old < order(&value)) {
                         fields.insert(name, value);
                     }
+                }
+                Operation::Now => {
+                    fields.insert(name, date(now));
                 }
             }
         }

@@ -170,6 +170,24 @@ fn encode_native(value: impl Serialize) -> Result<RawBson, EncodeError> {
     Ok(value.to_raw_bson())
 }
 
+/// A principal is a value that equality can be asked of: not null (which matches "missing"), not
+/// an array (whose elements would match), nothing that is code or a pattern.
+pub(crate) fn principal(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
+    match value {
+        RawBsonRef::String(_)
+        | RawBsonRef::Int32(_)
+        | RawBsonRef::Int64(_)
+        | RawBsonRef::Double(_)
+        | RawBsonRef::Boolean(_)
+        | RawBsonRef::ObjectId(_)
+        | RawBsonRef::Binary(_)
+        | RawBsonRef::Decimal128(_)
+        | RawBsonRef::DateTime(_)
+        | RawBsonRef::Document(_) => Some(value),
+        _ => None,
+    }
+}
+
 fn encode_binary(value: impl Serialize) -> Result<RawBson, EncodeError> {
     let mut bytes = vec![CBOR];
     ciborium::into_writer(&value, &mut bytes).map_err(|error| match error {
@@ -199,7 +217,7 @@ pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBso
         RawBson::Array(_) => opaque(BSON, holder(value.as_raw_bson_ref()).as_bytes()),
         _ => value,
     };
-    crate::record::principal(value.as_raw_bson_ref())?;
+    principal(value.as_raw_bson_ref())?;
     (size("", value.as_raw_bson_ref()) <= MAX_PRINCIPAL_BYTES).then_some(value)
 }
 

@@ -5,8 +5,8 @@ use super::*;
 const OWN: &str = "https://app.example.com";
 
 /// An unsafe request to `https://app.example.com`, as a Rocket behind a TLS proxy sees it.
-fn judged(fetch: &[&str], origin: &[&str]) -> Result<(), CrossSite> {
-    judge(&post(fetch, origin), &[])
+fn checked(fetch: &[&str], origin: &[&str]) -> Result<(), CrossOrigin> {
+    check_origin(&post(fetch, origin), &[])
 }
 
 fn post<'a>(sec_fetch_site: &'a [&'a str], origin: &'a [&'a str]) -> OriginHeaders<'a> {
@@ -23,50 +23,103 @@ fn origin(text: &str) -> Origin {
 }
 
 #[test]
-fn the_matrix_holds_row_by_row() {
+fn check_origin_follows_the_fetch_site_and_then_the_origin() {
     let (sibling, other) = ("https://www.example.com", "https://evil.test");
-    assert_eq!(judged(&["same-origin"], &[OWN]), Ok(()));
-    assert_eq!(judged(&["none"], &[]), Ok(()));
+    let said = |site, text| Err(CrossOrigin::FetchSite(site, Origin::parse(text)));
+    assert_eq!(checked(&["same-origin"], &[OWN]), Ok(()));
+    assert_eq!(checked(&["none"], &[]), Ok(()));
     assert_eq!(
-        judged(&["same-site"], &[sibling]),
-        Err(CrossSite::OtherSite)
+        checked(&["same-site"], &[sibling]),
+        said("same-site", sibling)
     );
     for any in [OWN, sibling, other, "null", "%"] {
+        assert_eq!(checked(&["cross-site"], &[any]), said("cross-site", any));
         assert_eq!(
-            judged(&["cross-site"], &[any]),
-            Err(CrossSite::OtherSite),
-            "{any}"
-        );
-        assert_eq!(
-            judged(&["garbage"], &[any]),
-            Err(CrossSite::OddFetchSite),
+            checked(&["garbage"], &[any]),
+            Err(CrossOrigin::UnknownFetchSite),
             "{any}"
         );
     }
-    assert_eq!(judged(&["cross-site"], &[]), Err(CrossSite::OtherSite));
-    assert_eq!(judged(&[], &[OWN]), Ok(()));
-    assert_eq!(judged(&[], &[other]), Err(CrossSite::OtherOrigin));
-    assert_eq!(judged(&[], &["null"]), Err(CrossSite::NullOrigin));
-    assert_eq!(judged(&[], &[]), Ok(()));
+    assert_eq!(checked(&["cross-site"], &[]), said("cross-site", ""));
+    assert_eq!(checked(&[], &[OWN]), Ok(()));
+    assert_eq!(
+        checked(&[], &[other]),
+        Err(CrossOrigin::OtherHost(origin(other)))
+    );
+    assert_eq!(checked(&[], &["null"]), Err(CrossOrigin::NullOrigin));
+    assert_eq!(checked(&[], &[]), Ok(()));
     for fetch in [&[][..], &["same-origin"], &["none"], &["cross-site"]] {
         assert_eq!(
-            judged(fetch, &[OWN, OWN]),
-            Err(CrossSite::ManyOrigins),
+            checked(fetch, &[OWN, OWN]),
+            Err(CrossOrigin::SeveralOrigins),
             "{fetch:?}"
         );
     }
 }
 
 #[test]
-fn only_a_safe_method_without_a_form_or_an_upgrade_is_harmless() {
+fn cross_site_is_what_the_browser_says_or_else_every_other_origin() {
+    let cross = |fetch: &[&str], origin: &[&str]| is_cross_site(&post(fetch, origin));
+    let (sibling, other) = ("https://www.example.com", "https://evil.test");
+    for origin in [&[][..], &[OWN], &[sibling], &[other], &["null"]] {
+        assert!(cross(&["cross-site"], origin), "{origin:?}");
+        for fetch in ["same-origin", "same-site", "none"] {
+            assert!(!cross(&[fetch], origin), "{fetch} {origin:?}");
+        }
+    }
+    assert!(!cross(&[], &[]) && !cross(&[], &[OWN]));
+    for origin in [sibling, other, "null", "%"] {
+        assert!(cross(&[], &[origin]), "{origin}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_header_and_the_origin_as_parsed_in_one_line() {
+    for (fetch, sent, header, named) in [
+        (
+            &["cross-site"][..],
+            "https://EVIL.test:443",
+            "Sec-Fetch-Site",
+            "https://evil.test ",
+        ),
+        (
+            &["same-site"],
+            "https://www.example.com",
+            "Sec-Fetch-Site",
+            "https://www.example.com ",
+        ),
+        (
+            &[],
+            "https://evil.test:8443",
+            "Origin",
+            "https://evil.test:8443,",
+        ),
+        (
+            &[],
+            "http://app.example.com",
+            "Origin",
+            "http://app.example.com,",
+        ),
+        (&[], "null", "Origin", "null"),
+        (&[], "https://a\r\nX: y", "Origin", "not an http"),
+        (&["x\r\ny"], "", "Sec-Fetch-Site", "no browser"),
+    ] {
+        let text = checked(fetch, &[sent]).unwrap_err().to_string();
+        assert!(text.contains(header) && text.contains(named), "{text}");
+        assert!(!text.contains(['\r', '\n']), "{text:?}");
+    }
+}
+
+#[test]
+fn a_request_is_exempt_only_with_a_safe_method_and_no_form_or_upgrade() {
     for bits in 0..8 {
         let [method_is_safe, is_form, upgrades] = [1, 2, 4].map(|bit| bits & bit != 0);
-        let manner = RequestTraits {
+        let traits = RequestTraits {
             method_is_safe,
             is_form,
             upgrades,
         };
-        assert_eq!(manner.is_exempt(), bits == 1, "{manner:?}");
+        assert_eq!(traits.is_exempt(), bits == 1, "{traits:?}");
     }
 }
 
@@ -83,24 +136,24 @@ fn only_exactly_one_known_fetch_site_passes() {
         "\0",
     ] {
         assert_eq!(
-            judged(&[odd], &[OWN]),
-            Err(CrossSite::OddFetchSite),
+            checked(&[odd], &[OWN]),
+            Err(CrossOrigin::UnknownFetchSite),
             "{odd:?}"
         );
     }
     assert_eq!(
-        judged(&["same-origin", "same-origin"], &[OWN]),
-        Err(CrossSite::OddFetchSite)
+        checked(&["same-origin", "same-origin"], &[OWN]),
+        Err(CrossOrigin::UnknownFetchSite)
     );
     assert_eq!(
-        judged(&["none", "cross-site"], &[OWN]),
-        Err(CrossSite::OddFetchSite)
+        checked(&["none", "cross-site"], &[OWN]),
+        Err(CrossOrigin::UnknownFetchSite)
     );
 }
 
 #[test]
 fn the_sites_own_form_passes_though_its_pages_send_no_referrer() {
-    assert_eq!(judged(&["same-origin"], &["null"]), Ok(()));
+    assert_eq!(checked(&["same-origin"], &["null"]), Ok(()));
 }
 
 #[test]
@@ -111,15 +164,15 @@ fn a_trusted_origin_passes_whatever_the_fetch_site() {
     ];
     for fetch in [&[][..], &["same-site"], &["cross-site"], &["garbage"]] {
         assert_eq!(
-            judge(&post(fetch, &["https://www.example.com"]), &trusted),
+            check_origin(&post(fetch, &["https://www.example.com"]), &trusted),
             Ok(())
         );
         assert_eq!(
-            judge(&post(fetch, &["https://www.example.com:443"]), &trusted),
+            check_origin(&post(fetch, &["https://www.example.com:443"]), &trusted),
             Ok(())
         );
         assert_eq!(
-            judge(&post(fetch, &["http://localhost:3000"]), &trusted),
+            check_origin(&post(fetch, &["http://localhost:3000"]), &trusted),
             Ok(())
         );
         for other in [
@@ -128,72 +181,74 @@ fn a_trusted_origin_passes_whatever_the_fetch_site() {
             "http://localhost",
             "null",
         ] {
-            assert!(judge(&post(fetch, &[other]), &trusted).is_err(), "{other}");
+            assert!(
+                check_origin(&post(fetch, &[other]), &trusted).is_err(),
+                "{other}"
+            );
         }
         let twice = ["https://www.example.com", "https://www.example.com"];
         assert_eq!(
-            judge(&post(fetch, &twice), &trusted),
-            Err(CrossSite::ManyOrigins)
+            check_origin(&post(fetch, &twice), &trusted),
+            Err(CrossOrigin::SeveralOrigins)
         );
     }
 }
 
 #[test]
 fn hostile_origins_are_refused() {
-    for (hostile, reason) in [
-        ("", CrossSite::OddOrigin),
-        (" ", CrossSite::OddOrigin),
-        ("https://", CrossSite::OddOrigin),
-        ("https:app.example.com", CrossSite::OddOrigin),
-        ("//app.example.com", CrossSite::OddOrigin),
-        ("app.example.com", CrossSite::OddOrigin),
-        ("HTTPS://app.example.com", CrossSite::OddOrigin),
-        ("chrome-extension://app.example.com", CrossSite::OddOrigin),
-        ("https://user@app.example.com", CrossSite::OddOrigin),
-        (
-            "https://app.example.com:443@evil.test",
-            CrossSite::OddOrigin,
-        ),
-        ("https://app.example.com/", CrossSite::OddOrigin),
-        ("https://app.example.com/path", CrossSite::OddOrigin),
-        ("https://app.example.com?q", CrossSite::OddOrigin),
-        ("https://app.example.com#f", CrossSite::OddOrigin),
-        ("https://app.example.com\\evil.test", CrossSite::OddOrigin),
-        (
-            "https://app.example.com https://evil.test",
-            CrossSite::OddOrigin,
-        ),
-        (
-            "https://app.example.com, https://evil.test",
-            CrossSite::OddOrigin,
-        ),
-        ("https://app.example.com\0", CrossSite::OddOrigin),
-        ("https://app.example.com\t", CrossSite::OddOrigin),
-        ("https://app..example.com", CrossSite::OddOrigin),
-        ("https://app.example.com..", CrossSite::OddOrigin),
-        ("https://.app.example.com", CrossSite::OddOrigin),
-        ("https://app.ex%61mple.com", CrossSite::OddOrigin),
-        ("https://аpp.example.com", CrossSite::OddOrigin),
-        ("https://app.example.com:", CrossSite::OddOrigin),
-        ("https://app.example.com:+443", CrossSite::OddOrigin),
-        ("https://app.example.com:0443", CrossSite::OddOrigin),
-        ("https://app.example.com:0", CrossSite::OddOrigin),
-        ("https://app.example.com:65979", CrossSite::OddOrigin),
-        ("https://app.example.com:443:443", CrossSite::OddOrigin),
-        ("https://app.example.com:444", CrossSite::OtherOrigin),
-        ("https://app.example.com:80", CrossSite::OtherOrigin),
-        ("https://app.example.com.", CrossSite::OtherOrigin),
-        ("https://app.example.com.evil.test", CrossSite::OtherOrigin),
-        ("https://evilapp.example.com", CrossSite::OtherOrigin),
-        ("https://example.com", CrossSite::OtherOrigin),
-        ("https://app.example.co", CrossSite::OtherOrigin),
-        ("https://app", CrossSite::OtherOrigin),
-        ("https://xn--pp-8cd.example.com", CrossSite::OtherOrigin),
-        ("http://app.example.com:443", CrossSite::OtherOrigin),
-        ("http://app.example.com", CrossSite::PlainHttp),
-        ("http://app.example.com:80", CrossSite::PlainHttp),
+    for hostile in [
+        "",
+        " ",
+        "https://",
+        "https:app.example.com",
+        "//app.example.com",
+        "app.example.com",
+        "HTTPS://app.example.com",
+        "chrome-extension://app.example.com",
+        "https://user@app.example.com",
+        "https://app.example.com:443@evil.test",
+        "https://app.example.com/",
+        "https://app.example.com/path",
+        "https://app.example.com?q",
+        "https://app.example.com#f",
+        "https://app.example.com\\evil.test",
+        "https://app.example.com https://evil.test",
+        "https://app.example.com, https://evil.test",
+        "https://app.example.com\0",
+        "https://app.example.com\t",
+        "https://app..example.com",
+        "https://app.example.com..",
+        "https://.app.example.com",
+        "https://app.ex%61mple.com",
+        "https://аpp.example.com",
+        "https://app.example.com:",
+        "https://app.example.com:+443",
+        "https://app.example.com:0443",
+        "https://app.example.com:0",
+        "https://app.example.com:65979",
+        "https://app.example.com:443:443",
     ] {
-        assert_eq!(judged(&[], &[hostile]), Err(reason), "{hostile:?}");
+        let refused = Err(CrossOrigin::MalformedOrigin);
+        assert_eq!(checked(&[], &[hostile]), refused, "{hostile:?}");
+    }
+    let other: fn(Origin) -> CrossOrigin = CrossOrigin::OtherHost;
+    let plain: fn(Origin) -> CrossOrigin = CrossOrigin::PlainHttp;
+    for (hostile, reason) in [
+        ("https://app.example.com:444", other),
+        ("https://app.example.com:80", other),
+        ("https://app.example.com.", other),
+        ("https://app.example.com.evil.test", other),
+        ("https://evilapp.example.com", other),
+        ("https://example.com", other),
+        ("https://app.example.co", other),
+        ("https://app", other),
+        ("https://xn--pp-8cd.example.com", other),
+        ("http://app.example.com:443", other),
+        ("http://app.example.com", plain),
+        ("http://app.example.com:80", plain),
+    ] {
+        let refused = Err(reason(origin(hostile)));
+        assert_eq!(checked(&[], &[hostile]), refused, "{hostile:?}");
     }
 }
 
@@ -201,7 +256,7 @@ fn hostile_origins_are_refused() {
 fn an_origin_is_the_own_host_in_every_way_of_writing_it() {
     let passes = |origin: &str, host: &str, secure_cookie: bool| {
         let (fetch, origin) = ([], [origin]);
-        judge(
+        check_origin(
             &OriginHeaders {
                 host: Some(host),
                 secure_cookie,
@@ -249,12 +304,13 @@ fn an_origin_is_the_own_host_in_every_way_of_writing_it() {
 
 #[test]
 fn no_origin_is_our_own_without_a_host() {
-    let (fetch, origin) = ([], [OWN]);
+    let (fetch, sent) = ([], [OWN]);
     let hostless = OriginHeaders {
         host: None,
-        ..post(&fetch, &origin)
+        ..post(&fetch, &sent)
     };
-    assert_eq!(judge(&hostless, &[]), Err(CrossSite::OtherOrigin));
+    let refused = Err(CrossOrigin::OtherHost(origin(OWN)));
+    assert_eq!(check_origin(&hostless, &[]), refused);
 }
 
 #[test]
@@ -301,13 +357,13 @@ fn host() -> impl Strategy<Value = String> {
     ]
 }
 
-fn headers(texts: &[String]) -> Vec<&str> {
+fn borrowed(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }
 
 proptest! {
     #[test]
-    fn whatever_is_sent_is_judged(
+    fn check_origin_never_panics(
         fetch in proptest::collection::vec(any::<String>(), 0..3),
         origin in proptest::collection::vec(any::<String>(), 0..3),
         authority in "\\PC*|[\\[\\]:.a-f0-9]*",
@@ -315,15 +371,15 @@ proptest! {
         secure_cookie in any::<bool>(),
     ) {
         let written = format!("https://{authority}");
-        let (fetch, mut origin) = (headers(&fetch), headers(&origin));
+        let (fetch, mut origin) = (borrowed(&fetch), borrowed(&origin));
         for _ in 0..2 {
-            let claims = OriginHeaders {
+            let headers = OriginHeaders {
                 secure_cookie,
                 sec_fetch_site: &fetch,
                 origin: &origin,
                 host: host.as_deref().or(Some(&authority)),
             };
-            let _ = judge(&claims, &[]);
+            let _ = (check_origin(&headers, &[]), is_cross_site(&headers));
             origin = vec![&written];
         }
     }
@@ -353,7 +409,7 @@ proptest! {
         let scheme = if https { "https" } else { "http" };
         let at = written(&own, ports[0]);
         let fetch = fetch.filter(|fetch| fetch != "none").into_iter().collect::<Vec<_>>();
-        let fetch = headers(&fetch);
+        let fetch = borrowed(&fetch);
         for foreign in [
             other,
             format!("{own}.evil"),
@@ -371,8 +427,8 @@ proptest! {
             prop_assume!(read.is_none() || read != parse_authority(&own));
             let origin = format!("{scheme}://{}", written(&foreign, ports[1]));
             let origin = [origin.as_str()];
-            let claims = OriginHeaders { host: Some(&at), secure_cookie, ..post(&fetch, &origin) };
-            prop_assert!(judge(&claims, &[]).is_err(), "{origin:?} passed at {at}");
+            let headers = OriginHeaders { host: Some(&at), secure_cookie, ..post(&fetch, &origin) };
+            prop_assert!(check_origin(&headers, &[]).is_err(), "{origin:?} passed at {at}");
         }
     }
 }

@@ -1,96 +1,297 @@
-//! Sessions that the Python package pyramid_mongo_session wrote (`session.legacy_ids`).
+//! Sessions that the Python package pyramid_mongo_session stored (`session.legacy_ids`).
 //!
-//! Its cookie is the document's `_id` in clear, 32 hexadecimal digits, and its document has four
-//! fields: `_id`, `created`, `accessed`, `value` (and `pickled`, which must be false: nothing here
-//! ever unpickles). Such a session is read as it is and moved to our form at its first write.
+//! Its cookie is the document's `_id` in clear, 32 hexadecimal digits. Its document has the fields
+//! `_id`, `created`, `accessed`, `value`, and `pickled`, which must be false: nothing here unpickles.
+//!
+//! [`read`] gives such a document the form of ours in memory. The first write makes the stored
+//! document one of ours, in place ([`Upgrade`]): it keeps its `_id` and its cookie, so that parallel
+//! requests go on and the Python application can still read it. What `read` adds is computed from
+//! the document alone, so that all requests add the same; `$max` stores it, so that no request takes
+//! back a secret that another one has replaced meanwhile.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bson::RawBson;
 use bson::raw::RawBsonRef;
-use sha2::{Digest as _, Sha256};
+use bson::{RawBson, RawDocument, RawDocumentBuf};
 
 use crate::clock::Moment;
-use crate::document::Document;
+use crate::config::Config;
 use crate::document::key::{FLASH, Field, LEGACY_CSRF};
-use crate::record::token::{Id, Secret};
-use crate::record::{field, seconds};
+use crate::document::{Document, Filter, Operation, Path, Update, date};
+use crate::record::token::{Digest, Id, Secret, Token};
+use crate::record::{binary, field, seconds};
 
-/// An ancestor's session, with its values in our form.
-#[derive(Clone)]
-pub(crate) struct LegacySession {
-    pub(crate) id: Id,
-    pub(crate) created: Moment,
-    pub(crate) accessed: Moment,
-    pub(crate) values: Vec<(Field, RawBson)>,
-    pub(crate) csrf: Option<Secret>,
+/// Says that a document has or had names of the Python package that differ from ours, and lists
+/// those names of `value` that are ours. `a%2Eb` may be our name of the key `a.b`, or the Python
+/// package's of the key `a%2Eb`.
+const RENAMED: &str = "renamed";
+
+/// A stored document, as one of ours.
+pub(crate) struct Translated {
+    pub(crate) document: Document,
+    /// What the next write must add; `None` when the stored document is one of ours.
+    pub(crate) upgrade: Option<Arc<Upgrade>>,
 }
 
-impl LegacySession {
-    /// Reads an ancestor's document; `None` when it is none, or pickled, or malformed.
-    pub(crate) fn parse(document: &Document) -> Option<Self> {
-        let id = Id::parse_legacy(document.id()?)?;
-        // One of ours is never read by the weaker rules of the ancestor.
-        if document.get(field::TOKEN).is_some() {
-            return None;
+/// Reads a stored document whose `_id` is 32 hexadecimal digits; `None` when it is malformed,
+/// pickled, or named otherwise.
+pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<Translated> {
+    let raw = document.raw()?;
+    let id = Id::parse(document.id()?).filter(Id::is_legacy)?;
+    if !matches!(
+        document.get("pickled"),
+        None | Some(RawBsonRef::Boolean(false))
+    ) {
+        return None;
+    }
+    let values = document.get(field::VALUE)?.as_document()?;
+    // A write of the Python package replaces the document, and with it all that is ours.
+    let has_token = document.get(field::TOKEN).is_some();
+    let has_renamed = document.get(RENAMED).is_some();
+    let names = match document.get(RENAMED) {
+        None if has_token => None,
+        None => Some(Names::read(values, BTreeSet::new())?),
+        Some(ours) => Some(Names::read(values, strings(ours)?)?),
+    };
+    let names = names.filter(|names| has_renamed || !names.old.is_empty());
+    let added = [
+        (
+            field::TOKEN,
+            binary(
+                Token::bare(id.clone())
+                    .digest(&config.cookie_name)
+                    .as_bytes(),
+            ),
+        ),
+        (field::CSRF, binary(csrf_of(values, &id).expose())),
+        (field::EXPIRES, date(expiry(&document, config, now)?).into()),
+    ];
+    let missing = added
+        .into_iter()
+        .filter(|(name, _)| document.get(name).is_none());
+    let upgrade = Upgrade {
+        missing: missing.collect(),
+        names,
+    };
+    if upgrade.missing.is_empty() && upgrade.names.is_none() {
+        return Some(Translated {
+            document,
+            upgrade: None,
+        });
+    }
+    let mut ours = RawDocumentBuf::new();
+    for element in raw {
+        let (name, value) = element.ok()?;
+        match (name, &upgrade.names) {
+            (field::VALUE, Some(names)) => ours.append(name, names.translate(values)?),
+            _ => ours.append_ref(name, value),
         }
-        match document.get("pickled") {
-            None | Some(RawBsonRef::Boolean(false)) => {}
-            Some(_) => return None,
-        }
-        let mut values = Vec::new();
-        let mut csrf = None;
-        for element in document.get(field::VALUE)?.as_document()? {
-            let (name, value) = element.ok()?;
-            if name == LEGACY_CSRF {
-                csrf = value.as_str().filter(|t| !t.is_empty()).map(csrf_secret);
-                continue;
-            }
-            let field = match name.strip_prefix(FLASH) {
-                Some(queue) => Field::of_queue(queue),
-                None => Field::of_key(name),
-            };
-            // The empty key cannot be one of ours.
-            if let Ok(field) = field {
-                values.push((field, value.to_raw_bson()));
-            }
-        }
-        Some(LegacySession {
-            id,
-            created: seconds(document.get(field::CREATED)?)?,
-            accessed: seconds(document.get(field::ACCESSED)?)?,
-            values,
-            csrf,
+    }
+    for (name, value) in &upgrade.missing {
+        ours.append_ref(*name, value.as_raw_bson_ref());
+    }
+    Some(Translated {
+        document: Document::from_raw(ours),
+        upgrade: Some(Arc::new(upgrade)),
+    })
+}
+
+/// Whether the `_id` of a stored document is a credential: it opens the session by itself.
+pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
+    let is_legacy = document.id().is_some_and(Id::is_legacy_text);
+    let token = document.get(field::TOKEN);
+    is_legacy
+        && token.is_none_or(|token| match crate::record::bytes(token) {
+            Some(bytes) => Digest::from_bytes(bytes).is_of_bare_id(),
+            None => true,
         })
-    }
+}
 
-    /// Whether the session is alive at a moment. One that was last used further ahead than it lives
-    /// was not: nothing but that time would ever end it, so it is not believed.
-    pub(crate) fn is_alive(
-        &self,
-        now: Moment,
-        timeout: Option<Duration>,
-        lifetime: Option<Duration>,
-    ) -> bool {
-        now <= self.deadline(timeout, lifetime)
-            && timeout.is_none_or(|idle| self.accessed <= now.plus(idle))
-    }
+/// Our secret for a CSRF token of the Python package, so that a form that it rendered goes on
+/// working. It does not tell the token.
+pub(crate) fn csrf_secret(token: &str) -> Secret {
+    Secret::derive(b"rocket_mongo_session legacy csrf 1\0", token.as_bytes())
+}
 
-    /// The latest moment at which the session is still alive.
-    pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
-        let idle = timeout.map_or(Moment::NEVER, |idle| self.accessed.plus(idle));
-        idle.min(lifetime.map_or(Moment::NEVER, |life| self.created.plus(life)))
+fn csrf_of(values: &RawDocument, id: &Id) -> Secret {
+    let token = values.get(LEGACY_CSRF).ok().flatten();
+    match token.and_then(RawBsonRef::as_str) {
+        Some(token) if !token.is_empty() => csrf_secret(token),
+        _ => Secret::derive(
+            b"rocket_mongo_session legacy id's csrf 1\0",
+            id.as_str().as_bytes(),
+        ),
     }
 }
 
-/// Our secret for an ancestor's token. Derived, so that whichever request moves the session, a
-/// form that the Python application rendered goes on working, and hashed, so that the stored
-/// secret does not tell the token.
-pub(crate) fn csrf_secret(token: &str) -> Secret {
-    let mut hash = Sha256::new();
-    hash.update(b"rocket_mongo_session ancestor's csrf 1\0");
-    hash.update(token.as_bytes());
-    Secret::from_bytes(hash.finalize().into())
+/// When a document without `expires` expires. One that was last used further ahead of now than it
+/// lives has expired: nothing but that time would ever end it, so it is not believed.
+fn expiry(document: &Document, config: &Config, now: Moment) -> Option<Moment> {
+    let (idle, absolute) = (config.timeout, config.lifetime);
+    let created = seconds(document.get(field::CREATED)?)?;
+    let accessed = seconds(document.get(field::ACCESSED)?)?;
+    if idle.is_some_and(|idle| accessed > now.plus(idle)) {
+        return Some(Moment::from_millis(0));
+    }
+    let idle = idle.map_or(Moment::NEVER, |idle| accessed.plus(idle));
+    Some(idle.min(absolute.map_or(Moment::NEVER, |absolute| created.plus(absolute))))
+}
+
+fn strings(array: RawBsonRef<'_>) -> Option<BTreeSet<Field>> {
+    let elements = array.as_array()?.into_iter();
+    elements
+        .map(|element| Some(Field::stored(element.ok()?.as_str()?)))
+        .collect()
+}
+
+/// The names of the values of a document in which the Python package's and ours may differ.
+#[derive(Default)]
+struct Names {
+    /// Our name of each value that is stored under another one, and that one.
+    old: BTreeMap<Field, String>,
+    /// What the document says to be ours ([`RENAMED`]).
+    ours: BTreeSet<Field>,
+}
+
+impl Names {
+    fn read(values: &RawDocument, ours: BTreeSet<Field>) -> Option<Self> {
+        let mut names = Names {
+            old: BTreeMap::new(),
+            ours,
+        };
+        for element in values {
+            let (stored, _) = element.ok()?;
+            match names.our_name(stored) {
+                Some(field) if field.as_str() != stored => {
+                    names.old.insert(field, stored.to_owned());
+                }
+                _ => {}
+            }
+        }
+        Some(names)
+    }
+
+    /// Our name of a stored value. `None` for one that was written anew under our name, and for the
+    /// empty name, which we have not.
+    fn our_name(&self, stored: &str) -> Option<Field> {
+        let field = Field::stored(stored);
+        if self.ours.contains(&field) {
+            return Some(field);
+        }
+        let field = match stored.strip_prefix(FLASH) {
+            Some(queue) => Field::of_queue(queue).ok()?,
+            None if stored == LEGACY_CSRF => field,
+            None => Field::of_key(stored).ok()?,
+        };
+        (!self.ours.contains(&field)).then_some(field)
+    }
+
+    fn translate(&self, values: &RawDocument) -> Option<RawDocumentBuf> {
+        let mut ours = RawDocumentBuf::new();
+        for element in values {
+            let (stored, value) = element.ok()?;
+            if let Some(field) = self.our_name(stored) {
+                ours.append_ref(field.as_str(), value);
+            }
+        }
+        Some(ours)
+    }
+
+    /// Adds to an update that the values which it changes bear our names from now on.
+    fn complete(&self, update: &mut Update) {
+        let changed: Vec<Field> = update.fields().cloned().collect();
+        let mut renamed = Vec::new();
+        for field in changed {
+            if let Some(old) = self.addressable(&field) {
+                let old = Path::Value(old);
+                if !update.contains(&old) {
+                    update.insert(old, Operation::Unset);
+                }
+            }
+            if field.as_str().contains('%') && !self.ours.contains(&field) {
+                renamed.push(RawBson::String(field.as_str().to_owned()));
+            }
+        }
+        // Without one, the document would from now on be read as having our names alone.
+        update.insert(Path::Meta(RENAMED), Operation::Push(renamed));
+    }
+
+    /// Whether the Python package has another key under what is our name of a key. Nobody calls
+    /// keys `%` and `%25` in one session; where somebody does, a write of the first replaces both.
+    fn is_taken(&self, field: &Field) -> bool {
+        let other = self.our_name(field.as_str());
+        other.is_some_and(|other| self.old.contains_key(&other) && other != *field)
+    }
+
+    /// The name that a value is still stored under, where an update can name it. Where it cannot,
+    /// the value stays there and is not read any more.
+    fn addressable(&self, field: &Field) -> Option<Field> {
+        let old = self.old.get(field)?;
+        Field::is_one(old).then(|| Field::stored(old))
+    }
+}
+
+/// What the next write adds to a document, so that it becomes one of ours.
+pub(crate) struct Upgrade {
+    missing: Vec<(&'static str, RawBson)>,
+    names: Option<Names>,
+}
+
+impl Upgrade {
+    /// Adds to an update what the stored document lacks. The update must ask for the same token: a
+    /// renewal of another request would be undone otherwise.
+    pub(crate) fn add_missing(&self, update: &mut Update) {
+        for (name, value) in &self.missing {
+            if !update.contains(&Path::Meta(name)) {
+                update.set(name, value.clone());
+            }
+        }
+    }
+
+    /// Renames the values that an update changes.
+    pub(crate) fn rename(&self, update: &mut Update) {
+        if let Some(names) = &self.names {
+            names.complete(update);
+        }
+    }
+
+    /// Whether a value is still stored under another name, so that an `$inc` or a `$push` would
+    /// begin at nothing, or at another key's value.
+    pub(crate) fn needs_compare_and_set(&self, field: &Field) -> bool {
+        let names = self.names.as_ref();
+        names.is_some_and(|names| names.old.contains_key(field) || names.is_taken(field))
+    }
+
+    /// Restricts a filter to the document while a value is stored as it was loaded.
+    pub(crate) fn with_same_value(
+        &self,
+        filter: Filter,
+        field: Field,
+        value: Option<RawBson>,
+    ) -> Filter {
+        let Some(names) = self
+            .names
+            .as_ref()
+            .filter(|_| self.needs_compare_and_set(&field))
+        else {
+            return filter.still(field, value);
+        };
+        let filter = match names.addressable(&field) {
+            Some(old) => filter.still(old, value),
+            None => filter,
+        };
+        match names.is_taken(&field) {
+            true => filter,
+            false => filter.still(field, None),
+        }
+    }
+
+    /// Restricts a filter to the document while its token is this one, or still absent.
+    pub(crate) fn with_same_token(&self, filter: Filter, digest: &Digest) -> Filter {
+        filter.equals_or_missing(field::TOKEN, binary(digest.as_bytes()))
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 //!
 //! A cookie carries both as `<id>.<secret>`; the database keeps the id and a [`Digest`] of the
 //! secret, so that reading the database gives nobody a cookie (OWASP ASVS 7.2.3, 7.2.4).
+//!
+//! The cookie of the Python package pyramid_mongo_session is a bare id of 32 hexadecimal digits,
+//! which is a credential. It is read with `session.legacy_ids` alone.
 
 use std::fmt;
 
@@ -17,10 +20,13 @@ use crate::error::Error;
 
 /// Characters of an id: 16 bytes in base64url without padding.
 const ID_CHARS: usize = 22;
+/// Characters of an id that the Python package drew: 16 bytes in hexadecimal digits.
+const LEGACY_ID_CHARS: usize = 32;
 /// Characters of a secret: 32 bytes in base64url without padding.
 const SECRET_CHARS: usize = 43;
 
-/// The public name of a session, its `_id`: safe to log and to show, not a credential.
+/// The public name of a session, its `_id`: safe to log and to show, and not a credential, unless
+/// the session was opened by a bare id ([`Token::is_bare`]).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Id(String);
 
@@ -29,16 +35,22 @@ impl Id {
         Ok(Id(URL_SAFE_NO_PAD.encode(draw::<16>()?.as_slice())))
     }
 
-    /// Reads an id in its one canonical form; `None` for everything else.
+    /// Reads an id of ours in its one canonical form, or one of the Python package: exactly 32
+    /// lower-case hexadecimal digits. `None` for everything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        decode::<16>(text, ID_CHARS).map(|_| Id(text.to_owned()))
+        let is_id = Id::is_legacy_text(text) || decode::<16>(text, ID_CHARS).is_some();
+        is_id.then(|| Id(text.to_owned()))
     }
 
-    /// Reads an id of the Python ancestor: exactly 32 lower-case hexadecimal digits. There the id
-    /// is the credential itself, so it is neither shown nor logged.
-    pub(crate) fn parse_legacy(text: &str) -> Option<Self> {
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        (text.len() == 32 && text.bytes().all(hex)).then(|| Id(text.to_owned()))
+    /// Whether a text is an id that the Python package drew.
+    pub(crate) fn is_legacy_text(text: &str) -> bool {
+        let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        text.len() == LEGACY_ID_CHARS && text.bytes().all(is_hex)
+    }
+
+    /// Whether the Python package drew it.
+    pub(crate) fn is_legacy(&self) -> bool {
+        self.0.len() == LEGACY_ID_CHARS
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -73,18 +85,42 @@ impl Secret {
     /// What the database keeps of a token's secret. The cookie's name is part of it, so that a
     /// cookie of one purpose is never accepted under another name.
     pub(crate) fn digest(&self, cookie_name: &str) -> Digest {
-        let mut hash = Sha256::new();
-        hash.update(b"rocket_mongo_session token 1\0");
-        hash.update((cookie_name.len() as u64).to_be_bytes());
-        hash.update(cookie_name.as_bytes());
-        hash.update(self.0.as_slice());
-        Digest(hash.finalize().into())
+        Digest(hash(
+            b"rocket_mongo_session token 1\0",
+            cookie_name,
+            self.0.as_slice(),
+        ))
+    }
+
+    /// A secret that follows from something else, and sorts before every drawn one.
+    pub(super) fn derive(purpose: &[u8], from: &[u8]) -> Self {
+        Secret::from_bytes(before_drawn_ones(hash(purpose, "", from)))
     }
 
     pub(crate) fn matches(&self, other: &Secret) -> bool {
         self.0.ct_eq(other.0.as_slice()).into()
     }
 }
+
+fn hash(purpose: &[u8], cookie_name: &str, from: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(purpose);
+    hash.update((cookie_name.len() as u64).to_be_bytes());
+    hash.update(cookie_name.as_bytes());
+    hash.update(from);
+    hash.finalize().into()
+}
+
+/// Begins a derived value with eight zero bytes, and keeps 192 bits of it. So `$max` stores it where
+/// there is none and never replaces a drawn value, whose chance of being lower is 2^-64.
+fn before_drawn_ones(hash: [u8; 32]) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[DERIVED.len()..].copy_from_slice(&hash[DERIVED.len()..]);
+    bytes
+}
+
+/// How derived values begin.
+const DERIVED: [u8; 8] = [0; 8];
 
 /// SHA-256 of a token's secret. Not usable as a cookie, and still not printed.
 #[derive(Clone)]
@@ -103,6 +139,11 @@ impl Digest {
     pub(crate) fn matches(&self, other: &Digest) -> bool {
         self.0.ct_eq(&other.0).into()
     }
+
+    /// Whether a bare id opens the session that stores this digest.
+    pub(crate) fn is_of_bare_id(&self) -> bool {
+        self.0.starts_with(&DERIVED)
+    }
 }
 
 /// What a browser's cookie says: which session, and the proof that it is its own.
@@ -110,24 +151,71 @@ impl Digest {
 pub(crate) struct Token {
     pub(crate) id: Id,
     pub(crate) secret: Secret,
+    is_bare: bool,
 }
 
 impl Token {
-    /// Reads exactly `<id>.<secret>`, canonical base64url without padding; anything else is no
-    /// token and is never looked up.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        if text.len() != ID_CHARS + 1 + SECRET_CHARS {
-            return None;
+    pub(crate) fn new(id: Id, secret: Secret) -> Self {
+        Token {
+            id,
+            secret,
+            is_bare: false,
         }
-        let (id, secret) = text.split_once('.')?;
-        Some(Token {
-            id: Id::parse(id)?,
-            secret: Secret(decode::<32>(secret, SECRET_CHARS)?),
-        })
+    }
+
+    /// The token of the Python package's cookie, which is the id alone. Its secret follows from the
+    /// id.
+    pub(super) fn bare(id: Id) -> Self {
+        let secret = Secret::derive(
+            b"rocket_mongo_session bare id's secret 1\0",
+            id.0.as_bytes(),
+        );
+        Token {
+            id,
+            secret,
+            is_bare: true,
+        }
+    }
+
+    /// Reads exactly `<id>.<secret>`, canonical base64url without padding; anything else is no
+    /// token and is never looked up. An id of the Python package may stand in the place of ours:
+    /// `renew` and `elevate` keep it. With `legacy_ids` it may also stand alone.
+    pub(crate) fn parse(text: &str, legacy_ids: bool) -> Option<Self> {
+        match text.split_once('.') {
+            Some((id, secret)) => {
+                let secret = decode::<32>(secret, SECRET_CHARS)?;
+                Some(Token::new(Id::parse(id)?, Secret(secret)))
+            }
+            None if legacy_ids => Id::parse(text).filter(Id::is_legacy).map(Token::bare),
+            None => None,
+        }
+    }
+
+    /// Whether the id alone opened the session. Such an id is a credential: it is neither shown nor
+    /// logged.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.is_bare
+    }
+
+    /// What the database keeps of it. A bare id's digest is one that no secret has, so that nobody
+    /// makes a cookie of an id where `legacy_ids` is off.
+    pub(crate) fn digest(&self, cookie_name: &str) -> Digest {
+        if !self.is_bare {
+            return self.secret.digest(cookie_name);
+        }
+        let purpose = b"rocket_mongo_session bare id 1\0";
+        Digest(before_drawn_ones(hash(
+            purpose,
+            cookie_name,
+            self.id.0.as_bytes(),
+        )))
     }
 
     /// The cookie's value.
     pub(crate) fn cookie_value(&self) -> Zeroizing<String> {
+        if self.is_bare {
+            return Zeroizing::new(self.id.0.clone());
+        }
         let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(self.secret.0.as_slice()));
         Zeroizing::new(format!("{}.{}", self.id, secret.as_str()))
     }
@@ -184,10 +272,7 @@ mod tests {
     }
 
     fn token() -> Token {
-        Token {
-            id: Id::draw().unwrap(),
-            secret: Secret::draw().unwrap(),
-        }
+        Token::new(Id::draw().unwrap(), Secret::draw().unwrap())
     }
 
     #[test]
@@ -202,7 +287,7 @@ mod tests {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
             );
-            let read = Token::parse(&value).unwrap();
+            let read = Token::parse(&value, false).unwrap();
             assert!(read.id == token.id && read.secret.matches(&token.secret));
             assert!(seen.insert(token.id.as_str().to_owned()) && seen.insert(value));
         }
@@ -330,14 +415,65 @@ mod tests {
             let canonical = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
                 .chars()
                 .filter(|c| {
-                    Token::parse(&format!("{}{c}{}", &good[..at], &good[at + 1..])).is_some()
+                    let text = format!("{}{c}{}", &good[..at], &good[at + 1..]);
+                    Token::parse(&text, true).is_some()
                 })
                 .count();
             assert_eq!(canonical, if at == ID_CHARS - 1 { 4 } else { 16 });
         }
         for text in bad {
-            assert!(Token::parse(&text).is_none(), "{text:?} was read");
+            assert!(Token::parse(&text, true).is_none(), "{text:?} was read");
         }
+    }
+
+    const LEGACY: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_bare_id_is_a_token_with_legacy_ids_alone() {
+        assert!(Token::parse(LEGACY, false).is_none());
+        let token = Token::parse(LEGACY, true).unwrap();
+        assert!(token.is_bare() && token.id.is_legacy());
+        assert_eq!(token.cookie_value().as_str(), LEGACY);
+        for text in [
+            "",
+            "0123456789abcdef0123456789abcde",
+            "0123456789abcdef0123456789abcdef0",
+            "0123456789ABCDEF0123456789ABCDEF",
+            "0123456789abcdef0123456789abcdeg",
+            " 0123456789abcdef0123456789abcde",
+            "0123456789abcdef0123456789abcdef.",
+            "AAAAAAAAAAAAAAAAAAAAAA",
+        ] {
+            assert!(Token::parse(text, true).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_legacy_id_with_a_secret_is_always_a_token() {
+        let secret = Secret::draw().unwrap();
+        let token = Token::new(Id::parse(LEGACY).unwrap(), secret);
+        let text = token.cookie_value().to_string();
+        assert_eq!(text.len(), 32 + 1 + 43);
+        for legacy_ids in [false, true] {
+            let read = Token::parse(&text, legacy_ids).unwrap();
+            assert!(read.id == token.id && read.secret.matches(&token.secret));
+            assert!(!read.is_bare());
+        }
+    }
+
+    #[test]
+    fn a_bare_id_opens_what_no_secret_opens() {
+        let bare = Token::parse(LEGACY, true).unwrap();
+        let digest = bare.digest("session");
+        assert!(digest.is_of_bare_id() && digest.matches(&bare.digest("session")));
+        assert!(!digest.matches(&bare.digest("admin")), "one cookie's name");
+        let other = Token::parse("1123456789abcdef0123456789abcdef", true).unwrap();
+        assert!(!digest.matches(&other.digest("session")), "one id");
+        // The secret that follows from the id, sent as if it had been drawn.
+        let forged = Token::new(bare.id.clone(), bare.secret.clone());
+        let forged = Token::parse(&forged.cookie_value(), true).unwrap();
+        assert!(!digest.matches(&forged.digest("session")));
+        assert!(!forged.digest("session").is_of_bare_id());
     }
 
     #[test]

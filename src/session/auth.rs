@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bson::RawBson;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -9,7 +10,8 @@ use super::{Session, decode};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
-use crate::state::{Base, Keep};
+use crate::record::token::Secret;
+use crate::state::{Creation, Keep, TokenChange};
 
 impl Session {
     /// Signs a user in: starts a new session that belongs to the user, with a new id, a new secret, a
@@ -52,7 +54,7 @@ impl Session {
     ///
     /// [`Error::BadUser`], [`Error::Sealed`]. Nothing has changed then.
     pub fn login(&self, user: impl Serialize) -> Result<()> {
-        self.login_with(&user, Keep::Nothing)
+        self.login_with(&user, Keep::nothing())
     }
 
     /// Signs a user in as [`login`](Session::login) does, and carries the named keys over.
@@ -72,13 +74,17 @@ impl Session {
     /// As [`login`](Session::login), and [`Error::BadKey`].
     pub fn login_keeping(&self, user: impl Serialize, keys: &[&str]) -> Result<()> {
         let fields = keys.iter().map(|key| Field::of_key(key));
-        let keep = Keep::Fields(fields.collect::<Result<_>>()?);
+        let keep = Keep::fields(fields.collect::<Result<_>>()?);
         self.login_with(&user, keep)
     }
 
     fn login_with(&self, user: &impl Serialize, keep: Keep) -> Result<()> {
         let user = value::encode_principal(user).ok_or(Error::BadUser)?;
-        self.open()?.state.login(Some(user), keep);
+        let mut inner = self.open()?;
+        if inner.state.creation == Creation::Never {
+            return Err(Error::OutsidePath);
+        }
+        inner.state.login(user, keep);
         Ok(())
     }
 
@@ -100,32 +106,32 @@ impl Session {
     pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let user = self.lock().state.user().cloned();
         let name = Field::stored("(the principal)");
-        user.map(|user| decode(&name, &user)).transpose()
+        let user = user.as_ref().map(RawBson::as_raw_bson_ref);
+        user.map(|user| decode(&name, user)).transpose()
     }
 
     /// Whether the principal logged in, or was elevated, no longer ago than this.
     pub(crate) fn logged_in_within(&self, age: Duration) -> bool {
         let now = self.core.clock.now();
         let inner = self.lock();
-        let since = match &inner.state.base {
-            Base::Stored(stored) => stored.record.created,
-            Base::New(_) => now,
-        };
+        let since = inner.state.created(now);
         // One that lies ahead (by a clock that was wrong) says nothing of how long ago it was.
         let is_ahead = since.since(now) > age;
         inner.state.user().is_some() && !is_ahead && now.since(since) <= age
     }
 
-    /// Gives a user more rights within a login, as to become an administrator: starts a new session
-    /// of the same user with all the data (OWASP ASVS 7.5.3).
+    /// Gives the session a new secret and a new CSRF secret after a change of privilege within a
+    /// login, as when a user becomes an administrator (OWASP ASVS 7.2.4, 7.5.3).
     ///
-    /// It is [`login_keeping`](Session::login_keeping) of every key, and of the flash messages and
-    /// the session's own times. A cookie that was stolen before is dead then. Call it after a proof,
-    /// such as the password: the configured `lifetime` begins anew, and
-    /// [`RecentLogin`](crate::RecentLogin) counts from here. On a session that holds nothing it does
-    /// nothing.
+    /// The session keeps its id, its user and its data. A cookie that was stolen before is dead when
+    /// the response leaves, and forms that were rendered before do not pass the CSRF check any more.
+    /// Call it after a proof, such as the password: the absolute timeout starts anew, and
+    /// [`RecentLogin`](crate::RecentLogin) counts from here. If another request has replaced the
+    /// session's token meanwhile, nothing of this request is stored ([`Error::Gone`] from
+    /// [`save`](Session::save)). On a session that is not stored it does nothing: a new session has
+    /// new secrets anyway. It costs the round trip of a change.
     ///
-    /// It is not the place for a second factor: who is logged in before it is logged in without
+    /// It is not the place for a second factor: whoever is logged in before it is logged in without
     /// it. See [a second factor](crate#a-second-factor).
     ///
     /// ```
@@ -146,9 +152,11 @@ impl Session {
     ///
     /// [`Error::Sealed`].
     pub fn elevate(&self) -> Result<()> {
-        let mut inner = self.open()?;
-        if inner.state.holds_something() {
-            inner.state.login(None, Keep::All);
+        let secret = Secret::draw()?;
+        let mut inner = self.open_to_write()?;
+        if inner.state.stored().is_some() {
+            inner.state.settings.csrf = Some(secret);
+            inner.state.settings.token = TokenChange::Elevate;
         }
         Ok(())
     }
@@ -175,7 +183,7 @@ impl Session {
     pub fn logout(&self) -> Result<()> {
         let mut inner = self.open()?;
         inner.state.logout();
-        inner.owed = None; // by an earlier save, for the session that ends
+        inner.pending_cookie = None; // by an earlier save, for the session that ends
         Ok(())
     }
 
@@ -211,9 +219,9 @@ impl Session {
     ///
     /// [`Error::Sealed`].
     pub fn renew(&self) -> Result<()> {
-        let mut inner = self.open()?;
-        inner.state.settings.renew = true;
-        inner.state.name_itself();
+        let mut inner = self.open_to_write()?;
+        let token = &mut inner.state.settings.token;
+        *token = (*token).max(TokenChange::Renew);
         Ok(())
     }
 }

@@ -1,16 +1,18 @@
-//! The answer's side of a session: the commit that goes with it, and what the browser is told.
+//! The commit of a session: by `save`, and with the response.
+
+use std::sync::Arc;
 
 use bson::RawBson;
+use rocket::tokio;
 
-use super::Session;
-use crate::clock::Moment;
-use crate::commit::Outcome;
+use super::{Session, Shared};
+use crate::commit::{Core, Done, Outcome, detached};
 use crate::error::{Error, Result};
-use crate::record::token::Token;
-use crate::state::Base;
-use crate::state::plan::{CookieLife, decide};
+use crate::record::token::{Digest, Id, Token};
+use crate::state::plan::{CookieLife, plan};
+use crate::state::{Base, State};
 
-/// What the answer tells the browser.
+/// What the response tells the browser.
 pub(crate) enum CookieChange {
     None,
     Send(Token, CookieLife),
@@ -18,118 +20,165 @@ pub(crate) enum CookieChange {
 }
 
 impl Session {
-    /// The commit that goes with the answer; nothing can change after it.
+    /// Commits with the response; nothing can change after it.
+    ///
+    /// Rocket polls this to its end, so it needs no task of its own.
     pub(crate) async fn finish(&self) -> Result<CookieChange> {
         if self.lock().state.sealed {
             // The same request was answered before: a test's clone of it, which shares its session.
             return Ok(CookieChange::None);
         }
-        self.commit(true).await?;
+        self.shared.commit(&self.core, true).await?;
         let mut inner = self.lock();
-        Ok(match inner.owed.take() {
+        if let Some(error) = inner.unreported.take() {
+            return Err(error);
+        }
+        Ok(match inner.pending_cookie.take() {
             Some((token, life)) => CookieChange::Send(token, life),
-            None if inner.state.removal => CookieChange::Remove,
+            None if inner.state.removes_cookie => CookieChange::Remove,
             None => CookieChange::None,
         })
     }
 
-    /// The handler's answer is not the one that is sent.
+    /// The response that is sent is not the handler's: its changes are dropped.
     pub(crate) fn discard(&self) {
         self.lock().state.discard();
     }
 
-    /// Whether anything was done that the answer's commit would write.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.lock().state.is_pending()
-    }
-
-    /// The principal, and the ids of the session that it has here: of the stored one, and of the
-    /// one that replaces it with the answer.
-    pub(crate) fn owner(&self) -> Option<(RawBson, Vec<String>)> {
+    /// The user, and the stored session and token that prove it.
+    pub(crate) fn signed_in(&self) -> Option<(RawBson, Id, Digest)> {
         let inner = self.lock();
-        let user = inner.state.user()?.clone();
-        let ids = inner.state.id().into_iter().chain(inner.state.replaced());
-        Some((user, ids.map(ToString::to_string).collect()))
+        let stored = inner.state.stored()?;
+        let user = stored.record.meta.user.clone()?;
+        let token = &stored.token;
+        let digest = token.secret.digest(&self.core.config.cookie_name);
+        Some((user, token.id.clone(), digest))
     }
 
-    /// The stored session that says who the user is; none when this request's own login does.
-    pub(crate) fn stands_on(&self) -> Option<String> {
-        let inner = self.lock();
-        inner.state.stands_on().map(ToString::to_string)
+    /// Whether a login waits to be stored.
+    pub(crate) fn is_login_pending(&self) -> bool {
+        matches!(self.lock().state.base, Base::Login(_))
     }
 
-    /// A revocation of the others began at `at`, which this request's own login is no part of.
-    /// `before` is when the last one began before that: a login that was under way then is one of
-    /// those that it ended.
-    pub(crate) fn outlives_revocation(&self, at: Moment, before: Option<Moment>) {
-        let state = &mut self.lock().state;
-        let known = state.spared.unwrap_or(state.started).max(state.started);
-        if before.is_none_or(|before| before <= known) {
-            state.spared = Some(at);
-        }
+    /// Commits what has changed so far, in a task that goes on when its caller does not.
+    pub(super) async fn save_detached(&self) -> Result<Outcome> {
+        let (shared, core) = (Arc::clone(&self.shared), Arc::clone(&self.core));
+        let commit = async move {
+            let result = shared.commit(&core, false).await;
+            // Until the caller has taken it, the response answers for it.
+            shared.lock().unreported = result.as_ref().err().cloned();
+            result
+        };
+        let result = detached(&self.core.tasks, "changing a session", commit).await;
+        self.lock().unreported = None;
+        result
     }
+}
 
-    pub(super) async fn commit(&self, is_last: bool) -> Result<Outcome> {
-        let mut turn = self.turn().await?;
-        let was_left = std::mem::take(&mut *turn);
-        if was_left {
-            self.discard(); // but for a logout, which stands
-        }
-        let outcome = self.commit_in_turn(is_last, &mut turn).await?;
-        if was_left {
-            return Err(Error::left());
-        }
-        Ok(outcome)
-    }
-
-    async fn commit_in_turn(&self, is_last: bool, turn: &mut bool) -> Result<Outcome> {
-        let (decision, identity) = {
-            let mut inner = self.open()?;
+impl Shared {
+    /// Plans and carries out a commit, and settles the state by what became of it.
+    async fn commit(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
+        let _order = match self.commit_order.try_lock() {
+            Ok(order) => order,
+            Err(_) => {
+                let waiting = self.commit_order.lock();
+                let waited = tokio::time::timeout(core.store.deadline(), waiting).await;
+                waited.map_err(|_| Error::Unknown {
+                    doing: "changing a session",
+                    source: None,
+                })?
+            }
+        };
+        let (plan, generation) = {
+            let mut inner = self.lock();
             let state = &mut inner.state;
+            if state.sealed {
+                return Err(Error::Sealed);
+            }
             state.sealed = is_last;
-            state.name_itself();
-            let now = self.core.clock.now();
-            let decision = decide(state, &self.core.config, now)?;
-            if decision.is_nothing() {
+            let plan = plan(state, &core.config, core.now())?;
+            if plan.is_nothing() {
                 return Ok(Outcome::Nothing);
             }
-            state.begin();
-            (decision, state.identity)
+            state.start_flush();
+            (plan, state.generation)
         };
-        let ended = decision.end.clone();
-        *turn = true;
-        let done = self.carry_out(decision, !is_last).await;
-        *turn = false;
+        let deleted = plan.delete.clone();
+        let done = core.execute(plan, is_last).await;
+        self.settle(core, done, &deleted, generation, is_last)
+    }
+
+    fn settle(
+        &self,
+        core: &Core,
+        done: Result<Done>,
+        deleted: &[Id],
+        generation: u32,
+        is_last: bool,
+    ) -> Result<Outcome> {
         let mut inner = self.lock();
         let state = &mut inner.state;
-        let is_same = state.identity == identity;
-        let done = done.inspect_err(|_| {
-            if is_same {
-                state.fell();
+        let is_same = state.generation == generation;
+        let done = match done {
+            Ok(done) => done,
+            Err(error) if is_same && matches!(state.base, Base::Login(_)) => {
+                state.discard(); // the login is dropped, and what was done since with it
+                return Err(error);
             }
-        })?;
-        state.ended.retain(|id| !ended.contains(id));
+            Err(error) => {
+                if is_same {
+                    state.discard_in_flight();
+                }
+                return Err(error);
+            }
+        };
+        state.ended.retain(|id| !deleted.contains(id));
+        let current = state.stored().map(|stored| &stored.record);
+        // A request that ends reads nothing more, so the record after the write is not computed.
+        let written = done.written.filter(|_| !is_last || !is_same);
+        let stored = written.and_then(|written| written.stored(current, core.now()));
         if !is_same {
-            // Logged in or out while the write was under way: what was written is not the
-            // session any more. A document that is new with it must not stay; one that a login
-            // replaces ends with that.
-            let stored = done.stored.map(|stored| stored.record.id);
-            let replaced = state.replaced().cloned();
-            let left = stored.filter(|id| replaced.as_ref() != Some(id));
-            state.ended.extend(left);
+            // The request logged in or out while the write was in flight. What was stored is not
+            // its session any more: it ends, unless the login replaces it.
+            let replaced = match &state.base {
+                Base::Login(login) => login.replaces.as_ref().map(|replaces| replaces.id()),
+                Base::Empty | Base::Stored(_) => None,
+            };
+            let stored = stored.map(|stored| stored.record.meta.id);
+            let left_over = stored.filter(|id| replaced != Some(id));
+            state.ended.extend(left_over);
             return Ok(done.outcome);
         }
-        match (done.outcome, done.stored) {
-            (Outcome::Gone, _) => inner.lost(),
-            (Outcome::Applied, Some(stored)) => state.written(Base::Stored(Box::new(stored))),
-            // A stream that goes on reads what was written.
-            (Outcome::Applied, None) if is_last => {}
-            (Outcome::Applied, None) => state.discard(),
-            (Outcome::Nothing, _) => state.fell(),
+        match done.outcome {
+            Outcome::Gone => {
+                log_dropped_changes(state);
+                inner.lost();
+            }
+            Outcome::Nothing => state.discard_in_flight(),
+            Outcome::Applied if is_last => {} // a stream reads what was written
+            Outcome::Applied => match stored {
+                Some(stored) => state.flush_succeeded(Base::Stored(Box::new(stored))),
+                None => state.discard_in_flight(),
+            },
         }
         if done.cookie.is_some() {
-            inner.owed = done.cookie;
+            inner.pending_cookie = done.cookie;
         }
         Ok(done.outcome)
     }
+}
+
+/// Says which keys were not stored because the session had ended: the response is still a success.
+fn log_dropped_changes(state: &State) {
+    let keys = state.pending_keys();
+    if keys.is_empty() {
+        return;
+    }
+    let id = state.stored().filter(|stored| !stored.token.is_bare());
+    let id = id.map(|stored| stored.record.meta.id.to_string());
+    rocket::warn!(
+        "session {}: changes of {keys:?} were dropped because the session ended while the request \
+         ran",
+        id.as_deref().unwrap_or("(not stored)"),
+    );
 }

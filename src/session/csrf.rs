@@ -46,7 +46,7 @@ impl Session {
     pub fn new_csrf_token(&self) -> String {
         let fresh = || {
             let secret = Secret::draw()?;
-            self.open()?.state.set_csrf(secret.clone());
+            self.open_to_write()?.state.settings.csrf = Some(secret.clone());
             mask(&secret)
         };
         shown(fresh())
@@ -96,7 +96,7 @@ impl Session {
         self.lock().state.csrf().is_some()
     }
 
-    /// After the answer's commit a secret that exists can still be shown; none can be made.
+    /// After the response's commit a secret that exists can still be shown; none can be made.
     fn open_or_view(&self) -> Result<Secret> {
         match self.open() {
             Ok(mut inner) => inner.state.csrf_or_draw(),

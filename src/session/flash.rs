@@ -102,7 +102,7 @@ impl Queue<'_> {
         let field = self.field.clone()?;
         let message = self.session.encode_element(&field, &message)?;
         let change = Change::Append(vec![message]);
-        self.session.open()?.state.change(field, change)
+        self.session.open_to_write()?.state.change(field, change)
     }
 
     /// Adds a message unless an equal one is in the queue, as this request sees it
@@ -114,7 +114,7 @@ impl Queue<'_> {
     pub fn push_unique(&self, message: impl Serialize) -> Result<()> {
         let field = self.field.clone()?;
         let message = self.session.encode_element(&field, &message)?;
-        let mut inner = self.session.open()?;
+        let mut inner = self.session.open_to_write()?;
         if inner.state.has_element(&field, &message) {
             return Ok(());
         }
@@ -144,7 +144,7 @@ impl Queue<'_> {
     ///
     /// [`Error::Gone`](crate::Error::Gone) when the session ended or was renewed by another
     /// request, and [`Error::Store`](crate::Error::Store) when the database failed: nothing is
-    /// taken then. After [`Error::Unknown`](crate::Error::Unknown) nobody knows.
+    /// taken then. After [`Error::Unknown`](crate::Error::Unknown) they may have been taken.
     /// [`Error::BadKey`](crate::Error::BadKey), [`Error::Sealed`](crate::Error::Sealed).
     pub async fn pop<T: DeserializeOwned + Send>(&self) -> Result<Vec<T>> {
         let field = self.field.clone()?;

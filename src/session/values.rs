@@ -42,9 +42,10 @@ impl Session {
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, field: &Field) -> Result<Option<T>> {
-        let stored = self.lock().state.get(field);
+        let stored = self.lock().state.get(field)?;
         // Decoded after the lock is given back: `Deserialize` is the application's code.
-        stored.map(|stored| decode(field, &stored)).transpose()
+        let stored = stored.as_ref().map(RawBson::as_raw_bson_ref);
+        stored.map(|stored| decode(field, stored)).transpose()
     }
 
     /// Sets one value.
@@ -71,7 +72,9 @@ impl Session {
     pub fn set<V: Serialize + ?Sized>(&self, key: impl KeyOf<V>, value: &V) -> Result<()> {
         let field = Field::of_key(key.name())?;
         let value = self.encode(&field, value)?;
-        self.open()?.state.change(field, Change::Set(value))
+        self.open_to_write()?
+            .state
+            .change(field, Change::Set(value))
     }
 
     pub(super) fn encode<V: Serialize + ?Sized>(
@@ -141,14 +144,20 @@ impl Session {
             return Ok(None);
         };
         loop {
-            let seen = self.lock().state.get(&field);
-            let value = seen.as_ref().map(|seen| decode(&field, seen)).transpose()?;
-            let mut inner = self.open()?;
-            if inner.state.get(&field) == seen {
+            let (seen, version) = {
+                let inner = self.lock();
+                (inner.state.get(&field)?, inner.state.version)
+            };
+            let Some(seen) = seen else {
+                return Ok(None);
+            };
+            let value = decode(&field, seen.as_raw_bson_ref())?;
+            let mut inner = self.open_to_write()?;
+            if inner.state.version == version {
                 inner.state.change(field, Change::Unset)?;
-                return Ok(value);
+                return Ok(Some(value));
             }
-            // Another task of this request was faster.
+            // Another task of this request has changed the session meanwhile.
         }
     }
 
@@ -215,18 +224,18 @@ impl Session {
         value: T,
     ) -> Result<T> {
         let field = Field::of_key(key.name())?;
-        loop {
-            if let Some(stored) = self.read(&field)? {
-                return Ok(stored);
-            }
-            let encoded = self.encode(&field, &value)?;
-            let mut inner = self.open()?;
-            if !inner.state.contains(&field) {
-                inner.state.change(field, Change::Set(encoded))?;
-                return Ok(value);
-            }
-            // Another task of this request was faster.
+        if let Some(stored) = self.read(&field)? {
+            return Ok(stored);
         }
+        let encoded = self.encode(&field, &value)?;
+        let mut inner = self.open_to_write()?;
+        if let Some(stored) = inner.state.get(&field)? {
+            // Another task of this request has set it meanwhile.
+            drop(inner);
+            return decode(&field, stored.as_raw_bson_ref());
+        }
+        inner.state.change(field, Change::Set(encoded))?;
+        Ok(value)
     }
 
     /// Adds to an integer, and counts right when requests run at the same time.
@@ -257,9 +266,9 @@ impl Session {
     /// [`Error::BadKey`], [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
     pub fn increment(&self, key: impl AsKey, by: i64) -> Result<i64> {
         let field = Field::of_key(key.name())?;
-        let mut inner = self.open()?;
+        let mut inner = self.open_to_write()?;
         inner.state.change(field.clone(), Change::Add(by))?;
-        let sum = inner.state.get(&field);
+        let sum = inner.state.get(&field)?;
         Ok(sum
             .and_then(|sum| value::integer(sum.as_raw_bson_ref()))
             .unwrap_or(by))
@@ -291,7 +300,7 @@ impl Session {
     pub fn push<V: Serialize + ?Sized>(&self, key: impl AsKey, value: &V) -> Result<()> {
         let field = Field::of_key(key.name())?;
         let value = self.encode_element(&field, value)?;
-        self.open()?
+        self.open_to_write()?
             .state
             .change(field, Change::Append(vec![value]))
     }

@@ -8,6 +8,7 @@ use bson::raw::RawBsonRef;
 use crate::document::Operation;
 use crate::document::key::Field;
 use crate::document::value;
+use crate::error::Error;
 
 /// What a request does to one value. Whatever it does, in whatever order, folds to one of these,
 /// so that one path never occurs twice in an update.
@@ -15,33 +16,54 @@ use crate::document::value;
 pub(crate) enum Change {
     Set(RawBson),
     Unset,
-    /// Right under concurrent requests: the server adds.
+    /// Exact under concurrent requests: the server adds.
     Add(i64),
-    /// Right under concurrent requests: the server appends.
+    /// Exact under concurrent requests: the server appends.
     Append(Vec<RawBson>),
 }
 
-/// Why a change does not fit the value that it meets.
-pub(crate) type Misfit = &'static str;
+/// Why a change cannot be applied to the value that it meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mismatch {
+    NotAnInteger,
+    NotAnArray,
+    OutOfRange,
+}
 
-const NOT_AN_INTEGER: Misfit = "its value is not an integer";
-const NOT_AN_ARRAY: Misfit = "its value is not an array";
-const OUT_OF_RANGE: Misfit = "the sum leaves the range of i64";
+impl Mismatch {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Mismatch::NotAnInteger => "its value is not an integer",
+            Mismatch::NotAnArray => "its value is not an array",
+            Mismatch::OutOfRange => "the sum leaves the range of i64",
+        }
+    }
+
+    pub(crate) fn of(self, field: &Field) -> Error {
+        Error::Mismatch {
+            key: field.display(),
+            reason: self.reason(),
+        }
+    }
+}
 
 impl Change {
     /// The value after the change, when `stored` is the value before it.
-    pub(crate) fn apply(&self, stored: Option<RawBsonRef<'_>>) -> Result<Option<RawBson>, Misfit> {
+    pub(crate) fn apply(
+        &self,
+        stored: Option<RawBsonRef<'_>>,
+    ) -> Result<Option<RawBson>, Mismatch> {
         Ok(Some(match (self, stored) {
             (Change::Set(value), _) => value.clone(),
             (Change::Unset, _) => return Ok(None),
             (Change::Add(by), None) => RawBson::Int64(*by),
             (Change::Add(by), Some(stored)) => {
-                let number = value::integer(stored).ok_or(NOT_AN_INTEGER)?;
-                RawBson::Int64(number.checked_add(*by).ok_or(OUT_OF_RANGE)?)
+                let number = value::integer(stored).ok_or(Mismatch::NotAnInteger)?;
+                RawBson::Int64(number.checked_add(*by).ok_or(Mismatch::OutOfRange)?)
             }
             (Change::Append(more), None) => value::from_elements(more),
             (Change::Append(more), Some(stored)) => {
-                let mut elements = value::array(stored).ok_or(NOT_AN_ARRAY)?;
+                let mut elements = value::array(stored).ok_or(Mismatch::NotAnArray)?;
                 elements.extend_from_slice(more);
                 value::from_elements(&elements)
             }
@@ -49,16 +71,16 @@ impl Change {
     }
 
     /// Makes of this change the one that does what it and then `next` do. In place: a request may
-    /// append one by one what somebody sent it. Nothing has changed after a misfit.
-    pub(crate) fn fold(&mut self, next: Change) -> Result<(), Misfit> {
+    /// append one by one what somebody sent it. After a mismatch nothing has changed.
+    pub(crate) fn fold(&mut self, next: Change) -> Result<(), Mismatch> {
         match (&mut *self, next) {
             (_, next @ (Change::Set(_) | Change::Unset)) => *self = next,
             (Change::Add(sum), Change::Add(by)) => {
-                *sum = sum.checked_add(by).ok_or(OUT_OF_RANGE)?;
+                *sum = sum.checked_add(by).ok_or(Mismatch::OutOfRange)?;
             }
             (Change::Append(all), Change::Append(more)) => all.extend(more),
-            (Change::Add(_), Change::Append(_)) => return Err(NOT_AN_ARRAY),
-            (Change::Append(_), Change::Add(_)) => return Err(NOT_AN_INTEGER),
+            (Change::Add(_), Change::Append(_)) => return Err(Mismatch::NotAnArray),
+            (Change::Append(_), Change::Add(_)) => return Err(Mismatch::NotAnInteger),
             (Change::Set(RawBson::Array(all)), Change::Append(more)) => {
                 more.into_iter().for_each(|element| all.push(element));
             }
@@ -262,7 +284,7 @@ mod tests {
                 if let (Some(before), Err(_)) = (&folded, &together) {
                     let mut untouched = before.clone();
                     prop_assert!(untouched.fold(next).is_err());
-                    prop_assert_eq!(&untouched, before, "a misfit changes nothing");
+                    prop_assert_eq!(&untouched, before, "a mismatch changes nothing");
                 }
                 if let (Ok(by_hand), Ok(applied), Ok(together)) = (by_hand, applied, together) {
                     prop_assert_eq!(&by_hand, &applied);

@@ -1,39 +1,76 @@
-//! What a request comes with.
+//! What the request's cookie led to.
+
+use bson::RawBson;
 
 use super::Stored;
-use crate::record::legacy::LegacySession;
-use crate::record::token::Id;
+use crate::document::key::Field;
+use crate::record::token::{Id, Secret};
 
-/// What the request's cookie led to.
+/// The result of looking up a request's session cookie, and what the request may create.
+pub(crate) struct Loaded {
+    pub(crate) outcome: LoadOutcome,
+    /// Further sessions that the request's cookies prove. A logout ends them, too.
+    pub(crate) other_sessions: Vec<Id>,
+    /// The request brought a cookie of our name, well-formed or not. A logout removes it.
+    pub(crate) brought_cookie: bool,
+    pub(crate) creation: Creation,
+}
+
 pub(crate) enum LoadOutcome {
-    /// No cookie, or none that could be one of ours.
-    Nothing,
-    /// A cookie that names no session that is alive; it is left alone.
-    Dead(Id),
-    /// A cookie with another secret than the session that it names: from before a renewal, or made
-    /// up by somebody who knows the id.
-    Locked(Id),
-    /// A cookie whose session has expired, but whose document is still there.
-    Expired(Id),
+    /// No usable cookie, and no session that it could have named.
+    New(NewReason),
+    /// The cookie names a session that is not alive, or has another secret.
+    Dead(Id, NewReason),
+    /// A login or a renewal replaced the session a moment ago.
+    Replaced(Box<Replaced>),
     Live(Box<Stored>),
-    LegacySession(Box<LegacySession>),
 }
 
-/// A session that the cookie named and that cannot be used.
-pub(crate) struct Dead {
+/// A session that was replaced so recently that the browser may not have the new cookie yet.
+pub(crate) struct Replaced {
     pub(crate) id: Id,
-    /// It expired and its document is still there, the browser's own: a logout deletes it.
-    pub(crate) expired: bool,
-    /// It is somebody's, perhaps another's: no login here takes its place.
-    pub(crate) is_locked: bool,
+    pub(crate) proof: Option<Proof>,
 }
 
-impl Dead {
-    pub(crate) fn new(id: Id) -> Self {
-        Dead {
-            id,
-            expired: false,
-            is_locked: false,
-        }
-    }
+/// What a login left for requests that prove the session which it replaced.
+#[derive(Clone)]
+pub(crate) struct Proof {
+    pub(crate) csrf: Secret,
+    pub(crate) kept: Vec<(Field, RawBson)>,
+}
+
+/// Which sessions a request may create.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Creation {
+    #[default]
+    Allowed,
+    /// The browser calls the request cross-site, and it came without a cookie. A `Lax` cookie of
+    /// the signed-in session may have been held back, and a new one would overwrite it.
+    OnlyByLogin,
+    /// The request is outside of the cookie's path: a cookie that is sent here overwrites the one
+    /// inside, and does not come back.
+    Never,
+}
+
+/// Why a request has no earlier session: [`Session::why_new`](crate::Session::why_new).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NewReason {
+    /// The request has no session cookie.
+    NoCookie,
+    /// The cookie's value does not have the form of a token.
+    Malformed,
+    /// The request has several session cookies, and not exactly one of their sessions is alive.
+    Ambiguous,
+    /// No stored session has the cookie's id: it was logged out, revoked, or deleted after expiry.
+    NotFound,
+    /// The session has another secret: it was renewed or elevated, or the cookie was made up.
+    WrongSecret,
+    /// The session has expired.
+    Expired,
+    /// A login or renewal of the last seconds replaced the session, and the browser sent the old
+    /// cookie.
+    Replaced,
+    /// The session ended during this request: by a logout, or elsewhere.
+    Ended,
 }

@@ -8,64 +8,74 @@ use bson::raw::RawBsonRef;
 use super::State;
 use crate::document::key::Field;
 use crate::document::value::{self, Value};
+use crate::error::Error;
 use crate::state::changes::Change;
 
 impl State {
-    /// The size of the values after a change, or why it cannot be: what does not fit there, or that
-    /// it is too large.
-    pub(super) fn size_after(
-        &self,
-        field: &Field,
-        change: &Change,
-    ) -> Result<usize, Option<&'static str>> {
-        let size = |value: RawBsonRef<'_>| value::size(field.as_str(), value);
-        // Appending to what takes it anyway needs no look at all that is there.
-        let takes_more = matches!(
+    /// The size of the values after a change.
+    ///
+    /// Appending to a list that the request changes already costs no look at what is there: a
+    /// client may have sent any number of elements.
+    pub(super) fn size_after(&self, field: &Field, change: &Change) -> Result<usize, Error> {
+        let appends = matches!(
             self.changes.get(field),
             Some(Change::Append(_) | Change::Set(RawBson::Array(_)))
         );
-        let (sum, grows) = match change {
-            Change::Append(more) if takes_more => {
+        let estimate = match change {
+            Change::Append(more) if appends => {
                 let more = more.iter().map(RawBson::as_raw_bson_ref);
-                (
-                    self.size + more.map(value::element_size).sum::<usize>(),
-                    true,
-                )
+                self.size + more.map(value::element_size).sum::<usize>()
             }
             change => {
-                let seen = self.seen(field);
-                let seen = seen.as_ref().map(Value::as_ref);
-                let old = seen.map_or(0, size);
-                let new = match change {
-                    Change::Set(value) => size(value.as_raw_bson_ref()),
-                    Change::Unset => 0,
-                    relative => {
-                        let value = relative.apply(seen).map_err(Some)?;
-                        value.map_or(0, |value| size(value.as_raw_bson_ref()))
-                    }
-                };
-                (self.size.saturating_sub(old) + new, new > old)
+                let (old, new) = self.sizes(field, change)?;
+                let sum = self.size.saturating_sub(old) + new;
+                if new <= old {
+                    return Ok(sum);
+                }
+                sum
             }
         };
-        if !grows || sum <= self.max_bytes {
-            return Ok(sum);
+        if estimate <= self.max_bytes {
+            return Ok(estimate);
         }
-        // It may be too large: so now what is there is counted.
-        let seen = self.seen(field);
-        let seen = seen.as_ref().map(Value::as_ref);
-        let value = change.apply(seen).map_err(Some)?;
-        let new = value.map_or(0, |value| size(value.as_raw_bson_ref()));
-        let exact = self.measure().saturating_sub(seen.map_or(0, size)) + new;
+        // The estimate may be a few bytes too large, so the values are counted.
+        let (old, new) = self.sizes(field, change)?;
+        let exact = self.measure().saturating_sub(old) + new;
         if exact > self.max_bytes {
-            Err(None)
-        } else {
-            Ok(exact)
+            let limit = self.max_bytes;
+            return Err(Error::TooLarge { limit });
         }
+        Ok(exact)
+    }
+
+    /// The bytes that a value takes before and after a change.
+    fn sizes(&self, field: &Field, change: &Change) -> Result<(usize, usize), Error> {
+        // What a change replaces whole does not have to fit.
+        let seen = match (change, self.seen(field)) {
+            (_, Ok(seen)) => seen,
+            (Change::Set(_) | Change::Unset, Err(_)) => None,
+            (_, Err(mismatch)) => return Err(mismatch.of(field)),
+        };
+        let seen = seen.as_ref().map(Value::as_ref);
+        let size = |value: RawBsonRef<'_>| size_of(field, value);
+        let new = match change {
+            Change::Set(value) => size(value.as_raw_bson_ref()),
+            Change::Unset => 0,
+            relative => {
+                let value = relative
+                    .apply(seen)
+                    .map_err(|mismatch| mismatch.of(field))?;
+                value.map_or(0, |value| size(value.as_raw_bson_ref()))
+            }
+        };
+        Ok((seen.map_or(0, size), new))
     }
 
     /// Whether what was done to a field leaves it as it is.
     pub(super) fn is_no_change(&self, field: &Field) -> bool {
-        let under = self.under(field);
+        let Ok(under) = self.under(field) else {
+            return false;
+        };
         let under = under.as_ref().map(Value::as_ref);
         match (self.changes.get(field), under) {
             (None, _) | (Some(Change::Unset), None) => true,
@@ -83,23 +93,29 @@ impl State {
 
     /// How many bytes the values take, as this request sees them.
     pub(super) fn measure(&self) -> usize {
-        let sent = self.sent.iter().flat_map(|sent| sent.changes.fields());
-        let touched: HashSet<&Field> = sent.chain(self.changes.fields()).collect();
+        let in_flight = self
+            .in_flight
+            .iter()
+            .flat_map(|write| write.changes.fields());
+        let touched: HashSet<&Field> = in_flight.chain(self.changes.fields()).collect();
         touched.into_iter().fold(self.base.size(), |sum, field| {
-            let now = self.seen(field);
-            let now = now.map_or(0, |value| size_of(field, value.as_ref()));
-            let stored = self.base.get(field);
-            (sum + now).saturating_sub(stored.map_or(0, |value| size_of(field, value)))
+            let stored = self
+                .base
+                .get(field)
+                .map_or(0, |value| size_of(field, value));
+            let now = match self.seen(field) {
+                Ok(now) => now.map_or(0, |value| size_of(field, value.as_ref())),
+                Err(_) => stored,
+            };
+            (sum + now).saturating_sub(stored)
         })
     }
+}
 
-    /// By how much the values are longer than the stored ones, but for those of one field.
-    pub(crate) fn growth_beside(&self, field: &Field) -> isize {
-        let stored = |value: Option<RawBsonRef<'_>>| value.map_or(0, |value| size_of(field, value));
-        let now = self.seen(field);
-        let own = stored(now.as_ref().map(Value::as_ref)) as isize;
-        let all = self.measure() as isize - self.base.size() as isize;
-        all - (own - stored(self.base.get(field)) as isize)
+impl State {
+    /// By how much the pending changes make the values longer than the stored ones.
+    pub(crate) fn pending_growth(&self) -> isize {
+        self.measure() as isize - self.base.size() as isize
     }
 }
 

@@ -2,132 +2,98 @@
 
 use bson::RawBson;
 
-use super::{Base, Dead, Keep, New, Old, Replaces, Settings, State};
+use super::{Base, InFlight, Keep, Login, NewReason, Replaces, Settings, State};
 use crate::state::changes::Changes;
 
 impl State {
-    /// A new session for a principal, with the kept values of this one. `None` keeps the
-    /// principal that there is.
-    pub(crate) fn login(&mut self, user: Option<RawBson>, keep: Keep) {
-        self.identity += 1;
-        // A change of privilege is no new login: what the session set for itself goes on.
-        let settings = match user {
-            Some(_) => Settings::default(),
-            None => self.own_times(),
-        };
-        if user.is_some() && user.as_ref() != self.user() {
-            self.spared = None; // it was another user's
+    /// Starts a session of a user, with the kept values of this one.
+    pub(crate) fn login(&mut self, user: RawBson, keep: Keep) {
+        self.generation += 1;
+        // What a write in flight carries is shown already. It is in the old session, or not, by the
+        // time this one is stored.
+        let InFlight { changes, .. } = self.in_flight.take().unwrap_or_default();
+        let mut values = self.changes.after(changes.after(self.base.values()));
+        if let Some(proof) = self.proof() {
+            values.extend(proof.kept.iter().cloned());
         }
-        let user = user.or_else(|| self.user().cloned());
-        // What is being written is shown, and is in the old session, or not, by the time this one
-        // is stored.
-        let sent = self.sent.take().unwrap_or_default().changes;
-        let mut values = self.changes.after(sent.after(self.base.values()));
         values.retain(|(field, _)| keep.has(field));
         let before = std::mem::take(&mut self.changes);
-        let replaces = match std::mem::replace(&mut self.base, Base::empty()) {
-            Base::Stored(stored) => Some(Replaces {
-                old: Old::Ours(stored),
-                keep,
-                before,
-            }),
-            // A second login in one request still replaces the one session that is stored, whose
-            // values then have been through both; what is kept is what both keep.
-            Base::New(new) => new.replaces.map(|first| Replaces {
-                keep: first.keep.and(keep),
+        let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
+            Base::Empty => None,
+            Base::Stored(old) => Some(Replaces { old, keep, before }),
+            // A second login in one request still replaces the one session that is stored. What is
+            // kept is what both keep.
+            Base::Login(login) => login.replaces.map(|first| Replaces {
+                keep: first.keep.and(&keep),
                 before: first.before.and_then(before),
                 old: first.old,
             }),
         };
-        self.settings = settings;
-        self.base = Base::New(Box::new(New {
+        self.base = Base::Login(Box::new(Login {
             user,
             values: values.into_iter().collect(),
             replaces,
-            by_login: true,
-            ..New::default()
         }));
-        self.size = self.base.size();
+        self.settings = Settings::default();
         self.is_new = true;
-        self.name_itself();
+        self.changed();
     }
 
-    fn own_times(&self) -> Settings {
-        let (timeout, max_age) = match &self.base {
-            Base::Stored(stored) => (stored.record.timeout, stored.record.max_age),
-            Base::New(_) => (None, None),
-        };
-        let stored = Settings {
-            timeout,
-            max_age,
-            ..Settings::default()
-        };
-        let sent = self.sent.as_ref().map(|sent| sent.settings.clone());
-        let all = stored
-            .and_then(sent.unwrap_or_default())
-            .and_then(self.settings.clone());
-        Settings {
-            timeout: all.timeout,
-            max_age: all.max_age,
-            ..Settings::default()
-        }
-    }
-
-    /// Forgets everything. The stored session, if there is one, is deleted with the answer.
+    /// Forgets everything. The stored session, and others that the request's cookies prove, are
+    /// deleted with the response.
     pub(crate) fn logout(&mut self) {
-        self.identity += 1;
-        let ended = match std::mem::replace(&mut self.base, Base::empty()) {
-            Base::Stored(stored) => Some(stored.record.id.clone()),
-            Base::New(new) => new.replaces.map(|replaces| replaces.old.id().clone()),
+        self.generation += 1;
+        let ended = match std::mem::replace(&mut self.base, Base::Empty) {
+            Base::Empty => None,
+            Base::Stored(stored) => Some(stored.record.meta.id.clone()),
+            Base::Login(login) => login.replaces.map(|replaces| replaces.id().clone()),
         };
-        let expired = self.dead.take_if(|dead| dead.expired).map(|dead| dead.id);
-        for id in ended.into_iter().chain(expired) {
-            self.ended.push(id);
-            self.removal = true;
-        }
-        self.forget();
-        self.size = self.base.size();
-        self.is_new = true;
+        self.ended.extend(ended);
+        self.ended.append(&mut self.other_sessions);
+        self.removes_cookie |= self.brought_cookie;
+        self.forget(NewReason::Ended);
     }
 
     /// Drops what the request did since the last save; a logout stands.
     pub(crate) fn discard(&mut self) {
-        self.forget();
-        let base = std::mem::replace(&mut self.base, Base::empty());
-        self.base = match base {
-            Base::New(new) => match new.replaces {
-                Some(replaces) => {
-                    self.is_new = false;
-                    match replaces.old {
-                        Old::Ours(stored) => Base::Stored(stored),
-                        Old::LegacySession(ancestor) => Base::ancestor(ancestor),
-                    }
-                }
-                None => Base::empty(),
-            },
-            stored @ Base::Stored(_) => stored,
-        };
-        self.size = self.base.size();
-    }
-
-    fn forget(&mut self) {
-        self.sent = None;
+        self.in_flight = None;
         self.changes = Changes::default();
         self.settings = Settings::default();
+        let base = std::mem::replace(&mut self.base, Base::Empty);
+        self.base = match base {
+            Base::Login(login) => match login.replaces {
+                Some(replaces) => {
+                    self.is_new = false;
+                    Base::Stored(replaces.old)
+                }
+                None => Base::Empty,
+            },
+            base => base,
+        };
+        self.changed();
     }
 
-    /// The stored session is gone: the browser's cookie is a dead one from here on.
+    /// The stored session has ended elsewhere: the browser's cookie is a dead one from here on.
     pub(crate) fn lost(&mut self) {
-        let id = match &self.base {
-            Base::Stored(stored) => Some(&stored.record.id),
-            Base::New(new) => new.ancestor().map(|ancestor| &ancestor.id),
-        };
-        if let Some(id) = id.cloned() {
-            self.dead = Some(Dead::new(id));
+        if let Base::Stored(stored) = &self.base {
+            self.dead = Some(stored.record.meta.id.clone());
         }
-        self.forget();
-        self.base = Base::empty();
-        self.size = self.base.size();
+        self.base = Base::Empty;
+        self.forget(NewReason::Ended);
+    }
+
+    fn forget(&mut self, reason: NewReason) {
+        self.in_flight = None;
+        self.changes = Changes::default();
+        self.settings = Settings::default();
         self.is_new = true;
+        self.why_new = Some(reason);
+        self.changed();
+    }
+
+    /// After every change: the size counts anew, and what was read before is out of date.
+    pub(super) fn changed(&mut self) {
+        self.version += 1;
+        self.size = self.measure();
     }
 }

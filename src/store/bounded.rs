@@ -2,13 +2,16 @@
 
 use std::future::Future;
 use std::sync::Arc;
+
+use rocket::tokio;
+use rocket::tokio::sync::oneshot;
 use std::time::Duration;
 
 use crate::detach;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result, cause};
 use crate::stats::Counters;
-use crate::store::{Created, Durability, Store, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
 
 #[derive(Clone)]
 pub(crate) struct Bounded {
@@ -76,17 +79,62 @@ impl Bounded {
         self.run("loading a session", call, unread).await
     }
 
-    pub(crate) async fn create(
+    pub(crate) async fn insert(
         &self,
         documents: Vec<Document>,
         durability: Durability,
-    ) -> Result<Created> {
+    ) -> Result<Inserted> {
         call!(
             self,
             open,
             "creating a session",
-            create(documents, durability)
+            insert(documents, durability)
         )
+    }
+
+    /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` runs
+    /// after the attempt has ended, however late that is.
+    pub(crate) async fn insert_or(
+        &self,
+        documents: Vec<Document>,
+        durability: Durability,
+        roll_back: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Inserted> {
+        let store = Arc::clone(&self.store);
+        let (reply, mut replied) = oneshot::channel();
+        tokio::spawn(async move {
+            let result = store.insert(documents, durability).await;
+            let is_undone = matches!(result, Err(Error::Store { .. }) | Ok(Inserted::Exists));
+            let is_settled = result.is_ok();
+            let is_late = reply.send(result).is_err();
+            if !is_undone && (is_late || !is_settled) {
+                roll_back.await;
+            }
+        });
+        let doing = "creating a session";
+        let in_time = tokio::time::timeout(self.deadline, &mut replied).await;
+        let result = in_time.ok().or_else(|| {
+            // From here on the task is told that nobody waits. It may have ended just before.
+            replied.close();
+            replied.try_recv().ok().map(Ok)
+        });
+        self.counted(match result {
+            Some(result) => result.unwrap_or_else(|_| Err(open(doing))), // its task panicked
+            None => {
+                self.stats.deadlines.count();
+                Err(open(doing))
+            }
+        })
+    }
+
+    fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        if result
+            .as_ref()
+            .is_err_and(|error| !matches!(error, Error::Mismatch { .. }))
+        {
+            self.stats.failures.count();
+        }
+        result
     }
 
     pub(crate) async fn update(
@@ -123,6 +171,25 @@ impl Bounded {
 
     pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
         call!(self, open, "ending a session", take(filter))
+    }
+
+    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        call!(self, unread, "loading a session", load_many(ids))
+    }
+
+    pub(crate) async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        call!(self, unread, "finding sessions", ages(ids))
+    }
+
+    pub(crate) async fn put_revocation(&self, id: &str) -> Result<()> {
+        let id = id.to_owned();
+        let store = Arc::clone(&self.store);
+        let call = async move { store.put_revocation(&id).await };
+        self.run("revoking sessions", call, open).await
+    }
+
+    pub(crate) fn time_source(&self) -> TimeSource {
+        self.store.time_source()
     }
 
     pub(crate) async fn find(

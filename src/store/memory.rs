@@ -3,14 +3,20 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bson::raw::RawBsonRef;
+use bson::{RawDocumentBuf, Timestamp, doc};
 
 use rocket::async_trait;
 
 use crate::clock::{Clock, Moment};
-use crate::document::{Document, Filter, Update, number};
+use crate::document::{Document, Filter, Update, date, number};
 use crate::error::Result;
 use crate::record::field;
-use crate::store::{Created, Durability, Store, Touch, Updated};
+use crate::store::{
+    Aged, Durability, Inserted, REVOCATION_LIFETIME, Store, TimeSource, Touch, Updated,
+};
 
 /// A [`Store`] in the memory of this process, for tests and for trying things out.
 ///
@@ -22,8 +28,15 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Documents {
-    by_id: HashMap<String, Document>,
+    by_id: HashMap<String, Entry>,
     created_since_sweep: usize,
+}
+
+struct Entry {
+    document: Document,
+    /// The monotonic time at which this store itself set the document's `at` or `renewed`. A date
+    /// has milliseconds, in which what follows each other would be equal.
+    set_at: Option<Duration>,
 }
 
 impl MemoryStore {
@@ -48,6 +61,65 @@ impl MemoryStore {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A new document, as a server stores it: with the present time where it says `Timestamp(0, 0)`.
+    fn filled(&self, document: Document) -> Entry {
+        const EMPTY: Timestamp = Timestamp {
+            time: 0,
+            increment: 0,
+        };
+        let is_empty = |value: &RawBsonRef<'_>| value.as_timestamp() == Some(EMPTY);
+        let fields = || document.raw().into_iter().flatten().flatten();
+        if !fields().any(|(_, value)| is_empty(&value)) {
+            return Entry {
+                document,
+                set_at: None,
+            };
+        }
+        let seconds = self.clock.now().millis().div_euclid(1000);
+        let now = Timestamp {
+            time: u32::try_from(seconds).unwrap_or(u32::MAX),
+            increment: 1,
+        };
+        let mut filled = RawDocumentBuf::new();
+        for (name, value) in fields() {
+            match is_empty(&value) {
+                true => filled.append(name, now),
+                false => filled.append_ref(name, value),
+            }
+        }
+        Entry {
+            document: Document::from_raw(filled),
+            set_at: Some(self.clock.monotonic()),
+        }
+    }
+
+    fn aged(&self, entry: &Entry) -> Aged {
+        let mut some = RawDocumentBuf::new();
+        for (name, value) in entry.document.raw().into_iter().flatten().flatten() {
+            if Aged::FIELDS.contains(&name) {
+                some.append_ref(name, value);
+            }
+        }
+        let stored = entry
+            .document
+            .get("at")
+            .or_else(|| entry.document.get(field::RENEWED));
+        let moment = stored.and_then(|at| match at {
+            RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),
+            RawBsonRef::Timestamp(at) => Some(Moment::from_millis(i64::from(at.time) * 1000)),
+            _ => None,
+        });
+        let since = |set: Duration| self.clock.monotonic().saturating_sub(set);
+        let age = |moment| match entry.set_at {
+            Some(set) => since(set),
+            None => self.clock.now().since(moment),
+        };
+        Aged {
+            document: Document::from_raw(some),
+            age: moment.map(age),
+        }
+    }
 }
 
 /// Shows how many documents there are, and none of them.
@@ -68,25 +140,40 @@ impl Documents {
     fn chosen<'a>(&'a self, filter: &'a Filter) -> Box<dyn Iterator<Item = &'a Document> + 'a> {
         let matching = move |document: &&Document| filter.matches(document);
         match filter.wanted_id() {
-            Some(id) => Box::new(self.by_id.get(id).into_iter().filter(matching)),
-            None => Box::new(self.by_id.values().filter(matching)),
+            Some(id) => Box::new(self.document(id).into_iter().filter(matching)),
+            None => {
+                let all = self.by_id.values().map(|entry| &entry.document);
+                Box::new(all.filter(matching))
+            }
         }
     }
 
-    fn update(&mut self, filter: &Filter, update: &Update) -> Result<Option<Document>> {
+    fn document(&self, id: &str) -> Option<&Document> {
+        self.by_id.get(id).map(|entry| &entry.document)
+    }
+
+    fn update(
+        &mut self,
+        filter: &Filter,
+        update: &Update,
+        clock: &Clock,
+    ) -> Result<Option<Document>> {
         let Some(before) = self.chosen(filter).next().cloned() else {
             return Ok(None);
         };
-        let after = update.apply(&before)?;
-        if let Some(id) = before.id() {
-            self.by_id.insert(id.to_owned(), after);
+        let after = update.apply(&before, clock.now())?;
+        if let Some(entry) = before.id().and_then(|id| self.by_id.get_mut(id)) {
+            entry.document = after;
+            if update.sets_now() {
+                entry.set_at = Some(clock.monotonic());
+            }
         }
         Ok(Some(before))
     }
 
     fn take(&mut self, filter: &Filter) -> Option<Document> {
         let id = self.chosen(filter).next()?.id()?.to_owned();
-        self.by_id.remove(&id)
+        Some(self.by_id.remove(&id)?.document)
     }
 
     /// Drops what expired, whenever as many documents were made as there are: the cost of a
@@ -96,7 +183,8 @@ impl Documents {
         if self.created_since_sweep >= self.by_id.len().max(1024) {
             self.created_since_sweep = 0;
             let expired = Filter::all().before(field::EXPIRES, now);
-            self.by_id.retain(|_, document| !expired.matches(document));
+            self.by_id
+                .retain(|_, entry| !expired.matches(&entry.document));
         }
     }
 }
@@ -104,31 +192,37 @@ impl Documents {
 #[async_trait]
 impl Store for MemoryStore {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
-        Ok(self.lock().by_id.get(id).cloned())
+        Ok(self.lock().document(id).cloned())
     }
 
-    async fn create(&self, documents: Vec<Document>, _: Durability) -> Result<Created> {
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        let stored = self.lock();
+        let found = ids.iter().filter_map(|id| stored.document(id));
+        Ok(found.cloned().collect())
+    }
+
+    async fn insert(&self, documents: Vec<Document>, _: Durability) -> Result<Inserted> {
         let mut stored = self.lock();
-        let mut created = Created::Stored;
+        let mut created = Inserted::Stored;
         for (at, document) in documents.into_iter().enumerate() {
             let Some(id) = document.id().map(str::to_owned) else {
                 continue;
             };
             if stored.by_id.contains_key(&id) {
                 if at == 0 {
-                    return Ok(Created::Exists);
+                    return Ok(Inserted::Exists);
                 }
-                created = Created::Beside;
+                created = Inserted::Beside;
                 continue;
             }
-            stored.by_id.insert(id, document);
+            stored.by_id.insert(id, self.filled(document));
         }
         stored.sweep(self.clock.now());
         Ok(created)
     }
 
     async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
-        let before = self.lock().update(&filter, &update)?;
+        let before = self.lock().update(&filter, &update, &self.clock)?;
         Ok(if before.is_some() {
             Updated::Applied
         } else {
@@ -142,7 +236,7 @@ impl Store for MemoryStore {
         update: Update,
         _: Durability,
     ) -> Result<Option<Document>> {
-        self.lock().update(&filter, &update)
+        self.lock().update(&filter, &update, &self.clock)
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
@@ -153,9 +247,37 @@ impl Store for MemoryStore {
         Ok(self.lock().take(&filter))
     }
 
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        let stored = self.lock();
+        let found = ids.iter().filter_map(|id| stored.by_id.get(id));
+        Ok(found.map(|entry| self.aged(entry)).collect())
+    }
+
+    async fn put_revocation(&self, id: &str) -> Result<()> {
+        let mut stored = self.lock();
+        let now = self.clock.now();
+        let before = stored.document(id).map(Document::as_bytes);
+        let mut document: bson::Document = before
+            .map_or_else(|| Ok(doc! { field::ID: id }), bson::from_slice)
+            .unwrap_or_default();
+        document.insert("at", date(now));
+        document.insert(field::EXPIRES, date(now.plus(REVOCATION_LIFETIME)));
+        let entry = Entry {
+            document: Document::from_bson(&document),
+            set_at: Some(self.clock.monotonic()),
+        };
+        stored.by_id.insert(id.to_owned(), entry);
+        Ok(())
+    }
+
+    fn time_source(&self) -> TimeSource {
+        TimeSource::Process
+    }
+
     fn touch(&self, touch: Touch) {
         // A touch of a session that is gone changes nothing, and that is all right.
-        let _ = self.lock().update(&Filter::id(touch.id()), &touch.update());
+        let filter = Filter::id(touch.id());
+        let _ = self.lock().update(&filter, &touch.update(), &self.clock);
     }
 
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
@@ -182,7 +304,9 @@ impl Store for MemoryStore {
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
         let mut stored = self.lock();
         let before = stored.by_id.len();
-        stored.by_id.retain(|_, document| !filter.matches(document));
+        stored
+            .by_id
+            .retain(|_, entry| !filter.matches(&entry.document));
         Ok((before - stored.by_id.len()) as u64)
     }
 

@@ -16,8 +16,9 @@ use rocket::{async_trait, tokio};
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
-use crate::store::{Created, Durability, Store, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
 
+mod age;
 mod batch;
 mod batched_write;
 mod command;
@@ -313,8 +314,12 @@ impl Store for MongoStore {
         load::load(&self.0, id).await
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
-        insert::create(&self.0, documents, durability).await
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        load::load_many(&self.0, ids).await
+    }
+
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
+        insert::insert(&self.0, documents, durability).await
     }
 
     async fn update(
@@ -341,6 +346,18 @@ impl Store for MongoStore {
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
         self.0.take(filter).await
+    }
+
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        age::ages(&self.0, ids).await
+    }
+
+    async fn put_revocation(&self, id: &str) -> Result<()> {
+        age::put_revocation(&self.0, id).await
+    }
+
+    fn time_source(&self) -> TimeSource {
+        TimeSource::Server
     }
 
     fn touch(&self, touch: Touch) {

@@ -89,6 +89,7 @@ macro_rules! must {
     };
 }
 
+mod aging;
 mod changing;
 mod creating;
 mod ending;
@@ -99,6 +100,7 @@ mod restart;
 mod sample;
 mod touching;
 
+pub use aging::*;
 pub use changing::*;
 pub use creating::*;
 pub use ending::*;
@@ -269,9 +271,9 @@ macro_rules! all {
 
 /// Every promise, the simple ones first.
 const ALL: &[(&str, Attempt)] = all![
-    create_stores_documents_as_they_were_given,
-    create_never_replaces_a_document,
-    create_leaves_a_marker_that_exists_as_it_is,
+    insert_stores_documents_as_they_were_given,
+    insert_never_replaces_a_document,
+    insert_leaves_a_marker_that_exists_as_it_is,
     update_changes_the_named_fields_and_nothing_else,
     update_adds_fields_that_were_missing,
     update_never_creates,
@@ -293,6 +295,10 @@ const ALL: &[(&str, Attempt)] = all![
     find_gives_the_page_that_was_asked_for,
     count_counts_what_find_finds,
     markers_are_no_sessions,
+    load_many_gives_the_documents_asked_for,
+    ages_go_by_the_clock_of_the_store,
+    put_revocation_sets_the_present_time,
+    update_sets_the_present_time,
     indexes_can_be_ensured_again_and_again,
     of_many_that_create_one_document_one_does,
     of_many_that_compare_and_set_one_wins,

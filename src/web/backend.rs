@@ -1,4 +1,4 @@
-//! Which store an application's sessions are kept in, and how it is opened at ignition.
+//! The backend: where sessions are stored, and how that store is opened at ignition.
 
 use std::sync::Arc;
 
@@ -19,18 +19,20 @@ use crate::store::memory::MemoryStore;
 use crate::store::mongo::MongoStore;
 use crate::web::pool::{self, MongoPool};
 
-/// The key of the database's address.
-const URL: &str = "databases.sessions.url";
+const URL_KEY: &str = "databases.sessions.url";
 
-/// Connections, unless `max_connections` says otherwise: more than the driver's own 10, which
-/// requests of a busy application would wait for.
-const CONNECTIONS: u32 = 32;
+/// The default of `max_connections`. The driver's own default of 10 makes requests of a busy
+/// application wait.
+const DEFAULT_CONNECTIONS: u32 = 32;
 
-/// Where the sessions are kept.
+/// Where sessions are stored.
 #[derive(Clone)]
 pub(super) enum Backend {
+    /// As Rocket.toml says: in `databases.sessions`, or in memory.
     Toml,
+    /// In a collection of the application's own client.
     Collection(Collection<RawDocumentBuf>),
+    /// In the application's own database pool.
     Database {
         name: &'static str,
         client: fn(&Rocket<Build>) -> Option<Client>,
@@ -41,19 +43,22 @@ pub(super) enum Backend {
 
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
-    /// What is dangerous outside the debug profile.
+    /// Logged at launch in every profile but debug.
     pub(super) warnings: Vec<String>,
 }
 
-/// Why a store could not be opened.
+/// Why the store could not be opened.
 pub(super) enum OpenError {
+    /// A bad value or key of the configuration.
     Config(Box<figment::error::Error>),
-    /// The application's own pool of this name is not there.
+    /// The application's database pool of this name is not attached.
     NoPool(&'static str),
-    Says(String, &'static str),
+    /// Another problem, and what to do about it.
+    Other(String, &'static str),
 }
 
 impl OpenError {
+    /// Writes the error to the log.
     pub(super) fn report(self) {
         match self {
             OpenError::Config(error) => config::report(*error),
@@ -61,14 +66,14 @@ impl OpenError {
                 rocket::error!("Sessions: the database pool {name:?} is not attached");
                 rocket::info_!("Attach it: `rocket.attach(Db::init())`.");
             }
-            OpenError::Says(problem, remedy) => {
+            OpenError::Other(problem, remedy) => {
                 rocket::error!("Sessions: {problem}");
                 rocket::info_!("{remedy}");
             }
         }
     }
 
-    /// A complaint about one key, which says where its value stands.
+    /// Makes an error about one key, which names the profile and file that its value comes from.
     fn of_key(figment: &Figment, key: &str, problem: String) -> Self {
         let mut error = figment::error::Error::from(problem);
         error.profile = Some(figment.profile().clone());
@@ -82,6 +87,7 @@ impl OpenError {
 }
 
 impl Backend {
+    /// Opens the store. Connects to nothing: the database may be down at launch.
     pub(super) async fn open(
         &self,
         rocket: &Rocket<Build>,
@@ -89,6 +95,7 @@ impl Backend {
         clock: &Clock,
     ) -> Result<Opened, OpenError> {
         let figment = rocket.figment();
+        refuse_plural_section(figment)?;
         match self {
             Backend::Memory => Ok(memory(clock)),
             Backend::Store(store) => Ok(Opened {
@@ -96,56 +103,59 @@ impl Backend {
                 warnings: Vec::new(),
             }),
             Backend::Toml => {
-                if figment.contains(URL) {
+                if figment.contains(URL_KEY) {
                     return from_toml(figment, config).await;
                 }
                 if figment.profile() != rocket::Config::DEBUG_PROFILE {
-                    return Err(OpenError::Says(
-                        format!("`{URL}` is missing in the {} profile", figment.profile()),
+                    return Err(OpenError::Other(
+                        format!(
+                            "`{URL_KEY}` is missing in the {} profile",
+                            figment.profile()
+                        ),
                         "Set it in Rocket.toml: [default.databases.sessions] \
                          url = \"mongodb://host/database\"",
                     ));
                 }
-                rocket::warn!("No `{URL}`: sessions are kept in memory.");
-                rocket::info_!("They end with this process; other profiles refuse to launch so.");
+                rocket::warn!("Sessions: `{URL_KEY}` is not set, so sessions are kept in memory");
+                rocket::info_!("They end with this process. Other profiles refuse to launch.");
                 Ok(memory(clock))
             }
             Backend::Collection(collection) => {
-                let strength = WriteGuarantees::of(collection);
-                strength.check("the collection's options", |problem| {
-                    OpenError::Says(problem, "Give it a write concern of a majority, or none.")
+                let guarantees = WriteGuarantees::of(collection);
+                guarantees.check("the collection's options", |problem| {
+                    OpenError::Other(problem, "Give it a majority write concern, or none.")
                 })?;
                 Ok(Opened {
-                    warnings: strength.warnings("the collection's options"),
-                    store: mongo(collection, config, CONNECTIONS, true),
+                    warnings: guarantees.warnings("the collection's options"),
+                    store: mongo(collection, config, DEFAULT_CONNECTIONS, true),
                 })
             }
             Backend::Database { name, client } => {
                 let client = client(rocket).ok_or(OpenError::NoPool(name))?;
                 let url_key = format!("databases.{name}.url");
                 let key = format!("databases.{name}.max_connections");
-                // What rocket_db_pools gives a pool that says nothing.
+                // The default of rocket_db_pools.
                 let workers = figment.extract_inner::<u32>("workers").unwrap_or(8);
                 let connections = figment.extract_inner::<u32>(&key);
                 let connections = connections.unwrap_or(workers.saturating_mul(4));
                 let collection = in_client(&client, figment, config, &url_key)?;
-                let strength = WriteGuarantees::of(&collection);
+                let guarantees = WriteGuarantees::of(&collection);
                 let place = format!("`{url_key}`");
-                strength.check(&place, |problem| {
+                guarantees.check(&place, |problem| {
                     OpenError::of_key(figment, &url_key, problem)
                 })?;
-                let mut warnings = strength.warnings(&place);
-                // The client tells nothing of this itself.
-                let mut may_repeat = true;
+                let mut warnings = guarantees.warnings(&place);
+                // A client does not tell its own options, so they are read from the URL again.
+                let mut retry_writes = true;
                 if let Ok(url) = figment.extract_inner::<String>(&url_key)
                     && let Ok(options) = ClientOptions::parse(&url).await
                 {
-                    may_repeat = repeats(&options);
-                    warnings.extend(exposures(&options));
+                    retry_writes = has_retryable_writes(&options);
+                    warnings.extend(url_warnings(&options));
                 }
                 Ok(Opened {
                     warnings,
-                    store: mongo(&collection, config, connections, may_repeat),
+                    store: mongo(&collection, config, connections, retry_writes),
                 })
             }
         }
@@ -163,18 +173,28 @@ fn mongo(
     collection: &Collection<RawDocumentBuf>,
     config: &Config,
     connections: u32,
-    repeats: bool,
+    retry_writes: bool,
 ) -> Arc<dyn Store> {
     let (deadline, share) = (config.deadline, config.share);
     let store = MongoStore::new(collection, deadline, connections, share);
-    Arc::new(match repeats {
-        true => store,
-        false => store.without_repeats(),
+    Arc::new(if retry_writes {
+        store
+    } else {
+        store.without_repeats()
     })
 }
 
-/// Whether a write may be sent again.
-fn repeats(options: &ClientOptions) -> bool {
+/// A section `[*.sessions]` is a slip of the pen: no key of it would be read.
+fn refuse_plural_section(figment: &Figment) -> Result<(), OpenError> {
+    if !figment.contains("sessions") {
+        return Ok(());
+    }
+    let problem = "no such section; the keys of sessions belong into `[default.session]`, and the \
+                   database's URL into `[default.databases.sessions]`";
+    Err(OpenError::of_key(figment, "sessions", problem.to_owned()))
+}
+
+fn has_retryable_writes(options: &ClientOptions) -> bool {
     options.retry_writes != Some(false)
 }
 
@@ -182,44 +202,47 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, OpenErr
     const SECTION: &str = "databases.sessions";
     let pool: PoolConfig = figment
         .focus(SECTION)
-        // As defaults: a bare pair is of the global profile, which every file yields to.
-        .join(Serialized::default("max_connections", CONNECTIONS))
+        // Joined as defaults: every file wins over them.
+        .join(Serialized::default("max_connections", DEFAULT_CONNECTIONS))
         .join(Serialized::default("connect_timeout", 5))
         .extract()
         .map_err(|mut error: figment::error::Error| {
-            // Focusing dropped the section's name from the error's path.
+            // Focusing removed the section's name from the error's path.
             error
                 .path
                 .splice(0..0, SECTION.split('.').map(str::to_owned));
             OpenError::Config(Box::new(error))
         })?;
     let connections = u32::try_from(pool.max_connections).unwrap_or(u32::MAX);
-    let refused = |error: mongodb::error::Error| {
+    let bad_url = |error: mongodb::error::Error| {
         let problem = pool::without_credentials(&error, &pool.url);
-        OpenError::of_key(figment, URL, problem)
+        OpenError::of_key(figment, URL_KEY, problem)
     };
-    let mut options = MongoPool::options(&pool).await.map_err(refused)?;
-    // Nothing may start after the deadline, and choosing a server comes before anything. A little
-    // before, so that a write which found none is known to have changed nothing.
-    let patience = options.server_selection_timeout.unwrap_or(config.deadline);
-    options.server_selection_timeout = Some(patience.min(config.deadline.mul_f64(0.9)));
+    let mut options = MongoPool::options(&pool).await.map_err(bad_url)?;
+    // Selecting a server ends before the deadline, so that a write which found none is known to have
+    // changed nothing.
+    let selection = options.server_selection_timeout.unwrap_or(config.deadline);
+    options.server_selection_timeout = Some(selection.min(config.deadline.mul_f64(0.9)));
     let connect = options.connect_timeout.unwrap_or(config.deadline);
     options.connect_timeout = Some(connect.min(config.deadline));
-    let exposures = exposures(&options);
-    let repeats = repeats(&options);
-    let client = Client::with_options(options).map_err(refused)?;
-    let collection = in_client(&client, figment, config, URL)?;
-    let strength = WriteGuarantees::of(&collection);
-    let place = format!("`{URL}`");
-    strength.check(&place, |problem| OpenError::of_key(figment, URL, problem))?;
-    let mut warnings = strength.warnings(&place);
-    warnings.extend(exposures);
+    let url_warnings = url_warnings(&options);
+    let retry_writes = has_retryable_writes(&options);
+    let client = Client::with_options(options).map_err(bad_url)?;
+    let collection = in_client(&client, figment, config, URL_KEY)?;
+    let guarantees = WriteGuarantees::of(&collection);
+    let place = format!("`{URL_KEY}`");
+    guarantees.check(&place, |problem| {
+        OpenError::of_key(figment, URL_KEY, problem)
+    })?;
+    let mut warnings = guarantees.warnings(&place);
+    warnings.extend(url_warnings);
     Ok(Opened {
-        store: mongo(&collection, config, connections, repeats),
+        store: mongo(&collection, config, connections, retry_writes),
         warnings,
     })
 }
 
+/// Returns the configured collection: in `session.database`, or else in the database of the URL.
 fn in_client(
     client: &Client,
     figment: &Figment,
@@ -229,15 +252,22 @@ fn in_client(
     let database = match &config.database {
         Some(name) => client.database(name),
         None => client.default_database().ok_or_else(|| {
-            let problem = "it names no database, and `session.database` is not set; \
-                           write mongodb://host:port/database";
-            OpenError::of_key(figment, url_key, problem.to_owned())
+            let url = figment.extract_inner::<String>(url_key).unwrap_or_default();
+            let form = if url.starts_with("mongodb+srv://") {
+                "mongodb+srv://host/database"
+            } else {
+                "mongodb://host:port/database"
+            };
+            let problem = format!(
+                "it names no database; write {form}, or set `database` in `[default.session]`"
+            );
+            OpenError::of_key(figment, url_key, problem)
         })?,
     };
     Ok(database.collection(&config.collection))
 }
 
-/// How sure a write of the collection is, and where it is read, as its address has it.
+/// The write concern and read preference that are configured on the collection.
 struct WriteGuarantees {
     concern: Option<WriteConcern>,
     criteria: Option<SelectionCriteria>,
@@ -251,51 +281,51 @@ impl WriteGuarantees {
         }
     }
 
-    /// Refuses what no promise can be kept with.
+    /// Refuses unacknowledged writes.
     fn check(&self, place: &str, refusal: impl Fn(String) -> OpenError) -> Result<(), OpenError> {
         match &self.concern {
             Some(concern) if concern.w == Some(Acknowledgment::Nodes(0)) => Err(refusal(format!(
-                "`w=0` in {place}: no write would be acknowledged, so that nothing could be \
-                 promised; leave it out, or say w=majority"
+                "`w=0` in {place}: writes would not be acknowledged, and could be lost without an \
+                 error; remove it, or set w=majority"
             ))),
             _ => Ok(()),
         }
     }
 
-    /// What is weaker than the crate's own choice, by name.
+    /// Returns a warning for each option that is weaker than the crate's own choice.
     fn warnings(&self, place: &str) -> Vec<String> {
         let mut warnings = Vec::new();
         let concern = self.concern.as_ref();
         match concern.and_then(|concern| concern.w.clone()) {
             Some(Acknowledgment::Nodes(nodes)) => warnings.push(format!(
                 "`w={nodes}` in {place}: an acknowledged login, logout or change can be lost when \
-                 the primary fails; leave it out, or say w=majority"
+                 the primary fails; remove it, or set w=majority"
             )),
             Some(Acknowledgment::Custom(name)) => warnings.push(format!(
-                "`w={name}` in {place}: whether it covers a majority is not known here"
+                "`w={name}` in {place}: make sure that this write concern covers a majority"
             )),
             _ => {}
         }
         if concern.and_then(|concern| concern.journal) == Some(false) {
             warnings.push(format!(
                 "`journal=false` in {place}: an acknowledged change can be lost when a server \
-                 fails; leave it out"
+                 fails; remove it"
             ));
         }
         if let Some(SelectionCriteria::ReadPreference(preference)) = &self.criteria
             && !matches!(preference, ReadPreference::Primary)
         {
             warnings.push(format!(
-                "`readPreference` in {place} is ignored: sessions are read from the primary, or a \
-                 logout could be overlooked"
+                "`readPreference` in {place} is ignored: sessions are always read from the primary, \
+                 because a secondary may not know of a logout yet"
             ));
         }
         warnings
     }
 }
 
-/// A server elsewhere that anybody on the way could read, or write to.
-fn exposures(options: &ClientOptions) -> Vec<String> {
+/// Returns a warning for each option of the URL that exposes the database or weakens writes.
+fn url_warnings(options: &ClientOptions) -> Vec<String> {
     use mongodb::options::{ServerAddress, Tls};
     let is_remote = options.hosts.iter().any(|host| match host {
         ServerAddress::Tcp { host, .. } => {
@@ -315,19 +345,20 @@ fn exposures(options: &ClientOptions) -> Vec<String> {
         (
             unchecked,
             "the database's certificate is not checked (`tlsInsecure`, \
-             `tlsAllowInvalidCertificates`): whoever is on the way can be it; name its authority in \
-             `tlsCAFile`",
+             `tlsAllowInvalidCertificates`), so anybody on the network can pose as the database; name \
+             its certificate authority in `tlsCAFile`",
         ),
         (
             is_remote && options.credential.is_none(),
             "the database is on another machine, without credentials; add a user to the URL",
         ),
         (
-            !repeats(options),
-            "`retryWrites=false` in the database's URL: every election and every lost connection \
-             is a 503; leave it out",
+            !has_retryable_writes(options),
+            "`retryWrites=false` in the database's URL: a write during an election or on a lost \
+             connection is not repeated, and its request is answered with 503; remove it if the \
+             database supports retryable writes",
         ),
     ];
-    let warnings = warnings.into_iter().filter(|(is_so, _)| *is_so);
+    let warnings = warnings.into_iter().filter(|(applies, _)| *applies);
     warnings.map(|(_, warning)| warning.to_owned()).collect()
 }

@@ -1,74 +1,103 @@
-//! The cookie: from the raw header to a token, from a decision to a `Set-Cookie`.
+//! The session cookie: from the raw `Cookie` headers to tokens, and from a token to a `Set-Cookie`.
 
+use rocket::Request;
 use rocket::http::{Cookie, HeaderMap};
 
 use crate::config::Config;
-use crate::record::token::{Id, Token};
+use crate::record::token::Token;
 use crate::state::plan::CookieLife;
 
-/// What a request's `Cookie` headers say about our session.
-pub(crate) enum Presented {
-    /// No cookie of our name, or one that cannot be a token: anonymous, never looked up.
-    Nothing,
-    /// Several of our name: as good as none.
-    Several,
-    Token(Token),
-    /// A cookie of the Python ancestor (`session.legacy_ids`).
-    LegacySession(Id),
+/// How many different tokens of one request are looked up. A browser has more than one cookie of
+/// our name only while `path`, `domain` or `partitioned` changes; a client can send thousands.
+const MAX_TOKENS: usize = 4;
+
+/// The cookies of our name that a request carries.
+pub(super) enum SessionCookies {
+    None,
+    /// None of them has the form of a token. They are never looked up.
+    Malformed,
+    /// From one to [`MAX_TOKENS`] different tokens, in the order of the headers.
+    Tokens(Vec<Token>),
+    /// More different tokens than are looked up.
+    TooMany,
 }
 
-/// Reads the session cookie from the raw headers, byte-exact.
-///
-/// Not through Rocket's jar: that decodes and trims names, so that another cookie can shadow ours,
-/// and of several it silently takes the last. Several cookies of our name mean that somebody else
-/// (a sibling domain, a page on plain HTTP) could set one, so none of them is believed (RFC
-/// 6265bis, 8.6).
-pub(crate) fn read(headers: &HeaderMap<'_>, config: &Config) -> Presented {
-    let mut ours = headers.get("Cookie").flat_map(|header| {
-        header.split(';').filter_map(|pair| {
-            let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
-            (name == config.cookie_name).then_some(value)
-        })
-    });
-    match (ours.next(), ours.next()) {
-        (Some(value), None) => parse(value, config),
-        (None, _) => Presented::Nothing,
-        (Some(_), Some(_)) => {
-            rocket::warn!(
-                "Session: a request with several `{}` cookies was taken as anonymous.",
-                config.cookie_name
-            );
-            Presented::Several
+impl SessionCookies {
+    /// Reads the session cookies of a request.
+    pub(super) fn of(request: &Request<'_>, config: &Config) -> Self {
+        if request.headers().contains("Cookie") {
+            return Self::from_headers(request.headers(), config);
+        }
+        // Rocket's local client fills the jar without a header. Over the wire the jar is empty here.
+        let cookie = request.cookies().get(&config.cookie_name);
+        Self::from_values(cookie.iter().map(|cookie| cookie.value()), config)
+    }
+
+    /// Reads the raw headers byte by byte. Rocket's jar decodes and trims names, so that a cookie of
+    /// another name could shadow ours, and keeps only the last of several.
+    fn from_headers(headers: &HeaderMap<'_>, config: &Config) -> Self {
+        let values = headers.get("Cookie").flat_map(|header| {
+            header.split(';').filter_map(|pair| {
+                let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
+                (name == config.cookie_name).then_some(value)
+            })
+        });
+        Self::from_values(values, config)
+    }
+
+    fn from_values<'a>(values: impl Iterator<Item = &'a str>, config: &Config) -> Self {
+        let (mut tokens, mut is_present) = (Vec::<Token>::new(), false);
+        for value in values {
+            is_present = true;
+            let Some(token) = parse_token(value, config) else {
+                continue;
+            };
+            let is_same =
+                |other: &Token| other.id == token.id && other.secret.matches(&token.secret);
+            if tokens.iter().any(is_same) {
+                continue;
+            }
+            if tokens.len() == MAX_TOKENS {
+                return SessionCookies::TooMany;
+            }
+            tokens.push(token);
+        }
+        match (is_present, tokens.is_empty()) {
+            (false, _) => SessionCookies::None,
+            (true, true) => SessionCookies::Malformed,
+            (true, false) => SessionCookies::Tokens(tokens),
         }
     }
 }
 
-/// Reads one cookie value.
-pub(crate) fn parse(value: &str, config: &Config) -> Presented {
-    if let Some(token) = Token::parse(value) {
-        return Presented::Token(token);
-    }
-    match Id::parse_legacy(value) {
-        Some(id) if config.legacy_ids => Presented::LegacySession(id),
-        _ => Presented::Nothing,
+fn parse_token(value: &str, config: &Config) -> Option<Token> {
+    Token::parse(value, config.legacy_ids)
+}
+
+/// Returns whether a browser would send a cookie with this path to this request path (RFC 6265,
+/// 5.1.4).
+pub(super) fn path_matches(cookie_path: &str, request_path: &str) -> bool {
+    match request_path.strip_prefix(cookie_path) {
+        Some(rest) => rest.is_empty() || cookie_path.ends_with('/') || rest.starts_with('/'),
+        None => false,
     }
 }
 
-/// The cookie that gives the browser a token.
-pub(crate) fn sending(token: &Token, life: CookieLife, config: &Config) -> Cookie<'static> {
+/// Returns the cookie that gives the browser a token.
+pub(super) fn with_token(token: &Token, life: CookieLife, config: &Config) -> Cookie<'static> {
     let value = token.cookie_value();
     let mut cookie = with_attributes(value.as_str().to_owned(), config);
     if let Some(life) = life {
-        // Whole seconds, rounded down: the browser must not keep it longer than was said.
+        // Whole seconds, rounded down: the browser must not keep the cookie longer than configured.
         let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         cookie.set_max_age(rocket::time::Duration::seconds(seconds));
     }
     cookie
 }
 
-/// The cookie that removes the browser's: the same name, path, domain and flags, or the browser
-/// would keep it (RFC 6265bis, 5.7).
-pub(crate) fn removing(config: &Config) -> Cookie<'static> {
+/// Returns the cookie that removes the browser's. Name, path, domain and flags must be the same, or
+/// the browser keeps its cookie (RFC 6265bis, 5.7).
+pub(super) fn removal(config: &Config) -> Cookie<'static> {
     let mut cookie = with_attributes(String::new(), config);
     cookie.make_removal();
     cookie
@@ -109,19 +138,25 @@ mod tests {
         token.cookie_value().to_string()
     }
 
-    fn reads(headers: &[&str], config: &Config) -> Option<String> {
-        let mut map = HeaderMap::new();
-        for header in headers {
-            map.add(Header::new("Cookie", (*header).to_owned()));
+    /// What is read of these headers: the tokens as cookie values, or why there are none.
+    fn read(lines: &[&str], config: &Config) -> Result<Vec<String>, &'static str> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.add(Header::new("Cookie", (*line).to_owned()));
         }
-        match read(&map, config) {
-            Presented::Token(token) => Some(token.cookie_value().to_string()),
-            _ => None,
+        match SessionCookies::from_headers(&headers, config) {
+            SessionCookies::None => Err("none"),
+            SessionCookies::Malformed => Err("malformed"),
+            SessionCookies::TooMany => Err("too many"),
+            SessionCookies::Tokens(tokens) => {
+                let values = tokens.iter().map(|token| token.cookie_value().to_string());
+                Ok(values.collect())
+            }
         }
     }
 
     #[test]
-    fn the_one_cookie_of_our_name_is_read() {
+    fn a_cookie_of_our_exact_name_is_read() {
         let (config, good) = (config("session"), token());
         for header in [
             format!("session={good}"),
@@ -135,48 +170,100 @@ mod tests {
             format!("Session={}; session={good}", token()),
         ] {
             assert_eq!(
-                reads(&[&header], &config).as_deref(),
-                Some(&*good),
+                read(&[&header], &config),
+                Ok(vec![good.clone()]),
                 "{header}"
             );
         }
         let other = format!("session={good}");
-        assert_eq!(reads(&["a=b", &other], &config), Some(good));
+        assert_eq!(read(&["a=b", &other], &config), Ok(vec![good]));
     }
 
     #[test]
-    fn no_other_name_or_form_is_ours() {
+    fn cookies_of_other_names_are_not_ours() {
         let (config, good) = (config("__Host-session"), token());
         for header in [
             String::new(),
             ";;;".into(),
             "__Host-session".into(),
-            "__Host-session=".into(),
             format!("=__Host-session={good}"),
             format!("__%48ost-session={good}"),
             format!("__host-session={good}"),
             format!("\u{2000}__Host-session={good}"),
             format!("__Host-session\u{85}={good}"),
-            format!("__Host-session={good},__Host-session={good}"),
-            format!("__Host-session=\"{good}\""),
-            format!("__Host-session={good}%20"),
         ] {
-            assert_eq!(reads(&[&header], &config), None, "{header}");
+            assert_eq!(read(&[&header], &config), Err("none"), "{header}");
         }
     }
 
     #[test]
-    fn several_cookies_of_our_name_are_none() {
-        let (config, a, b) = (config("session"), token(), token());
-        let (a, b) = (format!("session={a}"), format!("session={b}"));
-        assert_eq!(reads(&[&format!("{a}; {b}")], &config), None);
-        assert_eq!(reads(&[&format!("{a}; x=y; {a}")], &config), None);
-        assert_eq!(reads(&[&a, &b], &config), None);
-        assert_eq!(reads(&[&format!("{a}; session=x")], &config), None);
+    fn a_value_of_another_form_is_malformed() {
+        let (config, good) = (config("__Host-session"), token());
+        for value in [
+            String::new(),
+            "x".into(),
+            format!("{good},__Host-session={good}"),
+            format!("\"{good}\""),
+            format!("{good}%20"),
+        ] {
+            let header = format!("__Host-session={value}");
+            assert_eq!(read(&[&header], &config), Err("malformed"), "{header}");
+            let twice = format!("{header}; {header}");
+            assert_eq!(read(&[&twice], &config), Err("malformed"), "{header}");
+        }
     }
 
     #[test]
-    fn same_site_is_said_unless_it_is_switched_off() {
+    fn several_cookies_give_up_to_four_different_tokens() {
+        let config = config("session");
+        let tokens: Vec<String> = (0..5).map(|_| token()).collect();
+        let named: Vec<String> = tokens.iter().map(|t| format!("session={t}")).collect();
+        let [a, b, ..] = named.as_slice() else {
+            unreachable!()
+        };
+        let both = Ok(tokens[..2].to_vec());
+        assert_eq!(read(&[&format!("{a}; {b}")], &config), both);
+        assert_eq!(read(&[a, b], &config), both, "in two headers");
+        let one = Ok(tokens[..1].to_vec());
+        assert_eq!(read(&[&format!("{a}; x=y; {a}")], &config), one, "the same");
+        assert_eq!(read(&[&format!("session=x; {a}; session=")], &config), one);
+        let four = named[..4].join("; ");
+        assert_eq!(read(&[&four], &config), Ok(tokens[..4].to_vec()));
+        assert_eq!(read(&[&four, &four], &config), Ok(tokens[..4].to_vec()));
+        assert_eq!(read(&[&named.join("; ")], &config), Err("too many"));
+    }
+
+    #[test]
+    fn a_legacy_id_is_a_token_only_when_it_is_allowed() {
+        let mut config = config("session");
+        let line = format!("session={}", "0123456789abcdef".repeat(2));
+        assert_eq!(read(&[&line], &config), Err("malformed"));
+        config.legacy_ids = true;
+        assert_eq!(read(&[&line], &config).map(|tokens| tokens.len()), Ok(1));
+    }
+
+    /// The rules and examples of RFC 6265, 5.1.4.
+    #[test]
+    fn path_matches_as_browsers_match() {
+        for (cookie, request, matches) in [
+            ("/", "/", true),
+            ("/", "/a/b", true),
+            ("/app", "/app", true),
+            ("/app", "/app/", true),
+            ("/app", "/app/x", true),
+            ("/app/", "/app/x", true),
+            ("/app/", "/app", false),
+            ("/app", "/application", false),
+            ("/app", "/", false),
+            ("/app", "/App", false),
+            ("/app", "/x/app", false),
+        ] {
+            assert_eq!(path_matches(cookie, request), matches, "{cookie} {request}");
+        }
+    }
+
+    #[test]
+    fn same_site_is_sent_unless_it_is_switched_off() {
         let mut config = config("session");
         let token = Token::parse(&token()).unwrap();
         for (same_site, said) in [
@@ -187,7 +274,7 @@ mod tests {
         ] {
             config.same_site = same_site;
             config.secure = true;
-            for cookie in [sending(&token, None, &config), removing(&config)] {
+            for cookie in [with_token(&token, None, &config), removal(&config)] {
                 let line = Header::from(&cookie).value().to_owned();
                 let mut attributes = line.split("; ");
                 let same_site = attributes.find(|attribute| attribute.contains("SameSite"));
@@ -197,13 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_names_what_was_sent() {
+    fn a_removal_has_the_attributes_of_the_cookie() {
         let mut config = config("s");
         config.path = "/app".into();
         config.domain = Some("a.example".into());
         config.secure = true;
-        let sent = sending(&Token::parse(&token()).unwrap(), None, &config);
-        let removal = removing(&config);
+        let sent = with_token(&Token::parse(&token()).unwrap(), None, &config);
+        let removal = removal(&config);
         assert_eq!(removal.value(), "");
         assert_eq!(removal.max_age(), Some(rocket::time::Duration::ZERO));
         assert_eq!(sent.name(), removal.name());

@@ -1,8 +1,8 @@
 //! Guards that check the CSRF token: [`CsrfForm`] for forms, [`CsrfHeader`] for other clients.
 //!
-//! They are the strict half of the protection against cross-site requests. The other half every
-//! `&Session` guard brings along: an unsafe request that a browser says comes from another site is
-//! refused (OWASP CSRF Prevention Cheat Sheet, fetch metadata and synchronizer token).
+//! The token is the second protection against cross-site requests. The first is part of every
+//! `&Session` guard, which refuses an unsafe request that the browser calls cross-origin (OWASP CSRF
+//! Prevention Cheat Sheet, "Fetch Metadata" and "Synchronizer Token Pattern").
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -17,23 +17,28 @@ use rocket::{Ignite, Rocket, Sentinel, async_trait};
 use crate::admin::Sessions;
 use crate::error::Error;
 use crate::session::Session;
-use crate::web::guard::not_attached;
+use crate::web::guard::abort_without_fairing;
 
-/// The form field that carries the token.
+/// The form field with the token.
 const FIELD: &str = "csrf_token";
-/// The header that carries the token.
+/// The header with the token.
 const HEADER: &str = "X-CSRF-Token";
 
-/// A form whose CSRF token was checked: a data guard in the place of [`Form<T>`].
+/// A form whose CSRF token was checked: a data guard to use instead of [`Form<T>`].
 ///
 /// The token is [`Session::csrf_token`]'s, in the field `csrf_token` or the header `X-CSRF-Token`,
-/// never in the query string (synchronizer token of the OWASP CSRF Prevention Cheat Sheet). It is
-/// judged before the form's own errors. A refusal is a 403 through the application's catchers, and
-/// the log says why. A failing check creates no session.
+/// never in the query string (OWASP CSRF Prevention Cheat Sheet, "Synchronizer Token Pattern"). It
+/// is checked before the form's own errors. A refusal is a 403 through the application's catchers,
+/// and the log has the reason. A failed check creates no session. A route without this guard, such
+/// as a webhook's, has no token check.
 ///
-/// In everything else it is like `Form`: urlencoded and multipart, `CsrfForm<Strict<T>>` and
+/// Everything else is as with `Form`: urlencoded and multipart, `CsrfForm<Strict<T>>` and
 /// `CsrfForm<Contextual<'_, T>>`. A body over the limit is a 413, and another content type is
 /// forwarded as a 415.
+///
+/// `Result<CsrfForm<T>, CsrfError<'_>>` gives the handler the reason instead of the 403.
+///
+/// # Examples
 ///
 /// ```
 /// use rocket::{FromForm, get, post, response::content::RawHtml};
@@ -58,13 +63,12 @@ const HEADER: &str = "X-CSRF-Token";
 ///     session.set("count", &order.count)
 /// }
 /// ```
-///
-/// `Result<CsrfForm<T>, CsrfError<'_>>` gives the reason instead of the 403.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[doc(alias("csrf_exempt", "csrf_protect", "anti-forgery token", "XSRF"))]
 pub struct CsrfForm<T>(T);
 
 impl<T> CsrfForm<T> {
-    /// The form's value.
+    /// Returns the form's value.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.0
@@ -85,10 +89,12 @@ impl<T> DerefMut for CsrfForm<T> {
     }
 }
 
-/// Proof that the request's `X-CSRF-Token` header was checked: a request guard for scripts and other
-/// clients that send no form.
+/// Proof that the CSRF token in the request's `X-CSRF-Token` header was checked: a request guard for
+/// `fetch()` and other clients that send no form.
 ///
-/// A refusal is a 403 through the application's catchers, and the log says why.
+/// A refusal is a 403 through the application's catchers, and the log has the reason.
+///
+/// # Examples
 ///
 /// ```
 /// use rocket::{post, serde::json::Json};
@@ -100,25 +106,26 @@ impl<T> DerefMut for CsrfForm<T> {
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]
+#[doc(alias("X-CSRF-Token", "XSRF", "fetch", "ajax"))]
 #[non_exhaustive]
 pub struct CsrfHeader;
 
-/// Why [`CsrfForm`] or [`CsrfHeader`] refused a request. Its `Debug` names a form's fields and not
-/// what was sent in them: Rocket writes it into the log.
+/// The reason why [`CsrfForm`] or [`CsrfHeader`] refused a request.
+///
+/// Its `Debug` output, which Rocket logs, names the fields of a form but not their contents.
 #[non_exhaustive]
 pub enum CsrfError<'r> {
-    /// There is no session to check against: the database failed, or the request came from another
-    /// site.
+    /// The session could not be loaded: the database failed, or the request is cross-origin.
     Session(Error),
     /// The token is missing or wrong.
     Token(CsrfRefusal),
-    /// The token is right, and the form has errors of its own.
+    /// The token is right, but the form has errors.
     Form(Errors<'r>),
 }
 
 impl CsrfError<'_> {
-    /// The status that the error answers with: 403 for the token, the session's or the form's own
-    /// otherwise.
+    /// Returns the status of the response: 403 for the token, otherwise that of the session's or the
+    /// form's error.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
@@ -162,18 +169,18 @@ impl std::error::Error for CsrfError<'_> {
     }
 }
 
-/// What is wrong with a request's CSRF token.
+/// The reason why a request's CSRF token was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CsrfRefusal {
-    /// The request carries none.
+    /// The request carries no token.
     Missing,
-    /// The request carries several, which do not all belong to its session.
+    /// The request carries several tokens that do not all belong to its session.
     Ambiguous,
-    /// The browser's session is new: it had none, or its own has expired or ended. The page with
-    /// the form has to be loaded again.
+    /// The session is new: the browser had none, or it expired or ended. The page with the form has
+    /// to be loaded again.
     NoSession,
-    /// The token is not one of this session's: it is forged, or was shown before the last login.
+    /// The token belongs to another session: it is forged, or from before the last login.
     Mismatch,
 }
 
@@ -188,18 +195,18 @@ impl fmt::Display for CsrfRefusal {
                 "the request carries several CSRF tokens that differ; send one"
             }
             CsrfRefusal::NoSession => {
-                "the browser has no session that the CSRF token could belong to; it expired or \
-                 ended, or cookies are off: load the page with the form again"
+                "the request has no session for its CSRF token; the session expired or ended, or \
+                 cookies are disabled: load the page with the form again"
             }
             CsrfRefusal::Mismatch => {
-                "the CSRF token is not one of this session's; a token that was shown before a \
-                 login is not valid after it: load the page with the form again"
+                "the CSRF token belongs to another session; a token from before a login is not \
+                 valid after it: load the page with the form again"
             }
         })
     }
 }
 
-/// Checks every token that a request carries: one field, one header, or both.
+/// Checks the token of a request: in one field, in one header, or the same session's in both.
 fn check(
     session: &Session,
     request: &Request<'_>,
@@ -223,8 +230,10 @@ fn check(
             if let Some(sessions) = request.rocket().state::<Sessions>() {
                 sessions.core.stats.csrf_refused.count();
             }
-            rocket::warn!("CSRF: a {} request was refused.", request.method());
-            rocket::info_!("{refusal}");
+            rocket::warn!(
+                "CSRF: a {} request was refused: {refusal}",
+                request.method()
+            );
             Err(refusal)
         }
         None => Ok(()),
@@ -262,7 +271,7 @@ impl<'r, T: FromForm<'r>> FromData<'r> for CsrfForm<T> {
         };
         if let Err(refusal) = check(session, request, &form.tokens) {
             return Outcome::Error(match form.value {
-                // The token may lie in what was cut off.
+                // The token may be in the part of the body that was cut off.
                 Err(errors) if form.is_cut => (Status::PayloadTooLarge, CsrfError::Form(errors)),
                 _ => (Status::Forbidden, CsrfError::Token(refusal)),
             });
@@ -292,21 +301,21 @@ impl<'r> FromRequest<'r> for CsrfHeader {
 
 impl<T> Sentinel for CsrfForm<T> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        not_attached(rocket)
+        abort_without_fairing(rocket)
     }
 }
 
 impl Sentinel for CsrfHeader {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        not_attached(rocket)
+        abort_without_fairing(rocket)
     }
 }
 
-/// A form beside its token. It never fails to parse, so that the token can be judged first; the
-/// form's own errors wait in it.
+/// A form and its token. Parsing it never fails, so that the token can be checked first; it holds
+/// the form's own errors.
 struct WithToken<'r, T> {
     tokens: Vec<&'r str>,
-    /// The body went on beyond the limit.
+    /// The body is longer than the limit.
     is_cut: bool,
     value: form::Result<'r, T>,
 }

@@ -1,13 +1,11 @@
-//! How sessions meet Rocket: ignition, liftoff, the answer, shutdown.
+//! The fairings: ignition, liftoff, request, response and shutdown.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rocket::config::LogLevel;
 use rocket::fairing::{Fairing, Info, Kind, Result as Ignition};
-use rocket::tokio;
-use rocket::tokio::sync::Notify;
 use rocket::{Build, Data, Orbit, Request, Response, Rocket, async_trait};
 use rocket_db_pools::Database;
 
@@ -18,30 +16,33 @@ use crate::config::Config;
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::store::bounded::Bounded;
-use crate::web::guard::RequestCache;
-use crate::web::pool::MongoPool;
-
+use crate::tasks::Tasks;
 use crate::web::backend::{Backend, OpenError, Opened};
+use crate::web::indexes::IndexTask;
+use crate::web::pool::MongoPool;
+use crate::web::request_cache::RequestCache;
 use crate::web::response;
 
-/// The fairing that gives an application its sessions; the constructors of [`Sessions`] make it.
+/// The session fairing, made by the constructors of [`Sessions`].
 ///
-/// It stores sessions after every other response fairing of the application, so that what those
-/// change in the session is kept, too. Attach it before the fairings that ask for the session
-/// themselves. Its place among the others does not matter.
+/// It commits sessions after every other response fairing of the application, so that changes which
+/// those make to the session are kept. Attach it before fairings that use the session themselves;
+/// otherwise its position does not matter.
+#[doc(alias("middleware", "session store"))]
 pub struct SessionFairing {
     backend: Backend,
     clock: Clock,
 }
 
 impl Sessions {
-    /// Sessions as `Rocket.toml` says.
+    /// Returns the fairing that is configured by `Rocket.toml`.
     ///
-    /// The database is in the section `[default.databases.sessions]`, the rest in
-    /// `[default.session]`; see the guide's [configuration](crate#configuration). Without a
-    /// `databases.sessions.url` the debug profile keeps sessions in memory and says so, and any
-    /// other profile refuses to launch. At most 32 connections, unless `max_connections` says
-    /// otherwise.
+    /// The section `[default.databases.sessions]` names the database, `[default.session]` has every
+    /// other key; see [configuration](crate#configuration). Without `databases.sessions.url` the
+    /// debug profile keeps sessions in memory and logs that; every other profile refuses to launch.
+    /// The pool has 32 connections unless `max_connections` is set.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # use rocket::launch;
@@ -56,12 +57,13 @@ impl Sessions {
         SessionFairing::new(Backend::Toml)
     }
 
-    /// Sessions in a collection that the application has already.
+    /// Returns the fairing that keeps sessions in a collection of the application's own client.
     ///
-    /// The keys `collection` and `database` in Rocket.toml are ignored. Up to 32 operations are under
-    /// way at once, so give the client as many connections: `maxPoolSize=32` in its URL, since the
-    /// driver's default is 10. Its server selection timeout (the driver's default is 30 seconds)
-    /// should be below `deadline`.
+    /// The keys `collection` and `database` in Rocket.toml are ignored. Up to 32 operations run at
+    /// once, so set `maxPoolSize=32` in the client's URL (the driver's default is 10), and a server
+    /// selection timeout below `deadline` (the driver's default is 30 seconds).
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// use rocket::launch;
@@ -71,7 +73,7 @@ impl Sessions {
     /// #[launch]
     /// async fn rocket() -> _ {
     ///     let url = "mongodb://localhost:27017/?maxPoolSize=32&serverSelectionTimeoutMS=5000";
-    ///     let client = Client::with_uri_str(url).await.expect("a URL of MongoDB");
+    ///     let client = Client::with_uri_str(url).await.expect("a MongoDB URL");
     ///     let collection = client.database("my_app").collection::<Document>("session");
     ///     rocket::build().attach(Sessions::in_collection(collection))
     /// }
@@ -82,13 +84,13 @@ impl Sessions {
         SessionFairing::new(Backend::Collection(sessions))
     }
 
-    /// Sessions in the database of the application's own pool, so that both share it (see
-    /// [`MongoPool`], where the example is).
+    /// Returns the fairing that shares the application's own database pool; the example is at
+    /// [`MongoPool`].
     ///
-    /// `Db::init()` may be attached before or after. The collection is the one that `[default.session]`
-    /// names. Connections are the pool's: its `max_connections`, and where nothing is said 4 for each
-    /// of Rocket's `workers`.
+    /// Attach `Db::init()` before or after it. `[default.session]` names the collection. The pool's
+    /// `max_connections` holds, by default 4 for each of Rocket's `workers`.
     #[must_use]
+    #[doc(alias = "share a connection pool")]
     pub fn in_database<Db: Database<Pool = MongoPool>>() -> SessionFairing {
         SessionFairing::new(Backend::Database {
             name: Db::NAME,
@@ -96,7 +98,10 @@ impl Sessions {
         })
     }
 
-    /// Sessions in the memory of this process, whatever the profile: for tests.
+    /// Returns the fairing that keeps sessions in the memory of this process in every profile, for
+    /// tests.
+    ///
+    /// # Examples
     ///
     /// ```
     /// use rocket::local::blocking::Client;
@@ -114,68 +119,12 @@ impl Sessions {
     /// assert_eq!(client.get("/").dispatch().into_string().unwrap(), "2");
     /// ```
     #[must_use]
+    #[doc(alias("mock", "testing"))]
     pub fn in_memory() -> SessionFairing {
         SessionFairing::new(Backend::Memory)
     }
 
-    /// Sessions in a [`Store`] of your own.
-    ///
-    /// A store can stand around another one. This one counts loads, and leaves the rest to
-    /// MongoDB's (the calls that are not shown are passed on in the same way):
-    ///
-    /// ```
-    /// use std::sync::atomic::{AtomicU64, Ordering};
-    /// use rocket_mongo_session::store::{Created, Document, Durability, Store};
-    /// # use rocket_mongo_session::store::{Filter, Touch, Update, Updated};
-    /// use rocket_mongo_session::{Error, MongoStore, SessionFairing, Sessions};
-    ///
-    /// struct Counting {
-    ///     inner: MongoStore,
-    ///     loads: AtomicU64,
-    /// }
-    ///
-    /// #[rocket::async_trait]
-    /// impl Store for Counting {
-    ///     async fn load(&self, id: &str) -> Result<Option<Document>, Error> {
-    ///         self.loads.fetch_add(1, Ordering::Relaxed);
-    ///         self.inner.load(id).await
-    ///     }
-    ///
-    ///     async fn create(&self, new: Vec<Document>, how: Durability) -> Result<Created, Error> {
-    ///         self.inner.create(new, how).await
-    ///     }
-    /// #   async fn update(&self, f: Filter, u: Update, d: Durability) -> Result<Updated, Error> {
-    /// #       self.inner.update(f, u, d).await
-    /// #   }
-    /// #   async fn update_returning(
-    /// #       &self, f: Filter, u: Update, d: Durability,
-    /// #   ) -> Result<Option<Document>, Error> {
-    /// #       self.inner.update_returning(f, u, d).await
-    /// #   }
-    /// #   async fn delete(&self, f: Filter) -> Result<bool, Error> { self.inner.delete(f).await }
-    /// #   async fn take(&self, f: Filter) -> Result<Option<Document>, Error> {
-    /// #       self.inner.take(f).await
-    /// #   }
-    /// #   fn touch(&self, touch: Touch) { self.inner.touch(touch); }
-    /// #   async fn find(&self, f: Filter, skip: u64, limit: u32) -> Result<Vec<Document>, Error> {
-    /// #       self.inner.find(f, skip, limit).await
-    /// #   }
-    /// #   async fn count(&self, f: Filter) -> Result<u64, Error> { self.inner.count(f).await }
-    /// #   async fn delete_all(&self, f: Filter) -> Result<u64, Error> {
-    /// #       self.inner.delete_all(f).await
-    /// #   }
-    /// #   async fn ensure_indexes(&self) -> Result<(), Error> { self.inner.ensure_indexes().await }
-    /// #   async fn ping(&self) -> Result<(), Error> { self.inner.ping().await }
-    /// #   async fn flush(&self) { self.inner.flush().await }
-    /// #   fn describe(&self) -> String { self.inner.describe() }
-    /// #   fn touch_batches(&self) -> u64 { self.inner.touch_batches() }
-    /// }
-    ///
-    /// fn counted(inner: MongoStore) -> SessionFairing {
-    ///     let loads = AtomicU64::new(0);
-    ///     Sessions::with_store(Counting { inner, loads })
-    /// }
-    /// ```
+    /// Returns the fairing that keeps sessions in this store.
     #[must_use]
     pub fn with_store(store: impl Store) -> SessionFairing {
         SessionFairing::new(Backend::Store(Arc::new(store)))
@@ -190,7 +139,7 @@ impl SessionFairing {
         }
     }
 
-    /// Lets sessions live by a clock that a test moves
+    /// Sets the clock of every session: one that a test moves
     /// ([`testing::Clock`](crate::testing::Clock), where the example is).
     #[must_use]
     pub fn with_clock(mut self, clock: &Clock) -> Self {
@@ -214,42 +163,39 @@ impl Fairing for SessionFairing {
         }
     }
 
-    /// Two ignite levels deep lies what must come last: a stage that another fairing attaches
-    /// while igniting would otherwise run its response half after ours.
+    /// Attaches the fairing that attaches the commit. Rocket runs fairings in the order in which they
+    /// were attached, and what an ignite fairing attaches comes last; two levels deep it also comes
+    /// after the fairings that a stage of the application attaches.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
         Ok(rocket.attach(StoreInit {
             backend: self.backend.clone(),
             clock: self.clock.clone(),
-            depth: 0,
+            is_retry: false,
         }))
     }
 
-    /// Notes when the request came in: a revocation that comes while a guard looks at a password
-    /// ends the login that follows, whenever the session itself is asked for.
+    /// Records when the request began.
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         RequestCache::of(request, &self.clock);
     }
 
-    /// The first half of the answer. Response fairings that are attached after this one may use the
-    /// session as handlers do.
+    /// Settles the handler's changes. Response fairings that follow may use the session as handlers
+    /// do.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         if let Some(sessions) = request.rocket().state::<Sessions>() {
-            response::judge(sessions, request, response).await;
+            response::settle_changes(sessions, request, response);
         }
     }
 }
 
-/// Opens the store, after every pool of the application has been attached.
+/// Opens the store and manages [`Sessions`], after the application has attached its database pool.
 struct StoreInit {
     backend: Backend,
     clock: Clock,
-    depth: usize,
+    is_retry: bool,
 }
 
 impl StoreInit {
-    /// How many stages deep an application's pool may be attached.
-    const DEEPEST: usize = 8;
-
     async fn open(&self, rocket: &Rocket<Build>) -> Result<(Config, Opened), OpenError> {
         let config = Config::from_figment(rocket.figment()).map_err(OpenError::Config)?;
         let opened = self.backend.open(rocket, &config, &self.clock).await?;
@@ -268,17 +214,17 @@ impl Fairing for StoreInit {
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
         if rocket.state::<Sessions>().is_some() {
-            rocket::error!("Two session fairings are attached; attach one.");
+            rocket::error!("Sessions: two session fairings are attached; attach one");
             return Err(rocket);
         }
         let (config, opened) = match self.open(&rocket).await {
             Ok(opened) => opened,
-            // Perhaps a stage that ignites after this one attaches it.
-            Err(OpenError::NoPool(_)) if self.depth < StoreInit::DEEPEST => {
+            // A stage that ignites after this fairing may attach the pool.
+            Err(OpenError::NoPool(_)) if !self.is_retry => {
                 return Ok(rocket.attach(StoreInit {
                     backend: self.backend.clone(),
                     clock: self.clock.clone(),
-                    depth: self.depth + 1,
+                    is_retry: true,
                 }));
             }
             Err(reason) => {
@@ -293,21 +239,24 @@ impl Fairing for StoreInit {
                 config,
                 clock: self.clock.clone(),
                 stats,
+                tasks: Tasks::default(),
             }),
-            maintain_indexes: Arc::new(Notify::new()),
         };
-        let lives = CommitFairing {
+        let commit = CommitFairing {
             sessions: sessions.clone(),
             warnings: opened.warnings,
+            index_task: OnceLock::new(),
         };
-        Ok(rocket.manage(sessions).attach(lives))
+        Ok(rocket.manage(sessions).attach(commit))
     }
 }
 
-/// The sessions of a running application.
+/// Commits the session of each response, after every other response fairing.
 struct CommitFairing {
     sessions: Sessions,
     warnings: Vec<String>,
+    /// Ends with the application, also one that is dropped without a shutdown, as a local client is.
+    index_task: OnceLock<IndexTask>,
 }
 
 #[async_trait]
@@ -321,7 +270,8 @@ impl Fairing for CommitFairing {
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let core = &self.sessions.core;
-        tokio::spawn(maintain_indexes(self.sessions.clone(), rocket.shutdown()));
+        self.index_task
+            .get_or_init(|| IndexTask::spawn(Arc::clone(core)));
         rocket::info!("Sessions:");
         rocket::info_!("kept: {}", core.store.describe());
         for (key, value) in core.config.lines() {
@@ -331,69 +281,32 @@ impl Fairing for CommitFairing {
         if profile == rocket::Config::DEBUG_PROFILE {
             return;
         }
-        let dangers = core.config.warnings(profile);
-        for warning in dangers.iter().chain(&self.warnings) {
+        let warnings = core.config.warnings(profile);
+        for warning in warnings.iter().chain(&self.warnings) {
             rocket::warn_!("{warning}");
         }
         if rocket.config().log_level == LogLevel::Debug {
             rocket::warn_!(
-                "`log_level = \"debug\"` makes Rocket write whole requests and answers into the log, \
-                 session cookies included; use \"normal\" or \"critical\""
+                "`log_level = \"debug\"` makes Rocket log whole requests and responses, session \
+                 cookies included; use \"normal\" or \"critical\""
             );
         }
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        response::complete(&self.sessions, request, response).await;
+        response::commit(&self.sessions, request, response).await;
     }
 
-    /// Requests that are under way go on after this and see to their own touches.
+    /// Waits for writes that outlived their request, and writes recorded touches. Requests that are
+    /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
+        if let Some(task) = self.index_task.get() {
+            task.stop();
+        }
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
-        self.sessions.core.store.flush(grace).await;
-    }
-}
-
-/// Keeps the indexes there: after liftoff, as soon as the database answers, and when they may have
-/// gone with a dropped collection. Nothing depends on it, so it never stops the application.
-async fn maintain_indexes(sessions: Sessions, mut shutdown: rocket::Shutdown) {
-    const SHORTEST: Duration = Duration::from_millis(500);
-    const LONGEST: Duration = Duration::from_secs(60);
-    // Anybody can send a cookie that names no session.
-    const BETWEEN_ALARMS: Duration = Duration::from_secs(2);
-    let core = &sessions.core;
-    let mut pause = SHORTEST;
-    let mut said = false;
-    loop {
-        let mut rested = SHORTEST;
-        let result = if core.config.indexes {
-            sessions.ensure_indexes().await
-        } else {
-            sessions.ping().await
-        };
-        match result {
-            Ok(()) => {
-                (pause, rested) = (LONGEST, BETWEEN_ALARMS);
-                said = false;
-            }
-            Err(error) => {
-                if !said {
-                    rocket::warn!("Sessions work without their indexes or store for now:");
-                    error.log();
-                }
-                said = true;
-                pause = (pause * 2).min(LONGEST);
-            }
-        }
-        // Woken by a session that is missing.
-        let rest = async {
-            tokio::time::sleep(rested).await;
-            let _ = tokio::time::timeout(pause, sessions.maintain_indexes.notified()).await;
-        };
-        tokio::select! {
-            () = &mut shutdown => return,
-            () = rest => {}
-        }
+        let core = &self.sessions.core;
+        core.tasks.wait(grace.min(core.config.deadline)).await;
+        core.store.flush(grace).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The guards: `&Session` and `&Sessions`.
+//! The guards `&Session` and `&Sessions`.
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
@@ -7,9 +7,8 @@ use rocket::{Ignite, Rocket, Sentinel, async_trait};
 use crate::admin::Sessions;
 use crate::error::Error;
 use crate::session::Session;
-
-use crate::web::load;
-pub(crate) use crate::web::request_cache::{Mark, RequestCache};
+use crate::web::request_cache::RequestCache;
+use crate::web::{load, mark};
 
 #[async_trait]
 impl<'r> FromRequest<'r> for &'r Session {
@@ -17,21 +16,20 @@ impl<'r> FromRequest<'r> for &'r Session {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
         let Some(sessions) = request.rocket().state::<Sessions>() else {
-            Error::NotAttached.log();
-            return Outcome::Error((Status::InternalServerError, Error::NotAttached));
+            return not_attached();
         };
         let core = &sessions.core;
         let cache = RequestCache::of(request, &core.clock);
-        let asked_before = cache.asked().is_some();
+        let is_first = cache.loaded().is_none();
         let load = || load::load(request, sessions, cache.started());
-        let loaded = cache.session(load).await;
-        if !core.config.set_on_exception && !cache.is_judged() && !Mark::is_set(request) {
-            // Either nobody had asked before, or a catcher asks, after the handler's answer was
-            // dropped: what it changes itself belongs to its own.
-            if let (true, Ok(session)) = (asked_before, loaded) {
+        let loaded = cache.get_or_load(load).await;
+        if !cache.is_settled() && !mark::is_set(request) {
+            // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
+            // response together with the mark.
+            if let (false, false, Ok(session)) = (is_first, core.config.set_on_exception, loaded) {
                 session.discard();
             }
-            Mark::set(request);
+            mark::set(request);
         }
         match loaded {
             Ok(session) => Outcome::Success(session),
@@ -42,7 +40,7 @@ impl<'r> FromRequest<'r> for &'r Session {
 
 impl Sentinel for &Session {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        not_attached(rocket)
+        abort_without_fairing(rocket)
     }
 }
 
@@ -53,25 +51,31 @@ impl<'r> FromRequest<'r> for &'r Sessions {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
         match request.rocket().state::<Sessions>() {
             Some(sessions) => Outcome::Success(sessions),
-            None => {
-                Error::NotAttached.log();
-                Outcome::Error((Status::InternalServerError, Error::NotAttached))
-            }
+            None => not_attached(),
         }
     }
 }
 
 impl Sentinel for &Sessions {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        not_attached(rocket)
+        abort_without_fairing(rocket)
     }
 }
 
-pub(crate) fn not_attached(rocket: &Rocket<Ignite>) -> bool {
+/// Rocket asks no `Sentinel` of catchers, so a guard can run without the fairing.
+fn not_attached<S>() -> Outcome<S, Error> {
+    Error::NotAttached.log();
+    Outcome::Error((Status::InternalServerError, Error::NotAttached))
+}
+
+/// Refuses a launch in which a mounted route has a session guard and no fairing is attached.
+pub(super) fn abort_without_fairing(rocket: &Rocket<Ignite>) -> bool {
     if rocket.state::<Sessions>().is_some() {
         return false;
     }
-    rocket::error!("A mounted route asks for a session, but no session fairing is attached.");
-    rocket::info_!("Attach one: `rocket.attach(Sessions::fairing())`.");
+    rocket::error!(
+        "Sessions: a mounted route asks for a session, but no session fairing is attached; add \
+         `.attach(Sessions::fairing())`"
+    );
     true
 }

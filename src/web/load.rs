@@ -1,168 +1,262 @@
-//! How a request comes by its session: from its headers to what is stored.
+//! Loads the session that a request's cookies name, or starts an empty one.
 
 use std::sync::Arc;
 
-use rocket::http::Method;
+use rocket::http::{Method, SameSite};
 use rocket::request::Request;
 
 use crate::admin::Sessions;
-use crate::clock::Moment;
-use crate::document::Document;
+use crate::clock::Started;
+use crate::commit::{Core, tombstone};
 use crate::error::{Error, Result};
 use crate::origin::{self, OriginHeaders, RequestTraits};
-use crate::record::legacy::LegacySession;
-use crate::record::token::Token;
+use crate::record::token::{Id, Token};
 use crate::record::{Client, Record};
 use crate::session::Session;
-use crate::state::{LoadOutcome, Stored};
-use crate::web::cookie::{self, Presented};
+use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Stored};
+use crate::web::cookie::{self, SessionCookies};
 
-/// Loads the session that a request's cookie names, or begins a new one.
+/// Checks where the request comes from, and loads its session.
 pub(super) async fn load(
     request: &Request<'_>,
     sessions: &Sessions,
-    started: Moment,
+    started: Started,
 ) -> Result<Session> {
     let core = &sessions.core;
-    if let Err(reason) = same_site(request, sessions) {
-        core.stats.refused.count();
-        rocket::warn!(
-            "Session: a {} request was refused: {reason}",
-            request.method()
-        );
-        return Err(Error::CrossSite);
-    }
-    let config = &core.config;
-    let headers = request.headers();
-    let presented = if headers.contains("Cookie") {
-        cookie::read(headers, config)
-    } else {
-        // Rocket's local client fills the jar alone; over the wire there is no jar without it.
-        match request.cookies().get(&config.cookie_name) {
-            Some(cookie) => cookie::parse(cookie.value(), config),
-            None => Presented::Nothing,
-        }
-    };
-    let client = if config.record_client {
+    let loaded = load_cookies(request, core, started)
+        .await
+        .inspect_err(Error::log)?;
+    let client = if core.config.record_client {
         client(request)
     } else {
         Client::default()
     };
-    let arrival = arrive(presented, sessions).await.inspect_err(Error::log)?;
-    Ok(Session::new(Arc::clone(core), arrival, client, started))
+    Ok(Session::new(Arc::clone(core), loaded, client, started))
 }
 
-/// Whether the request comes from the site's own pages, or from one that may ask for it.
-fn same_site(request: &Request<'_>, sessions: &Sessions) -> Result<(), origin::CrossSite> {
-    let config = &sessions.core.config;
-    let headers = request.headers();
-    let content = request.content_type();
-    let manner = RequestTraits {
-        method_is_safe: matches!(
-            request.method(),
-            Method::Get | Method::Head | Method::Options | Method::Trace
-        ),
-        is_form: content.is_some_and(|content| content.is_form() || content.is_form_data()),
-        upgrades: headers.contains("Upgrade"),
-    };
-    if manner.is_exempt() {
-        return Ok(());
+async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> Result<Loaded> {
+    let source = Source::of(request);
+    let headers = source.headers(core.config.secure);
+    if !source.traits.is_exempt()
+        && let Err(reason) = origin::check_origin(&headers, &core.config.trusted_origins)
+    {
+        core.stats.refused.count();
+        let method = request.method();
+        rocket::warn!("Session: a {method} request was refused: {reason}");
+        return Err(Error::CrossSite);
     }
-    let all = |name| headers.get(name).collect::<Vec<&str>>();
-    let (sites, origins, hosts) = (all("Sec-Fetch-Site"), all("Origin"), all("Host"));
-    // HTTP/2 says it outside the headers.
-    let authority = request.host().map(ToString::to_string);
-    let claims = OriginHeaders {
-        secure_cookie: config.secure,
-        sec_fetch_site: &sites,
-        origin: &origins,
-        host: match hosts.as_slice() {
-            [] => authority.as_deref(),
-            [host] => Some(host),
-            _ => None,
+    let cookies = SessionCookies::of(request, &core.config);
+    let brought_cookie = !matches!(cookies, SessionCookies::None);
+    let creation = if !cookie::path_matches(&core.config.path, request.uri().path().as_str()) {
+        Creation::Never
+    } else if !brought_cookie && source.may_lack_cookie(&headers, core.config.same_site) {
+        Creation::OnlyByLogin
+    } else {
+        Creation::Allowed
+    };
+    let mut other_sessions = Vec::new();
+    let outcome = match cookies {
+        SessionCookies::None => LoadOutcome::New(NewReason::NoCookie),
+        SessionCookies::Malformed => LoadOutcome::New(NewReason::Malformed),
+        SessionCookies::TooMany => ambiguous(core),
+        SessionCookies::Tokens(mut tokens) => match (tokens.pop(), tokens.is_empty()) {
+            (Some(token), true) => load_one(core, token, &started).await?,
+            (last, _) => {
+                tokens.extend(last);
+                load_several(core, tokens, &mut other_sessions).await?
+            }
         },
     };
-    origin::judge(&claims, &config.trusted_origins)
+    Ok(Loaded {
+        outcome,
+        other_sessions,
+        brought_cookie,
+        creation,
+    })
 }
 
+// ---- where the request comes from
+
+/// What a request tells of its source.
+struct Source<'r> {
+    traits: RequestTraits,
+    sec_fetch_site: Vec<&'r str>,
+    origin: Vec<&'r str>,
+    host: Option<String>,
+    /// A page load in the address bar's own frame, as by a link.
+    is_page_load: bool,
+}
+
+impl<'r> Source<'r> {
+    fn of(request: &'r Request<'_>) -> Self {
+        let headers = request.headers();
+        let content = request.content_type();
+        let all = |name| headers.get(name).collect::<Vec<&str>>();
+        let hosts = all("Host");
+        Source {
+            traits: RequestTraits {
+                method_is_safe: matches!(
+                    request.method(),
+                    Method::Get | Method::Head | Method::Options | Method::Trace
+                ),
+                is_form: content.is_some_and(|content| content.is_form() || content.is_form_data()),
+                upgrades: headers.contains("Upgrade"),
+            },
+            sec_fetch_site: all("Sec-Fetch-Site"),
+            origin: all("Origin"),
+            host: match hosts.as_slice() {
+                // HTTP/2 has `:authority` instead.
+                [] => request.host().map(ToString::to_string),
+                [host] => Some((*host).to_owned()),
+                _ => None,
+            },
+            is_page_load: all("Sec-Fetch-Dest") == ["document"],
+        }
+    }
+
+    fn headers(&self, secure_cookie: bool) -> OriginHeaders<'_> {
+        OriginHeaders {
+            secure_cookie,
+            sec_fetch_site: &self.sec_fetch_site,
+            origin: &self.origin,
+            host: self.host.as_deref(),
+        }
+    }
+
+    /// Returns whether the browser may have a session cookie that it did not send, because of
+    /// `SameSite` (RFC 6265bis, 5.8.3). A session that this request created would replace it.
+    fn may_lack_cookie(&self, headers: &OriginHeaders<'_>, same_site: Option<SameSite>) -> bool {
+        let is_sent = match same_site {
+            Some(SameSite::None) => true,
+            Some(SameSite::Strict) => false,
+            // `Lax` cookies go with links and other page loads, as from a search engine.
+            Some(SameSite::Lax) | None => self.traits.is_exempt() && self.is_page_load,
+        };
+        !is_sent && origin::is_cross_site(headers)
+    }
+}
+
+// ---- what is stored
+
+/// Loads the session of the request's only token: one find, and one more when it is not there.
+async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOutcome> {
+    core.stats.loads.count();
+    let document = core.store.load(token.id.as_str()).await?;
+    let record = document.and_then(|document| core.read(document));
+    match verify(core, &token, record.as_ref()) {
+        Ok(record) => {
+            let record = record.clone();
+            core.stats.hits.count();
+            Ok(LoadOutcome::Live(Box::new(Stored { record, token })))
+        }
+        Err(NewReason::Expired) => Ok(LoadOutcome::Dead(token.id, NewReason::Expired)),
+        Err(reason) => {
+            core.stats.misses.count();
+            let digest = token.secret.digest(&core.config.cookie_name);
+            let replaced = tombstone::look_up(core, &token.id, Some(&digest), started);
+            Ok(match replaced.await? {
+                Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
+                None => LoadOutcome::Dead(token.id, reason),
+            })
+        }
+    }
+}
+
+/// Loads the sessions of several tokens with one find. The request's session is the one that is
+/// alive; if none or more than one is, none is believed, because a sibling domain or a page on plain
+/// HTTP can set cookies too (RFC 6265bis, 8.6). `others` gets the other sessions that the tokens
+/// prove.
+async fn load_several(
+    core: &Core,
+    tokens: Vec<Token>,
+    others: &mut Vec<Id>,
+) -> Result<LoadOutcome> {
+    core.stats.loads.count();
+    let mut ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let documents = core.store.load_many(ids).await?;
+    let documents = documents.into_iter();
+    let records: Vec<Record> = documents.filter_map(|one| core.read(one)).collect();
+    let mut alive = Vec::new();
+    for token in tokens {
+        let record = records.iter().find(|record| record.meta.id == token.id);
+        match verify(core, &token, record) {
+            Ok(record) => {
+                let record = record.clone();
+                alive.push(Stored { record, token });
+            }
+            Err(NewReason::Expired) => others.push(token.id),
+            Err(_) => {}
+        }
+    }
+    match (alive.pop(), alive.is_empty()) {
+        (Some(stored), true) => {
+            core.stats.hits.count();
+            Ok(LoadOutcome::Live(Box::new(stored)))
+        }
+        (last, _) => {
+            let alive = alive.into_iter().chain(last);
+            others.extend(alive.map(|stored| stored.record.meta.id));
+            Ok(ambiguous(core))
+        }
+    }
+}
+
+fn ambiguous(core: &Core) -> LoadOutcome {
+    core.stats.ambiguous.count();
+    rocket::warn!(
+        "Session: a request sent several `{}` cookies, and not exactly one of them names a live \
+         session; all of them are ignored",
+        core.config.cookie_name
+    );
+    LoadOutcome::New(NewReason::Ambiguous)
+}
+
+/// Returns the record if the token proves it and it has not expired.
+fn verify<'a>(
+    core: &Core,
+    token: &Token,
+    record: Option<&'a Record>,
+) -> Result<&'a Record, NewReason> {
+    let (config, stats) = (&core.config, &core.stats);
+    // With a collation the database can find another id than the one that was asked for.
+    let record = record
+        .filter(|record| record.meta.id == token.id)
+        .ok_or(NewReason::NotFound)?;
+    let digest = token.secret.digest(&config.cookie_name);
+    if !record.token.matches(&digest) {
+        stats.wrong_secrets.count();
+        return Err(NewReason::WrongSecret);
+    }
+    if record.meta.is_expired(config, core.now()) {
+        stats.expired.count();
+        return Err(NewReason::Expired);
+    }
+    Ok(record)
+}
+
+// ---- the client
+
+/// Describes the client, for lists of devices.
 fn client(request: &Request<'_>) -> Client {
-    const LONGEST: usize = 128;
+    const MAX_AGENT_CHARS: usize = 128;
     let agent = request.headers().get_one("User-Agent").map(|agent| {
         let printable = agent.chars().filter(|c| !c.is_control() && !is_format(*c));
-        printable.take(LONGEST).collect()
+        printable.take(MAX_AGENT_CHARS).collect()
     });
     Client {
         agent,
-        // The peer itself: what a proxy or a client claims in a header is not believed here.
+        // The address of the connection. A client can write anything into a forwarded header.
         ip: request.remote().map(|peer| peer.ip().to_string()),
     }
 }
 
-/// Characters that are not seen and change how others are: a list of devices shows this text.
+/// Returns whether a character is invisible and changes how others are displayed.
 fn is_format(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-async fn arrive(presented: Presented, sessions: &Sessions) -> Result<LoadOutcome> {
-    let stats = &sessions.core.stats;
-    match presented {
-        Presented::Nothing => Ok(LoadOutcome::Nothing),
-        Presented::Several => {
-            stats.ambiguous.count();
-            Ok(LoadOutcome::Nothing)
-        }
-        Presented::Token(token) => {
-            stats.loads.count();
-            let document = sessions.core.store.load(token.id.as_str()).await?;
-            Ok(recognize(document, token, sessions))
-        }
-        Presented::LegacySession(id) => {
-            stats.loads.count();
-            let document = sessions.core.store.load(id.as_str()).await?;
-            let config = &sessions.core.config;
-            let Some(ancestor) = document.as_ref().and_then(LegacySession::parse) else {
-                sessions.missed();
-                return Ok(LoadOutcome::Dead(id));
-            };
-            let now = sessions.core.clock.now();
-            if !ancestor.is_alive(now, config.timeout, config.lifetime) {
-                stats.expired.count();
-                return Ok(LoadOutcome::Expired(id));
-            }
-            stats.hits.count();
-            Ok(LoadOutcome::LegacySession(Box::new(ancestor)))
-        }
-    }
-}
-
-/// Whether the document that a token names is its browser's own, and alive.
-fn recognize(document: Option<Document>, token: Token, sessions: &Sessions) -> LoadOutcome {
-    let (config, stats) = (&sessions.core.config, &sessions.core.stats);
-    let record = document.and_then(|document| {
-        let id = document.id().unwrap_or_default().to_owned();
-        let record = Record::parse(document);
-        if record.is_none() {
-            // Not overwritten: somebody may want to look at it.
-            rocket::warn!("Session: the stored document {id:?} is malformed and not used.");
-        }
-        record
-    });
-    // A collation of somebody's can find another id than the one that was asked for.
-    let Some(record) = record.filter(|record| record.id == token.id) else {
-        sessions.missed();
-        return LoadOutcome::Dead(token.id);
-    };
-    let digest = token.secret.digest(&config.cookie_name);
-    if !record.token.matches(&digest) {
-        stats.wrong_secrets.count();
-        sessions.missed();
-        return LoadOutcome::Locked(token.id);
-    }
-    if record.deadline(config.timeout, config.lifetime) < sessions.core.clock.now() {
-        stats.expired.count();
-        return LoadOutcome::Expired(token.id);
-    }
-    stats.hits.count();
-    LoadOutcome::Live(Box::new(Stored { record, token }))
-}
+#[cfg(test)]
+mod tests;

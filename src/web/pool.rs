@@ -1,5 +1,5 @@
-//! `MongoPool`: the driver's client as a pool of rocket_db_pools, whose own feature is tied to an
-//! older driver.
+//! [`MongoPool`]: the client of `mongodb` 3 as a pool of rocket_db_pools, whose own feature needs
+//! `mongodb` 2.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,11 +10,17 @@ use mongodb::options::ClientOptions;
 use rocket::figment::Figment;
 use rocket_db_pools::{Config, Error, Pool};
 
-/// A pool of MongoDB connections for rocket_db_pools' `#[derive(Database)]`. It dereferences to the
-/// [`Client`] of `mongodb` 3.x.
+/// A MongoDB connection pool for rocket_db_pools' `#[derive(Database)]`, which dereferences to the
+/// [`Client`] of `mongodb` 3.
 ///
-/// (The pool of rocket_db_pools' own is of `mongodb` 2.) An application that uses MongoDB itself can
-/// share one pool with its sessions:
+/// (The pool that rocket_db_pools itself has is for `mongodb` 2.) An application that uses MongoDB can
+/// share one pool with its sessions.
+///
+/// It has rocket_db_pools' keys: `url`, `max_connections` (by default 4 for each of Rocket's
+/// `workers`), `min_connections`, `connect_timeout` (5) and `idle_timeout`, in seconds. The first
+/// operation opens the first connection, so an application starts while its database is down.
+///
+/// # Examples
 ///
 /// ```
 /// use rocket_db_pools::Database;
@@ -30,15 +36,12 @@ use rocket_db_pools::{Config, Error, Pool};
 ///     .attach(Sessions::in_database::<Main>())
 /// # }
 /// ```
-///
-/// It takes rocket_db_pools' keys: `url`, `max_connections` (where nothing is said, 4 for each of
-/// Rocket's `workers`), `min_connections`, `connect_timeout` (5) and `idle_timeout`, in seconds. No
-/// connection is opened before the first operation, so an application starts without its database.
 #[derive(Clone)]
+#[doc(alias = "connection pool")]
 pub struct MongoPool(Client);
 
 impl MongoPool {
-    /// Reads the options of a URL, and the pool's own over them.
+    /// Returns the options of the URL, overridden by those of the pool's section.
     pub(crate) async fn options(config: &Config) -> mongodb::error::Result<ClientOptions> {
         let mut options = ClientOptions::parse(&config.url).await?;
         options.min_pool_size = config.min_connections;
@@ -64,20 +67,20 @@ impl Deref for MongoPool {
     }
 }
 
-/// Shows nothing: a client's own `Debug` can hold credentials.
+/// Shows nothing, because a client's own `Debug` can show credentials.
 impl fmt::Debug for MongoPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MongoPool").finish_non_exhaustive()
     }
 }
 
-/// Why an address cannot be used. Where it holds credentials the driver's own words are left out:
-/// they may quote a part of them, as of a password that is not percent-encoded.
+/// Says why a URL cannot be used. If it has credentials the driver's message is left out, because it
+/// may quote a part of them, such as a password that is not percent-encoded.
 pub(crate) fn without_credentials(error: &mongodb::error::Error, url: &str) -> String {
     if url.contains('@') {
-        "the URL cannot be used; what is wrong with it is not repeated, because it holds credentials \
-         (is a `:`, `/`, `?`, `#`, `[`, `]`, `@` or `%` of the user or the password written as it \
-         is, and not as %3A, %2F, ..?)"
+        "the URL cannot be used; the driver's message is not shown, because the URL has credentials \
+         (check that every `:`, `/`, `?`, `#`, `[`, `]`, `@` and `%` of the user and the password is \
+         percent-encoded, as %3A, %2F, ...)"
             .to_owned()
     } else {
         format!("the URL cannot be used: {error}")
@@ -91,7 +94,7 @@ impl Pool for MongoPool {
 
     async fn init(figment: &Figment) -> Result<Self, Self::Error> {
         let config: Config = figment.extract()?;
-        // rocket_db_pools prints what went wrong.
+        // rocket_db_pools logs the error.
         let masked = |error| {
             let text = without_credentials(&error, &config.url);
             Error::Init(mongodb::error::Error::custom(text))
@@ -104,7 +107,7 @@ impl Pool for MongoPool {
         Ok(self.0.clone())
     }
 
-    /// Does nothing. Rocket calls it when shutdown begins, while requests are still under way
-    /// whose sessions have to be committed; the connections close with the process.
+    /// Does nothing. Rocket calls it when shutdown begins, while requests are still running whose
+    /// sessions have to be committed; the connections close with the process.
     async fn close(&self) {}
 }

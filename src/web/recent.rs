@@ -1,4 +1,4 @@
-//! A guard for routes that only a recent login may use.
+//! The guard [`RecentLogin`].
 
 use std::time::Duration;
 
@@ -9,14 +9,15 @@ use rocket::{Ignite, Rocket, Sentinel, async_trait};
 
 use crate::error::Error;
 use crate::session::Session;
-use crate::web::guard::not_attached;
+use crate::web::guard::abort_without_fairing;
 
 /// Proof that the user logged in, or was elevated, at most `SECONDS` ago: a request guard for
-/// sensitive routes, as to change a password (OWASP ASVS 7.5.1, 7.5.3).
+/// sensitive routes, such as the change of a password (OWASP ASVS 7.5.1, 7.5.3).
 ///
-/// When the login is older, or nobody is logged in, the guard answers **401** through the
-/// application's catchers, which can send the user to the login page. What counts is
-/// [`Session::created`], which nothing but a login or an elevation moves.
+/// If the login is older, or nobody is logged in, the guard answers **401** through the application's
+/// catchers, which can redirect to the login page. The time of the login is [`Session::created`].
+///
+/// # Examples
 ///
 /// ```
 /// use rocket::post;
@@ -29,13 +30,13 @@ use crate::web::guard::not_attached;
 /// }
 /// ```
 #[derive(Clone, Copy, Debug)]
+#[doc(alias("sudo mode", "step-up", "reauthentication", "fresh login"))]
 #[non_exhaustive]
 pub struct RecentLogin<const SECONDS: u64>;
 
 #[async_trait]
 impl<'r, const SECONDS: u64> FromRequest<'r> for RecentLogin<SECONDS> {
-    /// `None`: nobody is logged in, or the login is older. `Some`: there is no session to ask, as of
-    /// `&Session`.
+    /// `None` if nobody is logged in or the login is older; `Some` if `&Session` failed.
     type Error = Option<Error>;
 
     async fn from_request(request: &'r Request<'_>) -> GuardOutcome<Self, Option<Error>> {
@@ -52,6 +53,6 @@ impl<'r, const SECONDS: u64> FromRequest<'r> for RecentLogin<SECONDS> {
 
 impl<const SECONDS: u64> Sentinel for RecentLogin<SECONDS> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        not_attached(rocket)
+        abort_without_fairing(rocket)
     }
 }

@@ -1,22 +1,21 @@
-//! The session's half of an answer: commit first, then the headers, or the application's own 503.
+//! The response half: decides which changes are kept, commits them, and sets the headers.
 
-use std::io::Cursor;
 use std::panic::AssertUnwindSafe;
 
 use rocket::catcher::Catcher;
 use rocket::futures::FutureExt;
-use rocket::http::{Header, Status};
+use rocket::http::{Cookie, Header, Status};
 use rocket::{Orbit, Request, Response, Rocket};
 
 use crate::admin::Sessions;
 use crate::error::{Error, cause};
 use crate::session::CookieChange;
-use crate::web::cookie;
-use crate::web::guard::{Mark, RequestCache};
+use crate::web::request_cache::RequestCache;
+use crate::web::{cookie, mark};
 
-/// Headers that describe an answer's content, stand for it, or speak for a request that has failed
-/// since. Beside those that begin with `Content-`, but for the policies.
-const OF_CONTENT: [&str; 22] = [
+/// Headers that a failed commit takes back, because they describe the content that is replaced or
+/// announce a success. So are all that begin with `Content-`, except content security policies.
+const CONTENT_HEADERS: [&str; 22] = [
     "Set-Cookie",
     "Location",
     "ETag",
@@ -28,11 +27,11 @@ const OF_CONTENT: [&str; 22] = [
     "Link",
     "Accept-Ranges",
     "Refresh",
-    // The browser would forget a session that goes on.
+    // The browser would delete the cookie of a session that is still alive.
     "Clear-Site-Data",
     "Digest",
     "Repr-Digest",
-    // A server in front would send a file in the place of this answer.
+    // A reverse proxy would send a file in the place of this response.
     "X-Accel-Redirect",
     "X-Sendfile",
     "X-Lighttpd-Send-File",
@@ -43,97 +42,81 @@ const OF_CONTENT: [&str; 22] = [
     "HX-Trigger",
 ];
 
-/// Headers that speak to one kind of cache alone, which then looks at no other.
-const OF_CACHES: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-Control"];
+/// Headers for one kind of cache, which then ignores `Cache-Control`.
+const CACHE_HEADERS: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-Control"];
 
-/// Decides what of a request's changes may stay, once it is known who answers, and before the
-/// response fairings that follow change the session themselves.
-pub(super) async fn judge(sessions: &Sessions, request: &Request<'_>, response: &mut Response<'_>) {
+/// Decides whether the handler's changes are kept (`set_on_exception`), before response fairings that
+/// follow change the session themselves.
+///
+/// An exception is a request that a catcher answered. With `set_on_exception = false` it keeps
+/// nothing. Otherwise it keeps the changes, except with a 5xx that the application has no catcher
+/// for: that is Rocket's own page. A response that the handler returned is no exception, whatever its
+/// status. A logout stands always, and so does what `save`, `modify` and pops stored.
+pub(super) fn settle_changes(
+    sessions: &Sessions,
+    request: &Request<'_>,
+    response: &mut Response<'_>,
+) {
     let core = &sessions.core;
     let cache = RequestCache::of(request, &core.clock);
-    let Some(asked) = cache.asked() else {
-        return;
+    let Some(loaded) = cache.loaded() else {
+        return; // no guard asked for the session
     };
-    if cache.judge() {
+    if cache.settle() {
         return;
     }
-    // Where no exception keeps anything, the mark tells one.
-    let is_exception = !core.config.set_on_exception && !take_mark(response);
-    let Ok(session) = asked else {
-        return;
-    };
-    if is_exception || (session.is_pending() && is_rockets_own(request, response).await) {
+    let is_exception = !mark::remove(response);
+    let status = response.status();
+    let is_kept = core.config.set_on_exception
+        && (status.code < 500 || find_catcher(request.rocket(), status, request).is_some());
+    if let Ok(session) = loaded
+        && is_exception
+        && !is_kept
+    {
         session.discard();
     }
 }
 
-/// Whether the answer is Rocket's own page for a 5xx, which no catcher of the application has
-/// answered: it had none, or the catcher failed as well.
-async fn is_rockets_own(request: &Request<'_>, response: &mut Response<'_>) -> bool {
-    let status = response.status();
-    if status.code < 500 {
-        return false;
-    }
-    let Some(mut own) = run(&Catcher::default(), status, request).await else {
-        return false;
-    };
-    let looks_alike = own.content_type() == response.content_type()
-        && own.body().preset_size() == response.body().preset_size();
-    if !looks_alike {
-        return false;
-    }
-    let (own, body) = (own.body_mut().to_bytes(), response.body_mut().to_bytes());
-    let (Ok(own), Ok(body)) = (own.await, body.await) else {
-        return false;
-    };
-    let is_same = own == body;
-    response.set_sized_body(body.len(), Cursor::new(body));
-    is_same
-}
-
-pub(super) async fn complete<'r>(
+/// Commits the session's changes and sets the headers. A commit that fails turns the response into
+/// the application's own for the status of the error: 503 when the store failed, 500 or 403 when
+/// the changes cannot be stored.
+pub(super) async fn commit<'r>(
     sessions: &Sessions,
     request: &'r Request<'_>,
     response: &mut Response<'r>,
 ) {
     let cache = RequestCache::of(request, &sessions.core.clock);
-    let Some(asked) = cache.asked() else {
-        return; // nobody asked for the session
+    let Some(loaded) = cache.loaded() else {
+        return; // no guard asked for the session
     };
-    vary(response);
-    let Ok(session) = asked else {
-        // The guard has said why. `Option<&Session>` may have answered all the same, for one
-        // browser alone.
-        keep_private(response);
+    add_vary(response);
+    let Ok(session) = loaded else {
+        // The guard has logged the error. With `Option<&Session>` the handler ran all the same.
+        set_private(response);
         return;
     };
-    // Rocket does not catch a panic here: the connection would be closed without an answer.
+    // Rocket does not catch a panic here: it would close the connection without a response.
     let finished = AssertUnwindSafe(session.finish()).catch_unwind().await;
     let result = finished.unwrap_or_else(|_| Err(Error::store("committing a session", Panicked)));
     let config = &sessions.core.config;
     match result {
-        Ok(CookieChange::None) => keep_private(response),
+        Ok(CookieChange::None) => set_private(response),
         Ok(CookieChange::Send(token, life)) => {
-            send(response, cookie::sending(&token, life, config));
+            set_cookie(response, &cookie::with_token(&token, life, config));
         }
-        Ok(CookieChange::Remove) => send(response, cookie::removing(config)),
+        Ok(CookieChange::Remove) => set_cookie(response, &cookie::removal(config)),
         Err(error) => {
             error.log();
-            // Boxed, so that the answers that do not fail do not carry the room for it.
-            Box::pin(fail(request, response, &config.cookie_name)).await;
+            // Boxed, so that responses that do not fail do not carry the room for it.
+            let failed = replace_failed(request, response, error.status(), &config.cookie_name);
+            Box::pin(failed).await;
         }
     }
 }
 
-/// Removes the guard's mark; whether it was there, which means that who asked for the session is
-/// who answers.
-fn take_mark(response: &mut Response<'_>) -> bool {
-    filter_cookies(response, |cookie| !Mark::is(cookie))
-}
-
-/// An answer that depends on the session is not another browser's.
-fn vary(response: &mut Response<'_>) {
-    // Of a few headers a comparison of all costs less than the hash of one.
+/// Adds `Vary: Cookie`: the response depends on the session.
+fn add_vary(response: &mut Response<'_>) {
+    // With a few headers, comparing all of them costs less than hashing one name.
     let headers = response.headers().iter();
     let lines = headers.filter(|header| header.name() == "Vary");
     let lines: Vec<String> = lines.map(|header| header.value().to_owned()).collect();
@@ -141,14 +124,16 @@ fn vary(response: &mut Response<'_>) {
     if names.any(|name| name == "*" || name.eq_ignore_ascii_case("cookie")) {
         return;
     }
-    match lines.is_empty() {
-        true => response.set_raw_header("Vary", "Cookie"),
-        // In one line: who reads only the first of several would miss ours.
-        false => response.set_raw_header("Vary", lines.join(", ") + ", Cookie"),
-    };
+    if lines.is_empty() {
+        response.set_raw_header("Vary", "Cookie");
+    } else {
+        // In one line, for caches that read only the first of several.
+        response.set_raw_header("Vary", lines.join(", ") + ", Cookie");
+    }
 }
 
-fn keep_private(response: &mut Response<'_>) {
+/// Keeps shared caches from storing the response, unless the application has decided.
+fn set_private(response: &mut Response<'_>) {
     let mut headers = response.headers().iter();
     if !headers.any(|header| header.name() == "Cache-Control") {
         drop(headers);
@@ -156,18 +141,18 @@ fn keep_private(response: &mut Response<'_>) {
     }
 }
 
-fn send(response: &mut Response<'_>, cookie: rocket::http::Cookie<'static>) {
-    // A handler that sets a cookie of our name by hand does not get to send two.
+/// Sets the session cookie, and forbids every cache to store the response.
+fn set_cookie(response: &mut Response<'_>, cookie: &Cookie<'static>) {
+    // A handler may have set a cookie of our name by hand.
     remove_cookie(response, cookie.name());
-    response.adjoin_header(Header::from(&cookie));
-    // No cache may keep an answer that carries a token, whatever the application says.
-    let said: Vec<String> = response
+    response.adjoin_header(Header::from(cookie));
+    let names: Vec<String> = response
         .headers()
         .iter()
-        .filter(|header| speaks_to_caches(header.name().as_str()) || header.name() == "Expires")
+        .filter(|header| is_for_caches(header.name().as_str()) || header.name() == "Expires")
         .map(|header| header.name().as_str().to_owned())
         .collect();
-    for name in said {
+    for name in names {
         response.remove_header(&name);
     }
     response.set_raw_header("Cache-Control", "no-store");
@@ -175,88 +160,89 @@ fn send(response: &mut Response<'_>, cookie: rocket::http::Cookie<'static>) {
 
 /// Removes every `Set-Cookie` of one name.
 fn remove_cookie(response: &mut Response<'_>, name: &str) {
-    filter_cookies(response, |cookie| {
+    retain_cookies(response, |cookie| {
         let value = cookie.strip_prefix(name);
         !value.is_some_and(|rest| rest.starts_with('='))
     });
 }
 
-/// Keeps the `Set-Cookie` headers that are to stay; whether any was removed.
-fn filter_cookies(response: &mut Response<'_>, stays: impl Fn(&str) -> bool) -> bool {
-    let (mut stay, mut goes) = (Vec::new(), false);
-    for cookie in response.headers().get("Set-Cookie") {
-        if stays(cookie) {
-            stay.push(cookie.to_owned());
-        } else {
-            goes = true;
-        }
-    }
-    if !goes {
+/// Removes the `Set-Cookie` headers that `keep` refuses. Returns whether there were any.
+pub(super) fn retain_cookies(response: &mut Response<'_>, keep: impl Fn(&str) -> bool) -> bool {
+    let all = response.headers().get("Set-Cookie");
+    let (kept, removed): (Vec<String>, Vec<String>) =
+        all.map(str::to_owned).partition(|cookie| keep(cookie));
+    if removed.is_empty() {
         return false;
     }
     response.remove_header("Set-Cookie");
-    for cookie in stay {
+    for cookie in kept {
         response.adjoin_raw_header("Set-Cookie", cookie);
     }
     true
 }
 
-/// Replaces the answer by the application's own for 503: the session could not be saved, and the
-/// browser must not be told otherwise.
-async fn fail<'r>(request: &'r Request<'_>, response: &mut Response<'r>, cookie_name: &str) {
-    let status = Status::ServiceUnavailable;
+/// Replaces the response of a request whose changes were not stored by the application's response
+/// for `status`, without a session cookie.
+async fn replace_failed<'r>(
+    request: &'r Request<'_>,
+    response: &mut Response<'r>,
+    status: Status,
+    cookie_name: &str,
+) {
     let catcher = find_catcher(request.rocket(), status, request);
-    let answer = match catcher {
+    let caught = match catcher {
         Some(catcher) => run(catcher, status, request).await,
         None => None,
     };
-    let answer = match answer {
-        Some(answer) => Some(answer),
+    let caught = match caught {
+        Some(caught) => Some(caught),
         None => run(&Catcher::default(), status, request).await,
     };
-    let mut answer = answer.unwrap_or_else(|| {
+    let mut replacement = caught.unwrap_or_else(|| {
         let mut bare = Response::new();
         bare.set_status(status);
         bare
     });
-    // What the catcher put into the jar has no way out any more: Rocket took the jar's before.
+    // Cookies that the catcher added to the jar are lost: Rocket has read the jar before.
     let kept: Vec<Header<'static>> = response
         .headers()
         .iter()
         .filter(|header| !describes_content(header.name().as_str()))
-        .filter(|header| !answer.headers().contains(header.name().as_str()))
+        .filter(|header| !replacement.headers().contains(header.name().as_str()))
         .map(|header| Header::new(header.name().to_string(), header.value().to_owned()))
         .collect();
     for header in kept {
-        answer.adjoin_header(header);
+        replacement.adjoin_header(header);
     }
-    remove_cookie(&mut answer, cookie_name);
-    vary(&mut answer);
-    answer.set_raw_header("Cache-Control", "no-store");
-    *response = answer;
+    remove_cookie(&mut replacement, cookie_name);
+    add_vary(&mut replacement);
+    replacement.set_raw_header("Cache-Control", "no-store");
+    *response = replacement;
 }
 
-/// Whether a header says to some caches what `Cache-Control` says to all (RFC 9213, and before it).
-fn speaks_to_caches(name: &str) -> bool {
+/// Returns whether a header tells one kind of cache what `Cache-Control` tells all of them (RFC 9213,
+/// and its vendor-specific predecessors).
+fn is_for_caches(name: &str) -> bool {
     const ENDING: &str = "-cache-control";
     let at = name.len().checked_sub(ENDING.len());
     let end = at.and_then(|at| name.get(at..));
     end.is_some_and(|end| end.eq_ignore_ascii_case(ENDING))
-        || OF_CACHES
+        || CACHE_HEADERS
             .iter()
             .any(|other| name.eq_ignore_ascii_case(other))
 }
 
+/// Returns whether a failed commit takes a header back.
 fn describes_content(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.starts_with("content-") && !name.starts_with("content-security-policy")
-        || speaks_to_caches(&name)
-        || OF_CONTENT
+        || is_for_caches(&name)
+        || CONTENT_HEADERS
             .iter()
             .any(|other| name.eq_ignore_ascii_case(other))
 }
 
-/// The application's catcher for a status, as Rocket would choose it.
+/// Returns the application's catcher for a status and path, as Rocket chooses it.
 fn find_catcher<'a>(
     rocket: &'a Rocket<Orbit>,
     status: Status,
@@ -275,7 +261,7 @@ fn find_catcher<'a>(
         })
 }
 
-/// Runs a catcher; `None` when it fails or panics.
+/// Runs a catcher. Returns `None` when it fails or panics.
 async fn run<'r>(
     catcher: &Catcher,
     status: Status,

@@ -203,7 +203,7 @@ fn every_promise_has_a_fault_that_breaks_it() {
 async fn a_store_that_is_not_empty_is_said_to_be_that() {
     let make = async || {
         let store = MemoryStore::new();
-        let promise = conformance::create_never_replaces_a_document;
+        let promise = conformance::insert_never_replaces_a_document;
         let store = Arc::new(store);
         promise(Arc::clone(&store) as Arc<dyn Store>).await.unwrap();
         Arc::into_inner(store).expect("the only one")
@@ -289,6 +289,7 @@ async fn a_store_that_answers_before_the_disk_has_it_is_found_out() {
         Call::Delete,
         Call::Take,
         Call::DeleteAll,
+        Call::PutRevocation,
     ] {
         let kept = survives(Fault::AnswersBeforeTheDisk(call)).await;
         let failure = kept.expect_err("a lost write").to_string();

@@ -3,7 +3,7 @@
 use rocket::async_trait;
 use rocket_mongo_session::Result;
 use rocket_mongo_session::store::{
-    Created, Document, Durability, Filter, Store, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Store, TimeSource, Touch, Update, Updated,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +17,7 @@ pub enum Kind {
     Find,
     Count,
     DeleteAll,
+    PutRevocation,
 }
 
 /// What is around an operation.
@@ -50,10 +51,10 @@ impl<H: Hook> Store for Hooked<H> {
         self.hook.around(Kind::Load, self.store.load(id)).await
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
         let create = async {
             self.hook.creating(&documents).await;
-            self.store.create(documents, durability).await
+            self.store.insert(documents, durability).await
         };
         self.hook.around(Kind::Create, create).await
     }
@@ -85,6 +86,25 @@ impl<H: Hook> Store for Hooked<H> {
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
         self.hook.around(Kind::Take, self.store.take(filter)).await
+    }
+
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        self.hook
+            .around(Kind::Load, self.store.load_many(ids))
+            .await
+    }
+
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        self.hook.around(Kind::Find, self.store.ages(ids)).await
+    }
+
+    async fn put_revocation(&self, id: &str) -> Result<()> {
+        let put = self.store.put_revocation(id);
+        self.hook.around(Kind::PutRevocation, put).await
+    }
+
+    fn time_source(&self) -> TimeSource {
+        self.store.time_source()
     }
 
     fn touch(&self, touch: Touch) {

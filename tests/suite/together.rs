@@ -6,7 +6,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
 use rocket::futures::future::join_all;
 use rocket::{get, routes};
-use rocket_mongo_session::store::{Created, Durability};
+use rocket_mongo_session::store::{Durability, Inserted};
 use rocket_mongo_session::{Error, MongoStore, Session, Sessions, Store};
 
 use crate::support::{
@@ -192,7 +192,7 @@ impl Meeting {
     }
 
     /// Creates them all at once. The results, and how many commands it took.
-    async fn create(&self, documents: &[Document]) -> (Vec<Result<Created, Error>>, i64) {
+    async fn insert(&self, documents: &[Document]) -> (Vec<Result<Inserted, Error>>, i64) {
         let client = self.mongod.client().await;
         let slow = Failure::block(Duration::from_millis(300)).app_name("app");
         let point = FailPoint::on(&client, &["insert"], Mode::Always, slow).await;
@@ -201,7 +201,7 @@ impl Meeting {
             let document = rocket_mongo_session::store::Document::from_bytes(
                 mongodb::bson::to_vec(document).unwrap(),
             );
-            self.store.create(vec![document], Durability::Data)
+            self.store.insert(vec![document], Durability::Data)
         });
         let results = join_all(creates).await;
         point.clear().await;
@@ -214,9 +214,9 @@ impl Meeting {
 async fn new_sessions_that_meet_share_an_insert() {
     let meeting = Meeting::new("together_new").await;
     let documents: Vec<_> = (0..40).map(|id| doc! { "_id": id.to_string() }).collect();
-    let (results, inserts) = meeting.create(&documents).await;
+    let (results, inserts) = meeting.insert(&documents).await;
     for result in results {
-        assert_eq!(result.unwrap(), Created::Stored);
+        assert_eq!(result.unwrap(), Inserted::Stored);
     }
     assert!(inserts <= 3, "{inserts} inserts");
     assert_eq!(meeting.sessions.count_documents(doc! {}).await.unwrap(), 40);
@@ -240,7 +240,7 @@ async fn what_one_new_session_meets_is_nothing_to_those_that_share_its_insert() 
         doc! { "_id": "c" },
         doc! { "_id": "d" },
     ];
-    let (results, inserts) = meeting.create(&documents).await;
+    let (results, inserts) = meeting.insert(&documents).await;
     assert_eq!(inserts, 2);
     let results: Vec<_> = results
         .iter()
@@ -250,7 +250,7 @@ async fn what_one_new_session_meets_is_nothing_to_those_that_share_its_insert() 
             Err(error) => panic!("{error:?}"),
         })
         .collect();
-    use Created::{Exists, Stored};
+    use Inserted::{Exists, Stored};
     let expected = [
         Ok(Stored),
         Ok(Exists),

@@ -10,7 +10,10 @@ use mongodb::bson::{Document as Query, doc};
 use rocket::async_trait;
 use rocket::tokio::task::yield_now;
 use rocket::tokio::time::sleep;
-use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::store::{
+    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+};
+use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, MongoStore, Result, Store};
 
 use crate::support::Mongod;
@@ -36,8 +39,17 @@ pub trait Fault: Send + Sync + 'static {
         self.inside().load(id).await
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
-        self.inside().create(documents, durability).await
+    /// By `load`, so that one with a fault shows it here, too.
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        let mut found = Vec::new();
+        for id in ids {
+            found.extend(self.load(&id).await?);
+        }
+        Ok(found)
+    }
+
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
+        self.inside().insert(documents, durability).await
     }
 
     async fn update(
@@ -72,8 +84,8 @@ impl<F: Fault> Store for Wrong<F> {
         self.0.load(id).await
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
-        self.0.create(documents, durability).await
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
+        self.0.insert(documents, durability).await
     }
 
     async fn update(
@@ -101,6 +113,22 @@ impl<F: Fault> Store for Wrong<F> {
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
         self.0.take(filter).await
+    }
+
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        self.0.load_many(ids).await
+    }
+
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        self.0.inside().ages(ids).await
+    }
+
+    async fn put_revocation(&self, id: &str) -> Result<()> {
+        self.0.inside().put_revocation(id).await
+    }
+
+    fn time_source(&self) -> TimeSource {
+        self.0.inside().time_source()
     }
 
     fn touch(&self, touch: Touch) {
@@ -179,9 +207,9 @@ impl<S: Store> Fault for Saving<S> {
         Ok(found)
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
         self.see(&documents);
-        self.inside.create(documents, durability).await
+        self.inside.insert(documents, durability).await
     }
 
     async fn update(
@@ -199,8 +227,8 @@ impl<S: Store> Fault for Saving<S> {
         let Some(seen) = seen else {
             return Ok(Updated::Gone);
         };
-        let whole = update.apply(&seen)?;
-        self.inside.create(vec![whole], durability).await?;
+        let whole = update.apply_by(&seen, &Clock::default())?;
+        self.inside.insert(vec![whole], durability).await?;
         Ok(Updated::Applied)
     }
 }
@@ -254,11 +282,11 @@ impl<S: Store> Fault for Replacing<S> {
         if !filter.matches(&before) {
             return Ok(Updated::Gone);
         }
-        let after = update.apply(&before)?;
+        let after = update.apply_by(&before, &Clock::default())?;
         sleep(WAY).await;
         // Not by `Filter`s and `Update`s, which cannot say "replace".
         self.inside.take(filter.clone()).await?;
-        self.inside.create(vec![after], durability).await?;
+        self.inside.insert(vec![after], durability).await?;
         Ok(Updated::Applied)
     }
 }
@@ -286,10 +314,12 @@ impl Fault for Reviving {
             let empty = doc! { "_id": touch.id(), "value": {} };
             let mut bytes = Vec::new();
             empty.to_writer(&mut bytes).expect("a small document");
-            let document = touch.update().apply(&Document::from_bytes(bytes));
+            let document = touch
+                .update()
+                .apply_by(&Document::from_bytes(bytes), &Clock::default());
             let document = document.expect("times only grow");
-            let created = self.inside.create(vec![document], Durability::Data).await;
-            if created.expect("memory does not fail") == Created::Exists {
+            let created = self.inside.insert(vec![document], Durability::Data).await;
+            if created.expect("memory does not fail") == Inserted::Exists {
                 self.inside.touch(touch);
             }
         }

@@ -1,60 +1,161 @@
-//! What is read as a session of the Python package, and what is not.
+//! What is read as a session of the Python package, and what its first write makes of it.
 
 use bson::{Bson, bson, doc};
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::Record;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
+const COOKIE: &str = "session";
+const IDLE: Duration = Duration::from_secs(1200);
+const NOW: Moment = Moment::from_millis(1_700_000_200_000);
 
 fn good() -> bson::Document {
     doc! {
         field::ID: ID,
         field::CREATED: 1_700_000_000.25,
-        field::ACCESSED: 1_700_000_100.5,
+        field::ACCESSED: 1_700_000_100_i32,
         field::VALUE: { "name": "Bob", "visits": 3_i32 },
+        "pickled": false,
     }
 }
 
-fn parse(document: &bson::Document) -> Option<LegacySession> {
-    LegacySession::parse(&Document::from_bson(document))
-}
-
-fn with(name: &str, value: impl Into<Bson>) -> Option<LegacySession> {
+fn with(name: &str, value: impl Into<Bson>) -> bson::Document {
     let mut document = good();
     document.insert(name, value);
-    parse(&document)
+    document
+}
+
+fn with_values(values: bson::Document) -> bson::Document {
+    with(field::VALUE, values)
+}
+
+fn read_by(
+    document: &bson::Document,
+    idle: Option<Duration>,
+    absolute: Option<Duration>,
+) -> Option<(Record, Option<Arc<Upgrade>>)> {
+    let mut config = config();
+    (config.timeout, config.lifetime) = (idle, absolute);
+    let translated = read(Document::from_bson(document), &config, NOW)?;
+    Some((Record::parse(translated.document)?, translated.upgrade))
+}
+
+fn config() -> Config {
+    let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    config.timeout = Some(IDLE);
+    config
+}
+
+fn read_good(document: &bson::Document) -> Option<(Record, Option<Arc<Upgrade>>)> {
+    read_by(document, Some(IDLE), None)
+}
+
+fn is_session(document: &bson::Document) -> bool {
+    read_good(document).is_some()
+}
+
+fn key(name: &str) -> Field {
+    Field::of_key(name).unwrap()
+}
+
+fn number(record: &Record, name: &str) -> Option<i64> {
+    match record.get(&key(name))? {
+        RawBsonRef::Int32(number) => Some(number.into()),
+        RawBsonRef::Int64(number) => Some(number),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(record: &Record) -> Vec<&str> {
+    record.values().map(|(name, _)| name).collect()
+}
+
+fn token() -> Token {
+    Token::bare(Id::parse(ID).unwrap())
+}
+
+fn stored(document: &Document) -> bson::Document {
+    bson::from_slice(document.as_bytes()).unwrap()
+}
+
+/// The document as the store has it after a write.
+fn written(document: &bson::Document, update: &Update) -> bson::Document {
+    stored(&update.apply(&Document::from_bson(document)).unwrap())
+}
+
+/// A first write that sets these keys.
+fn set(document: &bson::Document, keys: &[(&str, i32)]) -> bson::Document {
+    let (_, upgrade) = read_good(document).unwrap();
+    let mut update = Update::default();
+    for (name, value) in keys {
+        let operation = Operation::Set(RawBson::Int32(*value));
+        update.insert(Path::Value(key(name)), operation);
+    }
+    if let Some(upgrade) = upgrade {
+        upgrade.complete(&mut update);
+    }
+    written(document, &update)
+}
+
+// ---- reading
+
+#[test]
+fn a_document_of_the_package_is_read_as_one_of_ours() {
+    let (record, upgrade) = read_good(&good()).unwrap();
+    assert_eq!(record.id.as_str(), ID);
+    assert_eq!(record.created.millis(), 1_700_000_000_250);
+    assert_eq!(record.accessed.millis(), 1_700_000_100_000);
+    assert_eq!(record.expires, record.accessed.plus(IDLE));
+    assert!(record.token.matches(&token().digest(COOKIE)));
+    assert_eq!(names(&record), ["name", "visits"]);
+    assert!(upgrade.is_some());
 }
 
 #[test]
-fn its_four_fields_are_read() {
-    let ancestor = parse(&good()).unwrap();
-    assert_eq!(ancestor.id.as_str(), ID);
-    assert_eq!(ancestor.created.millis(), 1_700_000_000_250);
-    assert_eq!(ancestor.accessed.millis(), 1_700_000_100_500);
-    let values = [
-        (
-            Field::of_key("name").unwrap(),
-            RawBson::String("Bob".into()),
-        ),
-        (Field::of_key("visits").unwrap(), RawBson::Int32(3)),
-    ];
-    assert_eq!(ancestor.values, values);
-    assert!(ancestor.csrf.is_none());
+fn requests_that_read_at_once_agree_on_everything() {
+    for document in [good(), with_values(doc! { LEGACY_CSRF: "d4f1c2" })] {
+        let (a, b) = (
+            read_good(&document).unwrap().0,
+            read_good(&document).unwrap().0,
+        );
+        assert!(a.token.matches(&b.token) && a.csrf.matches(&b.csrf));
+        assert_eq!(a.expires, b.expires);
+    }
 }
 
 #[test]
-fn none_of_its_fields_may_be_missing() {
+fn another_form_of_id_is_not_read() {
+    for id in [
+        "",
+        "0123456789ABCDEF0123456789ABCDEF",
+        "0123456789abcdef0123456789abcde",
+        "0123456789abcdef0123456789abcdef0",
+        "0123456789abcdef0123456789abcdeg",
+        "AAAAAAAAAAAAAAAAAAAAAA",
+        "~0123456789abcdef0123456789abcdef",
+        "~all",
+    ] {
+        assert!(!is_session(&with(field::ID, id)), "{id:?}");
+    }
+}
+
+#[test]
+fn a_missing_field_makes_the_document_malformed() {
     for name in [field::ID, field::CREATED, field::ACCESSED, field::VALUE] {
         let mut document = good();
         document.remove(name);
-        assert!(parse(&document).is_none(), "without {name}");
+        assert!(!is_session(&document), "without {name}");
     }
+    let mut document = good();
+    document.remove("pickled");
+    assert!(is_session(&document), "the README's four fields");
 }
 
 #[test]
-fn a_field_of_another_type_makes_the_document_no_session() {
-    let number = [bson!(5_i32), bson!(5_i64), bson!(5.5)];
+fn a_field_of_another_type_makes_the_document_malformed() {
+    let numbers = [bson!(5_i32), bson!(5_i64), bson!(5.5)];
     let others = [
         bson!("text"),
         bson!([1]),
@@ -64,126 +165,457 @@ fn a_field_of_another_type_makes_the_document_no_session() {
         Bson::MaxKey,
     ];
     for name in [field::CREATED, field::ACCESSED] {
-        for value in number.clone() {
-            assert!(with(name, value.clone()).is_some(), "{name} as {value}");
+        for value in &numbers {
+            assert!(is_session(&with(name, value.clone())), "{name} as {value}");
         }
-        for value in others
-            .clone()
-            .into_iter()
-            .chain([bson!({}), bson!(f64::NAN), bson!(1e300)])
-        {
-            assert!(with(name, value.clone()).is_none(), "{name} as {value}");
+        let more = [
+            bson!({}),
+            bson!(f64::NAN),
+            bson!(f64::INFINITY),
+            bson!(1e300),
+        ];
+        for value in others.iter().chain(&more) {
+            assert!(!is_session(&with(name, value.clone())), "{name} as {value}");
         }
     }
-    for value in others.into_iter().chain(number) {
-        assert!(
-            with(field::VALUE, value.clone()).is_none(),
-            "value as {value}"
-        );
-        assert!(with(field::ID, value.clone()).is_none(), "_id as {value}");
+    for value in others.iter().chain(&numbers) {
+        for name in [field::VALUE, field::ID, field::TOKEN] {
+            assert!(!is_session(&with(name, value.clone())), "{name} as {value}");
+        }
+    }
+    for value in others.iter().filter(|value| value.as_array().is_none()) {
+        assert!(!is_session(&with(RENAMED, value.clone())), "{value}");
     }
 }
 
 #[test]
-fn only_its_own_ids_name_its_sessions() {
-    for id in [
-        "",
-        "0123456789ABCDEF0123456789ABCDEF",
-        "0123456789abcdef0123456789abcde",
-        "0123456789abcdef0123456789abcdef0",
-        "0123456789abcdef0123456789abcdeg",
-        "AAAAAAAAAAAAAAAAAAAAAA",
-        "~all",
-    ] {
-        assert!(with(field::ID, id).is_none(), "{id:?}");
-    }
-}
-
-#[test]
-fn nothing_is_ever_unpickled() {
-    assert!(with("pickled", false).is_some());
+fn a_pickled_document_is_not_read() {
     for pickled in [bson!(true), bson!(1), bson!(0), bson!(null), bson!("false")] {
-        assert!(
-            with("pickled", pickled.clone()).is_none(),
-            "pickled: {pickled}"
-        );
+        assert!(!is_session(&with("pickled", pickled.clone())), "{pickled}");
     }
 }
 
 #[test]
-fn one_of_ours_is_never_read_by_its_weaker_rules() {
-    for token in [bson!("x"), bson!(null), bson!(0)] {
-        assert!(with(field::TOKEN, token).is_none());
-    }
+fn unknown_fields_stay() {
+    let document = with("unknown", doc! { "of": "somebody else" });
+    assert!(is_session(&document));
+    assert!(set(&document, &[("a", 1)]).contains_key("unknown"));
 }
 
 #[test]
-fn unknown_fields_are_ignored() {
-    assert!(with("unknown", doc! { "of": "somebody else" }).is_some());
-    assert!(with(field::EXPIRES, bson!("never")).is_some());
+fn keys_are_read_under_our_names() {
+    let values = doc! {
+        "a.b": 1, "$set": 2, "100%": 3, "_f_": ["m"], "_f_a.b": ["n"], "": 4, "ключ": 5,
+        "_csrft_x": 6, "%25": 7,
+    };
+    let (record, _) = read_good(&with_values(values)).unwrap();
+    let wanted = [
+        "a%2Eb",
+        "%24set",
+        "100%25",
+        "_f_",
+        "_f_a%2Eb",
+        "ключ",
+        "%5Fcsrft_x",
+        "%2525",
+    ];
+    assert_eq!(
+        names(&record),
+        wanted,
+        "the empty key alone is not one of ours"
+    );
+    let keys: Vec<_> = wanted.into_iter().filter_map(Field::key).collect();
+    assert_eq!(keys, ["a.b", "$set", "100%", "ключ", "_csrft_x", "%25"]);
 }
 
 #[test]
-fn keys_become_ours_whatever_they_are() {
-    let values =
-        doc! { "a.b": 1, "$set": 2, "100%": 3, "_f_": ["m"], "_f_a.b": ["n"], "": 4, "ключ": 5 };
-    let ancestor = with(field::VALUE, values).unwrap();
-    let names: Vec<&str> = ancestor
-        .values
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
-    let wanted = ["a%2Eb", "%24set", "100%25", "_f_", "_f_a%2Eb", "ключ"];
-    assert_eq!(names, wanted, "the empty key alone cannot be one of ours");
-    let keys: Vec<_> = names.into_iter().filter_map(Field::key).collect();
-    assert_eq!(keys, ["a.b", "$set", "100%", "ключ"]);
-}
-
-#[test]
-fn its_csrf_token_becomes_the_same_secret_each_time_and_no_key() {
-    let token = "d4f1c2";
-    let ancestor = with(field::VALUE, doc! { LEGACY_CSRF: token, "a": 1 }).unwrap();
-    assert_eq!(ancestor.values.len(), 1);
-    assert!(ancestor.csrf.unwrap().matches(&csrf_secret(token)));
-    assert!(!csrf_secret("other").matches(&csrf_secret(token)));
+fn the_csrf_secret_follows_from_the_packages_token() {
+    let csrf = |values| read_good(&with_values(values)).unwrap().0.csrf;
+    assert!(csrf(doc! { LEGACY_CSRF: "d4f1c2" }).matches(&csrf_secret("d4f1c2")));
+    assert!(!csrf_secret("other").matches(&csrf_secret("d4f1c2")));
+    let of_id = csrf(doc! {});
     for none in [bson!(""), bson!(5), bson!(null)] {
-        let ancestor = with(field::VALUE, doc! { LEGACY_CSRF: none }).unwrap();
-        assert!(ancestor.csrf.is_none() && ancestor.values.is_empty());
+        assert!(csrf(doc! { LEGACY_CSRF: none }).matches(&of_id));
+    }
+    assert!(!of_id.matches(&csrf_secret(ID)) && !of_id.matches(&csrf_secret("")));
+    let (record, _) = read_good(&with_values(doc! { LEGACY_CSRF: "t", "a": 1 })).unwrap();
+    let keys: Vec<_> = names(&record).into_iter().filter_map(Field::key).collect();
+    assert_eq!(keys, ["a"], "the token is no key");
+}
+
+#[test]
+fn a_document_expires_by_the_earlier_of_todays_limits() {
+    let expires = |idle, absolute| read_by(&good(), idle, absolute).unwrap().0.expires;
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    let (created, accessed) = (
+        Moment::from_millis(1_700_000_000_250),
+        Moment::from_millis(1_700_000_100_000),
+    );
+    assert_eq!(expires(None, None), Moment::NEVER);
+    assert_eq!(expires(Some(hour), None), accessed.plus(hour));
+    assert_eq!(expires(None, Some(hour)), created.plus(hour));
+    assert_eq!(expires(Some(hour), Some(minute)), created.plus(minute));
+    // A read has stored a date.
+    let date = Moment::from_millis(1_700_000_900_000);
+    let document = with(field::EXPIRES, Bson::DateTime(super::date(date)));
+    assert_eq!(read_good(&document).unwrap().0.expires, date);
+}
+
+#[test]
+fn a_last_use_further_ahead_than_the_session_lives_is_not_believed() {
+    let expires = |ahead: f64, idle| {
+        let document = with(field::ACCESSED, NOW.seconds() + ahead);
+        read_by(&document, idle, None).unwrap().0.expires
+    };
+    assert_eq!(expires(1200.0, Some(IDLE)), NOW.plus(IDLE).plus(IDLE));
+    assert!(expires(1200.5, Some(IDLE)) < NOW);
+    assert!(expires(9e9, Some(IDLE)) < NOW);
+    assert_eq!(expires(9e9, None), Moment::NEVER, "without a timeout");
+}
+
+// ---- the first write
+
+#[test]
+fn the_first_write_makes_a_document_of_ours() {
+    let after = set(&good(), &[("name", 1)]);
+    let bytes = |name: &str| after.get_binary_generic(name).unwrap().clone();
+    assert_eq!(bytes(field::TOKEN), token().digest(COOKIE).as_bytes());
+    assert_eq!(bytes(field::CSRF).len(), 32);
+    assert!(after.get_datetime(field::EXPIRES).is_ok() && !after.contains_key(RENAMED));
+    assert_eq!(after.get_str(field::ID), Ok(ID));
+    assert_eq!(after.get_f64(field::CREATED), Ok(1_700_000_000.25));
+    let values = after.get_document(field::VALUE).unwrap();
+    assert_eq!(values, &doc! { "name": 1, "visits": 3 });
+
+    // It is read as it is.
+    let bytes = Document::from_bson(&after);
+    let again = read(bytes.clone(), &config(), NOW).unwrap();
+    assert!(again.upgrade.is_none() && again.document == bytes);
+    let record = Record::parse(again.document).unwrap();
+    assert!(record.token.matches(&token().digest(COOKIE)));
+    assert!(record.csrf.matches(&read_good(&good()).unwrap().0.csrf));
+}
+
+#[test]
+fn a_write_sets_what_it_sets_itself() {
+    let (_, upgrade) = read_good(&good()).unwrap();
+    let (drawn, expires) = ([7; 32], Moment::from_millis(1_700_000_300_000));
+    let mut update = Update::default();
+    update.set(field::TOKEN, binary(&drawn));
+    update.set(field::CSRF, binary(&drawn));
+    update.set(field::EXPIRES, date(expires));
+    upgrade.unwrap().complete(&mut update);
+    let record = Record::parse(Document::from_bson(&written(&good(), &update))).unwrap();
+    assert!(record.token.matches(&Digest::from_bytes(drawn)));
+    assert!(record.csrf.matches(&Secret::from_bytes(drawn)));
+    assert_eq!(record.expires, expires);
+}
+
+#[test]
+fn a_write_takes_no_secret_back_that_was_replaced_since_it_read() {
+    let (_, upgrade) = read_good(&good()).unwrap();
+    let mut renewal = Update::default();
+    let drawn = Secret::draw().unwrap();
+    renewal.set(field::TOKEN, binary(drawn.digest(COOKIE).as_bytes()));
+    renewal.set(field::CSRF, binary(drawn.expose()));
+    let renewed = written(&good(), &renewal);
+    let mut update = Update::default();
+    update.insert(Path::Value(key("late")), Operation::Set(RawBson::Int32(1)));
+    upgrade.unwrap().complete(&mut update);
+    // In memory only what is missing is stored; the server compares bytes.
+    let operators = stored(&Document::from_raw(update.to_raw()));
+    let max = operators.get_document("$max").unwrap();
+    for name in [field::TOKEN, field::CSRF] {
+        assert!(
+            max.get_binary_generic(name).unwrap()[..8] == [0; 8],
+            "{name}"
+        );
+        assert!(renewed.get_binary_generic(name).unwrap()[..8] > [0; 8][..]);
+    }
+    let after = written(&renewed, &update);
+    for name in [field::TOKEN, field::CSRF] {
+        assert_eq!(after.get(name), renewed.get(name), "{name}");
+    }
+    assert_eq!(
+        after.get_document(field::VALUE).unwrap().get_i32("late"),
+        Ok(1)
+    );
+}
+
+#[test]
+fn a_renewed_session_is_not_opened_by_its_id() {
+    let secret = Secret::draw().unwrap();
+    let digest = secret.digest(COOKIE);
+    let mut document = set(&good(), &[("a", 1)]);
+    assert!(is_opened_by_its_id(&Document::from_bson(&document)));
+    document.insert(
+        field::TOKEN,
+        Bson::try_from(binary(digest.as_bytes())).unwrap(),
+    );
+    let (record, upgrade) = read_good(&document).unwrap();
+    assert!(record.token.matches(&digest) && !record.token.matches(&token().digest(COOKIE)));
+    assert!(upgrade.is_none());
+    assert!(!is_opened_by_its_id(&Document::from_bson(&document)));
+}
+
+#[test]
+fn a_stored_session_is_opened_by_its_id_or_not() {
+    let is_opened = |document: &bson::Document| is_opened_by_its_id(&Document::from_bson(document));
+    assert!(is_opened(&good()));
+    assert!(is_opened(&with(field::TOKEN, "malformed")));
+    assert!(!is_opened(&with(field::ID, "AAAAAAAAAAAAAAAAAAAAAA")));
+    assert!(!is_opened(&with(field::ID, "~all")));
+}
+
+#[test]
+fn a_write_of_the_package_makes_the_document_legacy_again() {
+    let upgraded = set(&with_values(doc! { "100%": 1 }), &[("100%", 2)]);
+    // It replaces the whole document with what it has read: our name is a key of its own.
+    let values = upgraded.get_document(field::VALUE).unwrap().clone();
+    let (record, upgrade) = read_good(&with_values(values)).unwrap();
+    assert_eq!(names(&record), ["100%2525"]);
+    assert!(upgrade.is_some());
+}
+
+// ---- names
+
+#[test]
+fn a_write_renames_the_keys_that_it_touches() {
+    let document = with_values(doc! { "50%": 50, "100%": 100, "plain": 1 });
+    let after = set(&document, &[("100%", 101)]);
+    let values = after.get_document(field::VALUE).unwrap();
+    assert_eq!(values, &doc! { "50%": 50, "plain": 1, "100%25": 101 });
+    let (record, _) = read_good(&after).unwrap();
+    assert_eq!(number(&record, "50%"), Some(50));
+    assert_eq!(number(&record, "100%"), Some(101));
+    let after = set(&after, &[("50%", 51), ("new.one", 7)]);
+    let values = after.get_document(field::VALUE).unwrap();
+    assert_eq!(
+        values,
+        &doc! { "plain": 1, "100%25": 101, "50%25": 51, "new%2Eone": 7 }
+    );
+    let (record, _) = read_good(&after).unwrap();
+    for (name, value) in [("50%", 51), ("100%", 101), ("plain", 1), ("new.one", 7)] {
+        assert_eq!(number(&record, name), Some(value), "{name}");
     }
 }
 
 #[test]
-fn it_ends_with_the_earlier_of_the_limits_of_today() {
-    let ancestor = parse(&good()).unwrap();
-    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
-    assert_eq!(ancestor.deadline(None, None), Moment::NEVER);
+fn a_name_that_reads_as_ours_stays_the_packages_until_it_is_written() {
+    let document = with_values(doc! { "%2E": 1, "a%2Eb": 2, "x": 3 });
+    let after = set(&document, &[("x", 4)]);
+    let (record, upgrade) = read_good(&after).unwrap();
+    assert_eq!(number(&record, "%2E"), Some(1));
+    assert_eq!(number(&record, "a%2Eb"), Some(2));
+    assert_eq!(number(&record, "."), None);
+    assert!(upgrade.is_some(), "names are left");
+    let after = set(&after, &[("a%2Eb", 5), ("c.d", 6)]);
+    let (record, _) = read_good(&after).unwrap();
+    for (name, value) in [("%2E", 1), ("a%2Eb", 5), ("x", 4), ("c.d", 6)] {
+        assert_eq!(number(&record, name), Some(value), "{name}");
+    }
+}
+
+#[test]
+fn a_name_that_no_update_can_say_is_ignored_once_it_is_written() {
+    let document = with_values(doc! { "a.b": 1, "$set": 2, "_f_a.b": ["old"] });
+    let (record, upgrade) = read_good(&document).unwrap();
+    assert_eq!(number(&record, "a.b"), Some(1));
+    let mut update = Update::default();
+    let queue = Field::of_queue("a.b").unwrap();
+    update.insert(Path::Value(key("a.b")), Operation::Set(RawBson::Int32(9)));
+    update.insert(Path::Value(key("$set")), Operation::Unset);
+    update.insert(Path::Value(queue.clone()), Operation::Unset);
+    upgrade.unwrap().complete(&mut update);
+    let operators = stored(&Document::from_raw(update.to_raw()));
+    let unset = operators.get_document("$unset").unwrap();
     assert_eq!(
-        ancestor.deadline(Some(minute), None),
-        ancestor.accessed.plus(minute)
+        unset.keys().collect::<Vec<_>>(),
+        ["value.%24set", "value._f_a%2Eb"]
     );
+    let after = written(&document, &update);
+    let (record, _) = read_good(&after).unwrap();
+    assert_eq!(number(&record, "a.b"), Some(9));
+    assert_eq!(number(&record, "$set"), None);
+    assert!(record.get(&queue).is_none());
+}
+
+#[test]
+fn a_removed_key_is_gone_under_both_names() {
+    let document = with_values(doc! { "100%": 1 });
+    let (_, upgrade) = read_good(&document).unwrap();
+    let mut update = Update::default();
+    update.insert(Path::Value(key("100%")), Operation::Unset);
+    upgrade.unwrap().complete(&mut update);
+    let after = written(&document, &update);
+    assert!(after.get_document(field::VALUE).unwrap().is_empty());
+    assert!(names(&read_good(&after).unwrap().0).is_empty());
+}
+
+#[test]
+fn keys_whose_names_meet_are_both_kept_by_a_write_of_both() {
+    let document = with_values(doc! { "%": 1, "%25": 2 });
+    let after = set(&document, &[("%", 3), ("%25", 4)]);
+    let (record, _) = read_good(&after).unwrap();
     assert_eq!(
-        ancestor.deadline(Some(hour), Some(minute)),
-        ancestor.created.plus(minute)
+        (number(&record, "%"), number(&record, "%25")),
+        (Some(3), Some(4))
     );
+    assert_eq!(names(&record).len(), 2);
+}
+
+#[test]
+fn a_renamed_key_needs_compare_and_set_and_no_other_does() {
+    let document = with_values(doc! { "100%": 1, "plain": 2, "%25": 3, "a.b": 4 });
+    let (_, upgrade) = read_good(&document).unwrap();
+    let upgrade = upgrade.unwrap();
+    for (name, needs) in [
+        ("100%", true),
+        ("%25", true),
+        ("a.b", true),
+        ("%", true), // The package has another key under our name of it.
+        ("plain", false),
+        ("new", false),
+        ("new%", false),
+    ] {
+        assert_eq!(upgrade.needs_compare_and_set(&key(name)), needs, "{name}");
+    }
+    let after = set(&document, &[("100%", 5)]);
+    let (_, upgrade) = read_good(&after).unwrap();
+    assert!(!upgrade.unwrap().needs_compare_and_set(&key("100%")));
+}
+
+#[test]
+fn a_compare_and_set_sees_a_change_under_either_name() {
+    let document = with_values(doc! { "100%": 1, "plain": 2, "%25": 3 });
+    let (record, upgrade) = read_good(&document).unwrap();
+    let upgrade = upgrade.unwrap();
+    for (name, other) in [
+        ("100%", "100%25"),
+        ("plain", "plain"),
+        ("%25", "%2525"),
+        ("new", "new"),
+    ] {
+        let value = record.get(&key(name)).map(RawBsonRef::to_raw_bson);
+        let filter = upgrade.with_same_value(Filter::id(ID), key(name), value.clone());
+        let matches =
+            |values: bson::Document| filter.matches(&Document::from_bson(&with_values(values)));
+        let before = document.get_document(field::VALUE).unwrap();
+        assert!(matches(before.clone()), "{name}");
+        let mut renamed = before.clone();
+        renamed.insert(other, 9);
+        assert!(!matches(renamed), "{name}, written under our name");
+        if value.is_some() {
+            let mut changed = before.clone();
+            changed.insert(name, 9);
+            assert!(!matches(changed.clone()), "{name}, changed");
+            changed.remove(name);
+            assert!(!matches(changed), "{name}, removed");
+        }
+    }
+}
+
+#[test]
+fn the_token_is_the_same_while_it_is_absent_or_this_one() {
+    let (_, upgrade) = read_good(&good()).unwrap();
+    let filter = upgrade
+        .unwrap()
+        .with_same_token(Filter::id(ID), &token().digest(COOKIE));
+    let matches = |document: &bson::Document| filter.matches(&Document::from_bson(document));
+    assert!(matches(&good()));
+    assert!(matches(&set(&good(), &[("a", 1)])));
+    let other = Secret::draw().unwrap().digest(COOKIE);
+    let other = Bson::try_from(binary(other.as_bytes())).unwrap();
+    assert!(!matches(&with(field::TOKEN, other)));
+}
+
+// ---- anything
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof!["[a%25E._$]{0,6}", "_f_[%25.]{0,3}", "[a-z]{1,3}"]
 }
 
 proptest! {
     #[test]
-    fn no_bytes_whatever_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(LegacySession::parse(&Document::from_bytes(bytes)).is_none());
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let document = Document::from_bytes(bytes);
+        prop_assert!(!is_opened_by_its_id(&document));
+        prop_assert!(read(document, &config(), NOW).is_none());
     }
 
     #[test]
     fn no_damage_panics(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut document = good();
-        document.insert(field::VALUE, doc! { "a": { "b": [1, "x"] }, LEGACY_CSRF: "t", "_f_": [] });
+        let values = doc! { "a": { "b": [1, "x"] }, LEGACY_CSRF: "t", "_f_": [], "%": 1 };
+        let mut document = with_values(values);
+        document.insert(RENAMED, vec!["%25", "x"]);
         let mut bytes = Document::from_bson(&document).into_bytes();
         for (at, byte) in damage {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        let _ = LegacySession::parse(&Document::from_bytes(bytes)).is_some();
+        let document = Document::from_bytes(bytes);
+        let _ = is_opened_by_its_id(&document);
+        if let Some(translated) = read(document, &config(), NOW) {
+            let _ = Record::parse(translated.document).is_some();
+            if let Some(upgrade) = translated.upgrade {
+                upgrade.complete(&mut Update::default());
+            }
+        }
+    }
+
+    /// Writes of any keys leave a session that reads as a map of keys to values would, unless two
+    /// keys of the Python package meet in one name of ours.
+    #[test]
+    fn writes_change_the_keys_that_they_name(
+        python in prop::collection::btree_map(name(), 0..9_i32, 0..6),
+        writes in prop::collection::vec(
+            prop::collection::btree_map(name(), prop::option::of(10..99_i32), 0..4),
+            0..4,
+        ),
+    ) {
+        let fields = |name: &str| match name.strip_prefix(FLASH) {
+            Some(queue) => Field::of_queue(queue).ok(),
+            None => Field::of_key(name).ok(),
+        };
+        let mut expected = BTreeMap::new();
+        let mut document = with_values(doc! {});
+        for (name, value) in &python {
+            let values = document.get_document_mut(field::VALUE).unwrap();
+            values.insert(name.clone(), *value);
+            if let Some(field) = fields(name) {
+                expected.insert(field, *value);
+            }
+        }
+        for write in &writes {
+            let write = write.iter().filter_map(|(name, value)| Some((fields(name)?, value)));
+            let write: BTreeMap<_, _> = write.collect();
+            let (_, upgrade) = read_good(&document).unwrap();
+            let mut update = Update::default();
+            for (field, value) in &write {
+                let operation = value.map_or(Operation::Unset, |v| Operation::Set(RawBson::Int32(v)));
+                update.insert(Path::Value(field.clone()), operation);
+            }
+            if let Some(upgrade) = upgrade {
+                let names = upgrade.names.as_ref();
+                let taken = |field| names.is_some_and(|names| names.is_taken(field));
+                prop_assume!(!write.keys().any(taken));
+                upgrade.complete(&mut update);
+            }
+            document = written(&document, &update);
+            for (field, value) in write {
+                match value {
+                    Some(value) => expected.insert(field, *value),
+                    None => expected.remove(&field),
+                };
+            }
+            let (record, _) = read_good(&document).unwrap();
+            let read: BTreeMap<_, _> = record
+                .values()
+                .map(|(name, value)| (Field::stored(name), value.as_i32().unwrap()))
+                .collect();
+            prop_assert_eq!(read, expected.clone());
+        }
     }
 }

@@ -7,7 +7,9 @@ use rocket::tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::store::memory::MemoryStore;
-use crate::store::{Created, Document, Durability, Filter, Store, Touch, Update, Updated};
+use crate::store::{
+    Aged, Document, Durability, Filter, Inserted, Store, TimeSource, Touch, Update, Updated,
+};
 
 /// What happens to the next call of a kind.
 #[derive(Clone)]
@@ -96,17 +98,17 @@ impl Store for OddStore {
         self.inner.load(id).await
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
         let odd = self.odd("create").await;
         match odd {
             Some(Odd::Fails) => return Err(failed()),
             Some(Odd::LosesReply) => {
-                self.inner.create(documents, durability).await?;
+                self.inner.insert(documents, durability).await?;
                 return Err(unknown());
             }
             _ => {}
         }
-        self.inner.create(documents, durability).await
+        self.inner.insert(documents, durability).await
     }
 
     async fn update(
@@ -147,6 +149,23 @@ impl Store for OddStore {
             Some(Odd::Fails) => Err(failed()),
             _ => self.inner.take(filter).await,
         }
+    }
+
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        self.odd("load_many").await;
+        self.inner.load_many(ids).await
+    }
+
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        self.inner.ages(ids).await
+    }
+
+    async fn put_revocation(&self, id: &str) -> Result<()> {
+        self.inner.put_revocation(id).await
+    }
+
+    fn time_source(&self) -> TimeSource {
+        self.inner.time_source()
     }
 
     fn touch(&self, touch: Touch) {

@@ -13,7 +13,7 @@ use super::error::{self, Failure, writing};
 use super::{Inner, Optional, Topology, bytes_in};
 use crate::document::Document;
 use crate::error::{Error, Result};
-use crate::store::{Created, Durability};
+use crate::store::{Durability, Inserted};
 
 /// Insert commands that may be under way before sessions begin to share: as of updates.
 pub(super) const FEW: usize = super::update::FEW;
@@ -24,7 +24,7 @@ pub(super) struct Creation;
 
 impl Shared for Creation {
     type Note = ();
-    type Done = Created;
+    type Done = Inserted;
 
     const VERB: Verb = Verb::Insert;
 
@@ -37,31 +37,31 @@ impl Shared for Creation {
         _: &[Waiting<Batched<Self>>],
         outcomes: Outcomes,
         _: Instant,
-    ) -> Result<Vec<Result<Created>>> {
+    ) -> Result<Vec<Result<Inserted>>> {
         created(outcomes)
     }
 }
 
 /// What became of each insert, by the code of its error.
-fn created(outcomes: Outcomes) -> Result<Vec<Result<Created>>> {
+fn created(outcomes: Outcomes) -> Result<Vec<Result<Inserted>>> {
     let Outcomes { errors, done } = outcomes;
     let failed = errors.iter().flatten().count();
     if done + failed < errors.len() {
         return Err(Error::unknown(OPERATION, Failure::Unsaid));
     }
     let created = |code| match code {
-        None => Ok(Created::Stored),
-        Some(error::DUPLICATE) => Ok(Created::Exists),
+        None => Ok(Inserted::Stored),
+        Some(error::DUPLICATE) => Ok(Inserted::Exists),
         Some(code) => Err(error::of_statement(OPERATION, code)),
     };
     Ok(errors.into_iter().map(created).collect())
 }
 
-pub(super) async fn create(
+pub(super) async fn insert(
     store: &Arc<Inner>,
     mut documents: Vec<Document>,
     durability: Durability,
-) -> Result<Created> {
+) -> Result<Inserted> {
     let until = store.until();
     let is_known = store.topology() != Topology::Unknown;
     let one = match documents.pop() {
@@ -70,7 +70,7 @@ pub(super) async fn create(
             documents.push(last);
             return by_driver(store, documents, durability, until).await;
         }
-        None => return Ok(Created::Stored),
+        None => return Ok(Inserted::Stored),
     };
     let statement = Statement::insert(one)?;
     let alone = |statement| alone(store, statement, durability, until);
@@ -91,7 +91,7 @@ async fn alone(
     statement: Statement,
     durability: Durability,
     until: Instant,
-) -> Result<Created> {
+) -> Result<Inserted> {
     let outcomes = batched_write::alone(store, Verb::Insert, statement, durability, until).await?;
     let one = created(outcomes)?.pop();
     one.unwrap_or_else(|| Err(Error::unknown(OPERATION, Failure::Unsaid)))
@@ -105,23 +105,23 @@ async fn by_driver(
     documents: Vec<Document>,
     durability: Durability,
     until: Instant,
-) -> Result<Created> {
+) -> Result<Inserted> {
     let _place = store.place(OPERATION, until).await?;
     let documents = documents
         .into_iter()
         .map(|document| bytes_in(document, OPERATION));
     let documents: Vec<RawDocumentBuf> = documents.collect::<Result<_>>()?;
     let concern = store.write_concern(durability);
-    let (mut rest, mut created) = (documents.as_slice(), Created::Stored);
+    let (mut rest, mut created) = (documents.as_slice(), Inserted::Stored);
     while !rest.is_empty() {
         let insert = store.sessions.insert_many(rest).ordered(true);
         let insert = insert.optional(concern.clone(), |i, c| i.write_concern(c));
         let Err(error) = insert.await else { break };
         let is_first = rest.len() == documents.len();
         match error::duplicate_of_many(&error) {
-            Some(0) if is_first => return Ok(Created::Exists),
+            Some(0) if is_first => return Ok(Inserted::Exists),
             Some(at) => {
-                created = Created::Beside;
+                created = Inserted::Beside;
                 rest = rest.get(at + 1..).unwrap_or_default();
             }
             None if is_first => return Err(writing(OPERATION, error)),

@@ -119,6 +119,13 @@ async fn alone(store: &Inner, id: &str, until: Instant) -> Result<Option<Documen
     }))
 }
 
+/// The documents with these ids, by one find.
+pub(super) async fn load_many(store: &Inner, ids: Vec<String>) -> Result<Vec<Document>> {
+    let until = Instant::now() + store.deadline;
+    let found = find(store, ids, until).await?;
+    Ok(found.into_values().collect())
+}
+
 async fn find(
     store: &Inner,
     ids: Vec<String>,

@@ -84,11 +84,14 @@ pub async fn update_adds_fields_that_were_missing(store: Arc<dyn Store>) -> Kept
 pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
     stored(&*store, 2).await?;
     let filter = Filter::id(&id(1));
+    let mut raised = Update::default();
+    raised.raise("at", at(0).seconds());
+    raised.raise(field::EXPIRES, date(at(60)));
     let updates = [
         set("text", "x"),
         change("number", Operation::Increment(1)),
         change("list", Operation::Push(vec![RawBson::Int64(1)])),
-        crate::commit::tombstone::again(at(0), at(60)),
+        raised,
     ];
     for update in updates {
         let updated = store.update(filter.clone(), update.clone(), DATA).await?;

@@ -93,7 +93,7 @@ pub async fn delete_all_deletes_what_its_filter_chooses_and_no_more(store: Arc<d
         document.insert(field::USER, i64::from(number % 3));
         put(&*store, &document).await?;
     }
-    store.create(vec![a_marker(1, 0)], DATA).await?;
+    store.insert(vec![a_marker(1, 0)], DATA).await?;
     let theirs = |user: i64| Filter::sessions().equals(field::USER, RawBson::Int64(user));
     let steps = [
         (theirs(1).except(&id(1)), 9, 22),

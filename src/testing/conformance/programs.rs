@@ -117,7 +117,7 @@ impl Step {
         let one = |document: Option<Document>| Answer::Documents(Vec::from_iter(document));
         Ok(match self.clone() {
             Step::Load(id) => one(store.load(&id).await?),
-            Step::Create(documents) => done(&store.create(documents, DATA).await?),
+            Step::Create(documents) => done(&store.insert(documents, DATA).await?),
             Step::Update(filter, update) => done(&store.update(filter, update, DATA).await?),
             Step::UpdateReturning(filter, update) => {
                 one(store.update_returning(filter, update, DATA).await?)

@@ -10,7 +10,7 @@ use super::sample::{
 use super::{Failure, Kept, together};
 use crate::document::Operation;
 use crate::record::field;
-use crate::store::{Created, Document, Filter, Store, Updated};
+use crate::store::{Document, Filter, Inserted, Store, Updated};
 
 /// How many tasks race.
 const MANY: i64 = 24;
@@ -18,7 +18,7 @@ const MANY: i64 = 24;
 const ROUNDS: u32 = 12;
 
 /// Of many tasks that create documents of one id at the same time, one is told
-/// [`Created::Stored`], and its document is the one that is there.
+/// [`Inserted::Stored`], and its document is the one that is there.
 ///
 /// # Errors
 ///
@@ -30,10 +30,10 @@ pub async fn of_many_that_create_one_document_one_does(store: Arc<dyn Store>) ->
             let mut document = session(&id(round));
             document.insert(field::USER, number);
             let documents = vec![raw(&document), a_marker(round, 0)];
-            async move { store.create(documents, DATA).await.map(|c| (number, c)) }
+            async move { store.insert(documents, DATA).await.map(|c| (number, c)) }
         }))
         .await?;
-        let winners = created.iter().filter(|(_, c)| *c == Created::Stored);
+        let winners = created.iter().filter(|(_, c)| *c == Inserted::Stored);
         let winners: Vec<i64> = winners.map(|(number, _)| *number).collect();
         let there = store.load(&id(round)).await?;
         let there = there.as_ref().and_then(|d| d.get(field::USER)?.as_i64());

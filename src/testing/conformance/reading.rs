@@ -151,7 +151,7 @@ pub async fn count_counts_what_find_finds(store: Arc<dyn Store>) -> Kept {
         }
         put(&*store, &document).await?;
     }
-    store.create(vec![a_marker(1, 0)], DATA).await?;
+    store.insert(vec![a_marker(1, 0)], DATA).await?;
     let sessions = Filter::sessions;
     let cases = [
         ("all", Filter::all(), 21),
@@ -200,7 +200,7 @@ pub async fn count_counts_what_find_finds(store: Arc<dyn Store>) -> Kept {
 pub async fn markers_are_no_sessions(store: Arc<dyn Store>) -> Kept {
     let document = stored(&*store, 1).await?;
     let marker = a_marker(2, 0);
-    store.create(vec![marker.clone()], DATA).await?;
+    store.insert(vec![marker.clone()], DATA).await?;
     let found = store.find(Filter::sessions(), 0, 10).await?;
     let found: Vec<_> = found.iter().map(listed).collect();
     must!(

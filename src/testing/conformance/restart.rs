@@ -4,7 +4,7 @@ use super::sample::{a_marker, change, id, lacks, raw, session};
 use super::{Failure, Kept, PATIENCE, begins_empty, text};
 use crate::document::Operation;
 use crate::record::field;
-use crate::store::{Created, Document, Durability, Filter, Store, Updated};
+use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
 
 /// What is tried to be the last call before a crash.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,7 @@ enum Last {
     Delete,
     Take,
     DeleteAll,
+    PutRevocation,
 }
 
 /// What was acknowledged as durable before a crash is there after it: documents that were created
@@ -57,6 +58,7 @@ pub async fn survives_a_restart<S: Store>(
         Last::Delete,
         Last::Take,
         Last::DeleteAll,
+        Last::PutRevocation,
     ];
     for last in all {
         let round = async {
@@ -75,6 +77,7 @@ pub async fn survives_a_restart<S: Store>(
     Ok(())
 }
 
+const REVOCATION: &str = "~revocation";
 const DURABLY: Durability = Durability::Identity;
 
 /// What was acknowledged.
@@ -87,18 +90,19 @@ struct Acknowledged {
 async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
     let others: Vec<Document> = [2, 3].map(|number| raw(&session(&id(number)))).into();
     for other in &others {
-        let created = store.create(vec![other.clone()], DURABLY).await?;
-        must!(created == Created::Stored, "create said {created:?}");
+        let created = store.insert(vec![other.clone()], DURABLY).await?;
+        must!(created == Inserted::Stored, "insert said {created:?}");
     }
     let (mut this, marker) = (session(&id(1)), a_marker(1, 0));
     let documents = vec![raw(&this), marker.clone()];
-    let created = store.create(documents, DURABLY).await?;
-    must!(created == Created::Stored, "create said {created:?}");
+    let created = store.insert(documents, DURABLY).await?;
+    must!(created == Inserted::Stored, "insert said {created:?}");
 
     let filter = Filter::id(&id(1));
     let update = change("number", Operation::Increment(1));
     match last {
         Last::Create => {}
+        Last::PutRevocation => store.put_revocation(REVOCATION).await?,
         Last::Update => {
             let updated = store.update(filter, update, DURABLY).await?;
             must!(updated == Updated::Applied, "update said {updated:?}");
@@ -119,6 +123,12 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
     there.push(marker);
     match last {
         Last::Create => there.push(raw(&this)),
+        Last::PutRevocation => {
+            there.push(raw(&this));
+            let revocation = store.load(REVOCATION).await?;
+            let missing = || Failure::new("put_revocation stored nothing");
+            there.push(revocation.ok_or_else(missing)?);
+        }
         Last::Update | Last::UpdateReturning => {
             if let Ok(values) = this.get_document_mut(field::VALUE) {
                 values.insert("number", 6_i64);

@@ -6,12 +6,11 @@ use bson::{Binary, Bson, RawBson, doc};
 
 use super::{Failure, text};
 use crate::clock::{Clock, Moment};
-use crate::commit::tombstone;
 use crate::document::key::Field;
 use crate::document::{Operation, Path, date};
 use crate::error::{Error, Result};
 use crate::record::field;
-use crate::store::{Created, Document, Durability, Filter, Store, Touch, Update};
+use crate::store::{Document, Durability, Filter, Inserted, Store, Touch, Update};
 
 pub(super) const DATA: Durability = Durability::Data;
 
@@ -84,7 +83,7 @@ pub(super) fn listed(document: &Document) -> Document {
 
 pub(super) fn a_marker(number: u32, seconds: i64) -> Document {
     let id = format!("~{}", id(number));
-    tombstone::revoked(&id, at(seconds), at(86_400))
+    raw(&doc! { field::ID: id, "at": date(at(seconds)), field::EXPIRES: date(at(86_400)) })
 }
 
 /// Stores one session, and gives it as it was stored.
@@ -95,10 +94,10 @@ pub(super) async fn stored(store: &dyn Store, number: u32) -> Result<bson::Docum
 }
 
 pub(super) async fn put(store: &dyn Store, document: &bson::Document) -> Result<(), Failure> {
-    let created = store.create(vec![raw(document)], DATA).await?;
+    let created = store.insert(vec![raw(document)], DATA).await?;
     must!(
-        created == Created::Stored,
-        "create said {created:?} of a document that did not exist"
+        created == Inserted::Stored,
+        "insert said {created:?} of a document that did not exist"
     );
     Ok(())
 }

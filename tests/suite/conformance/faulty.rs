@@ -5,11 +5,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use mongodb::bson::{Bson, Document as Query, doc};
+use mongodb::bson::{Bson, DateTime, Document as Query, Timestamp, doc};
 use rocket::async_trait;
 use rocket::tokio::task::yield_now;
-use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::store::{
+    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+};
+use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Result, Store};
 
 mod faults;
@@ -132,7 +136,7 @@ impl Faulty {
 
     /// The document as an update leaves it.
     fn changed(&self, update: &Update, before: &Document) -> Result<Document> {
-        let after = update.apply(before)?;
+        let after = update.apply_by(before, &Clock::default())?;
         let was = query(before.as_bytes());
         Ok(match self.fault {
             Fault::PartialUpdate => edited(&after, |after| {
@@ -148,6 +152,7 @@ impl Faulty {
                     *values = kept.filter(|(name, _)| was.contains_key(name)).collect();
                 }
             }),
+            Fault::KnowsNoPresent => edited(&after, |after| drop(after.remove("renewed"))),
             _ => after,
         })
     }
@@ -177,7 +182,7 @@ impl Faulty {
                 && !documents.contains_key(id)
             {
                 let empty = Document::from_bytes(bytes(&doc! { "_id": id }));
-                documents.insert(id.to_owned(), update.apply(&empty)?);
+                documents.insert(id.to_owned(), update.apply_by(&empty, &Clock::default())?);
             }
             return Ok(None);
         };
@@ -240,7 +245,7 @@ impl Store for Faulty {
         }
     }
 
-    async fn create(&self, documents: Vec<Document>, _: Durability) -> Result<Created> {
+    async fn insert(&self, documents: Vec<Document>, _: Durability) -> Result<Inserted> {
         let ids = documents.iter().filter_map(Document::id);
         let ids: Vec<String> = ids.map(str::to_owned).collect();
         let mut looked = None;
@@ -251,23 +256,23 @@ impl Store for Faulty {
         let mut stored = self.write();
         let exists = looked.unwrap_or_else(|| stored.contains_key(&ids[0]))
             && !self.is(Fault::CreateReplaces);
-        let mut created = Created::Stored;
+        let mut created = Inserted::Stored;
         for (at, (id, document)) in ids.into_iter().zip(&documents).enumerate() {
             if at == 0 && exists {
-                created = Created::Exists;
+                created = Inserted::Exists;
                 if !self.is(Fault::KeepsMarkersOfNobody) {
                     break;
                 }
             } else if at > 0 && stored.contains_key(&id) && !self.is(Fault::ReplacesMarkers) {
                 created = match self.fault {
                     Fault::NeverBeside => created,
-                    _ => Created::Beside,
+                    _ => Inserted::Beside,
                 };
                 if self.is(Fault::StopsAtAMarker) {
                     break;
                 }
             } else {
-                stored.insert(id, self.kept(document));
+                stored.insert(id, filled(&self.kept(document)));
             }
         }
         drop(stored);
@@ -310,6 +315,61 @@ impl Store for Faulty {
         Ok(taken)
     }
 
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        let stored = held(&self.documents);
+        let found = ids.iter().filter_map(|id| stored.get(id)).cloned();
+        Ok(match self.fault {
+            Fault::LoadsOneOfMany => found.take(1).collect(),
+            _ => found.collect(),
+        })
+    }
+
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        let stored = held(&self.documents);
+        let found = ids.iter().filter_map(|id| stored.get(id));
+        let aged = |document: &Document| {
+            let fields = query(document.as_bytes());
+            let at = fields.get("at").or_else(|| fields.get("renewed"));
+            let since = |millis: i64| DateTime::now().timestamp_millis().saturating_sub(millis);
+            let millis = match at {
+                Some(Bson::DateTime(date)) => Some(since(date.timestamp_millis())),
+                Some(Bson::Timestamp(at)) => Some(since(i64::from(at.time) * 1000)),
+                Some(Bson::Double(seconds)) if self.is(Fault::AgesOfNumbers) => {
+                    Some(since((seconds * 1000.0) as i64))
+                }
+                _ => None,
+            };
+            let kept = fields.into_iter();
+            let kept = kept.filter(|(name, _)| Aged::FIELDS.contains(&name.as_str()));
+            Aged {
+                document: Document::from_bytes(bytes(&kept.collect())),
+                age: millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
+            }
+        };
+        Ok(found.map(aged).collect())
+    }
+
+    async fn put_revocation(&self, id: &str) -> Result<()> {
+        let now = DateTime::now().timestamp_millis();
+        let mut stored = self.write();
+        let mut document = stored
+            .get(id)
+            .map_or_else(|| doc! { "_id": id }, |before| query(before.as_bytes()));
+        if self.is(Fault::RevokesOnce) && document.contains_key("at") {
+            return Ok(());
+        }
+        document.insert("at", DateTime::from_millis(now));
+        document.insert("expires", DateTime::from_millis(now + 3_600_000));
+        stored.insert(id.to_owned(), Document::from_bytes(bytes(&document)));
+        drop(stored);
+        self.done(Call::PutRevocation);
+        Ok(())
+    }
+
+    fn time_source(&self) -> TimeSource {
+        TimeSource::Server
+    }
+
     fn touch(&self, touch: Touch) {
         let mut documents = self.write();
         match self.fault {
@@ -331,7 +391,10 @@ impl Store for Faulty {
                 }),
                 _ => document.clone(),
             };
-            let after = touch.update().apply(&before).expect("times only grow");
+            let after = touch
+                .update()
+                .apply_by(&before, &Clock::default())
+                .expect("times only grow");
             // In the order that the fields had.
             let (was, is) = (query(document.as_bytes()), query(after.as_bytes()));
             let names = was
@@ -442,6 +505,28 @@ fn millis(seconds: &Bson) -> Option<i64> {
         Bson::Int64(seconds) => Some(seconds * 1000),
         _ => None,
     }
+}
+
+/// A new document with the present time where it leaves a timestamp empty.
+fn filled(document: &Document) -> Document {
+    const EMPTY: Bson = Bson::Timestamp(Timestamp {
+        time: 0,
+        increment: 0,
+    });
+    let fields = query(document.as_bytes());
+    if !fields.values().any(|value| *value == EMPTY) {
+        return document.clone();
+    }
+    let seconds = DateTime::now().timestamp_millis() / 1000;
+    let now = Bson::Timestamp(Timestamp {
+        time: u32::try_from(seconds).expect("before 2106"),
+        increment: 1,
+    });
+    let fields = fields.into_iter().map(|(name, value)| match value {
+        EMPTY => (name, now.clone()),
+        value => (name, value),
+    });
+    Document::from_bytes(bytes(&fields.collect()))
 }
 
 fn query(bytes: &[u8]) -> Query {

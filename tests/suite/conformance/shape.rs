@@ -7,7 +7,9 @@ use rocket::async_trait;
 use rocket::http::Status;
 use rocket::local::asynchronous::Client;
 use rocket::{get, post, routes};
-use rocket_mongo_session::store::{Created, Document, Durability, Filter, Touch, Update, Updated};
+use rocket_mongo_session::store::{
+    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+};
 use rocket_mongo_session::testing::{Clock, conformance};
 use rocket_mongo_session::{Error, MemoryStore, Result, Session, Sessions, Store};
 
@@ -72,6 +74,9 @@ fn is_documented(path: &str, condition: &Bson) -> bool {
         ("token" | "user" | "by", Some(("$eq", value))) => {
             !matches!(value, Bson::Null | Bson::Array(_))
         }
+        ("token", Some(("$in", Bson::Array(either)))) => {
+            matches!(either.as_slice(), [Bson::Null, value] if *value != Bson::Null)
+        }
         ("expires", Some(("$gte" | "$lt", Bson::DateTime(_)))) => true,
         ("expires", Some(("$not", Bson::Document(not)))) => {
             not.len() == 1 && not.get_str("$type") == Ok("date")
@@ -96,8 +101,8 @@ impl Store for Strict {
         self.0.load(id).await
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
-        self.0.create(documents, durability).await
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
+        self.0.insert(documents, durability).await
     }
 
     async fn update(
@@ -128,6 +133,22 @@ impl Store for Strict {
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
         look(&filter, true);
         self.0.take(filter).await
+    }
+
+    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        self.0.load_many(ids).await
+    }
+
+    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
+        self.0.ages(ids).await
+    }
+
+    async fn put_revocation(&self, id: &str) -> Result<()> {
+        self.0.put_revocation(id).await
+    }
+
+    fn time_source(&self) -> TimeSource {
+        self.0.time_source()
     }
 
     fn touch(&self, touch: Touch) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rocket::async_trait;
-use rocket_mongo_session::store::{Created, Document, Durability};
+use rocket_mongo_session::store::{Document, Durability, Inserted};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, Result, Sessions, Store};
 
@@ -23,15 +23,15 @@ impl Fault for Taken {
         &self.inside
     }
 
-    async fn create(&self, documents: Vec<Document>, durability: Durability) -> Result<Created> {
+    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
         let one_less = |left: usize| left.checked_sub(1);
         let taken = self
             .next
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
         if taken.is_ok() {
-            return Ok(Created::Exists);
+            return Ok(Inserted::Exists);
         }
-        self.inside.create(documents, durability).await
+        self.inside.insert(documents, durability).await
     }
 }
 

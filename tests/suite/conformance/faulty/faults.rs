@@ -70,30 +70,37 @@ pub enum Fault {
     AnswersBeforeTheDisk(Call),
     Panics,
     NeverAnswers,
+    LoadsOneOfMany,
+    /// A number is taken for a time.
+    AgesOfNumbers,
+    /// A revocation that exists keeps its time.
+    RevokesOnce,
+    /// A field that is to be the present time is left as it was.
+    KnowsNoPresent,
 }
 
 /// Every fault that one running store can show, and the promise that it is made to break.
-pub const FAULTS: [(Fault, &str); 47] = [
+pub const FAULTS: [(Fault, &str); 51] = [
     (
         Fault::CutsLongTexts,
-        "create_stores_documents_as_they_were_given",
+        "insert_stores_documents_as_they_were_given",
     ),
-    (Fault::CreateReplaces, "create_never_replaces_a_document"),
+    (Fault::CreateReplaces, "insert_never_replaces_a_document"),
     (
         Fault::KeepsMarkersOfNobody,
-        "create_never_replaces_a_document",
+        "insert_never_replaces_a_document",
     ),
     (
         Fault::ReplacesMarkers,
-        "create_leaves_a_marker_that_exists_as_it_is",
+        "insert_leaves_a_marker_that_exists_as_it_is",
     ),
     (
         Fault::NeverBeside,
-        "create_leaves_a_marker_that_exists_as_it_is",
+        "insert_leaves_a_marker_that_exists_as_it_is",
     ),
     (
         Fault::StopsAtAMarker,
-        "create_leaves_a_marker_that_exists_as_it_is",
+        "insert_leaves_a_marker_that_exists_as_it_is",
     ),
     (
         Fault::PartialUpdate,
@@ -196,6 +203,13 @@ pub const FAULTS: [(Fault, &str); 47] = [
     ),
     (Fault::TakesAnOldCopy, "a_take_misses_no_applied_update"),
     (Fault::NumbersHaveTypes, "does_what_the_memory_store_does"),
+    (
+        Fault::LoadsOneOfMany,
+        "load_many_gives_the_documents_asked_for",
+    ),
+    (Fault::AgesOfNumbers, "ages_go_by_the_clock_of_the_store"),
+    (Fault::RevokesOnce, "put_revocation_sets_the_present_time"),
+    (Fault::KnowsNoPresent, "update_sets_the_present_time"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,4 +220,5 @@ pub enum Call {
     Delete,
     Take,
     DeleteAll,
+    PutRevocation,
 }

@@ -1,0 +1,110 @@
+//! The one compare-and-set loop: an update on the condition that values are still what they were,
+//! again on fresh data until it wins or the deadline ends it.
+
+use std::time::Duration;
+
+use bson::RawBson;
+use rand::RngExt;
+use rocket::tokio::time::{Instant, sleep};
+
+use super::Core;
+use crate::document::key::Field;
+use crate::document::{Filter, Operation, Update};
+use crate::error::{Error, Result, cause};
+use crate::record::{self, Record};
+use crate::store::{Durability, Updated};
+
+/// The longest pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_millis(32);
+
+/// What one attempt does with the record as it is now.
+pub(crate) enum Attempt<T> {
+    /// It leaves the record as it is.
+    Unchanged(T),
+    /// Sets these values to what they become, if they are still what they are in the record.
+    Write(Vec<(Field, Option<RawBson>)>, T),
+}
+
+/// A compare-and-set of one session.
+pub(crate) struct CompareAndSet {
+    /// What must hold of the session beside the compared values.
+    pub(crate) filter: Filter,
+    /// What is written beside the compared values.
+    pub(crate) update: Update,
+    pub(crate) durability: Durability,
+}
+
+impl Core {
+    /// Repeats `attempt` until its write wins; `None` when the session has ended, or the filter
+    /// does not hold any more.
+    pub(crate) async fn compare_and_set<T>(
+        &self,
+        what: &CompareAndSet,
+        mut record: Record,
+        mut attempt: impl FnMut(&Record) -> Result<Attempt<T>>,
+    ) -> Result<Option<(Record, T)>> {
+        let mut backoff = Backoff::new(self.store.deadline());
+        loop {
+            let (values, output) = match attempt(&record)? {
+                Attempt::Unchanged(output) => return Ok(Some((record, output))),
+                Attempt::Write(values, output) => (values, output),
+            };
+            let (mut filter, mut update) = (what.filter.clone(), what.update.clone());
+            for (field, value) in values {
+                filter = record.with_same_value(filter, &field);
+                let operation = value.map_or(Operation::Unset, Operation::Set);
+                record::change(&mut update, field, operation);
+            }
+            record.rename(&mut update);
+            let updated = self.store.update(filter, update.clone(), what.durability);
+            if updated.await? == Updated::Applied {
+                let record = record.after(&update, self.now()).unwrap_or(record);
+                return Ok(Some((record, output)));
+            }
+            let fresh = self.store.load(record.meta.id.as_str()).await?;
+            let fresh = fresh.filter(|fresh| what.filter.matches(fresh));
+            let fresh = fresh.and_then(|fresh| self.read(fresh));
+            let Some(fresh) =
+                fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now()))
+            else {
+                return Ok(None); // not the compared values have changed, but the session has ended
+            };
+            self.stats.conflicts.count();
+            record = fresh;
+            backoff.wait().await?;
+        }
+    }
+}
+
+/// Pauses between attempts: each a little longer, at random, so that requests that collided do not
+/// meet again.
+struct Backoff {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Backoff {
+    fn new(deadline: Duration) -> Self {
+        let now = Instant::now();
+        Backoff {
+            until: now.checked_add(deadline).unwrap_or(now),
+            pause: Duration::from_millis(1),
+        }
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let longest = u64::try_from(self.pause.as_micros()).unwrap_or(u64::MAX);
+        let pause = Duration::from_micros(rand::rng().random_range(0..=longest));
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        if Instant::now() + pause >= self.until {
+            return Err(Error::store("changing a session", ConflictRetriesExhausted));
+        }
+        sleep(pause).await;
+        Ok(())
+    }
+}
+
+cause!(
+    ConflictRetriesExhausted,
+    "gave up after repeated write conflicts (deadline reached)"
+);

@@ -1,0 +1,65 @@
+//! Keeps the indexes of the session collection in place, in the background.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket::tokio;
+use rocket::tokio::task::AbortHandle;
+
+use crate::commit::Core;
+
+/// How often the indexes are checked. They go with a collection that is dropped.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// The background task. It ends when this is dropped.
+pub(super) struct IndexTask(AbortHandle);
+
+impl IndexTask {
+    pub(super) fn spawn(core: Arc<Core>) -> Self {
+        IndexTask(tokio::spawn(maintain_indexes(core)).abort_handle())
+    }
+
+    pub(super) fn stop(&self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for IndexTask {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Creates the indexes as soon as the database answers, and once a minute checks that they are
+/// there. Sessions work without them, so a failure is logged and does not stop the application.
+async fn maintain_indexes(core: Arc<Core>) {
+    let mut retry_delay = MIN_RETRY_DELAY;
+    let mut is_reported = false;
+    loop {
+        let result = if core.config.indexes {
+            core.store.ensure_indexes().await
+        } else {
+            core.store.ping().await
+        };
+        match result {
+            Ok(()) => {
+                (retry_delay, is_reported) = (MIN_RETRY_DELAY, false);
+                tokio::time::sleep(CHECK_INTERVAL).await;
+            }
+            Err(error) => {
+                if !is_reported {
+                    rocket::warn!(
+                        "Sessions: the store or its indexes are unavailable; retrying in the \
+                         background"
+                    );
+                    error.log();
+                }
+                is_reported = true;
+                tokio::time::sleep(retry_delay).await;
+                retry_delay = (retry_delay * 2).min(CHECK_INTERVAL);
+            }
+        }
+    }
+}

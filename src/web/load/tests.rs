@@ -1,0 +1,276 @@
+use std::time::Duration;
+
+use rocket::config::LogLevel;
+use rocket::figment::Figment;
+use rocket::figment::value::Value;
+use rocket::http::{ContentType, Header};
+use rocket::local::asynchronous::Client as Browser;
+use rocket::{post, routes};
+
+use super::*;
+use crate::clock::Clock;
+use crate::record::token::Secret;
+
+/// An application with sessions in memory, and its clock.
+struct App {
+    browser: Browser,
+    clock: Clock,
+}
+
+#[post("/login/<user>")]
+fn login(session: &Session, user: &str) -> Result<()> {
+    session.login(user)
+}
+
+impl App {
+    async fn start(keys: &[(&str, Value)]) -> Self {
+        let trusted: [&str; 0] = [];
+        App::start_trusting(keys, &trusted).await
+    }
+
+    async fn start_trusting(keys: &[(&str, Value)], trusted: &[&str]) -> Self {
+        let clock = Clock::new();
+        let silent = rocket::Config {
+            log_level: LogLevel::Off,
+            ..rocket::Config::debug_default()
+        };
+        let figment = keys.iter().fold(Figment::from(silent), |figment, key| {
+            figment.merge((format!("session.{}", key.0), key.1.clone()))
+        });
+        let figment = figment.merge(("session.trusted_origins", trusted));
+        let rocket = rocket::custom(figment)
+            .attach(Sessions::in_memory().with_clock(&clock))
+            .mount("/", routes![login]);
+        let browser = Browser::untracked(rocket).await.unwrap();
+        App { browser, clock }
+    }
+
+    fn core(&self) -> &Core {
+        &self.browser.rocket().state::<Sessions>().unwrap().core
+    }
+
+    /// The cookie of a new session.
+    async fn login(&self) -> String {
+        let response = self.browser.post("/login/alice").dispatch().await;
+        let cookie = response.headers().get_one("Set-Cookie").unwrap();
+        cookie.split(['=', ';']).nth(1).unwrap().to_owned()
+    }
+
+    /// What a request with these session cookies loads.
+    async fn load(&self, cookies: &[&str]) -> Loaded {
+        let mut request = self.browser.get("/");
+        for cookie in cookies {
+            request.add_header(Header::new("Cookie", format!("session={cookie}")));
+        }
+        let started = self.clock.started();
+        let loaded = load_cookies(request.inner(), self.core(), started);
+        loaded.await.unwrap()
+    }
+
+    /// What a request with these headers may create.
+    async fn creation(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Creation {
+        let mut request = self.browser.req(method, path.to_owned());
+        for (name, value) in headers {
+            request.add_header(Header::new(name.to_string(), value.to_string()));
+        }
+        let started = self.clock.started();
+        let loaded = load_cookies(request.inner(), self.core(), started);
+        loaded.await.unwrap().creation
+    }
+}
+
+/// The id of the loaded session, or why there is none.
+fn outcome(loaded: &Loaded) -> Result<&str, NewReason> {
+    match &loaded.outcome {
+        LoadOutcome::Live(stored) => Ok(stored.record.id.as_str()),
+        LoadOutcome::New(reason) | LoadOutcome::Dead(_, reason) => Err(*reason),
+        _ => unreachable!("neither legacy nor replaced"),
+    }
+}
+
+fn others(loaded: &Loaded) -> Vec<&str> {
+    let mut ids: Vec<&str> = loaded.other_sessions.iter().map(Id::as_str).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn id_of(cookie: &str) -> &str {
+    cookie.split_once('.').unwrap().0
+}
+
+fn unknown() -> String {
+    let (id, secret) = (Id::draw().unwrap(), Secret::draw().unwrap());
+    Token { id, secret }.cookie_value().to_string()
+}
+
+/// Another secret for the same id.
+fn forged(cookie: &str) -> String {
+    format!("{}.{}", id_of(cookie), unknown().split_once('.').unwrap().1)
+}
+
+#[rocket::async_test]
+async fn load_says_why_there_is_no_earlier_session() {
+    let app = App::start(&[("timeout", 600.into())]).await;
+    let expired = app.login().await;
+    app.clock.advance(Duration::from_secs(601));
+    let good = app.login().await;
+    let (unknown, forged) = (unknown(), forged(&good));
+    for (cookies, expected, brought) in [
+        (&[][..], Err(NewReason::NoCookie), false),
+        (&["x"], Err(NewReason::Malformed), true),
+        (&[""], Err(NewReason::Malformed), true),
+        (&["x", "y"], Err(NewReason::Malformed), true),
+        (&[unknown.as_str()], Err(NewReason::NotFound), true),
+        (&[forged.as_str()], Err(NewReason::WrongSecret), true),
+        (&[expired.as_str()], Err(NewReason::Expired), true),
+        (&[good.as_str()], Ok(id_of(&good)), true),
+        (&[good.as_str(), "x", good.as_str()], Ok(id_of(&good)), true),
+    ] {
+        let loaded = app.load(cookies).await;
+        assert_eq!(outcome(&loaded), expected, "{cookies:?}");
+        assert_eq!(loaded.brought_cookie, brought, "{cookies:?}");
+        assert_eq!(others(&loaded), Vec::<&str>::new(), "{cookies:?}");
+        assert_eq!(loaded.creation, Creation::Allowed, "{cookies:?}");
+    }
+}
+
+#[rocket::async_test]
+async fn several_cookies_load_the_only_session_that_is_alive() {
+    let app = App::start(&[("timeout", 600.into())]).await;
+    let expired = app.login().await;
+    app.clock.advance(Duration::from_secs(601));
+    let good = app.login().await;
+    for (other, proven) in [
+        (unknown(), vec![]),
+        (forged(&good), vec![]),
+        (expired.clone(), vec![id_of(&expired)]),
+    ] {
+        for cookies in [[&*good, &*other], [&*other, &*good]] {
+            let loaded = app.load(&cookies).await;
+            assert_eq!(outcome(&loaded), Ok(id_of(&good)), "{cookies:?}");
+            assert_eq!(others(&loaded), proven, "{cookies:?}");
+        }
+    }
+    let (a, b) = (unknown(), forged(&good));
+    let loaded = app.load(&[&a, &b, &expired, &good]).await;
+    assert_eq!(outcome(&loaded), Ok(id_of(&good)));
+}
+
+#[rocket::async_test]
+async fn several_cookies_are_ambiguous_unless_one_session_is_alive() {
+    let app = App::start(&[("timeout", 600.into())]).await;
+    let expired = app.login().await;
+    app.clock.advance(Duration::from_secs(601));
+    let (a, b) = (app.login().await, app.login().await);
+    let (unknown, forged) = (unknown(), forged(&a));
+    for (cookies, proven) in [
+        (vec![&a, &b], vec![&a, &b]),
+        (vec![&a, &expired, &b], vec![&a, &expired, &b]),
+        (vec![&unknown, &forged], vec![]),
+        (vec![&unknown, &expired], vec![&expired]),
+    ] {
+        let cookies: Vec<&str> = cookies.into_iter().map(String::as_str).collect();
+        let mut proven: Vec<&str> = proven.into_iter().map(|cookie| id_of(cookie)).collect();
+        proven.sort_unstable();
+        let before = app.core().stats.read(0);
+        let loaded = app.load(&cookies).await;
+        assert_eq!(outcome(&loaded), Err(NewReason::Ambiguous), "{cookies:?}");
+        assert_eq!(others(&loaded), proven, "{cookies:?}");
+        assert!(loaded.brought_cookie);
+        let after = app.core().stats.read(0);
+        assert_eq!(after.ambiguous, before.ambiguous + 1);
+    }
+}
+
+#[rocket::async_test]
+async fn more_than_four_tokens_are_ambiguous_and_not_looked_up() {
+    let app = App::start(&[]).await;
+    let good = app.login().await;
+    let others: Vec<String> = (0..4).map(|_| unknown()).collect();
+    let mut cookies: Vec<&str> = others.iter().map(String::as_str).collect();
+    cookies.push(&good);
+    let before = app.core().stats.read(0).loads;
+    let loaded = app.load(&cookies).await;
+    assert_eq!(outcome(&loaded), Err(NewReason::Ambiguous));
+    assert!(loaded.brought_cookie && loaded.other_sessions.is_empty());
+    assert_eq!(app.core().stats.read(0).loads, before);
+    assert_eq!(outcome(&app.load(&cookies[1..]).await), Ok(id_of(&good)));
+}
+
+#[rocket::async_test]
+async fn a_request_outside_the_cookies_path_never_creates_a_session() {
+    let app = App::start(&[("path", "/app".into())]).await;
+    for (path, expected) in [
+        ("/app", Creation::Allowed),
+        ("/app/", Creation::Allowed),
+        ("/app/x?y", Creation::Allowed),
+        ("/", Creation::Never),
+        ("/application", Creation::Never),
+        ("/x/app", Creation::Never),
+    ] {
+        assert_eq!(
+            app.creation(Method::Get, path, &[]).await,
+            expected,
+            "{path}"
+        );
+    }
+}
+
+const CROSS: (&str, &str) = ("Sec-Fetch-Site", "cross-site");
+const PAGE: (&str, &str) = ("Sec-Fetch-Dest", "document");
+const BANK: (&str, &str) = ("Origin", "https://bank.example");
+const HOST: (&str, &str) = ("Host", "shop.example");
+
+#[rocket::async_test]
+async fn a_cross_site_request_without_a_cookie_creates_a_session_only_by_login() {
+    use Method::{Get, Post};
+    let with_cookie = ("Cookie", "session=x");
+    let (all, login) = (Creation::Allowed, Creation::OnlyByLogin);
+    for (same_site, method, headers, expected) in [
+        // The return from a payment or identity provider, as a POST: the `Lax` cookie stays behind.
+        ("Lax", Post, &[CROSS, BANK, PAGE][..], login),
+        ("Lax", Post, &[BANK, HOST], login),
+        ("Lax", Post, &[CROSS, BANK, PAGE, with_cookie], all),
+        ("Lax", Post, &[("Origin", "http://shop.example"), HOST], all),
+        ("Lax", Post, &[HOST], all),
+        ("Lax", Post, &[("Sec-Fetch-Site", "same-origin")], all),
+        // A link from another site: a `Lax` cookie comes along, so there is none.
+        ("Lax", Get, &[CROSS, PAGE], all),
+        ("Lax", Get, &[CROSS], login),
+        ("Lax", Get, &[CROSS, ("Sec-Fetch-Dest", "iframe")], login),
+        ("Lax", Get, &[CROSS, ("Sec-Fetch-Dest", "image")], login),
+        ("Lax", Get, &[BANK, HOST], login),
+        ("Lax", Get, &[("Sec-Fetch-Site", "same-site"), BANK], all),
+        ("Lax", Get, &[("Sec-Fetch-Site", "none"), PAGE], all),
+        ("Strict", Get, &[CROSS, PAGE], login),
+        ("None", Post, &[CROSS, BANK, PAGE], all),
+    ] {
+        let secure = same_site == "None";
+        let keys = [("same_site", same_site.into()), ("secure", secure.into())];
+        let app = App::start_trusting(&keys, &[BANK.1]).await;
+        let creation = app.creation(method, "/", headers).await;
+        assert_eq!(creation, expected, "{same_site} {method} {headers:?}");
+    }
+}
+
+#[rocket::async_test]
+async fn an_unsafe_request_of_another_origin_is_refused_before_the_store_is_asked() {
+    let app = App::start(&[]).await;
+    let good = app.login().await;
+    let before = app.core().stats.read(0);
+    for (method, content) in [(Method::Post, None), (Method::Get, Some(ContentType::Form))] {
+        let mut request = app.browser.req(method, "/");
+        request.add_header(Header::new("Cookie", format!("session={good}")));
+        request.add_header(Header::new(CROSS.0, CROSS.1));
+        if let Some(content) = content {
+            request.add_header(content);
+        }
+        let loaded = load_cookies(request.inner(), app.core(), app.clock.started()).await;
+        assert!(matches!(loaded, Err(Error::CrossSite)));
+    }
+    let after = app.core().stats.read(0);
+    assert_eq!(
+        (after.refused, after.loads),
+        (before.refused + 2, before.loads)
+    );
+}

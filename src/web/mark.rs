@@ -1,0 +1,45 @@
+//! The mark: a cookie that tells the response fairing whether a catcher answered.
+//!
+//! Rocket runs a catcher in the handler's place when a guard or handler fails, and does not say so
+//! to response fairings. It does drop every cookie that was added to the jar until then. So the
+//! guard adds a cookie of its own: if it is missing in the response, a catcher answered.
+//!
+//! The fairing removes the mark from the response, so it never reaches the browser. Its value is
+//! random, because the jar falls back to the cookies that the client sent.
+
+use std::sync::LazyLock;
+
+use rocket::http::Cookie;
+use rocket::{Request, Response};
+
+use crate::record::token::Id;
+use crate::web::response;
+
+const NAME: &str = "_rms";
+
+/// Empty without random bytes. No session can be created then either, and a client can at most have
+/// a catcher on its own request overlooked.
+static VALUE: LazyLock<String> =
+    LazyLock::new(|| Id::draw().map_or_else(|_| String::new(), |id| id.to_string()));
+
+pub(super) fn is_set(request: &Request<'_>) -> bool {
+    let pending = request.cookies().get_pending(NAME);
+    pending.is_some_and(|cookie| cookie.value() == *VALUE)
+}
+
+pub(super) fn set(request: &Request<'_>) {
+    request.cookies().add(Cookie::new(NAME, VALUE.as_str()));
+}
+
+/// Removes the mark from a response. Returns whether it was there.
+pub(super) fn remove(response: &mut Response<'_>) -> bool {
+    response::retain_cookies(response, |cookie| !is_mark(cookie))
+}
+
+/// Returns whether one `Set-Cookie` header is the mark.
+fn is_mark(header: &str) -> bool {
+    let value = header
+        .strip_prefix(NAME)
+        .and_then(|rest| rest.strip_prefix('='));
+    value.is_some_and(|rest| rest.split(';').next() == Some(VALUE.as_str()))
+}
