@@ -213,7 +213,7 @@ fn fill(session: &Session, keys: usize) -> Result<()> {
     Ok(())
 }
 
-/// An application whose one session has so many keys.
+/// Builds an application with one session that has a number of keys.
 struct App {
     // Before the runtime: it goes first.
     client: Client,

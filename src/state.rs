@@ -285,12 +285,7 @@ impl State {
         };
         match self.changes.get(field) {
             None => under(),
-            Some(Change::Append(more)) => {
-                let same = |other: &RawBson| {
-                    value::same(other.as_raw_bson_ref(), element.as_raw_bson_ref())
-                };
-                more.iter().any(same) || under()
-            }
+            Some(Change::Append(more)) => value::is_in(more, element) || under(),
             Some(Change::Set(list)) => value::has_element(list.as_raw_bson_ref(), element),
             Some(Change::Unset | Change::Add(_)) => false,
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Counters of this process since it started ([`Sessions::stats`](crate::Sessions::stats)).
 ///
 /// A counter never decreases. Each process has its own: add them up for the whole application.
+#[doc(alias = "metrics")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Loads of a session, each for a request with a well-formed cookie.

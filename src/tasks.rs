@@ -28,7 +28,7 @@ impl Default for Tasks {
 }
 
 impl Tasks {
-    /// Spawns a task. It goes on when the handle is dropped.
+    /// Spawns a task. It continues when the handle is dropped.
     ///
     /// Every caller runs on Rocket's runtime: in a handler, a guard, a fairing or another task.
     pub(crate) fn spawn<T: Send + 'static>(

@@ -2,8 +2,8 @@
 //!
 //!     cargo bench --bench http
 //!
-//! One run measures both in interleaved rounds, so that what else the machine does meets both, and
-//! judges by the median of the rounds' own ratios. docs/performance.md says how to read it.
+//! One run measures both in interleaved rounds, so that other load of the machine affects both, and
+//! compares the median of the rounds' ratios. docs/performance.md explains how to read it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn run(options: Options) {
         let server = Server::start(*deployment, &options.series).await;
         let report = measure_all(&options, &server).await;
         report.print();
-        verdict.judge(&report);
+        verdict.compare(&report);
     }
     verdict.print();
 }

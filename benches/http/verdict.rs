@@ -40,7 +40,7 @@ impl Verdict {
         }
     }
 
-    pub fn judge(&mut self, report: &Report) {
+    pub fn compare(&mut self, report: &Report) {
         for connections in &report.connections {
             self.ratios(report, *connections);
         }

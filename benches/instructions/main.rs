@@ -1,9 +1,9 @@
-//! So many requests to an application in this process, one after the other, on one thread and
-//! without HTTP, for `scripts/instructions` to count by valgrind.
+//! Sends a number of requests to an application in this process, one after the other, on one thread
+//! and without HTTP. `scripts/instructions` runs it in valgrind.
 //!
 //! The arguments are those of an application (see `support::app`), the path, and the number of
-//! requests. The application's Rocket answers through its local client, so that what is counted is
-//! the routes, the session and the driver, and repeats.
+//! requests. The requests go through Rocket's local client, so that the count is of the routes, the
+//! session and the driver only, and is reproducible.
 
 use rocket::http::{Cookie, Header};
 use rocket::local::asynchronous::Client;

@@ -1,10 +1,10 @@
-//! What a request with a session holds while it is under way, counted by the allocator.
+//! The memory of a request with a session while its handler runs, counted by the allocator.
 //!
 //!     cargo bench --bench memory
 //!
 //! Many requests wait in their handlers, once with a session that they have read and changed and
-//! once without; what the process has allocated by then differs by what the sessions hold. The pages
-//! that the kernel has given to the process would also count what the driver needs for a moment.
+//! once without; the difference of the allocations is the memory of the sessions. Resident pages of the
+//! process would include short-lived allocations of the driver.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -128,7 +128,7 @@ async fn hold(
     held
 }
 
-/// They are answered by the end of this, so that nothing of theirs is under way.
+/// Returns after all responses, so that none of the requests is in flight.
 async fn release(mut held: Vec<Connection>, control: &mut Connection) {
     control.get("/release", None).await;
     for connection in &mut held {

@@ -1,10 +1,8 @@
-//! The applications that are measured: the same routes with sessions and by hand. Each runs in a
-//! process of its own, which is this binary again, so that its CPU time can be told from the
-//! others'.
+//! The applications that are measured: the same routes with sessions and by hand. Each runs in its
+//! own process, which is this binary again, so that its CPU time is measured separately.
 //!
-//! By hand is what somebody writes who knows this driver well and wants nothing but speed: typed
-//! structs that take from a document what the handler needs and skip the rest, one `find_one`, one
-//! `update_one`; no token, no touch of the expiry, no cache headers.
+//! The handlers by hand use the driver for speed alone: typed structs with the fields that the
+//! handler needs, one `find_one`, one `update_one`; no token, no touch, no cache headers.
 
 use std::io::{Read, Write};
 

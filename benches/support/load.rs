@@ -1,7 +1,7 @@
 //! The clients: HTTP/1.1 connections that are kept alive, each one browser with one session.
 //!
 //! One thread and one prepared request a connection, so that the clients take as little as can be
-//! of the processors that the application and the server need. Every answer is checked.
+//! of the processors that the application and the server need. Every response is checked.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use rocket::tokio::task::JoinSet;
 pub enum Route {
     /// A route that knows nothing of sessions.
     None,
-    /// The session is asked for, there is none, and none is made.
+    /// The guard runs, the request has no session, and none is created.
     Unused,
     /// A new session.
     New,
@@ -228,7 +228,7 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// Where an answer is in the connection's buffer.
+/// The place of a response in the connection's buffer.
 pub struct Answer {
     pub status: u16,
     head: usize,
@@ -259,7 +259,7 @@ impl Connection {
         loop {
             let read = self.socket.read_buf(&mut self.buffer).await;
             assert!(
-                read.expect("an answer") > 0,
+                read.expect("a response") > 0,
                 "the application closed a connection"
             );
             if let Some(answer) = parse(&self.buffer) {
@@ -290,11 +290,11 @@ pub fn request(path: &str, cookie: Option<impl AsRef<str>>) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{cookie}\r\n").into_bytes()
 }
 
-/// An answer that is all there.
+/// Finds a complete response.
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let status = std::str::from_utf8(bytes.get(9..12)?).ok()?.parse().ok()?;
-    let length = header(&bytes[..head], "content-length").expect("an answer says its length");
+    let length = header(&bytes[..head], "content-length").expect("a content length");
     let length: usize = std::str::from_utf8(length).ok()?.parse().expect("a length");
     let end = head + length;
     (bytes.len() >= end).then_some(Answer { status, head, end })

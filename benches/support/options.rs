@@ -65,7 +65,7 @@ impl Options {
                 "--only" => {
                     self.only = value().split(',').map(str::to_owned).collect();
                     if let Some(other) = self.only.iter().find(|name| !all.contains(name)) {
-                        refuse(format!("{other} is none of them"));
+                        refuse(format!("{other} is not an option"));
                     }
                 }
                 other => refuse(format!("{other} is not known here")),
@@ -77,5 +77,5 @@ impl Options {
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse()
-        .map_err(|_| format!("{text} is no number that fits"))
+        .map_err(|_| format!("{text} is not a valid number"))
 }

@@ -56,7 +56,7 @@ pub async fn start(server: &Server, share: &[bool]) -> Vec<Side> {
     sides
 }
 
-/// New sessions of so many keys and bytes for each side, in its place.
+/// Creates sessions with a number of keys and bytes for each side, in its collection.
 pub async fn seed(
     server: &Server,
     sides: &[Side],

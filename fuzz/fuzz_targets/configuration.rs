@@ -123,7 +123,7 @@ target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    // What is no TOML is figment's to refuse.
+    // figment refuses invalid TOML.
     let Ok(mut read) = Toml::string(text).data() else {
         return;
     };
@@ -253,7 +253,7 @@ async fn serves(client: &Client, section: &Dict, debug: bool) {
     };
     let text = |key: &str| section.get(key).and_then(Value::as_str);
     let flag = |key: &str, default: bool| match section.get(key) {
-        Some(value) => value.to_bool().expect("a flag that is none is refused"),
+        Some(value) => value.to_bool().expect("another type is refused"),
         None => default,
     };
 

@@ -35,7 +35,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
         (id.to_owned(), secret.to_owned())
     };
     let ((alice_id, alice_secret), (_, bob_secret)) = (halves(&alice), halves(&bob));
-    let nobody = format!("{}.{}", "A".repeat(22), "A".repeat(43));
+    let unknown = format!("{}.{}", "A".repeat(22), "A".repeat(43));
     let texts = [
         "session=".into(),
         alice.clone(),
@@ -43,7 +43,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
         alice_id,
         alice_secret,
         bob_secret,
-        nobody,
+        unknown,
         "; ".into(),
     ];
     App {

@@ -1,5 +1,5 @@
 //! Forms and their CSRF tokens: the session's own token lets a request pass and nothing else does,
-//! and it is judged before whatever else is wrong with the form.
+//! and it is checked before other errors of the form.
 //!
 //! The input is a byte that chooses the request, lines of `X-CSRF-Token`, a NUL, and the body. In
 //! both 0x01 stands for a live token, 0x02 and 0x03 for its halves, 0x04 for another's.
@@ -93,7 +93,7 @@ target!(|data: &[u8]| {
         _ => "application/json",
     };
     let client = lock(&app.client);
-    // A token in the query string is none.
+    // A token in the query string is ignored.
     let path = if has_form { "/form" } else { "/header" };
     let path = match choice & 16 {
         0 => path.to_owned(),
@@ -120,7 +120,7 @@ target!(|data: &[u8]| {
         (true, true) => match std::str::from_utf8(&body) {
             Ok(_) => fields(&body),
             Err(_) => {
-                assert_ne!(status, 200, "a body that is no text");
+                assert_ne!(status, 200, "a body that is not text");
                 return;
             }
         },
@@ -145,7 +145,7 @@ target!(|data: &[u8]| {
     );
     match status {
         403 => assert!(!good, "refused: {said:?}"),
-        200 | 422 => assert!(good, "judged after, or let in: {said:?}"),
+        200 | 422 => assert!(good, "checked too late, or accepted: {said:?}"),
         413 => assert!(body.len() > 32 * 1024),
         _ => panic!("{status}: {said:?}"),
     }

@@ -48,7 +48,7 @@ enum Plain {
     Text(String),
     List(Vec<Plain>),
     Map(Vec<(Name, Plain)>),
-    /// So many lists around a value.
+    /// A number of lists around a value.
     Deep(u8, Box<Plain>),
 }
 
@@ -134,24 +134,24 @@ enum Encoding {
     Binary,
 }
 
-/// What the next request does, and to which map.
-struct Turn {
+/// The steps of the next request, and the map that they change.
+struct NextRequest {
     encoding: Encoding,
     steps: Vec<Step>,
     model: Model,
 }
 
-static TURN: Mutex<Option<Turn>> = Mutex::new(None);
+static NEXT_REQUEST: Mutex<Option<NextRequest>> = Mutex::new(None);
 
 #[post("/steps")]
 async fn steps(session: &Session) {
-    let mut turn = lock(&TURN).take().expect("a turn");
-    compare(session, &turn.model);
-    for step in turn.steps.drain(..) {
-        run(session, &step, &mut turn.model, turn.encoding).await;
-        compare(session, &turn.model);
+    let mut next = lock(&NEXT_REQUEST).take().expect("a request");
+    compare(session, &next.model);
+    for step in next.steps.drain(..) {
+        run(session, &step, &mut next.model, next.encoding).await;
+        compare(session, &next.model);
     }
-    *lock(&TURN) = Some(turn);
+    *lock(&NEXT_REQUEST) = Some(next);
 }
 
 #[post("/out")]
@@ -185,7 +185,7 @@ target!(|data: &[u8]| {
         // One more request than there are ends, to see what the last one left.
         let requests = all.split(|step| matches!(step, Step::Next));
         for steps in requests.chain([&[] as &[Step]]) {
-            *lock(&TURN) = Some(Turn {
+            *lock(&NEXT_REQUEST) = Some(NextRequest {
                 encoding: *encoding,
                 steps: steps.to_vec(),
                 model,
@@ -197,7 +197,7 @@ target!(|data: &[u8]| {
             }
             let user = client.get("/whoami").header(cookie(&live)).dispatch();
             assert_eq!(user.into_string().as_deref(), Some("alice"));
-            model = lock(&TURN).take().expect("the turn").model;
+            model = lock(&NEXT_REQUEST).take().expect("the request").model;
         }
         let out = client.post("/out").header(cookie(&live)).dispatch();
         assert_eq!(out.status().code, 200);
@@ -428,7 +428,7 @@ fn fits(value: &Value, encoding: Encoding) -> bool {
 }
 
 /// Whether a typed value can be stored: 64 levels, and in documents no integer above `i64::MAX`,
-/// none of 128 bits, no NUL in a name, and no name that is no text.
+/// no 128-bit integer, no NUL in a name, and only names that are text.
 fn typed_fits(value: &Typed, encoding: Encoding) -> bool {
     // Each enum's variant is a map of one, `Some` counts as a level, and a sequence is one.
     fn levels(value: &Typed) -> usize {

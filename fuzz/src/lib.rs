@@ -106,7 +106,7 @@ pub fn member(client: &Client, user: &str) -> String {
     set_cookie(&answer).expect("a cookie")
 }
 
-/// The value that an answer sends.
+/// Returns the cookie of a response.
 pub fn set_cookie(answer: &LocalResponse<'_>) -> Option<String> {
     let lines: Vec<&str> = answer.headers().get("Set-Cookie").collect();
     assert!(lines.len() <= 1, "{lines:?}");
@@ -155,7 +155,7 @@ pub fn base64url(text: &[u8]) -> Option<Vec<u8>> {
     (bits == 0 && count < 6).then_some(bytes)
 }
 
-/// Who a session says its visitor is.
+/// Returns the session's user.
 #[get("/whoami")]
 fn whoami(session: &Session) -> String {
     if session.is_new() {
@@ -163,8 +163,8 @@ fn whoami(session: &Session) -> String {
     }
     match session.user::<String>() {
         Ok(Some(user)) => user,
-        Ok(None) => "nobody".into(),
-        Err(_) => "somebody".into(),
+        Ok(None) => "no user".into(),
+        Err(_) => "another user".into(),
     }
 }
 

@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use super::{Session, decode};
 use crate::document::key::{AsKey, Field, KeyFor, KeyOf};
 use crate::document::value;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::state::changes::Change;
 

@@ -98,7 +98,7 @@ impl Setting {
     }
 }
 
-/// The name of a database that nobody else in this process uses.
+/// Returns the name of a database that no other test of this process uses.
 pub fn database() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -149,21 +149,21 @@ impl Arena {
         Browser::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 80)))
     }
 
-    /// Runs a program with the browser's cookies, and keeps those of the answer.
+    /// Runs a program with the browser's cookies, and keeps those of the response.
     pub async fn run(&self, browser: &Browser, program: &[Op]) -> Answer {
         let answer = self.send(request(browser, program)).await;
         answer.arrive(browser);
         answer
     }
 
-    /// What an answer says that is a 503, and all that it may say: Rocket's own page.
+    /// The only allowed body of a 503: Rocket's own page.
     pub async fn unavailable(&self) -> String {
         let answer = self.run(&self.browser(), &[Op::Fail(503)]).await;
         assert_eq!(answer.status(), 503);
         answer.0.text()
     }
 
-    /// Any request of a program; the answer is still on its way.
+    /// Sends a request of a program; the response is pending.
     pub async fn send(&self, request: Request) -> Answer {
         let method = request.method.parse().expect("a method");
         let mut local = self.client.req(method, request.path.clone());
@@ -257,7 +257,7 @@ impl Poised {
     }
 }
 
-/// The answer to a program.
+/// The response to a program.
 #[derive(Clone)]
 pub struct Answer(pub Response);
 

@@ -33,7 +33,7 @@ struct Visitor {
     /// The processes that serve it, as behind a balancer.
     apps: Vec<Arc<Arena>>,
     history: Arc<History>,
-    /// All that an answer may say which is a failure.
+    /// The only allowed body of a failed response.
     unavailable: String,
     browser: Mutex<Arc<Browser>>,
     /// Numbers for marks and values, each used once.
@@ -58,7 +58,7 @@ fn weight(work: &Work) -> u32 {
 const KEPT: [&str; 8] = ["mark", "n", "r", "a", "b", "log", "mod", "kept"];
 
 impl Crowd {
-    /// So many browsers with two tabs each, until `disperse`. The tabs of a browser ask the
+    /// Starts browsers with two tabs each, until `disperse`. The tabs of a browser ask the
     /// applications in turn, so that with two of them a session is in use at both.
     pub async fn gather(apps: &[Arc<Arena>], browsers: usize, seed: u64) -> Crowd {
         let history = Arc::new(History::new());
@@ -89,13 +89,13 @@ impl Crowd {
         }
     }
 
-    /// Waits until so many more requests were answered well.
+    /// Waits for a number of further successful requests.
     pub async fn see(&self, more: usize) {
         let aim = self.history.answered() + more;
         self.until(|history| history.answered() >= aim).await;
     }
 
-    /// Waits until so many more requests failed.
+    /// Waits for a number of further failed requests.
     pub async fn see_fail(&self, more: usize) {
         let aim = self.history.left_open() + more;
         self.until(|history| history.left_open() >= aim).await;
@@ -202,7 +202,7 @@ impl Visitor {
         let sent = event.cookie.clone();
         self.history.record(event);
         if is_lost || is_dead {
-            // Nobody knows which session it has now; it begins anew.
+            // Its session is unknown now; it starts again.
             *self.browser.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(app.browser());
         }
         if let Some(sent) = sent
@@ -239,7 +239,7 @@ impl Visitor {
         event
     }
 
-    /// Somebody tries a cookie that the browser had once.
+    /// Sends a cookie that the browser had before, as a thief would.
     async fn replay(&self, app: &Arena, cookie: String) {
         let thief = app.browser();
         thief.set_cookie(&format!("session={cookie}; Path=/"));

@@ -2,24 +2,24 @@
 //!
 //! A request that was not answered, or answered with 503, is open: it may have had all of its
 //! effect or none, then or later. A change that was not saved by name (`save`) is open as well in
-//! the sessions to which its own moved on while the request was under way. Everything else is held
+//! the sessions to which its own moved on while the request ran. Everything else is held
 //! against the crate:
 //!
 //! | | what it says | where it is checked |
 //! |---|---|---|
 //! | I1 | what was acknowledged is readable until its session ends | `values` (sets, pairs, lists), `tokens` (the session itself) |
 //! | I2 | a counter lies between what was acknowledged and what was attempted, and without a failover only grows | `values` |
-//! | I3 | after a logout or a revocation its token lets nobody in, and its document is gone | `tokens`, `documents` |
-//! | I4 | after a login, an elevation, a renewal the old token lets nobody in | `tokens`, `documents` |
+//! | I3 | after a logout or a revocation its token opens no session, and its document is deleted | `tokens`, `documents` |
+//! | I4 | after a login, an elevation, a renewal the old token opens no session | `tokens`, `documents` |
 //! | I5 | of each request all or nothing is there | `values` (the pair) |
-//! | I6 | nobody sees another's session, or gets another's token | `values` (the mark, the principal), `tokens` |
+//! | I6 | no browser sees another's session, or gets another's token | `values` (the mark, the principal), `tokens` |
 //! | I7 | every stored document is explained, its token unique, its end a date | `documents` |
 //! | I8 | `created` stands still, `accessed` and `expires` only grow | `times` |
 //! | I9 | no secret in a body or in a header but the cookie's own | `secrets` |
 //! | I10 | every request ends in time, and one that fails says nothing but that | `times`, `answer` |
 //! | I11 | after the fault everything that can be asked for succeeds again | `recovery` |
 //! | I12 | a message is delivered once, and not lost | `messages` |
-//! | I13 | cookie and cache headers are right on every answer | `answer` |
+//! | I13 | cookie and cache headers are right on every response | `answer` |
 //! | I14 | no 503 sets a cookie | `answer` |
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ mod times;
 mod tokens;
 mod values;
 
-/// What a request was for. The numbers are its own, and nobody else's.
+/// The purpose of a request. Its numbers are unique.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     Read,
@@ -122,7 +122,7 @@ impl Work {
     }
 }
 
-/// What the answer said of it.
+/// The result in the response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Told {
     /// It is done.
@@ -131,7 +131,7 @@ pub enum Told {
     Saved,
     /// `save` (or `modify`, or a pop) said that the session is gone, so nothing was done.
     Gone,
-    /// Nobody knows.
+    /// Unknown.
     Open,
 }
 
@@ -150,9 +150,9 @@ pub struct Event {
     /// The session as the request loaded it.
     pub view: Option<View>,
     pub popped: Vec<u64>,
-    /// What is wrong with the answer itself.
+    /// Violations of the response itself.
     pub complaints: Vec<String>,
-    /// What in the answer, outside of its cookie, is long enough to be a secret.
+    /// Words in the response, outside of its cookie, that are long enough for a secret.
     pub words: Vec<String>,
 }
 

@@ -18,7 +18,7 @@ use crate::faults::{self, APP, DEADLINE};
 use crate::history::{Terms, Verdict};
 use crate::support::{FailPoint, Failure, Mode, ReplicaSet, Traffic};
 
-/// How long a crowd stays together before it is asked what it was told.
+/// The time between two checks of a crowd.
 const ROUND: Duration = Duration::from_secs(45);
 
 /// What is open when every pool is as large as it gets: 32 connections and two monitors to each of

@@ -202,7 +202,7 @@ async fn a_replica_set_elects_another_primary_after_a_kill() {
     assert_eq!(things.count_documents(doc! {}).await.expect("a count"), 3);
 }
 
-/// A busy machine is no reason for an election where no test wants one.
+/// A busy machine does not cause an election.
 #[rocket::async_test]
 async fn the_shared_replica_set_is_slow_to_elect() {
     let client = ReplicaSet::shared().await.client().await;
@@ -295,7 +295,7 @@ async fn a_fail_point_does_each_of_the_other_things() {
 }
 
 #[rocket::async_test]
-async fn a_command_that_a_fail_point_holds_is_seen_under_way() {
+async fn command_that_a_fail_point_holds_is_in_progress() {
     let mongod = Mongod::start().await;
     let tests = mongod.client().await;
     let app = app_client(&mongod.url("held")).await;
@@ -450,7 +450,7 @@ async fn a_proxy_loses_the_reply_of_a_write_that_happened() {
     increment(1).await.expect("a retried write");
     assert_eq!((set.proxy(0).cuts(), counted(1).await), (1, 2));
 
-    // Twice: the driver gives up, and the write is there all the same.
+    // Twice: the driver gives up, and the write was applied nevertheless.
     set.proxy(0).cut_replies("update", 0, 2);
     let error = increment(1).await.expect_err("no reply at all");
     assert!(matches!(*error.kind, Failed::Io(_)), "{error}");

@@ -1,4 +1,4 @@
-//! Requests that are under way at once, to see what each of them holds.
+//! Concurrent requests that wait in their handlers, to measure the memory of each.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -47,7 +47,7 @@ fn write(session: &Session) -> Result<String, Error> {
     Ok(n.to_string())
 }
 
-/// A session of so many keys that hold so many bytes together, with the counter in their middle.
+/// Builds a session with a number of keys and a total size, with the counter in the middle.
 #[get("/fill?<keys>&<bytes>")]
 fn fill(session: &Session, keys: usize, bytes: usize) -> Result<&'static str, Error> {
     let others = keys.saturating_sub(1);
@@ -62,7 +62,7 @@ fn fill(session: &Session, keys: usize, bytes: usize) -> Result<&'static str, Er
     Ok("0")
 }
 
-/// Is under way, its session read and changed, until it is let go.
+/// Reads and changes the session, and then waits until it is released.
 #[get("/hold")]
 async fn hold(session: &Session, held: &State<Held>) -> Result<String, Error> {
     let n = session.get(N)?.unwrap_or(-1);

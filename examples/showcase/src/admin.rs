@@ -1,4 +1,4 @@
-//! The administrator's pages: what is going on, who is signed in, and how to end it.
+//! The administrator's pages: counters, signed-in users, and buttons that end sessions.
 
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, State, get, post, routes, uri};
@@ -15,7 +15,7 @@ use crate::page::Page;
 use crate::users::Users;
 use crate::words::count;
 
-/// As many accounts, and sessions of one, as a page shows: of sessions the newest.
+/// Accounts on a page, and sessions of one account: the newest.
 const SHOWN: u32 = 20;
 
 pub fn routes() -> Vec<Route> {
@@ -120,7 +120,7 @@ async fn end_user(
     Ok(Redirect::to(uri!("/admin", user(form.name))))
 }
 
-/// What ends everybody's evening wants its password again when it was typed a while ago.
+/// Ends all sessions. Requires the password again if the last login is too long ago.
 #[post("/end-everyone", data = "<_form>")]
 async fn end_everyone(
     _admin: Administrator,
@@ -131,7 +131,7 @@ async fn end_everyone(
 ) -> Result<Redirect> {
     still_signed_in(session).await?;
     let ended = count(sessions.revoke_all().await?, "session");
-    // The administrator's own is among them; what follows belongs to a new one, of nobody.
+    // The administrator's own session has ended too. The notice goes to a new session without a user.
     session.logout()?;
     session.flash(Notice::good(format!(
         "Everybody is signed out: {ended} ended."

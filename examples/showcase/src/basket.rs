@@ -1,4 +1,4 @@
-//! The basket. It lives in the session, signed in or not.
+//! The basket. It is stored in the session, signed in or not.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,16 @@ use crate::page::Page;
 use crate::tea::Tea;
 use crate::words::price;
 
-/// How many of which tea.
+/// The number of each tea.
 pub type Basket = BTreeMap<String, u32>;
 
-/// Its name, for what carries it over into another session.
+/// The key's name, for `login_keeping`.
 pub const BASKET_NAME: &str = "basket";
 
 pub const BASKET: Key<Basket> = Key::new(BASKET_NAME);
 
-/// Of one tea; nobody drinks more.
-const MOST: u32 = 20;
+/// The largest number of one tea.
+const MAX_OF_ONE_TEA: u32 = 20;
 
 pub fn routes() -> Vec<Route> {
     routes![basket, add, change, order]
@@ -37,14 +37,14 @@ async fn basket(page: Page<'_>, session: &Session) -> Result<Template> {
     let mut total = 0;
     let mut lines = Vec::new();
     for (tea, count) in &basket {
-        // What the shop sells no longer is in nobody's basket.
+        // Leave out teas that the shop no longer sells.
         let Some(tea) = Tea::find(tea) else { continue };
         let sum = tea.cents * count;
         total += sum;
         lines.push(context! { tea, count, price: price(tea.cents), sum: price(sum) });
     }
     let total = price(total);
-    page.show("basket", context! { lines, total, most: MOST })
+    page.show("basket", context! { lines, total, most: MAX_OF_ONE_TEA })
         .await
 }
 
@@ -58,12 +58,12 @@ async fn add(form: CsrfForm<Add<'_>>, session: &Session) -> Result<Result<Redire
     let Some(tea) = Tea::find(form.tea) else {
         return Ok(Err(Status::NotFound));
     };
-    // Two tabs may add at the same time: both teas are in the basket afterwards.
+    // When two tabs add at the same time, the basket gets both teas.
     session
         .modify(BASKET, |basket| {
             let mut basket: Basket = basket.unwrap_or_default();
             let count = basket.entry(tea.id.to_owned()).or_default();
-            *count = (*count + 1).min(MOST);
+            *count = (*count + 1).min(MAX_OF_ONE_TEA);
             basket
         })
         .await?;
@@ -79,7 +79,7 @@ struct Change<'r> {
 
 #[post("/change", data = "<form>")]
 async fn change(form: CsrfForm<Change<'_>>, session: &Session) -> Result<Redirect> {
-    let count = form.count.min(MOST);
+    let count = form.count.min(MAX_OF_ONE_TEA);
     session
         .modify(BASKET, |basket| {
             let mut basket: Basket = basket.unwrap_or_default();

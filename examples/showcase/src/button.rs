@@ -1,8 +1,8 @@
-//! A form that is nothing but a button: no field of its own, only the CSRF token.
+//! A form with only a button: the CSRF token is its only field.
 
 use rocket::form::{self, DataField, FromForm, Options, ValueField};
 
-/// Rocket derives forms that have fields; this one has none, and ignores what is sent.
+/// A form without fields, which Rocket cannot derive. It ignores everything that is sent.
 pub struct Button;
 
 #[rocket::async_trait]

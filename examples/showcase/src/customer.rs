@@ -1,4 +1,4 @@
-//! Who is signed in: guards for customers and for administrators.
+//! Request guards for customers and for administrators.
 
 use rocket::State;
 use rocket::http::Status;
@@ -9,14 +9,14 @@ use rocket_mongo_session::{Error, Session};
 use crate::failure::{Failure, Result};
 use crate::users::{User, Users};
 
-/// A request of somebody who is signed in; 401 otherwise.
+/// A request of a signed-in user; 401 otherwise.
 pub struct Customer(pub User);
 
-/// A request of an administrator; 403 for anybody else.
+/// A request of an administrator; 403 for other users.
 pub struct Administrator;
 
-/// The account that the session belongs to, looked up once a request. An account that was closed
-/// is nobody's, whatever sessions there are.
+/// The account of the session's user, looked up once for each request. `None` for a closed account,
+/// even if sessions remain.
 pub async fn signed_in<'r>(
     request: &'r Request<'_>,
     session: &Session,
@@ -33,13 +33,12 @@ pub async fn signed_in<'r>(
     request.local_cache_async(find).await
 }
 
-/// Asks once more whether the session is there, and stores what was done to it so far.
+/// Checks again that the session exists, and stores its changes so far.
 ///
-/// The guards are asked before the form is read, and a form may be sent as slowly as somebody likes.
-/// Who was signed out meanwhile must not act any more: this comes before whatever a handler does
-/// beside the session itself.
+/// Guards run before the form is read, and a client may send a form slowly. A user who was signed out
+/// meanwhile must not act, so a handler calls this before it changes anything outside of the session.
 pub async fn still_signed_in(session: &Session) -> Result<()> {
-    session.touch(); // so that there is something to store
+    session.touch(); // so that `save` writes
     session.save().await.map_err(|error| match error {
         Error::Gone => Failure::SignedOut,
         other => Failure::from(other),

@@ -1,4 +1,4 @@
-//! One session, as its owner knows it: a device.
+//! A session as its user sees it: a device.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::words::{ago, ahead, count, machine, moment};
 pub struct Device {
     id: String,
     name: String,
-    /// What tells it from the others when it is read out.
+    /// Text that distinguishes it from the others in a screen reader.
     label: String,
     is_phone: bool,
     is_this: bool,
@@ -34,8 +34,7 @@ fn time(time: OffsetDateTime, words: String) -> Time {
     Time { machine, words }
 }
 
-/// The sessions of a user that were begun last, the newest first; and, in words, how many there are
-/// before these, if there are any.
+/// Returns the newest sessions of a user, and a text with the number of older ones, if any.
 pub async fn newest(
     sessions: &Sessions,
     user: &str,
@@ -49,7 +48,7 @@ pub async fn newest(
 }
 
 impl Device {
-    /// A list of them, in the order of the sessions. `this` is the one that looks at it.
+    /// Returns the devices, in the order of the sessions. `this` is the device that shows the page.
     pub fn list(
         found: impl IntoIterator<Item = SessionInfo>,
         this: Option<&str>,
@@ -72,7 +71,7 @@ impl Device {
         let agent = info.client.as_deref().unwrap_or_default();
         let (name, since) = (name(agent), moment(info.created));
         let is_this = this == Some(info.id.as_str());
-        // That this very request uses it is written after the answer.
+        // The use by this request is recorded after the response.
         let active = if is_this { now } else { info.accessed };
         Device {
             label: format!("{name}, signed in {since}"),
@@ -90,10 +89,10 @@ impl Device {
     }
 }
 
-/// What a browser says about itself, in two words. Anybody can say anything: it is shown to the
-/// owner of the session and decides nothing.
+/// Returns a short name of a browser from its user agent. A client can send any user agent, so the
+/// name is only displayed to the session's user.
 fn name(agent: &str) -> String {
-    // The first that is named counts, since each browser claims to be its ancestors as well.
+    // The first match counts, since browsers also name the browsers that they are derived from.
     const BROWSERS: &[(&str, &str)] = &[
         ("Edg", "Edge"),
         ("OPR/", "Opera"),

@@ -1,4 +1,4 @@
-//! The account page: every device that is signed in, and how to end each.
+//! The account page: the signed-in devices, with buttons that sign each out.
 
 use std::cmp::Reverse;
 
@@ -16,7 +16,7 @@ use crate::now::Now;
 use crate::page::Page;
 use crate::words::count;
 
-/// As many are listed, the newest; the others are ended with these.
+/// The number of listed devices, the newest. Ending all others includes devices that are not listed.
 const LISTED: u32 = 50;
 
 pub fn routes() -> Vec<Route> {
@@ -34,7 +34,7 @@ async fn devices(
     let Customer(user) = customer;
     let this = session.id();
     let (mut found, older) = newest(sessions, &user.name, LISTED).await?;
-    // This one first, then as they were last used.
+    // This device first, then by last use.
     found.sort_by_key(|info| (this.as_ref() != Some(&info.id), Reverse(info.accessed)));
     let devices = Device::list(found, this.as_deref(), now.0);
     page.show("account", context! { devices, older }).await
@@ -45,7 +45,7 @@ struct End<'r> {
     device: &'r str,
 }
 
-/// The id comes from the browser, so it is ended only if it is this user's.
+/// Ends one session. The id comes from the browser, so only a session of this user is ended.
 #[post("/end", data = "<form>")]
 async fn end(
     customer: Customer,
@@ -87,7 +87,7 @@ async fn end_all(
     let Customer(user) = customer;
     still_signed_in(session).await?;
     let ended = sessions.revoke_user(&user.name).await?;
-    // This one has ended, too. What follows belongs to a new session, of nobody.
+    // This session has ended too. The notice goes to a new session without a user.
     session.logout()?;
     let ended = count(ended, "device");
     session.flash(Notice::good(format!(

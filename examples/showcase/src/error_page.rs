@@ -1,5 +1,4 @@
-//! What people see when something is wrong. These pages ask for no session: they also have to be
-//! there when the store is not.
+//! The error pages. They use no session, so that they work without the store.
 
 use rocket::http::{Method, Status};
 use rocket::outcome::Outcome;
@@ -16,7 +15,7 @@ pub fn catchers() -> Vec<Catcher> {
     catchers![sign_in_first, any]
 }
 
-/// Remembers where somebody wanted to go, and sends them to the sign-in page.
+/// Remembers the requested page and redirects to the sign-in page.
 #[catch(401)]
 async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Template)> {
     let session = match request.guard::<&Session>().await {
@@ -26,8 +25,8 @@ async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Templ
     let remember = || {
         session.set(RETURN_TO, &wanted(request))?;
         session.flash(Notice::bad(match session.user::<String>()? {
-            Some(_) => "To go on, please enter your password once more.",
-            None => "To go on, please sign in.",
+            Some(_) => "To continue, please enter your password once more.",
+            None => "To continue, please sign in.",
         }))
     };
     match remember() {
@@ -36,9 +35,9 @@ async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Templ
     }
 }
 
-/// The page that was asked for, or the one whose form was sent.
+/// Returns the requested page, or the page whose form was sent.
 fn wanted(request: &Request<'_>) -> String {
-    // Normalized, since `//elsewhere` as a redirect would be another host.
+    // Normalized, since a redirect to `//elsewhere` would go to another host.
     let uri = request.uri().clone().into_normalized();
     if request.method() == Method::Get {
         return uri.to_string();
@@ -74,7 +73,7 @@ fn page(status: Status) -> (Status, Template) {
         ),
         503 => (
             "Back in a moment",
-            "We cannot reach our own records right now. Nobody was signed out; please try again \
+            "We cannot reach our own records right now. All users stay signed in; please try again \
              shortly.",
         ),
         500.. => (

@@ -1,4 +1,4 @@
-//! What can go wrong in a handler, so that each of them may simply use `?`.
+//! The error type of the handlers, so that they can use `?`.
 
 use rocket::http::Status;
 use rocket::request::Request;
@@ -12,7 +12,7 @@ pub enum Failure {
     Session(Error),
     Users(mongodb::error::Error),
     Password(String),
-    /// Found by `still_signed_in`.
+    /// Returned by `still_signed_in`.
     SignedOut,
 }
 
@@ -42,7 +42,7 @@ impl Failure {
 impl<'r> Responder<'r, 'static> for Failure {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         match self {
-            // Signed out from elsewhere while this request ran: that is no fault of anybody's.
+            // Signed out on another device while this request ran: not an error of the application.
             Failure::Session(Error::Gone) => Redirect::to("/").respond_to(request),
             Failure::Session(error) => error.respond_to(request),
             Failure::Users(ref error) => {
@@ -53,7 +53,7 @@ impl<'r> Responder<'r, 'static> for Failure {
                 rocket::error!("Passwords: {reason}");
                 Err(self.status())
             }
-            // The catcher leads to the sign-in page.
+            // The catcher redirects to the sign-in page.
             Failure::SignedOut => Err(self.status()),
         }
     }

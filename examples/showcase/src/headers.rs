@@ -1,9 +1,9 @@
-//! Headers that every page carries.
+//! Headers of every page.
 
 use rocket::fairing::AdHoc;
 use rocket::http::Header;
 
-/// The pages load one stylesheet and one icon, run no script, and go into no frame.
+/// The pages load one stylesheet and one icon, run no script, and are not framed.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 
@@ -11,9 +11,9 @@ pub fn fairing() -> AdHoc {
     AdHoc::on_response("Security headers", |_, response| {
         Box::pin(async move {
             response.set_header(Header::new("Content-Security-Policy", POLICY));
-            // For browsers that know no `frame-ancestors`; Rocket's own lets this site frame itself.
+            // For browsers without `frame-ancestors`. Rocket's default allows framing by this site.
             response.set_header(Header::new("X-Frame-Options", "DENY"));
-            // Where an administrator looks at whom is nobody's business elsewhere.
+            // Other sites shall not learn which page an administrator came from.
             response.set_header(Header::new("Referrer-Policy", "same-origin"));
         })
     })

@@ -1,6 +1,6 @@
-//! A small tea shop, to be clicked through: what an application does with its sessions.
+//! A small tea shop that shows what an application does with its sessions.
 //!
-//! Each file is a part of the shop. `sign` and `devices` are the ones to read first.
+//! Each file is a part of the shop. Read `sign` and `devices` first.
 
 mod admin;
 mod basket;
@@ -32,15 +32,15 @@ use rocket_mongo_session::{MongoPool, Sessions, rocket_db_pools};
 
 use now::Clock;
 
-/// One pool of connections, for the sessions and the accounts alike.
+/// The connection pool of the sessions and the accounts.
 #[derive(Database)]
 #[database("sessions")]
 struct Db(MongoPool);
 
-/// The application. The clock is the system's (its default), or one that a test moves.
+/// Builds the application. The clock is the system's, or a test's.
 pub fn rocket(figment: Figment, clock: &Clock) -> Rocket<Build> {
     let has_database = figment.contains("databases.sessions.url");
-    // So that it finds its pages from whichever folder it is started.
+    // Find the templates from any working directory.
     let figment = figment.join(("template_dir", relative!("templates")));
     let rocket = rocket::custom(figment);
     let rocket = if has_database {

@@ -1,15 +1,15 @@
-//! What is wrong with a form that was sent.
+//! Errors in a form.
 
 use serde::Serialize;
 
-/// What its page says when it is shown again, and which of the fields are marked.
+/// The message on the page when the form is shown again, and the fields with an error.
 #[derive(Clone, Copy, Serialize)]
 pub struct Mistake {
     text: &'static str,
     fields: &'static [&'static str],
 }
 
-/// The token is not one of this session's, most likely because its session has ended.
+/// The token is not one of this session, most likely because its session has ended.
 pub const OPEN_TOO_LONG: Mistake = Mistake::new(
     "This page was open for too long. Please send it once more.",
     &[],

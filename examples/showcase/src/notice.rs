@@ -1,4 +1,4 @@
-//! What is said once, on top of the next page.
+//! Notices that are shown once, at the top of the next page.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
-//! What time it is.
+//! The current time.
 
 use std::convert::Infallible;
 
 use rocket::request::{FromRequest, Outcome, Request};
-// A test's clock, too, since the times on a page are the sessions' own and a test moves those.
+// Also from a test's clock, since pages show times of sessions, which a test advances.
 pub use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::time::OffsetDateTime;
 

@@ -1,4 +1,4 @@
-//! What every page shows: who is signed in, how full the basket is, what was just done.
+//! What every page shows: the user, the size of the basket, the notices.
 
 use rocket::outcome::{Outcome, try_outcome};
 use rocket::request::{FromRequest, Outcome as Guarded, Request};
@@ -12,14 +12,14 @@ use crate::failure::{Failure, Result};
 use crate::notice::Notice;
 use crate::users::User;
 
-/// A page that is about to be shown to somebody.
+/// A page that is about to be rendered.
 pub struct Page<'r> {
     session: &'r Session,
     user: Option<&'r User>,
     path: &'r str,
 }
 
-/// The page's frame around its content.
+/// The layout around a page's content.
 #[derive(Serialize)]
 struct Frame<'a, C> {
     user: Option<&'a str>,
@@ -33,7 +33,7 @@ struct Frame<'a, C> {
 }
 
 impl Page<'_> {
-    /// Renders it. The notices are taken: the next page does not show them again.
+    /// Renders the page and removes the notices, so that the next page does not show them again.
     pub async fn show(&self, template: &'static str, content: impl Serialize) -> Result<Template> {
         let session = self.session;
         let basket: Basket = session.get(BASKET)?.unwrap_or_default();
@@ -45,10 +45,10 @@ impl Page<'_> {
                 path: self.path,
                 basket_count: basket.values().map(|count| u64::from(*count)).sum(),
                 notices: session.pop_flash().await?,
-                // A token makes a session, of visitors and crawlers that only look as well. A site
-                // with many of those would ask for one only on pages with a form, keep the forms
-                // off the pages that everybody walks through (here a link to a tea's own page in
-                // the place of 'Add'), and give a session without a user a short `set_timeout`.
+                // A token creates a session, also for visitors and crawlers that only read. A site
+                // with many of them would call this only on pages with a form, keep forms off the
+                // most visited pages (here a link to a page for each tea instead of 'Add'), and give
+                // a session without a user a short `set_timeout`.
                 csrf_token: session.csrf_token(),
                 content,
             },

@@ -1,5 +1,4 @@
-//! Passwords: hashed with Argon2id, which takes a while, and therefore not on a thread that serves
-//! requests.
+//! Password hashing with Argon2id, on threads that do not serve requests because it takes a while.
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -9,14 +8,14 @@ use rocket::tokio::task::spawn_blocking;
 
 use crate::failure::{Failure, Result};
 
-/// The least that NIST SP 800-63B lets a password be; anything else about it is its owner's choice.
+/// The minimum length that NIST SP 800-63B allows. It requires no other rules.
 pub const SHORTEST: usize = 8;
 
-/// So many are hashed at a time, and the others wait. Each takes 19 MiB and a core, and a crowd at
-/// the door shall not have all of them.
+/// Passwords that are hashed at a time; others wait. Each takes 19 MiB and a core, and many logins at
+/// once shall not occupy all cores.
 static PLACES: Semaphore = Semaphore::const_new(4);
 
-/// The hash of no password, as costly to try as a real one.
+/// A hash that matches no password and is as costly to verify as any other.
 const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3MtaGFzaA$\
                        AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -30,8 +29,8 @@ pub async fn hash(password: &str) -> Result<String> {
     .await?
 }
 
-/// Whether it is the password. Where there is no account, and so no hash, it takes as long: the
-/// time of the answer tells nobody which names exist.
+/// Verifies a password. Without an account, and so without a hash, it takes as long: the time of the
+/// response does not reveal which names exist.
 pub async fn verify(password: &str, hash: Option<String>) -> Result<bool> {
     let password = password.to_owned();
     blocking(move || {
@@ -48,7 +47,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     let place = PLACES.acquire().await;
     let place = place.map_err(|closed| Failure::Password(closed.to_string()))?;
     let done = spawn_blocking(move || {
-        // Given back by the work itself: it goes on when whoever waits for it has left.
+        // Released by the blocking task, which continues when the request is dropped.
         let _place = place;
         work()
     });
@@ -76,7 +75,7 @@ mod tests {
         let stored = hash("let it steep").await.unwrap();
         for hash in [stored.as_str(), NOBODYS] {
             assert!(hash.starts_with(cost), "{hash}");
-            // Tried to the end, and not given up as malformed.
+            // Hashed completely, and not refused as malformed.
             let parsed = PasswordHash::new(hash).unwrap();
             let tried = Argon2::default().verify_password(b"let it sleep", &parsed);
             assert_eq!(tried, Err(Error::PasswordInvalid));

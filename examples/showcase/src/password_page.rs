@@ -1,5 +1,5 @@
-//! Changing the password: only soon after signing in, for who knows the one there is, and it ends
-//! every other device.
+//! Changing the password: only soon after signing in and with the current password. It signs out every
+//! other device.
 
 use rocket::http::Status;
 use rocket::response::Redirect;
@@ -17,7 +17,7 @@ use crate::sign::keep_remembered;
 use crate::users::{User, Users};
 use crate::words::count;
 
-/// Signed in within the last five minutes; otherwise the sign-in page comes first.
+/// Requires a login within the last five minutes; otherwise redirects to the sign-in page.
 type Recent = RecentLogin<300>;
 
 const NOT_THE_CURRENT: Mistake = Mistake::new("That is not your current password.", &["current"]);
@@ -43,7 +43,7 @@ struct Change<'r> {
 }
 
 impl Change<'_> {
-    /// The current one is asked for as well: somebody may sit at a device that its owner has left,
+    /// The current password is required as well: another person may use a device that its owner has left
     /// a moment after signing in.
     async fn mistake(&self, user: &User) -> Result<Option<Mistake>> {
         if self.password.chars().count() < password::SHORTEST {
@@ -70,8 +70,8 @@ async fn change(
         return Ok(Err((Status::UnprocessableEntity, shown)));
     }
     let hash = password::hash(form.password).await?;
-    // This device gets a new session as well: whoever had learned its cookie is out. And first of
-    // all, so that who is out already sets no password.
+    // This device gets a new secret too, so a stolen cookie is worthless. This comes first, so that a
+    // request whose session has ended cannot set a password.
     session.elevate()?;
     keep_remembered(session)?;
     still_signed_in(session).await?;

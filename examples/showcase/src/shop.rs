@@ -1,4 +1,4 @@
-//! The shop's window.
+//! The list of teas.
 
 use rocket::{Route, get, routes};
 use rocket_dyn_templates::{Template, context};

@@ -18,19 +18,16 @@ use crate::page::Page;
 use crate::password;
 use crate::users::{ADMIN, User, Users};
 
-/// How long a remembered sign-in lasts on a device that is not used.
+/// The timeout of a remembered sign-in on an unused device.
 const REMEMBERED_FOR: Duration = Duration::from_secs(30 * 86_400);
 
-/// Whether 'remember me' was ticked, for what has to begin the session anew.
+/// Whether 'remember me' was ticked, for pages that log in again.
 const REMEMBERED: Key<bool> = Key::new("remembered");
 
-/// The page that asked for a sign-in. Kept here and not in an address, where others could write it.
+/// The page that required a sign-in. Stored in the session and not in the URL, which others can set.
 pub const RETURN_TO: Key<String> = Key::new("return_to");
 
-const WRONG: Mistake = Mistake::new(
-    "That name and that password do not belong together.",
-    &["name", "password"],
-);
+const WRONG: Mistake = Mistake::new("The name or the password is wrong.", &["name", "password"]);
 const NO_NAME: Mistake = Mistake::new(
     "A name has 2 to 30 letters, digits, dots, dashes or underscores, and begins with a letter or \
      a digit.",
@@ -47,8 +44,8 @@ struct Credentials<'r> {
     name: &'r str,
     password: &'r str,
     remember: bool,
-    // Checked by the handler. `CsrfForm` would refuse a page of yesterday's with a 403, and what
-    // was typed into it would be lost.
+    // Checked by the handler. `CsrfForm` would refuse an old page with a 403, and the input would be
+    // lost.
     #[field(default = "")]
     csrf_token: &'r str,
 }
@@ -156,8 +153,8 @@ async fn show_sign_up(
     page.show("sign_up", content).await
 }
 
-/// Begins a session of the user's: a new one, which nobody can have known before. What a visitor
-/// gathered comes along, and so does what was the same user's; nothing that was somebody else's.
+/// Logs the user in, with a new session that no one else can know. The basket of a visitor and of the
+/// same user is kept; the data of another user is not.
 fn enter(session: &Session, name: &str, remember: bool) -> Result<Redirect, Error> {
     let (mut next, mut remember) = (None, remember);
     let before: Option<String> = session.user()?;
@@ -175,7 +172,7 @@ fn enter(session: &Session, name: &str, remember: bool) -> Result<Redirect, Erro
     Ok(Redirect::to(next.unwrap_or_else(|| "/".to_owned())))
 }
 
-/// 'Remember me' is two lives: the session's in the database, and the cookie's in the browser.
+/// 'Remember me' sets two times: the session's in the database, and the cookie's in the browser.
 pub fn keep_remembered(session: &Session) -> Result<(), Error> {
     if session.get(REMEMBERED)? == Some(true) {
         session.set_timeout(Some(REMEMBERED_FOR))?;
@@ -187,7 +184,7 @@ pub fn keep_remembered(session: &Session) -> Result<(), Error> {
 #[post("/sign-out", data = "<_form>")]
 fn sign_out(_form: CsrfForm<Button>, session: &Session) -> Result<Redirect> {
     session.logout()?;
-    // From here on it is another session, of nobody.
+    // From here on it is another session, without a user.
     session.flash(Notice::good("You are signed out."))?;
     Ok(Redirect::to("/"))
 }

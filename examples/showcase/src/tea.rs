@@ -1,4 +1,4 @@
-//! What the shop sells.
+//! The teas.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! The accounts: in the sessions' database, or in memory where there is none.
+//! The accounts, in the sessions' database or in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Result;
 use crate::{Db, password};
 
-/// The account that is an administrator's. Nobody can sign up under its name.
+/// The administrator's account. Sign-up refuses its name.
 pub const ADMIN: &str = "admin";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,9 +23,8 @@ pub struct User {
 }
 
 impl User {
-    /// A name as it is stored, and as it is looked up: in lower case, without the blanks that
-    /// keyboards append. It is a part of an address on the administrator's pages: there a name of
-    /// dots alone would lead elsewhere.
+    /// Normalizes a name for storage and lookup: in lower case, without blanks that keyboards append. It
+    /// is a part of a URL on the administrator's pages, where a name of dots only would be another path.
     pub fn name(typed: &str) -> Option<String> {
         let typed = typed.trim();
         let fits = (2..=30).contains(&typed.len())
@@ -54,7 +53,7 @@ impl Users {
         }
     }
 
-    /// Makes an account; false when the name is taken.
+    /// Creates an account. Returns false if the name is taken.
     pub async fn create(&self, user: User) -> Result<bool> {
         match self {
             Users::Memory(users) => {
@@ -65,7 +64,7 @@ impl Users {
                 }
                 Ok(is_free)
             }
-            // Not looked up first: of two that sign up at the same time the database lets in one.
+            // Inserted without a lookup: of two concurrent sign-ups the database accepts one.
             Users::Database(users) => match users.insert_one(&user).await {
                 Ok(_) => Ok(true),
                 Err(error) if is_duplicate(&error) => Ok(false),
@@ -96,7 +95,7 @@ impl Users {
         }
     }
 
-    /// The first names, in their order, that begin so.
+    /// Returns the first names with this prefix, in order.
     pub async fn names(&self, start: &str, limit: usize) -> Result<Vec<String>> {
         match self {
             Users::Memory(users) => {
@@ -109,7 +108,7 @@ impl Users {
                     .collect())
             }
             Users::Database(users) => {
-                // A range, and no pattern: what is typed into a search box stays text.
+                // A range instead of a pattern, so that the input of a search box stays text.
                 let range = doc! { "_id": { "$gte": start, "$lt": format!("{start}\u{10FFFF}") } };
                 let query = users.find(range).sort(doc! { "_id": 1 });
                 let mut found = query.limit(limit as i64).await?;
@@ -123,7 +122,7 @@ impl Users {
     }
 }
 
-/// Nothing panics while it is held.
+/// No code panics while the lock is held.
 fn lock(users: &Mutex<BTreeMap<String, User>>) -> MutexGuard<'_, BTreeMap<String, User>> {
     users.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -132,7 +131,7 @@ fn is_duplicate(error: &error::Error) -> bool {
     matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(e)) if e.code == 11000)
 }
 
-/// Opens the accounts once the pool is there, and makes the administrator's.
+/// Opens the accounts when the pool is attached, and creates the administrator's.
 pub fn fairing() -> AdHoc {
     AdHoc::on_ignite("Accounts", |rocket| async {
         let users = match rocket.state::<Db>() {

@@ -1,4 +1,4 @@
-//! Times and sums, as people read them.
+//! Times and amounts in words.
 
 use rocket_mongo_session::time::{Duration, OffsetDateTime};
 
@@ -33,7 +33,7 @@ pub fn ahead(then: OffsetDateTime, now: OffsetDateTime) -> String {
     }
 }
 
-/// A duration in its largest unit, rounded; nothing when it is less than a minute.
+/// Returns a duration in its largest unit, rounded. `None` below a minute.
 fn about(duration: Duration) -> String {
     let minutes = u64::try_from(duration.whole_minutes()).unwrap_or(0);
     match minutes {

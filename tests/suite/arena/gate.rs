@@ -1,4 +1,4 @@
-//! Gates: places in a handler where it waits until the test lets it go on.
+//! Gates: places in a handler where it waits until the test opens them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,7 +51,7 @@ impl Gate {
         self.number
     }
 
-    /// Once somebody waits at it.
+    /// Resolves when a handler waits at it.
     pub async fn arrived(&self) {
         if let Ok(arrived) = self.arrived.acquire().await {
             arrived.forget();

@@ -45,7 +45,7 @@ pub enum Op {
     /// Ends the program if there is one.
     Fresh,
     Gate(u64),
-    /// The answer is this error, which a catcher answers.
+    /// The handler returns this error, and a catcher generates the response.
     Fail(u16),
     Panic,
     /// The whole process ends here, as by kill -9.

@@ -1,4 +1,4 @@
-//! I13 and I14, and what else an answer shows by itself.
+//! I13 and I14, and other invariants of a single response.
 
 use super::{Event, Work, secret_of};
 use crate::arena::Answer;
@@ -14,8 +14,8 @@ const REMOVAL: [&str; 4] = ["HttpOnly", "Max-Age=0", "Path=/", "SameSite=Lax"];
 pub(super) const SECRET: usize = 43;
 
 impl Event {
-    /// Takes over what the answer says; what its steps say is the caller's to know. `unavailable`
-    /// is all that an answer which failed may say.
+    /// Records the response; the caller records its steps. `unavailable`
+    /// is the only allowed body of a failed response.
     pub fn answered(&mut self, answer: &Answer, unavailable: &str) {
         let response = &answer.0;
         let cookies = response.set_cookies();
@@ -41,7 +41,7 @@ impl Event {
                 complain(format!("I13: a cookie that should not be: {cookie:?}"));
             }
             if cookie.value.is_empty() && self.work != Work::Logout {
-                complain("I13: a cookie was removed by what is no logout".to_owned());
+                complain("I13: a cookie was removed without a logout".to_owned());
             }
         }
         let vary = response.headers_named("Vary").join(",");
@@ -111,7 +111,7 @@ fn is_url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// The words of an answer, but those of its cookie, that a secret could be or be in.
+/// Returns the words of a response outside of its cookie that are long enough for a secret.
 fn words(answer: &Answer) -> Vec<String> {
     let headers = answer.0.headers.iter();
     let others = headers.filter(|(name, _)| !name.eq_ignore_ascii_case("Set-Cookie"));

@@ -130,7 +130,7 @@ fn stored(id: &str, token: u8, mark: i64) -> Document {
 }
 
 /// What the checker says of a history that begins with the login.
-fn judged(
+fn checked(
     events: impl IntoIterator<Item = Event>,
     documents: &[Document],
     terms: Terms,
@@ -146,7 +146,7 @@ fn finds(invariant: &str, events: impl IntoIterator<Item = Event>) {
 }
 
 fn finds_stored(invariant: &str, events: impl IntoIterator<Item = Event>, documents: &[Document]) {
-    let verdict = judged(events, documents, TERMS);
+    let verdict = checked(events, documents, TERMS);
     assert!(verdict.breaks(invariant), "{invariant}: {verdict:#?}");
 }
 
@@ -155,7 +155,7 @@ fn passes(events: impl IntoIterator<Item = Event>) {
 }
 
 fn passes_stored(events: impl IntoIterator<Item = Event>, documents: &[Document]) {
-    let verdict = judged(events, documents, TERMS);
+    let verdict = checked(events, documents, TERMS);
     assert_eq!(verdict.violations, Vec::<String>::new());
 }
 
@@ -185,7 +185,7 @@ fn a_history_that_can_be_has_no_violation() {
 
 /// What was sent before the deadline lands when it lands.
 #[test]
-fn an_open_change_that_lands_late_is_no_violation() {
+fn late_write_of_an_unknown_outcome_is_not_a_violation() {
     passes([
         open(event(Work::Set(1), 10, 20, json!({}))),
         open(event(Work::Push(5), 10, 20, json!({}))),

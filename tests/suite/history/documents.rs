@@ -36,13 +36,16 @@ pub(super) fn check(
         let explained = mark(document).and_then(|mark| orphans.get_mut(&mark));
         match explained {
             Some(left) if *left > 0 => *left -= 1,
-            _ => violations.push(format!("I7: nobody made {id}, with {:?}", mark(document))),
+            _ => violations.push(format!(
+                "I7: no request created {id}, with {:?}",
+                mark(document)
+            )),
         }
     }
 }
 
-/// Each request that would have made a session, and of which nobody knows whether it did, may have
-/// left one behind whose token nobody has: how many, by the mark that it must have.
+/// The sessions that requests with an unknown outcome may have created without a browser that has the
+/// token: their number, by the mark that each must have.
 fn orphans(events: &[Event], lineage: &Lineage) -> BTreeMap<u64, usize> {
     let mut orphans = BTreeMap::new();
     let makes = |event: &&Event| event.told == Told::Open && event.work.creates();

@@ -109,8 +109,7 @@ impl<'a> Lineage<'a> {
             .copied()
     }
 
-    /// The login behind a session, which an elevation does not renew; `None` of one that belongs to
-    /// nobody.
+    /// Returns the login of a session, which an elevation keeps; `None` for a session without a user.
     pub(super) fn login(&self, id: &str) -> Option<&'a Event> {
         let login = self.makers_of(id).find(|maker| maker.work != Work::Elevate);
         login.filter(|login| matches!(login.work, Work::Login(_) | Work::Keep))
@@ -145,11 +144,11 @@ impl<'a> Lineage<'a> {
     /// Whether a token may have been dead at a time during an event.
     pub(super) fn may_be_dead(&self, cookie: &str, during: &Event) -> bool {
         let Some(issue) = self.issues.get(cookie) else {
-            return true; // nobody was given it
+            return true; // no browser received it
         };
         let in_time =
             |event: &&Event| event.invoked < during.returned && !event.is_over_before(issue);
-        // One that sent no new token replaced none, unless nobody knows what it did.
+        // A request that sent no new token replaced none, unless its outcome is unknown.
         let replaces = |renewal: &&Event| renewal.given.is_some() || renewal.told == Told::Open;
         let renewals = self.renewals.get(cookie).into_iter().flatten().copied();
         let mut renewals = renewals.filter(replaces);
@@ -157,7 +156,7 @@ impl<'a> Lineage<'a> {
     }
 
     /// What has surely ended a session, among the events that are asked for, and the invariant that
-    /// is broken if it goes on.
+    /// is broken if it continues.
     pub(super) fn end_of(
         &self,
         id: &str,
@@ -178,7 +177,7 @@ impl<'a> Lineage<'a> {
             return Some(("I3", revocation));
         }
         // A logout beside an elevation ends what that one made, unless another login left its own
-        // marker first. (Of two elevations at once one may go unseen.)
+        // tombstone first. (Of two elevations at once one may go unseen.)
         let is_alone = |elevation: &&Event| {
             let ends = elevation.asked().map_or(&[][..], |id| self.ends(id));
             ends.iter().filter(|end| end.work.creates()).count() == 1

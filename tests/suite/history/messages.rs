@@ -36,7 +36,9 @@ pub(super) fn check(line: &Line, violations: &mut Vec<String>) {
         for message in &waiting {
             let is_said = said.get(message).is_some_and(|event| read.may_show(event));
             if !is_said {
-                complain(format!("I12: {message} waits, and nobody said it"));
+                complain(format!(
+                    "I12: {message} is queued, and no request stored it"
+                ));
             }
             let delivery = delivered.get(message);
             if delivery.is_some_and(|delivery| delivery.is_over_before(read.event)) {
@@ -44,7 +46,7 @@ pub(super) fn check(line: &Line, violations: &mut Vec<String>) {
             }
         }
         let pops = |work: &Work| (*work == Work::Pop).then_some(());
-        // The answer that had it may have been lost on its way.
+        // The response with it may have been lost.
         let may_be_taken = read
             .of(pops)
             .any(|(_, pop)| pop.told == Told::Open && read.may_show(pop));

@@ -29,7 +29,7 @@ impl Work {
             Work::Keep | Work::Elevate => 5,
             // It follows an elevation, and another.
             Work::Logout => 5,
-            // Two for the marker, and deletes until nothing is left.
+            // Two for the tombstone, and deletes until nothing is left.
             Work::Revoke => 6,
         }
     }

@@ -182,7 +182,7 @@ fn register(
     let source = match source {
         None => None,
         Some(Some((_, source))) if read.may_show(source) => Some(source),
-        Some(_) => return complain(format!("I1: a value of {key} that nobody set")),
+        Some(_) => return complain(format!("I1: a value of {key} that no request set")),
     };
     let newer = read.of(number(is_one)).find(|(_, event)| {
         let after = source.is_none_or(|source| source.is_over_before(event));
@@ -205,7 +205,7 @@ fn list(
     let mut latest = 0;
     for item in read.view.list(key).iter().filter_map(Value::as_u64) {
         let Some(push) = pushes.get(&item) else {
-            complain(format!("I1: {item} is in a list, and nobody added it"));
+            complain(format!("I1: {item} is in a list, and no request added it"));
             continue;
         };
         if !there.insert(item) {

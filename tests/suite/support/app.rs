@@ -79,7 +79,7 @@ impl App {
         .await
     }
 
-    /// Once it was told to stop: what is under way then ends, and nothing new is let in.
+    /// After a shutdown was requested: running requests end, and new ones are refused.
     pub fn when_told_to_stop(&self) -> impl Future<Output = ()> + use<> {
         self.stop.clone()
     }

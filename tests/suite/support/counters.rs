@@ -53,7 +53,7 @@ impl Commands {
     }
 }
 
-/// How many operations on sessions clients of this `appName` have under way, those that a fail
+/// Returns the operations on sessions in progress of clients with this `appName`, those that a fail
 /// point holds included: of one command, or of any.
 pub async fn under_way(client: &Client, app_name: &str, command: Option<&str>) -> usize {
     const ALL: [&str; 5] = ["find", "insert", "update", "delete", "findAndModify"];
@@ -65,7 +65,7 @@ pub async fn under_way(client: &Client, app_name: &str, command: Option<&str>) -
     let commands: Vec<Document> = commands.collect();
     let question = doc! { "currentOp": 1, "appName": app_name, "$or": commands };
     let answer = client.database("admin").run_command(question).await;
-    let answer = answer.expect("the operations under way");
+    let answer = answer.expect("the operations in progress");
     answer.get_array("inprog").expect("operations").len()
 }
 

@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, Document, doc};
 /// How often.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
-    /// The next so many matching commands.
+    /// The next matching commands, a number of them.
     Times(i32),
     Always,
 }

@@ -102,9 +102,9 @@ impl Request {
         bytes
     }
 
-    /// Sends it on a connection of its own and reads the answer.
+    /// Sends it on a separate connection and reads the response.
     pub async fn send(self, to: SocketAddr) -> Response {
-        self.try_send(to).await.expect("an answer")
+        self.try_send(to).await.expect("a response")
     }
 
     pub async fn try_send(self, to: SocketAddr) -> io::Result<Response> {
@@ -115,7 +115,7 @@ impl Request {
     }
 }
 
-/// An answer. Each header line is kept, in order, its value's bytes as the characters of the same
+/// A response. Each header line is kept, in order, its value's bytes as the characters of the same
 /// numbers (Latin-1).
 #[derive(Clone, Debug)]
 pub struct Response {
@@ -177,7 +177,7 @@ impl Connection {
         self.stream.write_all(bytes).await
     }
 
-    /// The answer to a request of this method, which decides whether there is a body.
+    /// Reads the response to a request of this method, which decides whether there is a body.
     pub async fn read(&mut self, method: &str) -> io::Result<Response> {
         let whole = async {
             let mut response = self.read_head().await?;
@@ -210,7 +210,7 @@ impl Connection {
                 }
             }
             let status = status.unwrap_or_default();
-            // "Continue" and the like announce the answer; an upgrade is one.
+            // "Continue" and the like precede the response; an upgrade is one.
             if status >= 200 || status == 101 {
                 return Ok(Response {
                     status,
@@ -335,7 +335,7 @@ impl Browser {
         self.send(Request::get(path)).await
     }
 
-    /// Any request, with the cookies that belong to it; those of the answer are kept.
+    /// Sends any request with its cookies, and keeps those of the response.
     pub async fn send(&self, request: Request) -> Response {
         let path = request.path.clone();
         let response = self.send_undelivered(request).await;
@@ -343,7 +343,7 @@ impl Browser {
         response
     }
 
-    /// Any request, with the cookies that belong to it; the answer is still on its way to the jar.
+    /// Sends any request with its cookies; the cookies of the response are not yet in the jar.
     pub async fn send_undelivered(&self, request: Request) -> Response {
         self.with_cookies(request).send(self.server).await
     }
@@ -382,7 +382,7 @@ impl Browser {
         }
     }
 
-    /// Puts the cookies of an answer to a request for `path` into the jar: in the order in which a
+    /// Puts the cookies of a response to a request for `path` into the jar: in the order in which a
     /// test calls this, the answers arrive.
     pub fn deliver(&self, response: &Response, path: &str) {
         let url = self.url(path);

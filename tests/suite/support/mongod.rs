@@ -2,7 +2,7 @@
 //!
 //! Each is held by a small `sh` that reads orders from a pipe. When this process ends, however it
 //! ends, the pipe closes, and the shell kills its mongod and removes the directory. The mongod is
-//! the shell's child, which nobody else can reap, so that a pid is not another process's by the
+//! the shell's child, which no other process can reap, so that a pid is not another process's by the
 //! time it is signalled.
 
 use std::ffi::OsString;
@@ -198,8 +198,8 @@ impl Mongod {
         self.order("TERM").await;
     }
 
-    /// SIGSTOP: the port takes connections, and nobody answers. Where the system tells, this returns
-    /// when the last thread stands still; a busy machine lets one finish an answer first.
+    /// SIGSTOP: the port accepts connections and does not reply. Where the system tells, this returns
+    /// when the last thread has stopped; on a busy machine a thread may finish a reply first.
     pub async fn pause(&self) {
         self.order("STOP").await;
         let tasks = PathBuf::from(format!("/proc/{}/task", self.process().pid()));
@@ -250,7 +250,7 @@ pub(super) const CLIENT: &str = "tests";
 struct Process {
     port: u16,
     dir: PathBuf,
-    /// 0 while there is none.
+    /// 0 without one.
     pid: AtomicU32,
     keeper: Mutex<Keeper>,
 }
@@ -302,7 +302,7 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        // A member told to stop goes on for 15 seconds otherwise, for its clients' sake; where this
+        // A member otherwise continues for 15 seconds after a shutdown, for its clients' sake; where this
         // is not known (4.4), it does not.
         let at_once =
             bson::doc! { "setParameter": 1, "shutdownTimeoutMillisForSignaledShutdown": 100 };
@@ -433,7 +433,7 @@ const BEGIN: &str = "TESTS_BEGIN_AT_PORT";
 /// How many a process that another one starts can count on.
 const OF_A_CHILD: u32 = 200;
 
-/// The next ports to try, so many of them; the first one's place among all.
+/// Returns the next ports to try, and the place of the first.
 fn draw_ports(count: u32) -> u32 {
     static NEXT: OnceLock<AtomicU32> = OnceLock::new();
     let next = NEXT.get_or_init(|| {
@@ -450,7 +450,7 @@ pub fn ports_of_a_child() -> (&'static str, String) {
     (BEGIN, draw_ports(OF_A_CHILD).to_string())
 }
 
-/// A port that nobody listens on.
+/// Returns a port without a listener.
 pub(super) fn free_port() -> u16 {
     for _ in 0..PORTS {
         let port = (FIRST_PORT + draw_ports(1) % PORTS) as u16;

@@ -68,7 +68,7 @@ impl Builder {
     }
 
     /// How long members do without a primary before they hold an election. Much, where none is
-    /// wanted: a machine that is busy for a moment is no reason.
+    /// wanted: a busy machine does not cause one.
     pub fn election_timeout(mut self, millis: i32) -> Self {
         self.election_timeout = millis;
         self
@@ -171,7 +171,7 @@ impl ReplicaSet {
         Client::with_options(options).expect("a client of a replica set")
     }
 
-    /// The index of the primary; waits while there is none.
+    /// Returns the index of the primary, and waits for one.
     pub async fn primary(&self) -> usize {
         self.wait_for_primary().await
     }
@@ -252,7 +252,7 @@ impl ReplicaSet {
         let asked = wire::ask(members.ports[0], "admin", order, PATIENCE);
         asked.unwrap_or_else(|error| panic!("the replica set cannot be initiated: {error}"));
 
-        // Nobody waits for a timeout to pass before the first election.
+        // The first election needs no timeout.
         wait_for("a first primary", || {
             let order = doc! { "replSetStepUp": 1 };
             let _ = wire::ask(members.ports[0], "admin", order, ANSWER);
@@ -282,7 +282,7 @@ struct Members {
 
 impl Members {
     /// The member that takes writes. The majority must know it by name: one that was cut off, or
-    /// stood still, goes on saying that it is the primary until it hears of the next one.
+    /// stood still, reports that it is the primary until it hears of the next one.
     fn primary(&self) -> Option<usize> {
         let hellos: Vec<Option<Document>> =
             self.ports.iter().map(|port| hello(*port).ok()).collect();

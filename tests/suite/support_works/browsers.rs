@@ -51,12 +51,12 @@ async fn a_connection_is_kept_and_its_answers_are_told_apart() {
     let mut kept = Connection::open(app.addr()).await.expect("a connection");
 
     let twice = Request::get("/set?name=a&value=%22");
-    let response = kept.exchange(&twice).await.expect("an answer");
+    let response = kept.exchange(&twice).await.expect("a response");
     assert_eq!(response.set_cookies().len(), 1, "{response:?}");
     let response = kept
         .exchange(&Request::get("/stream"))
         .await
-        .expect("an answer");
+        .expect("a response");
     assert_eq!(
         (response.header("content-length"), response.text().as_str()),
         (None, "onetwo")
@@ -64,17 +64,17 @@ async fn a_connection_is_kept_and_its_answers_are_told_apart() {
     let response = kept
         .exchange(&Request::get("/nothing"))
         .await
-        .expect("an answer");
+        .expect("a response");
     assert_eq!((response.status, response.body.len()), (204, 0));
     let response = kept
         .exchange(&Request::head("/stream"))
         .await
-        .expect("an answer");
+        .expect("a response");
     assert_eq!((response.status, response.body.len()), (200, 0));
     let response = kept
         .exchange(&Request::post("/echo").form("a=b"))
         .await
-        .expect("an answer");
+        .expect("a response");
     assert_eq!(response.text(), "a=b");
 
     kept.write(&Request::get("/stream").to_bytes())

@@ -16,7 +16,7 @@ fn sends(token: &str) -> String {
     format!("session={token}; HttpOnly; SameSite=Lax; Path=/")
 }
 
-/// The event of an answer with these headers.
+/// The event of a response with these headers.
 fn answered(work: Work, status: u16, headers: &[(&str, &str)], body: &str) -> Event {
     let headers = headers.iter();
     let answer = Answer(Response {
@@ -74,11 +74,11 @@ fn a_secret_outside_of_its_cookie_is_found() {
     let own = "b".repeat(43);
     let header = [VARY, PRIVATE, ("X-Token", &own)];
     finds("I9", [answered(Work::Read, 200, &header, "[]")]);
-    // Somebody else's, in the midst of something.
-    let somebody = made(Work::Plant(9), 2, 4, &token("c", "d"));
+    // Another browser's, in a body.
+    let other = made(Work::Plant(9), 2, 4, &token("c", "d"));
     let others = format!("[\"_{}_\"]", "d".repeat(43));
     let read = || answered(Work::Read, 200, &headers, &others);
-    finds("I9", [somebody, read()]);
+    finds("I9", [other, read()]);
     passes([read()]);
     // What is stored of a session.
     let digest = format!("[\"{}\"]", "A".repeat(43));
@@ -87,7 +87,7 @@ fn a_secret_outside_of_its_cookie_is_found() {
 }
 
 #[test]
-fn an_answer_that_failed_and_says_more_than_that_is_found() {
+fn failed_response_with_other_content_is_found() {
     let headers = [VARY, NO_STORE];
     finds("I10", [answered(Work::Renew, 503, &headers, "no primary")]);
     finds("I10", [answered(Work::Renew, 500, &headers, UNAVAILABLE)]);
@@ -122,21 +122,21 @@ fn an_application_that_does_not_recover_is_found() {
             }
         })
     };
-    let verdict = judged(each(), &[], healed(10));
+    let verdict = checked(each(), &[], healed(10));
     assert_eq!(verdict.violations, Vec::<String>::new());
-    assert!(judged(each(), &[], healed(11)).breaks("I11"));
+    assert!(checked(each(), &[], healed(11)).breaks("I11"));
     for kind in Work::KINDS {
         let others = each().filter(|event| event.work != kind);
-        assert!(judged(others, &[], healed(10)).breaks("I11"), "{kind:?}");
-        // Told that it is gone, or nothing: that is no success.
+        assert!(checked(others, &[], healed(10)).breaks("I11"), "{kind:?}");
+        // `Gone` and an unknown outcome are not successes.
         let failed = each().map(|event| match event.work == kind {
             true => gone(event),
             false => event,
         });
-        assert!(judged(failed, &[], healed(10)).breaks("I11"), "{kind:?}");
+        assert!(checked(failed, &[], healed(10)).breaks("I11"), "{kind:?}");
     }
     let storm = (0..20).map(|_| open(event(Work::Read, 30, 40, json!({}))));
-    assert!(judged(each().chain(storm), &[], healed(10)).breaks("I11"));
+    assert!(checked(each().chain(storm), &[], healed(10)).breaks("I11"));
 }
 
 #[test]

@@ -34,11 +34,11 @@ fn a_message_that_is_lost_is_found() {
         "I12",
         [flash(), waits(30), pop(40, &[]), read(50, json!({}))],
     );
-    // Nobody knows whether the answer that was lost had it.
+    // The lost response may have had it.
     passes([flash(), open(pop(40, &[])), read(50, json!({}))]);
 }
 
-/// That other sessions end, or this one in the end, is no excuse.
+/// The end of other sessions, or a later end of this one, does not excuse a lost message.
 #[test]
 fn a_message_that_is_lost_before_its_session_ends_is_found() {
     let logout = event(Work::Logout, 60, 70, json!({}));
@@ -58,14 +58,14 @@ fn a_message_that_an_elevation_loses_is_found() {
         "I12",
         [flash(), elevated(), with("t.secret", read(50, json!({})))],
     );
-    // A login keeps keys, and a message is none.
+    // A login keeps keys, and a message is not a key.
     let kept = giving("t.secret", event(Work::Keep, 30, 40, json!({})));
     let kept = seeing(kept, |view| view.flash = vec![json!(1)]);
     passes([flash(), kept, with("t.secret", read(50, json!({})))]);
 }
 
 #[test]
-fn a_message_that_nobody_said_is_found() {
+fn message_that_no_request_stored_is_found() {
     finds("I12", [waits(30)]);
     finds("I12", [gone(flash()), waits(30)]);
 }

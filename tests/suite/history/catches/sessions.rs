@@ -31,12 +31,12 @@ fn a_session_that_came_back_is_found() {
         let moves_on = event(work, 10, 20, json!({}));
         finds("I4", [giving("t.other", moves_on), read(30, json!({}))]);
     }
-    // A login that a revocation overtook has no session, and has ended the old one all the same.
+    // A login that was revoked has no session, and has ended the old one nevertheless.
     let overtaken = event(Work::Login(8), 10, 20, json!({}));
     finds("I4", [overtaken, read(30, json!({}))]);
 }
 
-/// The same as it is stored, although nobody tries the token.
+/// The same by the stored document, although no request uses the token.
 #[test]
 fn a_document_of_a_session_that_ended_is_found() {
     let s = [stored("s", 1, 7)];
@@ -55,13 +55,13 @@ fn what_a_revoked_session_became_is_found() {
     let renewed = giving("s.second", event(Work::Renew, 15, 25, json!({})));
     let read_on = with("s.second", read(30, json!({})));
     finds("I3", [revocation(10, 20), renewed, read_on]);
-    // An elevation goes on under another id.
+    // An elevation continues under another id.
     let read_on = || with("t.secret", read(30, json!({})));
     let elevated = || elevates(15, 25, "t.secret");
     finds("I3", [revocation(10, 20), elevated(), read_on()]);
     let t = [stored("t", 1, 7)];
     finds_stored("I3", [revocation(10, 20), elevated()], &t);
-    // A login that is under way may be a later one.
+    // A login in progress may be a later one.
     let kept = giving("t.secret", event(Work::Keep, 15, 25, json!({})));
     passes([revocation(10, 20), kept, read_on()]);
 }
@@ -77,7 +77,7 @@ fn what_a_logged_out_session_became_is_found() {
 }
 
 #[test]
-fn a_session_that_goes_on_twice_is_found() {
+fn session_that_continues_twice_is_found() {
     let one = || elevates(10, 25, "t.secret");
     finds("I4", [one(), elevates(11, 24, "u.secret")]);
     passes([one(), event(Work::Elevate, 11, 24, json!({}))]);
@@ -113,7 +113,7 @@ fn a_session_that_was_lost_is_found() {
     );
 }
 
-/// A logout finds its session elevated, and ends what became of it.
+/// A logout finds its session elevated, and ends the elevated session.
 #[test]
 fn a_logout_explains_the_end_of_what_its_session_was_elevated_to() {
     let elevated = || elevates(10, 25, "t.secret");
@@ -122,7 +122,7 @@ fn a_logout_explains_the_end_of_what_its_session_was_elevated_to() {
 }
 
 #[test]
-fn a_document_that_nobody_explains_is_found() {
+fn unexplained_document_is_found() {
     finds_stored("I7", [], &[stored("stranger", 1, 9)]);
     finds_stored("I7", [], &[stored("s", 1, 7), stored("s", 1, 7)]);
     let mut endless = stored("s", 1, 7);
@@ -171,10 +171,10 @@ fn a_touch_may_be_lost_with_its_primary_and_a_write_may_not() {
         ..TERMS
     };
     let touched = seeing(read(10, json!({})), |view| view.accessed = 5);
-    let verdict = judged([touched, read(30, json!({}))], &[], failover);
+    let verdict = checked([touched, read(30, json!({}))], &[], failover);
     assert_eq!(verdict.violations, Vec::<String>::new());
     let written = saved(event(Work::Append(1), 10, 20, json!({})));
     let written = seeing(written, |view| view.accessed = 5);
     let back = read(30, json!({ "mod": [1] }));
-    assert!(judged([written, back], &[], failover).breaks("I8"));
+    assert!(checked([written, back], &[], failover).breaks("I8"));
 }

@@ -29,7 +29,7 @@ fn a_lost_update_is_found() {
     finds("I1", turned);
 }
 
-/// That the session ended later, or was to be, is no excuse while it is there.
+/// A later end of the session does not excuse a lost value while the session exists.
 #[test]
 fn an_update_that_is_lost_before_its_session_ends_is_found() {
     let set = event(Work::Set(1), 10, 20, json!({}));
@@ -100,7 +100,7 @@ fn a_count_that_goes_back_is_found_where_no_failover_explains_it() {
         failover: true,
         ..TERMS
     };
-    let verdict = judged(events(), &[], failover);
+    let verdict = checked(events(), &[], failover);
     assert_eq!(verdict.violations, Vec::<String>::new());
 }
 
@@ -111,7 +111,7 @@ fn half_of_a_pair_is_found() {
 }
 
 #[test]
-fn somebody_elses_session_is_found() {
+fn session_of_another_browser_is_found() {
     let read = || read(10, json!({}));
     let other = Event {
         browser: 2,

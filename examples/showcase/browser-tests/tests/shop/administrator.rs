@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Chromium, Screen, Shop};
 
 #[rocket::async_test]
-async fn a_customer_is_no_administrator() {
+async fn customer_is_refused_on_administrator_pages() {
     let (shop, mut chromium) = (Shop::open().await, Chromium::start());
     let alice = chromium.open(&shop, Screen::Desk).await;
     alice.visit("/admin").await;
@@ -71,7 +71,7 @@ async fn a_mass_logout_ends_everybody_and_everybody_may_come_back() {
     assert!(!alice.is_signed_in().await);
     assert!(!admin.is_signed_in().await);
 
-    // Logins that were under way at the time of the logout end with it; time has to pass.
+    // The logout also ends logins in progress; time has to pass.
     shop.clock.advance(Duration::from_secs(1));
     alice.sign_in("alice").await;
     assert!(alice.is_signed_in().await);
@@ -89,7 +89,7 @@ async fn a_mass_logout_wants_the_password_again_after_a_while() {
     admin.unfold("Sign out everybody").await;
     admin.press("Yes, sign out everybody").await;
     assert_eq!(admin.path().await, "/sign-in");
-    assert!(alice.is_signed_in().await, "nobody is signed out by then");
+    assert!(alice.is_signed_in().await, "alice is still signed in");
 
     admin.send_sign_in("admin", "let it steep").await;
     assert_eq!(admin.path().await, "/admin");

@@ -57,7 +57,7 @@ async fn an_order_of_a_visitor_leads_over_the_sign_in_back_to_the_basket() {
     alice.visit("/basket").await;
     alice.press("Sign in to order").await;
     assert_eq!(alice.path().await, "/sign-in");
-    assert_eq!(alice.notices().await, ["To go on, please sign in."]);
+    assert_eq!(alice.notices().await, ["To continue, please sign in."]);
     alice.press("Make an account").await;
     alice.send_sign_up("alice").await;
     assert_eq!(alice.path().await, "/basket");
@@ -67,7 +67,7 @@ async fn an_order_of_a_visitor_leads_over_the_sign_in_back_to_the_basket() {
 }
 
 #[rocket::async_test]
-async fn a_basket_is_not_handed_over_to_somebody_else() {
+async fn basket_is_not_handed_over_to_another_user() {
     let (shop, mut chromium) = (Shop::open().await, Chromium::start());
     let bob = chromium.open(&shop, Screen::Phone).await;
     bob.sign_up("bob").await;
@@ -77,7 +77,7 @@ async fn a_basket_is_not_handed_over_to_somebody_else() {
     desk.tick("remember").await;
     desk.sign_up("alice").await;
     desk.press("Add Jade Oolong to the basket").await;
-    // Where alice wanted to go is none of bob's business either.
+    // The page that alice wanted is not shown to bob either.
     shop.clock.advance(Duration::from_secs(301));
     desk.visit("/account/password").await;
     desk.sign_in("bob").await;

@@ -33,7 +33,7 @@ async fn on_mongodb_a_customer_outlives_the_shop_and_an_outage() {
     mongod.pause();
     alice.visit("/account").await;
     assert_eq!(alice.heading().await, "Back in a moment");
-    assert!(alice.body().await.contains("Nobody was signed out"));
+    assert!(alice.body().await.contains("All users stay signed in"));
     mongod.resume();
     alice
         .wait_until("/account".to_owned(), async || {
@@ -76,7 +76,7 @@ async fn in_the_release_profile_the_cookie_is_held_to_its_host() {
         (Some("/"), Some("127.0.0.1"))
     );
 
-    // Nobody is an administrator by a password that everybody can read.
+    // A published password must not open the administrator's account.
     alice.send_sign_in("admin", "let it steep").await;
     assert_eq!(alice.texts(".error").await.len(), 1);
 }

@@ -52,7 +52,7 @@ async fn two_browsers_are_two_devices_and_one_ends_the_other() {
 }
 
 #[rocket::async_test]
-async fn a_device_of_somebody_else_cannot_be_ended() {
+async fn device_of_another_user_cannot_be_ended() {
     let (shop, mut chromium) = (Shop::open().await, Chromium::start());
     let (desk, phone) = two_devices(&mut chromium, &shop).await;
     desk.visit("/account").await;

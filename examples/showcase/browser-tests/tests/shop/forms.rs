@@ -1,4 +1,4 @@
-//! Forms that somebody else made, and pages that are not there.
+//! Forms of other sites, and pages that do not exist.
 
 use rocket::http::ContentType;
 use rocket::response::content::RawHtml;
@@ -59,7 +59,7 @@ async fn a_form_with_a_forged_token_is_refused() {
     assert!(alice.is_signed_in().await);
 }
 
-/// A page of another origin, with a token that somebody got hold of. It is of the same *site*, a
+/// A page of another origin, with a stolen token. It is of the same *site*, a
 /// port being no part of that, so that the browser sends the cookie along.
 #[get("/?<token>")]
 fn trap(token: &str, shop: &State<String>) -> RawHtml<String> {

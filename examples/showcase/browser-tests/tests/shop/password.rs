@@ -20,7 +20,7 @@ async fn a_new_password_wants_a_fresh_sign_in_and_ends_every_other_device() {
     assert_eq!(desk.path().await, "/sign-in");
     assert_eq!(
         desk.notices().await,
-        ["To go on, please enter your password once more."]
+        ["To continue, please enter your password once more."]
     );
     desk.tick("remember").await;
     desk.sign_in("alice").await;
@@ -44,7 +44,7 @@ async fn a_new_password_wants_a_fresh_sign_in_and_ends_every_other_device() {
     assert_eq!(
         phone.texts(".error").await.len(),
         1,
-        "the old password is none any more"
+        "the old password is refused"
     );
     phone.send_sign_in("alice", "another pot of tea").await;
     assert_eq!(phone.path().await, "/account");

@@ -52,7 +52,7 @@ async fn no_form_is_taken_without_its_token() {
 }
 
 #[rocket::async_test]
-async fn every_answer_says_what_a_browser_may_do_with_it() {
+async fn every_response_has_security_and_cache_headers() {
     let client = shop(&Clock::new()).await;
     for path in ["/", "/account", "/coffee", "/static/style.css"] {
         let answer = client.get(path).dispatch().await;

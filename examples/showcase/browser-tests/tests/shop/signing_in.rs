@@ -18,7 +18,7 @@ async fn a_page_that_wants_a_sign_in_is_there_after_it() {
 
     alice.visit("/account/password").await;
     assert_eq!(alice.path().await, "/sign-in");
-    assert_eq!(alice.notices().await, ["To go on, please sign in."]);
+    assert_eq!(alice.notices().await, ["To continue, please sign in."]);
     alice.sign_in("alice").await;
     assert_eq!(alice.path().await, "/account/password");
 }
@@ -34,7 +34,7 @@ async fn an_address_that_reads_as_another_host_leads_back_to_this_one() {
 }
 
 #[rocket::async_test]
-async fn a_wrong_password_signs_nobody_in() {
+async fn wrong_password_is_refused() {
     let (shop, mut chromium) = (Shop::open().await, Chromium::start());
     let alice = chromium.open(&shop, Screen::Desk).await;
     alice.sign_up("alice").await;
@@ -43,7 +43,7 @@ async fn a_wrong_password_signs_nobody_in() {
         mallory.send_sign_in(name, password).await;
         assert_eq!(
             mallory.texts(".error").await,
-            ["That name and that password do not belong together."]
+            ["The name or the password is wrong."]
         );
         assert_eq!(mallory.typed("name").await, name);
         assert_eq!(mallory.marked().await, json!(["name", "password"]));

@@ -19,7 +19,7 @@ pub struct Browser {
     shop: String,
 }
 
-/// Far longer than any page takes; a page that is not there by then never comes.
+/// Far longer than any page takes to load.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Browser {
@@ -141,7 +141,8 @@ impl Browser {
         }
     }
 
-    /// A click is done before its answer is there: waits until this page's root is another page's.
+    /// Waits for the next page. A click returns before its response arrives, so wait until the page has
+    /// another root element.
     async fn leave_by(&self, element: Element) {
         let page = self.find("html").await;
         element.click().await.expect("a click");

@@ -50,7 +50,7 @@ impl Mongod {
         format!("mongodb://127.0.0.1:{}/showcase", self.port)
     }
 
-    /// Holds it still: its port takes connections, and nobody answers.
+    /// Suspends the server: its port accepts connections and does not reply.
     pub fn pause(&self) {
         self.signal("STOP");
     }

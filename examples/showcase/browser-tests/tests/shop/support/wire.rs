@@ -1,4 +1,4 @@
-//! A client that is no browser: it writes its requests by hand, and may leave one unfinished.
+//! A raw HTTP client, which can leave a request unfinished.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::Shop;
 /// Far longer than a request takes to load its session.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whoever clones it has stolen its cookie.
+/// A clone of it has a stolen cookie.
 #[derive(Clone)]
 pub struct Wire {
     port: u16,
@@ -157,10 +157,10 @@ impl Answer {
 }
 
 async fn read(mut stream: TcpStream) -> Answer {
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.expect("an answer");
-    let answer = String::from_utf8(answer).expect("a page of text");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.expect("a response");
+    let response = String::from_utf8(response).expect("a page of text");
+    let (head, body) = response.split_once("\r\n\r\n").expect("a response");
     let (head, body) = (head.to_owned(), body.to_owned());
     Answer { head, body }
 }
