@@ -64,7 +64,6 @@ mod admin;
 mod clock;
 mod commit;
 mod config;
-mod detach;
 mod document;
 mod error;
 mod origin;
