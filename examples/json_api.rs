@@ -27,7 +27,7 @@ struct Note {
 
 const NOTES: Key<Vec<Note>> = Key::new("notes");
 
-/// A page's script asks for the token once, and sends it with every request that changes something.
+/// A page's script fetches the token once, and sends it with every unsafe request.
 #[get("/token")]
 fn token(session: &Session) -> String {
     session.csrf_token()
@@ -38,11 +38,10 @@ fn list(session: &Session) -> Result<Json<Vec<Note>>, Error> {
     Ok(Json(session.get(NOTES)?.unwrap_or_default()))
 }
 
-/// `push` appends in the database: notes that are sent at the same time are all kept.
+/// Adds a note. `push` appends in the database, so concurrent requests lose no note.
 ///
-/// The list grows until the session's data would exceed `max_bytes`. From then on `push` is
-/// `Error::TooLarge`, which changes nothing: the notes that are stored stay. Left to `?` it would
-/// be a 500.
+/// The list grows until the session's data would exceed `max_bytes`. Then `push` fails with
+/// `Error::TooLarge` and changes nothing. Returned with `?`, that error would be a 500.
 #[post("/notes", data = "<note>")]
 fn add(_checked: CsrfHeader, note: Json<Note>, session: &Session) -> Result<Status, Error> {
     match session.push(NOTES, &*note) {
@@ -52,7 +51,7 @@ fn add(_checked: CsrfHeader, note: Json<Note>, session: &Session) -> Result<Stat
     }
 }
 
-/// Errors are JSON, too, those of the session included.
+/// Returns errors as JSON, those of the session included.
 #[catch(default)]
 fn error(status: Status, _: &Request<'_>) -> Value {
     json!({ "error": status.reason_lossy() })

@@ -9,7 +9,7 @@
 //! curl -i -c jar -b jar -X POST http://127.0.0.1:8000/logout
 //! ```
 //!
-//! How to hash passwords is in `examples/showcase/src/password.rs` of the repository.
+//! For password hashing see `examples/showcase/src/password.rs` in the repository.
 
 #[macro_use]
 extern crate rocket;
@@ -22,7 +22,7 @@ use rocket::response::Redirect;
 use rocket::response::content::RawHtml;
 use rocket_mongo_session::{Error, Session, Sessions};
 
-/// Who is signed in. A route with this guard is for users alone.
+/// The signed-in user. A route with this guard is for users only.
 struct User {
     name: String,
 }
@@ -50,8 +50,8 @@ impl<'r> FromRequest<'r> for Admin {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
         let user = try_outcome!(request.guard::<User>().await);
-        // Looked up at every request and not kept in the session: a user who is no administrator
-        // any more loses the right at once.
+        // Checked at every request and not stored in the session, so that a user who is removed from
+        // the administrators loses the privilege immediately.
         if user.name == "alice" {
             Outcome::Success(Admin(user))
         } else {
@@ -66,7 +66,7 @@ struct Credentials<'r> {
     password: &'r str,
 }
 
-/// Stands in for the application's database, which would hold a hash of each password.
+/// A stand-in for the application's database, which would hold a hash of each password.
 fn is_right(credentials: &Credentials<'_>) -> bool {
     let known = [("alice", "wonderland"), ("bob", "builder")];
     known.contains(&(credentials.name, credentials.password))
@@ -74,7 +74,7 @@ fn is_right(credentials: &Credentials<'_>) -> bool {
 
 #[get("/")]
 fn index(user: User) -> RawHtml<String> {
-    // Only the two known names get this far. Other names would have to be escaped.
+    // Only the two known names occur here. Other names would have to be escaped.
     RawHtml(format!(
         r#"<p>Hello {}!</p><form method="post" action="/logout"><button>Sign out</button></form>"#,
         user.name
@@ -92,7 +92,7 @@ async fn admin(admin: Admin, sessions: &Sessions) -> Result<String, Error> {
 
 #[get("/login")]
 async fn form(session: &Session) -> Result<RawHtml<String>, Error> {
-    // Only messages of this file are in the queue. Other texts would have to be escaped.
+    // The queue holds only messages of this file. Other text would have to be escaped.
     let messages: Vec<String> = session.pop_flash().await?;
     Ok(RawHtml(format!(
         r#"<p role="alert">{}</p>
@@ -110,7 +110,7 @@ async fn form(session: &Session) -> Result<RawHtml<String>, Error> {
 #[post("/login", data = "<credentials>")]
 fn login(credentials: Form<Credentials<'_>>, session: &Session) -> Result<Redirect, Error> {
     if !is_right(&credentials) {
-        session.flash("That name and that password do not belong together.")?;
+        session.flash("The name or the password is wrong.")?;
         return Ok(Redirect::to(uri!(form)));
     }
     session.login(credentials.name)?;

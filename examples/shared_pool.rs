@@ -1,6 +1,6 @@
 //! Sessions in the application's own MongoDB pool: one client for both, and one error type.
 //!
-//! It needs a MongoDB (the README says how to start one to try):
+//! It needs a MongoDB. The README explains how to start one:
 //!
 //! ```sh
 //! export ROCKET_DATABASES='{main={url="mongodb://localhost:27017/my_app"}}'
@@ -27,7 +27,7 @@ use rocket_mongo_session::{Error, Key, MongoPool, Session, Sessions, mongodb};
 #[database("main")]
 struct Main(MongoPool);
 
-/// What can go wrong in a handler, so that each of them can use `?` on both.
+/// The error type of the handlers, which can use `?` on errors of both.
 #[derive(Responder)]
 enum Failure {
     Session(Error),
@@ -36,7 +36,7 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::Session(error) // logs itself, and answers with its own status
+        Failure::Session(error) // logs itself and responds with its own status
     }
 }
 
@@ -49,7 +49,7 @@ impl From<mongodb::error::Error> for Failure {
 
 const VIEWS: Key<i64> = Key::new("views");
 
-/// Counts in a collection of the application's own, in the database that the URL names.
+/// Counts a view in the application's own collection, in the database that the URL names.
 async fn count_view(client: &mongodb::Client) -> Result<i64, Failure> {
     let Some(database) = client.default_database() else {
         error!("`databases.main.url` names no database: mongodb://host:port/NAME");

@@ -1,4 +1,4 @@
-//! Streams a countdown. The session is saved before the stream starts: later changes are errors.
+//! Streams a countdown. The session is saved before the stream starts; later changes fail.
 //!
 //! `cargo run --example streaming`, then:
 //!
@@ -19,8 +19,8 @@ const STARTS: Key<i64> = Key::new("starts");
 #[get("/")]
 async fn countdown(session: &Session) -> Result<TextStream![String + '_], Error> {
     let starts = session.increment(STARTS, 1)?;
-    // Without this line the change is stored when the response begins, before its first byte.
-    // With it the handler knows whether it was stored, before it starts anything.
+    // Without this line, the change is stored before the first byte of the response. With it, the
+    // handler knows the outcome before it starts the stream.
     session.save().await?;
     Ok(TextStream! {
         yield format!("countdown number {starts}\n");

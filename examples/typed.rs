@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use rocket::serde::{Deserialize, Serialize};
 use rocket_mongo_session::{Error, Key, Session, Sessions};
 
-/// Any serde type is a value.
+/// A value can be any serde type.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(crate = "rocket::serde")]
 struct Basket {
@@ -32,11 +32,11 @@ enum Theme {
     Dark,
 }
 
-// A key knows its value's type: `session.set(THEME, &3)` does not compile.
+// A key has the type of its value: `session.set(THEME, &3)` does not compile.
 const BASKET: Key<Basket> = Key::new("basket");
 const THEME: Key<Theme> = Key::new("theme");
 
-/// When two tabs add at the same time, both pieces are in the basket afterwards.
+/// Adds a piece. When two tabs add at the same time, the basket gets both.
 #[post("/basket/<item>")]
 async fn add(item: &str, session: &Session) -> Result<String, Error> {
     let basket = session

@@ -129,7 +129,8 @@ impl Sessions {
     }
 
     fn info(&self, document: Document) -> Option<SessionInfo> {
-        let meta = Meta::parse(&document)?;
+        // The id of a legacy session may be its credential.
+        let meta = Meta::parse(&document).filter(|meta| !meta.id.is_legacy())?;
         let expires = meta.ends_at(&self.core.config);
         Some(SessionInfo {
             id: meta.id.to_string(),

@@ -10,6 +10,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
+use crate::record::legacy;
 use crate::record::token::{Id, Token};
 use crate::record::{Record, alive, field};
 use crate::state::Stored;
@@ -100,9 +101,11 @@ impl Core {
 
     /// Reads a stored session; a malformed one is logged, not used and not overwritten.
     pub(crate) fn read(&self, document: Document) -> Option<Record> {
+        // The id of a legacy document may be a credential, and stays out of the log.
         let id = document.id().and_then(Id::parse);
+        let id = id.filter(|_| !legacy::is_opened_by_its_id(&document));
         let record = Record::read(document, &self.config, self.now());
-        if let (None, Some(id)) = (&record, id.filter(|id| !id.is_legacy())) {
+        if let (None, Some(id)) = (&record, id) {
             rocket::warn!("session {id}: the stored document is malformed and was ignored");
         }
         record

@@ -1,7 +1,8 @@
-//! `[default.session]`: names, defaults, checks.
+//! The section `[default.session]` of `Rocket.toml`: its keys, defaults and checks.
 //!
-//! Read once, at ignition. Every bad value and bad pair is refused there, all at once, with its
-//! key, profile and file; nothing here is read at request time, and nothing here is secret.
+//! The section is read once, at ignition. All invalid values, invalid combinations and unknown keys
+//! are reported at once, each with its key, profile and file. No key is read at request time, and
+//! the section holds no secret.
 
 mod parse;
 mod report;
@@ -15,77 +16,78 @@ use rocket::figment::error::Error;
 use rocket::figment::{Figment, Profile};
 use rocket::http::SameSite;
 
-pub(crate) use self::parse::{LONGEST, LONGEST_COOKIE};
+pub(crate) use self::parse::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 pub(crate) use self::report::report;
 use self::section::Section;
 use crate::origin::Origin;
 
-/// The most that `max_bytes` may be. MongoDB refuses documents above 16 MiB: half of it leaves room
-/// for our own fields, and for what encoding and concurrent `push`es add.
-const MAX_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The largest `max_bytes` that is accepted. MongoDB refuses documents above 16 MiB. Half of that
+/// leaves room for the crate's own fields, and for what encoding and concurrent `push`es add.
+const MAX_BYTES_LIMIT: usize = 8 * 1024 * 1024;
 
-/// How values are stored.
+/// How session values are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Encoding {
     /// Native BSON, readable and queryable.
     Document,
-    /// One opaque value a key, any serde type.
+    /// CBOR bytes for each value. Any serde type can be stored.
     Binary,
 }
 
-/// The section, read and checked.
+/// The validated configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// The collection that holds the sessions.
     pub collection: String,
-    /// Its database; none = the one that the URL names.
+    /// The database of the collection. `None`: the database that the URL names.
     pub database: Option<String>,
     /// The cookie's name.
     pub cookie_name: String,
-    /// The cookie's life in the browser, at least a second; none = until the browser closes.
+    /// The cookie's `Max-Age`, at least a second. `None`: the cookie lasts until the browser closes.
     pub max_age: Option<Duration>,
-    /// The cookie's path.
+    /// The cookie's `Path`.
     pub path: String,
-    /// The cookie's domain, in lower case and without a leading dot; none = this host alone.
+    /// The cookie's `Domain`, in lower case and without a leading dot. `None`: this host alone.
     pub domain: Option<String>,
-    /// Whether the cookie travels over https alone.
+    /// The cookie's `Secure`: browsers send it over https only.
     pub secure: bool,
-    /// Whether scripts are kept from the cookie.
+    /// The cookie's `HttpOnly`: scripts cannot read it.
     pub http_only: bool,
-    /// Which requests from other sites carry the cookie; none = the cookie does not say.
+    /// The cookie's `SameSite`. `None`: the attribute is left out.
     pub same_site: Option<SameSite>,
-    /// Whether the cookie is kept apart for each site that embeds this one.
+    /// The cookie's `Partitioned`: browsers keep one cookie for each embedding site.
     pub partitioned: bool,
-    /// How long a session lives unused; none = for ever.
+    /// The idle timeout. `None`: no idle timeout.
     pub timeout: Option<Duration>,
-    /// How long a session lives after creation or login, used or not; none = for ever.
+    /// The absolute timeout, counted from creation, login or elevation. `None`: no absolute timeout.
     pub lifetime: Option<Duration>,
-    /// How long after the last write of `accessed` a read writes it again; none = never.
+    /// The shortest time between two touches of a session that is only read. `None`: reads do not
+    /// touch.
     pub reissue_time: Option<Duration>,
-    /// Whether changes are kept when a catcher answered.
+    /// Whether changes are stored when a catcher generated the response.
     pub set_on_exception: bool,
-    /// How values are stored.
+    /// How session values are stored.
     pub encoding: Encoding,
-    /// The most that an application's data may take in one session.
+    /// The maximum size of the application's data in one session.
     pub max_bytes: usize,
-    /// How long one operation of the database may take.
+    /// The time limit of one database operation.
     pub deadline: Duration,
-    /// The origins that may send unsafe requests from other sites.
+    /// The other origins that may send unsafe requests.
     pub trusted_origins: Vec<Origin>,
-    /// How many sessions a principal may have; none = any number.
+    /// The maximum number of sessions of one principal. `None`: no limit.
     pub max_per_user: Option<u32>,
-    /// Whether the user agent and the address are recorded at login.
+    /// Whether the user agent and the peer's address are recorded.
     pub record_client: bool,
-    /// Whether the ancestor's cookies and documents are accepted.
+    /// Whether legacy cookies and documents (pyramid_mongo_session) are accepted.
     pub legacy_ids: bool,
-    /// Whether loads, commits and new sessions of this process may travel together.
+    /// Whether concurrent operations of this process are batched into one command.
     pub share: bool,
-    /// Whether indexes are created and repaired after liftoff.
+    /// Whether indexes are created and repaired in the background after liftoff.
     pub indexes: bool,
 }
 
 impl Config {
-    /// What is in force where the section says nothing.
+    /// Returns the defaults in a profile.
     pub(crate) fn default_for(profile: &Profile) -> Config {
         Config {
             collection: "session".into(),
@@ -94,7 +96,7 @@ impl Config {
             max_age: None,
             path: "/".into(),
             domain: None,
-            // By the profile, not by how the crate was compiled: Rocket's own rule for its secrets.
+            // Decided by the profile and not by `debug_assertions`, as Rocket does for its secret key.
             secure: !is_debug(profile),
             http_only: true,
             same_site: Some(SameSite::Lax),
@@ -115,15 +117,18 @@ impl Config {
         }
     }
 
-    /// Reads and checks `[<profile>.session]` of a Rocket's figment. The error is a chain of all
-    /// that is wrong.
-    pub(crate) fn from(figment: &Figment) -> Result<Config, Box<Error>> {
-        let mut section = Section::of(figment)?;
+    /// Reads and validates `[<profile>.session]`.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the section, as one chain.
+    pub(crate) fn from_figment(figment: &Figment) -> Result<Config, Box<Error>> {
+        let mut section = Section::from_figment(figment)?;
         let config = Config::read(&mut section);
         section.refuse_unknown();
-        // Keys are held against each other only when each is right: a default that stands in for a
-        // bad value would be blamed for what nobody wrote.
-        if section.is_good() {
+        // Combinations are checked only when every single value is valid. A default that stands in
+        // for an invalid value would be reported as wrong, although it is not in the file.
+        if section.is_valid() {
             config.check(&mut section);
         }
         section.finish().map(|()| config)
@@ -140,7 +145,7 @@ impl Config {
         section.read(
             "max_age",
             &mut c.max_age,
-            optional(seconds(1.0, LONGEST_COOKIE.as_secs_f64())),
+            optional(seconds(1.0, MAX_COOKIE_AGE.as_secs_f64())),
         );
         section.read("path", &mut c.path, path);
         section.read("domain", &mut c.domain, optional(domain));
@@ -152,22 +157,22 @@ impl Config {
         section.read(
             "timeout",
             &mut c.timeout,
-            optional(seconds(LEAST, LONGEST.as_secs_f64())),
+            optional(seconds(MIN_SECONDS, MAX_TIMEOUT.as_secs_f64())),
         );
         section.read(
             "lifetime",
             &mut c.lifetime,
-            optional(seconds(LEAST, LONGEST.as_secs_f64())),
+            optional(seconds(MIN_SECONDS, MAX_TIMEOUT.as_secs_f64())),
         );
         section.read(
             "reissue_time",
             &mut c.reissue_time,
-            optional(seconds(0.0, LONGEST.as_secs_f64())),
+            optional(seconds(0.0, MAX_TIMEOUT.as_secs_f64())),
         );
         section.read("set_on_exception", &mut c.set_on_exception, boolean);
         section.read("encoding", &mut c.encoding, encoding);
         section.read("max_bytes", &mut c.max_bytes, size);
-        section.read("deadline", &mut c.deadline, seconds(LEAST, 300.0));
+        section.read("deadline", &mut c.deadline, seconds(MIN_SECONDS, 300.0));
         section.read_list("trusted_origins", &mut c.trusted_origins, trusted_origin);
         section.read("max_per_user", &mut c.max_per_user, optional(count));
         section.read("record_client", &mut c.record_client, boolean);
@@ -177,55 +182,54 @@ impl Config {
         config
     }
 
-    /// Refuses what does not go together. Each refusal stands at a key that is set, so that it
-    /// names a file, and names the other key in its text.
+    /// Reports invalid combinations of keys. Each error is reported at a key that is set, so that it
+    /// names a file, and its text names the other key.
     ///
-    /// A `lifetime` below `timeout` is not refused: a session ends at the earlier of the two, which
-    /// is what was asked for, and `lifetime = 600` alone would otherwise fail on the default
-    /// `timeout`.
+    /// A `lifetime` below `timeout` is accepted: a session ends at the earlier of the two. Otherwise
+    /// `lifetime = 600` alone would fail because of the default `timeout`.
     fn check(&self, section: &mut Section<'_>) {
-        let twice = section.has("http_only") && section.has("httponly");
-        section.require(!twice, "httponly", || {
-            "`httponly` is another name of `http_only`: set one of them".into()
+        let has_both = section.has("http_only") && section.has("httponly");
+        section.require(!has_both, "httponly", || {
+            "`httponly` is an alias of `http_only`; set only one of them".into()
         });
 
         if let Some(prefix) = parse::prefix(&self.cookie_name) {
-            let host = prefix.starts_with("__Host-");
-            let http = prefix.ends_with("Http-");
+            let is_host = prefix.starts_with("__Host-");
+            let is_http = prefix.ends_with("Http-");
             let needs = |what: &str| {
                 format!(
-                    "a `cookie_name` with the prefix `{prefix}` {what}: browsers refuse the cookie \
-                     otherwise"
+                    "a `cookie_name` with the prefix `{prefix}` {what}; otherwise browsers refuse \
+                     the cookie"
                 )
             };
             section.require(self.secure, "cookie_name", || {
                 needs("needs `secure = true`")
             });
-            section.require(!http || self.http_only, "cookie_name", || {
+            section.require(!is_http || self.http_only, "cookie_name", || {
                 needs("needs `http_only = true`")
             });
-            section.require(!host || self.path == "/", "cookie_name", || {
+            section.require(!is_host || self.path == "/", "cookie_name", || {
                 needs("needs `path = \"/\"`")
             });
-            section.require(!host || self.domain.is_none(), "cookie_name", || {
+            section.require(!is_host || self.domain.is_none(), "cookie_name", || {
                 needs("allows no `domain`")
             });
         }
 
-        let anywhere = self.same_site == Some(SameSite::None);
-        section.require(!anywhere || self.secure, "same_site", || {
-            "`same_site = \"None\"` needs `secure = true`: browsers refuse the cookie otherwise"
+        let is_cross_site = self.same_site == Some(SameSite::None);
+        section.require(!is_cross_site || self.secure, "same_site", || {
+            "`same_site = \"None\"` needs `secure = true`; otherwise browsers refuse the cookie"
                 .into()
         });
         section.require(!self.partitioned || self.secure, "partitioned", || {
-            "`partitioned` needs `secure = true`: browsers refuse the cookie otherwise".into()
+            "`partitioned` needs `secure = true`; otherwise browsers refuse the cookie".into()
         });
 
         if let (Some(reissue), Some(timeout)) = (self.reissue_time, self.timeout) {
             section.require(reissue < timeout, "reissue_time", || {
                 format!(
-                    "`reissue_time` ({}) has to be below `timeout` ({}): sessions in use would \
-                     expire; `reissue_time = false` says that reads keep none alive",
+                    "`reissue_time` ({}) has to be below `timeout` ({}), otherwise sessions in use \
+                     expire; set `reissue_time = false` if reads shall not extend sessions",
                     in_seconds(reissue),
                     in_seconds(timeout),
                 )

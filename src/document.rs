@@ -1,8 +1,8 @@
-//! What crosses the [`Store`](crate::store::Store) trait: a stored [`Document`], the [`Filter`]
-//! that chooses one, and the [`Update`] that changes single fields of it.
+//! The types that the [`Store`](crate::store::Store) trait takes and returns: a stored [`Document`],
+//! the [`Filter`] that selects documents, and the [`Update`] that changes single fields.
 //!
-//! All three can be rendered as BSON bytes, for a store that speaks BSON, and carried out in
-//! process, for one that does not. There is no way to say "upsert" or "replace" in them.
+//! A filter or an update can be rendered as BSON, for MongoDB, or applied in process, for the memory
+//! store. Neither can express an upsert or the replacement of a document.
 
 use std::fmt;
 
@@ -24,30 +24,30 @@ pub use filter::Filter;
 pub(crate) use update::Operation;
 pub use update::{Inapplicable, Update};
 
-/// One stored document, as BSON bytes: a session, or a marker of the crate's own.
+/// A stored document, as BSON bytes: a session, a tombstone or a revocation.
 #[derive(Clone, PartialEq)]
 pub struct Document(Vec<u8>);
 
 impl Document {
-    /// Takes the bytes of a BSON document, as a store kept them.
+    /// Creates a document from BSON bytes.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Document(bytes)
     }
 
-    /// The bytes to keep.
+    /// Returns the BSON bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes themselves, to keep or to send.
+    /// Returns the BSON bytes, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// The document's `_id`, by which a store finds it.
+    /// Returns the document's `_id`, if it is a string.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.get("_id")?.as_str()
@@ -82,17 +82,19 @@ impl Document {
     }
 }
 
-/// Prints the size only: a document holds secrets' digests and an application's data.
+/// Prints the size only, since a document holds digests of secrets and the application's data.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Document({} bytes)", self.0.len())
     }
 }
 
-/// Where in a document something is: a field of the crate's own, or one of the session's values.
+/// The path of a field in a document.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Path {
+    /// A top-level field, which the crate itself reads and writes.
     Meta(&'static str),
+    /// One of the session's values.
     Value(Field),
 }
 

@@ -74,6 +74,8 @@ pub enum Error {
         key: String,
         /// Why not, and what would help.
         reason: &'static str,
+        /// The message of the value's `Serialize`, where that failed.
+        source: Option<Cause>,
     },
     /// The session's data would exceed the configured `max_bytes`. What is stored stays. Status 500.
     TooLarge {
@@ -192,7 +194,7 @@ impl fmt::Display for Error {
                 f,
                 "the session's value of {key:?} is {found}, which cannot be read as `{wanted}`"
             ),
-            Error::Encode { key, reason } => {
+            Error::Encode { key, reason, .. } => {
                 write!(
                     f,
                     "the value for the session key {key:?} cannot be stored: {reason}"
@@ -242,7 +244,9 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::Store { source, .. } => Some(source.as_ref()),
-            Error::Unknown { source, .. } => source.as_ref().map(|source| source.as_ref() as _),
+            Error::Unknown { source, .. } | Error::Encode { source, .. } => {
+                source.as_ref().map(|source| source.as_ref() as _)
+            }
             _ => None,
         }
     }

@@ -1,22 +1,21 @@
-//! Server-side sessions for Rocket 0.5, kept in MongoDB.
+//! Server-side sessions for Rocket 0.5, stored in MongoDB.
 //!
-//! A handler asks for [`&Session`](Session), reads and changes it, and what changed is stored before
-//! the response leaves.
+//! A handler takes [`&Session`](Session), reads values and changes them, and the crate stores the
+//! changes before the response is sent.
 //!
-//! * **No update is lost.** Requests that run at the same time do not undo each other's changes, and
-//!   a counter counts right.
-//! * **A session that ended stays ended.** No late request brings back a session that was logged
+//! * **Concurrent requests do not overwrite each other's keys.** `increment`, `push` and `modify`
+//!   lose no update.
+//! * **A session that ended never comes back.** No late request revives a session that was logged
 //!   out, revoked or expired.
-//! * **No success that was not stored.** If the changes cannot be stored, the browser gets an error
+//! * **No success without storage.** If the changes cannot be stored, the browser gets an error
 //!   (503) and no session cookie.
 //!
-//! This page is the guide. A whole application to click through is in `examples/showcase` of the
-//! repository.
+//! This page is the guide. A complete application is in `examples/showcase` of the repository.
 //!
 //! | how do I … | |
 //! |---|---|
-//! | begin? | [quick start](#quick-start) |
-//! | keep a value, a counter, a list? | [values](#values), [requests that run at the same time](#requests-that-run-at-the-same-time) |
+//! | start? | [quick start](#quick-start) |
+//! | store a value, a counter, a list? | [values](#values), [concurrent requests](#concurrent-requests) |
 //! | sign users in and out? | [signing in and out](#signing-in-and-out) |
 //! | ask for a second factor? | [a second factor](#a-second-factor) |
 //! | show a user's devices and end them? | [a user's devices](#a-users-devices) |
@@ -29,10 +28,10 @@
 //! | configure it? | [configuration](#configuration) |
 //! | go live? | [going live](#going-live) |
 //! | run several applications? | [several applications on one database](#several-applications-on-one-database) |
-//! | operate it? | [operating it](#operating-it): versions, connections, indexes, rights, sizes, backups |
+//! | operate it? | [operation](#operation): versions, connections, indexes, privileges, sizes, backups |
 //! | know its limits? | [what it does not promise](#what-it-does-not-promise) |
 //! | use sessions outside of a request? | [outside of a request](#outside-of-a-request) |
-//! | come from another library? | [migrating](#migrating) |
+//! | migrate from another library? | [migrating](#migrating) |
 //!
 #![doc = include_str!("guide/start.md")]
 //!

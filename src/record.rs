@@ -85,12 +85,10 @@ pub(crate) struct Record {
 impl Record {
     /// Reads a stored session; `None` when it is malformed in any field.
     pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<Self> {
-        let is_legacy = document.id().is_some_and(is_legacy_id);
-        if !is_legacy {
+        if !document.id().is_some_and(Id::is_legacy_text) {
             return Record::parse(document, None);
         }
-        let cookie_name = &config.cookie_name;
-        let translated = legacy::read(document, cookie_name, config.timeout, config.lifetime, now)?;
+        let translated = legacy::read(document, config, now)?;
         Record::parse(translated.document, translated.upgrade)
     }
 
@@ -168,7 +166,7 @@ impl Record {
     pub(crate) fn with_same_value(&self, filter: Filter, field: &Field) -> Filter {
         let value = self.get(field).map(RawBsonRef::to_raw_bson);
         match &self.upgrade {
-            Some(upgrade) => upgrade.is_unchanged(filter, field.clone(), value),
+            Some(upgrade) => upgrade.with_same_value(filter, field.clone(), value),
             None => filter.still(field.clone(), value),
         }
     }
@@ -363,10 +361,6 @@ pub(crate) fn binary(bytes: &[u8; 32]) -> RawBson {
         subtype: BinarySubtype::Generic,
         bytes: bytes.to_vec(),
     })
-}
-
-fn is_legacy_id(id: &str) -> bool {
-    Id::parse(id).is_some_and(|id| id.is_legacy())
 }
 
 /// Adds the change of one value to an update.

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::clock::{Moment, Started};
 use crate::commit::{Core, Outcome};
-use crate::config::{LONGEST, LONGEST_COOKIE};
+use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
@@ -254,7 +254,7 @@ impl Session {
     /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
     pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
-        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > LONGEST_COOKIE) {
+        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > MAX_COOKIE_AGE) {
             return Err(Error::BadDuration);
         }
         self.open_to_write()?.state.settings.max_age = Override::Set(max_age);
@@ -368,7 +368,9 @@ impl fmt::Debug for Session {
 
 fn check_timeout(timeout: Option<Duration>) -> Result<()> {
     match timeout {
-        Some(timeout) if timeout.as_millis() == 0 || timeout > LONGEST => Err(Error::BadDuration),
+        Some(timeout) if timeout.as_millis() == 0 || timeout > MAX_TIMEOUT => {
+            Err(Error::BadDuration)
+        }
         _ => Ok(()),
     }
 }

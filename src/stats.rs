@@ -1,53 +1,52 @@
-//! What happened to sessions since the application started, in numbers.
+//! Counters of what this process did since it started.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What this process has counted since it started ([`Sessions::stats`](crate::Sessions::stats)).
+/// Counters of this process since it started ([`Sessions::stats`](crate::Sessions::stats)).
 ///
-/// Every number only grows. They are of this process alone: add up those of all processes.
+/// A counter never decreases. Each process has its own: add them up for the whole application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Times that a session was loaded, for a request with a well-formed cookie.
+    /// Loads of a session, each for a request with a well-formed cookie.
     pub loads: u64,
-    /// Loads that found a session alive.
+    /// Loads that found a live session.
     pub hits: u64,
-    /// Loads that found none: the id is unknown, the session ended, its document is malformed, or the
-    /// cookie's secret is wrong.
+    /// Loads that found no live session: the id is unknown, the session ended, its document is
+    /// malformed, or the cookie's secret is wrong.
     pub misses: u64,
-    /// Misses of a cookie that had the id of a session and not its secret: it is forged, or from before
-    /// a [`renew`](crate::Session::renew).
+    /// Misses because the cookie has a session's id with a wrong secret: it is forged, or older than a
+    /// [`renew`](crate::Session::renew).
     pub wrong_secrets: u64,
     /// Loads that found an expired session.
     pub expired: u64,
-    /// Requests with several session cookies, none of which is believed: perhaps another host of the
-    /// domain sets them.
+    /// Requests with more than one session cookie, all of which were ignored. Another host of the
+    /// domain may have set one.
     pub ambiguous: u64,
-    /// New sessions that were dropped because a login of the same browser was faster, whose cookie
-    /// they would have overwritten.
+    /// New sessions that were discarded because a login of the same browser came first: their cookie
+    /// would have replaced the login's.
     pub overtaken: u64,
-    /// Writes that were stored before a response.
+    /// Commits of changes before a response.
     pub commits: u64,
-    /// Writes that were dropped because the session had ended meanwhile.
+    /// Commits that were discarded because the session had ended meanwhile.
     pub gone: u64,
-    /// Attempts to change a value that came too late, because another request had changed it, and
-    /// were made again.
+    /// Compare-and-set attempts that were repeated because another request had changed the value.
     pub conflicts: u64,
-    /// Notes that a session was used.
+    /// Touches: records that a session was used.
     pub touches: u64,
-    /// Commands in which those notes were written.
+    /// Commands that wrote those touches.
     pub touch_batches: u64,
-    /// Requests that `&Session` refused because they came from another site.
+    /// Requests from another site that the `&Session` guard refused.
     pub refused: u64,
     /// Requests that [`CsrfForm`](crate::CsrfForm) or [`CsrfHeader`](crate::CsrfHeader) refused because
-    /// of their token.
+    /// the token was missing or wrong.
     pub csrf_refused: u64,
-    /// Operations of the database that failed.
+    /// Database operations that failed, timeouts included.
     pub failures: u64,
-    /// Operations of the database that did not end by the `deadline` (they are failures, too).
+    /// Database operations that did not end within the `deadline`.
     pub deadlines: u64,
 }
 
-/// One number that many requests add to.
+/// A counter that requests increment concurrently.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -61,6 +60,7 @@ impl Counter {
     }
 }
 
+/// The counters behind [`Stats`].
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) hits: Counter,

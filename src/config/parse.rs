@@ -1,4 +1,4 @@
-//! What a single value must be, whatever the others are.
+//! Parsing and validation of single values.
 
 use std::time::Duration;
 
@@ -8,66 +8,66 @@ use rocket::figment::value::Value;
 use rocket::http::SameSite;
 
 use super::section::{ill_typed, invalid};
-use super::{Encoding, MAX_MAX_BYTES};
+use super::{Encoding, MAX_BYTES_LIMIT};
 use crate::origin::{self, Origin};
 
-type Rule<T> = Result<T, Kind>;
+type Parsed<T> = Result<T, Kind>;
 
-/// Stored times have milliseconds: the shortest time that is not zero.
-pub(super) const LEAST: f64 = 0.001;
-/// A hundred years: far from where dates overflow, beyond what any session wants.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
-/// 400 days: browsers shorten what a cookie asks beyond it.
-pub(crate) const LONGEST_COOKIE: Duration = Duration::from_secs(400 * 86_400);
+/// The shortest time that is not zero, in seconds. Stored times have milliseconds.
+pub(super) const MIN_SECONDS: f64 = 0.001;
+/// The longest timeout: a hundred years, which is far below the overflow of dates.
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// The longest `Max-Age` of a cookie. Browsers cut longer ones to 400 days (RFC 6265bis).
+pub(crate) const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 86_400);
 
-/// The beginnings of a cookie's name that browsers know, the longest first.
+/// The cookie name prefixes that browsers enforce, the longest first.
 const PREFIXES: [&str; 4] = ["__Host-Http-", "__Host-", "__Http-", "__Secure-"];
 
-/// Lets `false` unset an optional key.
+/// Accepts `false` as `None`, and any other value by its parser.
 pub(super) fn optional<T>(
-    rule: impl FnOnce(&Value) -> Rule<T>,
-) -> impl FnOnce(&Value) -> Rule<Option<T>> {
+    parse: impl FnOnce(&Value) -> Parsed<T>,
+) -> impl FnOnce(&Value) -> Parsed<Option<T>> {
     |value| match value.to_bool() {
         Some(false) => Ok(None),
-        _ => rule(value).map(Some),
+        _ => parse(value).map(Some),
     }
 }
 
-/// `true` or `false`.
-pub(super) fn boolean(value: &Value) -> Rule<bool> {
+/// Parses `true` or `false`.
+pub(super) fn boolean(value: &Value) -> Parsed<bool> {
     value.to_bool().ok_or_else(|| ill_typed(value, "a boolean"))
 }
 
-/// Seconds between the two bounds, kept to the millisecond.
-pub(super) fn seconds(least: f64, most: f64) -> impl FnOnce(&Value) -> Rule<Duration> {
+/// Parses seconds between two bounds, rounded to the millisecond.
+pub(super) fn seconds(min: f64, max: f64) -> impl FnOnce(&Value) -> Parsed<Duration> {
     move |value| {
-        let expected = || format!("a number of seconds from {least} to {most}");
+        let expected = || format!("a number of seconds from {min} to {max}");
         let number = number(value).ok_or_else(|| ill_typed(value, expected()))?;
-        // Compared before it is converted: NaN and the infinities are in no range.
-        if !(least..=most).contains(&number) {
+        // Compared before the conversion: NaN and infinities are outside of every range.
+        if !(min..=max).contains(&number) {
             return Err(invalid(value, expected()));
         }
         Ok(Duration::from_millis((number * 1000.0).round() as u64))
     }
 }
 
-/// A whole number of at least one.
-pub(super) fn count(value: &Value) -> Rule<u32> {
+/// Parses a whole number of at least one.
+pub(super) fn count(value: &Value) -> Parsed<u32> {
     let expected = "a whole number of at least 1";
     let number = number(value).ok_or_else(|| ill_typed(value, expected))?;
-    let fits = (1.0..=f64::from(u32::MAX)).contains(&number) && number.fract() == 0.0;
-    if fits {
+    let is_count = (1.0..=f64::from(u32::MAX)).contains(&number) && number.fract() == 0.0;
+    if is_count {
         Ok(number as u32)
     } else {
         Err(invalid(value, expected))
     }
 }
 
-/// A size as Rocket writes them (`"1MiB"`), or a number of bytes.
-pub(super) fn size(value: &Value) -> Rule<usize> {
+/// Parses a size in Rocket's form (`"1MiB"`), or a number of bytes.
+pub(super) fn size(value: &Value) -> Parsed<usize> {
     let expected = format!(
         "a size from 1 B to {}, such as \"1MiB\"",
-        ByteUnit::from(MAX_MAX_BYTES)
+        ByteUnit::from(MAX_BYTES_LIMIT)
     );
     let bytes = match (text(value), value.to_actual()) {
         (Some(text), _) => text
@@ -76,19 +76,19 @@ pub(super) fn size(value: &Value) -> Rule<usize> {
             .ok()
             .map(|unit| unit.as_u64()),
         (_, Actual::Unsigned(bytes)) => Some(u64::try_from(bytes).unwrap_or(u64::MAX)),
-        // Never negative in range: refused below as zero.
+        // A negative number becomes zero, which is refused below.
         (_, Actual::Signed(bytes)) => Some(u64::try_from(bytes).unwrap_or(0)),
         _ => None,
     };
     let bytes = bytes.ok_or_else(|| ill_typed(value, expected.as_str()))?;
     match usize::try_from(bytes) {
-        Ok(size) if (1..=MAX_MAX_BYTES).contains(&size) => Ok(size),
+        Ok(size) if (1..=MAX_BYTES_LIMIT).contains(&size) => Ok(size),
         _ => Err(invalid(value, expected)),
     }
 }
 
-/// `"Lax"`, `"Strict"` or `"None"`.
-pub(super) fn same_site(value: &Value) -> Rule<SameSite> {
+/// Parses `"Lax"`, `"Strict"` or `"None"`.
+pub(super) fn same_site(value: &Value) -> Parsed<SameSite> {
     let expected = "\"Lax\", \"Strict\" or \"None\"";
     match string(value, expected)?.to_ascii_lowercase().as_str() {
         "lax" => Ok(SameSite::Lax),
@@ -98,8 +98,8 @@ pub(super) fn same_site(value: &Value) -> Rule<SameSite> {
     }
 }
 
-/// `"document"` or `"binary"`.
-pub(super) fn encoding(value: &Value) -> Rule<Encoding> {
+/// Parses `"document"` or `"binary"`.
+pub(super) fn encoding(value: &Value) -> Parsed<Encoding> {
     let expected = "\"document\" or \"binary\"";
     match string(value, expected)?.to_ascii_lowercase().as_str() {
         "document" => Ok(Encoding::Document),
@@ -108,11 +108,11 @@ pub(super) fn encoding(value: &Value) -> Rule<Encoding> {
     }
 }
 
-/// A name that MongoDB takes for a collection of an application's own. It would take an address as
-/// well, which is a mistake, and the name is printed at launch.
-pub(super) fn collection(value: &Value) -> Rule<String> {
-    let expected = "the name of a collection: 1 to 120 bytes, no `$` and no control characters, \
-                    not beginning with `system.` or a dot, and no URL";
+/// Parses a collection name that MongoDB accepts. MongoDB would also accept a URL, but that is a
+/// mistake and may hold a password, and the name is printed at launch.
+pub(super) fn collection(value: &Value) -> Parsed<String> {
+    let expected = "a collection name: 1 to 120 bytes, without `$` and control characters, \
+                    not beginning with `system.` or a dot, and not a URL";
     let name = string(value, expected)?;
     let legal = (1..=120).contains(&name.len())
         && !name.contains(|c: char| c == '$' || c.is_control())
@@ -126,11 +126,11 @@ pub(super) fn collection(value: &Value) -> Rule<String> {
     }
 }
 
-/// A name that MongoDB takes for a database of an application's own. `local` is not replicated and
-/// `config` takes no retryable writes, so neither could keep our promises.
-pub(super) fn database(value: &Value) -> Rule<String> {
-    let expected = "the name of a database: 1 to 63 bytes, no blanks, no control characters and \
-                    none of /\\.\"$*<>:|?, and not `admin`, `config` or `local`";
+/// Parses a database name that MongoDB accepts. `admin`, `config` and `local` are refused: `local` is
+/// not replicated, and `config` takes no retryable writes.
+pub(super) fn database(value: &Value) -> Parsed<String> {
+    let expected = "a database name: 1 to 63 bytes, without blanks, control characters and \
+                    /\\.\"$*<>:|?, and other than `admin`, `config` and `local`";
     let name = string(value, expected)?;
     let illegal = |c: char| c.is_whitespace() || c.is_control() || "/\\.\"$*<>:|?".contains(c);
     let legal = (1..=63).contains(&name.len())
@@ -143,10 +143,10 @@ pub(super) fn database(value: &Value) -> Rule<String> {
     }
 }
 
-/// A cookie's name: a token (RFC 6265bis) of at most 64 bytes, without those of a token's
-/// characters that Rocket's cookies percent-encode: such a name would leave as another than the
-/// one that is looked for when it comes back.
-pub(super) fn cookie_name(value: &Value) -> Rule<String> {
+/// Parses a cookie name: a token (RFC 6265bis) of at most 64 bytes. The characters that Rocket
+/// percent-encodes in cookies are refused: the name that is sent would differ from the name that is
+/// looked up in the next request.
+pub(super) fn cookie_name(value: &Value) -> Parsed<String> {
     let expected = "a cookie name: 1 to 64 ASCII letters, digits and !$&'*+-._~";
     let name = string(value, expected)?;
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"!$&'*+-._~".contains(&b);
@@ -156,24 +156,24 @@ pub(super) fn cookie_name(value: &Value) -> Rule<String> {
     match almost_prefixed(&name) {
         Some(prefix) => Err(invalid(
             value,
-            format!("the prefix spelt `{prefix}`, or a name unlike it"),
+            format!("the prefix in the spelling `{prefix}`, or a name that does not resemble it"),
         )),
         None => Ok(name),
     }
 }
 
-/// The prefix of a cookie's name, which browsers hold the cookie's attributes to.
+/// Returns the prefix of a cookie name. Browsers enforce the attributes that it stands for.
 pub(super) fn prefix(name: &str) -> Option<&'static str> {
     PREFIXES.into_iter().find(|prefix| name.starts_with(prefix))
 }
 
-/// The prefix that a name nearly has. Such a name promises what browsers do not check; and in
-/// another case browsers check it while servers take it for another name.
+/// Returns the prefix that a name resembles without having it. Browsers enforce nothing for a misspelt
+/// prefix; and they enforce a prefix in any case of letters, while servers compare names exactly.
 fn almost_prefixed(name: &str) -> Option<&'static str> {
     let is_dash = |c: char| c == '_' || c == '-';
     let lower = name.to_ascii_lowercase();
     let has = |prefix: &str| lower.starts_with(&prefix.to_ascii_lowercase());
-    // In any case: what browsers see, and so what the exact spelling must be.
+    // Browsers ignore the case of a prefix, so require the exact spelling.
     if let Some(seen) = PREFIXES.into_iter().find(|prefix| has(prefix)) {
         return (prefix(name) != Some(seen)).then_some(seen);
     }
@@ -193,9 +193,9 @@ fn almost_prefixed(name: &str) -> Option<&'static str> {
     })
 }
 
-/// A cookie's path: begins with `/`, and is one that a URL's path can begin with. Browsers ignore
+/// Parses a cookie's path: it begins with `/` and can be the beginning of a URL's path. Browsers ignore
 /// attributes above 1024 bytes.
-pub(super) fn path(value: &Value) -> Rule<String> {
+pub(super) fn path(value: &Value) -> Parsed<String> {
     let expected = "a path that begins with `/`, of at most 1024 printable ASCII characters, \
                     without blanks, `;`, `?` and `#`";
     let path = string(value, expected)?;
@@ -211,10 +211,10 @@ pub(super) fn path(value: &Value) -> Rule<String> {
     }
 }
 
-/// A cookie's domain, in lower case. A leading dot is dropped, as browsers do. One label alone is
-/// refused: it is a public suffix, which browsers refuse, or the host itself, which needs no
-/// domain; `localhost` is let through for the sake of development.
-pub(super) fn domain(value: &Value) -> Rule<String> {
+/// Parses a cookie's domain and returns it in lower case. A leading dot is removed, as browsers do. A
+/// single label is refused: it is a public suffix, which browsers refuse, or the host itself, which
+/// needs no domain. `localhost` is accepted for development.
+pub(super) fn domain(value: &Value) -> Parsed<String> {
     let expected = "a domain name such as `example.com` (ASCII, no scheme, port or IP address)";
     let text = string(value, expected)?;
     let name = text.strip_prefix('.').unwrap_or(&text).to_ascii_lowercase();
@@ -226,14 +226,14 @@ pub(super) fn domain(value: &Value) -> Rule<String> {
     }
 }
 
-/// An origin that may send unsafe requests from another site.
-pub(super) fn trusted_origin(value: &Value) -> Rule<Origin> {
+/// Parses an origin that may send unsafe requests from another site.
+pub(super) fn trusted_origin(value: &Value) -> Parsed<Origin> {
     let expected = "an origin such as `https://app.example.com` or `http://localhost:3000` \
                     (no path, no wildcard)";
     Origin::parse(&string(value, expected)?).ok_or_else(|| invalid(value, expected))
 }
 
-/// A number, also written as text.
+/// Returns a value as a number. It may be written as text.
 fn number(value: &Value) -> Option<f64> {
     match value.to_actual() {
         Actual::Unsigned(number) => Some(number as f64),
@@ -243,7 +243,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// A text. Environment variables make a single quoted character a `char`.
+/// Returns a value as text. A single quoted character in an environment variable is a `char`.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(_, text) => Some(text.clone()),
@@ -252,7 +252,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// A text, or the error that it is none.
-fn string(value: &Value, expected: &str) -> Rule<String> {
+/// Returns a value as text, or an error that names what was expected.
+fn string(value: &Value, expected: &str) -> Parsed<String> {
     text(value).ok_or_else(|| ill_typed(value, expected))
 }

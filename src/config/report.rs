@@ -1,4 +1,4 @@
-//! What is said of the configuration at launch: what is in force, what is dangerous, what is wrong.
+//! The launch output: the configuration in effect, warnings, and errors.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Config, in_seconds, is_debug, parse};
 use crate::origin::Origin;
 
 impl Config {
-    /// What is in force, for the launch output.
+    /// Returns the configuration in effect, as lines of the launch output.
     pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
         let time = |time: Option<Duration>, none: &str| match time {
             Some(time) => in_seconds(time),
@@ -52,18 +52,18 @@ impl Config {
         ]
     }
 
-    /// The cookie without its value, in the words of a `Set-Cookie` header.
+    /// Returns the cookie's name and attributes in the form of a `Set-Cookie` header.
     fn cookie_line(&self) -> String {
         let mut line = format!("{}; Path={}", self.cookie_name, self.path);
         if let Some(domain) = &self.domain {
             line += &format!("; Domain={domain}");
         }
-        for (set, flag) in [
+        for (is_set, flag) in [
             (self.secure, "Secure"),
             (self.http_only, "HttpOnly"),
             (self.partitioned, "Partitioned"),
         ] {
-            if set {
+            if is_set {
                 line += &format!("; {flag}");
             }
         }
@@ -73,51 +73,50 @@ impl Config {
         line
     }
 
-    /// What is legal but dangerous, each a sentence that says what to do; nothing in the debug
-    /// profile.
+    /// Returns a warning for each setting that is valid but dangerous. Each warning says what to do.
+    /// The debug profile has no warnings.
     pub(crate) fn warnings(&self, profile: &Profile) -> Vec<String> {
         if is_debug(profile) {
             return Vec::new();
         }
         let mut warnings = Vec::new();
-        let mut warn = |when: bool, sentence: String| {
-            if when {
-                warnings.push(sentence)
+        let mut warn = |is_dangerous: bool, warning: String| {
+            if is_dangerous {
+                warnings.push(warning)
             }
         };
         warn(
             !self.secure,
-            "the session cookie is sent over plain http, where anyone on the way can take it; \
+            "the session cookie is sent over plain http, where anyone on the network can read it; \
              serve the site over https and remove `secure = false`"
                 .into(),
         );
         warn(
             !self.http_only,
-            "scripts can read the session cookie, so that one injected script can steal it; remove \
+            "scripts can read the session cookie, so an injected script can steal it; remove \
              `http_only = false`"
                 .into(),
         );
         warn(
             self.same_site.is_none(),
-            "the session cookie has no SameSite: for its first two minutes browsers send it with \
-             the forms of other sites; remove `same_site = false`"
+            "the session cookie has no SameSite attribute: for its first two minutes browsers send \
+             it with forms of other sites; remove `same_site = false`"
                 .into(),
         );
         warn(
             self.same_site == Some(SameSite::None) && !self.partitioned,
-            "every site's requests carry the session cookie; use `same_site = \"Lax\"`, or \
-             `partitioned = true` if this site is meant to be embedded"
+            "requests from every other site carry the session cookie; use `same_site = \"Lax\"`, or \
+             `partitioned = true` if other sites embed this one"
                 .into(),
         );
         warn(
             self.timeout.is_none() && self.lifetime.is_none(),
-            "sessions never end by themselves, stolen ones included; set `timeout` or `lifetime`"
-                .into(),
+            "sessions never expire, stolen ones included; set `timeout` or `lifetime`".into(),
         );
         warn(
             self.legacy_ids,
-            "`legacy_ids` accepts the old application's cookies, whose ids are credentials; switch it \
-             off when the last of them has expired"
+            "`legacy_ids` accepts the old application's cookies, whose ids are credentials; remove \
+             it when the last of them has expired"
                 .into(),
         );
         for origin in self
@@ -128,8 +127,8 @@ impl Config {
             warn(
                 true,
                 format!(
-                    "`trusted_origins` names {origin}, and whoever is on the way can speak as a \
-                     plain http site; use https there"
+                    "`trusted_origins` contains {origin}, and anyone on the network can impersonate \
+                     a plain http site; use its https origin"
                 ),
             );
         }
@@ -142,12 +141,12 @@ impl Config {
                 ),
             );
         } else if self.secure && self.path == "/" && parse::prefix(&self.cookie_name).is_none() {
-            // Only where one line mends it: the other keys are as the prefix wants them.
+            // Warned about only where the other keys meet the prefix, so that one line is enough.
             let name = &self.cookie_name;
             warn(
                 true,
                 format!(
-                    "other hosts of this domain can plant a session cookie of their own; set \
+                    "other hosts of this domain can set a session cookie for this host; set \
                      `cookie_name = \"__Host-{name}\"` in [{profile}.session] to prevent it"
                 ),
             );
@@ -156,12 +155,11 @@ impl Config {
     }
 }
 
-/// Prints a configuration error as Rocket prints its own: kind, key, file.
+/// Prints a configuration error as Rocket prints its own: kind, key and file.
 ///
-/// By Rocket's own printer, which is hidden from its documentation but public, because Rocket's
-/// contrib crates print theirs with it: they depend on `rocket = "0.5"`, so it stays through 0.5.
-/// A copy would need `rocket::error_!` and the paint of Rocket's log, hidden just as well, and
-/// would drift.
+/// The function of Rocket that does this is public but hidden from its documentation. Rocket's contrib
+/// crates call it and depend on `rocket = "0.5"`, so it exists in every 0.5 release. A copy would need
+/// `rocket::error_!` and Rocket's log colors, which are hidden as well.
 pub(crate) fn report(error: Error) {
     rocket::config::pretty_print_error(error);
 }

@@ -1,7 +1,7 @@
-//! Reads a section of a figment key by key, and remembers every key that is wrong.
+//! Reads a section of a figment key by key and collects all errors.
 //!
-//! Not by deriving `Deserialize`: that stops at the first error, loses the place of errors between
-//! keys, and through a focused figment the section's name (figment would print `default.timeout`).
+//! `Deserialize` would stop at the first error and lose the file of an error that concerns two keys.
+//! On a focused figment it would also lose the section's name (figment prints `default.timeout`).
 
 use rocket::figment::error::{Actual, Error, Kind};
 use rocket::figment::value::{Dict, Tag, Value};
@@ -19,8 +19,8 @@ pub(super) struct Section<'f> {
 }
 
 impl<'f> Section<'f> {
-    /// The section as the selected profile sees it; empty when there is none.
-    pub(super) fn of(figment: &'f Figment) -> Result<Self, Box<Error>> {
+    /// Finds the section in the selected profile. A missing section is empty.
+    pub(super) fn from_figment(figment: &'f Figment) -> Result<Self, Box<Error>> {
         let values = match figment.find_value(NAME) {
             Ok(Value::Dict(_, values)) => values,
             Ok(other) => {
@@ -39,40 +39,39 @@ impl<'f> Section<'f> {
         })
     }
 
-    /// The profile that is selected.
+    /// Returns the selected profile.
     pub(super) fn profile(&self) -> &'f Profile {
         self.figment.profile()
     }
 
-    /// Whether the key is set.
+    /// Returns whether the key is set.
     pub(super) fn has(&self, key: &str) -> bool {
         self.values.contains_key(key)
     }
 
-    /// Reads one key into `target` by its rule; `target` keeps its default where the key is not
-    /// set, or wrong.
+    /// Parses one key into `target`. `target` keeps its default when the key is not set or invalid.
     pub(super) fn read<T>(
         &mut self,
         key: &'static str,
         target: &mut T,
-        rule: impl FnOnce(&Value) -> Result<T, Kind>,
+        parse: impl FnOnce(&Value) -> Result<T, Kind>,
     ) {
         self.known.push(key);
         let Some(value) = self.values.get(key) else {
             return;
         };
-        match rule(value) {
-            Ok(read) => *target = read,
+        match parse(value) {
+            Ok(parsed) => *target = parsed,
             Err(kind) => self.refuse(key, kind),
         }
     }
 
-    /// Reads one key that holds a list, each item by the rule.
+    /// Parses one key that holds a list, item by item.
     pub(super) fn read_list<T>(
         &mut self,
         key: &'static str,
         target: &mut Vec<T>,
-        rule: impl Fn(&Value) -> Result<T, Kind>,
+        parse: impl Fn(&Value) -> Result<T, Kind>,
     ) {
         self.known.push(key);
         let items = match self.values.get(key) {
@@ -82,8 +81,8 @@ impl<'f> Section<'f> {
         };
         target.clear();
         for (index, item) in items.iter().enumerate() {
-            match rule(item) {
-                Ok(read) => target.push(read),
+            match parse(item) {
+                Ok(parsed) => target.push(parsed),
                 Err(kind) => {
                     let path = [key, &index.to_string()];
                     self.errors
@@ -93,20 +92,20 @@ impl<'f> Section<'f> {
         }
     }
 
-    /// Refuses the key's value.
+    /// Adds an error for the key.
     pub(super) fn refuse(&mut self, key: &str, kind: Kind) {
         let tag = self.values.get(key).map_or(Tag::Default, Value::tag);
         self.errors.push(located(self.figment, tag, &[key], kind));
     }
 
-    /// Refuses the key's value, unless it goes with the others.
+    /// Adds an error for the key, unless the condition holds.
     pub(super) fn require(&mut self, holds: bool, key: &str, message: impl FnOnce() -> String) {
         if !holds {
             self.refuse(key, Kind::Message(message()));
         }
     }
 
-    /// Refuses every key that nothing has read.
+    /// Adds an error for every key that was not read.
     pub(super) fn refuse_unknown(&mut self) {
         let unknown = self
             .values
@@ -123,14 +122,14 @@ impl<'f> Section<'f> {
         }
     }
 
-    /// Whether nothing was refused so far.
-    pub(super) fn is_good(&self) -> bool {
+    /// Returns whether there are no errors so far.
+    pub(super) fn is_valid(&self) -> bool {
         self.errors.is_empty()
     }
 
-    /// All that was refused, as figment's chain of errors, which iterates in the order of refusal.
+    /// Returns all errors as figment's chain, which iterates in the order in which they were added.
     pub(super) fn finish(self) -> Result<(), Box<Error>> {
-        // `chain` puts its receiver behind its argument, so it starts with the last.
+        // `chain` puts its receiver behind its argument, so begin with the last error.
         match self.errors.into_iter().rev().reduce(Error::chain) {
             Some(error) => Err(Box::new(error)),
             None => Ok(()),
@@ -138,7 +137,7 @@ impl<'f> Section<'f> {
     }
 }
 
-/// An error that says where the value came from: key with profile, and file.
+/// Builds an error that names the key, the profile and the file of a value.
 fn located(figment: &Figment, tag: Tag, path: &[&str], kind: Kind) -> Error {
     let mut error = Error::from(kind);
     error.path = [NAME]
@@ -146,32 +145,32 @@ fn located(figment: &Figment, tag: Tag, path: &[&str], kind: Kind) -> Error {
         .chain(path)
         .map(|part| part.to_string())
         .collect();
-    // A value knows whether it is `default`'s or `global`'s; if not, it is the selected profile's.
+    // The tag names the profile `default` or `global`. Otherwise it is the selected profile.
     error.profile = tag.profile().or_else(|| Some(figment.profile().clone()));
     error.metadata = figment.get_metadata(tag).cloned();
     error
 }
 
-/// A value of a wrong type.
+/// Builds the error for a value of the wrong type.
 pub(super) fn ill_typed(value: &Value, expected: impl Into<String>) -> Kind {
-    Kind::InvalidType(shown(value), expected.into())
+    Kind::InvalidType(displayed(value), expected.into())
 }
 
-/// A value of the right type that is wrong.
+/// Builds the error for an invalid value of the right type.
 pub(super) fn invalid(value: &Value, expected: impl Into<String>) -> Kind {
-    Kind::InvalidValue(shown(value), expected.into())
+    Kind::InvalidValue(displayed(value), expected.into())
 }
 
-/// A value as errors show it. Nothing of this section is secret, but a whole `mongodb://` address
-/// pasted into it is: what could be a URL with a password is not repeated.
-fn shown(value: &Value) -> Actual {
+/// Returns a value as error messages display it. Text with an `@` is left out, since it may be a
+/// `mongodb://` URL with a password that was pasted into the wrong key.
+fn displayed(value: &Value) -> Actual {
     match value.as_str() {
         Some(text) if text.contains('@') => Actual::Other("a text with an `@`".into()),
         _ => value.to_actual(),
     }
 }
 
-/// The known key that was probably meant.
+/// Returns the known key that is most similar, if one is similar enough.
 fn closest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let key = key.to_ascii_lowercase().replace('-', "_");
     let (distance, near) = known
@@ -181,7 +180,7 @@ fn closest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     (distance <= near.len() / 3).then_some(near)
 }
 
-/// How many insertions, deletions and replacements of a character lead from `a` to `b`.
+/// Returns the Levenshtein distance between `a` and `b`.
 fn distance(a: &str, b: &str) -> usize {
     let mut row = (0..=b.chars().count()).collect::<Vec<_>>();
     for (i, x) in a.chars().enumerate() {

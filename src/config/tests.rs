@@ -1,4 +1,4 @@
-//! What `[default.session]` promises.
+//! Tests of `[default.session]`.
 
 use rocket::figment::Figment;
 use rocket::figment::providers::{Format, Serialized, Toml};
@@ -10,7 +10,7 @@ mod cookie;
 mod documentation;
 mod values;
 
-/// The figment of a `Rocket.toml` with this text.
+/// Returns the figment of a `Rocket.toml` with this text.
 fn figment(profile: &str, toml: &str) -> Figment {
     Figment::from(rocket::Config::default())
         .merge(Toml::string(toml).nested())
@@ -20,14 +20,14 @@ fn figment(profile: &str, toml: &str) -> Figment {
 /// Reads the keys of `[default.session]` in a profile.
 fn read_in(profile: &str, keys: &str) -> Result<Config, String> {
     let toml = format!("[default.session]\n{keys}");
-    Config::from(&figment(profile, &toml)).map_err(|error| error.to_string())
+    Config::from_figment(&figment(profile, &toml)).map_err(|error| error.to_string())
 }
 
 fn good(keys: &str) -> Config {
     read_in("release", keys).unwrap_or_else(|error| panic!("{keys}: {error}"))
 }
 
-/// The one error that the keys give, checked to name the key.
+/// Returns the only error that the keys cause, and checks that it names the key.
 #[track_caller]
 fn bad(key: &str, keys: &str) -> String {
     let error = match read_in("release", keys) {
@@ -49,9 +49,9 @@ fn seconds(seconds: f64) -> Option<Duration> {
 // ---- defaults
 
 #[test]
-fn without_a_section_the_defaults_of_the_table_hold() {
+fn missing_section_has_the_documented_defaults() {
     for toml in ["", "[default.session]", "[default]\nport = 1"] {
-        let config = Config::from(&figment("release", toml)).unwrap();
+        let config = Config::from_figment(&figment("release", toml)).unwrap();
         assert_eq!(config.collection, "session");
         assert_eq!(config.database, None);
         assert_eq!(config.cookie_name, "session");
@@ -74,7 +74,7 @@ fn without_a_section_the_defaults_of_the_table_hold() {
 }
 
 #[test]
-fn the_cookie_is_secure_except_in_the_debug_profile() {
+fn cookie_is_secure_except_in_the_debug_profile() {
     for profile in ["release", "default", "global", "staging"] {
         assert!(read_in(profile, "").unwrap().secure, "{profile}");
     }
@@ -84,15 +84,15 @@ fn the_cookie_is_secure_except_in_the_debug_profile() {
     assert!(!good("secure = false").secure);
 }
 
-// ---- where values come from
+// ---- profiles and environment
 
 #[test]
-fn the_selected_profile_overrides_default_and_global_overrides_both() {
+fn selected_profile_overrides_default_and_global_overrides_both() {
     let toml = "[default.session]\ntimeout = 1\nlifetime = 11\npath = \"/d\"\n\
                 [release.session]\ntimeout = 2\nlifetime = 12\n\
                 [debug.session]\ntimeout = 4\n\
                 [global.session]\ntimeout = 3";
-    let config = Config::from(&figment("release", toml)).unwrap();
+    let config = Config::from_figment(&figment("release", toml)).unwrap();
     assert_eq!(
         (config.timeout, config.lifetime),
         (seconds(3.0), seconds(12.0))
@@ -101,14 +101,15 @@ fn the_selected_profile_overrides_default_and_global_overrides_both() {
 }
 
 #[test]
-fn an_environment_variable_sets_keys_as_in_any_rocket_section() {
-    // What Rocket's `Env` provider makes of `ROCKET_SESSION={…}`: figment's own reading of the
-    // text, in the global profile.
+fn environment_variable_sets_keys_as_in_any_rocket_section() {
+    // Rocket's `Env` provider does this with `ROCKET_SESSION={…}`: figment parses the text, in the
+    // global profile.
     let text = r#"{timeout="0.5", collection='c', secure=false, max_per_user=3,
                    reissue_time=0.1, max_bytes="2KiB"}"#;
     let env = Serialized::global("session", text.parse::<Value>().unwrap());
     let config =
-        Config::from(&figment("release", "[release.session]\ntimeout = 9").merge(env)).unwrap();
+        Config::from_figment(&figment("release", "[release.session]\ntimeout = 9").merge(env))
+            .unwrap();
     assert_eq!(
         (config.timeout, config.reissue_time),
         (seconds(0.5), seconds(0.1))
@@ -118,8 +119,8 @@ fn an_environment_variable_sets_keys_as_in_any_rocket_section() {
 }
 
 #[test]
-fn a_section_that_is_no_table_is_refused() {
-    let error = Config::from(&figment("release", "[default]\nsession = 5"))
+fn section_has_to_be_a_table() {
+    let error = Config::from_figment(&figment("release", "[default]\nsession = 5"))
         .unwrap_err()
         .to_string();
     assert!(
@@ -128,10 +129,10 @@ fn a_section_that_is_no_table_is_refused() {
     );
 }
 
-// ---- what errors say
+// ---- errors
 
 #[test]
-fn an_error_names_the_key_the_profile_and_the_file() {
+fn error_names_the_key_the_profile_and_the_file() {
     let dir = std::env::temp_dir().join(format!(
         "rocket_mongo_session-config-{}",
         std::process::id()
@@ -145,7 +146,7 @@ fn an_error_names_the_key_the_profile_and_the_file() {
     std::fs::write(&file, toml).unwrap();
     let read = |profile: &str| {
         let provider = Toml::file(&file).nested();
-        Config::from(&Figment::from(provider).select(profile)).unwrap_err()
+        Config::from_figment(&Figment::from(provider).select(profile)).unwrap_err()
     };
     let errors = read("staging")
         .into_iter()
@@ -197,8 +198,8 @@ fn an_error_names_the_key_the_profile_and_the_file() {
 }
 
 #[test]
-fn every_bad_key_is_reported_at_once_in_the_order_of_the_table() {
-    let error = Config::from(&figment(
+fn errors_of_all_keys_are_reported_at_once_in_documented_order() {
+    let error = Config::from_figment(&figment(
         "release",
         "[default.session]\nzzz = 1\ndeadline = 0\npath = \"x\"\ncollection = \"$\"\n\
          trusted_origins = [\"*\", \"https://a\", \"null\"]",
@@ -220,7 +221,7 @@ fn every_bad_key_is_reported_at_once_in_the_order_of_the_table() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_a_hint_and_the_known_ones() {
+fn unknown_key_is_refused_with_a_hint_and_the_known_keys() {
     let error = bad("cookei_name", "cookei_name = \"x\"");
     assert!(
         error.starts_with(
@@ -247,7 +248,7 @@ fn an_unknown_key_is_refused_with_a_hint_and_the_known_ones() {
 }
 
 #[test]
-fn no_error_repeats_what_may_hold_a_password() {
+fn errors_never_repeat_a_possible_password() {
     let url = "mongodb://me:hunter2@db.example/app";
     for key in [
         "database",
@@ -270,10 +271,10 @@ fn no_error_repeats_what_may_hold_a_password() {
     assert!(!error.contains("hunter2"), "{error}");
 }
 
-// ---- what is said at launch
+// ---- launch output
 
 #[test]
-fn the_launch_output_says_what_is_in_force() {
+fn launch_output_shows_the_configuration_in_effect() {
     let config = good(
         "cookie_name = \"__Host-s\"\nmax_age = 86400\npartitioned = true\nlifetime = 0.5\n\
          max_bytes = \"2MiB\"\ntrusted_origins = [\"https://a.example\"]",
@@ -298,7 +299,7 @@ fn the_launch_output_says_what_is_in_force() {
 }
 
 #[test]
-fn what_is_dangerous_is_warned_about_outside_debug_alone() {
+fn dangerous_settings_cause_warnings_outside_the_debug_profile() {
     let dangerous = "secure = false\nhttp_only = false\ntimeout = false\nlegacy_ids = true\n\
      domain = \"a.example\"\ntrusted_origins = [\"http://b.example\"]";
     let release = Profile::from("release");

@@ -1,72 +1,108 @@
-//! How deep a value nests, found before it is encoded: the encoders recurse, this stops in time.
+//! A limit on how deep a value may nest, enforced while the value is encoded.
+//!
+//! The encoders recurse, so a value that nests a million levels deep would overflow the stack.
+//! [`Limit::apply`] wraps a value so that its serialization fails at the first level that is too
+//! deep. The value is serialized once: some types can be serialized only once (an iterator in a
+//! `Cell`, for example).
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::Serialize;
-use serde::ser::{self, Serializer};
+use serde::ser::{self, Error, Serializer};
 
-/// Levels of nesting that a value may have. MongoDB promises 100.
-pub(crate) const LIMIT: usize = 64;
+/// Levels of nesting that a value may have. MongoDB promises 100
+/// (<https://www.mongodb.com/docs/manual/reference/limits/>).
+pub(crate) const MAX_LEVELS: usize = 64;
 
-/// Whether the value nests no deeper than [`LIMIT`]. An error of its own `Serialize` counts as
-/// shallow: the encoder will meet it again and say more.
-pub(crate) fn is_within<T: Serialize + ?Sized>(value: &T) -> bool {
-    !matches!(value.serialize(Level(LIMIT)), Err(Stop::TooDeep))
+/// The limit of one value, and whether the value exceeded it.
+pub(crate) struct Limit(Cell<bool>);
+
+impl Limit {
+    pub(crate) fn new() -> Self {
+        Limit(Cell::new(false))
+    }
+
+    /// Wraps a value. Serializing it fails where it nests deeper than [`MAX_LEVELS`].
+    pub(crate) fn apply<'a, T: ?Sized>(&'a self, value: &'a T) -> Limited<'a, T> {
+        let level = Level {
+            remaining: MAX_LEVELS,
+            exceeded: &self.0,
+        };
+        Limited { value, level }
+    }
+
+    /// Whether a value that was wrapped nests too deep. It is known once the value is serialized.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.0.get()
+    }
 }
 
-/// A serializer that writes nothing and counts down the levels that are left.
+/// How many levels may follow.
 #[derive(Clone, Copy)]
-struct Level(usize);
-
-#[derive(Debug)]
-enum Stop {
-    TooDeep,
-    Custom,
+struct Level<'a> {
+    remaining: usize,
+    exceeded: &'a Cell<bool>,
 }
 
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stopped")
+impl Level<'_> {
+    fn enter<E: Error>(mut self) -> Result<Self, E> {
+        let Some(remaining) = self.remaining.checked_sub(1) else {
+            self.exceeded.set(true);
+            return Err(E::custom("the value nests too deep"));
+        };
+        self.remaining = remaining;
+        Ok(self)
     }
 }
 
-impl std::error::Error for Stop {}
+/// A value that is serialized at a level.
+pub(crate) struct Limited<'a, T: ?Sized> {
+    value: &'a T,
+    level: Level<'a>,
+}
 
-impl ser::Error for Stop {
-    fn custom<T: fmt::Display>(_: T) -> Self {
-        Stop::Custom
+impl<T: Serialize + ?Sized> Serialize for Limited<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(LimitedSerializer {
+            inner: serializer,
+            level: self.level,
+        })
     }
 }
 
-impl Level {
-    fn enter(self) -> Result<Inside, Stop> {
-        self.0
-            .checked_sub(1)
-            .map_or(Err(Stop::TooDeep), |left| Ok(Inside(Level(left))))
-    }
+/// Forwards everything to another serializer, and wraps each value inside of a value.
+struct LimitedSerializer<'a, S> {
+    inner: S,
+    level: Level<'a>,
 }
 
-/// The inside of a sequence, map or struct.
-struct Inside(Level);
+/// The serializer of a sequence, map or struct, and the level of what is inside of it.
+struct Compound<'a, C> {
+    inner: C,
+    level: Level<'a>,
+}
 
-macro_rules! leaves {
+macro_rules! forward_scalars {
     ($($method:ident: $type:ty),*) => {
-        $(fn $method(self, _: $type) -> Result<(), Stop> { Ok(()) })*
+        $(fn $method(self, value: $type) -> Result<S::Ok, S::Error> {
+            self.inner.$method(value)
+        })*
     };
 }
 
-impl Serializer for Level {
-    type Ok = ();
-    type Error = Stop;
-    type SerializeSeq = Inside;
-    type SerializeTuple = Inside;
-    type SerializeTupleStruct = Inside;
-    type SerializeTupleVariant = Inside;
-    type SerializeMap = Inside;
-    type SerializeStruct = Inside;
-    type SerializeStructVariant = Inside;
+impl<'a, S: Serializer> Serializer for LimitedSerializer<'a, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Compound<'a, S::SerializeSeq>;
+    type SerializeTuple = Compound<'a, S::SerializeTuple>;
+    type SerializeTupleStruct = Compound<'a, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Compound<'a, S::SerializeTupleVariant>;
+    type SerializeMap = Compound<'a, S::SerializeMap>;
+    type SerializeStruct = Compound<'a, S::SerializeStruct>;
+    type SerializeStructVariant = Compound<'a, S::SerializeStructVariant>;
 
-    leaves! {
+    forward_scalars! {
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32,
         serialize_i64: i64, serialize_i128: i128, serialize_u8: u8, serialize_u16: u16,
         serialize_u32: u32, serialize_u64: u64, serialize_u128: u128, serialize_f32: f32,
@@ -74,123 +110,193 @@ impl Serializer for Level {
         serialize_unit_struct: &'static str
     }
 
-    fn serialize_none(self) -> Result<(), Stop> {
-        Ok(())
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.inner.collect_str(value)
     }
 
-    fn serialize_unit(self) -> Result<(), Stop> {
-        Ok(())
+    fn serialize_none(self) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_none()
     }
 
-    fn serialize_unit_variant(self, _: &str, _: u32, _: &str) -> Result<(), Stop> {
-        Ok(())
+    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_unit()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Stop> {
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_unit_variant(name, index, variant)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         // Some(Some(…)) adds no level to the encoding, but it does to the recursion.
-        value.serialize(self.enter()?.0)
+        let level = self.level.enter()?;
+        self.inner.serialize_some(&Limited { value, level })
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        name: &'static str,
         value: &T,
-    ) -> Result<(), Stop> {
-        value.serialize(self)
+    ) -> Result<S::Ok, S::Error> {
+        let level = self.level;
+        self.inner
+            .serialize_newtype_struct(name, &Limited { value, level })
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
         value: &T,
-    ) -> Result<(), Stop> {
-        value.serialize(self.enter()?.0)
+    ) -> Result<S::Ok, S::Error> {
+        let level = self.level.enter()?;
+        self.inner
+            .serialize_newtype_variant(name, index, variant, &Limited { value, level })
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Inside, Stop> {
-        self.enter()
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        let level = self.level.enter()?;
+        let inner = self.inner.serialize_seq(length)?;
+        Ok(Compound { inner, level })
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Inside, Stop> {
-        self.enter()
+    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
+        let level = self.level.enter()?;
+        let inner = self.inner.serialize_tuple(length)?;
+        Ok(Compound { inner, level })
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Inside, Stop> {
-        self.enter()
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        let level = self.level.enter()?;
+        let inner = self.inner.serialize_tuple_struct(name, length)?;
+        Ok(Compound { inner, level })
     }
 
     fn serialize_tuple_variant(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Inside, Stop> {
-        self.enter()?.0.enter()
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        let level = self.level.enter()?.enter()?;
+        let inner = self
+            .inner
+            .serialize_tuple_variant(name, index, variant, length)?;
+        Ok(Compound { inner, level })
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Inside, Stop> {
-        self.enter()
+    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        let level = self.level.enter()?;
+        let inner = self.inner.serialize_map(length)?;
+        Ok(Compound { inner, level })
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Inside, Stop> {
-        self.enter()
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        let level = self.level.enter()?;
+        let inner = self.inner.serialize_struct(name, length)?;
+        Ok(Compound { inner, level })
     }
 
     fn serialize_struct_variant(
         self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: usize,
-    ) -> Result<Inside, Stop> {
-        self.enter()?.0.enter()
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        let level = self.level.enter()?.enter()?;
+        let inner = self
+            .inner
+            .serialize_struct_variant(name, index, variant, length)?;
+        Ok(Compound { inner, level })
     }
 
     fn is_human_readable(&self) -> bool {
-        true
+        self.inner.is_human_readable()
     }
 }
 
-// The seven compound traits differ in the names of their methods only.
-macro_rules! inside {
-    ($($compound:ident { $method:ident $(, $key:ty)? })*) => {
-        $(impl ser::$compound for Inside {
-            type Ok = ();
-            type Error = Stop;
-            fn $method<T: Serialize + ?Sized>(&mut self, $(_: $key,)? value: &T) -> Result<(), Stop> {
-                value.serialize(self.0)
+macro_rules! forward_elements {
+    ($($trait:ident: $method:ident),*) => {
+        $(impl<C: ser::$trait> ser::$trait for Compound<'_, C> {
+            type Ok = C::Ok;
+            type Error = C::Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+                let level = self.level;
+                self.inner.$method(&Limited { value, level })
             }
-            fn end(self) -> Result<(), Stop> { Ok(()) }
+
+            fn end(self) -> Result<C::Ok, C::Error> {
+                self.inner.end()
+            }
         })*
     };
 }
 
-inside! {
-    SerializeSeq { serialize_element }
-    SerializeTuple { serialize_element }
-    SerializeTupleStruct { serialize_field }
-    SerializeTupleVariant { serialize_field }
-    SerializeStruct { serialize_field, &'static str }
-    SerializeStructVariant { serialize_field, &'static str }
+forward_elements! {
+    SerializeSeq: serialize_element, SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field, SerializeTupleVariant: serialize_field
 }
 
-impl ser::SerializeMap for Inside {
-    type Ok = ();
-    type Error = Stop;
+macro_rules! forward_fields {
+    ($($trait:ident),*) => {
+        $(impl<C: ser::$trait> ser::$trait for Compound<'_, C> {
+            type Ok = C::Ok;
+            type Error = C::Error;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Stop> {
-        key.serialize(self.0)
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), C::Error> {
+                let level = self.level;
+                self.inner.serialize_field(name, &Limited { value, level })
+            }
+
+            fn skip_field(&mut self, name: &'static str) -> Result<(), C::Error> {
+                self.inner.skip_field(name)
+            }
+
+            fn end(self) -> Result<C::Ok, C::Error> {
+                self.inner.end()
+            }
+        })*
+    };
+}
+
+forward_fields! { SerializeStruct, SerializeStructVariant }
+
+impl<C: ser::SerializeMap> ser::SerializeMap for Compound<'_, C> {
+    type Ok = C::Ok;
+    type Error = C::Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+        let level = self.level;
+        self.inner.serialize_key(&Limited { value, level })
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stop> {
-        value.serialize(self.0)
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+        let level = self.level;
+        self.inner.serialize_value(&Limited { value, level })
     }
 
-    fn end(self) -> Result<(), Stop> {
-        Ok(())
+    fn end(self) -> Result<C::Ok, C::Error> {
+        self.inner.end()
     }
 }
 
@@ -198,27 +304,35 @@ impl ser::SerializeMap for Inside {
 mod tests {
     use super::*;
 
-    struct Nest(usize);
+    /// Sequences in sequences.
+    struct Nested(usize);
 
-    impl Serialize for Nest {
+    impl Serialize for Nested {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             use serde::ser::SerializeSeq;
             let mut seq = serializer.serialize_seq(Some(1))?;
             if self.0 > 1 {
-                seq.serialize_element(&Nest(self.0 - 1))?;
+                seq.serialize_element(&Nested(self.0 - 1))?;
             }
             seq.end()
         }
     }
 
-    #[test]
-    fn sixty_four_levels_are_within_and_one_more_is_not() {
-        assert!(is_within(&7) && is_within("x") && is_within(&Nest(64)));
-        assert!(!is_within(&Nest(65)));
+    fn is_within<T: Serialize + ?Sized>(value: &T) -> bool {
+        let limit = Limit::new();
+        let written = ciborium::into_writer(&limit.apply(value), Vec::new());
+        assert_eq!(written.is_err(), limit.is_exceeded());
+        written.is_ok()
     }
 
     #[test]
-    fn a_value_of_a_million_levels_ends_no_stack() {
-        assert!(!is_within(&Nest(1_000_000)));
+    fn limit_allows_64_levels_and_refuses_65() {
+        assert!(is_within(&7) && is_within("x") && is_within(&Nested(64)));
+        assert!(!is_within(&Nested(65)));
+    }
+
+    #[test]
+    fn limit_stops_a_million_levels_before_the_stack_overflows() {
+        assert!(!is_within(&Nested(1_000_000)));
     }
 }

@@ -1,4 +1,4 @@
-//! Keys: what an application calls a value, and the field name that it is stored under.
+//! Session keys, and the field names that their values are stored under.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,9 +6,10 @@ use std::marker::PhantomData;
 
 use crate::error::Error;
 
-/// The prefix of flash queues among the stored keys; the ancestor's.
+/// The prefix of flash queues among the stored fields, as in legacy documents.
 pub(crate) const FLASH: &str = "_f_";
-/// The ancestor's CSRF token among the stored keys. Ours is a field of the document.
+/// The CSRF token among the stored fields of a legacy document. This crate stores its CSRF secret
+/// beside `value`.
 pub(crate) const LEGACY_CSRF: &str = "_csrft_";
 
 /// A session key that knows the type of its value.
@@ -27,17 +28,17 @@ pub(crate) const LEGACY_CSRF: &str = "_csrft_";
 /// }
 /// ```
 ///
-/// Any string is a key, except the empty one and one with NUL inside. A plain `&str` (or a reference
-/// to anything that is `AsRef<str>`) works wherever a `Key` does, with the type given at the call.
+/// A key is any string that is not empty and does not contain NUL. Each method that takes a `Key`
+/// also takes a `&str` (or a reference to any `AsRef<str>`); the type then comes from the call.
 ///
 /// [`get`](crate::Session::get), [`set`](crate::Session::set), [`take`](crate::Session::take),
-/// [`get_or_insert`](crate::Session::get_or_insert) and [`modify`](crate::Session::modify) hold you
-/// to the key's type. [`increment`](crate::Session::increment) and [`push`](crate::Session::push)
-/// take a key of any type.
+/// [`get_or_insert`](crate::Session::get_or_insert) and [`modify`](crate::Session::modify) check the
+/// key's type at compile time. [`increment`](crate::Session::increment) and
+/// [`push`](crate::Session::push) take a key of any type.
 pub struct Key<T: ?Sized>(&'static str, PhantomData<fn() -> T>);
 
 impl<T: ?Sized> Key<T> {
-    /// A key of this name.
+    /// Creates a key with this name.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Key(name, PhantomData)
@@ -62,16 +63,23 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What names a key: a [`Key`], or a reference to any string. Sealed.
+/// A [`Key`] of any type, or a reference to a string. For calls that do not use the value's type.
+///
+/// This trait is sealed.
 pub trait AsKey: sealed::Sealed {
-    /// The key's name.
+    /// Returns the key's name.
     fn name(&self) -> &str;
 }
 
-/// What names a key whose value may be given as `&V`: a `Key<String>` takes a `&str`. Sealed.
+/// A key whose value can be written from `&V`: a `Key<String>` takes a `&str`. A string key takes any
+/// type.
+///
+/// This trait is sealed.
 pub trait KeyOf<V: ?Sized>: AsKey {}
 
-/// What names a key whose value is read as `T`. Sealed.
+/// A key whose value is read as `T`. A string key is read as any type.
+///
+/// This trait is sealed.
 pub trait KeyFor<T>: AsKey {}
 
 impl<T: ?Sized> sealed::Sealed for Key<T> {}
@@ -94,15 +102,15 @@ impl<S: AsRef<str> + ?Sized, V: ?Sized> KeyOf<V> for &S {}
 impl<T> KeyFor<T> for Key<T> {}
 impl<S: AsRef<str> + ?Sized, T> KeyFor<T> for &S {}
 
-/// The field of the stored `value` that a key names: safe as one component of an update's path.
+/// A field of the stored `value` document, safe as one component of an update's path.
 ///
-/// `.`, `%`, a leading `$` and the prefixes that the crate uses itself are percent-encoded, so that
-/// distinct keys never meet in one field and no key is ever an operator or a path.
+/// `.`, `%`, a leading `$` and the crate's own prefixes are percent-encoded. So two keys never map to
+/// one field, and a key is never read as an operator or a path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Field(String);
 
 impl Field {
-    /// The field of an application's key.
+    /// Returns the field of an application's key.
     pub(crate) fn of_key(name: &str) -> Result<Self, Error> {
         check(name)?;
         if name.is_empty() {
@@ -124,7 +132,7 @@ impl Field {
         Ok(Field(field))
     }
 
-    /// The field of a flash queue; the default queue's name is empty, as with the ancestor.
+    /// Returns the field of a flash queue. The default queue's name is empty.
     pub(crate) fn of_queue(name: &str) -> Result<Self, Error> {
         check(name)?;
         let mut field = String::from(FLASH);
@@ -132,13 +140,13 @@ impl Field {
         Ok(Field(field))
     }
 
-    /// A field as it stands in a document that we stored.
+    /// Takes a field name from a stored document.
     pub(crate) fn stored(name: &str) -> Self {
         Field(name.to_owned())
     }
 
-    /// Whether a stored name can be a field of ours. What somebody else wrote under another name
-    /// would be a path or an operator in an update.
+    /// Returns whether a stored name can be a field of this crate. Other writers may have stored names
+    /// that an update would read as a path or an operator.
     pub(crate) fn is_one(stored: &str) -> bool {
         !stored.is_empty() && !stored.starts_with('$') && !stored.contains('.')
     }
@@ -147,7 +155,7 @@ impl Field {
         &self.0
     }
 
-    /// The application's key that the field holds, or `None` when it is one of the crate's own.
+    /// Returns the application's key of a stored field, or `None` for the crate's own fields.
     pub(crate) fn key(stored: &str) -> Option<String> {
         if stored.starts_with(FLASH) || stored.starts_with(LEGACY_CSRF) {
             return None;
@@ -155,11 +163,11 @@ impl Field {
         Some(unescape(stored))
     }
 
-    /// How the field is called in a message to the application, cut short: a key may be a client's.
+    /// Returns the key for an error message, cut short because a client may have chosen it.
     pub(crate) fn display(&self) -> String {
-        const LONGEST: usize = 64;
+        const MAX_CHARS: usize = 64;
         let name = Field::key(&self.0).unwrap_or_else(|| unescape(&self.0));
-        match name.char_indices().nth(LONGEST) {
+        match name.char_indices().nth(MAX_CHARS) {
             Some((end, _)) => format!("{}…", &name[..end]),
             None => name,
         }
@@ -193,7 +201,7 @@ fn unescape(stored: &str) -> String {
                 name.push(*c);
                 name.push_str(&part[code.len()..]);
             }
-            // Not written by us: shown as it is.
+            // Another writer stored it; show it as it is.
             None => {
                 name.push('%');
                 name.push_str(part);
@@ -210,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_an_application_names_is_an_operator_a_path_or_ours() {
+    fn key_is_never_an_operator_a_path_or_a_reserved_field() {
         for (name, stored) in [
             ("a", "a"),
             ("a.b", "a%2Eb"),
@@ -235,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_empty_key_and_nul_are_refused() {
+    fn empty_key_and_nul_are_refused() {
         for name in ["", "\0", "a\0b"] {
             assert!(matches!(Field::of_key(name), Err(Error::BadKey)));
         }
@@ -244,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flash_queue_is_never_an_application_key() {
+    fn flash_queue_is_never_an_application_key() {
         for queue in ["", "x", "a.b", "$x", "%", "_f_"] {
             let field = Field::of_queue(queue).unwrap();
             assert_eq!(Field::key(field.as_str()), None);
@@ -253,13 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_a_message_is_cut_to_64_characters() {
+    fn displayed_key_is_cut_to_64_characters() {
         let shown = |name: &str| Field::of_key(name).unwrap().display();
         assert_eq!(shown("a.b"), "a.b");
         assert_eq!(shown(&"é".repeat(64)), "é".repeat(64));
         assert_eq!(shown(&"é".repeat(65)), "é".repeat(64) + "…");
         assert_eq!(shown(&".".repeat(1 << 20)), ".".repeat(64) + "…");
-        // And it is escaped where it is said.
+        // The error message escapes it.
         let error = Error::Mismatch {
             key: shown("\u{1b}[31m\n"),
             reason: "it does not fit",
@@ -269,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_key_round_trips_and_stays_one_component(name in "[^\0]{1,40}") {
+        fn every_key_round_trips_and_stays_one_component(name in "[^\0]{1,40}") {
             let field = Field::of_key(&name).unwrap();
             prop_assert!(!field.as_str().contains('.') && !field.as_str().starts_with('$'));
             prop_assert!(!field.as_str().starts_with(FLASH));

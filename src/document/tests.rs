@@ -1,4 +1,4 @@
-//! What filters and updates mean. That a server means the same is the conformance suite's to say.
+//! Semantics of filters and updates in process. The conformance suite compares them with a server.
 
 use bson::{Bson, RawBson, bson, doc};
 
@@ -32,7 +32,7 @@ fn updated(before: bson::Document, name: &str, operation: Operation) -> Option<b
 }
 
 #[test]
-fn numbers_are_equal_by_their_value_in_every_type() {
+fn numbers_are_equal_by_value_in_every_type() {
     for one in [bson!(1_i32), bson!(1_i64), bson!(1.0)] {
         for other in [bson!(1_i32), bson!(1_i64), bson!(1.0)] {
             assert!(are_equal(one.clone(), other));
@@ -46,7 +46,7 @@ fn numbers_are_equal_by_their_value_in_every_type() {
 }
 
 #[test]
-fn no_integer_is_equal_to_the_double_next_to_it() {
+fn integers_differ_from_the_nearest_double() {
     let edge = 1_i64 << 53;
     assert!(are_equal(bson!(edge), bson!(edge as f64)));
     assert!(!are_equal(bson!(edge + 1), bson!(edge as f64)));
@@ -56,7 +56,7 @@ fn no_integer_is_equal_to_the_double_next_to_it() {
 }
 
 #[test]
-fn documents_and_arrays_are_equal_by_what_they_hold() {
+fn documents_and_arrays_are_equal_by_their_elements() {
     assert!(are_equal(
         bson!({ "a": 1_i32, "b": [1.0] }),
         bson!({ "a": 1_i64, "b": [1_i64] })
@@ -73,7 +73,7 @@ fn documents_and_arrays_are_equal_by_what_they_hold() {
 }
 
 #[test]
-fn older_is_judged_below_a_millisecond() {
+fn older_compares_fractions_of_a_millisecond() {
     let older = |seconds: f64| {
         let filter = Filter::all().older("created", Moment::from_millis(1000));
         filter.matches(&Document::from_bson(
@@ -85,7 +85,7 @@ fn older_is_judged_below_a_millisecond() {
 }
 
 #[test]
-fn counting_goes_on_in_the_type_that_holds_the_sum() {
+fn increment_widens_the_type_to_hold_the_sum() {
     let counted = |before: Bson| {
         let after = updated(doc! { "n": before }, "n", Operation::Increment(2))?;
         after.get("n").cloned()
@@ -96,19 +96,19 @@ fn counting_goes_on_in_the_type_that_holds_the_sum() {
         Some(Bson::Int64((1 << 31) + 1))
     );
     assert_eq!(counted(bson!(0.5)), Some(Bson::Double(2.5)));
-    for misfit in [
+    for mismatch in [
         bson!(i64::MAX - 1),
         bson!(null),
         bson!("1"),
         bson!([1]),
         bson!(true),
     ] {
-        assert_eq!(counted(misfit), None);
+        assert_eq!(counted(mismatch), None);
     }
 }
 
 #[test]
-fn a_time_is_raised_and_never_lowered() {
+fn raise_never_lowers_a_time() {
     let raised = |before: Option<Bson>, to: Bson| {
         let mut document = doc! { "_id": "x" };
         if let Some(before) = before {
@@ -126,7 +126,7 @@ fn a_time_is_raised_and_never_lowered() {
     assert_eq!(raised(Some(bson!(2_i64)), bson!(2.0)), bson!(2_i64));
     assert_eq!(raised(Some(bson!(f64::NAN)), bson!(2.0)), bson!(2.0));
     assert_eq!(raised(Some(bson!(null)), bson!(2.0)), bson!(2.0));
-    // A type that the server puts after numbers is greater than every number.
+    // The server orders strings after numbers.
     assert_eq!(raised(Some(bson!("x")), bson!(2.0)), bson!("x"));
     assert_eq!(raised(Some(date(5)), date(6)), date(6));
     assert_eq!(raised(Some(date(6)), date(5)), date(6));
@@ -134,7 +134,7 @@ fn a_time_is_raised_and_never_lowered() {
 }
 
 #[test]
-fn values_are_made_where_there_are_none_and_never_in_what_is_no_document() {
+fn set_creates_a_missing_value_document_and_refuses_another_type() {
     let mut set = Update::default();
     set.insert(
         Path::Value(Field::stored("a")),
@@ -177,7 +177,7 @@ fn equals_or_missing_takes_missing_and_null_for_the_value() {
 }
 
 #[test]
-fn one_path_is_named_once_and_by_its_last_operation() {
+fn last_operation_of_a_path_wins() {
     let mut update = Update::default();
     for operation in [
         Operation::Increment(1),
@@ -196,7 +196,7 @@ fn one_path_is_named_once_and_by_its_last_operation() {
 }
 
 #[test]
-fn debug_shows_no_value() {
+fn debug_prints_no_value() {
     let secret = || RawBson::String("hunter2".into());
     let mut update = Update::default();
     update.set("user", secret());

@@ -1,10 +1,15 @@
-//! One stored value: how a serde type becomes BSON and comes back.
+//! Encoding of single values: a serde type becomes BSON and is decoded again.
 //!
-//! A value says its own encoding, so that both can be read at any time. Native BSON is itself. An
-//! opaque value is Binary of subtype 0x80 whose first byte names what follows: CBOR (`c`), or a
-//! BSON document that holds the value (`b`) when native BSON cannot stand where it would be
-//! stored: a `$`-leading name inside (MongoDB 4.4 refuses it in `$set`), or an application's own
-//! Binary 0x80.
+//! A stored value tells its own encoding, so that both encodings can be read at any time:
+//!
+//! * Native BSON is stored as it is.
+//! * An opaque value is Binary of subtype 0x80. Its first byte tells what follows: CBOR (`c`), or a
+//!   BSON document that holds the value (`b`). The latter is for values that cannot be stored as
+//!   native BSON: a name inside begins with `$` (MongoDB 4.4 refuses it in `$set`), or the value is
+//!   an application's own Binary of subtype 0x80.
+
+use std::fmt;
+use std::sync::Arc;
 
 use bson::raw::RawBsonRef;
 use bson::serde_helpers::HumanReadable;
@@ -14,13 +19,22 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Encoding;
-use crate::document::depth;
+use crate::document::depth::{self, Limit};
+use crate::document::key::Field;
+use crate::error::Error;
 
 const OPAQUE: BinarySubtype = BinarySubtype::UserDefined(0x80);
 const CBOR: u8 = b'c';
 const BSON: u8 = b'b';
 
-/// A value as somebody sees it: as it is stored, or made of it.
+/// Levels of a stored value that are decoded: more than [`depth::MAX_LEVELS`], which are written,
+/// and few enough for any thread's stack.
+const MAX_DECODED_LEVELS: usize = depth::MAX_LEVELS + 6;
+
+/// The longest principal that a login stores.
+const MAX_PRINCIPAL_BYTES: usize = 8 << 10;
+
+/// A value as a request sees it: the stored bytes, or the result of a change.
 pub(crate) enum Value<'a> {
     Stored(RawBsonRef<'a>),
     Made(RawBson),
@@ -42,62 +56,118 @@ impl Value<'_> {
     }
 }
 
-/// A value under one name, which is how the BSON encoder and decoder meet single values. The
-/// human-readable forms make dates, UUIDs and addresses text that can be read and queried.
+/// A document with one field, since the BSON encoder and decoder take documents only. The
+/// human-readable forms turn UUIDs and addresses into text that can be read and queried.
 #[derive(Serialize, Deserialize)]
 struct Holder<T> {
     #[serde(bound(deserialize = "T: DeserializeOwned"))]
     v: HumanReadable<T>,
 }
 
-/// Encodes a value, or says why it cannot be.
-pub(crate) fn encode<T: Serialize + ?Sized>(
-    value: &T,
-    encoding: Encoding,
-) -> Result<RawBson, &'static str> {
-    if !depth::is_within(value) {
-        return Err("it nests deeper than 64 levels");
+/// Why a value cannot be encoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum EncodeError {
+    /// The value nests deeper than [`depth::MAX_LEVELS`].
+    TooDeep,
+    /// The value holds an integer above `i64::MAX`, and the encoding is native BSON.
+    IntegerTooLarge,
+    /// The value holds a map whose keys are not strings, and the encoding is native BSON.
+    KeyNotAString,
+    /// A name inside the value contains NUL.
+    NulInName,
+    /// The value's `Serialize` failed, or it used a type that the encoding lacks. Holds the message.
+    Serialize(String),
+}
+
+impl EncodeError {
+    fn reason(&self) -> &'static str {
+        match self {
+            EncodeError::TooDeep => "it nests deeper than 64 levels",
+            EncodeError::IntegerTooLarge => {
+                "BSON has no integer above i64::MAX; use `session.encoding = \"binary\"`"
+            }
+            EncodeError::KeyNotAString => {
+                "a map's keys must be strings; use `session.encoding = \"binary\"` for others"
+            }
+            EncodeError::NulInName => "a name inside it contains NUL",
+            EncodeError::Serialize(_) => {
+                "its `Serialize` failed or used a type that the encoding lacks"
+            }
+        }
     }
-    match encoding {
-        Encoding::Document => native(value),
-        Encoding::Binary => binary(value),
+
+    /// Returns the error that the application sees, with serde's message as its source.
+    pub(crate) fn at(self, field: &Field) -> Error {
+        Error::Encode {
+            key: field.display(),
+            reason: self.reason(),
+            source: match self {
+                EncodeError::Serialize(message) => Some(Arc::new(SerializeMessage(message))),
+                _ => None,
+            },
+        }
     }
 }
 
-fn native<T: Serialize + ?Sized>(value: &T) -> Result<RawBson, &'static str> {
+/// The message of a failed `Serialize`. It is the application's text, so it is escaped and cut short
+/// where it is displayed: a log line stays one line.
+#[derive(Debug)]
+struct SerializeMessage(String);
+
+impl fmt::Display for SerializeMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MAX_CHARS: usize = 200;
+        for c in self.0.chars().take(MAX_CHARS) {
+            write!(f, "{}", c.escape_debug())?;
+        }
+        if self.0.chars().nth(MAX_CHARS).is_some() {
+            f.write_str("…")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SerializeMessage {}
+
+/// Encodes a value. It calls the value's `Serialize` once.
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    encoding: Encoding,
+) -> Result<RawBson, EncodeError> {
+    let limit = Limit::new();
+    let encoded = match encoding {
+        Encoding::Document => encode_native(limit.apply(value)),
+        Encoding::Binary => encode_binary(limit.apply(value)),
+    };
+    if limit.is_exceeded() {
+        return Err(EncodeError::TooDeep);
+    }
+    encoded
+}
+
+fn encode_native(value: impl Serialize) -> Result<RawBson, EncodeError> {
+    use bson::ser::Error::{
+        InvalidCString, InvalidDocumentKey, SerializationError, UnsignedIntegerExceededRange,
+    };
+
     let holder = Holder {
         v: HumanReadable(value),
     };
     let document = bson::to_raw_document_buf(&holder).map_err(|error| match error {
-        bson::ser::Error::UnsignedIntegerExceededRange(_) => {
-            "an integer above i64::MAX has no place in BSON; use `session.encoding = \"binary\"`"
-        }
-        bson::ser::Error::InvalidDocumentKey(_) => {
-            "a map's keys must be strings; use `session.encoding = \"binary\"` for others"
-        }
-        bson::ser::Error::InvalidCString(_) => "a name inside it contains NUL",
-        _ => "its `Serialize` failed or gave a type that BSON lacks; try `session.encoding = \"binary\"`",
+        UnsignedIntegerExceededRange(_) => EncodeError::IntegerTooLarge,
+        InvalidDocumentKey(_) => EncodeError::KeyNotAString,
+        InvalidCString(_) => EncodeError::NulInName,
+        SerializationError { message, .. } => EncodeError::Serialize(message),
+        error => EncodeError::Serialize(error.to_string()),
     })?;
-    let Ok(Some(value)) = document.get("v") else {
-        return Err("it serializes to nothing");
+    let value = match document.get("v") {
+        Ok(value) => value.unwrap_or(RawBsonRef::Null),
+        Err(error) => return Err(EncodeError::Serialize(error.to_string())),
     };
     if is_opaque(value) || has_operator_names(value) {
         return Ok(opaque(BSON, document.as_bytes()));
     }
     Ok(value.to_raw_bson())
-}
-
-/// Encodes a principal: a value that equality can be asked of, so neither null (which would match
-/// "missing") nor an array (whose elements would match), which is kept opaque instead.
-pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBson> {
-    const LONGEST: usize = 8 << 10;
-    let value = encode(user, Encoding::Document).ok()?;
-    let value = match &value {
-        RawBson::Array(_) => opaque(BSON, holder(value.as_raw_bson_ref()).as_bytes()),
-        _ => value,
-    };
-    principal(value.as_raw_bson_ref())?;
-    (size("", value.as_raw_bson_ref()) <= LONGEST).then_some(value)
 }
 
 /// A principal is a value that equality can be asked of: not null (which matches "missing"), not
@@ -118,9 +188,12 @@ pub(crate) fn principal(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
     }
 }
 
-fn binary<T: Serialize + ?Sized>(value: &T) -> Result<RawBson, &'static str> {
+fn encode_binary(value: impl Serialize) -> Result<RawBson, EncodeError> {
     let mut bytes = vec![CBOR];
-    ciborium::into_writer(value, &mut bytes).map_err(|_| "its `Serialize` failed")?;
+    ciborium::into_writer(&value, &mut bytes).map_err(|error| match error {
+        ciborium::ser::Error::Value(message) => EncodeError::Serialize(message),
+        ciborium::ser::Error::Io(error) => EncodeError::Serialize(error.to_string()),
+    })?;
     // Major types 0 and 1 are the integers.
     if bytes.get(1).is_some_and(|first| first >> 5 <= 1)
         && let Ok(number) = ciborium::from_reader::<i64, _>(&bytes[1..])
@@ -133,13 +206,28 @@ fn binary<T: Serialize + ?Sized>(value: &T) -> Result<RawBson, &'static str> {
     }))
 }
 
-/// Decodes a value, or `None` when it is not of that type.
+/// Encodes a principal. `None` when its `Serialize` fails, when it is null, and when it is longer
+/// than [`MAX_PRINCIPAL_BYTES`].
+///
+/// The database compares principals for equality. Null would match documents without a principal,
+/// and an array would match each of its elements, so an array is stored as an opaque value.
+pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBson> {
+    let value = encode(user, Encoding::Document).ok()?;
+    let value = match &value {
+        RawBson::Array(_) => opaque(BSON, holder(value.as_raw_bson_ref()).as_bytes()),
+        _ => value,
+    };
+    principal(value.as_raw_bson_ref())?;
+    (size("", value.as_raw_bson_ref()) <= MAX_PRINCIPAL_BYTES).then_some(value)
+}
+
+/// Decodes a value. `None` when it is not of that type.
 pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Option<T> {
     match value {
         RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => {
             match binary.bytes.split_first() {
                 Some((&CBOR, bytes)) => from_cbor(bytes),
-                // No server has looked inside: the decoder recurses, and its stack is finite.
+                // The server did not check the nesting of these bytes, and the decoder recurses.
                 Some((&BSON, bytes)) if is_shallow(bytes) => from_holder(bytes),
                 _ => None,
             }
@@ -157,13 +245,10 @@ fn from_holder<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         .map(|holder| holder.v.0)
 }
 
-/// Levels that are decoded: more than are written, few enough for any thread's stack.
-const DEEPEST: usize = 70;
-
-/// Whether a document nests no deeper than that.
+/// Returns whether a document nests at most [`MAX_DECODED_LEVELS`] deep.
 fn is_shallow(bytes: &[u8]) -> bool {
     let mut level: Vec<&RawDocument> = RawDocument::from_bytes(bytes).into_iter().collect();
-    for _ in 0..DEEPEST {
+    for _ in 0..MAX_DECODED_LEVELS {
         let values = level
             .into_iter()
             .flatten()
@@ -177,7 +262,7 @@ fn is_shallow(bytes: &[u8]) -> bool {
     false
 }
 
-/// What a document or an array holds.
+/// Returns what a document or an array holds.
 fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
     match value {
         RawBsonRef::Document(document) => Some(document),
@@ -187,7 +272,7 @@ fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
 }
 
 fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    ciborium::de::from_reader_with_recursion_limit(bytes, 2 * DEEPEST).ok()
+    ciborium::de::from_reader_with_recursion_limit(bytes, 2 * MAX_DECODED_LEVELS).ok()
 }
 
 fn holder(value: RawBsonRef<'_>) -> RawDocumentBuf {
@@ -210,7 +295,7 @@ fn elements(array: &RawArray) -> Option<Vec<RawBsonRef<'_>>> {
     array.into_iter().collect::<Result<_, _>>().ok()
 }
 
-/// An array with opaque elements (what `push` builds) as one CBOR array.
+/// Converts an array with opaque elements, which `push` builds, to one CBOR array.
 fn array_as_cbor(array: &RawArray) -> Option<Vec<u8>> {
     let values = elements(array)?
         .into_iter()
@@ -221,29 +306,32 @@ fn array_as_cbor(array: &RawArray) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether the value can only be replaced whole: the server cannot count in it or push to it.
+/// Returns whether the value is opaque to the server, which can replace it but neither increment it
+/// nor push to it.
 pub(crate) fn is_opaque(value: RawBsonRef<'_>) -> bool {
     matches!(value, RawBsonRef::Binary(binary) if binary.subtype == OPAQUE)
 }
 
-/// Whether any name inside starts with `$`. The walk keeps its own stack: a stored document may
-/// nest deeper than what we write.
+/// Returns whether any name inside starts with `$`.
+///
+/// The search keeps its own stack, since a stored document may nest deeper than
+/// [`depth::MAX_LEVELS`].
 fn has_operator_names(value: RawBsonRef<'_>) -> bool {
-    let mut open: Vec<&RawDocument> = inside(value).into_iter().collect();
-    while let Some(document) = open.pop() {
+    let mut stack: Vec<&RawDocument> = inside(value).into_iter().collect();
+    while let Some(document) = stack.pop() {
         for (name, value) in document.iter().flatten() {
             if name.starts_with('$') {
                 return true;
             }
-            open.extend(inside(value));
+            stack.extend(inside(value));
         }
     }
     false
 }
 
-/// How the elements of a list are encoded, where they say it: what is appended goes with them, so
-/// that one list is one encoding. (Types that show people another form than programs, an address
-/// for example, could not be told apart element by element.)
+/// Returns the encoding of a list's elements, where they tell it. New elements are encoded in the
+/// same way: a type with a human-readable form of its own (an IP address, for example) can be
+/// decoded only if all elements of the list have one encoding.
 pub(crate) fn list_encoding(list: RawBsonRef<'_>) -> Option<Encoding> {
     match list {
         RawBsonRef::Array(array) => array.into_iter().flatten().find_map(element_encoding),
@@ -261,7 +349,7 @@ pub(crate) fn element_encoding(element: RawBsonRef<'_>) -> Option<Encoding> {
     }
 }
 
-/// The integer that a value is, whichever way it is stored.
+/// Returns the value as an integer, in whichever encoding it is stored.
 pub(crate) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     match value {
         RawBsonRef::Int32(number) => Some(number.into()),
@@ -271,7 +359,7 @@ pub(crate) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     }
 }
 
-/// The elements that a value has as an array, each as stored, whichever way it is stored.
+/// Returns the elements of an array, each as it is stored, in whichever encoding the array is.
 pub(crate) fn array(value: RawBsonRef<'_>) -> Option<Vec<RawBson>> {
     match value {
         RawBsonRef::Array(array) => Some(
@@ -288,18 +376,25 @@ pub(crate) fn array(value: RawBsonRef<'_>) -> Option<Vec<RawBson>> {
     }
 }
 
-/// Whether a list holds an element that is stored in the same way.
+/// Returns whether a list contains an element that is the [`same`].
 pub(crate) fn has_element(list: RawBsonRef<'_>, element: &RawBson) -> bool {
     match list {
         RawBsonRef::Array(list) => {
             let element = element.as_raw_bson_ref();
             list.into_iter().flatten().any(|other| same(other, element))
         }
-        list => array(list).is_some_and(|list| list.contains(element)),
+        list => array(list).is_some_and(|list| is_in(&list, element)),
     }
 }
 
-/// An array of such elements.
+/// Returns whether one of the elements is the [`same`]. `==` would not find NaN.
+pub(crate) fn is_in(elements: &[RawBson], element: &RawBson) -> bool {
+    let element = element.as_raw_bson_ref();
+    let mut elements = elements.iter().map(RawBson::as_raw_bson_ref);
+    elements.any(|other| same(other, element))
+}
+
+/// Builds an array of elements.
 pub(crate) fn from_elements(elements: &[RawBson]) -> RawBson {
     let mut array = RawArrayBuf::new();
     for element in elements {
@@ -308,11 +403,15 @@ pub(crate) fn from_elements(elements: &[RawBson]) -> RawBson {
     RawBson::Array(array)
 }
 
-/// Bytes that two values share when they are the same value, stored in the same way.
+/// Returns whether two values are stored as the same bytes. Every NaN is the same as every other,
+/// as it is for the server, and 0.0 differs from -0.0.
 pub(crate) fn same(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
     match (a, b) {
         (RawBsonRef::Int64(a), RawBsonRef::Int64(b)) => a == b,
         (RawBsonRef::String(a), RawBsonRef::String(b)) => a == b,
+        (RawBsonRef::Double(a), RawBsonRef::Double(b)) => {
+            a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+        }
         _ => {
             a.element_type() == b.element_type()
                 && length(a) == length(b)
@@ -321,18 +420,18 @@ pub(crate) fn same(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
     }
 }
 
-/// How many bytes a value takes under a name: its type, the name, NUL, and itself.
+/// Returns the bytes that a value takes in a document: its type, the name, NUL, and the value.
 pub(crate) fn size(name: &str, value: RawBsonRef<'_>) -> usize {
     2 + name.len() + length(value)
 }
 
-/// How many bytes a value takes at the end of an array, or a few more: its name is a number.
+/// Returns an upper bound of the bytes that a value takes in an array, where its name is its index.
 pub(crate) fn element_size(value: RawBsonRef<'_>) -> usize {
-    const LONGEST_NAME: usize = 8;
-    2 + LONGEST_NAME + length(value)
+    const MAX_INDEX_DIGITS: usize = 8;
+    2 + MAX_INDEX_DIGITS + length(value)
 }
 
-/// How many bytes a value takes by itself (bsonspec.org).
+/// Returns the bytes that a value takes without type and name (<https://bsonspec.org/spec.html>).
 fn length(value: RawBsonRef<'_>) -> usize {
     match value {
         RawBsonRef::Double(_)
@@ -350,12 +449,12 @@ fn length(value: RawBsonRef<'_>) -> usize {
         }
         RawBsonRef::ObjectId(_) => 12,
         RawBsonRef::Decimal128(_) => 16,
-        // The rarer ones as they are encoded: `holder` adds its own name and framing.
+        // The rarer types are encoded to be measured; `holder` adds its own name and framing.
         rare => holder(rare).as_bytes().len() - 8,
     }
 }
 
-/// What a value is, in words.
+/// Returns the name of a value's type, for error messages.
 pub(crate) fn kind(value: RawBsonRef<'_>) -> &'static str {
     match value.element_type() {
         ElementType::Double => "a double",

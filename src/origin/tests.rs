@@ -363,7 +363,7 @@ fn borrowed(texts: &[String]) -> Vec<&str> {
 
 proptest! {
     #[test]
-    fn whatever_is_sent_is_checked(
+    fn check_origin_never_panics(
         fetch in proptest::collection::vec(any::<String>(), 0..3),
         origin in proptest::collection::vec(any::<String>(), 0..3),
         authority in "\\PC*|[\\[\\]:.a-f0-9]*",

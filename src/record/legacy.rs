@@ -17,6 +17,7 @@ use bson::raw::RawBsonRef;
 use bson::{RawBson, RawDocument, RawDocumentBuf};
 
 use crate::clock::Moment;
+use crate::config::Config;
 use crate::document::key::{FLASH, Field, LEGACY_CSRF};
 use crate::document::{Document, Filter, Operation, Path, Update, date};
 use crate::record::token::{Digest, Id, Secret, Token};
@@ -36,13 +37,7 @@ pub(crate) struct Translated {
 
 /// Reads a stored document whose `_id` is 32 hexadecimal digits; `None` when it is malformed,
 /// pickled, or named otherwise.
-pub(crate) fn read(
-    document: Document,
-    cookie_name: &str,
-    idle: Option<Duration>,
-    absolute: Option<Duration>,
-    now: Moment,
-) -> Option<Translated> {
+pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<Translated> {
     let raw = document.raw()?;
     let id = Id::parse(document.id()?).filter(Id::is_legacy)?;
     if !matches!(
@@ -64,13 +59,14 @@ pub(crate) fn read(
     let added = [
         (
             field::TOKEN,
-            binary(Token::bare(id.clone()).digest(cookie_name).as_bytes()),
+            binary(
+                Token::bare(id.clone())
+                    .digest(&config.cookie_name)
+                    .as_bytes(),
+            ),
         ),
         (field::CSRF, binary(csrf_of(values, &id).expose())),
-        (
-            field::EXPIRES,
-            date(expiry(&document, idle, absolute, now)?).into(),
-        ),
+        (field::EXPIRES, date(expiry(&document, config, now)?).into()),
     ];
     let missing = added
         .into_iter()
@@ -104,10 +100,7 @@ pub(crate) fn read(
 
 /// Whether the `_id` of a stored document is a credential: it opens the session by itself.
 pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
-    let is_legacy = document
-        .id()
-        .and_then(Id::parse)
-        .is_some_and(|id| id.is_legacy());
+    let is_legacy = document.id().is_some_and(Id::is_legacy_text);
     let token = document.get(field::TOKEN);
     is_legacy
         && token.is_none_or(|token| match crate::record::bytes(token) {
@@ -135,12 +128,8 @@ fn csrf_of(values: &RawDocument, id: &Id) -> Secret {
 
 /// When a document without `expires` expires. One that was last used further ahead of now than it
 /// lives has expired: nothing but that time would ever end it, so it is not believed.
-fn expiry(
-    document: &Document,
-    idle: Option<Duration>,
-    absolute: Option<Duration>,
-    now: Moment,
-) -> Option<Moment> {
+fn expiry(document: &Document, config: &Config, now: Moment) -> Option<Moment> {
+    let (idle, absolute) = (config.timeout, config.lifetime);
     let created = seconds(document.get(field::CREATED)?)?;
     let accessed = seconds(document.get(field::ACCESSED)?)?;
     if idle.is_some_and(|idle| accessed > now.plus(idle)) {
@@ -275,8 +264,8 @@ impl Upgrade {
         names.is_some_and(|names| names.old.contains_key(field) || names.is_taken(field))
     }
 
-    /// Asks that a value is stored as it was loaded.
-    pub(crate) fn is_unchanged(
+    /// Restricts a filter to the document while a value is stored as it was loaded.
+    pub(crate) fn with_same_value(
         &self,
         filter: Filter,
         field: Field,
@@ -299,72 +288,9 @@ impl Upgrade {
         }
     }
 
-    /// Asks that the token was not replaced: it is this one, or still absent.
+    /// Restricts a filter to the document while its token is this one, or still absent.
     pub(crate) fn with_same_token(&self, filter: Filter, digest: &Digest) -> Filter {
         filter.equals_or_missing(field::TOKEN, binary(digest.as_bytes()))
-    }
-}
-
-// ---- the form in memory of before, until nothing asks for it
-
-/// An ancestor's session, with its values in our form.
-#[derive(Clone)]
-pub(crate) struct LegacySession {
-    pub(crate) id: Id,
-    pub(crate) created: Moment,
-    pub(crate) accessed: Moment,
-    pub(crate) values: Vec<(Field, RawBson)>,
-    pub(crate) csrf: Option<Secret>,
-}
-
-impl LegacySession {
-    pub(crate) fn parse(document: &Document) -> Option<Self> {
-        let id = Id::parse(document.id()?).filter(Id::is_legacy)?;
-        if document.get(field::TOKEN).is_some() {
-            return None;
-        }
-        match document.get("pickled") {
-            None | Some(RawBsonRef::Boolean(false)) => {}
-            Some(_) => return None,
-        }
-        let mut values = Vec::new();
-        let mut csrf = None;
-        for element in document.get(field::VALUE)?.as_document()? {
-            let (name, value) = element.ok()?;
-            if name == LEGACY_CSRF {
-                csrf = value.as_str().filter(|t| !t.is_empty()).map(csrf_secret);
-                continue;
-            }
-            let field = match name.strip_prefix(FLASH) {
-                Some(queue) => Field::of_queue(queue),
-                None => Field::of_key(name),
-            };
-            if let Ok(field) = field {
-                values.push((field, value.to_raw_bson()));
-            }
-        }
-        Some(LegacySession {
-            id,
-            created: seconds(document.get(field::CREATED)?)?,
-            accessed: seconds(document.get(field::ACCESSED)?)?,
-            values,
-            csrf,
-        })
-    }
-
-    pub(crate) fn is_alive(
-        &self,
-        now: Moment,
-        timeout: Option<Duration>,
-        lifetime: Option<Duration>,
-    ) -> bool {
-        now <= self.deadline(timeout, lifetime)
-            && timeout.is_none_or(|idle| self.accessed <= now.plus(idle))
-    }
-
-    pub(crate) fn deadline(&self, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
-        let idle = timeout.map_or(Moment::NEVER, |idle| self.accessed.plus(idle));
-        idle.min(lifetime.map_or(Moment::NEVER, |life| self.created.plus(life)))
     }
 }
 

@@ -289,7 +289,7 @@ fn only_an_id_of_ours_names_a_session() {
         "AAAAAAAAAAAAAAAAAAAAAAA",
         "AAAAAAAAAAAAAAAAAAAAAB",
         "AAAAAAAAAAAAAAAAAAAA.A",
-        "0123456789abcdef0123456789abcdef",
+        "0123456789ABCDEF0123456789ABCDEF",
     ] {
         assert!(with(field::ID, id).is_none(), "{id:?}");
     }

@@ -38,11 +38,14 @@ impl Id {
     /// Reads an id of ours in its one canonical form, or one of the Python package: exactly 32
     /// lower-case hexadecimal digits. `None` for everything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let is_id = match text.len() {
-            LEGACY_ID_CHARS => text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
-            _ => decode::<16>(text, ID_CHARS).is_some(),
-        };
+        let is_id = Id::is_legacy_text(text) || decode::<16>(text, ID_CHARS).is_some();
         is_id.then(|| Id(text.to_owned()))
+    }
+
+    /// Whether a text is an id that the Python package drew.
+    pub(crate) fn is_legacy_text(text: &str) -> bool {
+        let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        text.len() == LEGACY_ID_CHARS && text.bytes().all(is_hex)
     }
 
     /// Whether the Python package drew it.

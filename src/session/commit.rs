@@ -45,11 +45,6 @@ impl Session {
         self.lock().state.discard();
     }
 
-    /// Whether anything was done that the response's commit would write.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.lock().state.is_pending()
-    }
-
     /// The user, and the stored session and token that prove it.
     pub(crate) fn signed_in(&self) -> Option<(RawBson, Id, Digest)> {
         let inner = self.lock();

@@ -7,6 +7,7 @@ use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::{Config, Encoding};
 use crate::document::Document;
+use crate::state::LoadOutcome;
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
 use crate::store::{Filter, Store};
@@ -37,23 +38,19 @@ impl Bench {
             clock: Clock::new(),
             stats,
         });
-        let maintain_indexes = Arc::default();
-        let sessions = Sessions {
-            core,
-            maintain_indexes,
-        };
+        let sessions = Sessions { core };
         Bench { store, sessions }
     }
 
     /// The session of a request that comes without a cookie.
     fn session(&self) -> Session {
-        self.arrived(LoadOutcome::Nothing)
+        self.arrived(LoadOutcome::New(crate::state::NewReason::NoCookie))
     }
 
     fn arrived(&self, arrival: LoadOutcome) -> Session {
         let core = Arc::clone(&self.sessions.core);
-        let now = core.clock.now();
-        Session::new(core, arrival, Default::default(), now)
+        let started = core.clock.started();
+        Session::new(core, arrival, Default::default(), started)
     }
 
     /// The session of a request that comes with this cookie, as it is stored.
@@ -67,7 +64,7 @@ impl Bench {
                 record,
                 token: token.clone(),
             })),
-            None => LoadOutcome::Dead(token.id.clone()),
+            None => LoadOutcome::Dead(token.id.clone(), crate::state::NewReason::NotFound),
         })
     }
 

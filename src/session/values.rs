@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::{Session, decode};
 use crate::document::key::{AsKey, Field, KeyFor, KeyOf};
 use crate::document::value;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::state::changes::Change;
 
 impl Session {
@@ -80,10 +80,7 @@ impl Session {
         field: &Field,
         value: &V,
     ) -> Result<RawBson> {
-        value::encode(value, self.core.config.encoding).map_err(|reason| Error::Encode {
-            key: field.display(),
-            reason,
-        })
+        value::encode(value, self.core.config.encoding).map_err(|error| error.at(field))
     }
 
     /// Encodes what is appended to a list as the list is encoded, if it can be.
@@ -94,12 +91,12 @@ impl Session {
     ) -> Result<RawBson> {
         let own = self.encode(field, value);
         if matches!(own, Ok(RawBson::Int64(_))) {
-            return own; // the same in both, so that nobody has to look through the list
+            return own; // the same in both encodings, so the list need not be searched
         }
         let encoding = self.lock().state.list_encoding(field);
-        match encoding.map(|encoding| value::encode(value, encoding)) {
-            Some(Ok(encoded)) => Ok(encoded),
-            _ => own,
+        match encoding.filter(|encoding| *encoding != self.core.config.encoding) {
+            Some(encoding) => value::encode(value, encoding).or(own),
+            None => own,
         }
     }
 

@@ -44,10 +44,7 @@ fn record(values: &[(Field, RawBson)], user: Option<RawBson>) -> NewRecord {
 }
 
 fn stored(record: &NewRecord) -> Box<Stored> {
-    let token = Token {
-        id: record.id.clone(),
-        secret: Secret::draw().unwrap(),
-    };
+    let token = Token::new(record.id.clone(), Secret::draw().unwrap());
     let record = Record::parse(record.document()).unwrap();
     Box::new(Stored { record, token })
 }
@@ -58,7 +55,11 @@ fn live(values: &[(Field, RawBson)], max_bytes: usize) -> State {
 }
 
 fn fresh() -> State {
-    State::new(LoadOutcome::Nothing, moment(), ROOM)
+    State::new(
+        LoadOutcome::New(crate::state::NewReason::NoCookie),
+        moment(),
+        ROOM,
+    )
 }
 
 /// A live session with `a` and `b`, and what was done to `a`.

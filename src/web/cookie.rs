@@ -2,10 +2,9 @@
 
 use rocket::Request;
 use rocket::http::{Cookie, HeaderMap};
-use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
-use crate::record::token::{Id, Secret, Token};
+use crate::record::token::Token;
 use crate::state::plan::CookieLife;
 
 /// How many different tokens of one request are looked up. A browser has more than one cookie of

@@ -197,7 +197,7 @@ struct StoreInit {
 
 impl StoreInit {
     async fn open(&self, rocket: &Rocket<Build>) -> Result<(Config, Opened), OpenError> {
-        let config = Config::from(rocket.figment()).map_err(OpenError::Config)?;
+        let config = Config::from_figment(rocket.figment()).map_err(OpenError::Config)?;
         let opened = self.backend.open(rocket, &config, &self.clock).await?;
         Ok((config, opened))
     }
@@ -297,13 +297,16 @@ impl Fairing for CommitFairing {
         response::commit(&self.sessions, request, response).await;
     }
 
-    /// Writes recorded touches. Requests that are still running write their own.
+    /// Waits for writes that outlived their request, and writes recorded touches. Requests that are
+    /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
         if let Some(task) = self.index_task.get() {
             task.stop();
         }
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
-        self.sessions.core.store.flush(grace).await;
+        let core = &self.sessions.core;
+        core.tasks.wait(grace.min(core.config.deadline)).await;
+        core.store.flush(grace).await;
     }
 }

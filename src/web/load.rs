@@ -152,15 +152,12 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
         Err(NewReason::Expired) => Ok(LoadOutcome::Dead(token.id, NewReason::Expired)),
         Err(reason) => {
             core.stats.misses.count();
-            Ok(
-                match {
-                    let digest = token.secret.digest(&core.config.cookie_name);
-                    tombstone::look_up(core, &token.id, Some(&digest), started).await?
-                } {
-                    Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
-                    None => LoadOutcome::Dead(token.id, reason),
-                },
-            )
+            let digest = token.secret.digest(&core.config.cookie_name);
+            let replaced = tombstone::look_up(core, &token.id, Some(&digest), started);
+            Ok(match replaced.await? {
+                Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
+                None => LoadOutcome::Dead(token.id, reason),
+            })
         }
     }
 }
@@ -179,10 +176,8 @@ async fn load_several(
     ids.sort_unstable();
     ids.dedup();
     let documents = core.store.load_many(ids).await?;
-    let records: Vec<Record> = {
-        let records = documents.into_iter();
-        records.filter_map(|document| core.read(document)).collect()
-    };
+    let documents = documents.into_iter();
+    let records: Vec<Record> = documents.filter_map(|one| core.read(one)).collect();
     let mut alive = Vec::new();
     for token in tokens {
         let record = records.iter().find(|record| record.meta.id == token.id);

@@ -7,6 +7,7 @@ use crate::support::{Connection, Request};
 
 mod cookies;
 mod documents;
+mod dropped;
 mod exceptions;
 mod forwards;
 mod wire;

@@ -1,6 +1,5 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
-mod ancestor;
 mod arena;
 mod cases;
 mod conformance;
@@ -12,12 +11,15 @@ mod history;
 mod hooked;
 mod identity;
 mod jobs;
+mod language;
 mod launch;
+mod legacy;
 mod life;
 mod model;
 mod outage;
 mod probe;
 mod races;
+mod reproduced;
 mod saving;
 mod security;
 mod soak;

@@ -133,10 +133,13 @@ pub fn rocket(figment: Figment, clock: &Clock, gates: &Gates) -> Rocket<Build> {
 
 /// The same without a fairing, for sessions in another place.
 pub fn bare(figment: Figment, gates: &Gates) -> Rocket<Build> {
-    rocket::custom(figment).manage(gates.clone()).mount(
-        "/",
-        routes![plain, unused, twice, option, result, posted, got],
-    )
+    let rocket = rocket::custom(figment).manage(gates.clone());
+    rocket.mount("/", all_routes())
+}
+
+/// The probe's routes, to be mounted in a second place.
+pub fn all_routes() -> Vec<rocket::Route> {
+    routes![plain, unused, twice, option, result, posted, got]
 }
 
 /// Asks for no session.

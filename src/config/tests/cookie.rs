@@ -1,11 +1,11 @@
-//! What the cookie may be, and which keys go together.
+//! The keys of the cookie, and combinations of keys.
 
 use super::*;
 
 // ---- the cookie
 
 #[test]
-fn a_cookie_name_is_a_token_that_travels_unchanged() {
+fn cookie_name_is_a_token_that_rocket_does_not_encode() {
     for name in [
         "s",
         "my.app-session_1",
@@ -50,7 +50,7 @@ fn a_cookie_name_is_a_token_that_travels_unchanged() {
 }
 
 #[test]
-fn a_prefixed_cookie_name_holds_what_browsers_demand_of_it() {
+fn cookie_name_prefix_requires_what_browsers_enforce() {
     for name in ["__Host-s", "__Secure-s", "__Http-s", "__Host-Http-s"] {
         let with = |keys: &str| format!("cookie_name = \"{name}\"\n{keys}");
         good(&with(""));
@@ -84,7 +84,7 @@ fn a_prefixed_cookie_name_holds_what_browsers_demand_of_it() {
 }
 
 #[test]
-fn a_name_that_nearly_has_a_prefix_is_refused() {
+fn cookie_name_that_resembles_a_prefix_is_refused() {
     for name in [
         "__host-s",
         "__HOST-s",
@@ -109,15 +109,15 @@ fn a_name_that_nearly_has_a_prefix_is_refused() {
     ] {
         let error = bad("cookie_name", &format!("cookie_name = \"{name}\""));
         assert!(
-            error.contains("the prefix spelt `__H")
-                || error.contains("the prefix spelt `__Secure-`"),
+            error.contains("the prefix in the spelling `__H")
+                || error.contains("the prefix in the spelling `__Secure-`"),
             "{error}"
         );
     }
 }
 
 #[test]
-fn a_path_begins_with_a_slash_and_breaks_no_header() {
+fn path_begins_with_a_slash_and_is_valid_in_a_header() {
     for path in ["/", "/app", "/a/b%20c,d=e"] {
         assert_eq!(good(&format!("path = \"{path}\"")).path, path);
     }
@@ -140,7 +140,7 @@ fn a_path_begins_with_a_slash_and_breaks_no_header() {
 }
 
 #[test]
-fn a_domain_is_a_name_without_scheme_port_or_address() {
+fn domain_is_a_name_without_scheme_port_or_address() {
     for (domain, kept) in [
         ("example.com", "example.com"),
         (".example.com", "example.com"),
@@ -187,10 +187,10 @@ fn same_site_none_and_partitioned_need_secure() {
     good("same_site = \"None\"\npartitioned = true");
 }
 
-// ---- times against each other
+// ---- combinations of times
 
 #[test]
-fn reissue_time_stays_below_timeout() {
+fn reissue_time_has_to_be_below_timeout() {
     for keys in [
         "reissue_time = 1200",
         "reissue_time = 1201",
@@ -210,7 +210,7 @@ fn reissue_time_stays_below_timeout() {
 }
 
 #[test]
-fn a_lifetime_below_the_timeout_is_taken_as_it_is() {
+fn lifetime_below_timeout_is_accepted() {
     let config = good("lifetime = 600");
     assert_eq!(
         (config.lifetime, config.timeout),
@@ -219,7 +219,7 @@ fn a_lifetime_below_the_timeout_is_taken_as_it_is() {
 }
 
 #[test]
-fn keys_are_not_held_against_a_value_that_was_refused() {
+fn combinations_are_not_checked_with_an_invalid_value() {
     bad("timeout", "timeout = \"soon\"\nreissue_time = 5000");
     bad("secure", "secure = \"no\"\nsame_site = \"None\"");
 }

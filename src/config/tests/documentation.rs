@@ -1,4 +1,4 @@
-//! The documentation of the configuration says what the code does.
+//! Compares the documentation of the configuration with the code.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const TABLE: &str = include_str!("../../../docs/configuration.md");
 const README: &str = include_str!("../../../README.md");
 const SECURITY: &str = include_str!("../../../SECURITY.md");
 
-/// The table's rows: key and default, as a `Rocket.toml` would have them.
+/// Returns the rows of the table: key and default, as in a `Rocket.toml`.
 fn rows() -> Vec<(&'static str, &'static str)> {
     let cells = |line: &'static str| line.split('|').map(str::trim).collect::<Vec<_>>();
     let rows = TABLE.lines().map(cells).filter(|cells| cells.len() == 5);
@@ -21,7 +21,7 @@ fn rows() -> Vec<(&'static str, &'static str)> {
     .collect()
 }
 
-/// The keys that are accepted, as the refusal of an unknown one lists them.
+/// Returns the accepted keys, which the error of an unknown key lists.
 fn accepted() -> Vec<String> {
     let error = read_in("release", "no_such_key = 1").unwrap_err();
     let (_, keys) = error.split_once("the keys are `").unwrap();
@@ -30,13 +30,13 @@ fn accepted() -> Vec<String> {
 }
 
 #[test]
-fn the_documented_keys_are_those_that_are_accepted() {
+fn documented_keys_are_the_accepted_keys() {
     let documented: Vec<_> = rows().into_iter().map(|(key, _)| key).collect();
     assert_eq!(documented, accepted());
 }
 
 #[test]
-fn a_documented_default_is_what_holds_without_the_key() {
+fn documented_defaults_are_the_defaults() {
     let without = format!("{:?}", good(""));
     for (key, default) in rows() {
         let with = format!("{:?}", good(&format!("{key} = {default}")));
@@ -45,7 +45,7 @@ fn a_documented_default_is_what_holds_without_the_key() {
 }
 
 #[test]
-fn the_readme_has_rows_of_the_same_table() {
+fn readme_has_rows_of_the_same_table() {
     let documented: Vec<_> = rows().into_iter().map(|(key, _)| key).collect();
     let (_, table) = README
         .split_once("\n| key | default | meaning |\n")
@@ -62,11 +62,11 @@ fn the_readme_has_rows_of_the_same_table() {
 }
 
 #[test]
-fn what_security_md_advises_is_accepted_and_leaves_nothing_to_warn_about() {
+fn configuration_in_security_md_causes_no_warning() {
     let (_, advice) = SECURITY.split_once("```toml\n").unwrap();
     let (advice, _) = advice.split_once("```").unwrap();
     assert!(advice.starts_with("[release.session]\n"), "{advice}");
-    let config = Config::from(&figment("release", advice)).unwrap();
+    let config = Config::from_figment(&figment("release", advice)).unwrap();
     assert_eq!(config.cookie_name, "__Host-session");
     assert_eq!(config.timeout, seconds(900.0));
     assert_eq!(config.lifetime, seconds(28_800.0));
@@ -77,11 +77,11 @@ fn what_security_md_advises_is_accepted_and_leaves_nothing_to_warn_about() {
 }
 
 #[test]
-fn the_readme_and_the_guide_show_the_quickstart_as_it_is() {
+fn readme_and_guide_contain_the_quickstart_example() {
     let example = include_str!("../../../examples/quickstart.rs");
     let (_, code) = example.split_once("\n\n").unwrap();
     assert!(README.contains(&format!("```rust\n{code}```")));
-    // The guide's has other imports, and the same handler.
+    // The guide has other imports, and the same handler.
     let guide = include_str!("../../guide/start.md");
     let (handler, _) = code.split_once("#[launch]").unwrap();
     let at = handler.find("const ").unwrap();

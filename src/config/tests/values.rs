@@ -1,4 +1,4 @@
-//! What each key takes.
+//! Valid and invalid values of each key.
 
 use super::*;
 
@@ -63,7 +63,7 @@ fn seconds_out_of_range_are_refused() {
 }
 
 #[test]
-fn what_is_no_number_is_refused() {
+fn seconds_have_to_be_a_number() {
     for value in ["\"30m\"", "\"\"", "true", "[1]", "{ a = 1 }", "1979-05-27"] {
         for key in [
             "timeout",
@@ -134,7 +134,7 @@ fn max_per_user_is_a_whole_number_of_at_least_one() {
     }
 }
 
-// ---- switches and words
+// ---- booleans and variants
 
 #[test]
 fn false_unsets_every_optional_key() {
@@ -167,7 +167,9 @@ fn false_unsets_every_optional_key() {
 
     let toml = "[default.session]\nmax_age = 5\n[release.session]\nmax_age = false";
     assert_eq!(
-        Config::from(&figment("release", toml)).unwrap().max_age,
+        Config::from_figment(&figment("release", toml))
+            .unwrap()
+            .max_age,
         None
     );
     for key in keys {
@@ -186,7 +188,7 @@ fn false_unsets_every_optional_key() {
 }
 
 #[test]
-fn switches_take_booleans_alone() {
+fn switches_have_to_be_booleans() {
     let config = good(
         "set_on_exception = false\nrecord_client = true\nlegacy_ids = true\nshare = false\n\
          indexes = false\npartitioned = true\nhttp_only = false",
@@ -211,14 +213,14 @@ fn switches_take_booleans_alone() {
 }
 
 #[test]
-fn httponly_is_another_name_of_http_only_and_both_are_refused() {
+fn httponly_is_an_alias_and_both_keys_are_refused() {
     assert!(!good("httponly = false").http_only);
     assert!(good("httponly = true").http_only);
     assert!(bad("httponly", "httponly = true\nhttp_only = true").contains("`http_only`"));
 }
 
 #[test]
-fn same_site_and_encoding_take_their_words() {
+fn same_site_and_encoding_accept_their_variants() {
     for (word, expected) in [
         ("Lax", SameSite::Lax),
         ("strict", SameSite::Strict),
@@ -238,7 +240,7 @@ fn same_site_and_encoding_take_their_words() {
 // ---- names in MongoDB
 
 #[test]
-fn names_are_legal_for_mongodb() {
+fn collection_and_database_names_are_valid_in_mongodb() {
     for name in [
         "sessions",
         "app.sessions",
@@ -280,7 +282,7 @@ fn names_are_legal_for_mongodb() {
 // ---- trusted origins
 
 #[test]
-fn a_trusted_origin_is_exactly_an_origin() {
+fn trusted_origin_is_exactly_an_origin() {
     let config = good(
         "trusted_origins = [\"https://App.example\", \"http://localhost:3000\", \
          \"https://[::1]:8443\"]",

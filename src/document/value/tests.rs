@@ -38,7 +38,7 @@ enum Either {
 }
 
 #[test]
-fn every_common_type_round_trips_in_both_encodings() {
+fn common_types_round_trip_in_both_encodings() {
     round_trips(None::<i32>);
     round_trips(Some(5));
     round_trips(true);
@@ -69,7 +69,7 @@ fn every_common_type_round_trips_in_both_encodings() {
 }
 
 #[test]
-fn binary_holds_what_bson_cannot() {
+fn binary_encoding_stores_what_bson_cannot() {
     let above = u64::MAX;
     let keyed = BTreeMap::from([(3_u8, 'x')]);
     let stored = encode(&above, Encoding::Binary).unwrap();
@@ -80,7 +80,7 @@ fn binary_holds_what_bson_cannot() {
 }
 
 #[test]
-fn the_document_encoding_is_native_and_readable() {
+fn document_encoding_is_native_bson() {
     assert_eq!(
         encode("Bob", Encoding::Document),
         Ok(RawBson::String("Bob".into()))
@@ -93,7 +93,7 @@ fn the_document_encoding_is_native_and_readable() {
 }
 
 #[test]
-fn bson_types_stay_themselves() {
+fn bson_types_are_stored_as_themselves() {
     let date = bson::DateTime::from_millis(1_700_000_000_123);
     let id = bson::oid::ObjectId::new();
     assert_eq!(
@@ -106,7 +106,7 @@ fn bson_types_stay_themselves() {
 }
 
 #[test]
-fn names_that_look_like_operators_are_stored_verbatim_and_opaque() {
+fn operator_names_are_stored_verbatim_as_opaque_values() {
     for value in [
         bson!({"$ref": 1, "a.b": 2, "": 3, "__proto__": 4}),
         bson!({"deep": [{"$where": "1"}]}),
@@ -124,7 +124,7 @@ fn names_that_look_like_operators_are_stored_verbatim_and_opaque() {
 }
 
 #[test]
-fn an_applications_own_binary_80_is_wrapped() {
+fn binary_of_subtype_80_from_the_application_is_wrapped() {
     let own = Bson::Binary(bson::Binary {
         subtype: OPAQUE,
         bytes: vec![CBOR, 1],
@@ -134,7 +134,7 @@ fn an_applications_own_binary_80_is_wrapped() {
 }
 
 #[test]
-fn an_array_of_encoded_elements_reads_as_one_array() {
+fn array_of_encoded_elements_is_decoded_as_one_array() {
     let element = |n: u64| encode(&n, Encoding::Binary).unwrap();
     let mixed = from_elements(&[element(1), element(u64::MAX), RawBson::Int32(7)]);
     assert_eq!(back::<Vec<u64>>(&mixed), Some(vec![1, u64::MAX, 7]));
@@ -148,7 +148,7 @@ fn an_array_of_encoded_elements_reads_as_one_array() {
 }
 
 #[test]
-fn another_type_is_none_and_never_a_panic() {
+fn decode_returns_none_for_another_type() {
     let stored = encode("text", Encoding::Document).unwrap();
     assert_eq!(back::<u32>(&stored), None);
     for payload in [
@@ -167,7 +167,7 @@ fn another_type_is_none_and_never_a_panic() {
 }
 
 #[test]
-fn a_value_that_nests_too_deep_or_hides_nul_is_refused() {
+fn encode_refuses_deep_values_and_nul_in_names() {
     let mut deep = bson!([]);
     for _ in 0..70 {
         deep = Bson::Array(vec![deep]);
@@ -178,8 +178,81 @@ fn a_value_that_nests_too_deep_or_hides_nul_is_refused() {
     assert!(encode(&BTreeMap::from([("a\0b", 1)]), Encoding::Document).is_err());
 }
 
+/// Serializes as a list, once. A second time it fails.
+struct Once(std::cell::Cell<Option<Vec<i32>>>);
+
+impl Serialize for Once {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items = self.0.take();
+        let items = items.ok_or_else(|| serde::ser::Error::custom("serialized\n\"twice\""))?;
+        serializer.collect_seq(items)
+    }
+}
+
 #[test]
-fn size_is_what_a_document_grows_by() {
+fn encode_serializes_a_value_once() {
+    for encoding in BOTH {
+        let once = Once(Some(vec![1, 2]).into());
+        let stored = encode(&once, encoding).unwrap();
+        assert_eq!(back::<Vec<i32>>(&stored), Some(vec![1, 2]));
+    }
+}
+
+#[test]
+fn encode_keeps_the_message_of_a_failed_serialize_on_one_line() {
+    let field = Field::of_key("a").unwrap();
+    for encoding in BOTH {
+        let failed = encode(&Once(None.into()), encoding).unwrap_err();
+        assert!(matches!(failed, EncodeError::Serialize(_)), "{failed:?}");
+        let error = failed.at(&field);
+        let source = std::error::Error::source(&error).expect("a source");
+        assert_eq!(source.to_string(), r#"serialized\n\"twice\""#);
+    }
+    let long = EncodeError::Serialize("é".repeat(1000)).at(&field);
+    let source = std::error::Error::source(&long).expect("a source");
+    assert_eq!(source.to_string(), "é".repeat(200) + "…");
+}
+
+#[test]
+fn encode_refuses_a_million_levels_in_both_encodings() {
+    struct Nested(usize);
+
+    impl Serialize for Nested {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if self.0 == 0 {
+                return serializer.serialize_unit();
+            }
+            serializer.collect_seq([Nested(self.0 - 1)])
+        }
+    }
+
+    for encoding in BOTH {
+        assert!(encode(&Nested(64), encoding).is_ok());
+        for levels in [65, 1_000_000] {
+            let refused = encode(&Nested(levels), encoding);
+            assert_eq!(refused, Err(EncodeError::TooDeep), "{levels}");
+        }
+    }
+}
+
+#[test]
+fn every_nan_is_the_same_and_the_zeros_differ() {
+    let negative = f64::from_bits(f64::NAN.to_bits() | 1 << 63);
+    let (nan, other_nan) = (RawBson::Double(f64::NAN), RawBson::Double(negative));
+    for list in [&nan, &other_nan].map(|element| vec![RawBson::Int32(1), element.clone()]) {
+        assert!(is_in(&list, &nan) && is_in(&list, &other_nan));
+        let stored = from_elements(&list);
+        assert!(has_element(stored.as_raw_bson_ref(), &nan));
+        let zero = RawBson::Double(0.0);
+        assert!(!is_in(&list, &zero) && !is_in(&[zero], &RawBson::Double(-0.0)));
+    }
+    let opaque = encode(&[f64::NAN], Encoding::Binary).unwrap();
+    let element = encode(&f64::NAN, Encoding::Binary).unwrap();
+    assert!(has_element(opaque.as_raw_bson_ref(), &element));
+}
+
+#[test]
+fn size_is_the_growth_of_a_document() {
     let mut document = RawDocumentBuf::new();
     let empty = document.as_bytes().len();
     let value = encode(&doc! {"x": [1, 2, 3]}, Encoding::Document).unwrap();
@@ -192,7 +265,7 @@ fn size_is_what_a_document_grows_by() {
 
 proptest! {
     #[test]
-    fn no_stored_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn decode_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let torn = RawBson::Binary(bson::Binary { subtype: OPAQUE, bytes });
         let _ = back::<Bson>(&torn);
         let _ = back::<Vec<String>>(&torn);
@@ -201,7 +274,7 @@ proptest! {
 }
 
 #[test]
-fn an_opaque_value_that_somebody_else_nested_endlessly_ends_no_stack() {
+fn decode_of_deep_bytes_does_not_overflow_the_stack() {
     let nested = |levels: usize| {
         let mut bytes = 5_i32.to_le_bytes().to_vec();
         bytes.push(0);

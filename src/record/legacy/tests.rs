@@ -36,8 +36,16 @@ fn read_by(
     idle: Option<Duration>,
     absolute: Option<Duration>,
 ) -> Option<(Record, Option<Arc<Upgrade>>)> {
-    let translated = read(Document::from_bson(document), COOKIE, idle, absolute, NOW)?;
+    let mut config = config();
+    (config.timeout, config.lifetime) = (idle, absolute);
+    let translated = read(Document::from_bson(document), &config, NOW)?;
     Some((Record::parse(translated.document)?, translated.upgrade))
+}
+
+fn config() -> Config {
+    let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    config.timeout = Some(IDLE);
+    config
 }
 
 fn read_good(document: &bson::Document) -> Option<(Record, Option<Arc<Upgrade>>)> {
@@ -281,7 +289,7 @@ fn the_first_write_makes_a_document_of_ours() {
 
     // It is read as it is.
     let bytes = Document::from_bson(&after);
-    let again = read(bytes.clone(), COOKIE, Some(IDLE), None, NOW).unwrap();
+    let again = read(bytes.clone(), &config(), NOW).unwrap();
     assert!(again.upgrade.is_none() && again.document == bytes);
     let record = Record::parse(again.document).unwrap();
     assert!(record.token.matches(&token().digest(COOKIE)));
@@ -489,7 +497,7 @@ fn a_compare_and_set_sees_a_change_under_either_name() {
         ("new", "new"),
     ] {
         let value = record.get(&key(name)).map(RawBsonRef::to_raw_bson);
-        let filter = upgrade.is_unchanged(Filter::id(ID), key(name), value.clone());
+        let filter = upgrade.with_same_value(Filter::id(ID), key(name), value.clone());
         let matches =
             |values: bson::Document| filter.matches(&Document::from_bson(&with_values(values)));
         let before = document.get_document(field::VALUE).unwrap();
@@ -512,7 +520,7 @@ fn the_token_is_the_same_while_it_is_absent_or_this_one() {
     let (_, upgrade) = read_good(&good()).unwrap();
     let filter = upgrade
         .unwrap()
-        .is_same_token(Filter::id(ID), &token().digest(COOKIE));
+        .with_same_token(Filter::id(ID), &token().digest(COOKIE));
     let matches = |document: &bson::Document| filter.matches(&Document::from_bson(document));
     assert!(matches(&good()));
     assert!(matches(&set(&good(), &[("a", 1)])));
@@ -532,7 +540,7 @@ proptest! {
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let document = Document::from_bytes(bytes);
         prop_assert!(!is_opened_by_its_id(&document));
-        prop_assert!(read(document, COOKIE, Some(IDLE), None, NOW).is_none());
+        prop_assert!(read(document, &config(), NOW).is_none());
     }
 
     #[test]
@@ -549,7 +557,7 @@ proptest! {
         }
         let document = Document::from_bytes(bytes);
         let _ = is_opened_by_its_id(&document);
-        if let Some(translated) = read(document, COOKIE, Some(IDLE), None, NOW) {
+        if let Some(translated) = read(document, &config(), NOW) {
             let _ = Record::parse(translated.document).is_some();
             if let Some(upgrade) = translated.upgrade {
                 upgrade.complete(&mut Update::default());

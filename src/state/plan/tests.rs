@@ -57,10 +57,7 @@ fn record(values: &[(Field, RawBson)]) -> NewRecord {
 }
 
 fn stored(record: &NewRecord) -> Box<Stored> {
-    let token = Token {
-        id: record.id.clone(),
-        secret: Secret::draw().unwrap(),
-    };
+    let token = Token::new(record.id.clone(), Secret::draw().unwrap());
     let record = Record::parse(record.document()).unwrap();
     Box::new(Stored { record, token })
 }
@@ -75,7 +72,11 @@ fn one() -> State {
 }
 
 fn fresh() -> State {
-    State::new(LoadOutcome::Nothing, start(), 1 << 20)
+    State::new(
+        LoadOutcome::New(crate::state::NewReason::NoCookie),
+        start(),
+        1 << 20,
+    )
 }
 
 fn decided(state: &State, config: &Config, after: Duration) -> Write {
@@ -268,11 +269,7 @@ fn ancestor() -> State {
         "value": { "a": 1_i64, "_csrft_": "token" },
     };
     let ancestor = LegacySession::parse(&crate::document::Document::from_bson(&document)).unwrap();
-    State::new(
-        LoadOutcome::LegacySession(Box::new(ancestor)),
-        start(),
-        1 << 20,
-    )
+    State::new(LoadOutcome::Legacy(Box::new(ancestor)), start(), 1 << 20)
 }
 
 #[test]

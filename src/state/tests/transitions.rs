@@ -109,12 +109,20 @@ fn logout_after_a_login_ends_the_session_that_was_to_be_replaced() {
 #[test]
 fn logout_ends_an_expired_session_but_nobody_elses() {
     let id = Id::draw().unwrap();
-    let mut state = State::new(LoadOutcome::Expired(id.clone()), moment(), ROOM);
+    let mut state = State::new(
+        LoadOutcome::Dead(id.clone(), crate::state::NewReason::Expired),
+        moment(),
+        ROOM,
+    );
     state.logout();
     assert_eq!(state.ended, std::slice::from_ref(&id));
     assert!(state.removal && state.dead.is_none());
     // A cookie with a wrong secret names a session that is not this browser's.
-    let mut state = State::new(LoadOutcome::Dead(id), moment(), ROOM);
+    let mut state = State::new(
+        LoadOutcome::Dead(id, crate::state::NewReason::NotFound),
+        moment(),
+        ROOM,
+    );
     state.logout();
     assert!(state.ended.is_empty() && !state.removal);
 }
@@ -151,11 +159,7 @@ fn ancestor() -> State {
         "value": { "a": 1_i64 },
     };
     let ancestor = LegacySession::parse(&Document::from_bson(&document)).unwrap();
-    State::new(
-        LoadOutcome::LegacySession(Box::new(ancestor)),
-        moment(),
-        ROOM,
-    )
+    State::new(LoadOutcome::Legacy(Box::new(ancestor)), moment(), ROOM)
 }
 
 #[test]

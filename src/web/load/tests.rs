@@ -245,7 +245,9 @@ async fn a_cross_site_request_without_a_cookie_creates_a_session_only_by_login()
         ("Strict", Get, &[CROSS, PAGE], login),
         ("None", Post, &[CROSS, BANK, PAGE], all),
     ] {
-        let app = App::start_trusting(&[("same_site", same_site.into())], &[BANK.1]).await;
+        let secure = same_site == "None";
+        let keys = [("same_site", same_site.into()), ("secure", secure.into())];
+        let app = App::start_trusting(&keys, &[BANK.1]).await;
         let creation = app.creation(method, "/", headers).await;
         assert_eq!(creation, expected, "{same_site} {method} {headers:?}");
     }

@@ -1,4 +1,4 @@
-//! K. Flash messages. What races is in `ancestor/flash.rs`.
+//! K. Flash messages. What races is in `legacy/flash.rs`.
 
 use mongodb::bson::doc;
 use rocket::serde::json::json;

@@ -1,4 +1,4 @@
-//! L. CSRF. What forms and headers do is in `ancestor/csrf.rs`.
+//! L. CSRF. What forms and headers do is in `legacy/csrf.rs`.
 
 use std::collections::HashSet;
 

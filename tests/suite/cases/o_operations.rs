@@ -1,4 +1,4 @@
-//! O. Operations. Mass logout on live traffic is in `ancestor/mass_logout.rs`.
+//! O. Operations. Mass logout on live traffic is in `legacy/mass_logout.rs`.
 
 use mongodb::bson::{Document, doc};
 use rocket::futures::TryStreamExt;

@@ -1,11 +1,11 @@
-//! Which cookies are believed, and what ours looks like.
+//! Which cookies are believed, and the attributes of ours.
 
 use crate::probe::{Probe, Script, asked, id_of, removes, run, run_with, value_of};
 use crate::support::Browser;
 use rocket::serde::json::json;
 
 #[rocket::async_test]
-async fn a_well_formed_cookie_that_nobody_was_given_is_looked_up_and_left_alone() {
+async fn an_unknown_cookie_is_looked_up_once_and_left_alone() {
     let probe = Probe::start("cookies_unknown", &[("indexes", false.into())]).await;
     let browser = probe.browser();
     let good = run(&browser, Script::new().set("n", 1)).await.cookie();
@@ -46,7 +46,7 @@ async fn a_well_formed_cookie_that_nobody_was_given_is_looked_up_and_left_alone(
 }
 
 #[rocket::async_test]
-async fn a_cookie_of_any_other_form_is_not_looked_up() {
+async fn a_malformed_cookie_is_not_looked_up() {
     let probe = Probe::start("cookies_malformed", &[("indexes", false.into())]).await;
     let good = run(&probe.browser(), Script::new().set("n", 1))
         .await
@@ -91,37 +91,204 @@ async fn a_cookie_of_any_other_form_is_not_looked_up() {
 }
 
 #[rocket::async_test]
-async fn of_several_cookies_of_our_name_none_is_believed() {
-    let probe = Probe::start("cookies_duplicate", &[("indexes", false.into())]).await;
-    let good = run(&probe.browser(), Script::new().set("n", 1))
-        .await
-        .cookie();
-    let other = run(&probe.browser(), Script::new().set("n", 2))
-        .await
-        .cookie();
+async fn several_cookies_load_the_live_session_with_one_find() {
+    let probe = Probe::start("cookies_several", &[("indexes", false.into())]).await;
+    let [good, other, ended] = [1, 2, 3].map(|n| Script::new().set("n", n));
+    let good = run(&probe.browser(), good).await.cookie();
+    let other = run(&probe.browser(), other).await.cookie();
+    let ended = run(&probe.browser(), ended).await.cookie();
+    run_with(&probe.app, &ended, Script::new().then("logout")).await;
+    let forged = format!("{}.{}", id_of(&good), "A".repeat(43));
+    let dead = |n: u8| format!("session={n}{}.{}", "A".repeat(21), "A".repeat(43));
+    let (g, o, e) = (
+        format!("session={good}"),
+        format!("session={other}"),
+        format!("session={ended}"),
+    );
     let profile = probe.profile().await;
     let request = || Script::new().get("n").then("is_new").request();
-    for sent in [
-        vec![format!("session={good}; session={other}")],
-        vec![format!("session={other}; a=b; session={good}")],
-        vec![format!("session={good}; session={good}")],
-        vec![format!("session={good}; session=")],
-        vec![format!("session={good}; session=junk")],
-        vec![format!("session={good}"), format!("session={other}")],
-        vec![format!("session={good}"), "a=b; session=x".into()],
+    let (first, none) = ("[1,false]", "[null,true]");
+    for (sent, seen, finds) in [
+        (vec![format!("{g}; {g}")], first, 1),
+        (vec![format!("{g}; session=")], first, 1),
+        (vec![format!("session=junk; {g}")], first, 1),
+        (vec![g.clone(), "a=b; session=x".into()], first, 1),
+        (vec![format!("{g}; {e}")], first, 1),
+        (vec![e.clone(), g.clone()], first, 1),
+        (vec![format!("session={forged}; {g}")], first, 1),
+        (vec![dead(1), dead(2), dead(3), g.clone()], first, 1),
+        // More than one is alive, or none, or there are too many.
+        (vec![format!("{g}; {o}")], none, 1),
+        (vec![o.clone(), g.clone()], none, 1),
+        (vec![format!("{e}; session={forged}")], none, 1),
+        (vec![dead(1), dead(2), dead(3), dead(4), g.clone()], none, 0),
+        (vec!["session=x; session=y".into()], none, 0),
     ] {
+        profile.restart().await;
         let with = sent
             .iter()
             .fold(request(), |all, line| all.header("Cookie", line));
         let answer = probe.app.send(with).await;
-        assert_eq!(answer.text(), "[null,true]", "{sent:?}");
+        assert_eq!(answer.text(), seen, "{sent:?}");
         assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{sent:?}");
+        assert_eq!(asked(&profile).await, vec!["find"; finds], "{sent:?}");
     }
-    assert_eq!(asked(&profile).await, Vec::<String>::new());
+}
+
+/// After `path`, `domain` or `partitioned` changed, a browser sends the old cookie beside the new one.
+#[rocket::async_test]
+async fn a_stray_second_cookie_does_not_lock_its_user_out() {
+    let probe = Probe::start("cookies_stray", &[]).await;
+    let old = run(&probe.browser(), Script::new().login("alice"))
+        .await
+        .cookie();
+    run_with(&probe.app, &old, Script::new().then("logout")).await;
+    let new = run(&probe.browser(), Script::new().login("alice"))
+        .await
+        .cookie();
+    let ask = async |script: Script| -> crate::probe::Ran {
+        let both = format!("session={old}; session={new}");
+        let answer = probe.app.send(script.request().header("Cookie", both));
+        answer.await.into()
+    };
+    let written = ask(Script::new()
+        .call(json!(["increment", "n", 1]))
+        .then("user"))
+    .await;
+    assert_eq!((written.last(), written.sent()), (&json!("alice"), None));
+    assert_eq!(ask(Script::new().get("n")).await.results, [json!(1)]);
 }
 
 #[rocket::async_test]
-async fn a_name_that_only_decodes_or_trims_to_ours_neither_counts_nor_shadows() {
+async fn logout_ends_every_session_that_the_requests_cookies_prove() {
+    let probe = Probe::start("cookies_logout", &[("timeout", 600.into())]).await;
+    let login = async || {
+        let browser = probe.browser();
+        run(&browser, Script::new().login("alice")).await.cookie()
+    };
+    let expired = login().await;
+    probe.clock.advance(std::time::Duration::from_secs(601));
+    let (a, b, foreign) = (login().await, login().await, login().await);
+    let forged = format!("{}.{}", id_of(&foreign), "A".repeat(43));
+    for (sent, proven) in [
+        ([&a, &forged], vec![&a]),
+        ([&b, &expired], vec![&b, &expired]),
+    ] {
+        let line = format!("session={}; session={}", sent[0], sent[1]);
+        let request = Script::new().then("logout").request();
+        let out = probe.app.send(request.header("Cookie", line)).await;
+        let [cookie] = out.set_cookies()[..] else {
+            panic!("{out:?}")
+        };
+        assert!(removes(cookie), "{cookie}");
+        for cookie in proven {
+            assert_eq!(probe.document(cookie).await, None, "{sent:?}");
+        }
+    }
+    // Two live sessions: neither is believed, and both end.
+    let (a, b) = (login().await, login().await);
+    let line = format!("session={a}; session={b}");
+    let request = Script::new().then("user").then("logout").request();
+    let out = probe.app.send(request.header("Cookie", line)).await;
+    assert!(out.text().starts_with("[null,"), "{out:?}");
+    assert!(removes(out.set_cookies()[0]));
+    assert_eq!(probe.document(&a).await, None);
+    assert_eq!(probe.document(&b).await, None);
+    assert!(probe.document(&foreign).await.is_some());
+}
+
+#[rocket::async_test]
+async fn logout_removes_whatever_cookie_of_our_name_was_sent_and_nothing_else_does() {
+    let probe = Probe::start("cookies_removal", &[("timeout", 600.into())]).await;
+    let login = async || {
+        let browser = probe.browser();
+        run(&browser, Script::new().login("alice")).await.cookie()
+    };
+    let expired = login().await;
+    probe.clock.advance(std::time::Duration::from_secs(601));
+    let (good, ended) = (login().await, login().await);
+    run_with(&probe.app, &ended, Script::new().then("logout")).await;
+    let unknown = format!("{}.{}", "A".repeat(22), "A".repeat(43));
+    let forged = format!("{}.{}", id_of(&good), "A".repeat(43));
+    for cookie in ["x", "", &expired, &ended, &unknown, &forged, &good] {
+        let read = run_with(&probe.app, cookie, Script::new().get("n")).await;
+        assert_eq!(read.sent(), None, "{cookie}");
+        let out = run_with(&probe.app, cookie, Script::new().then("logout")).await;
+        assert!(out.sent().is_some_and(removes), "{cookie}: {out:?}");
+    }
+    let out: crate::probe::Ran = probe
+        .app
+        .send(Script::new().then("logout").request())
+        .await
+        .into();
+    assert_eq!(out.sent(), None, "no cookie was sent");
+    let other = Script::new().then("logout").header("Cookie", "a=b");
+    let out: crate::probe::Ran = probe.app.send(other.request()).await.into();
+    assert_eq!(out.sent(), None, "no cookie of our name was sent");
+}
+
+#[rocket::async_test]
+async fn a_request_outside_the_cookies_path_creates_no_session() {
+    let probe = Probe::start("cookies_path", &[("path", "/app".into())]).await;
+    for (script, what) in [
+        (Script::new().set("n", 1), "a write"),
+        (Script::new().login("alice"), "a login"),
+        (Script::new().then("csrf_token"), "a CSRF token"),
+    ] {
+        let ran: crate::probe::Ran = probe.app.send(script.request()).await.into();
+        assert_eq!(ran.sent(), None, "{what}");
+    }
+    assert_eq!(probe.documents().await.len(), 0);
+    let read: crate::probe::Ran = probe
+        .app
+        .send(Script::new().get("n").request())
+        .await
+        .into();
+    assert_eq!((read.status, read.last()), (200, &json!(null)));
+}
+
+/// The return from a payment or identity provider: a cross-site POST, which the `Lax` cookie does
+/// not come along with.
+#[rocket::async_test]
+async fn a_trusted_cross_site_post_without_a_cookie_creates_a_session_only_by_login() {
+    let trusted = (
+        "trusted_origins",
+        ["https://bank.example"].as_slice().into(),
+    );
+    let probe = Probe::start("cookies_cross_site", &[trusted]).await;
+    let browser = probe.browser();
+    let member = run(&browser, Script::new().login("alice")).await.cookie();
+    let stored = probe.documents().await.len();
+    let sent = async |script: Script, cookie: Option<&str>| -> crate::probe::Ran {
+        let request = script
+            .request()
+            .header("Origin", "https://bank.example")
+            .header("Sec-Fetch-Site", "cross-site");
+        let request = match cookie {
+            Some(cookie) => request.header("Cookie", format!("session={cookie}")),
+            None => request,
+        };
+        probe.app.send(request).await.into()
+    };
+    let returned = sent(Script::new().set("paid", true), None).await;
+    assert_eq!(returned.sent(), None, "{returned:?}");
+    assert_eq!(probe.documents().await.len(), stored);
+    let read = sent(Script::new().get("paid"), None).await;
+    assert_eq!((read.status, read.sent()), (200, None));
+    assert!(
+        sent(Script::new().login("bob"), None)
+            .await
+            .sent()
+            .is_some()
+    );
+    let with_cookie = sent(Script::new().set("paid", true), Some(&member)).await;
+    assert_eq!((with_cookie.status, with_cookie.sent()), (200, None));
+    let paid = run(&browser, Script::new().get("paid").then("user")).await;
+    assert_eq!(paid.results, [json!(true), json!("alice")]);
+}
+
+#[rocket::async_test]
+async fn a_cookie_name_that_decodes_or_trims_to_ours_is_another_cookie() {
     let probe = Probe::start("cookies_names", &[]).await;
     let good = run(&probe.browser(), Script::new().set("n", 1))
         .await
@@ -161,7 +328,7 @@ async fn a_name_that_only_decodes_or_trims_to_ours_neither_counts_nor_shadows() 
 }
 
 #[rocket::async_test]
-async fn the_cookie_has_the_attributes_of_the_defaults() {
+async fn cookie_attributes_are_the_defaults() {
     let probe = Probe::start("cookies_defaults", &[]).await;
     let browser = probe.browser();
     let first = run(&browser, Script::new().set("n", 1)).await;
@@ -188,7 +355,7 @@ async fn the_cookie_has_the_attributes_of_the_defaults() {
 }
 
 #[rocket::async_test]
-async fn the_cookie_has_the_attributes_that_were_configured() {
+async fn cookie_attributes_are_as_configured() {
     let keys = [
         ("cookie_name", "abc".into()),
         ("path", "/run".into()),
@@ -243,7 +410,7 @@ async fn the_cookie_has_the_attributes_that_were_configured() {
 }
 
 #[rocket::async_test]
-async fn large_data_makes_no_large_cookie() {
+async fn cookie_size_does_not_depend_on_the_data() {
     let probe = Probe::start("cookies_large", &[]).await;
     let browser = probe.browser();
     let first = run(&browser, Script::new().set("n", 1)).await.cookie();
@@ -271,7 +438,7 @@ async fn ids_and_secrets_are_drawn_anew_each_time() {
 }
 
 #[rocket::async_test]
-async fn outside_the_debug_profile_the_cookie_is_for_https_alone() {
+async fn secure_is_the_default_outside_the_debug_profile() {
     let probe = Probe::start("cookies_release", &[]).await;
     let mongod = crate::support::Mongod::shared().await;
     let url = mongod.url(&probe.db);

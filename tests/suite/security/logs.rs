@@ -1,12 +1,10 @@
 //! What is logged: no secret that was issued or stored, at any level.
 
-use std::process::Command;
-use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::Level;
 use mongodb::bson::Document;
 use rocket::config::LogLevel;
 use rocket::serde::json::{Value, json};
@@ -14,67 +12,13 @@ use rocket_mongo_session::{CsrfError, CsrfForm, MemoryStore, MongoPool, MongoSto
 
 use super::{Order, ask, guards};
 use crate::probe::{Probe, Script, caught, id_of, run, run_with};
-use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment, ports_of_a_child};
-
-/// One line of the log, and whose it is.
-struct Line {
-    by: String,
-    level: Level,
-    text: String,
-}
-
-static LINES: LazyLock<Mutex<Vec<Line>>> = LazyLock::new(Mutex::default);
-
-/// Takes Rocket's place as the logger, and keeps everything.
-struct Everything;
-
-impl Log for Everything {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        LINES.lock().expect("lines").push(Line {
-            by: record.module_path().unwrap_or_default().to_owned(),
-            level: record.level(),
-            text: record.args().to_string(),
-        });
-    }
-
-    fn flush(&self) {}
-}
-
-/// A process has one logger: this test runs in a process of its own.
-fn alone(test: &str, run: impl FnOnce()) {
-    const ALONE: &str = "SECURITY_LOGS_ALONE";
-    if std::env::var_os(ALONE).is_some() {
-        log::set_logger(&Everything).expect("no other logger");
-        log::set_max_level(LevelFilter::Trace);
-        return run();
-    }
-    let this = std::env::current_exe().expect("this binary");
-    let mut child = Command::new(this);
-    child.args([&format!("security::logs::{test}"), "--exact", "--nocapture"]);
-    let (name, ports) = ports_of_a_child();
-    child.env(ALONE, "1").env(name, ports);
-    let output = child.output().expect("a child process");
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
-}
-
-fn execute(future: impl Future<Output = ()>) {
-    rocket::tokio::runtime::Runtime::new()
-        .expect("a runtime")
-        .block_on(future);
-}
+use crate::support::alone::{all_lines, alone, forget_lines, lines};
+use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment};
 
 /// LG-01, LG-03, LG-05, LG-08, LG-09: with every secret in every form in which it could show.
 #[test]
 fn no_secret_is_ever_logged() {
-    alone("no_secret_is_ever_logged", || execute(use_everything()));
+    alone("security::logs::no_secret_is_ever_logged", use_everything());
 }
 
 async fn use_everything() {
@@ -212,15 +156,13 @@ async fn use_everything() {
     rocket::tokio::time::sleep(Duration::ZERO).await;
     search(&secrets);
     // What an administrator should hear of was said, without the values.
-    let lines = LINES.lock().expect("lines");
     for said in [
-        "a request with several `session` cookies was taken as anonymous",
+        "a request sent several `session` cookies",
         "a POST request was refused",
         "the request carries several CSRF tokens",
     ] {
-        let is_said =
-            |line: &&Line| line.by.starts_with("rocket_mongo_session") && line.text.contains(said);
-        assert!(lines.iter().find(is_said).is_some(), "{said}");
+        let is_said = lines().iter().any(|line| line.text.contains(said));
+        assert!(is_said, "{said}");
     }
 }
 
@@ -251,16 +193,13 @@ fn forms(secret: &[u8]) -> Vec<String> {
 
 fn search(secrets: &[Vec<u8>]) {
     assert!(secrets.len() > 40, "{}", secrets.len());
-    let lines = LINES.lock().expect("lines");
-    let ours = |line: &&Line| line.by.starts_with("rocket_mongo_session");
-    assert!(
-        lines.iter().filter(ours).count() > 20,
-        "the crate has spoken"
-    );
+    let lines = all_lines();
+    let ours = lines.iter().filter(|line| line.is_ours());
+    assert!(ours.count() > 20, "the crate has spoken");
     // Rocket prints whole requests when it is told to debug; all else it prints is clean, too.
     let searched = lines
         .iter()
-        .filter(|line| ours(line) || line.level <= Level::Info);
+        .filter(|line| line.is_ours() || line.level <= Level::Info);
     let forms: Vec<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
     for line in searched {
         for form in &forms {
@@ -271,7 +210,7 @@ fn search(secrets: &[Vec<u8>]) {
                 line.by, line.level, line.text
             );
         }
-        if ours(&line) {
+        if line.is_ours() {
             assert!(!line.text.contains('\u{1b}'), "{:?}", line.text);
             assert!(line.text.len() < 1000, "{:?}", line.text);
         }
@@ -287,38 +226,34 @@ fn search(secrets: &[Vec<u8>]) {
 /// LG-07: outside the debug profile, that Rocket prints cookies is warned about at launch.
 #[test]
 fn a_log_that_shows_cookies_is_warned_about_outside_debug() {
-    alone(
-        "a_log_that_shows_cookies_is_warned_about_outside_debug",
-        || {
-            execute(async {
-                for (profile, level, warned) in [
-                    ("release", LogLevel::Debug, true),
-                    ("release", LogLevel::Normal, false),
-                    ("debug", LogLevel::Debug, false),
-                ] {
-                    LINES.lock().expect("lines").clear();
-                    let url = Mongod::shared().await.url("sec_logs_level");
-                    let figment = figment(profile, Some(&url), &[]).merge(("log_level", level));
-                    let clock = rocket_mongo_session::testing::Clock::new();
-                    let app = crate::probe::rocket(figment, &clock, &Default::default());
-                    let app = App::launch(app).await;
-                    let cookie = format!("{}.{}", "A".repeat(22), "S".repeat(43));
-                    run_with(&app, &cookie, Script::new()).await;
-                    let lines = LINES.lock().expect("lines");
-                    let says = |text: &str| lines.iter().any(|line| line.text.contains(text));
-                    assert_eq!(
-                        says("session cookies included"),
-                        warned,
-                        "{profile} {level}"
-                    );
-                    assert!(
-                        says(&"S".repeat(43)),
-                        "the reason: Rocket's own debug lines"
-                    );
-                }
-            });
-        },
-    );
+    let test = "security::logs::a_log_that_shows_cookies_is_warned_about_outside_debug";
+    alone(test, async {
+        for (profile, level, warned) in [
+            ("release", LogLevel::Debug, true),
+            ("release", LogLevel::Normal, false),
+            ("debug", LogLevel::Debug, false),
+        ] {
+            forget_lines();
+            let url = Mongod::shared().await.url("sec_logs_level");
+            let figment = figment(profile, Some(&url), &[]).merge(("log_level", level));
+            let clock = rocket_mongo_session::testing::Clock::new();
+            let app = crate::probe::rocket(figment, &clock, &Default::default());
+            let app = App::launch(app).await;
+            let cookie = format!("{}.{}", "A".repeat(22), "S".repeat(43));
+            run_with(&app, &cookie, Script::new()).await;
+            let lines = all_lines();
+            let says = |text: &str| lines.iter().any(|line| line.text.contains(text));
+            assert_eq!(
+                says("session cookies included"),
+                warned,
+                "{profile} {level}"
+            );
+            assert!(
+                says(&"S".repeat(43)),
+                "the reason: Rocket's own debug lines"
+            );
+        }
+    });
 }
 
 /// LG-04: each kind of attempt has a number of its own, which an administrator can watch.

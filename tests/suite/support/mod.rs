@@ -4,6 +4,7 @@
 //! A failure of the harness is a panic that says what to do: a test has nothing better to do with
 //! it.
 
+pub mod alone;
 pub mod app;
 pub mod counters;
 pub mod failpoint;
@@ -18,8 +19,8 @@ pub use {
     counters::{Commands, Profile, under_way},
     failpoint::{FailPoint, Failure, Mode},
     http::{Browser, Connection, Request, Response},
-    mongod::{Mongod, ports_of_a_child},
-    proxy::{Proxy, Traffic},
+    mongod::Mongod,
+    proxy::{Fate, Proxy, Traffic},
     replica_set::ReplicaSet,
 };
 

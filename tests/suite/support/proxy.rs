@@ -3,20 +3,22 @@
 //! It lives in a thread of its own, so that it serves whatever becomes of the runtime of the test
 //! that made it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bson::{Document, doc};
 use rocket::tokio::io::{AsyncReadExt, AsyncWriteExt};
 use rocket::tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use rocket::tokio::net::{TcpListener, TcpStream};
-use rocket::tokio::sync::watch;
+use rocket::tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use rocket::tokio::time::sleep;
 use rocket::tokio::{runtime, select, spawn};
 
 use super::mongod::free_port;
-use super::off_runtime;
+use super::{off_runtime, wire};
 
 /// What happens to all connections, those that live included.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +39,21 @@ pub enum Traffic {
     Reset,
 }
 
+/// What becomes of one request.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    Pass,
+    /// The server does it and answers; the reply is dropped and the connection closed.
+    LoseReply,
+    /// The server never sees it; the proxy answers with this error code.
+    Refuse(i32),
+    /// It reaches the server after `release`, even if the client has given up by then.
+    Hold,
+    /// The server never sees it; the proxy answers that all statements but one found a document.
+    /// For the next command that has several: those with one pass before it.
+    MissOne,
+}
+
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
@@ -45,16 +62,21 @@ pub struct Proxy {
 struct Shared {
     /// Dropped with the proxy, which ends its thread.
     traffic: watch::Sender<Traffic>,
-    cuts: Mutex<Cuts>,
-    target: u16,
+    plans: Mutex<Plans>,
+    released: Semaphore,
+    target: AtomicU16,
 }
 
-/// Replies to lose: for each command its (replies to let pass, replies to cut), and how many were
-/// cut so far.
+type Refusal = Box<dyn Fn(&Document) -> Option<i32> + Send>;
+
+/// The fates of the next requests, by the name of their command, and what was seen so far.
 #[derive(Default)]
-struct Cuts {
-    planned: BTreeMap<String, (usize, usize)>,
-    made: usize,
+struct Plans {
+    fates: BTreeMap<String, VecDeque<Fate>>,
+    refusals: Vec<Refusal>,
+    requests: BTreeMap<String, Vec<Document>>,
+    lost: usize,
+    held: usize,
 }
 
 impl Proxy {
@@ -78,8 +100,9 @@ impl Proxy {
         let (traffic, changes) = watch::channel(Traffic::Pass);
         let shared = Arc::new(Shared {
             traffic,
-            cuts: Mutex::default(),
-            target,
+            plans: Mutex::default(),
+            released: Semaphore::new(0),
+            target: AtomicU16::new(target),
         });
         let weak = Arc::downgrade(&shared);
         std::thread::spawn(move || {
@@ -109,42 +132,82 @@ impl Proxy {
         self.shared.traffic.send_replace(traffic);
     }
 
+    /// Sends new connections to another server. Those that live stay where they are: `Reset` ends
+    /// them.
+    pub fn retarget(&self, target: u16) {
+        self.shared.target.store(target, Ordering::SeqCst);
+    }
+
+    /// Decides the fates of the next requests of this command, in place of an earlier plan. Those
+    /// that follow pass.
+    pub fn plan(&self, command: &str, fates: impl IntoIterator<Item = Fate>) {
+        let fates = fates.into_iter().collect();
+        self.shared.plans().fates.insert(command.to_owned(), fates);
+    }
+
     /// Loses replies: of the requests of this command from now on, `pass` are served as usual, and
     /// the `cut` that follow are done by the server, which answers, but the answer is dropped and
     /// the connection closed.
     pub fn cut_replies(&self, command: &str, pass: usize, cut: usize) {
-        self.shared
-            .cuts()
-            .planned
-            .insert(command.to_owned(), (pass, cut));
+        let passing = std::iter::repeat_n(Fate::Pass, pass);
+        let losing = std::iter::repeat_n(Fate::LoseReply, cut);
+        self.plan(command, passing.chain(losing));
     }
 
-    /// How many replies were cut so far: a test of a lost reply is one only if one was lost.
+    /// Refuses every request, from now on, for which this gives an error code, as a service that
+    /// does not know the command or an option of it.
+    pub fn refuse_where(&self, refusal: impl Fn(&Document) -> Option<i32> + Send + 'static) {
+        self.shared.plans().refusals.push(Box::new(refusal));
+    }
+
+    /// How many replies were lost so far: a test of a lost reply is one only if one was lost.
     pub fn cuts(&self) -> usize {
-        self.shared.cuts().made
+        self.shared.plans().lost
+    }
+
+    /// How many requests were held so far.
+    pub fn held(&self) -> usize {
+        self.shared.plans().held
+    }
+
+    /// Lets one held request go on to the server, now or when it comes.
+    pub fn release(&self) {
+        self.shared.released.add_permits(1);
+    }
+
+    /// The requests of this command so far, whatever became of them.
+    pub fn requests(&self, command: &str) -> Vec<Document> {
+        let plans = self.shared.plans();
+        plans.requests.get(command).cloned().unwrap_or_default()
     }
 }
 
 impl Shared {
-    fn cuts(&self) -> MutexGuard<'_, Cuts> {
-        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the reply to this request is one to lose.
-    fn is_cut(&self, request: &[u8]) -> bool {
-        let mut cuts = self.cuts();
-        let Some((pass, cut)) = command_of(request).and_then(|name| cuts.planned.get_mut(name))
-        else {
-            return false;
+    fn fate_of(&self, request: &Document) -> Fate {
+        let mut plans = self.plans();
+        let Some(name) = request.keys().next().cloned() else {
+            return Fate::Pass;
         };
-        if *pass > 0 {
-            *pass -= 1;
-            return false;
+        let seen = plans.requests.entry(name.clone()).or_default();
+        seen.push(request.clone());
+        let refused = plans.refusals.iter().find_map(|refusal| refusal(request));
+        if let Some(code) = refused {
+            return Fate::Refuse(code);
         }
-        let is_cut = *cut > 0;
-        *cut = cut.saturating_sub(1);
-        cuts.made += usize::from(is_cut);
-        is_cut
+        let waits = |fate: &mut Fate| matches!(fate, Fate::MissOne) && statements(request) < 2;
+        let fates = plans.fates.entry(name).or_default();
+        let planned = match fates.front_mut().is_some_and(waits) {
+            true => None,
+            false => fates.pop_front(),
+        };
+        let fate = planned.unwrap_or(Fate::Pass);
+        plans.lost += usize::from(matches!(fate, Fate::LoseReply));
+        plans.held += usize::from(matches!(fate, Fate::Hold));
+        fate
     }
 }
 
@@ -173,7 +236,8 @@ async fn serve(listener: TcpListener, port: u16, mut changes: Changes, shared: W
         select! {
             changed = changes.changed() => if changed.is_err() { return },
             accepted = accept => if let (Ok((client, _)), Some(shared)) = (accepted, shared.upgrade()) {
-                spawn(connection(client, changes.clone(), shared.target, Arc::downgrade(&shared)));
+                let target = shared.target.load(Ordering::SeqCst);
+                spawn(connection(client, changes.clone(), target, Arc::downgrade(&shared)));
             },
         }
     }
@@ -183,11 +247,13 @@ async fn serve(listener: TcpListener, port: u16, mut changes: Changes, shared: W
 /// so.
 async fn connection(client: TcpStream, mut changes: Changes, target: u16, shared: Weak<Shared>) {
     let is_over = |traffic: &Traffic| matches!(traffic, Traffic::Refuse | Traffic::Reset);
-    let (from_client, mut to_client) = client.into_split();
+    let (from_client, to_client) = client.into_split();
+    // The proxy itself answers what it refuses.
+    let to_client = AsyncMutex::new(to_client);
     if let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await {
         // Requests and answers are small and wait for each other; a failure shows in the transfer.
         let _ = (
-            to_client.as_ref().set_nodelay(true),
+            to_client.lock().await.as_ref().set_nodelay(true),
             server.set_nodelay(true),
         );
         let (from_server, to_server) = server.into_split();
@@ -195,18 +261,19 @@ async fn connection(client: TcpStream, mut changes: Changes, target: u16, shared
         // When one direction ends, the other has nothing to tell: there are no half-closed
         // connections in this protocol.
         select! {
-            _ = requests(from_client, to_server, changes.clone(), shared, cut) => {},
-            _ = replies(from_server, &mut to_client, changes.clone(), is_cut) => {},
+            _ = requests(from_client, &to_client, to_server, changes.clone(), shared, cut) => {},
+            _ = replies(from_server, &to_client, changes.clone(), is_cut) => {},
             _ = changes.wait_for(is_over) => {},
         }
     }
     if *changes.borrow() == Traffic::Reset {
-        let _ = to_client.as_ref().set_zero_linger();
+        let _ = to_client.lock().await.as_ref().set_zero_linger();
     }
 }
 
 async fn requests(
     mut client: OwnedReadHalf,
+    to_client: &AsyncMutex<OwnedWriteHalf>,
     mut server: OwnedWriteHalf,
     mut changes: Changes,
     shared: Weak<Shared>,
@@ -218,16 +285,38 @@ async fn requests(
             matches!(traffic, Traffic::HoldRequests | Traffic::Hold)
         })
         .await?;
-        if shared.upgrade()?.is_cut(&request) {
-            cut.send_replace(true);
+        let asked = wire::request(&request);
+        let fate = match &asked {
+            Some(asked) => shared.upgrade()?.fate_of(asked),
+            None => Fate::Pass,
+        };
+        let answer = match fate {
+            Fate::Pass => None,
+            Fate::LoseReply => {
+                cut.send_replace(true);
+                None
+            }
+            Fate::Hold => {
+                let shared = shared.upgrade()?;
+                shared.released.acquire().await.ok()?.forget();
+                None
+            }
+            Fate::Refuse(code) => Some(refused(code)),
+            Fate::MissOne => Some(all_but_one(&asked.unwrap_or_default())),
+        };
+        match answer {
+            Some(answer) => {
+                let reply = wire::reply(&request, &answer)?;
+                to_client.lock().await.write_all(&reply).await.ok()?;
+            }
+            None => server.write_all(&request).await.ok()?,
         }
-        server.write_all(&request).await.ok()?;
     }
 }
 
 async fn replies(
     mut server: OwnedReadHalf,
-    client: &mut OwnedWriteHalf,
+    client: &AsyncMutex<OwnedWriteHalf>,
     mut changes: Changes,
     is_cut: watch::Receiver<bool>,
 ) -> Option<()> {
@@ -240,7 +329,7 @@ async fn replies(
             matches!(traffic, Traffic::HoldReplies | Traffic::Hold)
         })
         .await?;
-        client.write_all(&reply).await.ok()?;
+        client.lock().await.write_all(&reply).await.ok()?;
     }
 }
 
@@ -262,14 +351,23 @@ async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// The command that a message asks for: the first name in its document. `None` for the handshake's
-/// older form.
-fn command_of(message: &[u8]) -> Option<&str> {
-    const OP_MSG: [u8; 4] = 2013i32.to_le_bytes();
-    // A header of 16 bytes that ends with the operation, flags, a section of one document (0), the
-    // document's length and the type of its first value.
-    if message.get(12..16)? != OP_MSG || *message.get(20)? != 0 {
-        return None;
-    }
-    std::str::from_utf8(message.get(26..)?.split(|byte| *byte == 0).next()?).ok()
+/// The answer to a command that was not carried out. The text of code 225 names `txnNumber`, as a
+/// server's does.
+fn refused(code: i32) -> Document {
+    let text = match code {
+        20 => "Transaction numbers are only allowed on a replica set member or mongos",
+        225 => "Cannot start transaction with txnNumber 1, a newer txnNumber has already started",
+        _ => "a refusal of the tests",
+    };
+    doc! { "ok": 0.0, "code": code, "codeName": "RefusedByTests", "errmsg": text }
+}
+
+/// The answer to an update of which one statement found nothing.
+fn all_but_one(request: &Document) -> Document {
+    let found = statements(request) - 1;
+    doc! { "ok": 1.0, "n": found, "nModified": found }
+}
+
+fn statements(update: &Document) -> i32 {
+    update.get_array("updates").map_or(0, Vec::len) as i32
 }

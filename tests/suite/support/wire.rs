@@ -55,3 +55,50 @@ fn message(command: &Document) -> io::Result<Vec<u8>> {
     message.extend(body);
     Ok(message)
 }
+
+/// The command of a message, with the lists that travel in sections of their own. `None` for the
+/// handshake's older form.
+pub fn request(message: &[u8]) -> Option<Document> {
+    if i32_at(message, 12)? != OP_MSG {
+        return None;
+    }
+    let (mut command, mut lists) = (None, Vec::new());
+    let mut at = HEADER + 4;
+    while let Some(&kind) = message.get(at) {
+        at += 1;
+        let end = at + usize::try_from(i32_at(message, at)?).ok()?;
+        match kind {
+            0 => command = Document::from_reader(message.get(at..end)?).ok(),
+            1 => lists.push(message.get(at + 4..end)?),
+            // A checksum.
+            _ => break,
+        }
+        at = end;
+    }
+    let mut command = command?;
+    for list in lists {
+        let split = list.iter().position(|byte| *byte == 0)?;
+        let (name, mut rest) = (
+            std::str::from_utf8(&list[..split]).ok()?,
+            &list[split + 1..],
+        );
+        let mut documents = Vec::new();
+        while !rest.is_empty() {
+            documents.push(Document::from_reader(&mut rest).ok()?);
+        }
+        command.insert(name, documents);
+    }
+    Some(command)
+}
+
+/// A message that answers another one with this document.
+pub fn reply(to: &[u8], answer: &Document) -> Option<Vec<u8>> {
+    let mut reply = message(answer).ok()?;
+    reply.get_mut(8..12)?.copy_from_slice(to.get(4..8)?);
+    Some(reply)
+}
+
+fn i32_at(message: &[u8], at: usize) -> Option<i32> {
+    let bytes = message.get(at..at + 4)?;
+    Some(i32::from_le_bytes(bytes.try_into().ok()?))
+}

@@ -77,8 +77,8 @@ fn a_csrf_token_that_a_page_was_given_is_the_stored_one() {
 fn a_dead_cookies_session_is_looked_for_before_another_takes_its_place() {
     let id = Id::draw().unwrap();
     for arrival in [
-        LoadOutcome::Dead(id.clone()),
-        LoadOutcome::Expired(id.clone()),
+        LoadOutcome::Dead(id.clone(), crate::state::NewReason::NotFound),
+        LoadOutcome::Dead(id.clone(), crate::state::NewReason::Expired),
     ] {
         let mut state = State::new(arrival, start(), 1 << 20);
         state.change(name("a"), set(1)).unwrap();

@@ -1,13 +1,13 @@
-//! What the ancestor promised, better: its documents, its messages and tokens, its times and its two
-//! encodings.
+//! The Python package pyramid_mongo_session: its documents, and what it promised of messages, CSRF
+//! tokens, times and encodings.
 
 mod csrf;
+mod documents;
 mod encoding;
 mod flash;
-mod legacy;
 mod mass_logout;
-mod moving;
 mod times;
+mod upgrade;
 
 use bson::{Bson, Document};
 use rocket::figment::value::Value as Setting;
@@ -67,14 +67,14 @@ impl Fixture {
     }
 }
 
-/// An application that accepts the ancestor's sessions, with closures as handlers.
+/// An application with `legacy_ids`, and closures as handlers.
 async fn start(name: &str, more: &[(&str, Setting)]) -> (Jobs, Probe) {
     let mut keys = keys(&[("legacy_ids", true.into())]);
     keys.extend(more.iter().cloned());
-    Jobs::start(&format!("ancestor_{name}"), &keys).await
+    Jobs::start(&format!("legacy_{name}"), &keys).await
 }
 
-/// The sessions that are stored, without markers.
+/// The sessions that are stored, without tombstones.
 async fn stored(probe: &Probe) -> Vec<mongodb::bson::Document> {
     let all = probe.documents().await.into_iter();
     all.filter(|document| !document.get_str("_id").unwrap().starts_with('~'))
@@ -82,7 +82,7 @@ async fn stored(probe: &Probe) -> Vec<mongodb::bson::Document> {
 }
 
 #[test]
-fn every_row_of_the_table_for_pyramid_is_shown_by_tests_that_exist() {
+fn from_pyramid_table_cites_existing_tests() {
     let home = env!("CARGO_MANIFEST_DIR");
     let page = std::fs::read_to_string(format!("{home}/docs/from-pyramid.md")).expect("the page");
     let (_, table) = page.split_once("| in Python |").expect("the table");

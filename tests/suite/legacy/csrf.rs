@@ -112,7 +112,7 @@ async fn is_refused(browser: &Browser, answer: Response, what: &str) {
 }
 
 #[rocket::async_test]
-async fn a_token_looks_different_each_time_and_all_of_them_are_valid() {
+async fn csrf_token_differs_at_each_call_and_stays_valid() {
     let probe = probe("masked").await;
     let browser = probe.browser();
     let mut tokens = HashSet::new();
@@ -130,7 +130,7 @@ async fn a_token_looks_different_each_time_and_all_of_them_are_valid() {
 }
 
 #[rocket::async_test]
-async fn a_login_and_an_elevation_replace_the_secret_and_a_renewal_keeps_it() {
+async fn login_and_elevate_replace_the_csrf_secret_and_renew_keeps_it() {
     let probe = probe("login").await;
     for (call, kept) in [
         (json!(["login", "bob"]), false),
@@ -162,7 +162,7 @@ async fn a_login_and_an_elevation_replace_the_secret_and_a_renewal_keeps_it() {
 }
 
 #[rocket::async_test]
-async fn what_is_no_token_is_not_valid() {
+async fn verify_csrf_refuses_forged_tokens() {
     let probe = probe("forged").await;
     let browser = probe.browser();
     let token = token(&browser).await;
@@ -189,7 +189,7 @@ async fn what_is_no_token_is_not_valid() {
 }
 
 #[rocket::async_test]
-async fn every_kind_of_form_carries_its_token_in_a_field() {
+async fn csrf_form_reads_the_token_from_a_field_of_any_form() {
     let probe = probe("forms").await;
     for path in ["/form", "/strict", "/contextual"] {
         for kind in ["urlencoded", "multipart"] {
@@ -219,7 +219,7 @@ async fn every_kind_of_form_carries_its_token_in_a_field() {
 }
 
 #[rocket::async_test]
-async fn the_token_is_judged_before_the_forms_own_errors() {
+async fn csrf_form_checks_the_token_before_the_form() {
     let probe = probe("order").await;
     let browser = probe.browser();
     let token = token(&browser).await;
@@ -243,7 +243,7 @@ async fn the_token_is_judged_before_the_forms_own_errors() {
 }
 
 #[rocket::async_test]
-async fn a_form_that_cannot_be_read_is_what_it_would_be_without_a_token() {
+async fn csrf_form_forwards_an_unreadable_form_as_rocket_does() {
     let probe = probe("unread").await;
     let browser = probe.browser();
     let token = token(&browser).await;
@@ -254,7 +254,7 @@ async fn a_form_that_cannot_be_read_is_what_it_would_be_without_a_token() {
 }
 
 #[rocket::async_test]
-async fn a_header_carries_the_token_as_well() {
+async fn csrf_header_reads_the_token_from_a_header() {
     let probe = probe("header").await;
     let browser = probe.browser();
     let token = token(&browser).await;
@@ -278,7 +278,7 @@ async fn a_header_carries_the_token_as_well() {
 }
 
 #[rocket::async_test]
-async fn a_query_string_never_carries_the_token() {
+async fn csrf_guards_ignore_a_token_in_the_query_string() {
     let probe = probe("query").await;
     let browser = probe.browser();
     let token = token(&browser).await;
@@ -290,7 +290,7 @@ async fn a_query_string_never_carries_the_token() {
 }
 
 #[rocket::async_test]
-async fn the_handler_can_have_the_reason_instead_of_a_403() {
+async fn csrf_refusal_tells_the_handler_its_reason() {
     let probe = probe("reason").await;
     let browser = probe.browser();
     let stranger = probe.browser();
@@ -331,7 +331,7 @@ async fn the_handler_can_have_the_reason_instead_of_a_403() {
 }
 
 #[rocket::async_test]
-async fn a_failing_check_creates_no_session() {
+async fn failed_csrf_check_creates_no_session() {
     let probe = probe("creates").await;
     for path in ["/form", "/strict", "/contextual", "/reason", "/header"] {
         let stranger = probe.browser();
@@ -344,20 +344,20 @@ async fn a_failing_check_creates_no_session() {
 }
 
 #[rocket::async_test]
-async fn a_form_that_the_python_application_rendered_goes_on_working() {
+async fn csrf_token_of_a_python_form_stays_valid_until_login() {
     let keys = keys(&[("legacy_ids", true.into())]);
-    let probe = Probe::start_with("csrf_ancestors", &keys, forms).await;
+    let probe = Probe::start_with("csrf_python", &keys, forms).await;
     let fixture = fixture("csrf", &probe);
     let browser = fixture.visitor(&probe).await;
     let old = &fixture.csrf;
     assert_eq!(old.len(), 32);
-    // Ours is another text for the same session; a look moves nothing.
+    // Ours is another text for the same session.
     let calls = json!([["verify_csrf", old], ["csrf_token"]]);
     let shown = go(&browser, calls).await;
     assert_eq!((&shown.results[0], shown.sent()), (&json!(true), None));
     let ours = shown.last().as_str().unwrap().to_owned();
     for (round, token) in [old, &ours, old].into_iter().enumerate() {
-        // The first of them moves the session.
+        // The first of them upgrades the session.
         let body = format!("count={round}&csrf_token={token}");
         assert_eq!(
             urlencoded(&browser, "/form", &body).await.status,
@@ -366,12 +366,17 @@ async fn a_form_that_the_python_application_rendered_goes_on_working() {
         );
         assert_eq!(ask(&browser, json!(["get", "count"])).await, json!(round));
     }
-    assert_eq!(probe.document(&fixture.cookie).await, None);
-    let stored = probe.document(&browser.cookie("session").unwrap()).await;
+    let mut stored = probe.document(&fixture.cookie).await.expect("a session");
+    assert!(stored.contains_key("csrf"));
+    // The Python package has its token under this key.
+    let values = stored.get_document_mut("value").unwrap();
+    assert_eq!(values.remove("_csrft_"), Some(old.as_str().into()));
     assert!(
-        !stored.unwrap().to_string().contains(old.as_str()),
-        "the stored secret tells no token"
+        !stored.to_string().contains(old.as_str()),
+        "the stored secret does not tell it"
     );
+    let renewed = go(&browser, json!([["renew"], ["verify_csrf", old]])).await;
+    assert_eq!(renewed.last(), &json!(true));
     go(&browser, json!([["login", "bob"]])).await;
     let body = format!("count=9&csrf_token={old}");
     assert_eq!(urlencoded(&browser, "/form", &body).await.status, 403);

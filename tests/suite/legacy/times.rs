@@ -24,7 +24,7 @@ async fn expires(probe: &Probe, cookie: &str) -> i64 {
 }
 
 #[rocket::async_test]
-async fn a_lifetime_ends_a_session_however_busy_it_is() {
+async fn lifetime_ends_a_session_in_use() {
     let keys = [("timeout", 10.into()), ("lifetime", 60.into())];
     let probe = probe("lifetime", &keys).await;
     let (browser, cookie) = visitor(&probe).await;
@@ -43,7 +43,7 @@ async fn a_lifetime_ends_a_session_however_busy_it_is() {
 }
 
 #[rocket::async_test]
-async fn a_lifetime_begins_again_at_login_and_not_at_renewal() {
+async fn lifetime_begins_again_at_login_and_not_at_renew() {
     let keys = [("timeout", false.into()), ("lifetime", 60.into())];
     let probe = probe("lifetime_login", &keys).await;
     let (browser, _) = visitor(&probe).await;
@@ -58,7 +58,7 @@ async fn a_lifetime_begins_again_at_login_and_not_at_renewal() {
 }
 
 #[rocket::async_test]
-async fn a_session_can_be_told_never_to_idle_out() {
+async fn set_timeout_none_disables_the_idle_timeout() {
     let probe = probe("never", &[("lifetime", 100_000.into())]).await;
     let (browser, cookie) = visitor(&probe).await;
     go(&browser, json!([["set_timeout", null]])).await;
@@ -71,7 +71,7 @@ async fn a_session_can_be_told_never_to_idle_out() {
 }
 
 #[rocket::async_test]
-async fn only_a_shorter_timeout_moves_an_expiry_back() {
+async fn set_timeout_alone_moves_expires_back() {
     let probe = probe("shorter", &[]).await;
     let (browser, cookie) = visitor(&probe).await;
     let calls = json!([["set_timeout", 5.5], ["expires"]]);
@@ -90,7 +90,7 @@ async fn only_a_shorter_timeout_moves_an_expiry_back() {
 }
 
 #[rocket::async_test]
-async fn remember_me_is_kept_and_sent_again_with_its_own_life() {
+async fn set_max_age_is_kept_and_sent_again() {
     let keys = [("reissue_time", 0.into()), ("max_age", 60.into())];
     let probe = probe("remember", &keys).await;
     let (browser, cookie) = visitor(&probe).await;
@@ -134,7 +134,7 @@ async fn remember_me_is_kept_and_sent_again_with_its_own_life() {
 }
 
 #[rocket::async_test]
-async fn a_new_session_can_have_its_own_times_from_the_start() {
+async fn set_timeout_and_set_max_age_hold_for_a_new_session() {
     let probe = probe("start", &[]).await;
     let browser = probe.browser();
     let calls = json!([["set_timeout", 9000], ["set_max_age", 300], ["expires"]]);
@@ -153,7 +153,7 @@ async fn a_new_session_can_have_its_own_times_from_the_start() {
 }
 
 #[rocket::async_test]
-async fn the_window_of_a_reissue_time_is_what_the_manual_says() {
+async fn reissue_time_shortens_the_guaranteed_idle_time() {
     // Guaranteed: timeout - reissue_time; at most: timeout.
     let keys = [("timeout", 100.into()), ("reissue_time", 40.into())];
     let probe = probe("window", &keys).await;
@@ -183,7 +183,7 @@ fn at(app: &App, cookie: &str) -> Browser {
 }
 
 #[rocket::async_test]
-async fn clocks_that_disagree_by_minutes_neither_end_a_session_nor_shorten_it() {
+async fn clocks_minutes_apart_neither_end_nor_shorten_a_session() {
     let more = [("reissue_time", 0.into())];
     let probe = probe("clocks", &more).await;
     let (ahead, behind) = (Clock::new(), Clock::new());
@@ -219,7 +219,7 @@ async fn clocks_that_disagree_by_minutes_neither_end_a_session_nor_shorten_it() 
 }
 
 #[rocket::async_test]
-async fn a_late_touch_of_a_slow_clock_takes_nothing_back() {
+async fn touch_by_a_slow_clock_moves_no_time_back() {
     let more = [("reissue_time", 0.into())];
     let probe = probe("late_touch", &more).await;
     let slow = Clock::new();
@@ -242,7 +242,7 @@ async fn a_late_touch_of_a_slow_clock_takes_nothing_back() {
 }
 
 #[rocket::async_test]
-async fn a_session_that_expires_while_its_request_runs_is_not_revived_by_a_read() {
+async fn session_that_expires_during_a_request_is_not_revived() {
     let probe = probe(
         "while",
         &[("timeout", 10.into()), ("reissue_time", 0.into())],
@@ -286,7 +286,7 @@ async fn a_session_that_expires_while_its_request_runs_is_not_revived_by_a_read(
 }
 
 #[rocket::async_test]
-async fn a_changed_configuration_holds_for_the_sessions_that_are_there() {
+async fn changed_timeout_holds_for_stored_sessions() {
     let probe = probe("changed", &[]).await;
     let (browser, cookie) = visitor(&probe).await;
     let shorter = elsewhere("changed", &probe.clock, &[("timeout", 60.into())]).await;

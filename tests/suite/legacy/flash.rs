@@ -37,7 +37,7 @@ fn texts(list: &Value) -> Vec<String> {
 }
 
 #[rocket::async_test]
-async fn pops_and_pushes_of_many_requests_deliver_each_message_once() {
+async fn flash_delivers_each_message_once_to_many_requests() {
     for encoding in ["document", "binary"] {
         let (_, probe) = start("flash_race", &[("encoding", encoding.into())]).await;
         let browser = probe.browser();
@@ -58,7 +58,7 @@ async fn pops_and_pushes_of_many_requests_deliver_each_message_once() {
 }
 
 #[rocket::async_test]
-async fn a_message_that_is_pushed_while_another_request_pops_stays() {
+async fn flash_pushed_while_another_request_pops_stays() {
     let (_, probe) = start("flash_while", &[]).await;
     let browser = probe.browser();
     go(&browser, json!([["flash", "m0"]])).await;
@@ -85,7 +85,7 @@ async fn a_message_that_is_pushed_while_another_request_pops_stays() {
 }
 
 #[rocket::async_test]
-async fn pops_of_one_request_deliver_each_message_once() {
+async fn pop_flash_of_one_request_delivers_each_message_once() {
     let (jobs, probe) = start("flash_tasks", &[]).await;
     let browser = probe.browser();
     for stored in [true, false] {
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Slow {
 }
 
 #[rocket::async_test]
-async fn a_message_that_another_thread_pushes_during_a_pop_is_not_lost() {
+async fn flash_of_another_thread_during_a_pop_is_not_lost() {
     let (jobs, probe) = start("flash_threads", &[]).await;
     for stored in [false, true] {
         let browser = probe.browser();
@@ -167,7 +167,7 @@ fn in_two_threads(session: &Session, handle: &Handle) -> Result<Vec<Slow>, Error
 }
 
 #[rocket::async_test]
-async fn a_pop_of_another_type_is_an_error_and_empties_the_queue() {
+async fn pop_flash_of_another_type_fails_and_empties_the_queue() {
     let (_, probe) = start("flash_type", &[]).await;
     let browser = probe.browser();
     go(&browser, json!([["flash", 1], ["flash", "two"]])).await;
@@ -186,9 +186,9 @@ async fn a_pop_of_another_type_is_an_error_and_empties_the_queue() {
 }
 
 #[rocket::async_test]
-async fn a_pop_is_one_trip_at_once_and_stands_when_the_handler_fails() {
+async fn pop_flash_is_one_trip_and_stands_when_the_handler_fails() {
     let keys = keys(&[("set_on_exception", false.into())]);
-    let (_, probe) = Jobs::start("ancestor_flash_fails", &keys).await;
+    let (_, probe) = Jobs::start("legacy_flash_fails", &keys).await;
     let browser = probe.browser();
     go(&browser, json!([["flash", "m"]])).await;
     let profile = probe.profile().await;
@@ -200,7 +200,7 @@ async fn a_pop_is_one_trip_at_once_and_stands_when_the_handler_fails() {
 }
 
 #[rocket::async_test]
-async fn a_pop_on_a_session_that_ended_says_so() {
+async fn pop_flash_of_an_ended_session_is_gone() {
     let (_, probe) = start("flash_gone", &[]).await;
     let browser = probe.browser();
     let cookie = go(&browser, json!([["flash", "m"]])).await.cookie();
@@ -225,7 +225,7 @@ async fn a_pop_on_a_session_that_ended_says_so() {
 }
 
 #[rocket::async_test]
-async fn a_message_of_an_unserializable_type_is_an_error_and_keeps_the_queue() {
+async fn flash_of_an_unserializable_type_fails_and_keeps_the_queue() {
     let (jobs, probe) = start("flash_bad", &[]).await;
     let browser = probe.browser();
     let (refused, _) = jobs

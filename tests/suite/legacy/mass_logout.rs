@@ -117,7 +117,7 @@ async fn logs_everybody_out(name: &str, mass_logout: impl AsyncFnOnce(&Probe)) -
 }
 
 #[rocket::async_test]
-async fn revoke_all_logs_everybody_out() {
+async fn revoke_all_ends_every_session_while_requests_run() {
     logs_everybody_out("revoke_all", async |probe| {
         let ended = ask(&probe.browser(), json!(["revoke_all"])).await;
         assert!(
@@ -129,7 +129,7 @@ async fn revoke_all_logs_everybody_out() {
 }
 
 #[rocket::async_test]
-async fn deleting_every_document_by_hand_logs_everybody_out() {
+async fn deleting_every_document_ends_every_session() {
     logs_everybody_out("by_hand", async |probe| {
         probe.sessions().delete_many(doc! {}).await.unwrap();
     })
@@ -137,7 +137,7 @@ async fn deleting_every_document_by_hand_logs_everybody_out() {
 }
 
 #[rocket::async_test]
-async fn dropping_the_collection_logs_everybody_out_and_its_indexes_come_back() {
+async fn dropping_the_collection_ends_every_session_and_indexes_come_back() {
     let probe = logs_everybody_out("drop", async |probe| {
         probe.sessions().drop().await.unwrap();
     })

@@ -99,7 +99,7 @@ enum Shape {
 }
 
 #[rocket::async_test]
-async fn any_serde_type_comes_back_from_binary() {
+async fn binary_encoding_keeps_any_serde_type() {
     let (jobs, probe) = start("types", "binary").await;
     let (jobs, browser) = (&jobs, &probe.browser());
     for number in [0, 1, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
@@ -158,7 +158,7 @@ async fn any_serde_type_comes_back_from_binary() {
 }
 
 #[rocket::async_test]
-async fn what_has_no_place_in_a_document_is_refused_with_a_hint() {
+async fn document_encoding_refuses_other_types_with_a_hint() {
     let (jobs, probe) = start("refused", "document").await;
     let browser = probe.browser();
     let (refusals, answer) = jobs
@@ -182,7 +182,7 @@ async fn what_has_no_place_in_a_document_is_refused_with_a_hint() {
 }
 
 #[rocket::async_test]
-async fn counting_and_appending_work_in_binary() {
+async fn increment_and_push_work_in_binary_encoding() {
     let (jobs, probe) = start("counting", "binary").await;
     let browser = probe.browser();
     let calls = json!([
@@ -307,7 +307,7 @@ fn read(s: &Session, suffix: &str) -> Result<(), Error> {
 }
 
 #[rocket::async_test]
-async fn both_encodings_are_read_at_any_time_and_values_converted_as_they_are_written() {
+async fn both_encodings_are_read_and_a_write_converts_its_value() {
     for (name, first, then) in [
         ("there", "document", "binary"),
         ("back", "binary", "document"),
@@ -360,7 +360,7 @@ async fn both_encodings_are_read_at_any_time_and_values_converted_as_they_are_wr
 }
 
 #[rocket::async_test]
-async fn what_both_encodings_append_to_is_one_list() {
+async fn push_of_both_encodings_appends_to_one_list() {
     let (jobs, probe) = start("mixed", "document").await;
     let browser = probe.browser();
     let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
@@ -406,7 +406,7 @@ async fn what_both_encodings_append_to_is_one_list() {
 }
 
 #[rocket::async_test]
-async fn a_list_that_one_encoding_set_whole_is_appended_to_by_the_other() {
+async fn push_appends_to_a_list_that_the_other_encoding_set() {
     for (name, first, then) in [
         ("append_there", "document", "binary"),
         ("append_back", "binary", "document"),
@@ -444,7 +444,7 @@ async fn a_list_that_one_encoding_set_whole_is_appended_to_by_the_other() {
 }
 
 #[rocket::async_test]
-async fn an_applications_own_opaque_binary_is_not_taken_for_ours() {
+async fn binary_0x80_of_the_application_comes_back_unchanged() {
     for encoding in ["document", "binary"] {
         let (jobs, probe) = start("own", encoding).await;
         let browser = probe.browser();
@@ -460,7 +460,7 @@ async fn an_applications_own_opaque_binary_is_not_taken_for_ours() {
 }
 
 #[rocket::async_test]
-async fn garbage_in_an_opaque_value_is_an_error_of_that_key_alone() {
+async fn garbage_in_an_encoded_value_fails_that_key_alone() {
     let (_, probe) = start("garbage", "binary").await;
     let browser = probe.browser();
     let cookie = go(&browser, json!([["set", "k", "v"]])).await.cookie();
