@@ -69,10 +69,10 @@ const MISMATCHES: [i32; 3] = [2, 14, 28];
 /// TypeMismatch, AuthenticationFailed, IllegalOperation, CommandNotFound, InvalidOptions,
 /// InvalidNamespace, NoReplicationEnabled, CommandNotSupportedOnView, TransactionTooOld,
 /// OperationNotSupportedInTransaction, retryable writes not supported, APIVersionError,
-/// APIStrictError, ReauthenticationRequired, RequestRateTooLarge, and the parser's own.)
-const REFUSED: [i32; 20] = [
-    2, 9, 13, 14, 18, 20, 59, 72, 73, 76, 166, 225, 263, 301, 322, 323, 391, THROTTLED, 40414,
-    40415,
+/// APIStrictError, ReauthenticationRequired, AtlasError, RequestRateTooLarge, and the parser's own.)
+const REFUSED: [i32; 21] = [
+    2, 9, 13, 14, 18, 20, 59, 72, 73, 76, 166, 225, 263, 301, 322, 323, 391, 8000, THROTTLED,
+    40414, 40415,
 ];
 
 /// One statement failed, and changed nothing. (PathNotViable, DollarPrefixedFieldName, ImmutableField,
