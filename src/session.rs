@@ -159,10 +159,7 @@ impl Session {
     /// [`save`](Session::save). No round trip.
     #[must_use]
     pub fn id(&self) -> Option<String> {
-        let inner = self.lock();
-        let stored = inner.state.stored()?;
-        // The id of a legacy session is its credential while the bare id opens it.
-        (!stored.token.is_bare()).then(|| stored.record.meta.id.to_string())
+        self.lock().state.public_id().map(ToString::to_string)
     }
 
     /// Returns whether the session began in this request: the browser brought no usable session, or
@@ -345,11 +342,10 @@ impl Drop for Session {
     fn drop(&mut self) {
         let state = &self.lock().state;
         if !state.sealed && (state.is_pending() || !state.ended.is_empty()) {
-            let id = state.id().map(ToString::to_string);
             rocket::error!(
                 "session {}: uncommitted changes were discarded because the request ended without a \
                  response",
-                id.as_deref().unwrap_or("(new)"),
+                state.describe(),
             );
         }
     }
@@ -360,7 +356,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = self.lock();
         f.debug_struct("Session")
-            .field("is_stored", &inner.state.stored().is_some())
+            .field("id", &inner.state.public_id())
             .field("is_new", &inner.state.is_new)
             .finish_non_exhaustive()
     }

@@ -143,9 +143,15 @@ impl State {
         self.changes.fields_after(fields)
     }
 
-    /// The id of the stored session.
-    pub(crate) fn id(&self) -> Option<&Id> {
-        self.stored().map(|stored| &stored.record.meta.id)
+    /// The id of the stored session, unless it is the credential of a legacy session.
+    pub(crate) fn public_id(&self) -> Option<&Id> {
+        let stored = self.stored().filter(|stored| !stored.token.is_bare());
+        stored.map(|stored| &stored.record.meta.id)
+    }
+
+    /// How log lines name the session.
+    pub(crate) fn describe(&self) -> &str {
+        self.public_id().map_or("(without a public id)", Id::as_str)
     }
 
     pub(crate) fn stored(&self) -> Option<&Stored> {

@@ -30,7 +30,7 @@ impl Core {
         }
         for _ in 0..MAX_ID_DRAWS {
             let token = Token::new(Id::draw()?, Secret::draw()?);
-            let digest = token.secret.digest(&self.config.cookie_name);
+            let digest = token.digest(&self.config.cookie_name);
             let meta = plan.meta(token.id.clone());
             let document = meta.document(&digest, &plan.csrf, &plan.values);
             let tombstones = tombstones(&plan, &token.id);

@@ -51,7 +51,7 @@ impl Session {
         let stored = inner.state.stored()?;
         let user = stored.record.meta.user.clone()?;
         let token = &stored.token;
-        let digest = token.secret.digest(&self.core.config.cookie_name);
+        let digest = token.digest(&self.core.config.cookie_name);
         Some((user, token.id.clone(), digest))
     }
 
@@ -174,11 +174,9 @@ fn log_dropped_changes(state: &State) {
     if keys.is_empty() {
         return;
     }
-    let id = state.stored().filter(|stored| !stored.token.is_bare());
-    let id = id.map(|stored| stored.record.meta.id.to_string());
     rocket::warn!(
         "session {}: changes of {keys:?} were dropped because the session ended while the request \
          ran",
-        id.as_deref().unwrap_or("(not stored)"),
+        state.describe(),
     );
 }

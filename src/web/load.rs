@@ -152,7 +152,7 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
         Err(NewReason::Expired) => Ok(LoadOutcome::Dead(token.id, NewReason::Expired)),
         Err(reason) => {
             core.stats.misses.count();
-            let digest = token.secret.digest(&core.config.cookie_name);
+            let digest = token.digest(&core.config.cookie_name);
             let replaced = tombstone::look_up(core, &token.id, Some(&digest), started);
             Ok(match replaced.await? {
                 Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
@@ -224,7 +224,7 @@ fn verify<'a>(
     let record = record
         .filter(|record| record.meta.id == token.id)
         .ok_or(NewReason::NotFound)?;
-    let digest = token.secret.digest(&config.cookie_name);
+    let digest = token.digest(&config.cookie_name);
     if !record.token.matches(&digest) {
         stats.wrong_secrets.count();
         return Err(NewReason::WrongSecret);

@@ -50,6 +50,8 @@ async fn a_login_starts_a_new_session_and_ends_the_old_one() {
         .get("n")
         .then("user")
         .then("is_new")
+        .then("id")
+        .then("save")
         .then("id");
     let login = run(&browser, script).await;
     let new = login.cookie();
@@ -57,7 +59,8 @@ async fn a_login_starts_a_new_session_and_ends_the_old_one() {
         login.results[1..4],
         [json!(null), json!({"id": 7}), json!(true)]
     );
-    assert_eq!(login.results[4], id_of(&new), "the id is known at once");
+    assert_eq!(login.results[4], json!(null), "it is not stored yet");
+    assert_eq!(login.results[6], id_of(&new), "it is stored by `save`");
     assert_ne!(id_of(&new), id_of(&old));
     assert_ne!(
         new.split_once('.').expect("two").1,
@@ -200,7 +203,7 @@ async fn login_keeping_carries_the_named_keys_and_what_others_did_to_them() {
 }
 
 #[rocket::async_test]
-async fn an_elevation_carries_everything_under_a_new_name() {
+async fn elevate_keeps_id_and_data_under_new_secrets() {
     let probe = Probe::start("identity_elevate", &[]).await;
     let browser = probe.browser();
     let script = Script::new().login("bob").set("n", 1).set("a.b", 2);
@@ -214,7 +217,8 @@ async fn an_elevation_carries_everything_under_a_new_name() {
     .await;
     let new = elevated.cookie();
     assert_eq!(elevated.results, [json!(null), json!(1), json!("bob")]);
-    assert_ne!(id_of(&new), id_of(&old));
+    assert_eq!(id_of(&new), id_of(&old));
+    assert_ne!(new, old);
     assert_eq!(seen_with(&probe, &old).await, nobody());
     let script = Script::new().then("keys").then("peek_flash").then("user");
     let seen = run(&browser, script.call(json!(["verify_csrf", token]))).await;

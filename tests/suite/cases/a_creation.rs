@@ -161,20 +161,17 @@ async fn calls_that_change_nothing_create_nothing() {
 }
 
 #[rocket::async_test]
-async fn ten_thousand_ids_are_all_different_and_look_alike() {
+async fn a_thousand_ids_are_all_different_and_look_alike() {
     // 14
-    let (jobs, probe) = jobs("14", &[]).await;
-    let (ids, _) = jobs
-        .run(&probe.browser(), |session| {
-            let draw = |_| {
-                session.logout().unwrap();
-                session.set("k", &1).unwrap();
-                session.id().unwrap()
-            };
-            (0..10_000).map(draw).collect::<HashSet<_>>()
-        })
-        .await;
-    assert_eq!(ids.len(), 10_000);
+    let probe = probe("14", &[]).await;
+    let mut ids = HashSet::new();
+    for _ in 0..1_000 {
+        let new = go(&probe.browser(), json!([["set", "k", 1]]))
+            .await
+            .cookie();
+        ids.insert(id_of(&new).to_owned());
+    }
+    assert_eq!(ids.len(), 1_000);
     let of_the_alphabet = |text: &str| {
         let mut chars = text.chars();
         chars.all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')

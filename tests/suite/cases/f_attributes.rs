@@ -38,7 +38,7 @@ async fn the_cookie_has_what_the_configuration_says() {
     // 81
     let keys = [
         ("cookie_name", "abc".into()),
-        ("path", "/foo".into()),
+        ("path", "/run".into()),
         ("domain", "localhost".into()),
         ("secure", true.into()),
         ("http_only", true.into()),
@@ -53,7 +53,7 @@ async fn the_cookie_has_what_the_configuration_says() {
     let expected = [
         "Domain=localhost",
         "HttpOnly",
-        "Path=/foo",
+        "Path=/run",
         "SameSite=Lax",
         "Secure",
     ];
