@@ -74,6 +74,7 @@ impl Updates {
         }
     }
 
+    #[cfg_attr(not(feature = "unstable-store"), allow(dead_code))]
     pub(super) async fn update_returning(
         &self,
         filter: &Filter,
