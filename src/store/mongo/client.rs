@@ -190,21 +190,23 @@ impl Client {
         }
         let mut concern = concern.unwrap_or_default();
         concern.w.get_or_insert(Acknowledgment::Majority);
-        concern.w_timeout.get_or_insert(self.deadline);
+        concern.w_timeout.get_or_insert(self.deadline.min(MAX_TIME));
         Some(concern)
     }
 }
 
+/// The longest `maxTimeMS`: a 32-bit number for the server.
+const MAX_TIME: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// Returns the time that is left, at least a millisecond: zero would mean no limit.
 pub(super) fn left(until: Instant) -> Duration {
     let left = until.saturating_duration_since(Instant::now());
-    left.max(Duration::from_millis(1))
+    left.clamp(Duration::from_millis(1), MAX_TIME)
 }
 
-/// Returns the time that is left as a `maxTimeMS`, which is a 32-bit number for the server.
+/// The same as a `maxTimeMS`.
 pub(super) fn left_millis(until: Instant) -> i64 {
-    i64::try_from(left(until).as_millis())
-        .map_or(i64::from(i32::MAX), |left| left.min(i32::MAX.into()))
+    i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn primary() -> SelectionCriteria {

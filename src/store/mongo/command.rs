@@ -201,8 +201,10 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
         command.append("writeConcern", written(&concern));
     }
     // Only findAndModify reports a mismatch as an error of the whole command.
-    let may_mismatch =
-        matches!(command.iter().next(), Some(Ok((name, _))) if name == "findAndModify");
+    let may_mismatch = matches!(
+        command.get("update"),
+        Ok(Some(bson::raw::RawBsonRef::Document(_)))
+    );
     let mut numbered = terms.single && topology.deduplicates();
     loop {
         let mut server_session = None;
@@ -408,7 +410,7 @@ fn written(concern: &WriteConcern) -> Raw {
     }
     if let Some(limit) = concern.w_timeout {
         let millis = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-        document.append("wtimeout", millis.min(i64::from(i32::MAX)));
+        document.append("wtimeout", millis);
     }
     document
 }
