@@ -134,7 +134,7 @@ impl Update {
     ///
     /// # Errors
     ///
-    /// When an increment or a push meets a value that is no number or array, or an integer would
+    /// When an increment or a push meets a value of another type, or an integer would
     /// leave the range of `i64`.
     #[cfg(feature = "unstable-store")]
     pub fn apply_by(&self, document: &Document, clock: &Clock) -> Result<Document, Inapplicable> {

@@ -2,8 +2,8 @@
 //! deadline, and is counted.
 //!
 //! A call may hold what others wait for (a connection, a place in a batch), and a caller may stop
-//! polling its future, or drop it. So no caller owns one: what is late goes on in its task, which also
-//! never drops a driver's future half-way.
+//! polling its future, or drop it. So no caller owns one: what is late continues in its task, which also
+//! never drops a driver's future before its end.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,10 +28,10 @@ pub(crate) struct Bounded {
 
 /// Calls a store's method in a task of its own.
 macro_rules! call {
-    ($self:ident, $kind:expr, $doing:literal, $method:ident($($argument:ident),*)) => {{
+    ($self:ident, $kind:expr, $operation:literal, $method:ident($($argument:ident),*)) => {{
         let store = Arc::clone(&$self.store);
         let call = async move { store.$method($($argument),*).await };
-        $self.run($doing, call, $kind).await
+        $self.run($operation, call, $kind).await
     }};
 }
 
@@ -43,20 +43,20 @@ enum Kind {
 }
 
 impl Kind {
-    fn late(self, doing: &'static str) -> Error {
+    fn late(self, operation: &'static str) -> Error {
         match self {
-            Kind::Read => Error::store(doing, Late),
+            Kind::Read => Error::store(operation, Late),
             Kind::Write => Error::Unknown {
-                doing,
+                doing: operation,
                 source: None,
             },
         }
     }
 
-    fn panicked(self, doing: &'static str) -> Error {
+    fn panicked(self, operation: &'static str) -> Error {
         match self {
-            Kind::Read => Error::store(doing, Panicked),
-            Kind::Write => Error::unknown(doing, Panicked),
+            Kind::Read => Error::store(operation, Panicked),
+            Kind::Write => Error::unknown(operation, Panicked),
         }
     }
 }
@@ -79,22 +79,22 @@ impl Bounded {
 
     async fn run<T: Send + 'static>(
         &self,
-        doing: &'static str,
+        operation: &'static str,
         call: impl Future<Output = Result<T>> + Send + 'static,
         kind: Kind,
     ) -> Result<T> {
         let task = self.tasks.spawn(call);
         let result = match timeout(self.deadline, task).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(kind.panicked(doing)),
-            Err(_) => Err(self.late(kind, doing)),
+            Ok(Err(_)) => Err(kind.panicked(operation)),
+            Err(_) => Err(self.late(kind, operation)),
         };
         self.counted(result)
     }
 
-    fn late(&self, kind: Kind, doing: &'static str) -> Error {
+    fn late(&self, kind: Kind, operation: &'static str) -> Error {
         self.stats.deadlines.count();
-        kind.late(doing)
+        kind.late(operation)
     }
 
     fn counted<T>(&self, result: Result<T>) -> Result<T> {
@@ -144,15 +144,15 @@ impl Bounded {
                 roll_back.await;
             }
         });
-        let doing = "creating a session";
+        let operation = "creating a session";
         let in_time = timeout(self.deadline, &mut replied).await;
         let result = in_time.ok().or_else(|| {
-            // From here on the task is told that nobody waits. It may have ended just before.
+            // From here on the task is told that its caller is gone. It may have ended just before.
             replied.close();
             replied.try_recv().ok().map(Ok)
         });
-        let late = || Err(self.late(Kind::Write, doing));
-        let panicked = |_| Err(Kind::Write.panicked(doing));
+        let late = || Err(self.late(Kind::Write, operation));
+        let panicked = |_| Err(Kind::Write.panicked(operation));
         self.counted(result.map_or_else(late, |result| result.unwrap_or_else(panicked)))
     }
 

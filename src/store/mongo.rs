@@ -63,7 +63,7 @@ struct Inner {
 impl MongoStore {
     /// Keeps sessions in a collection.
     ///
-    /// Every operation ends within `deadline`. At most `connections` are under way at once: let that
+    /// Every operation ends within `deadline`. At most `connections` are in flight at once: let that
     /// be the client's `maxPoolSize`, which is 10 where the URL says nothing. With `share`, loads, new
     /// sessions and commits of this process may share a command.
     ///

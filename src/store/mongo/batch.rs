@@ -19,7 +19,7 @@ use rocket::tokio::time::{Instant, timeout};
 const MAX_OPERATIONS: usize = 128;
 const MAX_BYTES: usize = 1 << 20;
 
-/// With so many operations outstanding, or fewer, none waits for another.
+/// With up to this number of operations outstanding, none waits for another.
 const DIRECT: usize = 4;
 
 /// The shortest wait that a timer ends. Below it the end of a command comes first anyway.
@@ -166,7 +166,7 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 }
 
-/// A command in flight. If its task panics, another one goes on with what waits.
+/// A command in flight. If its task panics, another one continues with what waits.
 struct InFlight<'a, J: Send + 'static, R: Send + 'static> {
     shared: &'a Arc<Shared<J, R>>,
     operations: usize,
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[rocket::async_test]
-    async fn a_command_that_hangs_holds_nobody_up() {
+    async fn a_command_that_hangs_holds_up_no_other() {
         let mut bench = bench(1, 6);
         let hung = bench.submit(1..=4);
         for _ in 0..4 {
@@ -393,7 +393,7 @@ mod tests {
         }
         let rest = bench.submit(5..=20);
         bench.wait_for_queue(1).await;
-        // Nothing has ended, and the next command goes all the same.
+        // Nothing has ended, and yet the next command goes.
         assert!(!bench.sent.recv().await.unwrap().is_empty());
         bench.ends.add_permits(100);
         results(hung).await;
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[rocket::async_test]
-    async fn a_caller_that_stops_polling_stops_nobody() {
+    async fn a_caller_that_stops_polling_stops_no_other() {
         let mut bench = bench(1, 10).never_overdue();
         let until = Instant::now() + Duration::from_secs(600);
         let mut put_aside = Vec::new();

@@ -132,15 +132,15 @@ pub(super) async fn send(
         )
         .await;
         let is_first = pending.len() == statements.len();
-        let half_way = |error| {
+        let partly_done = |error| {
             if is_first {
                 error
             } else {
-                error::half_way(error)
+                error::partly_done(error)
             }
         };
         let reply = reply.and_then(|reply| parse(&reply, pending.len(), terms.operation));
-        let reply = reply.map_err(half_way)?;
+        let reply = reply.map_err(partly_done)?;
         outcomes.done += reply.done;
         let mut throttled = Vec::new();
         let mut pause = Duration::ZERO;
@@ -224,9 +224,9 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
             server_session.as_mut(),
         )
         .await;
-        let may_go_on = attempts.may_go_on;
+        let may_be_running = attempts.may_be_running;
         if let Some(server_session) = server_session {
-            client.server_sessions.give(server_session, may_go_on);
+            client.server_sessions.give(server_session, may_be_running);
         }
         return match attempts.last {
             Ok(answer) => Ok(Reply {
@@ -256,7 +256,7 @@ struct Attempts {
     /// error of one.
     in_doubt: Option<Option<Cause>>,
     /// An attempt may be running still, because its end was not seen.
-    may_go_on: bool,
+    may_be_running: bool,
 }
 
 async fn attempts(
@@ -270,7 +270,7 @@ async fn attempts(
     if let Some(server_session) = server_session.as_mut() {
         command.append("txnNumber", server_session.next());
     }
-    let (mut count, mut in_doubt, mut may_go_on) = (0, None, false);
+    let (mut count, mut in_doubt, mut may_be_running) = (0, None, false);
     loop {
         count += 1;
         let last = attempt(client, &command, until, server_session.as_deref_mut()).await;
@@ -279,7 +279,7 @@ async fn attempts(
             Ok(_) => None,
             Err(error) => {
                 let may_be_done = error::may_be_done(error, statements);
-                may_go_on |= may_be_done && error::code(error).is_none();
+                may_be_running |= may_be_done && error::code(error).is_none();
                 if may_be_done {
                     in_doubt.get_or_insert_with(|| Some(error.clone()));
                 }
@@ -303,7 +303,7 @@ async fn attempts(
                     last,
                     count,
                     in_doubt,
-                    may_go_on,
+                    may_be_running,
                 };
             }
         }
@@ -356,7 +356,7 @@ struct Failed {
     pause: Duration,
 }
 
-/// Reads what became of so many statements; an error of the whole makes everything unknown.
+/// Reads the outcomes of `count` statements; an error of the whole makes everything unknown.
 fn parse(reply: &Reply, count: usize, operation: &'static str) -> Result<Parsed> {
     let answer = &reply.answer;
     let unknown = |failure| Err(Error::unknown(operation, failure));

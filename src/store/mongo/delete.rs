@@ -38,7 +38,7 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
         command::send(client, Verb::Delete, &[&statement], terms).await?;
     match errors.as_slice() {
         // It may have stopped after some of them.
-        [Some(code)] => Err(error::half_way(error::of_statement(OPERATION, *code))),
+        [Some(code)] => Err(error::partly_done(error::of_statement(OPERATION, *code))),
         _ => Ok(done as u64),
     }
 }

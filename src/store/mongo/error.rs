@@ -61,8 +61,8 @@ pub(super) const INDEXING: [i32; 3] = [12586, 12587, 40333];
 pub(super) const THROTTLED: i32 = 16500;
 const THROTTLE_DELAY: Duration = Duration::from_millis(100);
 
-/// BadValue, TypeMismatch and PathNotViable: `$inc` beyond its range or on no number; `$push` on no
-/// array; a value set in what is no document.
+/// BadValue, TypeMismatch and PathNotViable: `$inc` beyond its range or not on a number; `$push` not
+/// on an array; a value set where there is not a document.
 const MISMATCHES: [i32; 3] = [2, 14, 28];
 
 /// The command was refused before any of it was carried out. (BadValue, FailedToParse, Unauthorized,
@@ -128,7 +128,7 @@ pub(super) fn of_statement(operation: &'static str, code: i32) -> Error {
     }
 }
 
-/// Whether a command of so many statements may have taken effect, in part or as a whole. It may,
+/// Whether a command with this number of statements may have taken effect, in part or as a whole. It may,
 /// unless the error is known to mean that nothing was written, or nothing was ever sent.
 pub(super) fn may_be_done(error: &Cause, statements: usize) -> bool {
     if error.contains_label(NOTHING_WRITTEN) {
@@ -188,7 +188,7 @@ pub(super) fn throttle_delay(message: &str) -> Duration {
 }
 
 /// Returns the error of an operation of which a part was carried out.
-pub(super) fn half_way(error: Error) -> Error {
+pub(super) fn partly_done(error: Error) -> Error {
     match error {
         Error::Store { doing, source } => Error::Unknown {
             doing,

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::store::{Durability, Inserted};
 
 /// Insert commands in flight while further inserts queue up: as of updates.
-const FEW: usize = super::update::FEW;
+const MAX_IN_FLIGHT: usize = super::update::MAX_IN_FLIGHT;
 
 const OPERATION: &str = "creating a session";
 
@@ -32,7 +32,7 @@ impl Inserts {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |jobs| run(Arc::clone(&batching), jobs);
-        let batcher = share.then(|| Batcher::new(FEW, client.permit_count, run));
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
         Inserts {
             client: Arc::clone(client),
             batcher,
@@ -108,17 +108,17 @@ async fn insert_in_order(
     };
     let (mut stored, mut inserted) = (0, Inserted::Stored);
     while stored < statements.len() {
-        let half_way = |error| {
+        let partly_done = |error| {
             if stored == 0 {
                 error
             } else {
-                error::half_way(error)
+                error::partly_done(error)
             }
         };
         let rest: Vec<&Statement> = statements.iter().skip(stored).collect();
         let sent = command::send(client, Verb::Insert, &rest, terms)
             .await
-            .map_err(half_way)?;
+            .map_err(partly_done)?;
         let failed = sent.errors.iter().position(Option::is_some);
         let code = failed.and_then(|at| sent.errors[at]);
         match (failed, code) {
@@ -137,7 +137,7 @@ async fn insert_in_order(
                 return Err(if stored == 0 {
                     error
                 } else {
-                    error::half_way(error)
+                    error::partly_done(error)
                 });
             }
             _ if sent.done < rest.len() => {

@@ -70,7 +70,7 @@ pub(super) async fn ages(client: &Client, ids: Vec<String>) -> Result<Vec<Aged>>
     Ok(found.into_iter().map(aged).collect())
 }
 
-/// The fields that a tombstone, a revocation or a renewal is judged by, and the age. (MongoDB 4.4
+/// The fields that a tombstone, a revocation or a renewal is outcomes by, and the age. (MongoDB 4.4
 /// is the first to compute in the projection of a find.)
 fn with_age() -> Query {
     let at = doc! { "$ifNull": ["$at", format!("${}", field::RENEWED)] };

@@ -21,12 +21,12 @@ use crate::error::{Error, Result};
 /// alone), CPU time of the application and of a standalone server for a load at 8, 32 and 128
 /// connections, in µs: by hand 275, 297 and 271; one 136, 68 and 78; two 195, 94 and 79; four 261, 116
 /// and 94; eight 319, 159 and 102. Two keeps most of it and waits for half as long as one would.
-const FEW: usize = 2;
+const MAX_IN_FLIGHT: usize = 2;
 
 /// Larger documents have a find of their own: a command saved is little then, and what one find
-/// answers, nobody else can work on. Measured at 32 connections, shared and by hand, in requests a
+/// answers, no other task can work on. Measured at 32 connections, shared and by hand, in requests a
 /// second: of 16 KB 11475 and 10162, of 64 KB 7581 and 7079, of 256 KB 2032 and 3338.
-const LARGE: usize = 96 << 10;
+const LARGE_THRESHOLD: usize = 96 << 10;
 
 const OPERATION: &str = "loading a session";
 
@@ -49,7 +49,7 @@ impl Loads {
         });
         let batching = Arc::clone(&finder);
         let run = move |jobs| run(Arc::clone(&batching), jobs);
-        let batcher = share.then(|| Batcher::new(FEW, client.permit_count, run));
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
         Loads { finder, batcher }
     }
 
@@ -57,7 +57,7 @@ impl Loads {
         let until = self.finder.client.until();
         let size = self.finder.sizes.expected(id);
         match &self.batcher {
-            Some(batcher) if size <= LARGE => {
+            Some(batcher) if size <= LARGE_THRESHOLD => {
                 let job = Job {
                     id: id.to_owned(),
                     until,
@@ -148,7 +148,7 @@ struct Seen {
 impl Sizes {
     /// A document above this size is remembered by its id.
     const SMALL: usize = 16 << 10;
-    /// Beyond so many, all are forgotten: those that are still loaded come back.
+    /// Beyond this number all are forgotten: those that are still loaded come back.
     const MAX_REMEMBERED: usize = 10_000;
 
     fn note(&self, id: &str, bytes: usize) {

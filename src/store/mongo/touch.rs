@@ -192,7 +192,7 @@ impl Touches {
         };
         self.batches.fetch_add(1, Ordering::Relaxed);
         let database = self.client.database.clone();
-        // A task of its own, since a driver's future must not be dropped half-way.
+        // A task of its own, since a driver's future must not be dropped before its end.
         let command = tokio::spawn(async move { database.run_command(command).await });
         match tokio::time::timeout_at(until, command).await {
             Ok(Ok(done)) => done.map(drop).map_err(|error| reading(OPERATION, error)),

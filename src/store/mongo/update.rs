@@ -20,7 +20,7 @@ use crate::store::{Durability, Updated};
 /// 0.1.0-dev, which counted commands alone), CPU time of the application and of all nodes for a read
 /// and a write, in µs: by hand 1782; one 1044; two 1304; four 1385. On a standalone server at 8 and
 /// 32 connections: by hand 513 and 534; one 323 and 179; two 474 and 215; four 612 and 289.
-pub(super) const FEW: usize = 1;
+pub(super) const MAX_IN_FLIGHT: usize = 1;
 
 const OPERATION: &str = "changing a session";
 
@@ -39,7 +39,7 @@ impl Updates {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |jobs| run(Arc::clone(&batching), jobs);
-        let batcher = share.then(|| Batcher::new(FEW, client.permit_count, run));
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
         Updates {
             client: Arc::clone(client),
             batcher,
@@ -128,7 +128,7 @@ async fn update_all(client: &Client, jobs: &[Job]) -> Result<Vec<Result<Updated>
 /// Fewer matched than were sent: some sessions had ended. Ids never return, so a session that is
 /// there now was there then, and its update was applied. One that is not there has ended: before its
 /// update, or since, which the number of those that were missed often tells. Where it does not, the
-/// session counts as ended before. To a response's own commit that makes no difference, and an update
+/// session counts as ended before. To a response's own commit that does not matter, and an update
 /// whose caller is told the outcome does not share ([`Filter::alone`]).
 async fn settle(
     client: &Client,
@@ -151,7 +151,7 @@ async fn settle(
     let there = client
         .read(OPERATION, until, find)
         .await
-        .map_err(error::half_way)?;
+        .map_err(error::partly_done)?;
     let there: HashSet<String> = there
         .into_iter()
         .filter_map(|document| from_driver(document).id().map(str::to_owned))
@@ -159,14 +159,17 @@ async fn settle(
     let absent: Vec<usize> = (0..jobs.len())
         .filter(|&at| results[at].is_none() && !there.contains(ids[at]))
         .collect();
-    for (&at, updated) in absent.iter().zip(judge(&absent, &ids, missed)?) {
+    for (&at, updated) in absent
+        .iter()
+        .zip(outcomes_of_absent(&absent, &ids, missed)?)
+    {
         results[at] = Some(Ok(updated));
     }
     Ok(())
 }
 
-/// Judges the updates of the absent sessions, when `missed` of all updates found nothing.
-fn judge(absent: &[usize], ids: &[&str], missed: usize) -> Result<Vec<Updated>> {
+/// Returns the outcomes of the updates of the absent sessions, when `missed` of all updates found nothing.
+fn outcomes_of_absent(absent: &[usize], ids: &[&str], missed: usize) -> Result<Vec<Updated>> {
     if missed > absent.len() {
         // The update of a session that is there found nothing. If ids never return, this cannot be.
         return Err(Error::unknown(OPERATION, Failure::Contradiction));
@@ -187,25 +190,37 @@ mod tests {
 
     #[test]
     fn absent_sessions_had_ended_when_as_many_updates_missed() {
-        assert_eq!(judge(&[0, 2], &["a", "b", "c"], 2).unwrap(), [Gone; 2]);
+        assert_eq!(
+            outcomes_of_absent(&[0, 2], &["a", "b", "c"], 2).unwrap(),
+            [Gone; 2]
+        );
     }
 
     #[test]
     fn the_last_updates_of_one_absent_session_are_those_that_missed() {
-        let judged = judge(&[0, 2, 3], &["a", "b", "a", "a"], 2);
-        assert_eq!(judged.unwrap(), [Applied, Gone, Gone]);
+        let outcomes = outcomes_of_absent(&[0, 2, 3], &["a", "b", "a", "a"], 2);
+        assert_eq!(outcomes.unwrap(), [Applied, Gone, Gone]);
     }
 
     #[test]
     fn several_absent_sessions_all_count_as_ended() {
-        assert_eq!(judge(&[0, 1], &["a", "b"], 1).unwrap(), [Gone; 2]);
+        assert_eq!(
+            outcomes_of_absent(&[0, 1], &["a", "b"], 1).unwrap(),
+            [Gone; 2]
+        );
     }
 
     #[test]
     fn a_contradictory_count_is_an_unknown_outcome() {
-        let judged = judge(&[0], &["a", "b"], 2);
-        assert!(matches!(judged, Err(Error::Unknown { .. })), "{judged:?}");
-        let judged = judge(&[], &["a", "b"], 1);
-        assert!(matches!(judged, Err(Error::Unknown { .. })), "{judged:?}");
+        let outcomes = outcomes_of_absent(&[0], &["a", "b"], 2);
+        assert!(
+            matches!(outcomes, Err(Error::Unknown { .. })),
+            "{outcomes:?}"
+        );
+        let outcomes = outcomes_of_absent(&[], &["a", "b"], 1);
+        assert!(
+            matches!(outcomes, Err(Error::Unknown { .. })),
+            "{outcomes:?}"
+        );
     }
 }
