@@ -129,30 +129,6 @@ impl Error {
         }
     }
 
-    /// Makes an [`Error::Store`], for a [`Store`](crate::Store) of your own: an operation that failed
-    /// and surely changed nothing.
-    pub fn store(
-        doing: &'static str,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
-        Error::Store {
-            doing,
-            source: Arc::new(source),
-        }
-    }
-
-    /// Makes an [`Error::Unknown`], for a [`Store`](crate::Store) of your own: a write of which nobody
-    /// knows whether it took effect.
-    pub fn unknown(
-        doing: &'static str,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
-        Error::Unknown {
-            doing,
-            source: Some(Arc::new(source)),
-        }
-    }
-
     /// Writes the error and its causes to the log, in one line each.
     pub(crate) fn log(&self) {
         rocket::error!("Session: {self}.");
@@ -163,6 +139,37 @@ impl Error {
         }
     }
 }
+
+/// Public for stores outside of the crate alone.
+macro_rules! constructors {
+    ($visibility:vis) => {
+        impl Error {
+            /// Returns an [`Error::Store`]: the operation failed and changed nothing.
+            #[doc(hidden)]
+            $visibility fn store(
+                doing: &'static str,
+                source: impl std::error::Error + Send + Sync + 'static,
+            ) -> Self {
+                let source = Arc::new(source);
+                Error::Store { doing, source }
+            }
+
+            /// Returns an [`Error::Unknown`]: the outcome of the write is unknown.
+            #[doc(hidden)]
+            $visibility fn unknown(
+                doing: &'static str,
+                source: impl std::error::Error + Send + Sync + 'static,
+            ) -> Self {
+                let source = Some(Arc::new(source) as Cause);
+                Error::Unknown { doing, source }
+            }
+        }
+    };
+}
+#[cfg(feature = "unstable-store")]
+constructors!(pub);
+#[cfg(not(feature = "unstable-store"))]
+constructors!(pub(crate));
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -63,7 +63,6 @@ mod admin;
 mod clock;
 mod commit;
 mod config;
-mod detach;
 mod document;
 mod error;
 mod origin;
@@ -71,7 +70,11 @@ mod record;
 mod session;
 mod state;
 mod stats;
+#[cfg(feature = "unstable-store")]
+#[doc(hidden)]
 pub mod store;
+#[cfg(not(feature = "unstable-store"))]
+mod store;
 mod tasks;
 pub mod testing;
 mod web;
@@ -86,9 +89,9 @@ pub use error::{Cause, Error, Result};
 pub use session::{Queue, Session};
 pub use state::NewReason;
 pub use stats::Stats;
-pub use store::Store;
-pub use store::memory::MemoryStore;
-pub use store::mongo::MongoStore;
+#[cfg(feature = "unstable-store")]
+#[doc(hidden)]
+pub use store::{Store, memory::MemoryStore, mongo::MongoStore};
 pub use web::{
     CsrfError, CsrfForm, CsrfHeader, CsrfRefusal, MongoPool, RecentLogin, SessionFairing,
 };

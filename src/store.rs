@@ -21,7 +21,7 @@ pub(crate) mod mongo;
 ///
 /// What the crate promises its users stands on what a store promises here:
 ///
-/// 1. **No upsert.** Only [`insert`](Store::insert) makes a document, and only of an id that no
+/// 1. **No upsert of a session.** Only [`insert`](Store::insert) makes one, and only of an id that no
 ///    document has. Every other call leaves a missing document missing.
 /// 2. **Single fields.** [`update`](Store::update) changes the fields that the [`Update`] names and
 ///    nothing else, all of them or none, and only in a document that the [`Filter`] chooses at
@@ -38,12 +38,12 @@ pub(crate) mod mongo;
 ///
 /// A call that reads fails with [`Error::Store`] ([`Error::store`] makes one).
 ///
-/// A call that writes fails with [`Error::Store`] when it surely changed nothing, and with
-/// [`Error::Unknown`] ([`Error::unknown`]) when nobody knows: then either all of the write or nothing
-/// of it takes effect, now or later.
+/// A call that writes fails with [`Error::Store`] when it changed nothing, and with
+/// [`Error::Unknown`] ([`Error::unknown`]) when the outcome is unknown: it was or will be applied
+/// completely, or not at all.
 ///
-/// A call that does not end by the configured `deadline` goes on in a task of its own, and its caller
-/// gets such an error. A store does not have to watch the time.
+/// Every call runs in a task of its own. One that does not end by the configured `deadline` continues
+/// there, and its caller gets such an error. A store does not have to watch the time.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The document with this id, if there is one.
@@ -60,15 +60,15 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Store`].
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>>;
 
-    /// Stores new documents. The first is the session, the others are markers.
+    /// Stores new documents. The first is the session, the others are tombstones.
     ///
     /// [`Inserted::Exists`] says that a document with the first one's id exists. Then nothing is
-    /// stored, and that document stays as it is. A marker that exists stays as it is, too, and does
+    /// stored, and that document stays as it is. A tombstone that exists stays as it is, too, and does
     /// not keep the others from being stored; [`Inserted::Beside`] says that there was one.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows.
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when the outcome is unknown.
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted>;
 
     /// Changes single fields of the one document that the filter chooses.
@@ -76,7 +76,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::Mismatch`] when the update does not fit a stored value, and [`Error::Store`]: nothing
-    /// changed then. [`Error::Unknown`] when nobody knows.
+    /// changed then. [`Error::Unknown`] when the outcome is unknown.
     async fn update(
         &self,
         filter: Filter,
@@ -90,6 +90,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`update`](Store::update).
+    #[cfg_attr(not(feature = "unstable-store"), allow(dead_code))]
     async fn update_returning(
         &self,
         filter: Filter,
@@ -101,7 +102,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows.
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when the outcome is unknown.
     async fn delete(&self, filter: Filter) -> Result<bool>;
 
     /// Does what [`delete`](Store::delete) does, and gives the document as it was at its end.
@@ -121,11 +122,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores a revocation document, as durable as [`Durability::Identity`]: `at` is the present
     /// time by the clock of the store, `expires` an hour later. One that has the id is changed in
-    /// these two fields. This is the one call that makes a document if there is none.
+    /// these two fields. Only this call makes a document that is missing.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows.
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when the outcome is unknown.
     async fn put_revocation(&self, id: &str) -> Result<()>;
 
     /// Whose clock [`ages`](Store::ages) goes by.
@@ -133,8 +134,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Notes that a session was used: `accessed` and `expires` grow to the given times.
     ///
-    /// Returns at once. The write may follow later, together with others, and may be lost. It never
-    /// makes a document.
+    /// Returns at once. The write may follow later, with others in one command, and may be lost. It
+    /// never makes a document.
     fn touch(&self, touch: Touch);
 
     /// Documents that the filter chooses, ordered by `created` and then `_id`: at most `limit` of
@@ -159,14 +160,14 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when nobody knows how many went.
+    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when some may have been deleted.
     async fn delete_all(&self, filter: Filter) -> Result<u64>;
 
     /// Makes the indexes that keep the calls above cheap, and repairs them.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`]; [`Error::Unknown`] when nobody knows.
+    /// [`Error::Store`]; [`Error::Unknown`] when the outcome is unknown.
     async fn ensure_indexes(&self) -> Result<()>;
 
     /// Succeeds when the store answers now.
@@ -219,18 +220,18 @@ pub enum TimeSource {
     Server,
 }
 
-/// What became of a new document ([`Store::create`]).
+/// The outcome of an insert ([`Store::insert`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
     /// It is stored, and so is all that came with it.
     Stored,
-    /// It is stored, beside a marker that existed already and stays as it is.
+    /// It is stored, beside a tombstone that existed already and stays as it is.
     Beside,
     /// A document has its id. Nothing was changed.
     Exists,
 }
 
-/// What became of a change ([`Store::update`]).
+/// The outcome of an update ([`Store::update`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Updated {
     /// It is stored.

@@ -1,6 +1,7 @@
-//! For tests: a [`Clock`] to move for those of applications, and the promises of a store to try for
-//! those of stores ([`conformance`]).
+//! For the tests of applications: a [`Clock`] that a test can advance.
 
 pub use crate::clock::Clock;
 
+#[cfg(feature = "unstable-store")]
+#[doc(hidden)]
 pub mod conformance;

@@ -33,7 +33,7 @@ use crate::document::key::Field;
 /// | `_id` | a string | that is the id |
 /// | `_id` | `{$in: [string, …]}` | the id is one of those; of none where there are none |
 /// | `_id` | `{$ne: string}` | the id is another |
-/// | `_id` | `{$lt: "~"}` | it is a session: ids of markers begin with `~`, which sorts after all others |
+/// | `_id` | `{$lt: "~"}` | it is a session: ids of tombstones begin with `~`, which sorts after all others |
 /// | `token`, `user`, `by` | `{$eq: value}` | the field has this value, which is never null and never an array |
 /// | `token` | `{$in: [null, value]}` | the field has this value, or is missing or null |
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
@@ -61,7 +61,7 @@ enum Clause {
     Id(String),
     Ids(Vec<String>),
     NotId(String),
-    /// Sessions only: a marker's id starts with `~`, which sorts after every session's.
+    /// Sessions only: a tombstone's id starts with `~`, which sorts after every session's.
     Session,
     Equals(&'static str, RawBson),
     EqualsOrMissing(&'static str, RawBson),
@@ -76,7 +76,7 @@ enum Clause {
 }
 
 impl Filter {
-    /// Every document, markers included.
+    /// Every document, tombstones included.
     pub(crate) fn all() -> Self {
         Filter::default()
     }
@@ -134,7 +134,7 @@ impl Filter {
         self
     }
 
-    /// For an update whose caller is told what became of it: of several that travel together, it
+    /// For an update whose caller is told the outcome: of several in one command, it
     /// is not always known whether a session ended before or after its own.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
@@ -142,7 +142,7 @@ impl Filter {
     }
 
     /// The one id that the filter asks for and nothing else, when that is all it says: such
-    /// operations may travel together.
+    /// operations may share a command.
     #[must_use]
     pub fn only_id(&self) -> Option<&str> {
         match self.clauses.as_slice() {

@@ -8,7 +8,9 @@ use bson::{Bson, RawBson, RawDocumentBuf};
 use super::compare::order;
 use super::key::Field;
 use super::{Document, Path, date};
-use crate::clock::{Clock, Moment};
+#[cfg(feature = "unstable-store")]
+use crate::clock::Clock;
+use crate::clock::Moment;
 
 /// What a write changes in a document: single fields, and nothing else of it.
 #[derive(Clone, Default)]
@@ -105,6 +107,7 @@ impl Update {
 
     /// The update as MongoDB's update document, in BSON bytes. Only `$set`, `$unset`, `$inc`,
     /// `$push`, `$max` and `$currentDate` occur in it.
+    #[cfg(any(test, feature = "unstable-store"))]
     #[must_use]
     pub fn to_bson(&self) -> Vec<u8> {
         self.to_raw().into_bytes()
@@ -131,8 +134,9 @@ impl Update {
     ///
     /// # Errors
     ///
-    /// When an increment or a push meets a value that is no number or array, or an integer would
+    /// When an increment or a push meets a value of another type, or an integer would
     /// leave the range of `i64`.
+    #[cfg(feature = "unstable-store")]
     pub fn apply_by(&self, document: &Document, clock: &Clock) -> Result<Document, Inapplicable> {
         self.apply(document, clock.now())
     }

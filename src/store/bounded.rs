@@ -1,46 +1,71 @@
-//! The store as the rest of the crate sees it: every call ends by the deadline and is counted.
+//! The store as the rest of the crate sees it: every call runs in a task of its own, ends by the
+//! deadline, and is counted.
+//!
+//! A call may hold what others wait for (a connection, a place in a batch), and a caller may stop
+//! polling its future, or drop it. So no caller owns one: what is late continues in its task, which also
+//! never drops a driver's future before its end.
 
 use std::future::Future;
 use std::sync::Arc;
-
-use rocket::tokio;
-use rocket::tokio::sync::oneshot;
 use std::time::Duration;
 
-use crate::detach;
+use rocket::tokio::sync::oneshot;
+use rocket::tokio::time::timeout;
+
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result, cause};
 use crate::stats::Counters;
 use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
+use crate::tasks::Tasks;
 
 #[derive(Clone)]
 pub(crate) struct Bounded {
     store: Arc<dyn Store>,
     deadline: Duration,
     stats: Arc<Counters>,
+    tasks: Tasks,
 }
 
-/// Calls a store's method in a future of its own, which may outlive the deadline.
+/// Calls a store's method in a task of its own.
 macro_rules! call {
-    ($self:ident, $late:ident, $doing:literal, $method:ident($($argument:ident),*)) => {{
+    ($self:ident, $kind:expr, $operation:literal, $method:ident($($argument:ident),*)) => {{
         let store = Arc::clone(&$self.store);
         let call = async move { store.$method($($argument),*).await };
-        $self.run($doing, call, $late).await
+        $self.run($operation, call, $kind).await
     }};
 }
 
-/// The error of a call that did not end in time: of a read nothing is left to happen.
-fn unread(doing: &'static str) -> Error {
-    Error::store(doing, Late)
+/// What is left to happen of a call that gave no result.
+#[derive(Clone, Copy)]
+enum Kind {
+    Read,
+    Write,
 }
 
-/// The same of a write, which may still take effect.
-fn open(doing: &'static str) -> Error {
-    let source = None;
-    Error::Unknown { doing, source }
+impl Kind {
+    fn late(self, operation: &'static str) -> Error {
+        match self {
+            Kind::Read => Error::store(operation, Late),
+            Kind::Write => Error::Unknown {
+                doing: operation,
+                source: None,
+            },
+        }
+    }
+
+    fn panicked(self, operation: &'static str) -> Error {
+        match self {
+            Kind::Read => Error::store(operation, Panicked),
+            Kind::Write => Error::unknown(operation, Panicked),
+        }
+    }
 }
 
-cause!(Late, "no answer came within `session.deadline`");
+cause!(Late, "no response arrived within `session.deadline`");
+cause!(
+    Panicked,
+    "the store's task panicked, or the runtime is shutting down"
+);
 
 impl Bounded {
     pub(crate) fn new(store: Arc<dyn Store>, deadline: Duration, stats: Arc<Counters>) -> Self {
@@ -48,25 +73,33 @@ impl Bounded {
             store,
             deadline,
             stats,
+            tasks: Tasks::default(),
         }
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        doing: &'static str,
+        operation: &'static str,
         call: impl Future<Output = Result<T>> + Send + 'static,
-        late: fn(&'static str) -> Error,
+        kind: Kind,
     ) -> Result<T> {
-        let result = detach::within(self.deadline, call)
-            .await
-            .unwrap_or_else(|| {
-                self.stats.deadlines.count();
-                Err(late(doing))
-            });
-        if result
-            .as_ref()
-            .is_err_and(|error| !matches!(error, Error::Mismatch { .. }))
-        {
+        let task = self.tasks.spawn(call);
+        let result = match timeout(self.deadline, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(kind.panicked(operation)),
+            Err(_) => Err(self.late(kind, operation)),
+        };
+        self.counted(result)
+    }
+
+    fn late(&self, kind: Kind, operation: &'static str) -> Error {
+        self.stats.deadlines.count();
+        kind.late(operation)
+    }
+
+    fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        let fails = |error: &Error| !matches!(error, Error::Mismatch { .. });
+        if result.as_ref().is_err_and(fails) {
             self.stats.failures.count();
         }
         result
@@ -76,7 +109,7 @@ impl Bounded {
         let id = id.to_owned();
         let store = Arc::clone(&self.store);
         let call = async move { store.load(&id).await };
-        self.run("loading a session", call, unread).await
+        self.run("loading a session", call, Kind::Read).await
     }
 
     pub(crate) async fn insert(
@@ -86,7 +119,7 @@ impl Bounded {
     ) -> Result<Inserted> {
         call!(
             self,
-            open,
+            Kind::Write,
             "creating a session",
             insert(documents, durability)
         )
@@ -102,7 +135,7 @@ impl Bounded {
     ) -> Result<Inserted> {
         let store = Arc::clone(&self.store);
         let (reply, mut replied) = oneshot::channel();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let result = store.insert(documents, durability).await;
             let is_undone = matches!(result, Err(Error::Store { .. }) | Ok(Inserted::Exists));
             let is_settled = result.is_ok();
@@ -111,30 +144,16 @@ impl Bounded {
                 roll_back.await;
             }
         });
-        let doing = "creating a session";
-        let in_time = tokio::time::timeout(self.deadline, &mut replied).await;
+        let operation = "creating a session";
+        let in_time = timeout(self.deadline, &mut replied).await;
         let result = in_time.ok().or_else(|| {
-            // From here on the task is told that nobody waits. It may have ended just before.
+            // From here on the task is told that its caller is gone. It may have ended just before.
             replied.close();
             replied.try_recv().ok().map(Ok)
         });
-        self.counted(match result {
-            Some(result) => result.unwrap_or_else(|_| Err(open(doing))), // its task panicked
-            None => {
-                self.stats.deadlines.count();
-                Err(open(doing))
-            }
-        })
-    }
-
-    fn counted<T>(&self, result: Result<T>) -> Result<T> {
-        if result
-            .as_ref()
-            .is_err_and(|error| !matches!(error, Error::Mismatch { .. }))
-        {
-            self.stats.failures.count();
-        }
-        result
+        let late = || Err(self.late(Kind::Write, operation));
+        let panicked = |_| Err(Kind::Write.panicked(operation));
+        self.counted(result.map_or_else(late, |result| result.unwrap_or_else(panicked)))
     }
 
     pub(crate) async fn update(
@@ -145,12 +164,13 @@ impl Bounded {
     ) -> Result<Updated> {
         call!(
             self,
-            open,
+            Kind::Write,
             "changing a session",
             update(filter, update, durability)
         )
     }
 
+    #[allow(dead_code)] // the commit engine decides whether it needs it
     pub(crate) async fn update_returning(
         &self,
         filter: Filter,
@@ -159,33 +179,33 @@ impl Bounded {
     ) -> Result<Option<Document>> {
         call!(
             self,
-            open,
+            Kind::Write,
             "changing a session",
             update_returning(filter, update, durability)
         )
     }
 
     pub(crate) async fn delete(&self, filter: Filter) -> Result<bool> {
-        call!(self, open, "ending a session", delete(filter))
+        call!(self, Kind::Write, "ending a session", delete(filter))
     }
 
     pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        call!(self, open, "ending a session", take(filter))
+        call!(self, Kind::Write, "ending a session", take(filter))
     }
 
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        call!(self, unread, "loading a session", load_many(ids))
+        call!(self, Kind::Read, "loading a session", load_many(ids))
     }
 
     pub(crate) async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        call!(self, unread, "finding sessions", ages(ids))
+        call!(self, Kind::Read, "finding sessions", ages(ids))
     }
 
     pub(crate) async fn put_revocation(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
         let store = Arc::clone(&self.store);
         let call = async move { store.put_revocation(&id).await };
-        self.run("revoking sessions", call, open).await
+        self.run("revoking sessions", call, Kind::Write).await
     }
 
     pub(crate) fn time_source(&self) -> TimeSource {
@@ -198,29 +218,40 @@ impl Bounded {
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
-        call!(self, unread, "finding sessions", find(filter, skip, limit))
+        call!(
+            self,
+            Kind::Read,
+            "finding sessions",
+            find(filter, skip, limit)
+        )
     }
 
     pub(crate) async fn count(&self, filter: Filter) -> Result<u64> {
-        call!(self, unread, "counting sessions", count(filter))
+        call!(self, Kind::Read, "counting sessions", count(filter))
     }
 
     pub(crate) async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        call!(self, open, "ending sessions", delete_all(filter))
+        call!(self, Kind::Write, "ending sessions", delete_all(filter))
     }
 
     pub(crate) async fn ensure_indexes(&self) -> Result<()> {
-        call!(self, open, "making the session indexes", ensure_indexes())
+        call!(
+            self,
+            Kind::Write,
+            "making the session indexes",
+            ensure_indexes()
+        )
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        call!(self, unread, "reaching the session store", ping())
+        call!(self, Kind::Read, "reaching the session store", ping())
     }
 
+    /// Waits for the calls that run, and for what the store has put off.
     pub(crate) async fn flush(&self, limit: Duration) {
         let store = Arc::clone(&self.store);
-        let limit = limit.min(self.deadline);
-        let _ = detach::within(limit, async move { store.flush().await }).await;
+        self.tasks.spawn(async move { store.flush().await });
+        self.tasks.wait(limit.min(self.deadline)).await;
     }
 
     /// Never waits for anything, so it needs no deadline.

@@ -38,6 +38,7 @@ pub(super) enum Backend {
         client: fn(&Rocket<Build>) -> Option<Client>,
     },
     Memory,
+    #[cfg(feature = "unstable-store")]
     Store(Arc<dyn Store>),
 }
 
@@ -98,6 +99,7 @@ impl Backend {
         refuse_plural_section(figment)?;
         match self {
             Backend::Memory => Ok(memory(clock)),
+            #[cfg(feature = "unstable-store")]
             Backend::Store(store) => Ok(Opened {
                 store: Arc::clone(store),
                 warnings: Vec::new(),

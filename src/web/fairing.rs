@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::commit::Core;
 use crate::config::Config;
 use crate::stats::Counters;
+#[cfg(feature = "unstable-store")]
 use crate::store::Store;
 use crate::store::bounded::Bounded;
 use crate::tasks::Tasks;
@@ -125,6 +126,8 @@ impl Sessions {
     }
 
     /// Returns the fairing that keeps sessions in this store.
+    #[cfg(feature = "unstable-store")]
+    #[doc(hidden)]
     #[must_use]
     pub fn with_store(store: impl Store) -> SessionFairing {
         SessionFairing::new(Backend::Store(Arc::new(store)))

@@ -28,4 +28,5 @@ mod support;
 mod support_works;
 mod together;
 mod trips;
+mod writes;
 mod wrong_stores;

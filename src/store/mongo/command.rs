@@ -1,66 +1,66 @@
-//! The commands `insert` and `update`: one for any number of statements.
+//! The one way of a write: `insert`, `update`, `delete` and `findAndModify` as raw commands, where
+//! every attempt is seen.
 //!
-//! On a replica set or a sharded cluster it carries a logical session and a transaction number, so
-//! that the same bytes can be sent again after a lost reply and take effect once (retryable writes).
+//! On a replica set or a sharded cluster a command carries a server session and a transaction number,
+//! so that the same bytes can be sent again after a lost reply and take effect once (retryable
+//! writes). Elsewhere nothing is sent again that may have taken effect.
 
 use std::time::Duration;
 
 use bson::{RawArrayBuf, RawBson, RawDocumentBuf as Raw, rawdoc};
-use mongodb::bson::{Document as Answer, RawDocumentBuf};
-use mongodb::error::{Error as Cause, ErrorKind, RETRYABLE_WRITE_ERROR};
+use mongodb::bson::{Bson, Document as Answer, RawDocumentBuf};
+use mongodb::error::{Error as Cause, RETRYABLE_WRITE_ERROR};
 use mongodb::options::{Acknowledgment, WriteConcern};
 use rocket::tokio;
 use rocket::tokio::time::Instant;
 
-use super::error::{self, Failure};
+use super::client::{Client, RETRY_DELAY, from_driver, left_millis};
+use super::error::{self, Failure, writing};
 use super::server_session::ServerSession;
-use super::{Inner, Topology, left};
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
+use crate::store::Durability;
 
-/// The pause before the same command is sent again.
-const AGAIN: Duration = Duration::from_millis(50);
-
-/// Which command it is.
 #[derive(Clone, Copy)]
 pub(super) enum Verb {
     Insert,
     Update,
+    Delete,
 }
 
 impl Verb {
-    pub(super) fn doing(self) -> &'static str {
-        match self {
-            Verb::Insert => "creating a session",
-            Verb::Update => "changing a session",
-        }
-    }
-
     /// The command's own name, and that of its list of statements.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Verb::Insert => ("insert", "documents"),
             Verb::Update => ("update", "updates"),
+            Verb::Delete => ("delete", "deletes"),
         }
     }
 }
 
-/// A document to insert, or a change of one.
+/// A document to insert, or a change or deletion of one.
 pub(super) struct Statement(Raw);
 
 impl Statement {
-    pub(super) fn insert(document: Document) -> Result<Self> {
-        let doing = Verb::Insert.doing();
+    pub(super) fn insert(document: Document, operation: &'static str) -> Result<Self> {
         Raw::from_bytes(document.into_bytes())
             .map(Statement)
-            .map_err(|error| Error::store(doing, Failure::Bson(error.to_string())))
+            .map_err(|error| Error::store(operation, Failure::Bson(error.to_string())))
     }
 
     pub(super) fn update(filter: &Filter, update: &Update) -> Self {
-        let mut statement = Raw::new();
-        statement.append("q", filter.to_raw());
-        statement.append("u", update.to_raw());
-        Statement(statement)
+        Statement(rawdoc! { "q": filter.to_raw(), "u": update.to_raw() })
+    }
+
+    /// Changes the document by a pipeline, or makes it.
+    pub(super) fn upsert(filter: &Filter, pipeline: RawArrayBuf) -> Self {
+        Statement(rawdoc! { "q": filter.to_raw(), "u": pipeline, "upsert": true })
+    }
+
+    /// Deletes one document, or all that the filter chooses.
+    pub(super) fn delete(filter: &Filter, all: bool) -> Self {
+        Statement(rawdoc! { "q": filter.to_raw(), "limit": i32::from(!all) })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,166 +68,333 @@ impl Statement {
     }
 }
 
-/// What an answer says of the statements of its command.
+/// What a write is, beside its statements.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) operation: &'static str,
+    pub(super) durability: Durability,
+    pub(super) until: Instant,
+    /// The first statement that fails ends the command.
+    pub(super) ordered: bool,
+    /// The command may be numbered: each statement is about one document.
+    pub(super) single: bool,
+}
+
+impl Terms {
+    pub(super) fn new(operation: &'static str, durability: Durability, until: Instant) -> Self {
+        Terms {
+            operation,
+            durability,
+            until,
+            ordered: false,
+            single: true,
+        }
+    }
+}
+
+/// What a reply says of the statements of its command.
 pub(super) struct Outcomes {
     /// The code of each that failed.
     pub(super) errors: Vec<Option<i32>>,
-    /// How many were inserted, or have found their document.
+    /// How many were inserted or deleted, or have found their document.
     pub(super) done: usize,
 }
 
-/// Sends the command; the same one again, where the server can tell that it is the same.
-pub(super) async fn send<'a>(
-    store: &Inner,
-    verb: Verb,
-    statements: impl IntoIterator<Item = &'a Statement> + Clone,
-    concern: Option<WriteConcern>,
-    until: Instant,
-) -> mongodb::error::Result<Answer> {
-    let command = || command(store, verb, statements.clone(), concern.as_ref());
-    let mut server_session = match store.topology() {
-        // Numbers mean nothing to a standalone server, and what it is not known to be it may be.
-        Topology::Standalone | Topology::Unknown => None,
-        Topology::ReplicaSet | Topology::Sharded => store.server_sessions.take(store).await?,
-    };
-    let result = attempts(store, command(), until, server_session.as_mut()).await;
-    let Some(server_session) = server_session else {
-        return result;
-    };
-    let may_go_on = matches!(&result, Err(error) if error::may_go_on(error));
-    store.server_sessions.give(server_session, may_go_on);
-    if !matches!(&result, Err(error) if refuses_numbers(error)) {
-        return result;
+impl Outcomes {
+    /// Returns how many found their document, of a command with one statement.
+    pub(super) fn of_one(self, operation: &'static str) -> Result<usize> {
+        match self.errors.as_slice() {
+            [Some(code)] => Err(error::of_statement(operation, *code)),
+            _ => Ok(self.done),
+        }
     }
-    // Nothing was done: without a number, then, from now on.
-    store.server_sessions.close();
-    attempts(store, command(), until, None).await
+}
+
+/// Sends statements in one command, and again those that the server asks to send later.
+pub(super) async fn send(
+    client: &Client,
+    verb: Verb,
+    statements: &[&Statement],
+    terms: Terms,
+) -> Result<Outcomes> {
+    let mut outcomes = Outcomes {
+        errors: vec![None; statements.len()],
+        done: 0,
+    };
+    let mut pending: Vec<usize> = (0..statements.len()).collect();
+    loop {
+        let some = pending.iter().filter_map(|&at| statements.get(at).copied());
+        let reply = write(
+            client,
+            command(client, verb, some, terms),
+            pending.len(),
+            terms,
+        )
+        .await;
+        let is_first = pending.len() == statements.len();
+        let partly_done = |error| {
+            if is_first {
+                error
+            } else {
+                error::partly_done(error)
+            }
+        };
+        let reply = reply.and_then(|reply| parse(&reply, pending.len(), terms.operation));
+        let reply = reply.map_err(partly_done)?;
+        outcomes.done += reply.done;
+        let mut throttled = Vec::new();
+        let mut pause = Duration::ZERO;
+        for failed in reply.errors {
+            let Some(&at) = pending.get(failed.index) else {
+                continue;
+            };
+            outcomes.errors[at] = Some(failed.code);
+            if failed.code == error::THROTTLED {
+                pause = pause.max(failed.pause);
+                throttled.push(at);
+            }
+        }
+        if throttled.is_empty() || terms.ordered || Instant::now() + pause >= terms.until {
+            return Ok(outcomes);
+        }
+        tokio::time::sleep(pause).await;
+        throttled.iter().for_each(|&at| outcomes.errors[at] = None);
+        pending = throttled;
+    }
+}
+
+/// Changes or takes (without an update) one document by `findAndModify`; gives it as it was before.
+pub(super) async fn find_and_modify(
+    client: &Client,
+    filter: &Filter,
+    update: Option<&Update>,
+    terms: Terms,
+) -> Result<Option<Document>> {
+    let mut command = rawdoc! { "findAndModify": client.sessions.name(), "query": filter.to_raw() };
+    match update {
+        Some(update) => command.append("update", update.to_raw()),
+        None => command.append("remove", true),
+    }
+    let reply = write(client, command, 1, terms).await?;
+    parse(&reply, 1, terms.operation)?;
+    match reply.answer.get("value") {
+        Some(Bson::Document(before)) => {
+            let bytes = RawDocumentBuf::try_from(before);
+            let unsaid = |_| Error::unknown(terms.operation, Failure::Unsaid);
+            bytes.map(|bytes| Some(from_driver(bytes))).map_err(unsaid)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A reply, and whether an earlier attempt of the same command may have taken effect.
+struct Reply {
+    answer: Answer,
+    in_doubt: bool,
+}
+
+/// Writes a command: numbered where the server deduplicates, and without a number where it takes none.
+async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) -> Result<Reply> {
+    let _permit = client.permit(terms.operation, terms.until).await?;
+    let topology = client.topology(terms.operation, terms.until).await?;
+    if let Some(concern) = client.write_concern(topology, terms.durability) {
+        command.append("writeConcern", written(&concern));
+    }
+    // Only findAndModify reports a mismatch as an error of the whole command.
+    let may_mismatch = matches!(
+        command.get("update"),
+        Ok(Some(bson::raw::RawBsonRef::Document(_)))
+    );
+    let mut numbered = terms.single && topology.deduplicates();
+    loop {
+        let mut server_session = None;
+        if numbered {
+            let taken = client.server_sessions.take(client.sessions.client()).await;
+            let failed = |error| writing(terms.operation, error, false, false);
+            server_session = taken.map_err(failed)?;
+        }
+        let is_new = server_session
+            .as_ref()
+            .is_some_and(|session| !session.is_proven);
+        let attempts = attempts(
+            client,
+            &command,
+            count,
+            terms.until,
+            server_session.as_mut(),
+        )
+        .await;
+        let may_be_running = attempts.may_be_running;
+        if let Some(server_session) = server_session {
+            client.server_sessions.give(server_session, may_be_running);
+        }
+        return match attempts.last {
+            Ok(answer) => Ok(Reply {
+                answer,
+                in_doubt: attempts.in_doubt.is_some(),
+            }),
+            // Nothing was written, so that it can be done without a number: this time, and always.
+            Err(error) if is_new && attempts.count == 1 && error::refuses_numbers(&error) => {
+                client.server_sessions.close();
+                numbered = false;
+                continue;
+            }
+            Err(error) => {
+                let is_unknown = attempts.in_doubt.is_some();
+                let first = attempts.in_doubt.flatten().unwrap_or(error);
+                Err(writing(terms.operation, first, is_unknown, may_mismatch))
+            }
+        };
+    }
+}
+
+/// How the attempts of one command ended.
+struct Attempts {
+    last: mongodb::error::Result<Answer>,
+    count: usize,
+    /// There was an attempt that may have taken effect, whatever the last one says; and the first
+    /// error of one.
+    in_doubt: Option<Option<Cause>>,
+    /// An attempt may be running still, because its end was not seen.
+    may_be_running: bool,
 }
 
 async fn attempts(
-    store: &Inner,
-    (mut command, count): (Raw, usize),
+    client: &Client,
+    command: &Raw,
+    statements: usize,
     until: Instant,
     mut server_session: Option<&mut ServerSession>,
-) -> mongodb::error::Result<Answer> {
+) -> Attempts {
+    let mut command = command.clone();
     if let Some(server_session) = server_session.as_mut() {
         command.append("txnNumber", server_session.next());
     }
-    // What an earlier attempt came to that may have been carried out, whatever the last one says.
-    let mut open = None;
+    let (mut count, mut in_doubt, mut may_be_running) = (0, None, false);
     loop {
-        let run = store.database.run_raw_command(limited(&command, until)?);
-        let result = match server_session.as_mut() {
-            Some(server_session) => run.session(&mut **server_session.session).await,
-            None => run.await,
+        count += 1;
+        let last = attempt(client, &command, until, server_session.as_deref_mut()).await;
+        let pause = match &last {
+            Ok(answer) if server_session.is_some() && is_retryable(answer) => Some(RETRY_DELAY),
+            Ok(_) => None,
+            Err(error) => {
+                let may_be_done = error::may_be_done(error, statements);
+                may_be_running |= may_be_done && error::code(error).is_none();
+                if may_be_done {
+                    in_doubt.get_or_insert_with(|| Some(error.clone()));
+                }
+                let is_transient = error::is_transient(error);
+                if is_transient {
+                    client.forget_topology();
+                }
+                let again = is_transient && server_session.is_some();
+                error::throttled(error).or(again.then_some(RETRY_DELAY))
+            }
         };
-        let may_be_done = match &result {
-            Ok(_) => true,
-            Err(error) => error::may_be_done(error, count),
-        };
-        let again = server_session.is_some() && should_repeat(&result);
-        if !again || Instant::now() + AGAIN >= until {
-            return match open {
-                Some(first) if !may_be_done => first,
-                _ => result,
-            };
+        match pause {
+            Some(pause) if Instant::now() + pause < until => {
+                if last.is_ok() {
+                    in_doubt.get_or_insert(None);
+                }
+                tokio::time::sleep(pause).await;
+            }
+            _ => {
+                return Attempts {
+                    last,
+                    count,
+                    in_doubt,
+                    may_be_running,
+                };
+            }
         }
-        if may_be_done {
-            open.get_or_insert(result);
-        }
-        // An election takes seconds; a few attempts a second find its end soon enough.
-        tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// The command of one attempt, which may take no longer than there is time.
-fn limited(command: &Raw, until: Instant) -> mongodb::error::Result<RawDocumentBuf> {
+/// Sends the command once. It may take no longer than there is time.
+async fn attempt(
+    client: &Client,
+    command: &Raw,
+    until: Instant,
+    server_session: Option<&mut ServerSession>,
+) -> mongodb::error::Result<Answer> {
     let mut command = command.clone();
-    let limit = i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX);
-    command.append("maxTimeMS", limit);
+    command.append("maxTimeMS", left_millis(until));
     // It crosses as bytes, for the driver may be built with another version of the bson crate.
-    RawDocumentBuf::from_bytes(command.into_bytes())
-        .map_err(|error| Cause::custom(error.to_string()))
-}
-
-/// Whether the server takes no transaction numbers, which services that look like MongoDB may not.
-fn refuses_numbers(error: &Cause) -> bool {
-    const ILLEGAL_OPERATION: i32 = 20;
-    match &*error.kind {
-        ErrorKind::Command(command) => {
-            let message = command.message.to_ascii_lowercase();
-            command.code == ILLEGAL_OPERATION
-                || message.contains("txnnumber")
-                || message.contains("retryable writes")
+    let command = RawDocumentBuf::from_bytes(command.into_bytes())
+        .map_err(|error| Cause::custom(error.to_string()))?;
+    let run = client.database.run_raw_command(command);
+    match server_session {
+        Some(server_session) => {
+            let answer = run.session(&mut *server_session.session).await;
+            server_session.is_proven |= answer.is_ok();
+            answer
         }
-        ErrorKind::SessionsNotSupported => true,
-        _ => false,
+        None => run.await,
     }
 }
 
-/// Whether the same command, sent again, may end better without taking effect twice.
-fn should_repeat(result: &mongodb::error::Result<Answer>) -> bool {
-    match result {
-        Err(error) => is_network(error) || error.contains_label(RETRYABLE_WRITE_ERROR),
-        // The server says so inside a reply that is otherwise good, too.
-        Ok(answer) => [Some(answer), answer.get_document("writeConcernError").ok()]
-            .into_iter()
-            .flatten()
-            .filter_map(|part| part.get_array("errorLabels").ok())
-            .flatten()
-            .any(|label| label.as_str() == Some(RETRYABLE_WRITE_ERROR)),
-    }
+/// Whether the server says, in a reply that is otherwise good, that the same command can be sent
+/// again.
+fn is_retryable(answer: &Answer) -> bool {
+    let parts = [Some(answer), answer.get_document("writeConcernError").ok()];
+    parts
+        .into_iter()
+        .flatten()
+        .filter_map(|part| part.get_array("errorLabels").ok())
+        .flatten()
+        .any(|label| label.as_str() == Some(RETRYABLE_WRITE_ERROR))
 }
 
-fn is_network(error: &Cause) -> bool {
-    matches!(
-        &*error.kind,
-        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
-    )
+struct Parsed {
+    errors: Vec<Failed>,
+    done: usize,
 }
 
-/// What became of so many statements; an error of the whole makes everything unknown.
-pub(super) fn outcomes(verb: Verb, answer: &Answer, count: usize) -> Result<Outcomes> {
+struct Failed {
+    index: usize,
+    code: i32,
+    pause: Duration,
+}
+
+/// Reads the outcomes of `count` statements; an error of the whole makes everything unknown.
+fn parse(reply: &Reply, count: usize, operation: &'static str) -> Result<Parsed> {
+    let answer = &reply.answer;
+    let unknown = |failure| Err(Error::unknown(operation, failure));
     if answer.contains_key("writeConcernError") {
-        return Err(Error::unknown(verb.doing(), Failure::WriteConcern));
+        return unknown(Failure::WriteConcern);
     }
-    let open = || Error::unknown(verb.doing(), Failure::Unsaid);
-    let mut codes = vec![None; count];
-    let errors = answer.get_array("writeErrors").map(Vec::as_slice);
-    for error in errors.unwrap_or_default() {
-        let error = error.as_document().ok_or_else(open)?;
+    let mut errors = Vec::new();
+    let failed = answer.get_array("writeErrors").map(Vec::as_slice);
+    for error in failed.unwrap_or_default() {
+        let Some(error) = error.as_document() else {
+            return unknown(Failure::Unsaid);
+        };
         let index = usize::try_from(number(error, "index")).unwrap_or(usize::MAX);
         let code = i32::try_from(number(error, "code")).unwrap_or(0);
-        *codes.get_mut(index).ok_or_else(open)? = Some(code);
+        if index >= count {
+            return unknown(Failure::Unsaid);
+        }
+        // An earlier attempt may have done what this one failed to do.
+        if reply.in_doubt {
+            return unknown(Failure::Statement(code));
+        }
+        let pause = error::throttle_delay(error.get_str("errmsg").unwrap_or_default());
+        errors.push(Failed { index, code, pause });
     }
-    Ok(Outcomes {
-        errors: codes,
-        done: usize::try_from(number(answer, "n")).unwrap_or(0),
-    })
+    let done = usize::try_from(number(answer, "n")).unwrap_or(0);
+    Ok(Parsed { errors, done })
 }
 
-/// The command, but for what each attempt adds, and the number of its statements.
 fn command<'a>(
-    store: &Inner,
+    client: &Client,
     verb: Verb,
-    statements: impl IntoIterator<Item = &'a Statement>,
-    concern: Option<&WriteConcern>,
-) -> (Raw, usize) {
-    let (mut list, mut count) = (RawArrayBuf::new(), 0);
-    for statement in statements {
-        list.push(statement.0.clone());
-        count += 1;
-    }
+    statements: impl Iterator<Item = &'a Statement>,
+    terms: Terms,
+) -> Raw {
+    let mut list = RawArrayBuf::new();
+    statements.for_each(|statement| list.push(statement.0.clone()));
     let (name, statements) = verb.names();
-    let mut command = rawdoc! {
-        name: store.sessions.name(),
-        statements: list,
-        "ordered": false,
-    };
-    if let Some(concern) = concern {
-        command.append("writeConcern", written(concern));
-    }
-    (command, count)
+    rawdoc! { name: client.sessions.name(), statements: list, "ordered": terms.ordered }
 }
 
 fn written(concern: &WriteConcern) -> Raw {
@@ -250,8 +417,9 @@ fn written(concern: &WriteConcern) -> Raw {
 
 fn number(document: &Answer, name: &str) -> i64 {
     match document.get(name) {
-        Some(mongodb::bson::Bson::Int32(number)) => i64::from(*number),
-        Some(mongodb::bson::Bson::Int64(number)) => *number,
+        Some(Bson::Int32(number)) => i64::from(*number),
+        Some(Bson::Int64(number)) => *number,
+        Some(Bson::Double(number)) => *number as i64,
         _ => 0,
     }
 }

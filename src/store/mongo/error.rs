@@ -1,9 +1,11 @@
-//! What the driver's errors mean: surely nothing happened, or nobody knows.
+//! What an error of the driver's means for a write: nothing was written, or its outcome is unknown.
 
 use std::fmt;
+use std::time::Duration;
 
-use mongodb::error::{Error as Cause, ErrorKind, WriteFailure};
+use mongodb::error::{Error as Cause, ErrorKind, RETRYABLE_WRITE_ERROR};
 
+use crate::document::Inapplicable;
 use crate::error::Error;
 
 /// A failure that no error of the driver's describes.
@@ -14,145 +16,129 @@ pub(super) enum Failure {
     Empty,
     Indexing,
     Bson(String),
+    Lost,
     WriteConcern,
     Unsaid,
+    Contradiction,
     Statement(i32),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::PoolExhausted => f.write_str(
+        let text = match self {
+            Failure::PoolExhausted => {
                 "every connection was in use until the deadline; raise \
-                 `databases.sessions.max_connections`",
-            ),
-            Failure::Late => f.write_str("no answer came within `session.deadline`"),
-            Failure::Empty => f.write_str("an update that changes nothing"),
-            Failure::Indexing => f.write_str("they are being made just now"),
-            Failure::Bson(reason) => write!(f, "a document could not be encoded: {reason}"),
-            Failure::WriteConcern => {
-                f.write_str("the server could not say that a majority has the write")
+                 `databases.sessions.max_connections`"
             }
-            Failure::Unsaid => f.write_str("the server did not say what became of each document"),
-            Failure::Statement(code) => write!(f, "write error {code}"),
-        }
+            Failure::Late => "no response arrived within `session.deadline`",
+            Failure::Empty => "the update changes nothing",
+            Failure::Indexing => "another index build is in progress",
+            Failure::Bson(reason) => {
+                return write!(f, "a document could not be encoded: {reason}");
+            }
+            Failure::Lost => "the task that sent it ended without a result",
+            Failure::WriteConcern => "the server did not confirm the write concern",
+            Failure::Unsaid => "the server reply did not report a result for every document",
+            Failure::Contradiction => "the server reply contradicts the documents that are stored",
+            Failure::Statement(code) => return write!(f, "write error {code}"),
+        };
+        f.write_str(text)
     }
 }
 
 impl std::error::Error for Failure {}
 
-/// The driver's word for a command that surely did nothing, whatever its error.
+/// The server's label for a command that did nothing, whatever its error.
 const NOTHING_WRITTEN: &str = "NoWritesPerformed";
+
 /// Duplicate key.
 pub(super) const DUPLICATE: i32 = 11000;
-/// `$inc` beyond its range or on no number; `$push` on no array; a value set in what is no document.
-const MISFITS: [i32; 3] = [2, 14, 28];
-/// The server gave up, was interrupted or is no longer the primary, or could not be reached by a
-/// router: it may have carried the write out before. (HostUnreachable, HostNotFound,
-/// MaxTimeMSExpired, WriteConcernFailed, NetworkTimeout, ShutdownInProgress,
-/// FailedToSatisfyReadPreference, PrimarySteppedDown, NetworkInterfaceExceededTimeLimit,
-/// ExceededTimeLimit, SocketException, NotWritablePrimary, Interrupted, …)
-const OPEN: [i32; 19] = [
-    6, 7, 50, 64, 89, 91, 133, 189, 202, 262, 9001, 10058, 10107, 11600, 11601, 11602, 13388,
-    13435, 13436,
+
+/// Another index build is in progress (MongoDB's two codes, and DocumentDB's).
+pub(super) const INDEXING: [i32; 3] = [12586, 12587, 40333];
+
+/// The request rate is too large (Azure Cosmos DB): nothing was done, try again later.
+pub(super) const THROTTLED: i32 = 16500;
+const THROTTLE_DELAY: Duration = Duration::from_millis(100);
+
+/// BadValue, TypeMismatch and PathNotViable: `$inc` beyond its range or not on a number; `$push` not
+/// on an array; a value set where there is not a document.
+const MISMATCHES: [i32; 3] = [2, 14, 28];
+
+/// The command was refused before any of it was carried out. (BadValue, FailedToParse, Unauthorized,
+/// TypeMismatch, AuthenticationFailed, IllegalOperation, CommandNotFound, InvalidOptions,
+/// InvalidNamespace, NoReplicationEnabled, CommandNotSupportedOnView, TransactionTooOld,
+/// OperationNotSupportedInTransaction, retryable writes not supported, APIVersionError,
+/// APIStrictError, ReauthenticationRequired, AtlasError, RequestRateTooLarge, and the parser's own.)
+const REFUSED: [i32; 21] = [
+    2, 9, 13, 14, 18, 20, 59, 72, 73, 76, 166, 225, 263, 301, 322, 323, 391, 8000, THROTTLED,
+    40414, 40415,
 ];
 
-pub(super) fn reading(doing: &'static str, error: Cause) -> Error {
-    Error::store(doing, Masked::from(error))
-}
+/// One statement failed, and changed nothing. (PathNotViable, DollarPrefixedFieldName, ImmutableField,
+/// DocumentValidationFailure, CannotGrowDocumentInCappedNamespace, BSONObjectTooLarge, DuplicateKey,
+/// KeyTooLong, and an update whose result would be too large.)
+const STATEMENT_FAILED: [i32; 10] = [
+    28, 52, 66, 121, 10003, 10334, DUPLICATE, 17280, 17419, 17420,
+];
 
-pub(super) fn writing(doing: &'static str, error: Cause) -> Error {
+/// The server takes no transaction numbers. (IllegalOperation of a standalone server,
+/// OperationNotSupportedInTransaction, and DocumentDB's "retryable writes are not supported".)
+const NO_TRANSACTION_NUMBERS: [i32; 3] = [20, 263, 301];
+
+/// The server is not the primary, or is going to stop.
+const NOT_PRIMARY: [i32; 8] = [91, 189, 10058, 10107, 11600, 11602, 13435, 13436];
+
+pub(super) fn code(error: &Cause) -> Option<i32> {
     match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(write)) if MISFITS.contains(&write.code) => {
-            misfit()
-        }
-        ErrorKind::Command(command) if MISFITS.contains(&command.code) => misfit(),
-        _ if is_open(&error) => Error::unknown(doing, Masked::from(error)),
-        _ => Error::store(doing, Masked::from(error)),
-    }
-}
-
-/// The error of a command that carries so many statements.
-pub(super) fn of_batch(doing: &'static str, error: Cause, count: usize) -> Error {
-    let is_open = may_be_done(&error, count);
-    let masked = Masked::from(error);
-    if is_open {
-        Error::unknown(doing, masked)
-    } else {
-        Error::store(doing, masked)
-    }
-}
-
-/// Whether a command of so many statements may have taken effect, in part or as a whole.
-pub(super) fn may_be_done(error: &Cause, count: usize) -> bool {
-    match &*error.kind {
-        // It may have stopped in the middle.
-        ErrorKind::Command(_) if count > 1 => !error.contains_label(NOTHING_WRITTEN),
-        _ => is_open(error),
-    }
-}
-
-/// Whether a command with this error may be under way still: nobody has heard of its end.
-pub(super) fn may_go_on(error: &Cause) -> bool {
-    is_open(error) && !matches!(&*error.kind, ErrorKind::Command(_))
-}
-
-/// The error of one statement among several.
-pub(super) fn of_statement(doing: &'static str, code: i32) -> Error {
-    if MISFITS.contains(&code) {
-        return misfit();
-    }
-    let failure = Failure::Statement(code);
-    if OPEN.contains(&code) {
-        Error::unknown(doing, failure)
-    } else {
-        Error::store(doing, failure)
-    }
-}
-
-fn misfit() -> Error {
-    crate::document::Inapplicable.into()
-}
-
-/// Where an insert of many, in order, met a document that exists already, when that is all that
-/// went wrong.
-pub(super) fn duplicate_of_many(error: &Cause) -> Option<usize> {
-    match &*error.kind {
-        ErrorKind::InsertMany(insert) if insert.write_concern_error.is_none() => {
-            match insert.write_errors.as_deref() {
-                Some([write]) if write.code == DUPLICATE => Some(write.index),
-                _ => None,
-            }
-        }
+        ErrorKind::Command(command) => Some(command.code),
         _ => None,
     }
 }
 
-/// A failure after a part of the operation was carried out.
-pub(super) fn half_way(error: Error) -> Error {
-    match error {
-        Error::Store { doing, source } => Error::Unknown {
-            doing,
-            source: Some(source),
-        },
-        other => other,
+pub(super) fn reading(operation: &'static str, error: Cause) -> Error {
+    Error::store(operation, Masked::from(error))
+}
+
+/// Returns the error of a command. It is a mismatch only where the command carries a single
+/// statement that the server may have failed to apply (`findAndModify`).
+pub(super) fn writing(
+    operation: &'static str,
+    error: Cause,
+    is_unknown: bool,
+    may_mismatch: bool,
+) -> Error {
+    let mismatches = code(&error).is_some_and(|code| MISMATCHES.contains(&code));
+    match is_unknown {
+        true => Error::unknown(operation, Masked::from(error)),
+        false if may_mismatch && mismatches => Inapplicable.into(),
+        false => Error::store(operation, Masked::from(error)),
     }
 }
 
-/// Whether a write with this error may have taken effect.
-pub(super) fn is_open(error: &Cause) -> bool {
+/// Returns the error of one statement among several.
+pub(super) fn of_statement(operation: &'static str, code: i32) -> Error {
+    if MISMATCHES.contains(&code) {
+        return Inapplicable.into();
+    }
+    let failure = Failure::Statement(code);
+    match REFUSED.contains(&code) || STATEMENT_FAILED.contains(&code) {
+        true => Error::store(operation, failure),
+        false => Error::unknown(operation, failure),
+    }
+}
+
+/// Whether a command with this number of statements may have taken effect, in part or as a whole. It may,
+/// unless the error is known to mean that nothing was written, or nothing was ever sent.
+pub(super) fn may_be_done(error: &Cause, statements: usize) -> bool {
     if error.contains_label(NOTHING_WRITTEN) {
         return false;
     }
     match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
-        // What stands before the one that failed is stored.
-        ErrorKind::InsertMany(insert) => {
-            let errors = insert.write_errors.as_deref().unwrap_or_default();
-            insert.write_concern_error.is_some() || errors.iter().any(|write| write.index > 0)
+        ErrorKind::Command(command) => {
+            let refused = REFUSED.contains(&command.code);
+            !refused && (statements > 1 || !STATEMENT_FAILED.contains(&command.code))
         }
-        ErrorKind::Command(command) => OPEN.contains(&command.code),
-        ErrorKind::Write(WriteFailure::WriteError(write)) => OPEN.contains(&write.code),
         // Nothing was sent. (A pool that is cleared also ends what waits for its reply.)
         ErrorKind::ServerSelection { .. }
         | ErrorKind::SessionsNotSupported
@@ -164,6 +150,54 @@ pub(super) fn is_open(error: &Cause) -> bool {
     }
 }
 
+/// Whether the server takes no transaction numbers, which services that look like MongoDB may not.
+pub(super) fn refuses_numbers(error: &Cause) -> bool {
+    matches!(&*error.kind, ErrorKind::SessionsNotSupported)
+        || code(error).is_some_and(|code| NO_TRANSACTION_NUMBERS.contains(&code))
+}
+
+/// Whether the connection was lost, or the server is not the primary any more: another attempt may
+/// meet another server.
+pub(super) fn is_transient(error: &Cause) -> bool {
+    matches!(
+        &*error.kind,
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
+    ) || error.contains_label(RETRYABLE_WRITE_ERROR)
+        || code(error).is_some_and(|code| NOT_PRIMARY.contains(&code))
+}
+
+/// Returns the pause that the server asks for, if its request rate is exceeded.
+pub(super) fn throttled(error: &Cause) -> Option<Duration> {
+    match &*error.kind {
+        ErrorKind::Command(command) if command.code == THROTTLED => {
+            Some(throttle_delay(&command.message))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the pause that a message names (`RetryAfterMs=34`), and a usual one where it names none.
+pub(super) fn throttle_delay(message: &str) -> Duration {
+    let named = message.split_once("RetryAfterMs=").and_then(|(_, rest)| {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        rest.get(..end)?.parse().ok()
+    });
+    named.map_or(THROTTLE_DELAY, Duration::from_millis)
+}
+
+/// Returns the error of an operation of which a part was carried out.
+pub(super) fn partly_done(error: Error) -> Error {
+    match error {
+        Error::Store { doing, source } => Error::Unknown {
+            doing,
+            source: Some(source),
+        },
+        other => other,
+    }
+}
+
 /// The driver's error without what may be secret in it: the document that a duplicate key's
 /// message quotes, the credentials that an address may hold.
 #[derive(Debug)]
@@ -172,13 +206,6 @@ struct Masked(String);
 impl From<Cause> for Masked {
     fn from(error: Cause) -> Self {
         let text = match &*error.kind {
-            ErrorKind::Write(WriteFailure::WriteError(write)) => {
-                format!("write error {}", write.code)
-            }
-            ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => {
-                format!("write concern error {} {}", concern.code, concern.code_name)
-            }
-            ErrorKind::InsertMany(_) => "an insert failed".to_owned(),
             ErrorKind::Command(command) => {
                 format!("command error {} {}", command.code, command.code_name)
             }

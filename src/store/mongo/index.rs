@@ -1,8 +1,10 @@
 //! The two indexes: one that lets MongoDB delete what expired, one that finds a user's sessions.
 
 use mongodb::Database;
-use mongodb::bson::{Document, doc};
-use mongodb::error::{Error, ErrorKind, Result};
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::Result;
+
+use super::error::code;
 
 /// Seconds that a session's document outlives its `expires`, so that clocks that disagree do not
 /// delete a session that another server takes to be alive.
@@ -24,21 +26,25 @@ fn user() -> Document {
     }
 }
 
-/// Makes the indexes, in one command; repairs what stands in their way.
+/// Makes the indexes, in one command; where the server refuses that, each by itself, so that one
+/// that it cannot make (a partial index) does not keep the other from being made.
 pub(super) async fn ensure(database: &Database, collection: &str) -> Result<()> {
-    let both = create(database, collection, vec![expiry(), user()]).await;
-    if !is_conflict(&both) {
-        return both;
+    match create(database, collection, vec![expiry(), user()]).await {
+        Err(error) if code(&error).is_some() => {}
+        made => return made,
     }
-    for index in [expiry(), user()] {
-        let made = create(database, collection, vec![index.clone()]).await;
-        if is_conflict(&made) {
-            repair(database, collection, index).await?;
-        } else {
-            made?;
+    let expiry = ensure_one(database, collection, expiry()).await;
+    let user = ensure_one(database, collection, user()).await;
+    expiry.and(user)
+}
+
+async fn ensure_one(database: &Database, collection: &str, index: Document) -> Result<()> {
+    match create(database, collection, vec![index.clone()]).await {
+        Err(error) if code(&error).is_some_and(|code| CONFLICTS.contains(&code)) => {
+            repair(database, collection, index).await
         }
+        made => made,
     }
-    Ok(())
 }
 
 async fn create(database: &Database, collection: &str, indexes: Vec<Document>) -> Result<()> {
@@ -56,29 +62,14 @@ async fn repair(database: &Database, collection: &str, index: Document) -> Resul
             return Ok(());
         }
     }
-    rocket::warn!("Sessions: an index of `{collection}` on {keys} has other options; made anew.");
-    for other in [
-        mongodb::bson::Bson::from(keys),
-        index.get("name").cloned().into(),
-    ] {
+    rocket::warn!(
+        "Sessions: the index of `{collection}` on {keys} has other options than the crate's; it is \
+         dropped and created again"
+    );
+    for other in [Bson::from(keys), index.get("name").cloned().into()] {
         let drop = doc! { "dropIndexes": collection, "index": other };
         // Whichever of the two stood in the way is gone; that the other is not there is no error.
         let _ = database.run_command(drop).await;
     }
     create(database, collection, vec![index]).await
-}
-
-fn is_conflict(result: &Result<()>) -> bool {
-    code(result).is_some_and(|code| CONFLICTS.contains(&code))
-}
-
-fn code(result: &Result<()>) -> Option<i32> {
-    result.as_ref().err().and_then(error_code)
-}
-
-fn error_code(error: &Error) -> Option<i32> {
-    match &*error.kind {
-        ErrorKind::Command(command) => Some(command.code),
-        _ => None,
-    }
 }

@@ -1,132 +1,150 @@
-//! Sessions that are created together: one `insert` command for all that wait. Only those of
-//! visitors share, which nothing else has to be stored with.
+//! Inserts. New sessions without tombstones share a command.
 
 use std::sync::Arc;
 
-use mongodb::bson::RawDocumentBuf;
+use rocket::tokio;
 use rocket::tokio::time::Instant;
 
-use super::batch::{Together, Waiting};
-use super::batched_write::{self, Batched, Job, Shared};
-use super::command::{Outcomes, Statement, Verb};
-use super::error::{self, Failure, writing};
-use super::{Inner, Optional, Topology, bytes_in};
+use super::batch::Batcher;
+use super::client::{Client, RETRY_DELAY};
+use super::command::{self, Statement, Terms, Verb};
+use super::error::{self, Failure};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::store::{Durability, Inserted};
 
-/// Insert commands that may be under way before sessions begin to share: as of updates.
-pub(super) const FEW: usize = super::update::FEW;
+/// Insert commands in flight while further inserts queue up: as of updates.
+const MAX_IN_FLIGHT: usize = super::update::MAX_IN_FLIGHT;
 
 const OPERATION: &str = "creating a session";
 
-pub(super) struct Creation;
+pub(super) struct Inserts {
+    client: Arc<Client>,
+    batcher: Option<Batcher<Job, Result<Inserted>>>,
+}
 
-impl Shared for Creation {
-    type Note = ();
-    type Done = Inserted;
+struct Job {
+    statement: Statement,
+    until: Instant,
+}
 
-    const VERB: Verb = Verb::Insert;
-
-    fn of(store: &Inner) -> &Together<Batched<Self>> {
-        &store.creations
+impl Inserts {
+    pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
+        let batching = Arc::clone(client);
+        let run = move |jobs| run(Arc::clone(&batching), jobs);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        Inserts {
+            client: Arc::clone(client),
+            batcher,
+        }
     }
 
-    async fn settle(
-        _: &Inner,
-        _: &[Waiting<Batched<Self>>],
-        outcomes: Outcomes,
-        _: Instant,
-    ) -> Result<Vec<Result<Inserted>>> {
-        created(outcomes)
+    pub(super) async fn insert(
+        &self,
+        documents: Vec<Document>,
+        durability: Durability,
+    ) -> Result<Inserted> {
+        let until = self.client.until();
+        let statements = documents.into_iter();
+        let statements = statements.map(|document| Statement::insert(document, OPERATION));
+        let mut statements = statements.collect::<Result<Vec<_>>>()?;
+        let terms = Terms::new(OPERATION, durability, until);
+        match (&self.batcher, statements.pop()) {
+            (_, None) => Ok(Inserted::Stored),
+            (Some(batcher), Some(statement))
+                if statements.is_empty() && durability == Durability::Data =>
+            {
+                let bytes = statement.len();
+                let result = batcher.submit(Job { statement, until }, bytes, until).await;
+                result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
+            }
+            (_, Some(last)) => {
+                statements.push(last);
+                insert_in_order(&self.client, &statements, terms).await
+            }
+        }
     }
 }
 
-/// What became of each insert, by the code of its error.
-fn created(outcomes: Outcomes) -> Result<Vec<Result<Inserted>>> {
-    let Outcomes { errors, done } = outcomes;
-    let failed = errors.iter().flatten().count();
-    if done + failed < errors.len() {
-        return Err(Error::unknown(OPERATION, Failure::Unsaid));
+async fn run(client: Arc<Client>, jobs: Vec<Job>) -> Vec<Result<Inserted>> {
+    let latest = jobs.iter().map(|job| job.until).max();
+    let terms = Terms::new(
+        OPERATION,
+        Durability::Data,
+        latest.unwrap_or_else(Instant::now),
+    );
+    let statements: Vec<&Statement> = jobs.iter().map(|job| &job.statement).collect();
+    let unknown = || Error::unknown(OPERATION, Failure::Unsaid);
+    let sent = command::send(&client, Verb::Insert, &statements, terms).await;
+    let sent = sent.and_then(|outcomes| {
+        let failed = outcomes.errors.iter().flatten().count();
+        let is_complete = outcomes.done + failed >= jobs.len();
+        is_complete.then_some(outcomes.errors).ok_or_else(unknown)
+    });
+    match sent {
+        Ok(codes) => codes.into_iter().map(inserted).collect(),
+        Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
     }
-    let created = |code| match code {
+}
+
+fn inserted(code: Option<i32>) -> Result<Inserted> {
+    match code {
         None => Ok(Inserted::Stored),
         Some(error::DUPLICATE) => Ok(Inserted::Exists),
         Some(code) => Err(error::of_statement(OPERATION, code)),
-    };
-    Ok(errors.into_iter().map(created).collect())
-}
-
-pub(super) async fn insert(
-    store: &Arc<Inner>,
-    mut documents: Vec<Document>,
-    durability: Durability,
-) -> Result<Inserted> {
-    let until = store.until();
-    let is_known = store.topology() != Topology::Unknown;
-    let one = match documents.pop() {
-        Some(one) if documents.is_empty() && is_known => one,
-        Some(last) => {
-            documents.push(last);
-            return by_driver(store, documents, durability, until).await;
-        }
-        None => return Ok(Inserted::Stored),
-    };
-    let statement = Statement::insert(one)?;
-    let alone = |statement| alone(store, statement, durability, until);
-    match store.share && durability == Durability::Data {
-        true => {
-            let job = Job {
-                note: (),
-                statement,
-            };
-            batched_write::join::<Creation, _>(store, until, job, alone).await
-        }
-        false => alone(statement).await,
     }
 }
 
-async fn alone(
-    store: &Inner,
-    statement: Statement,
-    durability: Durability,
-    until: Instant,
+/// In order, so that no tombstone is stored beside a session that exists already. A tombstone that
+/// exists ends the command, too; those after it go with another.
+async fn insert_in_order(
+    client: &Client,
+    statements: &[Statement],
+    terms: Terms,
 ) -> Result<Inserted> {
-    let outcomes = batched_write::alone(store, Verb::Insert, statement, durability, until).await?;
-    let one = created(outcomes)?.pop();
-    one.unwrap_or_else(|| Err(Error::unknown(OPERATION, Failure::Unsaid)))
-}
-
-/// Several documents, or one while the server is not known. In order, so that nothing is stored
-/// beside a session that exists already. A marker that exists stops the command, too; what comes
-/// after it goes with another.
-async fn by_driver(
-    store: &Inner,
-    documents: Vec<Document>,
-    durability: Durability,
-    until: Instant,
-) -> Result<Inserted> {
-    let _place = store.place(OPERATION, until).await?;
-    let documents = documents
-        .into_iter()
-        .map(|document| bytes_in(document, OPERATION));
-    let documents: Vec<RawDocumentBuf> = documents.collect::<Result<_>>()?;
-    let concern = store.write_concern(durability);
-    let (mut rest, mut created) = (documents.as_slice(), Inserted::Stored);
-    while !rest.is_empty() {
-        let insert = store.sessions.insert_many(rest).ordered(true);
-        let insert = insert.optional(concern.clone(), |i, c| i.write_concern(c));
-        let Err(error) = insert.await else { break };
-        let is_first = rest.len() == documents.len();
-        match error::duplicate_of_many(&error) {
-            Some(0) if is_first => return Ok(Inserted::Exists),
-            Some(at) => {
-                created = Inserted::Beside;
-                rest = rest.get(at + 1..).unwrap_or_default();
+    let terms = Terms {
+        ordered: true,
+        ..terms
+    };
+    let (mut stored, mut inserted) = (0, Inserted::Stored);
+    while stored < statements.len() {
+        let partly_done = |error| {
+            if stored == 0 {
+                error
+            } else {
+                error::partly_done(error)
             }
-            None if is_first => return Err(writing(OPERATION, error)),
-            None => return Err(error::half_way(writing(OPERATION, error))),
+        };
+        let rest: Vec<&Statement> = statements.iter().skip(stored).collect();
+        let sent = command::send(client, Verb::Insert, &rest, terms)
+            .await
+            .map_err(partly_done)?;
+        let failed = sent.errors.iter().position(Option::is_some);
+        let code = failed.and_then(|at| sent.errors[at]);
+        match (failed, code) {
+            (Some(0), Some(error::DUPLICATE)) if stored == 0 => return Ok(Inserted::Exists),
+            (Some(at), Some(error::DUPLICATE)) => {
+                inserted = Inserted::Beside;
+                stored += at + 1;
+            }
+            (Some(at), Some(error::THROTTLED)) if Instant::now() + RETRY_DELAY < terms.until => {
+                stored += at;
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+            (Some(at), Some(code)) => {
+                stored += at;
+                let error = error::of_statement(OPERATION, code);
+                return Err(if stored == 0 {
+                    error
+                } else {
+                    error::partly_done(error)
+                });
+            }
+            _ if sent.done < rest.len() => {
+                return Err(Error::unknown(OPERATION, Failure::Unsaid));
+            }
+            _ => return Ok(inserted),
         }
     }
-    Ok(created)
+    Ok(inserted)
 }

@@ -1,157 +1,190 @@
-//! Loads that travel together: one `find` for all that wait.
+//! Loads: one `find` for all that wait.
 //!
 //! Strictly current: a load is answered only by a find that was sent after the load arrived.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mongodb::bson::{RawDocumentBuf, doc};
 use rocket::futures::TryStreamExt;
 use rocket::tokio::time::Instant;
 
-use super::batch::{self, Kind, Together, Turn, Waiting, Way};
-use super::{Inner, bytes_out, left, primary, reading};
+use super::batch::Batcher;
+use super::client::{Client, from_driver, left, primary};
+use super::error::Failure;
+use super::touch::Touches;
 use crate::document::Document;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// Finds that may be under way before loads begin to share. Fewer make the batches larger and the
-/// wait for the next one longer. Measured on two processors, CPU time of the application and of a
-/// standalone server for a load at 8, 32 and 128 connections, in µs: by hand 275, 297 and 271; one
-/// 136, 68 and 78; two 195, 94 and 79; four 261, 116 and 94; eight 319, 159 and 102. Two keeps most
-/// of it and waits for half as long as one would; and one find that is slow stops nobody.
-pub(super) const FEW: usize = 2;
+/// Finds in flight while further loads queue up. Fewer make the batches larger and the wait for the
+/// next one longer. Measured on two processors (with the batching of 0.1.0-dev, which counted finds
+/// alone), CPU time of the application and of a standalone server for a load at 8, 32 and 128
+/// connections, in µs: by hand 275, 297 and 271; one 136, 68 and 78; two 195, 94 and 79; four 261, 116
+/// and 94; eight 319, 159 and 102. Two keeps most of it and waits for half as long as one would.
+const MAX_IN_FLIGHT: usize = 2;
 
-/// Documents that are larger than this on average go alone: a command saved is little then, and
-/// what one find answers, nobody else can work on. Measured at 32 connections, shared and by hand,
-/// in requests a second: of 16 KB 11475 and 10162, of 64 KB 7581 and 7079, of 256 KB 2032 and 3338.
-const LARGE: usize = 96 << 10;
+/// Larger documents have a find of their own: a command saved is little then, and what one find
+/// answers, no other task can work on. Measured at 32 connections, shared and by hand, in requests a
+/// second: of 16 KB 11475 and 10162, of 64 KB 7581 and 7079, of 256 KB 2032 and 3338.
+const LARGE_THRESHOLD: usize = 96 << 10;
 
 const OPERATION: &str = "loading a session";
 
-/// How large the documents were of late, on average: so much a load will answer.
+pub(super) struct Loads {
+    finder: Arc<Finder>,
+    batcher: Option<Batcher<Job, Result<Option<Document>>>>,
+}
+
+struct Job {
+    id: String,
+    until: Instant,
+}
+
+impl Loads {
+    pub(super) fn new(client: &Arc<Client>, touches: &Arc<Touches>, share: bool) -> Self {
+        let finder = Arc::new(Finder {
+            client: Arc::clone(client),
+            touches: Arc::clone(touches),
+            sizes: Sizes::default(),
+        });
+        let batching = Arc::clone(&finder);
+        let run = move |jobs| run(Arc::clone(&batching), jobs);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        Loads { finder, batcher }
+    }
+
+    pub(super) async fn load(&self, id: &str) -> Result<Option<Document>> {
+        let until = self.finder.client.until();
+        let size = self.finder.sizes.expected(id);
+        match &self.batcher {
+            Some(batcher) if size <= LARGE_THRESHOLD => {
+                let job = Job {
+                    id: id.to_owned(),
+                    until,
+                };
+                let result = batcher.submit(job, size, until).await;
+                result.unwrap_or_else(|_| Err(Error::store(OPERATION, Failure::Lost)))
+            }
+            _ => Ok(self
+                .finder
+                .find(vec![id.to_owned()], until)
+                .await?
+                .remove(id)),
+        }
+    }
+
+    pub(super) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        let until = self.finder.client.until();
+        let found = self.finder.find(ids, until).await?;
+        Ok(found.into_values().collect())
+    }
+}
+
+async fn run(finder: Arc<Finder>, jobs: Vec<Job>) -> Vec<Result<Option<Document>>> {
+    let latest = jobs.iter().map(|job| job.until).max();
+    let mut ids: Vec<String> = jobs.iter().map(|job| job.id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let is_twice = ids.len() < jobs.len();
+    let mut found = finder.find(ids, latest.unwrap_or_else(Instant::now)).await;
+    let result = |job: Job| match &mut found {
+        Ok(found) if is_twice => Ok(found.get(&job.id).cloned()),
+        Ok(found) => Ok(found.remove(&job.id)),
+        Err(error) => Err(error.clone()),
+    };
+    jobs.into_iter().map(result).collect()
+}
+
+struct Finder {
+    client: Arc<Client>,
+    touches: Arc<Touches>,
+    sizes: Sizes,
+}
+
+impl Finder {
+    async fn find(&self, ids: Vec<String>, until: Instant) -> Result<HashMap<String, Document>> {
+        let sessions = &self.client.sessions;
+        let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let filter = match ids.as_slice() {
+            [id] => doc! { "_id": id },
+            _ => doc! { "_id": { "$in": ids } },
+        };
+        let find = async || {
+            if count == 1 {
+                let find = sessions.find_one(filter.clone()).max_time(left(until));
+                let found = find.selection_criteria(primary()).await?;
+                return Ok(Vec::from_iter(found));
+            }
+            let find = sessions.find(filter.clone()).max_time(left(until));
+            // All of them at once, where the server's own first batch would hold a hundred.
+            let find = find.batch_size(count.saturating_add(1));
+            let found = find.selection_criteria(primary()).await?;
+            found.try_collect::<Vec<RawDocumentBuf>>().await
+        };
+        let found = self.client.read(OPERATION, until, find).await?;
+        // Touches are added after the reply: one that was written meanwhile is in it, or still here.
+        let documents = found.into_iter().map(from_driver).filter_map(|document| {
+            let id = document.id()?.to_owned();
+            self.sizes.note(&id, document.as_bytes().len());
+            let document = self.touches.apply_to(&id, document);
+            Some((id, document))
+        });
+        Ok(documents.collect())
+    }
+}
+
+/// How large documents are: what a load will probably return.
 #[derive(Default)]
-pub(super) struct Sizes(AtomicUsize);
+struct Sizes(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// The average of the last few documents.
+    average: usize,
+    /// The documents that were not small when they were loaded last.
+    large: HashMap<String, usize>,
+}
 
 impl Sizes {
-    fn note(&self, bytes: usize) {
-        // Of two at the same moment one is lost, and is one of many.
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store((before * 7 + bytes) / 8, Ordering::Relaxed);
-    }
+    /// A document above this size is remembered by its id.
+    const SMALL: usize = 16 << 10;
+    /// Beyond this number all are forgotten: those that are still loaded come back.
+    const MAX_REMEMBERED: usize = 10_000;
 
-    fn average(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-pub(super) struct Load;
-
-/// What a shared find answers: the document, or that the load is to be tried alone.
-pub(super) enum Reply {
-    Found(Option<Document>),
-    TryAlone,
-}
-
-impl Kind for Load {
-    type Job = String;
-    type Reply = Reply;
-
-    fn of(store: &Inner) -> &Together<Self> {
-        &store.loads
-    }
-
-    async fn run(turn: Turn<Self>, batch: Vec<Waiting<Self>>) {
-        let store = Arc::clone(&turn.store);
-        let mut ids: Vec<String> = batch.iter().map(|waiting| waiting.job.clone()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let is_twice = ids.len() < batch.len();
-        let latest = batch.iter().map(|waiting| waiting.until).max();
-        let until = latest.unwrap_or_else(Instant::now);
-        // The next find may start while these are handed out.
-        let mut found = turn.over(find(&store, ids, until)).await;
-        if found.is_err() {
-            store.loads.failed();
+    fn note(&self, id: &str, bytes: usize) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.average = (seen.average * 7 + bytes) / 8;
+        if bytes <= Self::SMALL {
+            seen.large.remove(id);
+            return;
         }
-        for waiting in batch {
-            let reply = match &mut found {
-                Ok(found) if is_twice => Reply::Found(found.get(&waiting.job).cloned()),
-                Ok(found) => Reply::Found(found.remove(&waiting.job)),
-                Err(_) => Reply::TryAlone,
-            };
-            // Who is not there any more does not mind.
-            let _ = waiting.reply.send(reply);
+        if seen.large.len() >= Self::MAX_REMEMBERED {
+            seen.large.clear();
+        }
+        match seen.large.get_mut(id) {
+            Some(before) => *before = bytes,
+            None => drop(seen.large.insert(id.to_owned(), bytes)),
         }
     }
-}
 
-pub(super) async fn load(store: &Arc<Inner>, id: &str) -> Result<Option<Document>> {
-    let until = Instant::now() + store.deadline;
-    let size = store.sizes.average();
-    if !store.share || size > LARGE {
-        return alone(store, id, until).await;
-    }
-    match batch::join::<Load>(store, until, size, id.to_owned()) {
-        Way::Alone(turn, _) => turn.over(alone(store, id, until)).await,
-        Way::Apart(_) => alone(store, id, until).await,
-        Way::With(answer) => match answer.await {
-            Ok(Reply::Found(found)) => Ok(found),
-            // The shared find failed, or its task did.
-            Ok(Reply::TryAlone) | Err(_) => alone(store, id, until).await,
-        },
+    fn expected(&self, id: &str) -> usize {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.large.get(id).copied().unwrap_or(seen.average)
     }
 }
 
-async fn alone(store: &Inner, id: &str, until: Instant) -> Result<Option<Document>> {
-    let _place = store.place(OPERATION, until).await?;
-    let found = store
-        .sessions
-        .find_one(doc! { "_id": id })
-        .max_time(left(until))
-        .selection_criteria(primary())
-        .await
-        .map_err(|error| reading(OPERATION, error))?;
-    // Asked after the answer: a touch that was written meanwhile is in it, or still here.
-    Ok(found.map(|document| {
-        store.sizes.note(document.as_bytes().len());
-        store.touches.seen(id, bytes_out(document))
-    }))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The documents with these ids, by one find.
-pub(super) async fn load_many(store: &Inner, ids: Vec<String>) -> Result<Vec<Document>> {
-    let until = Instant::now() + store.deadline;
-    let found = find(store, ids, until).await?;
-    Ok(found.into_values().collect())
-}
-
-async fn find(
-    store: &Inner,
-    ids: Vec<String>,
-    until: Instant,
-) -> Result<HashMap<String, Document>> {
-    let _place = store.place(OPERATION, until).await?;
-    let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-    let found = store
-        .sessions
-        .find(doc! { "_id": { "$in": ids } })
-        // All of them at once, where the server's own first batch would hold a hundred.
-        .batch_size(count.saturating_add(1))
-        .max_time(left(until))
-        .selection_criteria(primary())
-        .await
-        .map_err(|error| reading(OPERATION, error))?;
-    let found: Vec<RawDocumentBuf> = found
-        .try_collect()
-        .await
-        .map_err(|error| reading(OPERATION, error))?;
-    let documents = found.into_iter().map(bytes_out);
-    let by_id = documents.filter_map(|document| {
-        store.sizes.note(document.as_bytes().len());
-        let id = document.id()?.to_owned();
-        let document = store.touches.seen(&id, document);
-        Some((id, document))
-    });
-    Ok(by_id.collect())
+    #[test]
+    fn a_large_document_is_expected_to_be_large_again() {
+        let sizes = Sizes::default();
+        sizes.note("large", 1 << 20);
+        (0..100).for_each(|_| sizes.note("small", 1000));
+        assert_eq!(sizes.expected("large"), 1 << 20);
+        assert!(sizes.expected("small") < 2000 && sizes.expected("new") < 2000);
+        sizes.note("large", 1000);
+        assert!(sizes.expected("large") < 2000);
+    }
 }

@@ -1,40 +1,41 @@
-//! The driver's sessions that our own commands are numbered in, so that the same one can be sent
-//! again after a lost reply and take effect once.
+//! The server sessions that our own commands are numbered in, so that the same one can be sent again
+//! after a lost reply and take effect once.
 
-use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mongodb::ClientSession;
+use mongodb::error::Result;
+use rocket::tokio;
 use rocket::tokio::time::Instant;
 
-use mongodb::error::Result;
+/// How long a server session is not used whose last command had no definite end: the server lets the
+/// next one wait until that one has ended.
+const COOLDOWN: Duration = Duration::from_secs(60);
 
-use super::Inner;
+/// How long the server remembers a session that is not used (`localLogicalSessionTimeoutMinutes`).
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// How long a server_session rests whose last command had no definite end: the server lets the next one wait
-/// until that one has ended.
-const REST: Duration = Duration::from_secs(60);
-
-/// The server_sessions of a store: as many as commands have ever been under way at once, those included of
-/// which nobody has heard the end.
+/// The server sessions of a store: as many as commands have ever been in flight at once, and those
+/// whose last command is in doubt.
 #[derive(Default)]
 pub(super) struct ServerSessions {
     free: Mutex<Vec<(Instant, ServerSession)>>,
-    /// The server takes no numbers.
+    /// The server takes no transaction numbers.
     closed: AtomicBool,
 }
 
-/// A driver's session that the store keeps for its lifetime. It is never given back: the driver
-/// would use it again with transaction numbers below ours, which the server refuses (error 225).
+/// A driver's session that is ours alone.
 pub(super) struct ServerSession {
-    pub(super) session: ManuallyDrop<Box<ClientSession>>,
+    pub(super) session: Box<ClientSession>,
     number: i64,
+    /// The server has carried out a command with a number of this session.
+    pub(super) is_proven: bool,
 }
 
 impl ServerSession {
-    /// The number of the next command.
+    /// Returns the transaction number of the next command.
     pub(super) fn next(&mut self) -> i64 {
         self.number += 1;
         self.number
@@ -46,38 +47,52 @@ impl ServerSessions {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A server_session that is free, or a new one; none where the server takes no numbers.
-    pub(super) async fn take(&self, store: &Inner) -> Result<Option<ServerSession>> {
+    /// Returns a free server session, or a new one; none where the server takes no numbers.
+    pub(super) async fn take(&self, client: &mongodb::Client) -> Result<Option<ServerSession>> {
         if self.closed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let now = Instant::now();
-        let rested = {
+        let free = {
             let mut free = self.lock();
-            let at = free
-                .iter()
-                .rposition(|(rests_until, _)| *rests_until <= now);
+            let at = free.iter().rposition(|(free_from, _)| *free_from <= now);
             at.map(|at| free.swap_remove(at).1)
         };
-        if rested.is_some() {
-            return Ok(rested);
+        if free.is_some() {
+            return Ok(free);
         }
-        let session = store.sessions.client().start_session().await?;
         Ok(Some(ServerSession {
-            session: ManuallyDrop::new(Box::new(session)),
+            session: Box::new(client.start_session().await?),
             // The driver may have used this session before, with small numbers of its own.
             number: 1 << 32,
+            is_proven: false,
         }))
     }
 
     pub(super) fn give(&self, server_session: ServerSession, in_doubt: bool) {
         let now = Instant::now();
-        let rests_until = if in_doubt { now + REST } else { now };
-        self.lock().push((rests_until, server_session));
+        let free_from = if in_doubt { now + COOLDOWN } else { now };
+        self.lock().push((free_from, server_session));
     }
 
-    /// No server_session is used from now on.
+    /// Numbers no command from now on.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The driver would use a session that it gets back with numbers below ours, which the server refuses
+/// (error 225), also for the application's own writes. It drops one that the server has forgotten, so
+/// that is when it gets them: each keeps the driver's client until then, or until the runtime ends.
+impl Drop for ServerSessions {
+    fn drop(&mut self) {
+        let sessions = std::mem::take(&mut *self.lock());
+        let runtime = tokio::runtime::Handle::try_current();
+        if let (false, Ok(runtime)) = (sessions.is_empty(), runtime) {
+            runtime.spawn(async move {
+                tokio::time::sleep(SESSION_TIMEOUT).await;
+                drop(sessions);
+            });
+        }
     }
 }

@@ -1,195 +1,226 @@
-//! Updates that travel together: one `update` command for all that wait. Only updates that ask for
-//! nothing but the `_id` share.
+//! Updates of one document. Those that ask for nothing but the `_id` share a command.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use mongodb::bson::{RawDocumentBuf, doc};
-use mongodb::error::Error as Cause;
 use rocket::futures::TryStreamExt;
 use rocket::tokio::time::Instant;
 
-use super::batch::{Together, Waiting};
-use super::batched_write::{self, Batched, Job, Shared};
-use super::command::{Outcomes, Statement, Verb};
-use super::error::{self, Failure, reading, writing};
-use super::{Inner, Optional, Topology, changes, left, query};
-use crate::document::{Filter, Update};
+use super::batch::Batcher;
+use super::client::{Client, from_driver, left, primary};
+use super::command::{self, Outcomes, Statement, Terms, Verb};
+use super::error::{self, Failure};
+use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Result};
 use crate::store::{Durability, Updated};
 
-/// Update commands that may be under way before updates begin to share. One, because a command
-/// costs a replica set most: measured on three nodes and two processors at 32 connections, CPU time
-/// of the application and of all nodes for a read and a write, in µs: by hand 1782; one 1044; two
-/// 1304; four 1385. On a standalone server at 8 and 32 connections: by hand 513 and 534; one 323 and
-/// 179; two 474 and 215; four 612 and 289.
-pub(super) const FEW: usize = 1;
+/// Update commands in flight while further updates queue up. One, because a command costs a replica
+/// set most: measured on three nodes and two processors at 32 connections (with the batching of
+/// 0.1.0-dev, which counted commands alone), CPU time of the application and of all nodes for a read
+/// and a write, in µs: by hand 1782; one 1044; two 1304; four 1385. On a standalone server at 8 and
+/// 32 connections: by hand 513 and 534; one 323 and 179; two 474 and 215; four 612 and 289.
+pub(super) const MAX_IN_FLIGHT: usize = 1;
 
 const OPERATION: &str = "changing a session";
 
-pub(super) struct Commit;
-
-impl Shared for Commit {
-    /// The session's id.
-    type Note = String;
-    type Done = Updated;
-
-    const VERB: Verb = Verb::Update;
-
-    fn of(store: &Inner) -> &Together<Batched<Self>> {
-        &store.commits
-    }
-
-    async fn settle(
-        store: &Inner,
-        batch: &[Waiting<Batched<Self>>],
-        outcomes: Outcomes,
-        until: Instant,
-    ) -> Result<Vec<Result<Updated>>> {
-        let Outcomes { errors, done } = outcomes;
-        let of_code = |code| Err(error::of_statement(OPERATION, code));
-        let mut results: Vec<_> = errors.into_iter().map(|code| code.map(of_code)).collect();
-        let failed = results.iter().filter(|result| result.is_some()).count();
-        let missed = batch.len().saturating_sub(done + failed);
-        if missed > 0 {
-            settle(store, batch, missed, until, &mut results).await?;
-        }
-        let applied = |result: Option<_>| result.unwrap_or(Ok(Updated::Applied));
-        Ok(results.into_iter().map(applied).collect())
-    }
+pub(super) struct Updates {
+    client: Arc<Client>,
+    batcher: Option<Batcher<Job, Result<Updated>>>,
 }
 
-pub(super) async fn update(
-    store: &Arc<Inner>,
-    filter: Filter,
-    update: Update,
-    durability: Durability,
-) -> Result<Updated> {
-    let until = store.until();
-    if update.is_empty() {
-        // As a command it would replace the document by nothing.
-        return Err(Error::store(OPERATION, Failure::Empty));
-    }
-    if store.topology() == Topology::Unknown {
-        return by_driver(store, filter, update, durability, until).await;
-    }
-    let statement = Statement::update(&filter, &update);
-    let alone = |statement| alone(store, statement, durability, until);
-    match filter.only_id() {
-        Some(id) if store.share && durability == Durability::Data => {
-            let note = id.to_owned();
-            batched_write::join::<Commit, _>(store, until, Job { note, statement }, alone).await
-        }
-        _ => alone(statement).await,
-    }
-}
-
-async fn alone(
-    store: &Inner,
+struct Job {
+    id: String,
     statement: Statement,
-    durability: Durability,
     until: Instant,
-) -> Result<Updated> {
-    let outcomes = batched_write::alone(store, Verb::Update, statement, durability, until).await?;
-    match outcomes.errors.as_slice() {
-        [Some(code)] => Err(error::of_statement(OPERATION, *code)),
-        _ => Ok(Updated::of(outcomes.done > 0)),
+}
+
+impl Updates {
+    pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
+        let batching = Arc::clone(client);
+        let run = move |jobs| run(Arc::clone(&batching), jobs);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        Updates {
+            client: Arc::clone(client),
+            batcher,
+        }
+    }
+
+    pub(super) async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        let until = self.client.until();
+        not_empty(&update)?;
+        let statement = Statement::update(&filter, &update);
+        match (&self.batcher, filter.only_id()) {
+            (Some(batcher), Some(id)) if durability == Durability::Data => {
+                let bytes = statement.len();
+                let job = Job {
+                    id: id.to_owned(),
+                    statement,
+                    until,
+                };
+                let result = batcher.submit(job, bytes, until).await;
+                result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
+            }
+            _ => {
+                let terms = Terms::new(OPERATION, durability, until);
+                let sent = command::send(&self.client, Verb::Update, &[&statement], terms).await?;
+                Ok(Updated::of(sent.of_one(OPERATION)? > 0))
+            }
+        }
+    }
+
+    #[cfg_attr(not(feature = "unstable-store"), allow(dead_code))]
+    pub(super) async fn update_returning(
+        &self,
+        filter: &Filter,
+        update: &Update,
+        durability: Durability,
+    ) -> Result<Option<Document>> {
+        not_empty(update)?;
+        let terms = Terms::new(OPERATION, durability, self.client.until());
+        command::find_and_modify(&self.client, filter, Some(update), terms).await
     }
 }
 
-/// While the server is not known: the driver knows by itself whether the command can be sent again.
-async fn by_driver(
-    store: &Inner,
-    filter: Filter,
-    update: Update,
-    durability: Durability,
-    until: Instant,
-) -> Result<Updated> {
-    let _place = store.place(OPERATION, until).await?;
-    let (filter, update) = (query(&filter, OPERATION)?, changes(&update, OPERATION)?);
-    let update = store.sessions.update_one(filter, update);
-    let concern = store.write_concern(durability);
-    let update = update.optional(concern, |u, c| u.write_concern(c));
-    let result = update.await.map_err(|error| writing(OPERATION, error))?;
-    Ok(Updated::of(result.matched_count > 0))
+/// An empty update document would replace the document by nothing.
+fn not_empty(update: &Update) -> Result<()> {
+    match update.is_empty() {
+        true => Err(Error::store(OPERATION, Failure::Empty)),
+        false => Ok(()),
+    }
 }
 
-/// Fewer matched than were sent: some sessions had ended. Ids never return, so who is there now
-/// was there then, and its update was applied. Who is not there has ended: before its update, or
-/// since, which the number of those that were missed often tells. Where it does not, the session
-/// counts as ended before; to an answer's own commit it makes no difference, and who is told the
-/// outcome travels alone ([`Filter::alone`]).
+async fn run(client: Arc<Client>, jobs: Vec<Job>) -> Vec<Result<Updated>> {
+    match update_all(&client, &jobs).await {
+        Ok(results) => results,
+        Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
+    }
+}
+
+async fn update_all(client: &Client, jobs: &[Job]) -> Result<Vec<Result<Updated>>> {
+    // The command may take as long as the most patient of its callers waits.
+    let latest = jobs.iter().map(|job| job.until).max();
+    let terms = Terms::new(
+        OPERATION,
+        Durability::Data,
+        latest.unwrap_or_else(Instant::now),
+    );
+    let statements: Vec<&Statement> = jobs.iter().map(|job| &job.statement).collect();
+    let Outcomes { errors, done } = command::send(client, Verb::Update, &statements, terms).await?;
+    let failed = errors.iter().flatten().count();
+    let missed = jobs.len().saturating_sub(done + failed);
+    let of_code = |code| Err(error::of_statement(OPERATION, code));
+    let mut results: Vec<_> = errors.into_iter().map(|code| code.map(of_code)).collect();
+    if missed > 0 && jobs.len() > 1 {
+        settle(client, jobs, missed, terms.until, &mut results).await?;
+    } else if missed > 0 {
+        results = vec![Some(Ok(Updated::Gone))];
+    }
+    let applied = |result: Option<_>| result.unwrap_or(Ok(Updated::Applied));
+    Ok(results.into_iter().map(applied).collect())
+}
+
+/// Fewer matched than were sent: some sessions had ended. Ids never return, so a session that is
+/// there now was there then, and its update was applied. One that is not there has ended: before its
+/// update, or since, which the number of those that were missed often tells. Where it does not, the
+/// session counts as ended before. To a response's own commit that does not matter, and an update
+/// whose caller is told the outcome does not share ([`Filter::alone`]).
 async fn settle(
-    store: &Inner,
-    batch: &[Waiting<Batched<Commit>>],
+    client: &Client,
+    jobs: &[Job],
     missed: usize,
     until: Instant,
     results: &mut [Option<Result<Updated>>],
 ) -> Result<()> {
-    let ids: Vec<&str> = batch
-        .iter()
-        .map(|waiting| waiting.job.note.as_str())
-        .collect();
-    let open = |error: Cause| error::half_way(reading(OPERATION, error));
-    let there = store
-        .sessions
-        .find(doc! { "_id": { "$in": &ids } })
-        .projection(doc! { "_id": 1 })
-        .selection_criteria(super::primary())
-        .max_time(left(until))
+    let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+    let find = async || {
+        let found = client
+            .sessions
+            .find(doc! { "_id": { "$in": &ids } })
+            .projection(doc! { "_id": 1 })
+            .selection_criteria(primary())
+            .max_time(left(until))
+            .await?;
+        found.try_collect::<Vec<RawDocumentBuf>>().await
+    };
+    let there = client
+        .read(OPERATION, until, find)
         .await
-        .map_err(open)?;
-    let there: Vec<RawDocumentBuf> = there.try_collect().await.map_err(open)?;
+        .map_err(error::partly_done)?;
     let there: HashSet<String> = there
         .into_iter()
-        .filter_map(|document| super::bytes_out(document).id().map(str::to_owned))
+        .filter_map(|document| from_driver(document).id().map(str::to_owned))
         .collect();
-    let absent: Vec<usize> = (0..batch.len())
-        .filter(|&index| results[index].is_none() && !there.contains(ids[index]))
+    let absent: Vec<usize> = (0..jobs.len())
+        .filter(|&at| results[at].is_none() && !there.contains(ids[at]))
         .collect();
-    let settled = ended(&absent, &ids, missed);
-    for (&index, is_gone) in absent.iter().zip(settled) {
-        let updated = if is_gone {
-            Updated::Gone
-        } else {
-            Updated::Applied
-        };
-        results[index] = Some(Ok(updated));
+    for (&at, updated) in absent
+        .iter()
+        .zip(outcomes_of_absent(&absent, &ids, missed)?)
+    {
+        results[at] = Some(Ok(updated));
     }
     Ok(())
 }
 
-/// Which of the absent had ended before their update, when `missed` of the updates found nothing.
-fn ended(absent: &[usize], ids: &[&str], missed: usize) -> Vec<bool> {
+/// Returns the outcomes of the updates of the absent sessions, when `missed` of all updates found nothing.
+fn outcomes_of_absent(absent: &[usize], ids: &[&str], missed: usize) -> Result<Vec<Updated>> {
+    if missed > absent.len() {
+        // The update of a session that is there found nothing. If ids never return, this cannot be.
+        return Err(Error::unknown(OPERATION, Failure::Contradiction));
+    }
     let is_one = absent.windows(2).all(|pair| ids[pair[0]] == ids[pair[1]]);
     // The updates of one session are done in their order, so those after its end are the last.
-    let before = if is_one {
-        absent.len().saturating_sub(missed)
-    } else {
-        0
-    };
-    (0..absent.len()).map(|at| at >= before).collect()
+    let before = if is_one { absent.len() - missed } else { 0 };
+    Ok((0..absent.len())
+        .map(|at| Updated::of(at < before))
+        .collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::ended;
+    use super::*;
+
+    use Updated::{Applied, Gone};
 
     #[test]
-    fn what_is_absent_had_ended_when_as_many_were_missed() {
-        assert_eq!(ended(&[0, 2], &["a", "b", "c"], 2), [true; 2]);
-    }
-
-    #[test]
-    fn of_one_session_that_ended_the_last_updates_were_missed() {
+    fn absent_sessions_had_ended_when_as_many_updates_missed() {
         assert_eq!(
-            ended(&[0, 2, 3], &["a", "b", "a", "a"], 2),
-            [false, true, true]
+            outcomes_of_absent(&[0, 2], &["a", "b", "c"], 2).unwrap(),
+            [Gone; 2]
         );
     }
 
     #[test]
-    fn of_several_that_are_absent_all_count_as_ended() {
-        assert_eq!(ended(&[0, 1], &["a", "b"], 1), [true; 2]);
+    fn the_last_updates_of_one_absent_session_are_those_that_missed() {
+        let outcomes = outcomes_of_absent(&[0, 2, 3], &["a", "b", "a", "a"], 2);
+        assert_eq!(outcomes.unwrap(), [Applied, Gone, Gone]);
+    }
+
+    #[test]
+    fn several_absent_sessions_all_count_as_ended() {
+        assert_eq!(
+            outcomes_of_absent(&[0, 1], &["a", "b"], 1).unwrap(),
+            [Gone; 2]
+        );
+    }
+
+    #[test]
+    fn a_contradictory_count_is_an_unknown_outcome() {
+        let outcomes = outcomes_of_absent(&[0], &["a", "b"], 2);
+        assert!(
+            matches!(outcomes, Err(Error::Unknown { .. })),
+            "{outcomes:?}"
+        );
+        let outcomes = outcomes_of_absent(&[], &["a", "b"], 1);
+        assert!(
+            matches!(outcomes, Err(Error::Unknown { .. })),
+            "{outcomes:?}"
+        );
     }
 }

@@ -313,11 +313,10 @@ async fn closed_once(share: bool) {
 
 async fn closed_twice(share: bool) {
     let bench = Bench::new(share, AMPLE).await;
-    // The driver asks once more. An update, which is the store's own command, is asked for until
-    // the deadline.
+    // The driver asks once more for what is read. A write is sent until the deadline.
     let fate = |case: &Case| match case.command {
-        "update" => Fate::Done,
-        _ => Fate::Refused,
+        "find" => Fate::Refused,
+        _ => Fate::Done,
     };
     let failure = Failure::close_connection();
     bench.each(Mode::Times(2), failure, fate).await;

@@ -1,0 +1,65 @@
+//! The ends of sessions, and the revocation documents that end logins.
+
+use bson::rawdoc;
+
+use super::client::Client;
+use super::command::{self, Outcomes, Statement, Terms, Verb};
+use super::error;
+use crate::document::{Document, Filter};
+use crate::error::Result;
+use crate::store::{Durability, REVOCATION_LIFETIME};
+
+const ENDING: &str = "ending a session";
+
+/// Deletes the one document that the filter chooses.
+pub(super) async fn delete(client: &Client, filter: &Filter) -> Result<bool> {
+    let terms = Terms::new(ENDING, Durability::Identity, client.until());
+    let statement = Statement::delete(filter, false);
+    let sent = command::send(client, Verb::Delete, &[&statement], terms).await?;
+    Ok(sent.of_one(ENDING)? > 0)
+}
+
+/// Deletes it, and gives it as it was at its end.
+pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Document>> {
+    let terms = Terms::new(ENDING, Durability::Identity, client.until());
+    command::find_and_modify(client, filter, None, terms).await
+}
+
+/// Deletes all that the filter chooses. A deletion of many cannot be numbered.
+pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> {
+    const OPERATION: &str = "ending sessions";
+    let terms = Terms::new(OPERATION, Durability::Identity, client.until());
+    let terms = Terms {
+        single: false,
+        ..terms
+    };
+    let statement = Statement::delete(filter, true);
+    let Outcomes { errors, done } =
+        command::send(client, Verb::Delete, &[&statement], terms).await?;
+    match errors.as_slice() {
+        // It may have stopped after some of them.
+        [Some(code)] => Err(error::partly_done(error::of_statement(OPERATION, *code))),
+        _ => Ok(done as u64),
+    }
+}
+
+/// Stores the server's present time, whether the document is there or not.
+pub(super) async fn put_revocation(client: &Client, id: &str) -> Result<()> {
+    const OPERATION: &str = "revoking sessions";
+    let terms = Terms::new(OPERATION, Durability::Identity, client.until());
+    let lifetime = i64::try_from(REVOCATION_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+    let mut pipeline = bson::RawArrayBuf::new();
+    pipeline.push(rawdoc! { "$set": {
+        "at": "$$NOW",
+        "expires": { "$add": ["$$NOW", lifetime] },
+    } });
+    let statement = Statement::upsert(&Filter::id(id), pipeline);
+    loop {
+        let sent = command::send(client, Verb::Update, &[&statement], terms).await?;
+        match sent.errors.as_slice() {
+            // Another upsert inserted the document in between. Now it is there to be updated.
+            [Some(error::DUPLICATE)] => {}
+            _ => return sent.of_one(OPERATION).map(drop),
+        }
+    }
+}

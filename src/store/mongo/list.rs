@@ -1,0 +1,112 @@
+//! Calls about many documents: lists, counts and ages.
+
+use std::time::Duration;
+
+use bson::RawDocumentBuf as Raw;
+use mongodb::bson::{Bson, Document as Query, RawDocumentBuf, doc};
+use rocket::futures::TryStreamExt;
+
+use super::client::{Client, from_driver, left, primary, to_driver};
+use crate::document::{Document, Filter};
+use crate::error::Result;
+use crate::record::field;
+use crate::store::Aged;
+
+const FINDING: &str = "finding sessions";
+
+pub(super) async fn find(
+    client: &Client,
+    filter: &Filter,
+    skip: u64,
+    limit: u32,
+) -> Result<Vec<Document>> {
+    if limit == 0 {
+        return Ok(Vec::new()); // which the server would take for "no limit"
+    }
+    let filter = to_driver(&filter.to_bson(), FINDING)?;
+    // A router adds the two, and the sum is an `i64`.
+    let skip = skip.min(i64::MAX.unsigned_abs() - u64::from(limit));
+    let until = client.until();
+    let find = async || {
+        let find = client.sessions.find(filter.clone());
+        // What a list does not show can be a megabyte a session.
+        let find = find.projection(doc! { "value": 0, "token": 0, "csrf": 0 });
+        let find = find.sort(doc! { "created": 1, "_id": 1 });
+        let find = find.skip(skip).limit(limit.into()).max_time(left(until));
+        let found = find.selection_criteria(primary()).await?;
+        found.try_collect::<Vec<RawDocumentBuf>>().await
+    };
+    let found = client.read(FINDING, until, find).await?;
+    Ok(found.into_iter().map(from_driver).collect())
+}
+
+pub(super) async fn count(client: &Client, filter: &Filter) -> Result<u64> {
+    const OPERATION: &str = "counting sessions";
+    let filter = to_driver(&filter.to_bson(), OPERATION)?;
+    let until = client.until();
+    let count = async || {
+        let count = client.sessions.count_documents(filter.clone());
+        count
+            .max_time(left(until))
+            .selection_criteria(primary())
+            .await
+    };
+    client.read(OPERATION, until, count).await
+}
+
+/// The name of the computed field. No stored document has one of this name.
+const AGE: &str = "age";
+
+pub(super) async fn ages(client: &Client, ids: Vec<String>) -> Result<Vec<Aged>> {
+    let until = client.until();
+    let filter = doc! { "_id": { "$in": ids } };
+    let find = async || {
+        let find = client.sessions.find(filter.clone());
+        let find = find.projection(with_age()).max_time(left(until));
+        let found = find.selection_criteria(primary()).await?;
+        found.try_collect::<Vec<RawDocumentBuf>>().await
+    };
+    let found = client.read(FINDING, until, find).await?;
+    Ok(found.into_iter().map(aged).collect())
+}
+
+/// The fields that a tombstone, a revocation or a renewal is outcomes by, and the age. (MongoDB 4.4
+/// is the first to compute in the projection of a find.)
+fn with_age() -> Query {
+    let at = doc! { "$ifNull": ["$at", format!("${}", field::RENEWED)] };
+    let is = |kind: &str| doc! { "$eq": [{ "$type": "$$at" }, kind] };
+    let since = |date: Bson| doc! { "$subtract": ["$$NOW", date] };
+    // MongoDB before 6.0 converts no timestamp to a date, but writes it as one.
+    let text = doc! { "$dateToString": { "date": "$$at" } };
+    let date = doc! { "$dateFromString": { "dateString": text } };
+    // What is stored as a number (older versions did) has no age.
+    let age = doc! { "$switch": {
+        "branches": [
+            { "case": is("date"), "then": since("$$at".into()) },
+            { "case": is("timestamp"), "then": since(date.into()) },
+        ],
+        "default": Bson::Null,
+    } };
+    let age = doc! { "$let": { "vars": { "at": at }, "in": age } };
+    let fields = Aged::FIELDS
+        .iter()
+        .map(|name| ((*name).to_owned(), 1.into()));
+    let mut projection: Query = fields.collect();
+    projection.insert(AGE, age);
+    projection
+}
+
+fn aged(document: RawDocumentBuf) -> Aged {
+    let document = from_driver(document);
+    let millis = document.get(AGE).and_then(|age| age.as_i64());
+    let mut rest = Raw::new();
+    for (name, value) in document.raw().into_iter().flatten().flatten() {
+        if name != AGE {
+            rest.append_ref(name, value);
+        }
+    }
+    Aged {
+        document: Document::from_raw(rest),
+        age: millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
+    }
+}
