@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bson::RawBson;
 
@@ -35,6 +36,9 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) stats: Arc<Counters>,
     pub(crate) tasks: Tasks,
+    /// When the last login of this process was created, where `max_per_user` ends the oldest: two
+    /// logins of one millisecond would have no order otherwise.
+    pub(crate) last_login: AtomicI64,
 }
 
 /// What a commit has done.
@@ -156,6 +160,19 @@ impl Core {
             Outcome::Nothing => {}
         }
         Ok(done)
+    }
+
+    /// The creation time of a login at `now`, later than that of every login before it.
+    fn login_created(&self, now: Moment) -> Moment {
+        if self.config.max_per_user.is_none() {
+            return now;
+        }
+        let next = |last: i64| last.saturating_add(1).max(now.millis());
+        let order = Ordering::Relaxed;
+        let last = self
+            .last_login
+            .fetch_update(order, order, |last| Some(next(last)));
+        Moment::from_millis(last.map_or(now.millis(), next))
     }
 
     async fn delete_all(&self, ids: &[Id]) -> Result<()> {

@@ -253,6 +253,7 @@ struct Fields<'a> {
     timeout: Option<Option<Duration>>,
     lifetime: Option<Option<Duration>>,
     max_age: Option<Option<Duration>>,
+    renewed: Option<Moment>,
     sent: Option<Moment>,
     client: Option<&'a str>,
     ip: Option<&'a str>,
@@ -304,6 +305,7 @@ impl<'a> Fields<'a> {
             field::TIMEOUT => once(&mut self.timeout, duration(value)?),
             field::LIFETIME => once(&mut self.lifetime, duration(value)?),
             field::MAX_AGE => once(&mut self.max_age, duration(value)?),
+            field::RENEWED => once(&mut self.renewed, date_or_seconds(value)?),
             field::SENT => once(&mut self.sent, seconds(value)?),
             field::CLIENT => once(&mut self.client, value.as_str()?),
             field::IP => once(&mut self.ip, value.as_str()?),
@@ -320,6 +322,14 @@ fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
 /// Epoch seconds, in any of the number types that the Python package's drivers write.
 pub(crate) fn seconds(value: RawBsonRef<'_>) -> Option<Moment> {
     Moment::from_seconds(number(value)?)
+}
+
+/// A date that the server set, or epoch seconds.
+fn date_or_seconds(value: RawBsonRef<'_>) -> Option<Moment> {
+    match value {
+        RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),
+        number => seconds(number),
+    }
 }
 
 pub(crate) fn bytes(value: RawBsonRef<'_>) -> Option<[u8; 32]> {

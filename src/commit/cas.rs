@@ -32,6 +32,8 @@ pub(crate) struct CompareAndSet {
     /// What is written beside the compared values.
     pub(crate) update: Update,
     pub(crate) durability: Durability,
+    /// The compared values are taken out: by `findAndModify`, whose reply proves what was taken.
+    pub(crate) takes: bool,
 }
 
 impl Core {
@@ -56,8 +58,16 @@ impl Core {
                 record::change(&mut update, field, operation);
             }
             record.complete(&mut update);
-            let updated = self.store.update(filter, update.clone(), what.durability);
-            if updated.await? == Updated::Applied {
+            let is_applied = if what.takes {
+                let before = self
+                    .store
+                    .update_returning(filter, update.clone(), what.durability);
+                before.await?.is_some()
+            } else {
+                let updated = self.store.update(filter, update.clone(), what.durability);
+                updated.await? == Updated::Applied
+            };
+            if is_applied {
                 let record = record.after(&update, self.now()).unwrap_or(record);
                 return Ok(Some((record, output)));
             }

@@ -23,7 +23,10 @@ const MAX_ID_DRAWS: usize = 3;
 const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
 impl Core {
-    pub(super) async fn insert(self: &Arc<Self>, plan: InsertPlan) -> Result<Done> {
+    pub(super) async fn insert(self: &Arc<Self>, mut plan: InsertPlan) -> Result<Done> {
+        if plan.login.is_some() {
+            plan.created = self.login_created(plan.created);
+        }
         if self.was_replaced_meanwhile(&plan).await? {
             self.stats.overtaken.count();
             return Ok(Done::without_write(Outcome::Gone));

@@ -206,7 +206,7 @@ pub(crate) async fn is_revoked(core: &Core, user: &RawBson, started: &Started) -
     let request_age = started.age(&core.clock, source);
     // A request can be held open for as long as its client likes, and what was revoked since it
     // began is not remembered for longer than this.
-    if request_age >= REVOCATION_KEPT_FOR {
+    if started.age(&core.clock, TimeSource::Process) >= REVOCATION_KEPT_FOR {
         return Ok(true);
     }
     let slack = match source {

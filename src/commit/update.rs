@@ -85,6 +85,7 @@ impl Core {
             filter,
             update,
             durability: plan.durability,
+            takes: false,
         };
         let attempt = |record: &Record| {
             let mut values = Vec::new();

@@ -63,7 +63,7 @@ impl Session {
             let encoded = self.encode(&name, &value)?;
             Ok((Some(encoded), value))
         };
-        self.exchange(field, &mut step).await
+        self.exchange(field, false, &mut step).await
     }
 
     /// Takes all messages of a queue. If one of them is not a `T`, the queue is emptied all the same
@@ -78,10 +78,15 @@ impl Session {
             let all = stored.map(|stored| decode::<Vec<T>>(&name, stored));
             Ok((None, all.transpose().map(Option::unwrap_or_default)))
         };
-        self.exchange(field, &mut step).await?
+        self.exchange(field, true, &mut step).await?
     }
 
-    async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
+    async fn exchange<T: Send>(
+        &self,
+        field: Field,
+        takes: bool,
+        step: &mut Step<'_, T>,
+    ) -> Result<T> {
         let must_save = {
             let inner = self.open_to_write()?;
             inner.state.stored().is_some() && inner.state.is_changed(&field)
@@ -101,7 +106,7 @@ impl Session {
         let Some(stored) = stored else {
             return self.exchange_here(field, step);
         };
-        let what = self.compare_and_set(&stored.record);
+        let what = self.compare_and_set(&stored.record, takes);
         let attempt = |record: &Record| {
             let now = record.get(&field);
             let (next, output) = step(now)?;
@@ -140,7 +145,7 @@ impl Session {
 
     /// The token is a condition: a request whose cookie was replaced meanwhile must not read on with
     /// it.
-    fn compare_and_set(&self, record: &Record) -> CompareAndSet {
+    fn compare_and_set(&self, record: &Record, takes: bool) -> CompareAndSet {
         let config = &self.core.config;
         let now = self.core.now();
         let mut filter = record.with_same_token(Filter::id(record.meta.id.as_str()));
@@ -158,6 +163,7 @@ impl Session {
             filter,
             update,
             durability: Durability::Data,
+            takes,
         }
     }
 

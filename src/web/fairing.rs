@@ -1,6 +1,7 @@
 //! The fairings: ignition, liftoff, request, response and shutdown.
 
 use std::fmt;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -243,6 +244,7 @@ impl Fairing for StoreInit {
                 clock: self.clock.clone(),
                 stats,
                 tasks: Tasks::default(),
+                last_login: AtomicI64::new(i64::MIN),
             }),
         };
         let commit = CommitFairing {

@@ -192,7 +192,7 @@ async fn save_tells_the_handler_and_the_answer_is_its_own() {
     assert_eq!((ran.status, ran.sent()), (200, None));
     assert_eq!(
         ran.results[1..3],
-        [json!({"error": "Unknown"}), json!(1)],
+        [json!({"error": "Store"}), json!(1)],
         "dropped, and said"
     );
     let seen = run(&browser, Script::new().get("n").get("m")).await;

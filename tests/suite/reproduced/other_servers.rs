@@ -8,8 +8,8 @@ use crate::probe::{Probe, Script, run};
 use crate::support::{Browser, Fate, Mongod, Proxy, ReplicaSet, Traffic, watchful};
 
 /// Every kind of write, from a visitor's first to the logout, with what each gives.
-async fn every_write_works(browser: &Browser, what: &str) {
-    let keeping = json!(["login_keeping", "alice", ["n"]]);
+async fn every_write_works(browser: &Browser, user: &str, what: &str) {
+    let keeping = json!(["login_keeping", user, ["n"]]);
     let steps: [(Script, Value); 12] = [
         (Script::new().set("n", 1), json!(null)),
         (Script::new().call(json!(["increment", "n", 1])), json!(2)),
@@ -20,7 +20,7 @@ async fn every_write_works(browser: &Browser, what: &str) {
         (Script::new().login("bob").set("n", 3), json!(null)),
         (Script::new().call(keeping).get("n"), json!(3)),
         (Script::new().then("elevate").get("n"), json!(3)),
-        (Script::new().call(json!(["count_user", "alice"])), json!(1)),
+        (Script::new().call(json!(["count_user", user])), json!(1)),
         (Script::new().then("revoke_others"), json!(0)),
         (Script::new().then("logout"), json!(null)),
     ];
@@ -39,7 +39,9 @@ async fn server_without_transaction_numbers_takes_every_write() {
     one.proxy().refuse_where(refused);
     // The first finds out.
     for turn in 0..2 {
-        every_write_works(&one.probe.browser(), &format!("turn {turn}")).await;
+        // Of another user: the turn before revokes the others of its own.
+        let user = format!("user{turn}");
+        every_write_works(&one.probe.browser(), &user, &format!("turn {turn}")).await;
     }
 }
 

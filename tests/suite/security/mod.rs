@@ -17,6 +17,7 @@ mod reading;
 mod revocation;
 mod table;
 
+use mongodb::bson::doc;
 use rocket::serde::json::{Value, json};
 use rocket::{Build, FromForm, Rocket, get, post, routes};
 use rocket_mongo_session::{CsrfForm, CsrfHeader, Error, RecentLogin, Session};
@@ -69,6 +70,14 @@ async fn member(probe: &Probe, user: impl Into<Value>) -> String {
     let login = Script::new().login(user).request();
     let answer: crate::probe::Ran = probe.app.send(login).await.into();
     answer.cookie()
+}
+
+/// Deletes what is remembered of revocations, as if more than a second had passed since: a login that
+/// begins within a second after one is dropped on MongoDB.
+async fn forget_revocations(probe: &Probe) {
+    let of_all_and_of_users = doc! { "_id": { "$regex": "^~(all$|user:)" } };
+    let deleted = probe.sessions().delete_many(of_all_and_of_users).await;
+    deleted.expect("a delete");
 }
 
 /// What a script's last call gives for the sender of a cookie.
