@@ -13,6 +13,7 @@ use rocket::figment::providers::{Format, Toml};
 use rocket::figment::value::{Dict, Value};
 use rocket::figment::{Figment, Profile, Provider};
 use rocket::http::Header;
+use rocket::http::uri::Origin;
 use rocket::local::asynchronous::Client;
 use rocket::tokio::runtime::Runtime;
 use rocket::{get, post, routes};
@@ -106,12 +107,12 @@ impl Log for Said {
     fn flush(&self) {}
 }
 
-#[post("/")]
+#[post("/<_..>")]
 fn login(session: &Session) -> Result<(), Error> {
     session.login("alice")
 }
 
-#[get("/")]
+#[get("/<_..>")]
 fn user(session: &Session) -> String {
     session.user().ok().flatten().unwrap_or_default()
 }
@@ -227,7 +228,12 @@ async fn serves(client: &Client, section: &Dict, debug: bool) {
     for key in section.keys() {
         assert!(KEYS.contains(&key.as_str()), "{key}");
     }
-    let answer = client.post("/").dispatch().await;
+    // A session is created inside of the cookie's path alone.
+    let path = section.get("path").and_then(Value::as_str).unwrap_or("/");
+    let Some(uri) = Origin::parse(path).ok().filter(Origin::is_normalized) else {
+        return; // a path that no request has
+    };
+    let answer = client.post(uri.clone()).dispatch().await;
     assert_eq!(answer.status().code, 200);
     let lines: Vec<&str> = answer.headers().get("Set-Cookie").collect();
     let [line] = lines.as_slice() else {
@@ -303,6 +309,6 @@ async fn serves(client: &Client, section: &Dict, debug: bool) {
     }
 
     let sent = Header::new("Cookie", format!("{name}={token}"));
-    let answer = client.get("/").header(sent).dispatch().await;
+    let answer = client.get(uri).header(sent).dispatch().await;
     assert_eq!(answer.into_string().await.as_deref(), Some("alice"));
 }

@@ -16,16 +16,16 @@ use rocket_mongo_session::{Session, Sessions};
 use rocket_mongo_session_fuzz::store::{Call, Watched};
 use rocket_mongo_session_fuzz::{client, cookie, lock, member, rocket, set_cookie, target};
 
-/// A cookie of the ancestor's.
+/// A cookie of the Python package.
 const OLD: &str = "0123456789abcdef0123456789abcdef";
 
 /// The configured timeout, in milliseconds: the default.
 const TIMEOUT: i64 = 1_200_000;
 
 /// Every field that the crate writes in a session's document; all others are somebody else's.
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     "_id", "created", "accessed", "value", "token", "csrf", "expires", "user", "timeout",
-    "max_age", "renewed", "sent", "client", "ip",
+    "lifetime", "max_age", "renewed", "sent", "client", "ip",
 ];
 
 /// Whether the session is a new one, and whose it is, as far as a text says it.
@@ -83,7 +83,7 @@ struct App {
     cookie: String,
     id: String,
     good: Vec<u8>,
-    /// A good document of the ancestor's.
+    /// A good document of the Python package.
     old: Vec<u8>,
 }
 
@@ -156,7 +156,7 @@ target!(|data: &[u8]| {
         own(app, &document);
     }
     if id.as_ref().is_none_or(|id| id == OLD) {
-        ancestors(app, &document);
+        legacy(app, &document);
     }
 });
 
@@ -215,21 +215,20 @@ fn own(app: &App, document: &[u8]) {
         untouched(app, &app.id, document);
     } else if whole(document).is_some() {
         assert_eq!(answer.status().code, 200);
-        goes_on(app, &app.id, set_cookie(&answer));
+        goes_on(app, &app.id, &app.cookie, set_cookie(&answer));
     } else {
         assert!(matches!(answer.status().code, 200 | 503));
     }
 }
 
-/// The document that a cookie of the ancestor's names is this one.
-fn ancestors(app: &App, document: &[u8]) {
+/// The document that a cookie of the Python package names is this one.
+fn legacy(app: &App, document: &[u8]) {
     let client = lock(&app.client);
-    let is_session = is_ancestors(app, document);
+    let is_session = is_legacy(app, document);
     app.store.hold_only(OLD, document.to_vec());
     let answer = client.get("/look").header(cookie(OLD)).dispatch();
     assert_eq!(answer.status().code, 200);
-    let (is_new, user): (bool, Option<String>) = answer.into_json().expect("an answer");
-    assert_eq!(user, None, "the ancestor knew no users");
+    let (is_new, _): (bool, Option<String>) = answer.into_json().expect("an answer");
     assert_eq!(
         is_session,
         !is_new,
@@ -254,22 +253,26 @@ fn ancestors(app: &App, document: &[u8]) {
         };
         assert_eq!(status, 200, "{path}");
         let before = before.get_document("value").expect("values");
-        if path == "/write" && before.get("n") == Some(&Bson::Int32(1)) {
-            continue; // it was that before: nothing to write, and nothing to move for
+        if path == "/everything" {
+            goes_on(app, OLD, OLD, set_cookie(&answer));
+            continue;
         }
-        // It goes on under a name of ours, with what it held.
-        let moved = goes_on(app, OLD, set_cookie(&answer));
-        if path == "/write" {
-            let after = moved.get_document("value").expect("values");
-            assert_eq!(after.get("n"), Some(&Bson::Int32(1)));
-            for (name, value) in before {
-                let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-                if is_plain && !name.is_empty() && name != "n" {
-                    assert!(
-                        after.get(name).is_some_and(|after| same(after, value)),
-                        "{name}"
-                    );
-                }
+        if before.get("n") == Some(&Bson::Int32(1)) {
+            continue; // it was that before: nothing to write, and nothing to upgrade for
+        }
+        // It is upgraded in place, with what it held.
+        let after = app.store.stored(OLD).expect("a document");
+        let after = whole(&after).expect("a document");
+        assert!(after.contains_key("token") && after.contains_key("expires"));
+        let after = after.get_document("value").expect("values");
+        assert_eq!(after.get("n"), Some(&Bson::Int32(1)));
+        for (name, value) in before {
+            let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if is_plain && !name.is_empty() && name != "n" {
+                assert!(
+                    after.get(name).is_some_and(|after| same(after, value)),
+                    "{name}"
+                );
             }
         }
     }
@@ -285,89 +288,108 @@ fn untouched(app: &App, id: &str, document: &[u8]) {
     assert!(!written, "{calls:?}");
 }
 
-/// The session has a new name, the old one is gone, and the browser is told. The document of today.
-fn goes_on(app: &App, old: &str, sent: Option<String>) -> Document {
+/// The session has its id and its document, and the browser is told of a new secret.
+fn goes_on(app: &App, id: &str, before: &str, sent: Option<String>) {
     let sent = sent.expect("a cookie");
-    let id = &sent[..22];
-    assert_ne!(id, old);
-    assert_eq!(app.store.stored(old), None, "it is there twice");
+    assert!(sent.starts_with(&format!("{id}.")), "{sent}");
+    assert_ne!(sent, before);
     let document = app.store.stored(id).expect("a document");
-    whole(&document).expect("a document")
+    whole(&document).expect("a document");
 }
 
 /// Whether the holder of the live cookie is let in: every field of ours is there once, in
 /// its type; the id and the secret's hash are the cookie's; and its time is to come.
 fn is_own(app: &App, document: &[u8]) -> bool {
-    let Ok(raw) = RawDocument::from_bytes(document) else {
+    let Some(fields) = fields(document).filter(|fields| is_well_formed(fields, &app.id)) else {
         return false;
     };
+    let get = |name: &str| fields.get(name).copied();
+    let good = RawDocument::from_bytes(&app.good).expect("a document");
+    let token = good.get_binary("token").expect("a token").bytes;
+    let is_proven = get("token").and_then(bytes) == Some(token);
+    is_proven && get("csrf").is_some() && get("expires").is_some() && is_alive(app, &fields)
+}
+
+/// Whether the document is a session of the Python package: what this crate adds is well-formed or
+/// missing, it is not pickled, and it was last used within the timeout.
+fn is_legacy(app: &App, document: &[u8]) -> bool {
+    let Some(fields) = fields(document).filter(|fields| is_well_formed(fields, OLD)) else {
+        return false;
+    };
+    let raw = RawDocument::from_bytes(document).expect("a document");
+    let pickled = raw.get("pickled").ok().flatten();
+    let is_pickled = !matches!(pickled, None | Some(RawBsonRef::Boolean(false)));
+    let renamed = raw.get("renamed").ok().flatten();
+    let accessed = fields.get("accessed").copied().and_then(moment);
+    let is_ahead = accessed.is_some_and(|accessed| accessed > millis(&app.clock) + TIMEOUT);
+    let is_believed = fields.contains_key("expires") || !is_ahead;
+    // A token that opens it by the id alone is derived: no byte of the input is one.
+    !is_pickled
+        && renamed.is_none()
+        && !fields.contains_key("token")
+        && is_believed
+        && is_alive(app, &fields)
+}
+
+/// The fields of ours; `None` for what is no document, or names one of them twice.
+fn fields(document: &[u8]) -> Option<BTreeMap<String, RawBsonRef<'_>>> {
     let mut fields = BTreeMap::new();
-    for element in raw {
-        let Ok((name, value)) = element else {
-            return false;
-        };
+    for element in RawDocument::from_bytes(document).ok()? {
+        let (name, value) = element.ok()?;
         let name = name.to_string();
         if OURS.contains(&name.as_str()) && fields.insert(name, value).is_some() {
-            return false; // it says two things
+            return None;
         }
     }
+    Some(fields)
+}
+
+fn is_well_formed(fields: &BTreeMap<String, RawBsonRef<'_>>, id: &str) -> bool {
     let get = |name: &str| fields.get(name).copied();
     // What need not be there has its type all the same.
     let optional = |name, is: fn(RawBsonRef<'_>) -> bool| get(name).is_none_or(is);
     let text: fn(RawBsonRef<'_>) -> bool = |value| value.as_str().is_some();
+    let key: fn(RawBsonRef<'_>) -> bool = |value| bytes(value).is_some_and(|key| key.len() == 32);
     let duration: fn(RawBsonRef<'_>) -> bool = |value| match value {
         RawBsonRef::Boolean(lasts) => !lasts,
         value => moment(value).is_some_and(|millis| millis > 0),
     };
-    let is_well_formed = get("_id").and_then(RawBsonRef::as_str) == Some(&app.id)
+    get("_id").and_then(RawBsonRef::as_str) == Some(id)
         && get("value").is_some_and(is_values)
         && get("created").and_then(moment).is_some()
-        && get("csrf")
-            .and_then(bytes)
-            .is_some_and(|csrf| csrf.len() == 32)
+        && get("accessed").and_then(moment).is_some()
+        && optional("expires", |value| value.as_datetime().is_some())
+        && optional("token", key)
+        && optional("csrf", key)
         && optional("user", is_principal)
         && optional("timeout", duration)
+        && optional("lifetime", duration)
         && optional("max_age", duration)
-        && optional("renewed", |value| moment(value).is_some())
+        && optional("renewed", |value| {
+            value.as_datetime().is_some() || moment(value).is_some()
+        })
         && optional("sent", |value| moment(value).is_some())
         && optional("client", text)
-        && optional("ip", text);
-    let good = RawDocument::from_bytes(&app.good).expect("a document");
-    let token = good.get_binary("token").expect("a token").bytes;
-    let is_proven = get("token").and_then(bytes) == Some(token);
-
-    let (accessed, expires) = (get("accessed").and_then(moment), get("expires"));
-    let expires = expires.and_then(RawBsonRef::as_datetime);
-    let (Some(accessed), Some(expires)) = (accessed, expires) else {
-        return false;
-    };
-    let idles_out = match get("timeout") {
-        Some(RawBsonRef::Boolean(_)) => None,
-        own => Some(accessed.saturating_add(own.and_then(moment).unwrap_or(TIMEOUT))),
-    };
-    let now = millis(&app.clock);
-    let is_alive =
-        expires.timestamp_millis() >= now && idles_out.is_none_or(|idles_out| idles_out >= now);
-    is_well_formed && is_proven && is_alive
+        && optional("ip", text)
 }
 
-/// Whether the document is a session of the ancestor's: its own four fields, not pickled, and last
-/// used within the timeout.
-fn is_ancestors(app: &App, document: &[u8]) -> bool {
-    let Ok(raw) = RawDocument::from_bytes(document) else {
-        return false;
-    };
-    let get = |name: &str| raw.get(name).ok().flatten();
-    let is_pickled = !matches!(get("pickled"), None | Some(RawBsonRef::Boolean(false)));
+/// Whether the time of a well-formed session is still to come.
+fn is_alive(app: &App, fields: &BTreeMap<String, RawBsonRef<'_>>) -> bool {
+    let get = |name: &str| fields.get(name).copied();
     let now = millis(&app.clock);
-    get("_id").and_then(RawBsonRef::as_str) == Some(OLD)
-        && get("token").is_none()
-        && !is_pickled
-        && get("value").is_some_and(is_values)
-        && get("created").and_then(moment).is_some()
-        && get("accessed")
-            .and_then(moment)
-            .is_some_and(|accessed| accessed.abs_diff(now) <= TIMEOUT as u64)
+    let lasts = |since: &str, own: &str, configured: Option<i64>| {
+        let own = match get(own) {
+            Some(RawBsonRef::Boolean(_)) => None,
+            Some(own) => moment(own),
+            None => configured,
+        };
+        let since = get(since).and_then(moment).unwrap_or_default();
+        own.is_none_or(|own| since.saturating_add(own) >= now)
+    };
+    let expires = get("expires").and_then(RawBsonRef::as_datetime);
+    expires.is_none_or(|expires| expires.timestamp_millis() >= now)
+        && lasts("accessed", "timeout", Some(TIMEOUT))
+        && lasts("created", "lifetime", None)
 }
 
 fn is_values(value: RawBsonRef<'_>) -> bool {

@@ -121,14 +121,19 @@ pub fn cookie(value: &str) -> Header<'static> {
     Header::new("Cookie", format!("session={value}"))
 }
 
-/// Whether a text is a token: 16 and 32 bytes in base64url without padding, with a
-/// dot between them, each in its one canonical form.
+/// Whether a text is a token: an id (16 bytes, or the 32 digits of a legacy id) and 32 bytes, with a
+/// dot between them, in base64url without padding and each in its one canonical form.
 pub fn is_token(text: &str) -> bool {
-    let text = text.as_bytes();
-    text.len() == 66
-        && text[22] == b'.'
-        && base64url(&text[..22]).is_some_and(|bytes| bytes.len() == 16)
-        && base64url(&text[23..]).is_some_and(|bytes| bytes.len() == 32)
+    let Some((id, secret)) = text.split_once('.') else {
+        return false;
+    };
+    let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    let is_legacy = id.len() == 32 && id.bytes().all(hex);
+    let is_bytes = |text: &str, chars: usize, count: usize| {
+        let bytes = base64url(text.as_bytes());
+        text.len() == chars && bytes.is_some_and(|bytes| bytes.len() == count)
+    };
+    (is_legacy || is_bytes(id, 22, 16)) && is_bytes(secret, 43, 32)
 }
 
 /// The bytes of a canonical base64url text without padding.
