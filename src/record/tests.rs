@@ -16,9 +16,10 @@ const REQUIRED: [&str; 7] = [
     field::CSRF,
     field::EXPIRES,
 ];
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 8] = [
     field::USER,
     field::TIMEOUT,
+    field::LIFETIME,
     field::MAX_AGE,
     field::RENEWED,
     field::SENT,
@@ -44,8 +45,9 @@ fn good() -> bson::Document {
         field::EXPIRES: bson::DateTime::from_millis(1_700_001_300_500),
         field::USER: 7_i64,
         field::TIMEOUT: 60.5,
+        field::LIFETIME: 90.5,
         field::MAX_AGE: false,
-        field::RENEWED: 1_700_000_050.0,
+        field::RENEWED: bson::DateTime::from_millis(1_700_000_050_000),
         field::SENT: 1_700_000_060.0,
         field::CLIENT: "a browser",
         field::IP: "127.0.0.1",
@@ -53,7 +55,7 @@ fn good() -> bson::Document {
 }
 
 fn parse(document: &bson::Document) -> Option<Record> {
-    Record::parse(Document::from_bson(document))
+    Record::parse(Document::from_bson(document), None)
 }
 
 fn with(name: &str, value: impl Into<Bson>) -> Option<Record> {
@@ -113,10 +115,9 @@ fn types_of(name: &str) -> &'static [&'static str] {
         field::VALUE => &["document"],
         field::TOKEN | field::CSRF => &["binary"],
         field::EXPIRES => &["date"],
-        field::CREATED | field::ACCESSED | field::RENEWED | field::SENT => {
-            &["double", "int32", "int64"]
-        }
-        field::TIMEOUT | field::MAX_AGE => &["double", "int32", "int64", "false"],
+        field::CREATED | field::ACCESSED | field::SENT => &["double", "int32", "int64"],
+        field::RENEWED => &["double", "int32", "int64", "date"],
+        field::TIMEOUT | field::LIFETIME | field::MAX_AGE => &["double", "int32", "int64", "false"],
         field::CLIENT | field::IP => &["string"],
         field::USER => &[
             "double", "string", "document", "binary", "opaque", "oid", "boolean", "false", "date",
@@ -129,16 +130,21 @@ fn types_of(name: &str) -> &'static [&'static str] {
 #[test]
 fn what_was_stored_is_read() {
     let record = parse(&good()).unwrap();
-    assert_eq!(record.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
-    assert_eq!(record.created.millis(), 1_700_000_000_250);
-    assert_eq!(record.accessed.millis(), 1_700_000_100_500);
-    assert_eq!(record.expires.millis(), 1_700_001_300_500);
+    assert_eq!(record.meta.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
+    assert_eq!(record.meta.created.millis(), 1_700_000_000_250);
+    assert_eq!(record.meta.accessed.millis(), 1_700_000_100_500);
+    assert_eq!(record.meta.expires.millis(), 1_700_001_300_500);
     assert_eq!(record.token.as_bytes(), &[7; 32]);
     assert_eq!(record.csrf.expose(), &[7; 32]);
-    assert_eq!(record.user, Some(RawBson::Int64(7)));
-    assert_eq!(record.timeout, Some(Some(Duration::from_millis(60_500))));
-    assert_eq!(record.max_age, Some(None));
-    assert_eq!(record.sent.map(Moment::millis), Some(1_700_000_060_000));
+    assert_eq!(record.meta.user, Some(RawBson::Int64(7)));
+    let own = |millis| Override::Set(Some(Duration::from_millis(millis)));
+    assert_eq!(record.meta.timeout, own(60_500));
+    assert_eq!(record.meta.lifetime, own(90_500));
+    assert_eq!(record.meta.max_age, Override::Set(None));
+    assert_eq!(
+        record.meta.sent.map(Moment::millis),
+        Some(1_700_000_060_000)
+    );
     let names: Vec<&str> = record.values().map(|(name, _)| name).collect();
     assert_eq!(names, ["b", "a"], "values keep their order");
 }
@@ -150,16 +156,22 @@ fn a_list_shows_a_session_that_comes_without_its_values_and_secrets() {
         document.remove(name);
     }
     let document = Document::from_bson(&document);
-    assert!(Record::parse(document.clone()).is_none());
-    let summary = Summary::parse(&document).unwrap();
-    assert_eq!(summary.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
-    assert_eq!(summary.created.millis(), 1_700_000_000_250);
-    assert_eq!(summary.accessed.millis(), 1_700_000_100_500);
-    assert_eq!(summary.renewed.map(Moment::millis), Some(1_700_000_050_000));
-    assert_eq!(summary.client.agent.as_deref(), Some("a browser"));
-    assert_eq!(summary.client.ip.as_deref(), Some("127.0.0.1"));
+    assert!(Record::parse(document.clone(), None).is_none());
+    let meta = Meta::parse(&document).unwrap();
+    assert_eq!(meta.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
+    assert_eq!(meta.created.millis(), 1_700_000_000_250);
+    assert_eq!(meta.accessed.millis(), 1_700_000_100_500);
+    assert_eq!(meta.client.agent.as_deref(), Some("a browser"));
+    assert_eq!(meta.client.ip.as_deref(), Some("127.0.0.1"));
     let own = Duration::from_millis(60_500);
-    assert_eq!(summary.deadline(None, None), summary.accessed.plus(own));
+    assert_eq!(ends_at(&meta, None, None), meta.accessed.plus(own));
+}
+
+/// When a session ends under these configured timeouts.
+fn ends_at(meta: &Meta, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
+    let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    (config.timeout, config.lifetime) = (timeout, lifetime);
+    meta.ends_at(&config)
 }
 
 #[test]
@@ -185,36 +197,42 @@ fn values_are_found_by_an_index_as_they_are_without_one() {
 
 #[test]
 fn what_the_crate_makes_is_read_as_it_was_made() {
-    let new = NewRecord {
+    let meta = Meta {
         id: Id::draw().unwrap(),
-        token: Secret::draw().unwrap().digest("session"),
-        csrf: Secret::draw().unwrap(),
         created: Moment::from_millis(1_700_000_000_123),
         accessed: Moment::from_millis(1_700_000_000_124),
         expires: Moment::NEVER,
-        values: vec![(Field::of_key("a.b").unwrap(), RawBson::Int64(1))],
         user: Some(RawBson::String("u".into())),
-        timeout: Some(None),
-        max_age: Some(Some(Duration::from_secs(5))),
+        timeout: Override::Set(None),
+        lifetime: Override::Inherit,
+        max_age: Override::Set(Some(Duration::from_secs(5))),
         sent: Some(Moment::from_millis(7)),
         client: Client {
             agent: Some("x".into()),
             ip: Some("::1".into()),
         },
     };
-    let record = Record::parse(new.document()).unwrap();
-    assert!(record.id == new.id && record.token.matches(&new.token));
-    assert!(record.csrf.matches(&new.csrf));
-    assert_eq!(record.created, new.created);
-    assert_eq!(record.accessed, new.accessed);
-    assert_eq!(record.expires, new.expires);
-    assert_eq!(record.user, new.user);
-    assert_eq!((record.timeout, record.max_age), (new.timeout, new.max_age));
-    assert_eq!(record.sent, new.sent);
-    let summary = Summary::parse(&new.document()).unwrap();
+    let token = Secret::draw().unwrap().digest("session");
+    let csrf = Secret::draw().unwrap();
+    let values = [(Field::of_key("a.b").unwrap(), RawBson::Int64(1))];
+    let document = meta.document(&token, &csrf, &values);
+    let record = Record::parse(document, None).unwrap();
+    assert!(record.token.matches(&token) && record.csrf.matches(&csrf));
+    let read = &record.meta;
+    assert_eq!(read.id, meta.id);
     assert_eq!(
-        (&summary.client.agent, &summary.client.ip),
-        (&new.client.agent, &new.client.ip)
+        (read.created, read.accessed, read.expires),
+        (meta.created, meta.accessed, meta.expires)
+    );
+    assert_eq!(read.user, meta.user);
+    assert_eq!(
+        (read.timeout, read.lifetime, read.max_age),
+        (meta.timeout, meta.lifetime, meta.max_age)
+    );
+    assert_eq!(read.sent, meta.sent);
+    assert_eq!(
+        (&read.client.agent, &read.client.ip),
+        (&meta.client.agent, &meta.client.ip)
     );
     let stored: Vec<(&str, RawBson)> = record
         .values()
@@ -240,12 +258,14 @@ fn every_other_field_may_be_missing() {
         assert!(parse(&document).is_some(), "without {name}");
     }
     let record = parse(&document).unwrap();
-    assert!(record.user.is_none());
-    let client = Summary::parse(&Document::from_bson(&document))
-        .unwrap()
-        .client;
-    assert!(client.agent.is_none() && client.ip.is_none());
-    assert_eq!((record.timeout, record.max_age), (None, None));
+    assert!(record.meta.user.is_none());
+    let meta = &record.meta;
+    assert!(meta.client.agent.is_none() && meta.client.ip.is_none());
+    let inherit = Override::Inherit;
+    assert_eq!(
+        (meta.timeout, meta.lifetime, meta.max_age),
+        (inherit, inherit, inherit)
+    );
 }
 
 #[test]
@@ -267,7 +287,7 @@ fn unknown_fields_of_any_type_are_ignored_and_survive_a_write() {
         let mut update = Update::default();
         let name = Field::of_key("b").unwrap();
         change(&mut update, name.clone(), Operation::Increment(1));
-        let after = record.after(&update).unwrap();
+        let after = record.after(&update, Moment::NEVER).unwrap();
         assert_eq!(after.get(&name).and_then(|value| value.as_i64()), Some(2));
         let kept = after
             .values
@@ -306,7 +326,7 @@ fn times_that_name_no_moment_make_the_document_no_session() {
         assert!(with(name, 0_i32).is_some());
     }
     let record = with(field::CREATED, 9_000_000_000_i64).unwrap();
-    assert_eq!(record.created.millis(), 9_000_000_000_000);
+    assert_eq!(record.meta.created.millis(), 9_000_000_000_000);
 }
 
 #[test]
@@ -319,9 +339,9 @@ fn no_time_however_far_breaks_the_arithmetic() {
             document.insert(field::CREATED, seconds);
             document.insert(field::TIMEOUT, 9e12);
             let record = parse(&document).unwrap();
-            let deadline = record.deadline(None, Some(Duration::MAX));
-            assert!(deadline <= record.expires, "{millis} {seconds}");
-            let _ = deadline.date();
+            let end = ends_at(&record.meta, None, Some(Duration::MAX));
+            assert!(end <= record.meta.expires, "{millis} {seconds}");
+            let _ = end.date();
         }
     }
 }
@@ -331,30 +351,42 @@ fn a_session_ends_with_the_earliest_of_its_limits() {
     let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
     let mut document = good();
     document.remove(field::TIMEOUT);
+    document.remove(field::LIFETIME);
     let record = parse(&document).unwrap();
-    assert_eq!(record.deadline(None, None), record.expires);
-    assert_eq!(record.deadline(Some(hour), Some(hour)), record.expires);
+    assert_eq!(ends_at(&record.meta, None, None), record.meta.expires);
     assert_eq!(
-        record.deadline(Some(minute), None),
-        record.accessed.plus(minute)
+        ends_at(&record.meta, Some(hour), Some(hour)),
+        record.meta.expires
     );
     assert_eq!(
-        record.deadline(Some(hour), Some(minute)),
-        record.created.plus(minute)
+        ends_at(&record.meta, Some(minute), None),
+        record.meta.accessed.plus(minute)
+    );
+    assert_eq!(
+        ends_at(&record.meta, Some(hour), Some(minute)),
+        record.meta.created.plus(minute)
     );
     // The session's own timeout takes the place of the configured one.
-    let own = with(field::TIMEOUT, false).unwrap();
-    assert_eq!(own.deadline(Some(minute), None), own.expires);
+    document.insert(field::TIMEOUT, false);
+    let own = parse(&document).unwrap();
+    assert_eq!(ends_at(&own.meta, Some(minute), None), own.meta.expires);
+    // And so does its own absolute timeout.
+    document.insert(field::LIFETIME, 1_i32);
+    let own = parse(&document).unwrap();
+    assert_eq!(
+        ends_at(&own.meta, None, Some(hour)).millis(),
+        own.meta.created.millis() + 1000
+    );
     let own = with(field::TIMEOUT, 1_i32).unwrap();
     assert_eq!(
-        own.deadline(Some(hour), None).millis(),
-        own.accessed.millis() + 1000
+        ends_at(&own.meta, Some(hour), None).millis(),
+        own.meta.accessed.millis() + 1000
     );
 }
 
 #[test]
 fn a_duration_is_longer_than_nothing() {
-    for name in [field::TIMEOUT, field::MAX_AGE] {
+    for name in [field::TIMEOUT, field::LIFETIME, field::MAX_AGE] {
         for bad in [0.0, -1.0, 0.0001, f64::NAN, f64::INFINITY] {
             assert!(with(name, bad).is_none(), "{name} as {bad}");
         }
@@ -408,18 +440,23 @@ fn a_name_that_no_key_has_is_not_ours_to_change() {
 }
 
 #[test]
-fn a_marker_is_no_session_and_says_its_time() {
-    let (at, until) = (Moment::from_millis(1_500), Moment::from_millis(61_500));
-    let id = tombstone::of_login(&Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap());
-    let document = tombstone::revoked(&id, at, until);
-    assert_eq!(tombstone::at(&document), Some(at));
-    assert_eq!(tombstone::expires(&document), Some(until));
+fn a_tombstone_is_not_read_as_a_session() {
+    let old = Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap();
+    let secret = || Secret::draw().unwrap();
+    let tombstone = tombstone::Tombstone {
+        old: old.clone(),
+        by: Id::draw().unwrap(),
+        proof: Some((secret().digest("session"), secret(), Vec::new())),
+        expires: Moment::from_millis(61_500),
+    };
+    let document = tombstone.document();
+    let id = tombstone::id_of(&old);
     assert!(!Filter::sessions().matches(&document) && Filter::id(&id).matches(&document));
-    assert!(Record::parse(document).is_none());
+    assert!(Record::parse(document, None).is_none());
 }
 
 #[test]
-fn a_users_marker_has_one_name_in_every_integer_type() {
+fn a_users_revocation_has_one_id_in_every_integer_type() {
     let name = |user: Bson| tombstone::of_user(&RawBson::try_from(user).unwrap());
     assert_eq!(name(bson!(5_i32)), name(bson!(5_i64)));
     assert_ne!(name(bson!(5)), name(bson!("5")));
@@ -430,7 +467,7 @@ fn a_users_marker_has_one_name_in_every_integer_type() {
 proptest! {
     #[test]
     fn no_bytes_whatever_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(Record::parse(Document::from_bytes(bytes)).is_none());
+        prop_assert!(Record::parse(Document::from_bytes(bytes), None).is_none());
     }
 
     /// A stored document with some bytes changed is a session or none, and what is read of it
@@ -448,15 +485,15 @@ proptest! {
         if let Some(end) = end {
             bytes.truncate(end.index(bytes.len()));
         }
-        if let Some(record) = Record::parse(Document::from_bytes(bytes)) {
-            let _ = record.deadline(Some(Duration::MAX), None).date();
+        if let Some(record) = Record::parse(Document::from_bytes(bytes), None) {
+            let _ = ends_at(&record.meta, Some(Duration::MAX), None).date();
             for (name, value) in record.values() {
                 let field = Field::stored(name);
                 let _ = (record.get(&field).is_some(), crate::document::value::size(name, value));
             }
             let mut update = Update::default();
-            touch(&mut update, record.accessed, record.expires);
-            let _ = record.after(&update).is_some();
+            touch(&mut update, record.meta.accessed, record.meta.expires);
+            let _ = record.after(&update, Moment::NEVER).is_some();
         }
     }
 }

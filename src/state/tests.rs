@@ -1,9 +1,11 @@
 //! What a request sees of its session, whatever it does to it.
 
+use std::time::Duration;
+
 use super::*;
-use crate::record::NewRecord;
-use crate::record::Record;
+use crate::clock::Clock;
 use crate::record::token::Token;
+use crate::record::{Meta, Record};
 
 mod model;
 mod transitions;
@@ -26,46 +28,55 @@ fn moment() -> Moment {
     Moment::from_millis(1_700_000_000_000)
 }
 
-fn record(values: &[(Field, RawBson)], user: Option<RawBson>) -> NewRecord {
-    NewRecord {
-        id: Id::draw().unwrap(),
-        token: Secret::draw().unwrap().digest("session"),
-        csrf: Secret::draw().unwrap(),
+/// A stored session with these values.
+fn stored(values: &[(Field, RawBson)], user: Option<RawBson>) -> Box<Stored> {
+    let token = Token::new(Id::draw().unwrap(), Secret::draw().unwrap());
+    let meta = Meta {
+        id: token.id.clone(),
         created: moment(),
         accessed: moment(),
         expires: moment().plus(Duration::from_secs(1200)),
-        values: values.to_vec(),
         user,
-        timeout: None,
-        max_age: None,
+        timeout: Override::Inherit,
+        lifetime: Override::Inherit,
+        max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
-    }
-}
-
-fn stored(record: &NewRecord) -> Box<Stored> {
-    let token = Token::new(record.id.clone(), Secret::draw().unwrap());
-    let record = Record::parse(record.document()).unwrap();
+    };
+    let csrf = Secret::draw().unwrap();
+    let document = meta.document(&token.digest("session"), &csrf, values);
+    let record = Record::parse(document, None).unwrap();
     Box::new(Stored { record, token })
 }
 
+fn loaded(outcome: LoadOutcome) -> Loaded {
+    let brought_cookie = !matches!(outcome, LoadOutcome::New(NewReason::NoCookie));
+    Loaded {
+        outcome,
+        other_sessions: Vec::new(),
+        brought_cookie,
+        creation: Creation::Allowed,
+    }
+}
+
+fn state(loaded: Loaded, max_bytes: usize) -> State {
+    let started = Clock::new().started();
+    State::new(loaded, Client::default(), started, max_bytes)
+}
+
 fn live(values: &[(Field, RawBson)], max_bytes: usize) -> State {
-    let stored = stored(&record(values, Some(int(7))));
-    State::new(LoadOutcome::Live(stored), moment(), max_bytes)
+    let stored = stored(values, Some(int(7)));
+    state(loaded(LoadOutcome::Live(stored)), max_bytes)
 }
 
 fn fresh() -> State {
-    State::new(
-        LoadOutcome::New(crate::state::NewReason::NoCookie),
-        moment(),
-        ROOM,
-    )
+    state(loaded(LoadOutcome::New(NewReason::NoCookie)), ROOM)
 }
 
 /// A live session with `a` and `b`, and what was done to `a`.
 fn changed() -> (State, Id) {
     let mut state = live(&[(name("a"), int(1)), (name("b"), int(2))], ROOM);
-    let id = state.id().unwrap().clone();
+    let id = state.public_id().unwrap().clone();
     state.change(name("a"), Change::Add(10)).unwrap();
     (state, id)
 }
@@ -73,14 +84,14 @@ fn changed() -> (State, Id) {
 fn values(state: &State) -> Vec<(Field, RawBson)> {
     let fields = state.fields().into_iter();
     fields
-        .map(|field| (field.clone(), state.get(&field).unwrap()))
+        .map(|field| (field.clone(), state.get(&field).unwrap().unwrap()))
         .collect()
 }
 
-fn new(state: &State) -> &New {
+fn login(state: &State) -> &Login {
     match &state.base {
-        Base::New(new) => new,
-        Base::Stored(_) => panic!("it is a stored session"),
+        Base::Login(login) => login,
+        Base::Empty | Base::Stored(_) => panic!("it is not a login"),
     }
 }
 
@@ -167,16 +178,16 @@ fn data_never_grows_past_the_limit_and_what_is_too_large_may_shrink() {
 }
 
 #[test]
-fn what_undoes_a_write_that_is_under_way_is_written_after_it() {
+fn change_that_undoes_a_write_in_flight_is_written_after_it() {
     let mut state = live(&[(name("a"), int(1)), (name("n"), int(5))], ROOM);
     state.change(name("a"), set(2)).unwrap();
     state.change(name("n"), Change::Add(3)).unwrap();
-    state.begin();
+    state.start_flush();
     state.change(name("a"), set(1)).unwrap();
     state.change(name("n"), Change::Add(-3)).unwrap();
-    let written = stored(&record(&[(name("a"), int(2)), (name("n"), int(8))], None));
-    state.written(Base::Stored(written));
-    assert_eq!(state.get(&name("a")), Some(int(1)));
+    let written = stored(&[(name("a"), int(2)), (name("n"), int(8))], None);
+    state.flush_succeeded(Base::Stored(written));
+    assert_eq!(state.get(&name("a")).unwrap(), Some(int(1)));
     assert_eq!(state.changes.get(&name("a")), Some(&set(1)));
     assert_eq!(state.changes.get(&name("n")), Some(&Change::Add(-3)));
 }
@@ -185,13 +196,13 @@ fn what_undoes_a_write_that_is_under_way_is_written_after_it() {
 fn what_is_done_during_a_write_is_counted_by_the_server() {
     let mut state = live(&[], ROOM);
     state.change(name("n"), set(5)).unwrap();
-    state.begin();
+    state.start_flush();
     state.change(name("n"), Change::Add(1)).unwrap();
     // Somebody else adds as well, between the write and the next one.
-    let written = stored(&record(&[(name("n"), int(15))], None));
-    state.written(Base::Stored(written));
+    let written = stored(&[(name("n"), int(15))], None);
+    state.flush_succeeded(Base::Stored(written));
     assert_eq!(state.changes.get(&name("n")), Some(&Change::Add(1)));
-    assert_eq!(state.get(&name("n")), Some(int(16)));
+    assert_eq!(state.get(&name("n")).unwrap(), Some(int(16)));
 }
 
 #[test]
@@ -199,49 +210,68 @@ fn a_write_that_fails_takes_along_what_it_carried_and_nothing_else() {
     let mut state = live(&[(name("a"), int(1))], ROOM);
     state.change(name("a"), set(2)).unwrap();
     state.change(name("b"), set(2)).unwrap();
-    state.begin();
+    state.start_flush();
     state.change(name("b"), Change::Add(1)).unwrap();
     state.change(name("c"), set(3)).unwrap();
-    state.fell();
+    state.discard_in_flight();
     let expected = [("a", 1), ("b", 1), ("c", 3)].map(|(n, number)| (name(n), int(number)));
     assert_eq!(values(&state), expected);
 }
 
 #[test]
-fn nothing_pending_is_dropped_by_what_others_made_of_the_session() {
+fn pending_changes_survive_what_others_made_of_the_session() {
     let text = |length: usize| RawBson::String("x".repeat(length));
     let mut state = live(&[(name("n"), int(1))], 300);
     state.change(name("a"), Change::Set(text(100))).unwrap();
     state.change(name("n"), Change::Add(1)).unwrap();
-    assert_eq!(state.growth_beside(&name("b")), 108);
-    state.begin_one(&name("b"));
+    assert_eq!(state.pending_growth(), 108);
     // The session is larger by now than it may be, and the number is a text.
     let others = [(name("b"), text(290)), (name("n"), text(5))];
-    state.written(Base::Stored(stored(&record(&others, None))));
+    state.stored_is(*stored(&others, None));
     let pending: Vec<&Field> = state.changes.fields().collect();
     assert_eq!(
         pending,
         [&name("a"), &name("n")],
         "the commit says what is wrong"
     );
-    assert_eq!(state.get(&name("a")), Some(text(100)));
+    assert_eq!(state.get(&name("a")).unwrap(), Some(text(100)));
+    let mismatch = state.get(&name("n"));
+    assert!(matches!(mismatch, Err(Error::Mismatch { key, .. }) if key == "n"));
+    assert!(state.contains(&name("n")), "as `get` sees it");
+    // What replaces the value whole fits.
+    state.change(name("n"), set(5)).unwrap();
+    assert_eq!(state.get(&name("n")).unwrap(), Some(int(5)));
 }
 
 #[test]
-fn a_write_that_changed_nothing_leaves_all_as_it_was() {
-    let mut state = live(&[(name("a"), int(1))], ROOM);
-    state.change(name("a"), Change::Add(10)).unwrap();
-    state.change(name("b"), set(1)).unwrap();
-    state.begin_one(&name("a"));
-    assert_eq!(
-        state.get(&name("a")),
-        Some(int(11)),
-        "and so it does meanwhile"
-    );
-    state.change(name("a"), Change::Add(5)).unwrap();
-    state.put_back();
-    assert_eq!(state.changes.get(&name("a")), Some(&Change::Add(15)));
-    assert_eq!(state.changes.get(&name("b")), Some(&set(1)));
+fn has_element_finds_nan() {
+    let nan = RawBson::Double(f64::NAN);
+    let mut state = live(&[], ROOM);
+    state
+        .change(name("a"), Change::Append(vec![nan.clone()]))
+        .unwrap();
+    assert!(state.has_element(&name("a"), &nan));
+    let list = value::from_elements(std::slice::from_ref(&nan));
+    let state = live(&[(name("a"), list)], ROOM);
+    assert!(state.has_element(&name("a"), &nan));
+    assert!(!state.has_element(&name("a"), &RawBson::Double(0.0)));
+}
+
+#[test]
+fn every_change_raises_the_version() {
+    let mut state = live(&[(name("a"), RawBson::Double(f64::NAN))], ROOM);
+    let mut versions = vec![state.version];
+    state.change(name("a"), set(1)).unwrap();
+    versions.push(state.version);
+    state.clear();
+    versions.push(state.version);
+    state.login(int(8), Keep::nothing());
+    versions.push(state.version);
+    state.discard();
+    versions.push(state.version);
+    state.logout();
+    versions.push(state.version);
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
 }
 
 #[test]
@@ -256,85 +286,87 @@ fn thousands_of_keys_and_elements_take_no_square_of_their_number() {
         state.change(name("list"), push).unwrap();
     }
     assert_eq!(state.fields().len(), MANY + 1);
-    assert_eq!(state.get(&key(MANY - 1)), Some(int(MANY as i64 - 1)));
+    assert_eq!(
+        state.get(&key(MANY - 1)).unwrap(),
+        Some(int(MANY as i64 - 1))
+    );
     state.clear();
     assert!(state.fields().is_empty());
 }
 
 #[test]
-fn what_is_set_on_the_session_itself_stays_pending_until_it_is_written() {
-    let (hour, day) = (
-        Some(Duration::from_secs(3600)),
-        Some(Duration::from_secs(86_400)),
-    );
-    let nothing = || Base::Stored(stored(&record(&[], None)));
+fn settings_stay_pending_until_they_are_written() {
+    let own = |seconds| Override::Set(Some(Duration::from_secs(seconds)));
+    let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    let nothing = || stored(&[], None);
     let mut state = live(&[(name("a"), int(1))], ROOM);
     let secret = Secret::draw().unwrap();
-    state.settings.timeout = Some(hour);
-    state.settings.renew = true;
-    state.set_csrf(secret.clone());
+    state.settings.timeout = own(3600);
+    state.settings.token = TokenChange::Renew;
+    state.settings.csrf = Some(secret.clone());
     // A value that was exchanged at once took none of it along.
-    state.begin_one(&name("a"));
-    state.written(nothing());
-    assert_eq!(state.settings.timeout, Some(hour));
-    assert!(state.settings.renew && state.csrf().unwrap().matches(&secret));
+    state.stored_is(*nothing());
+    assert_eq!(state.settings.timeout, own(3600));
+    assert!(state.settings.token == TokenChange::Renew);
+    assert!(state.csrf().unwrap().matches(&secret));
     // A save does, but not what came after it began.
-    state.begin();
-    assert_eq!(state.timeout(None), hour);
+    state.start_flush();
+    let idle = |state: &State| state.expiry(&config).idle;
+    assert_eq!(idle(&state), Some(Duration::from_secs(3600)));
     assert!(
         state.csrf().unwrap().matches(&secret),
         "as it is shown meanwhile"
     );
-    state.settings.max_age = Some(day);
-    state.settings.timeout = Some(None);
+    state.settings.max_age = own(86_400);
+    state.settings.timeout = Override::Set(None);
     state.settings.touch = true;
-    state.written(nothing());
-    assert_eq!(
-        (state.settings.timeout, state.settings.max_age),
-        (Some(None), Some(day))
-    );
-    assert!(state.settings.touch && !state.settings.renew && state.settings.csrf.is_none());
-    state.begin();
-    state.written(nothing());
-    assert!(!state.settings.are_some());
+    state.flush_succeeded(Base::Stored(nothing()));
+    assert_eq!(idle(&state), None);
+    assert_eq!(state.settings.max_age, own(86_400));
+    assert!(state.settings.touch && state.settings.csrf.is_none());
+    assert!(state.settings.token == TokenChange::Keep);
+    state.start_flush();
+    state.flush_succeeded(Base::Stored(nothing()));
+    assert!(state.settings.is_empty());
 }
 
 // ---- a session that is not stored
 
 #[test]
-fn a_session_has_no_name_until_it_holds_something() {
+fn id_is_none_until_the_session_is_stored() {
     let mut state = fresh();
-    assert!(!state.is_wanted() && state.id().is_none() && state.is_new);
+    assert!(!state.is_wanted() && state.public_id().is_none() && state.is_new);
     state.settings.touch = true;
-    state.settings.renew = true;
-    state.name_itself();
-    assert!(
-        !state.is_wanted() && state.id().is_none(),
-        "touch and renew make none"
-    );
+    state.settings.token = TokenChange::Renew;
+    assert!(!state.is_wanted(), "touch and renew create none");
     state.change(name("a"), set(1)).unwrap();
-    let id = state.id().unwrap().clone();
-    state.change(name("b"), set(1)).unwrap();
-    assert_eq!(state.id(), Some(&id), "the name stays");
+    assert!(state.is_wanted() && state.public_id().is_none());
     state.change(name("a"), Change::Unset).unwrap();
-    state.change(name("b"), Change::Unset).unwrap();
-    assert!(!state.is_wanted() && state.id().is_none());
+    assert!(!state.is_wanted());
+    state.change(name("a"), set(1)).unwrap();
+    state.start_flush();
+    let written = stored(&[(name("a"), int(1))], None);
+    let id = written.record.meta.id.clone();
+    state.flush_succeeded(Base::Stored(written));
+    assert_eq!(state.public_id(), Some(&id));
 }
 
 #[test]
-fn every_setting_that_must_be_kept_makes_a_session() {
-    let makes = |set: fn(&mut State)| {
+fn every_setting_that_must_be_kept_creates_a_session() {
+    let creates = |set: fn(&mut State)| {
         let mut state = fresh();
         set(&mut state);
-        state.name_itself();
-        state.is_wanted() && state.id().is_some()
+        state.is_wanted()
     };
-    assert!(makes(|state| state.settings.timeout = Some(None)));
-    assert!(makes(|state| state.settings.max_age = Some(None)));
-    assert!(makes(|state| drop(state.csrf_or_draw().unwrap())));
-    assert!(makes(|state| state.login(Some(int(1)), Keep::Nothing)));
-    assert!(!makes(|state| state.logout()));
-    assert!(!makes(|state| state.discard()));
+    assert!(creates(|state| state.settings.timeout = Override::Set(None)));
+    assert!(creates(
+        |state| state.settings.lifetime = Override::Set(None)
+    ));
+    assert!(creates(|state| state.settings.max_age = Override::Set(None)));
+    assert!(creates(|state| drop(state.csrf_or_draw().unwrap())));
+    assert!(creates(|state| state.login(int(1), Keep::nothing())));
+    assert!(!creates(|state| state.logout()));
+    assert!(!creates(|state| state.discard()));
 }
 
 #[test]
@@ -343,13 +375,31 @@ fn there_is_one_csrf_secret_until_another_takes_its_place() {
         let first = state.csrf_or_draw().unwrap();
         assert!(state.csrf_or_draw().unwrap().matches(&first));
         let other = Secret::draw().unwrap();
-        state.set_csrf(other.clone());
+        state.settings.csrf = Some(other.clone());
         assert!(state.csrf_or_draw().unwrap().matches(&other));
-        state.login(Some(int(1)), Keep::All);
+        state.login(int(1), Keep::nothing());
         let next = state.csrf_or_draw().unwrap();
         assert!(
             !next.matches(&other) && !next.matches(&first),
             "not after a login"
         );
+    }
+}
+
+#[test]
+fn writes_outside_of_the_path_and_cross_site_are_refused() {
+    let no_cookie = || loaded(LoadOutcome::New(NewReason::NoCookie));
+    let may_write = |creation, loaded: Loaded| {
+        let loaded = Loaded { creation, ..loaded };
+        state(loaded, ROOM).check_may_write()
+    };
+    let live = || loaded(LoadOutcome::Live(stored(&[], None)));
+    assert!(may_write(Creation::Allowed, no_cookie()).is_ok());
+    let refused = may_write(Creation::OnlyByLogin, no_cookie());
+    assert!(matches!(refused, Err(Error::CrossSiteWrite)));
+    assert!(may_write(Creation::OnlyByLogin, live()).is_ok());
+    for loaded in [no_cookie(), live()] {
+        let refused = may_write(Creation::Never, loaded);
+        assert!(matches!(refused, Err(Error::OutsidePath)));
     }
 }

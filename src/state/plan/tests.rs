@@ -6,9 +6,8 @@ use bson::{Document, doc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::Client;
-use crate::record::legacy::LegacySession;
-use crate::state::LoadOutcome;
+use crate::clock::Clock;
+use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Proof, Replaced};
 
 mod cookies;
 mod late;
@@ -38,70 +37,97 @@ fn set(number: i64) -> Change {
     Change::Set(RawBson::Int64(number))
 }
 
-/// A session as it is stored after a write at `start`.
-fn record(values: &[(Field, RawBson)]) -> NewRecord {
-    NewRecord {
+/// What is stored of a session after a write at `start`.
+fn meta() -> Meta {
+    Meta {
         id: Id::draw().unwrap(),
-        token: Secret::draw().unwrap().digest("session"),
-        csrf: Secret::draw().unwrap(),
         created: start(),
         accessed: start(),
         expires: start().plus(TIMEOUT),
-        values: values.to_vec(),
         user: None,
-        timeout: None,
-        max_age: None,
+        timeout: Override::Inherit,
+        lifetime: Override::Inherit,
+        max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
     }
 }
 
-fn stored(record: &NewRecord) -> Box<Stored> {
-    let token = Token::new(record.id.clone(), Secret::draw().unwrap());
-    let record = Record::parse(record.document()).unwrap();
+fn own(time: Duration) -> Override {
+    Override::Set(Some(time))
+}
+
+fn stored(meta: Meta, values: &[(Field, RawBson)]) -> Box<Stored> {
+    let token = Token::new(meta.id.clone(), Secret::draw().unwrap());
+    let csrf = Secret::draw().unwrap();
+    let document = meta.document(&token.digest("session"), &csrf, values);
+    let record = Record::parse(document, None).unwrap();
     Box::new(Stored { record, token })
 }
 
-fn live(record: &NewRecord) -> State {
-    State::new(LoadOutcome::Live(stored(record)), start(), 1 << 20)
+/// The state of a request that began at `start`.
+fn state(outcome: LoadOutcome) -> State {
+    let clock = Clock::new();
+    let mut started = clock.started();
+    started.moment = start();
+    let loaded = Loaded {
+        outcome,
+        other_sessions: Vec::new(),
+        brought_cookie: true,
+        creation: Creation::Allowed,
+    };
+    State::new(loaded, Client::default(), started, 1 << 20)
+}
+
+fn live(meta: Meta, values: &[(Field, RawBson)]) -> State {
+    state(LoadOutcome::Live(stored(meta, values)))
 }
 
 /// A live session with one value.
 fn one() -> State {
-    live(&record(&[(name("a"), RawBson::Int64(1))]))
+    live(meta(), &[(name("a"), RawBson::Int64(1))])
 }
 
 fn fresh() -> State {
-    State::new(
-        LoadOutcome::New(crate::state::NewReason::NoCookie),
-        start(),
-        1 << 20,
-    )
+    state(LoadOutcome::New(NewReason::NoCookie))
 }
 
-fn decided(state: &State, config: &Config, after: Duration) -> Write {
-    decide(state, config, start().plus(after)).unwrap().write
+fn write(state: &State, config: &Config, after: Duration) -> Write {
+    plan(state, config, start().plus(after)).unwrap().write
 }
 
 #[track_caller]
-fn alter(state: &State, config: &Config, after: Duration) -> Alter {
-    match decided(state, config, after) {
-        Write::Update(alter) => *alter,
+fn update(state: &State, config: &Config, after: Duration) -> UpdatePlan {
+    match write(state, config, after) {
+        Write::Update(plan) => *plan,
         other => panic!("{} instead of an update", kind(&other)),
     }
 }
 
+/// The whole update, as it is written while the token is the one that was loaded.
+fn whole(plan: &UpdatePlan) -> Update {
+    let mut update = plan.update.clone();
+    if let Some(part) = &plan.with_token {
+        update.merge(&part.update);
+    }
+    update
+}
+
+fn cookie(plan: &UpdatePlan) -> Option<&(Token, CookieLife)> {
+    plan.with_token.as_ref()?.cookie.as_ref()
+}
+
 #[track_caller]
-fn create(state: &State, config: &Config, after: Duration) -> Create {
-    match decided(state, config, after) {
-        Write::Create(create) => *create,
+fn insert(state: &State, config: &Config, after: Duration) -> InsertPlan {
+    match write(state, config, after) {
+        Write::Insert(plan) => *plan,
         other => panic!("{} instead of a new document", kind(&other)),
     }
 }
 
 #[track_caller]
 fn touched(state: &State, config: &Config, after: Duration) -> Option<Touch> {
-    match decided(state, config, after) {
+    match write(state, config, after) {
         Write::Touch(touch) => Some(touch),
         Write::Nothing => None,
         other => panic!("{} after a read", kind(&other)),
@@ -112,7 +138,8 @@ fn kind(write: &Write) -> &'static str {
     match write {
         Write::Nothing => "nothing",
         Write::Touch(_) => "a touch",
-        Write::Create(_) => "a new document",
+        Write::DropForReplaced => "a dropped write",
+        Write::Insert(_) => "a new document",
         Write::Update(_) => "an update",
     }
 }
@@ -147,10 +174,10 @@ fn conditions(filter: &Filter) -> BTreeSet<String> {
 #[test]
 fn without_a_session_nothing_is_written() {
     let mut state = fresh();
-    assert!(matches!(decided(&state, &config(), DAY), Write::Nothing));
+    assert!(matches!(write(&state, &config(), DAY), Write::Nothing));
     state.settings.touch = true;
-    state.settings.renew = true;
-    assert!(matches!(decided(&state, &config(), DAY), Write::Nothing));
+    state.settings.token = TokenChange::Renew;
+    assert!(matches!(write(&state, &config(), DAY), Write::Nothing));
 }
 
 #[test]
@@ -169,7 +196,7 @@ fn a_read_is_a_touch_once_reissue_time_has_passed_and_at_most_once_a_second() {
         assert!(touched(&one(), &config, early).is_none(), "{reissue:?}");
         let state = one();
         let touch = touched(&state, &config, due).unwrap();
-        assert_eq!(touch.id(), state.id().unwrap().as_str());
+        assert_eq!(touch.id(), state.public_id().unwrap().as_str());
         assert_eq!(touch.accessed, start().plus(due));
         assert_eq!(touch.expires, start().plus(due).plus(TIMEOUT));
     }
@@ -190,10 +217,8 @@ fn reads_extend_nothing_when_reissue_time_is_false() {
 #[test]
 fn a_clock_that_went_back_writes_nothing() {
     let state = one();
-    let write = decide(&state, &config(), start().minus(HOUR))
-        .unwrap()
-        .write;
-    assert!(matches!(write, Write::Nothing));
+    let plan = plan(&state, &config(), start().minus(HOUR)).unwrap();
+    assert!(plan.is_nothing());
 }
 
 #[test]
@@ -222,9 +247,9 @@ fn a_touch_ends_with_the_lifetime_and_never_without_a_timeout() {
         touched(&one(), &config, MINUTE).unwrap().expires,
         start().plus(MINUTE + TIMEOUT)
     );
-    let mut own = record(&[]);
-    own.timeout = Some(Some(MINUTE));
-    let touch = touched(&live(&own), &config, SECOND).unwrap();
+    let mut meta = meta();
+    meta.timeout = own(MINUTE);
+    let touch = touched(&live(meta, &[]), &config, SECOND).unwrap();
     assert_eq!(
         touch.expires,
         start().plus(SECOND + MINUTE),
@@ -255,72 +280,52 @@ fn a_session_expires_with_the_earlier_of_idle_and_absolute_time() {
         (Some(DAY), Some(DAY), start().plus(DAY)),
         (Some(Duration::MAX), Some(Duration::MAX), never),
     ] {
-        assert_eq!(expiry(start(), accessed, timeout, lifetime), expected);
+        let expiry = Expiry {
+            idle: timeout,
+            absolute: lifetime,
+        };
+        assert_eq!(expiry.expires_at(start(), accessed), expected);
     }
 }
 
-// ---- the ancestor's
+// ---- legacy documents
 
-fn ancestor() -> State {
+/// A session of the Python package, opened by its bare id.
+fn legacy() -> State {
     let document = doc! {
         "_id": "0123456789abcdef0123456789abcdef",
         "created": start().seconds() - 60.0,
         "accessed": start().seconds(),
-        "value": { "a": 1_i64, "_csrft_": "token" },
+        "value": { "a": 1_i64, "50%": 2_i64 },
     };
-    let ancestor = LegacySession::parse(&crate::document::Document::from_bson(&document)).unwrap();
-    State::new(LoadOutcome::Legacy(Box::new(ancestor)), start(), 1 << 20)
+    let document = crate::document::Document::from_bson(&document);
+    let record = Record::read(document, &config(), start()).unwrap();
+    let token = Token::parse("0123456789abcdef0123456789abcdef", true).unwrap();
+    state(LoadOutcome::Live(Box::new(Stored { record, token })))
 }
 
 #[test]
-fn a_read_of_an_ancestors_session_is_a_touch_of_it() {
-    assert!(touched(&ancestor(), &config(), Duration::from_millis(999)).is_none());
-    let touch = touched(&ancestor(), &config(), SECOND).unwrap();
+fn read_of_a_legacy_session_is_a_touch_of_it() {
+    assert!(touched(&legacy(), &config(), Duration::from_millis(999)).is_none());
+    let touch = touched(&legacy(), &config(), SECOND).unwrap();
     assert_eq!(touch.id(), "0123456789abcdef0123456789abcdef");
     assert_eq!(touch.expires, start().plus(SECOND + TIMEOUT));
 }
 
 #[test]
-fn the_first_write_moves_an_ancestors_session_and_it_stays_as_old_as_it_was() {
-    let mut state = ancestor();
+fn write_to_a_legacy_session_is_an_update_of_its_document() {
+    let mut state = legacy();
+    assert!(state.public_id().is_none(), "its id is its credential");
     state.change(name("b"), set(2)).unwrap();
-    let create = create(&state, &config(), MINUTE);
-    assert_eq!(create.record.created, start().minus(MINUTE));
-    assert_eq!(create.record.accessed, start().plus(MINUTE));
-    let stored: Vec<_> = create
-        .record
-        .values
-        .iter()
-        .map(|(field, _)| field.as_str())
-        .collect();
-    assert_eq!(stored, ["a", "b"]);
-    assert!(
-        create
-            .record
-            .csrf
-            .matches(&crate::record::legacy::csrf_secret("token"))
+    state.change(name("50%"), Change::Add(1)).unwrap();
+    let plan = update(&state, &config(), MINUTE);
+    assert_eq!(
+        plan.filter.wanted_id(),
+        Some("0123456789abcdef0123456789abcdef")
     );
-    let replaces = create.replaces.unwrap();
-    assert!(replaces.moves_ancestor && replaces.keep.has(&name("whatever")));
-    assert_eq!(replaces.old.as_str(), "0123456789abcdef0123456789abcdef");
-    assert_eq!(replaces.after.get(&name("b")), Some(&set(2)));
-    // The new cookie must not be overwritten by a request that still has the old one.
-    assert!(!create.marker_for.is_empty() && create.record.user.is_none());
-}
-
-#[test]
-fn a_login_from_an_ancestors_session_is_a_new_one() {
-    let mut state = ancestor();
-    state.login(Some(RawBson::Int64(7)), Keep::Nothing);
-    let create = create(&state, &config(), MINUTE);
-    assert_eq!(create.record.created, start().plus(MINUTE));
+    assert!(paths(&plan.update).contains("value.b"));
     assert!(
-        !create
-            .record
-            .csrf
-            .matches(&crate::record::legacy::csrf_secret("token"))
+        plan.relative.get(&name("50%")).is_some(),
+        "the server would count under the new name from 0"
     );
-    assert!(create.record.values.is_empty() && !create.marker_for.is_empty());
-    // A login proves who it is by itself: two on one cookie are two sessions.
-    assert!(!create.replaces.unwrap().moves_ancestor);
 }

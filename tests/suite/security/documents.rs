@@ -71,10 +71,7 @@ fn is_legal(field: &str, value: &Bson) -> bool {
     match field {
         "value" => matches!(value, Bson::Document(_)),
         // Times by a clock gone wrong: others end the session, and these two never do.
-        "renewed" => matches!(
-            value,
-            Bson::Int32(_) | Bson::Int64(_) | Bson::DateTime(_)
-        ),
+        "renewed" => matches!(value, Bson::Int32(_) | Bson::Int64(_) | Bson::DateTime(_)),
         "sent" => matches!(value, Bson::Int32(_) | Bson::Int64(_)),
         "client" | "ip" => matches!(value, Bson::String(_)),
         _ => false,

@@ -3,71 +3,117 @@
 use super::*;
 
 #[test]
-fn a_renewal_is_one_update_of_the_token_that_was_loaded() {
-    let before = record(&[(name("a"), RawBson::Int64(1))]);
-    let mut state = live(&before);
+fn renew_is_one_update_of_the_token_that_was_loaded() {
+    let mut state = one();
     state.change(name("a"), set(5)).unwrap();
-    state.settings.renew = true;
-    let alter = alter(&state, &config(), Duration::ZERO);
+    state.settings.token = TokenChange::Renew;
+    let plan = update(&state, &config(), Duration::ZERO);
     let changed = ["accessed", "expires", "renewed", "token", "value.a"];
-    assert_eq!(paths(&alter.update), names(&changed));
-    assert_eq!(conditions(&alter.filter), names(&["_id", "token"]));
-    assert_eq!(alter.durability, Durability::Identity);
-    let Base::Stored(old) = &state.base else {
-        panic!("it stays the same session")
-    };
-    let (token, life) = alter.cookie.as_ref().unwrap();
+    assert_eq!(paths(&whole(&plan)), names(&changed));
+    assert_eq!(plan.durability, Durability::Identity);
+    let part = plan.with_token.as_ref().unwrap();
+    assert!(part.is_required, "without the token nothing is written");
+    let old = state.stored().unwrap();
+    let (token, life) = part.cookie.as_ref().unwrap();
     assert!(token.id == old.token.id && !token.secret.matches(&old.token.secret));
     assert_eq!(*life, None);
     // What the browser gets is what is stored.
-    let stored = old.record.after(&alter.update).unwrap();
-    assert!(stored.token.matches(&token.secret.digest("session")));
+    let stored = old.record.after(&whole(&plan), start()).unwrap();
+    assert!(stored.token.matches(&token.digest("session")));
     assert!(stored.csrf.matches(&old.record.csrf));
-    assert!(alter.filter.matches(&before.document()));
-    // Overtaken by another renewal, the data goes alone.
-    let (filter, update) = alter.without_token.as_ref().unwrap();
-    assert_eq!(conditions(filter), names(&["_id"]));
-    assert_eq!(paths(update), names(&["accessed", "expires", "value.a"]));
+    assert_eq!(stored.meta.created, old.record.meta.created);
+}
+
+#[test]
+fn elevate_is_a_renewal_that_counts_as_a_creation() {
+    let config = Config {
+        lifetime: Some(HOUR),
+        ..config()
+    };
+    let mut state = one();
+    let csrf = Secret::draw().unwrap();
+    state.settings.csrf = Some(csrf.clone());
+    state.settings.token = TokenChange::Elevate;
+    let plan = update(&state, &config, MINUTE);
+    let changed = ["accessed", "created", "csrf", "expires", "renewed", "token"];
+    assert_eq!(paths(&whole(&plan)), names(&changed));
+    assert!(plan.with_token.as_ref().unwrap().is_required);
+    let old = state.stored().unwrap();
+    let now = start().plus(MINUTE);
+    let stored = old.record.after(&whole(&plan), now).unwrap();
+    assert_eq!(stored.meta.id, old.record.meta.id);
+    assert_eq!(stored.meta.created, now);
+    assert_eq!(stored.meta.expires, now.plus(TIMEOUT));
+    assert!(stored.csrf.matches(&csrf));
+    assert!(
+        stored
+            .token
+            .matches(&cookie(&plan).unwrap().0.digest("session"))
+    );
+    let max = read(whole(&plan).to_bson());
+    let max = max.get_document("$max").unwrap();
+    assert!(max.contains_key("expires"), "it is only raised");
 }
 
 #[test]
 fn touch_sends_the_cookie_that_the_browser_has() {
     let mut state = one();
     state.settings.touch = true;
-    let alter = alter(&state, &config(), Duration::ZERO);
-    assert_eq!(paths(&alter.update), names(&["accessed", "expires"]));
-    assert_eq!(conditions(&alter.filter), names(&["_id", "token"]));
-    let Base::Stored(old) = &state.base else {
-        panic!("it stays the same session")
-    };
-    let (token, _) = alter.cookie.unwrap();
-    assert!(token.secret.matches(&old.token.secret));
-    assert_eq!(alter.durability, Durability::Data);
+    let plan = update(&state, &config(), Duration::ZERO);
+    assert_eq!(paths(&whole(&plan)), names(&["accessed", "expires"]));
+    let (token, _) = cookie(&plan).unwrap();
+    assert!(token.secret.matches(&state.stored().unwrap().token.secret));
+    assert!(!plan.with_token.as_ref().unwrap().is_required);
+    assert_eq!(plan.durability, Durability::Data);
 }
 
 #[test]
 fn set_max_age_sends_the_cookie_with_its_new_life() {
     for (max_age, sent) in [(Some(DAY), true), (None, false)] {
         let mut state = one();
-        state.settings.max_age = Some(max_age);
-        let alter = alter(&state, &config(), Duration::ZERO);
-        let paths = paths(&alter.update);
+        state.settings.max_age = Override::Set(max_age);
+        let plan = update(&state, &config(), Duration::ZERO);
+        let paths = paths(&whole(&plan));
         assert!(paths.contains("max_age"));
         assert_eq!(
             paths.contains("sent"),
             sent,
-            "noted for a cookie with a life alone"
+            "stored for a cookie with a `Max-Age` alone"
         );
-        assert_eq!(alter.cookie.unwrap().1, max_age);
+        assert_eq!(cookie(&plan).unwrap().1, max_age);
     }
 }
 
+#[test]
+fn settings_are_written_only_while_the_token_is_the_loaded_one() {
+    let mut state = one();
+    state.change(name("a"), set(5)).unwrap();
+    state.settings.timeout = own(DAY);
+    state.settings.lifetime = own(DAY);
+    state.settings.max_age = own(DAY);
+    state.settings.csrf = Some(Secret::draw().unwrap());
+    let plan = update(&state, &config(), Duration::ZERO);
+    // A request whose token was replaced meanwhile still stores its values.
+    assert_eq!(
+        paths(&plan.update),
+        names(&["accessed", "expires", "value.a"])
+    );
+    let expires = read(plan.update.to_bson());
+    let expires = expires.get_document("$max").unwrap().get("expires");
+    let by_loaded_times = date(start().plus(TIMEOUT));
+    assert_eq!(expires, Some(&by_loaded_times.into()));
+    let part = plan.with_token.unwrap();
+    let settings = ["csrf", "expires", "lifetime", "max_age", "sent", "timeout"];
+    assert_eq!(paths(&part.update), names(&settings));
+    assert!(!part.is_required);
+}
+
 /// A session whose cookie was sent at `start`.
-fn sent(own: record::Own) -> State {
-    let mut record = record(&[(name("a"), RawBson::Int64(1))]);
-    (record.sent, record.max_age) = (Some(start()), own);
-    record.expires = start().plus(DAY * 10);
-    live(&record)
+fn sent(max_age: Override) -> State {
+    let mut meta = meta();
+    (meta.sent, meta.max_age) = (Some(start()), max_age);
+    meta.expires = start().plus(DAY * 10);
+    live(meta, &[(name("a"), RawBson::Int64(1))])
 }
 
 #[test]
@@ -84,18 +130,17 @@ fn a_cookie_with_a_life_is_sent_again_once_a_tenth_of_it_or_reissue_time_has_pas
         };
         let early = pause - Duration::from_millis(1);
         for changes in [false, true] {
-            let mut state = sent(None);
+            let mut state = sent(Override::Inherit);
             if changes {
                 state.change(name("a"), set(5)).unwrap();
-                assert!(alter(&state, &config, early).cookie.is_none());
+                assert!(cookie(&update(&state, &config, early)).is_none());
             } else {
                 // A touch, or nothing: not awaited, and without a cookie.
                 touched(&state, &config, early);
             }
-            let alter = alter(&state, &config, pause);
-            assert_eq!(alter.cookie.as_ref().unwrap().1, Some(HOUR * 10));
-            assert!(paths(&alter.update).contains("sent"));
-            assert_eq!(conditions(&alter.filter), names(&["_id", "token"]));
+            let plan = update(&state, &config, pause);
+            assert_eq!(cookie(&plan).unwrap().1, Some(HOUR * 10));
+            assert!(paths(&whole(&plan)).contains("sent"));
         }
     }
 }
@@ -107,13 +152,13 @@ fn a_cookies_own_life_takes_the_place_of_the_configured_one() {
         max_age: Some(MINUTE),
         ..config()
     };
-    let state = sent(Some(Some(DAY)));
+    let state = sent(own(DAY));
     touched(&state, &config, HOUR); // not due, as it would be for a minute's life
     assert_eq!(
-        alter(&state, &config, HOUR * 3).cookie.unwrap().1,
+        cookie(&update(&state, &config, HOUR * 3)).unwrap().1,
         Some(DAY)
     );
-    let state = sent(Some(None));
+    let state = sent(Override::Set(None));
     touched(&state, &config, DAY); // until the browser closes: nothing to tell it
 }
 
@@ -124,7 +169,7 @@ fn a_cookie_that_was_sent_without_a_life_is_given_the_one_that_is_configured_now
         ..config()
     };
     assert_eq!(
-        alter(&one(), &config, Duration::ZERO).cookie.unwrap().1,
+        cookie(&update(&one(), &config, Duration::ZERO)).unwrap().1,
         Some(DAY)
     );
 }
@@ -137,23 +182,16 @@ fn when_reads_extend_nothing_only_writes_send_the_cookie_again() {
         max_age: Some(HOUR),
         ..config()
     };
-    let mut state = sent(None);
+    let mut state = sent(Override::Inherit);
     assert!(touched(&state, &config, DAY).is_none());
     state.change(name("a"), set(5)).unwrap();
-    assert!(alter(&state, &config, DAY).cookie.is_some());
+    assert!(cookie(&update(&state, &config, DAY)).is_some());
 }
 
 #[test]
 fn a_cookie_is_sent_for_a_session_that_lives_alone() {
     let mut state = one();
     state.settings.touch = true;
-    let alter = alter(&state, &config(), TIMEOUT + SECOND);
-    assert_eq!(
-        conditions(&alter.filter),
-        names(&["_id", "expires", "token"])
-    );
-    assert_eq!(
-        conditions(&alter.without_token.unwrap().0),
-        names(&["_id", "expires"])
-    );
+    let plan = update(&state, &config(), TIMEOUT + SECOND);
+    assert_eq!(conditions(&plan.filter), names(&["_id", "expires"]));
 }

@@ -13,11 +13,16 @@ fn replacement(keep: Keep, before: &[(Field, Change)], after: &[(Field, Change)]
     };
     Replacement {
         old: Id::draw().unwrap(),
+        token: Secret::draw().unwrap().digest("session"),
         keep,
         before: changes(before),
         after: changes(after),
-        moves_ancestor: false,
     }
+}
+
+/// Keeps every key of the tests below.
+fn all() -> Keep {
+    Keep::fields(["a", "b", "c", "n", "s"].map(name).to_vec())
 }
 
 fn numbers(values: &[(&str, i64)]) -> Vec<(Field, RawBson)> {
@@ -33,14 +38,14 @@ fn rendered(update: &Update) -> Document {
 
 #[test]
 fn when_nobody_else_wrote_nothing_is_late() {
-    let replacement = replacement(Keep::All, &[(name("a"), Change::Add(1))], &[]);
+    let replacement = replacement(all(), &[(name("a"), Change::Add(1))], &[]);
     let update = late_changes(&replacement, &numbers(&[("a", 6)]), &numbers(&[("a", 5)]));
     assert!(update.is_empty());
 }
 
 #[test]
 fn a_late_write_to_a_kept_key_is_carried_over() {
-    let replacement = replacement(Keep::Fields(vec![name("a"), name("b")]), &[], &[]);
+    let replacement = replacement(Keep::fields(vec![name("a"), name("b")]), &[], &[]);
     let stored = numbers(&[("a", 1), ("b", 2)]);
     let fresh = numbers(&[("a", 10), ("b", 2), ("c", 3)]);
     let update = late_changes(&replacement, &stored, &fresh);
@@ -49,7 +54,7 @@ fn a_late_write_to_a_kept_key_is_carried_over() {
 
 #[test]
 fn a_late_removal_of_a_kept_key_and_a_late_new_one_are_carried_over() {
-    let replacement = replacement(Keep::All, &[], &[]);
+    let replacement = replacement(all(), &[], &[]);
     let update = late_changes(&replacement, &numbers(&[("a", 1)]), &numbers(&[("n", 2)]));
     let expected = doc! { "$unset": { "value.a": true }, "$set": { "value.n": 2_i64 } };
     assert_eq!(rendered(&update), expected);
@@ -59,7 +64,7 @@ fn a_late_removal_of_a_kept_key_and_a_late_new_one_are_carried_over() {
 fn the_requests_own_changes_come_after_the_late_ones() {
     let before = [(name("n"), Change::Add(1)), (name("s"), set(7))];
     let after = [(name("n"), Change::Add(10))];
-    let replacement = replacement(Keep::All, &before, &after);
+    let replacement = replacement(all(), &before, &after);
     // Loaded as 5, stored as 5 + 1 + 10; another request made 8 of the 5.
     let stored = numbers(&[("n", 16), ("s", 7)]);
     let update = late_changes(&replacement, &stored, &numbers(&[("n", 8), ("s", 99)]));
@@ -68,7 +73,7 @@ fn the_requests_own_changes_come_after_the_late_ones() {
 
 #[test]
 fn what_does_not_fit_the_late_value_leaves_it() {
-    let replacement = replacement(Keep::All, &[(name("n"), Change::Add(1))], &[]);
+    let replacement = replacement(all(), &[(name("n"), Change::Add(1))], &[]);
     let fresh = [(name("n"), RawBson::String("text".into()))];
     let update = late_changes(&replacement, &numbers(&[("n", 6)]), &fresh);
     assert_eq!(rendered(&update), doc! { "$set": { "value.n": "text" } });
@@ -76,7 +81,7 @@ fn what_does_not_fit_the_late_value_leaves_it() {
 
 #[test]
 fn what_is_not_kept_is_never_late() {
-    for keep in [Keep::Nothing, Keep::Fields(vec![name("b")])] {
+    for keep in [Keep::nothing(), Keep::fields(vec![name("b")])] {
         let update = late_changes(&replacement(keep, &[], &[]), &[], &numbers(&[("a", 1)]));
         assert!(update.is_empty());
     }
@@ -92,27 +97,29 @@ proptest! {
         before in prop::collection::vec((a_name(), a_change()), 0..4),
         after in prop::collection::vec((a_name(), a_change()), 0..4),
         kept in prop::collection::vec(a_name(), 0..4),
-        keeps_all in any::<bool>(),
     ) {
-        let keep = if keeps_all { Keep::All } else { Keep::Fields(kept) };
-        let mut state = live(&record(&loaded));
+        let keep = Keep::fields(kept);
+        let mut state = live(meta(), &loaded);
         for (field, change) in before {
             let _ = state.change(field, change).is_ok();
         }
-        state.login(Some(RawBson::Int64(7)), keep.clone());
+        state.login(RawBson::Int64(7), keep.clone());
         for (field, change) in after {
             let _ = state.change(field, change).is_ok();
         }
-        let create = create(&state, &config(), SECOND);
-        let (replacement, stored) = (create.replaces.unwrap(), create.record.values.clone());
-        prop_assert!(late_changes(&replacement, &stored, &loaded).is_empty());
+        let plan = insert(&state, &config(), SECOND);
+        let (login, stored) = (plan.login.as_ref().unwrap(), plan.values.clone());
+        let replacement = login.replaces.as_ref().unwrap();
+        prop_assert!(late_changes(replacement, &stored, &loaded).is_empty());
 
-        let update = late_changes(&replacement, &stored, &late);
+        let update = late_changes(replacement, &stored, &late);
         for path in paths(&update) {
             let field = Field::stored(path.strip_prefix("value.").unwrap());
             prop_assert!(keep.has(&field));
         }
-        let there = Record::parse(create.record.document()).unwrap().after(&update).unwrap();
+        let meta = plan.meta(Id::draw().unwrap());
+        let document = meta.document(&replacement.token, &plan.csrf, &stored);
+        let there = Record::parse(document, None).unwrap().after(&update, start()).unwrap();
         let fields = stored.iter().chain(&late).map(|(field, _)| field);
         for field in fields.filter(|field| keep.has(field)) {
             let latest = late.iter().find(|(other, _)| other == field).map(|(_, value)| value.clone());

@@ -1,4 +1,4 @@
-//! Whatever a request did: the properties that every decision has.
+//! Whatever a request did: the properties that every plan has.
 
 use super::*;
 
@@ -7,6 +7,7 @@ fn a_value() -> impl Strategy<Value = RawBson> {
         (-2_i64..3).prop_map(RawBson::Int64),
         Just(RawBson::String("x".into())),
         Just(RawBson::Null),
+        prop::sample::select(vec![f64::NAN, -0.0, 0.0]).prop_map(RawBson::Double),
         prop::collection::vec(0_i64..3, 0..3).prop_map(|numbers| {
             let numbers: Vec<_> = numbers.into_iter().map(RawBson::Int64).collect();
             value::from_elements(&numbers)
@@ -48,7 +49,7 @@ proptest! {
         before in values(),
         changes in prop::collection::vec((a_name(), a_change()), 0..8),
         (timeout, max_age) in (prop::option::of(a_duration()), prop::option::of(a_duration())),
-        (renew, touch, csrf) in any::<(bool, bool, bool)>(),
+        (renew, elevate, touch, csrf) in any::<(bool, bool, bool, bool)>(),
         configured in (a_duration(), a_duration(), a_duration(), a_duration()),
         after in 0_u64..100_000,
     ) {
@@ -59,57 +60,67 @@ proptest! {
             max_age: configured.3,
             ..config()
         };
-        let mut state = live(&record(&before));
+        let mut state = live(meta(), &before);
         for (field, change) in changes {
             let _ = state.change(field, change).is_ok();
         }
-        state.settings.timeout = timeout;
-        state.settings.max_age = max_age;
-        state.settings.renew = renew;
+        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
+        state.settings.timeout = own(timeout);
+        state.settings.max_age = own(max_age);
+        state.settings.token = match (renew, elevate) {
+            (_, true) => TokenChange::Elevate,
+            (true, false) => TokenChange::Renew,
+            (false, false) => TokenChange::Keep,
+        };
         state.settings.touch = touch;
         if csrf {
-            state.set_csrf(Secret::draw().unwrap());
+            state.settings.csrf = Some(Secret::draw().unwrap());
         }
         let now = start().plus(Duration::from_secs(after));
-        let Write::Update(alter) = decide(&state, &config, now).unwrap().write else {
-            let asked = renew || touch || csrf || timeout.is_some() || max_age.is_some();
-            prop_assert!(state.changes.is_empty() && !asked);
+        let Write::Update(made) = plan(&state, &config, now).unwrap().write else {
+            prop_assert!(state.changes.is_empty() && state.settings.is_empty());
             return Ok(());
         };
+        let new_token = renew || elevate;
         let allowed = |path: &String| match path.as_str() {
             "accessed" | "expires" => true,
-            "token" | "renewed" => renew,
+            "token" | "renewed" => new_token,
+            "created" => elevate,
             "csrf" => csrf,
             "timeout" => timeout.is_some(),
             "max_age" => max_age.is_some(),
-            "sent" => alter.cookie.is_some(),
+            "sent" => cookie(&made).is_some(),
             path => path.strip_prefix("value.").is_some_and(|path| {
                 state.changes.get(&Field::stored(path)).is_some()
             }),
         };
-        prop_assert!(paths(&alter.update).iter().all(allowed), "{:?}", paths(&alter.update));
-        if let Some((_, data)) = &alter.without_token {
-            prop_assert!(paths(data).is_subset(&paths(&alter.update)));
-            prop_assert!(!paths(data).contains("token") && !paths(data).contains("renewed"));
+        let all = paths(&whole(&made));
+        prop_assert!(all.iter().all(allowed), "{all:?}");
+        // Without the token neither it nor what the session set for itself is written.
+        for guarded in ["token", "renewed", "created", "csrf", "timeout", "max_age", "sent"] {
+            prop_assert!(!paths(&made.update).contains(guarded), "{guarded}");
         }
-        prop_assert_eq!(alter.cookie.is_some(), alter.without_token.is_some());
-        prop_assert_eq!(conditions(&alter.filter).contains("token"), alter.cookie.is_some());
+        prop_assert!(conditions(&made.filter).is_subset(&names(&["_id", "expires"])));
+        prop_assert_eq!(made.with_token.as_ref().is_some_and(|part| part.is_required), new_token);
         // What goes by compare-and-set is a change of its own.
-        let mut update = alter.update.clone();
-        for (field, change) in alter.relative.iter() {
+        let mut update = whole(&made);
+        for (field, change) in made.relative.iter() {
             let path = format!("value.{}", field.as_str());
             prop_assert!(!paths(&update).contains(&path));
-            let value = change.apply(alter.base.get(field)).unwrap().unwrap();
+            let value = change.apply(made.record.get(field)).unwrap().unwrap();
             record::change(&mut update, field.clone(), Operation::Set(value));
         }
-        let record = alter.base.after(&update).unwrap();
+        let before = &made.record.meta;
+        let record = made.record.after(&update, now).unwrap();
         let stored: BTreeSet<String> = record.values().map(|(n, v)| format!("{n} {v:?}")).collect();
         let seen = state.fields().into_iter().map(|field| {
-            let value = state.get(&field).unwrap();
+            let value = state.get(&field).unwrap().unwrap();
             format!("{} {:?}", field.as_str(), value.as_raw_bson_ref())
         });
         prop_assert_eq!(stored, seen.collect::<BTreeSet<String>>());
-        prop_assert!(record.accessed >= alter.base.accessed && record.created == alter.base.created);
-        prop_assert!(record.expires >= alter.base.expires || timeout.is_some());
+        let after = &record.meta;
+        prop_assert!(after.accessed >= before.accessed);
+        prop_assert_eq!(after.created, if elevate { now } else { before.created });
+        prop_assert!(after.expires >= before.expires || timeout.is_some());
     }
 }
