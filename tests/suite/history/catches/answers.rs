@@ -97,7 +97,7 @@ fn an_answer_that_failed_and_says_more_than_that_is_found() {
 #[test]
 fn a_request_that_hangs_is_found() {
     let took = |work, seconds: u64| event(work, 10, seconds * 1_000_000, json!({}));
-    finds("I10", [took(Work::Read, 7)]);
+    finds("I10", [took(Work::Read, 8)]);
     passes([took(Work::Elevate, 7)]);
     finds("I10", [took(Work::Elevate, 11)]);
 }
@@ -112,7 +112,7 @@ fn an_application_that_does_not_recover_is_found() {
     let each = || {
         Work::KINDS.into_iter().zip(0..).map(|(work, number)| {
             let token = format!("{number}.secret");
-            let given = (work.creates() || work == Work::Renew).then_some(token);
+            let given = (work.creates() || work.replaces_token()).then_some(token);
             Event {
                 invoked: 10,
                 returned: 20,
