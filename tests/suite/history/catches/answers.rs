@@ -98,8 +98,9 @@ fn an_answer_that_failed_and_says_more_than_that_is_found() {
 fn a_request_that_hangs_is_found() {
     let took = |work, seconds: u64| event(work, 10, seconds * 1_000_000, json!({}));
     finds("I10", [took(Work::Read, 8)]);
-    passes([took(Work::Elevate, 7)]);
-    finds("I10", [took(Work::Elevate, 11)]);
+    let elevates = |seconds| giving("s.second", took(Work::Elevate, seconds));
+    passes([elevates(8)]);
+    finds("I10", [elevates(11)]);
 }
 
 #[test]
