@@ -7,7 +7,7 @@
 //! there are.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, StreamExt};
@@ -68,7 +68,15 @@ impl Round {
     pub async fn member(&self, user: &str) -> Browser {
         let login = Op::Login(user.to_owned());
         let program = [login, crate::arena::set("planted", self.seed)];
-        self.arena.plant(&program).await
+        let began = Instant::now();
+        loop {
+            let browser = self.arena.browser();
+            let answer = self.arena.run(&browser, &program).await;
+            if answer.sends_cookie() {
+                return browser;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{:?}", answer.0);
+        }
     }
 
     /// What the server makes of this browser's cookie now.
