@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) settings: Settings,
     /// The session that the browser's cookie names, when that one is not alive.
     pub(crate) dead: Option<Id>,
+    /// The load looked for its tombstone.
+    pub(crate) dead_is_looked_up: bool,
     pub(crate) replaced: Option<Box<Replaced>>,
     /// Further sessions that a logout ends.
     other_sessions: Vec<Id>,
@@ -69,6 +71,7 @@ impl State {
             changes: Changes::default(),
             settings: Settings::default(),
             dead: None,
+            dead_is_looked_up: false,
             replaced: None,
             other_sessions: loaded.other_sessions,
             ended: Vec::new(),
@@ -92,6 +95,7 @@ impl State {
                     // The document may still be there: a logout deletes it.
                     state.other_sessions.push(id.clone());
                 }
+                state.dead_is_looked_up = reason != NewReason::Expired;
                 state.why_new = Some(reason);
                 // With another secret it may be somebody else's: no login takes its place.
                 state.dead = (reason != NewReason::WrongSecret).then_some(id);

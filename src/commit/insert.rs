@@ -18,7 +18,7 @@ use crate::store::{Durability, Inserted, Updated};
 /// random bytes are not random.
 const MAX_ID_DRAWS: usize = 3;
 
-/// How long a lookup of a dead session's tombstone counts. A request that takes longer to store a
+/// How long a load's lookup of a dead session's tombstone counts. A request that takes longer to store a
 /// new session looks again: a login of the same browser may have come in between.
 const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
@@ -80,7 +80,8 @@ impl Core {
         let Some(dead) = plan.dead.as_ref().filter(|_| plan.login.is_none()) else {
             return Ok(false);
         };
-        if plan.started.age(&self.clock, source) < LOOKUP_VALID_FOR {
+        let is_fresh = plan.started.age(&self.clock, source) < LOOKUP_VALID_FOR;
+        if plan.dead_is_looked_up && is_fresh {
             return Ok(false);
         }
         let found = tombstone::look_up(self, dead, None, &plan.started).await?;

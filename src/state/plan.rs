@@ -60,6 +60,8 @@ pub(crate) struct InsertPlan {
     /// A dead session that the browser's cookie names. When a login has replaced it since it was
     /// looked up, nothing is inserted.
     pub(crate) dead: Option<Id>,
+    /// The load looked for its tombstone.
+    pub(crate) dead_is_looked_up: bool,
     pub(crate) login: Option<LoginPlan>,
 }
 
@@ -164,6 +166,7 @@ fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<Insert
         client: state.client.clone(),
         started: state.started,
         dead: state.dead.clone(),
+        dead_is_looked_up: state.dead_is_looked_up,
         login: None,
     }))
 }

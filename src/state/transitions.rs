@@ -77,6 +77,7 @@ impl State {
     pub(crate) fn lost(&mut self) {
         if let Base::Stored(stored) = &self.base {
             self.dead = Some(stored.record.meta.id.clone());
+            self.dead_is_looked_up = false;
         }
         self.base = Base::Empty;
         self.forget(NewReason::Ended);

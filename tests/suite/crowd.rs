@@ -38,6 +38,8 @@ struct Visitor {
     browser: Mutex<Arc<Browser>>,
     /// Numbers for marks and values, each used once.
     next: AtomicU64,
+    /// When its principal's sessions may be revoked the next time.
+    next_revocation: AtomicU64,
     /// Cookies that it had before, which a thief may have copied.
     old: Mutex<BTreeSet<String>>,
 }
@@ -71,6 +73,7 @@ impl Crowd {
             unavailable: unavailable.clone(),
             browser: Mutex::new(Arc::new(apps[0].browser())),
             next: AtomicU64::new(0),
+            next_revocation: AtomicU64::new(0),
             old: Mutex::default(),
         };
         let visitors: Vec<_> = (0..browsers).map(|one| Arc::new(visitor(one))).collect();
@@ -157,9 +160,24 @@ impl Visitor {
             if self.browser().cookie("session").is_none() {
                 work = Work::Plant(0);
             }
+            if work == Work::Revoke && !self.may_revoke() {
+                work = Work::Read;
+            }
             let saves = rng.random_bool(0.5);
             self.act(&app, self.numbered(work, &mut rng), saves).await;
         }
+    }
+
+    /// For a second after a revocation no login stands, and some must.
+    fn may_revoke(&self) -> bool {
+        const PAUSE: u64 = 5_000_000;
+        let now = self.history.now();
+        let moved =
+            self.next_revocation
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                    (next <= now).then_some(now + PAUSE)
+                });
+        moved.is_ok()
     }
 
     fn number(&self) -> u64 {
@@ -197,7 +215,8 @@ impl Visitor {
         let browser = self.browser();
         let program = program(&work, self.number, saves);
         let event = self.ask(app, &browser, work, &program).await;
-        let is_lost = event.told == Told::Open && (event.work.ends() || event.work == Work::Renew);
+        let is_lost =
+            event.told == Told::Open && (event.work.ends() || event.work.replaces_token());
         let is_dead = event.view.as_ref().is_some_and(|view| view.is_new) && event.given.is_none();
         let sent = event.cookie.clone();
         self.history.record(event);

@@ -14,7 +14,7 @@
 //! | I5 | of each request all or nothing is there | `values` (the pair) |
 //! | I6 | no browser sees another's session, or gets another's token | `values` (the mark, the principal), `tokens` |
 //! | I7 | every stored document is explained, its token unique, its end a date | `documents` |
-//! | I8 | `created` stands still, `accessed` and `expires` only grow | `times` |
+//! | I8 | `created` moves with an elevation alone, and it, `accessed` and `expires` only grow | `times` |
 //! | I9 | no secret in a body or in a header but the cookie's own | `secrets` |
 //! | I10 | every request ends in time, and one that fails says nothing but that | `times`, `answer` |
 //! | I11 | after the fault everything that can be asked for succeeds again | `recovery` |
@@ -65,7 +65,9 @@ pub enum Work {
     Login(u64),
     /// A new session with everything that the old one had, but its messages.
     Keep,
+    /// The same session with another token, from now on.
     Elevate,
+    /// The same session with another token.
     Renew,
     Logout,
     /// Every session of the browser's principal, by the administrator.
@@ -101,7 +103,12 @@ impl Work {
     /// Whether the session that it was sent with is not the browser's afterwards.
     pub fn ends(&self) -> bool {
         use Work::*;
-        matches!(self, Login(_) | Keep | Elevate | Logout | Revoke)
+        matches!(self, Login(_) | Keep | Logout | Revoke)
+    }
+
+    /// Whether the session that it was sent with goes on under another token.
+    pub fn replaces_token(&self) -> bool {
+        matches!(self, Work::Elevate | Work::Renew)
     }
 
     fn creates(&self) -> bool {
@@ -110,7 +117,7 @@ impl Work {
 
     /// Whether the session that it makes has what the old one had.
     fn carries(&self) -> bool {
-        matches!(self, Work::Keep | Work::Elevate)
+        *self == Work::Keep
     }
 
     /// The mark of the session that it makes.
@@ -180,8 +187,14 @@ impl Event {
 
     /// Whether it did what it is for: a login that was overtaken is done, and has no session.
     fn has_succeeded(&self) -> bool {
-        let sends_token = self.work.creates() || self.work == Work::Renew;
+        let sends_token = self.work.creates() || self.work.replaces_token();
         self.is_done() && (self.given.is_some() || !sends_token)
+    }
+
+    /// Whether a login was given up, by itself: it made no session, and the old one stands.
+    fn was_dropped(&self) -> bool {
+        let is_login = matches!(self.work, Work::Login(_) | Work::Keep);
+        is_login && self.is_done() && self.given.is_none()
     }
 
     /// The id of the session that it was sent with.

@@ -7,7 +7,7 @@
 //! there are.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, StreamExt};
@@ -63,16 +63,20 @@ impl Round {
         browser
     }
 
-    /// A browser that is logged in.
+    /// A browser that is logged in. For a second after a revocation a server lets no login stand, so
+    /// it tries again.
     pub async fn member(&self, user: &str) -> Browser {
-        let browser = self.arena.browser();
-        let program = [
-            Op::Login(user.to_owned()),
-            crate::arena::set("planted", self.seed),
-        ];
-        let answer = self.arena.run(&browser, &program).await;
-        assert!(answer.sends_cookie(), "{:?}", answer.0);
-        browser
+        let login = Op::Login(user.to_owned());
+        let program = [login, crate::arena::set("planted", self.seed)];
+        let began = Instant::now();
+        loop {
+            let browser = self.arena.browser();
+            let answer = self.arena.run(&browser, &program).await;
+            if answer.sends_cookie() {
+                return browser;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{:?}", answer.0);
+        }
     }
 
     /// What the server makes of this browser's cookie now.

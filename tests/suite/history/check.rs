@@ -31,7 +31,7 @@ pub(super) fn check(mut events: Vec<Event>, documents: &[Document], terms: Terms
     times::durations(&events, terms, &mut verdict);
     recovery::check(&events, terms, &mut verdict);
     let violations = &mut verdict.violations;
-    times::of_sessions(&events, terms, violations);
+    times::of_sessions(&events, &lineage, terms, violations);
     documents::check(&events, &lineage, documents, violations);
     tokens::check(&events, &lineage, violations);
     secrets::check(&events, documents, violations);

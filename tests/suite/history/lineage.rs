@@ -12,7 +12,7 @@ pub(super) struct Lineage<'a> {
     makers: HashMap<&'a str, &'a Event>,
     /// What ends the session that it is sent with, by that session's id.
     ends: HashMap<&'a str, Vec<&'a Event>>,
-    /// By the cookie that they replace.
+    /// Renewals and elevations, by the cookie that they replace.
     renewals: HashMap<&'a str, Vec<&'a Event>>,
     /// By the browser whose principal is meant.
     revocations: HashMap<usize, Vec<&'a Event>>,
@@ -41,8 +41,8 @@ impl<'a> Lineage<'a> {
                 self.makers.entry(id_of(given)).or_insert(event);
             }
         }
-        if event.told == Told::Gone {
-            return; // it found no session, and so ended none
+        if event.told == Told::Gone || event.was_dropped() {
+            return; // it found no session, or gave its own up, and so ended none
         }
         let cookie = event.cookie.as_deref();
         match (&event.work, cookie) {
@@ -51,7 +51,9 @@ impl<'a> Lineage<'a> {
                 .entry(event.browser)
                 .or_default()
                 .push(event),
-            (Work::Renew, Some(cookie)) => self.renewals.entry(cookie).or_default().push(event),
+            (work, Some(cookie)) if work.replaces_token() => {
+                self.renewals.entry(cookie).or_default().push(event);
+            }
             (work, Some(cookie)) if work.ends() => {
                 self.ends.entry(id_of(cookie)).or_default().push(event);
             }
@@ -79,15 +81,10 @@ impl<'a> Lineage<'a> {
         .take(1000)
     }
 
-    /// The logins and elevations through which a session has what others held, the latest first.
+    /// The logins through which a session has what others held, the latest first.
     pub(super) fn forks(&self, id: &str) -> Vec<&'a Event> {
         let makers = self.makers_of(id);
         makers.take_while(|maker| maker.work.carries()).collect()
-    }
-
-    fn elevations(&self, id: &str) -> impl Iterator<Item = &'a Event> {
-        let makers = self.makers_of(id);
-        makers.take_while(|maker| maker.work == Work::Elevate)
     }
 
     /// The mark that a session must have.
@@ -109,9 +106,9 @@ impl<'a> Lineage<'a> {
             .copied()
     }
 
-    /// Returns the login of a session, which an elevation keeps; `None` for a session without a user.
+    /// The login that made a session; `None` of one that belongs to nobody.
     pub(super) fn login(&self, id: &str) -> Option<&'a Event> {
-        let login = self.makers_of(id).find(|maker| maker.work != Work::Elevate);
+        let login = self.makers.get(id).copied();
         login.filter(|login| matches!(login.work, Work::Login(_) | Work::Keep))
     }
 
@@ -126,29 +123,20 @@ impl<'a> Lineage<'a> {
         theirs.map_or(&[], Vec::as_slice)
     }
 
-    /// The logouts that found their session elevated to this one, and may have followed it.
-    fn logouts_that_follow(&self, id: &str) -> impl Iterator<Item = &'a Event> {
-        self.elevations(id).flat_map(|elevation| {
-            let ends = elevation.asked().map_or(&[][..], |id| self.ends(id));
-            let logouts = ends.iter().copied().filter(|end| end.work == Work::Logout);
-            logouts.filter(|logout| logout.invoked < elevation.returned)
-        })
-    }
-
     /// Everything that may have ended a session.
     pub(super) fn enders(&self, id: &str) -> Vec<&'a Event> {
-        let own = self.ends(id).iter().chain(self.revocations(id)).copied();
-        own.chain(self.logouts_that_follow(id)).collect()
+        let own = self.ends(id).iter().chain(self.revocations(id));
+        own.copied().collect()
     }
 
     /// Whether a token may have been dead at a time during an event.
     pub(super) fn may_be_dead(&self, cookie: &str, during: &Event) -> bool {
         let Some(issue) = self.issues.get(cookie) else {
-            return true; // no browser received it
+            return true; // nobody was given it
         };
         let in_time =
             |event: &&Event| event.invoked < during.returned && !event.is_over_before(issue);
-        // A request that sent no new token replaced none, unless its outcome is unknown.
+        // One that sent no new token replaced none, unless nobody knows what it did.
         let replaces = |renewal: &&Event| renewal.given.is_some() || renewal.told == Told::Open;
         let renewals = self.renewals.get(cookie).into_iter().flatten().copied();
         let mut renewals = renewals.filter(replaces);
@@ -156,7 +144,7 @@ impl<'a> Lineage<'a> {
     }
 
     /// What has surely ended a session, among the events that are asked for, and the invariant that
-    /// is broken if it continues.
+    /// is broken if it goes on.
     pub(super) fn end_of(
         &self,
         id: &str,
@@ -167,30 +155,13 @@ impl<'a> Lineage<'a> {
             let which = if end.work == Work::Logout { "I3" } else { "I4" };
             return Some((which, end));
         }
-        // An elevation that began before the revocation is over, too, by the time it is answered.
         let login = self.login(id);
         let is_revoked = |revocation: &&&Event| {
             let was_there = login.is_some_and(|login| login.is_over_before(revocation));
             revocation.is_done() && was_there && among(revocation)
         };
-        if let Some(revocation) = self.revocations(id).iter().find(is_revoked) {
-            return Some(("I3", revocation));
-        }
-        // A logout beside an elevation ends what that one made, unless another login left its own
-        // tombstone first. (Of two elevations at once one may go unseen.)
-        let is_alone = |elevation: &&Event| {
-            let ends = elevation.asked().map_or(&[][..], |id| self.ends(id));
-            ends.iter().filter(|end| end.work.creates()).count() == 1
-        };
-        let followed = self
-            .elevations(id)
-            .take_while(is_alone)
-            .find_map(|elevation| {
-                let logouts = self.ends(elevation.asked()?).iter();
-                let mut logouts = logouts.filter(|end| end.work == Work::Logout);
-                logouts.find(is_done)
-            });
-        followed.map(|logout| ("I3", *logout))
+        let revocation = self.revocations(id).iter().find(is_revoked);
+        revocation.map(|revocation| ("I3", *revocation))
     }
 
     /// The renewal that has surely replaced a token.
@@ -205,12 +176,45 @@ impl<'a> Lineage<'a> {
         sure.find(|renewal| among(renewal))
     }
 
-    /// Whether a login that kept a session's values had company in ending that session. Each login
-    /// made a session, and only who ended the old one carries over what was changed after its load.
-    /// (An elevation that did not end it made none.)
+    /// Whether a login that kept a session's values had company in ending that session, or in
+    /// replacing its token. Each login made a session, and only who ended the old one, and knew its
+    /// token, carries over what was changed after its load.
     pub(super) fn has_company(&self, fork: &Event) -> bool {
         let enders = fork.asked().map(|id| self.enders(id)).unwrap_or_default();
-        let mut others = enders.into_iter().filter(|end| !std::ptr::eq(*end, fork));
-        fork.work == Work::Keep && others.any(|end| end.overlaps(fork))
+        let cookie = fork.cookie.as_deref();
+        let renewals = cookie.and_then(|cookie| self.renewals.get(cookie));
+        let all = enders
+            .into_iter()
+            .chain(renewals.into_iter().flatten().copied());
+        let mut others = all.filter(|other| !std::ptr::eq(*other, fork));
+        others.any(|other| other.overlaps(fork))
+    }
+
+    /// The token with which a session was created, or elevated, the last time before this one. What
+    /// was renewed since has the same `created`.
+    pub(super) fn elevated_as<'b>(&self, cookie: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        let renewed = |cookie: &&'b str| {
+            let issue = self.issues.get(*cookie)?;
+            let is_renewal = issue.work == Work::Renew;
+            issue.cookie.as_deref().filter(|_| is_renewal)
+        };
+        let chain = std::iter::successors(Some(cookie), renewed);
+        chain.take(1000).last().unwrap_or(cookie)
+    }
+
+    /// Whether a revocation may have dropped a login of this browser. One that began within a second
+    /// after the revocation is dropped as well: the clock of a server is compared.
+    pub(super) fn may_be_revoked(&self, login: &Event) -> bool {
+        const SLACK: u64 = 2_000_000;
+        let revocations = self.revocations.get(&login.browser);
+        revocations.into_iter().flatten().any(|revocation| {
+            let is_later = revocation.invoked > login.returned;
+            let is_long_ago = revocation.told != Told::Open
+                && revocation.returned.saturating_add(SLACK) < login.invoked;
+            !is_later && !is_long_ago
+        })
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn check(line: &Line, violations: &mut Vec<String>) {
     });
     let delivered: HashMap<u64, &Event> = popped.collect();
     // A login keeps keys, and no messages.
-    for read in line.reads().map(Read::by_elevation) {
+    for read in line.reads().map(Read::without_forks) {
         let waiting = read
             .view
             .flash

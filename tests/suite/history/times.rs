@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::lineage::Lineage;
 use super::{Event, Terms, Told, Verdict, Work};
 use crate::arena::View;
 
@@ -14,22 +15,23 @@ impl Work {
     /// deadline.
     fn operations(&self) -> u32 {
         match self {
-            Work::Read => 1,
+            // With a dead cookie it asks whether a login replaced that session.
+            Work::Read => 2,
             // After a `save` nothing is left to be written.
             Work::Set(_) | Work::Increment(_) | Work::Push(_) | Work::Pair(_) | Work::Flash(_) => 2,
-            // With a dead cookie it loads that, and asks whether a login was faster.
-            Work::Plant(_) => 3,
+            // And asks again, when its insert comes late.
+            Work::Plant(_) => 4,
             // On the condition of the token, and then without it.
-            Work::Renew => 3,
+            Work::Renew | Work::Elevate => 3,
             // Attempts until the deadline, of which the last has two operations.
             Work::Append(_) | Work::Pop => 4,
-            // Load, insert, delete, and delete the new one when a revocation was faster.
-            Work::Login(_) => 4,
+            // Load, insert, look for revocations, and delete the old session, or the new one and its
+            // tombstone when a revocation was faster.
+            Work::Login(_) => 5,
             // What others changed meanwhile is carried over.
-            Work::Keep | Work::Elevate => 5,
-            // It follows an elevation, and another.
-            Work::Logout => 5,
-            // Two for the tombstone, and deletes until nothing is left.
+            Work::Keep => 5,
+            Work::Logout => 2,
+            // Two for the marker, and deletes until nothing is left.
             Work::Revoke => 6,
         }
     }
@@ -40,7 +42,7 @@ impl Work {
         match event.work {
             Work::Append(_) => event.told == Told::Saved,
             Work::Pop => event.told == Told::Saved && !event.popped.is_empty(),
-            Work::Renew => event.given.is_some(),
+            Work::Renew | Work::Elevate => event.given.is_some(),
             _ => false,
         }
     }
@@ -59,7 +61,16 @@ pub(super) fn durations(events: &[Event], terms: Terms, verdict: &mut Verdict) {
 }
 
 /// I8.
-pub(super) fn of_sessions(events: &[Event], terms: Terms, violations: &mut Vec<String>) {
+pub(super) fn of_sessions(
+    events: &[Event],
+    lineage: &Lineage,
+    terms: Terms,
+    violations: &mut Vec<String>,
+) {
+    let token = |event: &Event| {
+        let cookie = event.cookie.as_deref().unwrap_or_default();
+        lineage.elevated_as(cookie).to_owned()
+    };
     let mut seen: HashMap<&str, Vec<(&Event, &View)>> = HashMap::new();
     for event in events {
         if let (Some(id), Some(view)) = (event.let_in(), &event.view) {
@@ -75,11 +86,14 @@ pub(super) fn of_sessions(events: &[Event], terms: Terms, violations: &mut Vec<S
                 let lasts = notes_last || Work::notes_use(other);
                 lasts && other.is_over_before(event)
             };
-            let stands = seen[0].1.created == view.created;
+            let moved = seen.iter().find(|(other, before)| {
+                before.created != view.created && token(other) == token(event)
+                    || before.created > view.created && other.is_over_before(event)
+            });
             let back = seen.iter().filter(before).find(|(_, before)| {
                 before.accessed > view.accessed || before.expires > view.expires
             });
-            if !stands || back.is_some() {
+            if let Some(back) = moved.or(back) {
                 let what = format!("I8: {id} goes back in time: {event:?}, after {back:?}");
                 violations.push(what);
             }

@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 
 use super::lineage::Lineage;
-use super::{Event, Work, id_of};
+use super::{Event, id_of};
 
 pub(super) fn check(events: &[Event], lineage: &Lineage, violations: &mut Vec<String>) {
     let mut given: HashMap<&str, &Event> = HashMap::new();
-    let mut elevated: HashMap<&str, &Event> = HashMap::new();
+    let mut replaced: HashMap<&str, &Event> = HashMap::new();
     for event in events {
-        // Only who ends the old session carries it on.
-        if let (Work::Elevate, Some(old), true) =
-            (&event.work, event.asked(), event.has_succeeded())
-            && let Some(other) = elevated.insert(old, event)
+        // A token is replaced once.
+        if let (true, Some(old)) = (event.work.replaces_token(), event.cookie.as_deref())
+            && event.has_succeeded()
+            && let Some(other) = replaced.insert(old, event)
         {
-            violations.push(format!("I4: {event:?} and {other:?} carry one session on"));
+            violations.push(format!("I4: {event:?} and {other:?} replaced one token"));
         }
         if let Some(cookie) = &event.given
             && let Some(other) = given.insert(cookie, event)
@@ -32,6 +32,16 @@ pub(super) fn check(events: &[Event], lineage: &Lineage, violations: &mut Vec<St
             }
         } else {
             let_in(event, cookie, lineage, violations);
+            let is_dropped = event.is_done() && !event.has_succeeded();
+            let is_explained = match event.work.replaces_token() {
+                true => lineage.may_be_dead(cookie, event),
+                false => lineage.may_be_revoked(event),
+            };
+            if is_dropped && !is_explained {
+                violations.push(format!(
+                    "I1: it was dropped, and nothing explains it: {event:?}"
+                ));
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Line<'a> {
 pub(super) struct Read<'a> {
     pub(super) event: &'a Event,
     pub(super) view: &'a View,
-    /// The logins and elevations through which that session has what others held, the latest first.
+    /// The logins through which that session has what others held, the latest first.
     forks: Vec<&'a Event>,
     line: &'a Line<'a>,
 }
@@ -39,10 +39,9 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Read<'a> {
-    /// The same, as far as an elevation alone carries something over.
-    pub(super) fn by_elevation(mut self) -> Self {
-        let keeps = self.forks.iter().position(|fork| fork.work == Work::Keep);
-        self.forks.truncate(keeps.unwrap_or(self.forks.len()));
+    /// The same, of what no login carries over.
+    pub(super) fn without_forks(mut self) -> Self {
+        self.forks.clear();
         self
     }
 

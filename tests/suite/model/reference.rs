@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use rocket::serde::json::{Value, json};
-use rocket::tokio::join;
 
 use super::stepped::Steps;
 use crate::arena::Op;
@@ -42,12 +41,17 @@ pub struct World {
 #[derive(Default)]
 struct Data {
     sessions: BTreeMap<u32, Stored>,
-    /// Sessions that a login has replaced, and the sessions that go on with the same login: of
-    /// several elevations at once one will be it.
-    replaced: BTreeMap<u32, Vec<u32>>,
-    /// Of those, the ones that a single login speaks of, which takes its word back when it fails.
-    by_one: BTreeMap<u32, u32>,
+    /// What is remembered of sessions that a login has replaced.
+    tombstones: BTreeMap<u32, Tombstone>,
     next: u32,
+}
+
+#[derive(Clone)]
+struct Tombstone {
+    /// The session of the only login that it speaks of, which takes its word back when it fails.
+    by: Option<u32>,
+    /// The secret of the session that was replaced, and what was kept of it.
+    proof: Option<(u32, Values)>,
 }
 
 /// What a request ought to answer.
@@ -75,8 +79,8 @@ pub struct Seen {
 }
 
 impl World {
-    pub fn as_request<T>(&self, number: usize, poll: impl FnOnce() -> T) -> T {
-        self.steps.as_request(number, poll)
+    pub fn is_of(&self, number: Option<usize>) {
+        self.steps.are_of(number);
     }
 
     pub fn waiting(&self, number: usize) -> Vec<Kind> {
@@ -173,48 +177,39 @@ fn apply(values: &mut Values, changes: &Changes) {
 
 /// Which keys a login carries over.
 #[derive(Clone)]
-enum Keep {
-    Nothing,
-    All,
-    These(Vec<String>),
-}
+struct Keep(Vec<String>);
 
 impl Keep {
     fn has(&self, key: &str) -> bool {
-        match self {
-            Keep::Nothing => false,
-            Keep::All => true,
-            Keep::These(keys) => keys.iter().any(|other| other == key),
-        }
+        self.0.iter().any(|other| other == key)
     }
 
-    fn and(self, other: Keep) -> Keep {
-        match (self, other) {
-            (Keep::All, keep) | (keep, Keep::All) => keep,
-            (Keep::These(a), Keep::These(b)) => {
-                Keep::These(a.into_iter().filter(|key| b.contains(key)).collect())
-            }
-            _ => Keep::Nothing,
-        }
+    fn and(mut self, other: &Keep) -> Keep {
+        self.0.retain(|key| other.has(key));
+        self
     }
+}
+
+/// The stored session that a login takes the place of.
+struct Replaces {
+    old: Token,
+    keep: Keep,
+    before: Changes,
 }
 
 /// What a request's changes are made to.
 struct Base {
-    /// Of one that is stored, or will be.
-    id: Option<u32>,
     values: Values,
     user: Option<String>,
     /// None: not stored yet.
     token: Option<Token>,
     by_login: bool,
-    replaces: Option<(u32, Keep, Changes)>,
+    replaces: Option<Replaces>,
 }
 
 impl Base {
     fn nothing() -> Base {
         Base {
-            id: None,
             values: Values::new(),
             user: None,
             token: None,
@@ -231,9 +226,13 @@ struct Request {
     /// Not the one that the cookie named.
     is_new: bool,
     renews: bool,
+    /// It began with a cookie.
+    brought: bool,
     dead: Option<u32>,
-    /// The dead cookie's session is there, with another secret.
-    is_locked: bool,
+    /// The load looked whether a login has replaced it.
+    is_looked_up: bool,
+    /// The session of the cookie was replaced a moment ago, and this is what was kept of it.
+    replaced: Option<(u32, Values)>,
     ends: Vec<u32>,
     removes: bool,
     given: Option<Token>,
@@ -252,8 +251,10 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
         changes: Changes::new(),
         is_new: true,
         renews: false,
+        brought: token.is_some(),
         dead: None,
-        is_locked: false,
+        is_looked_up: false,
+        replaced: None,
         ends: Vec::new(),
         removes: false,
         given: None,
@@ -264,24 +265,20 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
                 let stored = data.sessions.get(&token.session);
                 let own = stored.filter(|stored| stored.secret == token.secret);
                 let own = own.map(|stored| (stored.values.clone(), stored.user.clone()));
-                own.ok_or(stored.is_some())
+                own
             })
             .await;
         match loaded {
-            Ok((values, user)) => {
+            Some((values, user)) => {
                 request.is_new = false;
                 request.base = Base {
-                    id: Some(token.session),
                     values,
                     user,
                     token: Some(token),
                     ..Base::nothing()
                 };
             }
-            Err(is_locked) => {
-                request.dead = Some(token.session);
-                request.is_locked = is_locked;
-            }
+            None => request.look_up(token).await,
         }
     }
     let (mut status, mut results) = (200, Vec::new());
@@ -291,7 +288,6 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
             Op::Panic => 500,
             op => {
                 results.push(request.carry_out(op).await);
-                request.name_itself();
                 continue;
             }
         };
@@ -311,12 +307,36 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
 }
 
 impl Request {
+    /// Whether a login or a renewal replaced what the cookie named.
+    async fn look_up(&mut self, token: Token) {
+        let found = |data: &mut Data| {
+            let tombstone = data.tombstones.get(&token.session);
+            if let Some(tombstone) = tombstone {
+                let proof = tombstone.proof.clone();
+                let proof = proof.filter(|(secret, _)| *secret == token.secret);
+                return Ok(proof.map(|(_, kept)| kept).unwrap_or_default());
+            }
+            let stored = data.sessions.get(&token.session);
+            match stored {
+                Some(stored) if stored.renewed => Ok(Values::new()),
+                stored => Err(stored.is_some()),
+            }
+        };
+        match self.world.at(Kind::Find, found).await {
+            Ok(kept) => self.replaced = Some((token.session, kept)),
+            Err(is_there) => {
+                self.is_looked_up = true;
+                self.dead = (!is_there).then_some(token.session);
+            }
+        }
+    }
+
     async fn carry_out(&mut self, op: Op) -> Result<Output, &'static str> {
         let mut value = Value::Null;
         match op {
             Op::View => {
                 return Ok(Output::View(Seen {
-                    id: self.base.id,
+                    id: self.base.token.map(|token| token.session),
                     is_new: self.is_new,
                     ..seen(&self.view(), self.base.user.clone())
                 }));
@@ -351,6 +371,7 @@ impl Request {
                     .await?
                     .unwrap_or(value);
             }
+            Op::Pop if !self.view().contains_key(FLASH) => value = json!([]),
             Op::Pop => {
                 value = self
                     .exchange(FLASH, true, |_| None)
@@ -361,10 +382,10 @@ impl Request {
                 Outcome::Fine => {}
                 Outcome::Gone => return Err("Gone"),
             },
-            Op::Login(user) => self.login(Some(user), Keep::Nothing),
-            Op::LoginKeeping(user, keys) => self.login(Some(user), Keep::These(keys)),
-            Op::Elevate if self.is_wanted() => self.login(None, Keep::All),
-            Op::Renew => self.renews = true,
+            Op::Login(user) => self.login(user, Keep(Vec::new())),
+            Op::LoginKeeping(user, keys) => self.login(user, Keep(keys)),
+            Op::Elevate if self.base.token.is_none() => {}
+            Op::Elevate | Op::Renew => self.renews = true,
             Op::Logout => self.logout(),
             _ => {}
         }
@@ -395,37 +416,28 @@ impl Request {
         self.base.token.is_some() || self.base.by_login || !self.changes.is_empty()
     }
 
-    /// A session that is worth storing has a name; one that is not any more has lost it.
-    fn name_itself(&mut self) {
-        if self.base.token.is_none() {
-            self.base.id = match self.base.id {
-                _ if !self.is_wanted() => None,
-                None => Some(self.world.number()),
-                named => named,
-            };
-        }
-    }
-
-    fn login(&mut self, user: Option<String>, keep: Keep) {
+    fn login(&mut self, user: String, keep: Keep) {
         let mut values = self.view();
+        if let Some((_, kept)) = &self.replaced {
+            values.extend(kept.clone());
+        }
         values.retain(|key, _| keep.has(key));
         let before = std::mem::take(&mut self.changes);
-        let user = user.or_else(|| self.base.user.clone());
         let replaces = match (self.base.token, self.base.replaces.take()) {
-            (Some(token), _) => Some((token.session, keep, before)),
+            (Some(old), _) => Some(Replaces { old, keep, before }),
             // Once more in one request: what both keep, after what was done to it at both times.
-            (None, Some((old, first, mut all))) => {
+            (None, Some(mut first)) => {
                 for (key, more) in before {
-                    all.entry(key).or_default().extend(more);
+                    first.before.entry(key).or_default().extend(more);
                 }
-                Some((old, first.and(keep), all))
+                first.keep = first.keep.and(&keep);
+                Some(first)
             }
             (None, None) => None,
         };
         self.base = Base {
-            id: None,
             values,
-            user,
+            user: Some(user),
             token: None,
             by_login: true,
             replaces,
@@ -435,11 +447,11 @@ impl Request {
     }
 
     fn logout(&mut self) {
-        let replaced = self.base.replaces.as_ref().map(|(old, _, _)| *old);
+        let replaced = self.base.replaces.as_ref().map(|one| one.old.session);
         if let Some(ended) = self.base.token.map(|token| token.session).or(replaced) {
             self.ends.push(ended);
-            self.removes = true;
         }
+        self.removes |= self.brought;
         self.base = Base::nothing();
         self.changes.clear();
         self.is_new = true;
@@ -460,7 +472,7 @@ impl Request {
     fn lose(&mut self) {
         if let Some(token) = self.base.token {
             self.dead = Some(token.session);
-            self.is_locked = false;
+            self.is_looked_up = false;
         }
         self.base = Base::nothing();
         self.changes.clear();

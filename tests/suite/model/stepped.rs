@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use crate::hooked::{Hook, Hooked, Kind};
 
@@ -15,6 +15,8 @@ pub struct Steps(Arc<Mutex<Inner>>);
 struct Inner {
     current: Option<usize>,
     requests: BTreeMap<usize, Request>,
+    /// Who waits for something to change here.
+    watchers: Vec<Waker>,
 }
 
 #[derive(Default)]
@@ -23,6 +25,12 @@ struct Request {
     granted: Option<Kind>,
     /// Operations that the store is at.
     under_way: usize,
+}
+
+impl Inner {
+    fn changed(&mut self) {
+        self.watchers.drain(..).for_each(Waker::wake);
+    }
 }
 
 impl Steps {
@@ -34,12 +42,14 @@ impl Steps {
         *self.lock() = Inner::default();
     }
 
-    /// Polls something as this request's.
-    pub fn as_request<T>(&self, number: usize, poll: impl FnOnce() -> T) -> T {
-        self.lock().current = Some(number);
-        let output = poll();
-        self.lock().current = None;
-        output
+    /// What happens from now on is this request's, in its tasks as well; or nobody's.
+    pub fn are_of(&self, number: Option<usize>) {
+        self.lock().current = number;
+    }
+
+    /// Wakes this one at the next change.
+    pub fn watch(&self, context: &Context<'_>) {
+        self.lock().watchers.push(context.waker().clone());
     }
 
     /// The operations that it waits at.
@@ -65,6 +75,7 @@ impl Steps {
         if let Some(request) = self.lock().requests.get_mut(&number) {
             request.granted = Some(kind);
         }
+        self.lock().changed();
     }
 
     /// Waits for its turn. Who is no request of the case (what is left for later) does not.
@@ -73,17 +84,18 @@ impl Steps {
         let Some(number) = number else {
             return Pass(None);
         };
-        self.lock()
-            .requests
-            .entry(number)
-            .or_default()
-            .waiting
-            .push(kind);
-        poll_fn(|_| {
+        {
             let mut inner = self.lock();
             let request = inner.requests.entry(number).or_default();
+            request.waiting.push(kind);
+            inner.changed();
+        }
+        poll_fn(|context| {
+            let mut inner = self.lock();
+            inner.watchers.push(context.waker().clone());
+            let request = inner.requests.entry(number).or_default();
             if request.granted != Some(kind) {
-                return Poll::Pending; // polled again when something is granted
+                return Poll::Pending;
             }
             request.granted = None;
             if let Some(at) = request.waiting.iter().position(|other| *other == kind) {
@@ -102,10 +114,12 @@ pub struct Pass(Option<(Steps, usize)>);
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some((steps, number)) = &self.0
-            && let Some(request) = steps.lock().requests.get_mut(number)
-        {
-            request.under_way -= 1;
+        if let Some((steps, number)) = &self.0 {
+            let mut inner = steps.lock();
+            if let Some(request) = inner.requests.get_mut(number) {
+                request.under_way -= 1;
+            }
+            inner.changed();
         }
     }
 }

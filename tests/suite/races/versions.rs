@@ -41,7 +41,7 @@ const RACES: [(&str, Race); 12] = [
     ),
     (
         "renewals",
-        logins::two_renewals_keep_the_browser_in_and_all_data::round,
+        logins::of_several_renewals_one_stands_with_its_changes::round,
     ),
 ];
 

@@ -97,9 +97,10 @@ fn failed_response_with_other_content_is_found() {
 #[test]
 fn a_request_that_hangs_is_found() {
     let took = |work, seconds: u64| event(work, 10, seconds * 1_000_000, json!({}));
-    finds("I10", [took(Work::Read, 7)]);
-    passes([took(Work::Elevate, 7)]);
-    finds("I10", [took(Work::Elevate, 11)]);
+    finds("I10", [took(Work::Read, 8)]);
+    let elevates = |seconds| giving("s.second", took(Work::Elevate, seconds));
+    passes([elevates(8)]);
+    finds("I10", [elevates(11)]);
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn an_application_that_does_not_recover_is_found() {
     let each = || {
         Work::KINDS.into_iter().zip(0..).map(|(work, number)| {
             let token = format!("{number}.secret");
-            let given = (work.creates() || work == Work::Renew).then_some(token);
+            let given = (work.creates() || work.replaces_token()).then_some(token);
             Event {
                 invoked: 10,
                 returned: 20,

@@ -53,10 +53,10 @@ fn a_message_that_is_lost_before_its_session_ends_is_found() {
 
 #[test]
 fn a_message_that_an_elevation_loses_is_found() {
-    let elevated = || giving("t.secret", event(Work::Elevate, 30, 40, json!({})));
+    let elevated = || giving("s.second", event(Work::Elevate, 30, 40, json!({})));
     finds(
         "I12",
-        [flash(), elevated(), with("t.secret", read(50, json!({})))],
+        [flash(), elevated(), with("s.second", read(50, json!({})))],
     );
     // A login keeps keys, and a message is not a key.
     let kept = giving("t.secret", event(Work::Keep, 30, 40, json!({})));

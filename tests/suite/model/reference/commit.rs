@@ -26,49 +26,42 @@ impl Request {
 
     async fn end_all(&self, ends: &[u32]) {
         for ended in ends {
-            let mut open = vec![*ended];
-            let mut met = Vec::new();
-            while let Some(ended) = open.pop() {
-                let delete = |data: &mut Data| data.sessions.remove(&ended).is_some();
-                if self.world.at(Kind::Delete, delete).await {
-                    continue;
-                }
-                let find = |data: &mut Data| data.replaced.get(&ended).cloned();
-                let next = self.world.at(Kind::Find, find).await;
-                met.push(ended);
-                let next = next.unwrap_or_default().into_iter();
-                open.extend(next.filter(|next| !met.contains(next)));
-            }
+            let delete = |data: &mut Data| data.sessions.remove(ended);
+            self.world.at(Kind::Delete, delete).await;
         }
     }
 
     async fn create(&mut self, ends: &[u32]) -> Outcome {
         let world = self.world.clone();
         let by_login = self.base.by_login;
-        if let Some(dead) = self.dead
-            && !by_login
-        {
+        if !by_login && self.replaced.is_some() {
+            return Outcome::Gone;
+        }
+        if let Some(dead) = self.dead.filter(|_| !by_login && !self.is_looked_up) {
             let is_overtaken = |data: &mut Data| {
-                let renewed = data
-                    .sessions
-                    .get(&dead)
-                    .is_some_and(|stored| stored.renewed);
-                renewed || data.replaced.contains_key(&dead)
+                let stored = data.sessions.get(&dead);
+                stored.is_some_and(|stored| stored.renewed) || data.tombstones.contains_key(&dead)
             };
             if world.at(Kind::Find, is_overtaken).await {
                 return Outcome::Gone;
             }
         }
-        let session = self.base.id.expect("what is wanted is named");
-        let secret = world.number();
+        let (session, secret) = (world.number(), world.number());
         let (values, user) = (self.view(), self.base.user.clone());
         let replaces = self.base.replaces.take();
-        let dead = self.dead.filter(|_| !self.is_locked);
-        let named = replaces.as_ref().map(|(old, _, _)| *old);
-        let marked = named.or(dead).into_iter().chain(ends.iter().copied());
-        let marked: Vec<u32> = marked.filter(|_| by_login).collect();
-        let goes_on = matches!(replaces, Some((_, Keep::All, _)));
-        let next = |old: u32| (goes_on && named == Some(old)).then_some(session);
+        let proven = replaces.as_ref().map(|replaces| {
+            let kept = values.iter().filter(|(key, _)| replaces.keep.has(key));
+            let kept = kept.map(|(key, value)| (key.clone(), value.clone()));
+            let proof = (replaces.old.secret, kept.collect());
+            (replaces.old.session, Some(proof))
+        });
+        let others = ends.iter().copied().chain(self.dead).map(|old| (old, None));
+        let marked: Vec<_> = proven.into_iter().chain(others).collect();
+        let marked = if by_login { marked } else { Vec::new() };
+        let tombstone = |proof: &Option<(u32, Values)>| Tombstone {
+            by: Some(session),
+            proof: proof.clone(),
+        };
         let is_beside = world
             .at(Kind::Create, |data| {
                 let stored = Stored {
@@ -79,34 +72,34 @@ impl Request {
                 };
                 data.sessions.insert(session, stored);
                 let mut is_beside = false;
-                for old in &marked {
-                    if data.replaced.contains_key(old) {
+                for (old, proof) in &marked {
+                    if data.tombstones.contains_key(old) {
                         is_beside = true;
                         continue;
                     }
-                    data.replaced.insert(*old, Vec::from_iter(next(*old)));
-                    data.by_one.insert(*old, session);
+                    data.tombstones.insert(*old, tombstone(proof));
                 }
                 is_beside
             })
             .await;
-        for old in marked.iter().filter(|_| is_beside) {
+        for (old, proof) in marked.iter().filter(|_| is_beside) {
             // It may be taken back just then, and another may be left.
             for _ in 0..3 {
                 let again = |data: &mut Data| {
-                    let replaced = data.replaced.get_mut(old)?;
-                    replaced.extend(next(*old));
-                    data.by_one.remove(old);
+                    let found = data.tombstones.get_mut(old)?;
+                    found.by = None;
+                    if proof.is_some() {
+                        found.proof = proof.clone();
+                    }
                     Some(())
                 };
                 if world.at(Kind::Update, again).await.is_some() {
                     break;
                 }
                 let anew = |data: &mut Data| {
-                    let is_free = !data.replaced.contains_key(old);
+                    let is_free = !data.tombstones.contains_key(old);
                     if is_free {
-                        data.replaced.insert(*old, Vec::from_iter(next(*old)));
-                        data.by_one.insert(*old, session);
+                        data.tombstones.insert(*old, tombstone(proof));
                     }
                     is_free
                 };
@@ -116,32 +109,22 @@ impl Request {
             }
         }
         let after = std::mem::take(&mut self.changes);
-        let revocations = async {
-            if user.is_some() {
-                world.at(Kind::Find, |_| ()).await;
-            }
-        };
-        let end = end_old(&world, session, &values, replaces, &after);
-        let ((), stands) = join!(revocations, end);
-        if !stands {
-            world
-                .at(Kind::Delete, |data| data.sessions.remove(&session))
-                .await;
-            for old in marked {
-                let withdraw = |data: &mut Data| {
-                    if data.by_one.get(&old) == Some(&session) {
-                        data.by_one.remove(&old);
-                        data.replaced.remove(&old);
+        if by_login {
+            if let Some((old, _)) = &self.replaced {
+                let join = |data: &mut Data| {
+                    if let Some(found) = data.tombstones.get_mut(old) {
+                        found.by = None;
                     }
                 };
-                world.at(Kind::Delete, withdraw).await;
+                world.at(Kind::Update, join).await;
             }
-            return Outcome::Gone;
+            // Nobody revokes anything here.
+            world.at(Kind::Find, |_| ()).await;
+            end_old(&world, session, &values, replaces, &after).await;
         }
         let token = Token { session, secret };
         self.given = Some(token);
         self.base = Base {
-            id: Some(session),
             values,
             user,
             token: Some(token),
@@ -152,47 +135,40 @@ impl Request {
         Outcome::Fine
     }
 
-    async fn update(&mut self, token: Token) -> Outcome {
+    async fn update(&mut self, mut token: Token) -> Outcome {
         if self.changes.is_empty() && !self.renews {
             return Outcome::Fine;
         }
         let world = self.world.clone();
         let changes = std::mem::take(&mut self.changes);
-        let mut token = token;
-        let mut is_there = false;
-        if std::mem::take(&mut self.renews) {
-            let secret = world.number();
-            is_there = world
-                .at(Kind::Update, |data| {
-                    let stored = data.sessions.get_mut(&token.session);
-                    let Some(stored) = stored.filter(|stored| stored.secret == token.secret) else {
-                        return false;
-                    };
-                    apply(&mut stored.values, &changes);
-                    (stored.secret, stored.renewed) = (secret, true);
-                    true
-                })
-                .await;
-            if is_there {
-                token.secret = secret;
-                self.given = Some(token);
-            }
+        let old = token.secret;
+        let renews = std::mem::take(&mut self.renews);
+        if renews {
+            token.secret = world.number();
         }
-        if !is_there {
-            is_there = world
-                .at(Kind::Update, |data| {
-                    let stored = data.sessions.get_mut(&token.session);
-                    stored
-                        .map(|stored| apply(&mut stored.values, &changes))
-                        .is_some()
-                })
-                .await;
-        }
+        let is_there = world
+            .at(Kind::Update, |data| {
+                let stored = data.sessions.get_mut(&token.session);
+                // A token is replaced together with everything else, or nothing is done.
+                let stored = stored.filter(|stored| !renews || stored.secret == old);
+                let Some(stored) = stored else {
+                    return false;
+                };
+                apply(&mut stored.values, &changes);
+                stored.secret = if renews { token.secret } else { stored.secret };
+                stored.renewed |= renews;
+                true
+            })
+            .await;
         if !is_there {
             return Outcome::Gone;
         }
+        if renews {
+            self.given = Some(token);
+        }
         apply(&mut self.base.values, &changes);
         self.base.token = Some(token);
+        self.forget_what_changes_nothing();
         Outcome::Fine
     }
 
@@ -205,9 +181,15 @@ impl Request {
         change: impl Fn(Option<&Value>) -> Option<Value>,
     ) -> Result<Option<Value>, &'static str> {
         let world = self.world.clone();
+        if self.base.token.is_some()
+            && self.changes.contains_key(key)
+            && let Outcome::Gone = self.commit().await
+        {
+            return Err("Gone");
+        }
         let token = match self.base.token {
-            Some(token) if !takes || self.base.values.contains_key(key) => token,
-            _ => {
+            Some(token) => token,
+            None => {
                 let now = self.view().remove(key);
                 let next = change(now.as_ref());
                 if next.is_some() || now.is_some() {
@@ -217,23 +199,16 @@ impl Request {
                 return Ok(if takes { now } else { next });
             }
         };
-        let pending = self.changes.remove(key).unwrap_or_default();
         loop {
             let stored = self.base.values.get(key).cloned();
-            let now = replay(stored.as_ref(), &pending);
-            let next = change(now.as_ref());
-            let output = if takes { now } else { next.clone() };
+            let next = change(stored.as_ref());
+            let output = if takes { stored.clone() } else { next.clone() };
             if next == stored {
                 self.forget_what_changes_nothing();
                 return Ok(output);
             }
-            let kind = if takes {
-                Kind::UpdateReturning
-            } else {
-                Kind::Update
-            };
             let wins = world
-                .at(kind, |data| {
+                .at(Kind::Update, |data| {
                     let found = data.sessions.get_mut(&token.session);
                     let found = found.filter(|found| found.secret == token.secret);
                     let Some(found) =
@@ -274,30 +249,28 @@ impl Request {
     }
 }
 
-/// The old session ends; what others did until then to what is kept is carried over. Whether the
-/// new one stands: an elevation carries an older login on, and that is over when its session is.
+/// The old session ends; what others did until then to what is kept is carried over, unless its
+/// token was replaced meanwhile.
 async fn end_old(
     world: &World,
     new: u32,
     values: &Values,
-    replaces: Option<(u32, Keep, Changes)>,
+    replaces: Option<Replaces>,
     after: &Changes,
-) -> bool {
-    let Some((old, keep, before)) = replaces else {
-        return true;
+) {
+    let Some(Replaces { old, keep, before }) = replaces else {
+        return;
     };
-    if matches!(keep, Keep::Nothing) {
-        world
-            .at(Kind::Delete, |data| data.sessions.remove(&old))
-            .await;
-        return true;
+    let end = |data: &mut Data| data.sessions.remove(&old.session);
+    if keep.0.is_empty() {
+        world.at(Kind::Delete, end).await;
+        return;
     }
-    let last = world
-        .at(Kind::Take, |data| data.sessions.remove(&old))
-        .await;
-    let Some(mut wanted) = last.map(|last| last.values) else {
-        return !matches!(keep, Keep::All);
+    let last = world.at(Kind::Take, end).await;
+    let Some(last) = last.filter(|last| last.secret == old.secret) else {
+        return;
     };
+    let mut wanted = last.values;
     apply(&mut wanted, &before);
     wanted.retain(|key, _| keep.has(key));
     let kept_after = after.iter().filter(|(key, _)| keep.has(key));
@@ -308,16 +281,13 @@ async fn end_old(
     let mut kept = values.clone();
     kept.retain(|key, _| keep.has(key));
     if kept == wanted {
-        return true;
+        return;
     }
-    // A logout of the old one may have followed it to the new one by now.
     let update = |data: &mut Data| {
-        let Some(stored) = data.sessions.get_mut(&new) else {
-            return false;
-        };
-        stored.values.retain(|key, _| !keep.has(key));
-        stored.values.extend(wanted);
-        true
+        if let Some(stored) = data.sessions.get_mut(&new) {
+            stored.values.retain(|key, _| !keep.has(key));
+            stored.values.extend(wanted);
+        }
     };
-    world.at(Kind::Update, update).await
+    world.at(Kind::Update, update).await;
 }
