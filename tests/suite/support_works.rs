@@ -16,6 +16,7 @@ use crate::support::{
 };
 
 mod browsers;
+mod fates;
 
 fn things(client: &Client, db: &str) -> Collection<Document> {
     client.database(db).collection("things")
