@@ -1,16 +1,20 @@
 //! A session and its store, without Rocket.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+
+use bson::RawBson;
 
 use super::*;
 use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::{Config, Encoding};
 use crate::document::Document;
-use crate::state::LoadOutcome;
+use crate::state::{Creation, LoadOutcome, Stored};
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
 use crate::store::{Filter, Store};
+use crate::tasks::Tasks;
 
 mod faulty_store;
 
@@ -37,6 +41,8 @@ impl Bench {
             config,
             clock: Clock::new(),
             stats,
+            tasks: Tasks::default(),
+            last_login: AtomicI64::new(i64::MIN),
         });
         let sessions = Sessions { core };
         Bench { store, sessions }
@@ -47,17 +53,23 @@ impl Bench {
         self.arrived(LoadOutcome::New(crate::state::NewReason::NoCookie))
     }
 
-    fn arrived(&self, arrival: LoadOutcome) -> Session {
+    fn arrived(&self, outcome: LoadOutcome) -> Session {
         let core = Arc::clone(&self.sessions.core);
         let started = core.clock.started();
-        Session::new(core, arrival, Default::default(), started)
+        let loaded = Loaded {
+            other_sessions: Vec::new(),
+            brought_cookie: !matches!(outcome, LoadOutcome::New(NewReason::NoCookie)),
+            creation: Creation::Allowed,
+            outcome,
+        };
+        Session::new(core, loaded, Default::default(), started)
     }
 
     /// The session of a request that comes with this cookie, as it is stored.
     async fn comes(&self, token: &Token) -> Session {
         let document = self.store.load(token.id.as_str()).await.unwrap();
-        let record = document.and_then(Record::parse);
-        let digest = token.secret.digest("session");
+        let record = document.and_then(|document| self.sessions.core.read(document));
+        let digest = token.digest("session");
         let record = record.filter(|record| record.token.matches(&digest));
         self.arrived(match record {
             Some(record) => LoadOutcome::Live(Box::new(Stored {

@@ -1,6 +1,7 @@
 //! Whatever a request did: the properties that every plan has.
 
 use super::*;
+use crate::document::value;
 
 fn a_value() -> impl Strategy<Value = RawBson> {
     prop_oneof![
