@@ -163,8 +163,8 @@ fn a_list_shows_a_session_that_comes_without_its_values_and_secrets() {
     assert_eq!(meta.accessed.millis(), 1_700_000_100_500);
     assert_eq!(meta.client.agent.as_deref(), Some("a browser"));
     assert_eq!(meta.client.ip.as_deref(), Some("127.0.0.1"));
-    let own = Duration::from_millis(60_500);
-    assert_eq!(ends_at(&meta, None, None), meta.accessed.plus(own));
+    let own = Duration::from_millis(90_500);
+    assert_eq!(ends_at(&meta, None, None), meta.created.plus(own));
 }
 
 /// When a session ends under these configured timeouts.
@@ -377,7 +377,9 @@ fn a_session_ends_with_the_earliest_of_its_limits() {
         ends_at(&own.meta, None, Some(hour)).millis(),
         own.meta.created.millis() + 1000
     );
-    let own = with(field::TIMEOUT, 1_i32).unwrap();
+    document.insert(field::TIMEOUT, 1_i32);
+    document.remove(field::LIFETIME);
+    let own = parse(&document).unwrap();
     assert_eq!(
         ends_at(&own.meta, Some(hour), None).millis(),
         own.meta.accessed.millis() + 1000

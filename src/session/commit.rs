@@ -63,12 +63,7 @@ impl Session {
     /// Commits what has changed so far, in a task that goes on when its caller does not.
     pub(super) async fn save_detached(&self) -> Result<Outcome> {
         let (shared, core) = (Arc::clone(&self.shared), Arc::clone(&self.core));
-        let commit = async move {
-            let result = shared.commit(&core, false).await;
-            // Until the caller has taken it, the response answers for it.
-            shared.lock().unreported = result.as_ref().err().cloned();
-            result
-        };
+        let commit = async move { shared.commit(&core, false).await };
         let result = detached(&self.core.tasks, "changing a session", commit).await;
         self.lock().unreported = None;
         result
@@ -89,6 +84,15 @@ impl Shared {
                 })?
             }
         };
+        let result = self.commit_in_order(core, is_last).await;
+        if !is_last {
+            // Until the caller of `save` has taken it, the response answers for it.
+            self.lock().unreported = result.as_ref().err().cloned();
+        }
+        result
+    }
+
+    async fn commit_in_order(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
         let (plan, generation) = {
             let mut inner = self.lock();
             let state = &mut inner.state;

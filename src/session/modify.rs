@@ -87,21 +87,22 @@ impl Session {
         takes: bool,
         step: &mut Step<'_, T>,
     ) -> Result<T> {
-        let must_save = {
+        let (must_save, generation) = {
             let inner = self.open_to_write()?;
-            inner.state.stored().is_some() && inner.state.is_changed(&field)
+            let is_changed = inner.state.is_changed(&field);
+            let must_save = inner.state.stored().is_some() && is_changed;
+            (must_save, inner.state.generation)
         };
         if must_save {
             self.save().await?;
         }
-        let (stored, pending_growth, generation) = {
+        let (stored, pending_growth) = {
             let inner = self.open()?;
             let state = &inner.state;
-            (
-                state.stored().cloned(),
-                state.pending_growth(),
-                state.generation,
-            )
+            if state.generation != generation {
+                return Err(Error::Gone); // the request logged in or out during the save
+            }
+            (state.stored().cloned(), state.pending_growth())
         };
         let Some(stored) = stored else {
             return self.exchange_here(field, step);

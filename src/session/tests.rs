@@ -8,6 +8,7 @@ use bson::RawBson;
 use super::*;
 use crate::admin::Sessions;
 use crate::clock::Clock;
+use crate::commit::tombstone;
 use crate::config::{Config, Encoding};
 use crate::document::Document;
 use crate::state::{Creation, LoadOutcome, Stored};
@@ -18,11 +19,11 @@ use crate::tasks::Tasks;
 
 mod faulty_store;
 
-use faulty_store::{Odd, OddStore};
+use faulty_store::{Fault, FaultyStore};
 
 /// An application's sessions in a store that can be told to fail.
 struct Bench {
-    store: OddStore,
+    store: FaultyStore,
     sessions: Sessions,
 }
 
@@ -32,7 +33,7 @@ impl Bench {
     }
 
     fn with(configure: impl FnOnce(&mut Config)) -> Self {
-        let store = OddStore::default();
+        let store = FaultyStore::default();
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
         configure(&mut config);
         let stats = Arc::new(Counters::default());
@@ -50,7 +51,7 @@ impl Bench {
 
     /// The session of a request that comes without a cookie.
     fn session(&self) -> Session {
-        self.arrived(LoadOutcome::New(crate::state::NewReason::NoCookie))
+        self.arrived(LoadOutcome::New(NewReason::NoCookie))
     }
 
     fn arrived(&self, outcome: LoadOutcome) -> Session {
@@ -76,7 +77,15 @@ impl Bench {
                 record,
                 token: token.clone(),
             })),
-            None => LoadOutcome::Dead(token.id.clone(), crate::state::NewReason::NotFound),
+            None => {
+                let core = &self.sessions.core;
+                let started = core.clock.started();
+                let found = tombstone::look_up(core, &token.id, Some(&digest), &started);
+                match found.await.unwrap() {
+                    Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
+                    None => LoadOutcome::Dead(token.id.clone(), NewReason::NotFound),
+                }
+            }
         })
     }
 
@@ -154,14 +163,14 @@ async fn a_stream_reads_what_was_written_with_the_answer() {
 }
 
 #[rocket::async_test]
-async fn a_logout_takes_back_the_cookie_that_a_save_was_to_send() {
+async fn logout_takes_back_the_cookie_that_a_save_was_to_send() {
     let bench = Bench::new();
     let session = bench.session();
     session.login(1).unwrap();
     session.save().await.unwrap();
     session.logout().unwrap();
     let sent = session.finish().await.unwrap();
-    assert!(matches!(sent, CookieChange::Remove));
+    assert!(matches!(sent, CookieChange::None), "the browser has none");
     assert!(bench.stored().await.is_empty());
 }
 
@@ -191,7 +200,7 @@ async fn a_modify_of_which_nobody_knows_counts_at_most_once() {
     let cookie = bench.begun(None, &[("n", 0)]).await;
     let session = bench.comes(&cookie).await;
     session.increment("n", 1).unwrap();
-    bench.store.next("update", Odd::LosesReply);
+    bench.store.next("update", Fault::LosesReply);
     let open = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
     assert!(matches!(open.await, Err(Error::Unknown { .. })));
     session.set("m", &1).unwrap();
@@ -199,21 +208,22 @@ async fn a_modify_of_which_nobody_knows_counts_at_most_once() {
     let session = bench.comes(&cookie).await;
     assert_eq!(
         (number(&session, "n"), number(&session, "m")),
-        (Some(2), Some(1))
+        (Some(1), Some(1)),
+        "the earlier change was saved first, and its reply was lost"
     );
 }
 
 #[rocket::async_test]
-async fn a_modify_that_surely_failed_leaves_what_was_done_before_it() {
+async fn modify_that_cannot_save_the_earlier_change_drops_it() {
     let bench = Bench::new();
     let cookie = bench.begun(None, &[("n", 0)]).await;
     let session = bench.comes(&cookie).await;
     session.increment("n", 1).unwrap();
-    bench.store.next("update", Odd::Fails);
+    bench.store.next("update", Fault::Fails);
     let failed = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
     assert!(matches!(failed.await, Err(Error::Store { .. })));
     session.finish().await.unwrap();
-    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(0));
 }
 
 #[rocket::async_test]
@@ -247,7 +257,7 @@ async fn a_value_that_went_and_came_back_is_no_end_of_the_session() {
     let cookie = given(&session).await.expect("a cookie");
     let session = bench.comes(&cookie).await;
     session.push("list", &2_i64).unwrap();
-    bench.store.next("update", Odd::Misses);
+    bench.store.next("update", Fault::Misses);
     session.finish().await.unwrap();
     let list: Option<Vec<i64>> = bench.comes(&cookie).await.get("list").unwrap();
     assert_eq!(list, Some(vec![1, 2]));
@@ -276,25 +286,149 @@ async fn a_logout_stands_when_the_login_after_it_fails() {
     let session = bench.comes(&old).await;
     session.logout().unwrap();
     session.login(1).unwrap();
-    bench.store.next("create", Odd::Fails);
+    bench.store.next("insert", Fault::Fails);
     assert!(session.finish().await.is_err());
     assert!(bench.stored().await.is_empty());
 }
 
 #[rocket::async_test]
-async fn an_elevation_that_is_tried_again_is_found_by_the_end_of_the_old_session() {
+async fn elevate_that_failed_leaves_the_session_and_its_cookie() {
     let bench = Bench::new();
     let old = bench.begun(Some(1), &[]).await;
     let first = bench.comes(&old).await;
     first.elevate().unwrap();
-    bench.store.next("take", Odd::Fails);
+    bench.store.next("update", Fault::Fails);
     assert!(first.finish().await.is_err());
     let second = bench.comes(&old).await;
     second.elevate().unwrap();
     let elevated = given(&second).await.expect("a cookie");
+    assert_eq!(elevated.id, old.id);
+    assert!(bench.comes(&old).await.is_new());
     assert!(bench.sessions.revoke(old.id.as_str()).await.unwrap());
     assert!(bench.comes(&elevated).await.is_new());
     assert!(bench.stored().await.is_empty());
+}
+
+// ---- a login that fails
+
+/// A session whose login could not be saved.
+async fn failed_login(fault: Fault) -> (Bench, Session) {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.login(1).unwrap();
+    bench.store.next("insert", fault);
+    let saved = session.save().await;
+    assert!(saved.is_err(), "{saved:?}");
+    (bench, session)
+}
+
+#[rocket::async_test]
+async fn failed_save_of_a_login_signs_nobody_in() {
+    for fault in [Fault::Fails, Fault::LosesReply] {
+        let (bench, session) = failed_login(fault).await;
+        assert_eq!(session.user::<i32>().unwrap(), None);
+        let sent = session.finish().await.unwrap();
+        assert!(matches!(sent, CookieChange::None));
+        // What an insert with a lost reply has stored is rolled back in the background.
+        bench
+            .sessions
+            .core
+            .tasks
+            .wait(Duration::from_secs(60))
+            .await;
+        while !bench.stored().await.is_empty() {
+            rocket::tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn change_after_a_failed_save_is_stored_under_another_id() {
+    let (bench, session) = failed_login(Fault::LosesReply).await;
+    let first: Vec<_> = bench.store.inserted();
+    session.set("n", &1).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    assert!(!first.contains(&cookie.id.to_string()));
+    assert_eq!(bench.comes(&cookie).await.user::<i32>().unwrap(), None);
+}
+
+// ---- a save that is dropped
+
+#[rocket::async_test]
+async fn dropped_save_goes_on_and_the_response_waits_for_it() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold("update");
+    let save = async {
+        rocket::tokio::select! {
+            biased;
+            () = held.has_come() => {} // the save is dropped
+            saved = session.save() => panic!("{saved:?}"),
+        }
+    };
+    save.await;
+    held.goes_on();
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
+}
+
+#[rocket::async_test]
+async fn dropped_save_that_fails_is_an_error_of_the_response() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold_to_fail("update");
+    rocket::tokio::select! {
+        biased;
+        () = held.has_come() => {}
+        saved = session.save() => panic!("{saved:?}"),
+    }
+    held.goes_on();
+    assert!(session.finish().await.is_err());
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
+
+// ---- loops
+
+#[rocket::async_test]
+async fn nan_is_taken_and_modified() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.set("a", &f64::NAN).unwrap();
+    session.set("b", &f64::NAN).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    assert!(session.take::<f64>("a").unwrap().is_some_and(f64::is_nan));
+    let kept = session.modify("b", |b: Option<f64>| b.unwrap_or(0.0));
+    assert!(kept.await.unwrap().is_nan());
+    let fresh = bench.session();
+    fresh.set("c", &f64::NAN).unwrap();
+    let kept = fresh.modify("c", |c: Option<f64>| c.unwrap_or(0.0));
+    assert!(kept.await.unwrap().is_nan());
+}
+
+#[rocket::async_test]
+async fn get_or_insert_over_a_mismatch_is_an_error() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1), ("m", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    let other = bench.comes(&cookie).await;
+    other.set("n", "text").unwrap();
+    other.set("m", &2).unwrap();
+    other.finish().await.unwrap();
+    // The compare-and-set of `m` loses once, and loads what the other request has stored.
+    session
+        .modify("m", |m: Option<i64>| m.unwrap_or(0) + 1)
+        .await
+        .unwrap();
+    let got = session.get_or_insert("n", 5_i64);
+    assert!(matches!(got, Err(Error::Mismatch { .. })), "{got:?}");
+    assert!(session.contains("n"));
+    assert!(session.get::<i64>("n").is_err());
 }
 
 #[rocket::async_test]

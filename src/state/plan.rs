@@ -10,6 +10,7 @@ use super::{Base, Keep, Login, Replaces, Settings, State, Stored, TokenChange};
 use crate::clock::{Moment, Started};
 use crate::config::Config;
 use crate::document::key::Field;
+use crate::document::value;
 use crate::document::{Filter, Operation, Update, date};
 use crate::error::Error;
 use crate::record::token::{Digest, Id, Secret, Token};
@@ -378,7 +379,12 @@ pub(crate) fn late_changes(
     for field in replacement.keep.iter() {
         let wanted = then(find(fresh, field), replacement.before.get(field));
         let wanted = then(wanted, replacement.after.get(field));
-        if wanted != find(stored, field) {
+        let was = find(stored, field);
+        let is_same = match (&wanted, &was) {
+            (Some(a), Some(b)) => value::same(a.as_raw_bson_ref(), b.as_raw_bson_ref()),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        if !is_same {
             let operation = wanted.map_or(Operation::Unset, Operation::Set);
             record::change(&mut update, field.clone(), operation);
         }

@@ -50,10 +50,10 @@ impl State {
 
     /// The bytes that a value takes before and after a change.
     fn sizes(&self, field: &Field, change: &Change) -> Result<(usize, usize), Error> {
-        // What a change replaces whole does not have to fit.
         let seen = match (change, self.seen(field)) {
             (_, Ok(seen)) => seen,
-            (Change::Set(_) | Change::Unset, Err(_)) => None,
+            // What a change replaces whole does not have to fit.
+            (Change::Set(_) | Change::Unset, Err(_)) => self.base.get(field).map(Value::Stored),
             (_, Err(mismatch)) => return Err(mismatch.of(field)),
         };
         let seen = seen.as_ref().map(Value::as_ref);

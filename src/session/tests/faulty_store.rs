@@ -1,4 +1,4 @@
-//! A store in memory that does one odd thing when it is told to.
+//! A store in memory with one fault, when it is told to.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,8 +13,8 @@ use crate::store::{
 
 /// What happens to the next call of a kind.
 #[derive(Clone)]
-pub(super) enum Odd {
-    /// It is carried out, and nobody is told.
+pub(super) enum Fault {
+    /// It is carried out, and its reply is lost.
     LosesReply,
     /// It is not carried out.
     Fails,
@@ -26,14 +26,20 @@ pub(super) enum Odd {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct OddStore {
+pub(super) struct FaultyStore {
     pub(super) inner: Arc<MemoryStore>,
-    next: Arc<Mutex<Option<(&'static str, Odd)>>>,
+    next: Arc<Mutex<Option<(&'static str, Fault)>>>,
+    inserted: Arc<Mutex<Vec<String>>>,
 }
 
-impl OddStore {
-    pub(super) fn next(&self, call: &'static str, odd: Odd) {
-        *self.next.lock().unwrap() = Some((call, odd));
+impl FaultyStore {
+    /// The ids of all documents that were to be inserted, in their order.
+    pub(super) fn inserted(&self) -> Vec<String> {
+        self.inserted.lock().unwrap().clone()
+    }
+
+    pub(super) fn next(&self, call: &'static str, fault: Fault) {
+        *self.next.lock().unwrap() = Some((call, fault));
     }
 
     /// Lets the next call of this kind wait.
@@ -48,21 +54,25 @@ impl OddStore {
 
     fn wait(&self, call: &'static str, fails: bool) -> Held {
         let (come, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        self.next(call, Odd::Waits(Arc::clone(&come), Arc::clone(&go), fails));
+        self.next(
+            call,
+            Fault::Waits(Arc::clone(&come), Arc::clone(&go), fails),
+        );
         Held { come, go }
     }
 
-    async fn odd(&self, call: &'static str) -> Option<Odd> {
-        let odd = {
+    async fn fault(&self, call: &'static str) -> Option<Fault> {
+        let fault = {
             let mut next = self.next.lock().unwrap();
-            next.take_if(|(its, _)| *its == call).map(|(_, odd)| odd)
+            next.take_if(|(its, _)| *its == call)
+                .map(|(_, fault)| fault)
         };
-        if let Some(Odd::Waits(come, go, fails)) = &odd {
+        if let Some(Fault::Waits(come, go, fails)) = &fault {
             come.add_permits(1);
             go.acquire().await.unwrap().forget();
-            return fails.then_some(Odd::Fails);
+            return fails.then_some(Fault::Fails);
         }
-        odd
+        fault
     }
 }
 
@@ -92,17 +102,21 @@ fn failed() -> Error {
 }
 
 #[async_trait]
-impl Store for OddStore {
+impl Store for FaultyStore {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.odd("load").await;
+        self.fault("load").await;
         self.inner.load(id).await
     }
 
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
-        let odd = self.odd("create").await;
-        match odd {
-            Some(Odd::Fails) => return Err(failed()),
-            Some(Odd::LosesReply) => {
+        let ids = documents
+            .iter()
+            .filter_map(|one| one.id().map(str::to_owned));
+        self.inserted.lock().unwrap().extend(ids);
+        let fault = self.fault("insert").await;
+        match fault {
+            Some(Fault::Fails) => return Err(failed()),
+            Some(Fault::LosesReply) => {
                 self.inner.insert(documents, durability).await?;
                 return Err(unknown());
             }
@@ -117,10 +131,10 @@ impl Store for OddStore {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        match self.odd("update").await {
-            Some(Odd::Fails) => return Err(failed()),
-            Some(Odd::Misses) => return Ok(Updated::Gone),
-            Some(Odd::LosesReply) => {
+        match self.fault("update").await {
+            Some(Fault::Fails) => return Err(failed()),
+            Some(Fault::Misses) => return Ok(Updated::Gone),
+            Some(Fault::LosesReply) => {
                 self.inner.update(filter, update, durability).await?;
                 return Err(unknown());
             }
@@ -145,14 +159,14 @@ impl Store for OddStore {
     }
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        match self.odd("take").await {
-            Some(Odd::Fails) => Err(failed()),
+        match self.fault("take").await {
+            Some(Fault::Fails) => Err(failed()),
             _ => self.inner.take(filter).await,
         }
     }
 
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        self.odd("load_many").await;
+        self.fault("load_many").await;
         self.inner.load_many(ids).await
     }
 

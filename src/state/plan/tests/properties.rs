@@ -1,7 +1,6 @@
 //! Whatever a request did: the properties that every plan has.
 
 use super::*;
-use crate::document::value;
 
 fn a_value() -> impl Strategy<Value = RawBson> {
     prop_oneof![
