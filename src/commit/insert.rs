@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bson::RawBson;
 
-use super::tombstone::{self, Tombstone};
+use super::tombstone::{self, StoredProof, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::document::{Document, Filter};
 use crate::error::{Error, Result, cause};
 use crate::record::token::{Id, Secret, Token};
+use crate::state::Proof;
 use crate::state::plan::{InsertPlan, LoginPlan, Replacement, late_changes};
 use crate::store::bounded::Bounded;
 use crate::store::{Durability, Inserted, Updated};
@@ -204,10 +205,13 @@ fn tombstones(plan: &InsertPlan, id: &Id) -> Vec<Tombstone> {
     let tombstones = login.tombstones.iter().map(|planned| Tombstone {
         old: planned.old.clone(),
         by: id.clone(),
-        proof: planned
-            .proof
-            .clone()
-            .map(|(token, csrf)| (token, csrf, kept.clone())),
+        proof: planned.proof.clone().map(|(token, csrf)| StoredProof {
+            token,
+            proof: Proof {
+                csrf,
+                kept: kept.clone(),
+            },
+        }),
         expires: plan.now.plus(tombstone::KEPT_FOR),
     });
     tombstones.collect()

@@ -91,10 +91,17 @@ pub(crate) fn id_of(old: &Id) -> String {
 pub(crate) struct Tombstone {
     pub(crate) old: Id,
     pub(crate) by: Id,
-    /// The old session's token and CSRF secret, and the values that were kept: for a second login
-    /// of the same browser, and for the form that it sends.
-    pub(crate) proof: Option<(Digest, Secret, Vec<(Field, RawBson)>)>,
+    /// For a second login of the same browser, and for the form that it sends.
+    pub(crate) proof: Option<StoredProof>,
     pub(crate) expires: Moment,
+}
+
+/// What proves the replaced session, and what is handed out for it.
+pub(crate) struct StoredProof {
+    /// The replaced session's token.
+    pub(crate) token: Digest,
+    /// Its CSRF secret, and the values that the login kept.
+    pub(crate) proof: Proof,
 }
 
 impl Tombstone {
@@ -113,10 +120,10 @@ impl Tombstone {
         document.append(AT, RawBson::Timestamp(empty));
         document.append(field::EXPIRES, date(self.expires));
         document.append(BY, self.by.as_str());
-        if let Some((token, csrf, kept)) = &self.proof {
+        if let Some(StoredProof { token, proof }) = &self.proof {
             document.append(field::TOKEN, record::binary(token.as_bytes()));
-            document.append(field::CSRF, record::binary(csrf.expose()));
-            document.append(KEPT, values(kept));
+            document.append(field::CSRF, record::binary(proof.csrf.expose()));
+            document.append(KEPT, values(&proof.kept));
         }
         Document::from_raw(document)
     }
@@ -125,10 +132,10 @@ impl Tombstone {
     pub(crate) fn update(&self) -> Update {
         let mut update = joined();
         update.raise(field::EXPIRES, date(self.expires));
-        if let Some((token, csrf, kept)) = &self.proof {
+        if let Some(StoredProof { token, proof }) = &self.proof {
             update.set(field::TOKEN, record::binary(token.as_bytes()));
-            update.set(field::CSRF, record::binary(csrf.expose()));
-            update.set(KEPT, RawBson::Document(values(kept)));
+            update.set(field::CSRF, record::binary(proof.csrf.expose()));
+            update.set(KEPT, RawBson::Document(values(&proof.kept)));
         }
         update
     }

@@ -448,7 +448,13 @@ fn a_tombstone_is_not_read_as_a_session() {
     let tombstone = tombstone::Tombstone {
         old: old.clone(),
         by: Id::draw().unwrap(),
-        proof: Some((secret().digest("session"), secret(), Vec::new())),
+        proof: Some(tombstone::StoredProof {
+            token: secret().digest("session"),
+            proof: crate::state::Proof {
+                csrf: secret(),
+                kept: Vec::new(),
+            },
+        }),
         expires: Moment::from_millis(61_500),
     };
     let document = tombstone.document();

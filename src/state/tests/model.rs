@@ -248,8 +248,8 @@ proptest! {
                 let value = database.get(&field).cloned();
                 let layers = [in_flight.as_ref(), Some(&state.changes)];
                 let changes = layers.into_iter().flatten().filter_map(|layer| layer.get(&field));
-                let expected = changes.fold(Ok(value), |value, change| {
-                    let value: Option<RawBson> = value?;
+                let mut changes = changes;
+                let expected = changes.try_fold(value, |value: Option<RawBson>, change| {
                     change.apply(value.as_ref().map(RawBson::as_raw_bson_ref))
                 });
                 match (expected, state.get(&field)) {

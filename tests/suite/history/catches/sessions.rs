@@ -213,10 +213,10 @@ fn a_touch_may_be_lost_with_its_primary_and_a_write_may_not() {
         ..TERMS
     };
     let touched = seeing(read(10, json!({})), |view| view.accessed = 5);
-    let verdict = judged([touched, read(30, json!({}))], &[], failover);
+    let verdict = checked([touched, read(30, json!({}))], &[], failover);
     assert_eq!(verdict.violations, Vec::<String>::new());
     let written = saved(event(Work::Append(1), 10, 20, json!({})));
     let written = seeing(written, |view| view.accessed = 5);
     let back = read(30, json!({ "mod": [1] }));
-    assert!(judged([written, back], &[], failover).breaks("I8"));
+    assert!(checked([written, back], &[], failover).breaks("I8"));
 }
