@@ -90,7 +90,6 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`update`](Store::update).
-    #[cfg_attr(not(feature = "unstable-store"), allow(dead_code))]
     async fn update_returning(
         &self,
         filter: Filter,

@@ -170,7 +170,6 @@ impl Bounded {
         )
     }
 
-    #[allow(dead_code)] // the commit engine decides whether it needs it
     pub(crate) async fn update_returning(
         &self,
         filter: Filter,

@@ -74,7 +74,6 @@ impl Updates {
         }
     }
 
-    #[cfg_attr(not(feature = "unstable-store"), allow(dead_code))]
     pub(super) async fn update_returning(
         &self,
         filter: &Filter,

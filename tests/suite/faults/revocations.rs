@@ -14,13 +14,13 @@ async fn an_interrupted_revocation_is_an_error_and_the_next_one_ends_the_rest() 
     let tests = mongod.client().await;
     let sessions = tests.database(&db).collection::<Document>("session");
     for (command, failure, left) in [
-        // The marker that keeps logins out: without it nothing has begun.
-        ("insert", Failure::close_connection(), 5),
+        // The document that keeps logins out: without it nothing has begun.
+        ("update", Failure::close_connection(), 5),
         ("delete", Failure::close_connection(), 5),
         // All are gone, and whether for good is unknown.
         ("delete", Failure::write_concern(64), 0),
     ] {
-        // A user of its own each time: only the first revocation inserts a marker.
+        // A user of its own each time: a login within a second after a revocation is dropped.
         let user = database();
         let (mut browsers, mut ids) = (Vec::new(), Vec::new());
         for _ in 0..5 {

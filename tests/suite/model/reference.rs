@@ -264,8 +264,7 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
             .at(Kind::Load, |data| {
                 let stored = data.sessions.get(&token.session);
                 let own = stored.filter(|stored| stored.secret == token.secret);
-                let own = own.map(|stored| (stored.values.clone(), stored.user.clone()));
-                own
+                own.map(|stored| (stored.values.clone(), stored.user.clone()))
             })
             .await;
         match loaded {

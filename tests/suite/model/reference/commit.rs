@@ -207,8 +207,12 @@ impl Request {
                 self.forget_what_changes_nothing();
                 return Ok(output);
             }
+            let kind = match takes {
+                true => Kind::UpdateReturning,
+                false => Kind::Update,
+            };
             let wins = world
-                .at(Kind::Update, |data| {
+                .at(kind, |data| {
                     let found = data.sessions.get_mut(&token.session);
                     let found = found.filter(|found| found.secret == token.secret);
                     let Some(found) =
