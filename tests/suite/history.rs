@@ -106,7 +106,7 @@ impl Work {
         matches!(self, Login(_) | Keep | Logout | Revoke)
     }
 
-    /// Whether the session that it was sent with goes on under another token.
+    /// Whether the session that it was sent with continues under another token.
     pub fn replaces_token(&self) -> bool {
         matches!(self, Work::Elevate | Work::Renew)
     }

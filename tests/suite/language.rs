@@ -177,9 +177,7 @@ const UNCONVERTED: &[&str] = &[
     // Not yet read.
     "fuzz/fuzz_targets/documents.rs",
     "fuzz/src/store.rs",
-    "scripts/capture-ancestor",
     "tests/suite/legacy",
-    "tests/suite/legacy.rs",
     "tests/suite/cases",
     "tests/suite/conformance",
     "tests/suite/conformance.rs",

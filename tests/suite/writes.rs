@@ -1,4 +1,4 @@
-//! One way for all writes of the store: sent again where that is safe, and judged by every attempt.
+//! One way for all writes of the store: sent again where that is safe, and its outcome is that of every attempt.
 
 use std::time::Duration;
 
@@ -200,7 +200,7 @@ async fn unknown_codes_leave_the_outcome_of_a_write_unknown() {
 }
 
 #[rocket::async_test]
-async fn an_endless_deadline_is_no_panic() {
+async fn an_endless_deadline_does_not_panic() {
     let mongod = Mongod::shared().await;
     let sessions = mongod
         .client()
@@ -221,7 +221,7 @@ async fn an_index_that_cannot_be_made_keeps_no_other_from_being_made() {
     let bench = Bench::new().await;
     bench.one().await;
     let store = store(&bench.sessions);
-    // The two together, and the first by itself.
+    // Both at once, and the first by itself.
     let point = bench
         .fails("createIndexes", Mode::Times(2), Failure::code(67))
         .await;

@@ -106,7 +106,7 @@ impl<'a> Lineage<'a> {
             .copied()
     }
 
-    /// The login that made a session; `None` of one that belongs to nobody.
+    /// The login that made a session; `None` of one without a user.
     pub(super) fn login(&self, id: &str) -> Option<&'a Event> {
         let login = self.makers.get(id).copied();
         login.filter(|login| matches!(login.work, Work::Login(_) | Work::Keep))
@@ -132,11 +132,11 @@ impl<'a> Lineage<'a> {
     /// Whether a token may have been dead at a time during an event.
     pub(super) fn may_be_dead(&self, cookie: &str, during: &Event) -> bool {
         let Some(issue) = self.issues.get(cookie) else {
-            return true; // nobody was given it
+            return true; // no browser was given it
         };
         let in_time =
             |event: &&Event| event.invoked < during.returned && !event.is_over_before(issue);
-        // One that sent no new token replaced none, unless nobody knows what it did.
+        // One that sent no new token replaced none, unless its outcome is unknown.
         let replaces = |renewal: &&Event| renewal.given.is_some() || renewal.told == Told::Open;
         let renewals = self.renewals.get(cookie).into_iter().flatten().copied();
         let mut renewals = renewals.filter(replaces);
@@ -144,7 +144,7 @@ impl<'a> Lineage<'a> {
     }
 
     /// What has surely ended a session, among the events that are asked for, and the invariant that
-    /// is broken if it goes on.
+    /// is broken if it continues.
     pub(super) fn end_of(
         &self,
         id: &str,

@@ -31,7 +31,7 @@ impl Work {
             // What others changed meanwhile is carried over.
             Work::Keep => 5,
             Work::Logout => 2,
-            // Two for the marker, and deletes until nothing is left.
+            // Two for the revocation document, and deletes until nothing is left.
             Work::Revoke => 6,
         }
     }

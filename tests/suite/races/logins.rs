@@ -132,9 +132,10 @@ race! {
     }
 
     two_elevations_keep_the_browser_in(round) {
+        // Beside a login the elevated session ends: the response that arrives last decides.
         let browser = round.member("me").await;
         let thief = browser.twin();
-        let second = change(round.some(0, 3));
+        let second = change(round.some(2, 3));
         let tabs = vec![
             round.arena.poise(&browser, &[Op::View], &[Op::Elevate]).await,
             round.arena.poise(&browser, &[Op::View], &second).await,

@@ -46,7 +46,7 @@ async fn others_are_served(probe: &Probe, other: &Browser) {
 }
 
 async fn a_new_session_aside(share: bool) {
-    let probe = probe("aside_new", share).await;
+    let probe = probe(&format!("aside_new_{share}"), share).await;
     let (other, browser) = (visitor(&probe.app).await, probe.browser());
     let served = async {
         probe.gates.reached("aside").await;
@@ -63,7 +63,7 @@ async fn a_new_session_aside(share: bool) {
 const MANY: usize = 40;
 
 async fn many_stored_sessions_aside(share: bool) {
-    let probe = probe("aside_stored", share).await;
+    let probe = probe(&format!("aside_stored_{share}"), share).await;
     let other = visitor(&probe.app).await;
     let mut browsers = Vec::new();
     for _ in 0..MANY {

@@ -71,7 +71,7 @@ async fn a_proxy_says_that_one_statement_of_several_found_nothing() {
         let one = doc! { "q": { "_id": 1 }, "u": { "$inc": { "n": 1 } } };
         let command = doc! { "update": "things", "updates": vec![one; statements] };
         let answer = app.database("missed").run_command(command).await;
-        answer.expect("an answer").get_i32("n").expect("a number")
+        answer.expect("a reply").get_i32("n").expect("a number")
     };
     proxy.plan("update", [Fate::MissOne]);
     assert_eq!(update(1).await, 1);
@@ -95,6 +95,7 @@ async fn a_proxy_leads_to_another_server() {
     assert_eq!(set_name().await.as_deref(), Some("none"));
     proxy.retarget(set.nodes()[0].port());
     proxy.set(Traffic::Reset);
+    eventually("no connection", async || set_name().await.is_none()).await;
     proxy.set(Traffic::Pass);
     eventually("the other server", async || {
         set_name().await.as_deref() == Some("rs")

@@ -38,7 +38,7 @@ fn a_session_that_came_back_is_found() {
     }
 }
 
-/// The same as it is stored, although nobody tries the token.
+/// The same as it is stored, although no request tries the token.
 #[test]
 fn a_document_of_a_session_that_ended_is_found() {
     let s = [stored("s", 1, 7)];
@@ -60,7 +60,7 @@ fn what_a_revoked_session_became_is_found() {
     let elevated = elevates(15, 25, "s.second");
     let read_on = with("s.second", read(30, json!({})));
     finds("I3", [revocation(10, 20), elevated, read_on]);
-    // A login that is under way may be a later one.
+    // A login in progress may be a later one.
     let kept = giving("t.secret", event(Work::Keep, 15, 25, json!({})));
     let read_on = with("t.secret", read(30, json!({})));
     passes([revocation(10, 20), kept, read_on]);
@@ -148,7 +148,7 @@ fn a_session_that_was_lost_is_found() {
 }
 
 #[test]
-fn a_document_that_nobody_explains_is_found() {
+fn a_document_without_an_explanation_is_found() {
     finds_stored("I7", [], &[stored("stranger", 1, 9)]);
     finds_stored("I7", [], &[stored("s", 1, 7), stored("s", 1, 7)]);
     let mut endless = stored("s", 1, 7);
