@@ -6,8 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
-use crate::store::TimeSource;
-
 /// A point in time, in whole milliseconds since the Unix epoch.
 ///
 /// Milliseconds are what a BSON date holds, and in that unit a time survives its way through the
@@ -99,6 +97,15 @@ struct Held {
 
 /// The zero of [`Clock::monotonic`].
 static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Whose clock tells the ages of a store's documents ([`Store::time_source`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// The clock of this process: an age can be compared exactly with that of a request.
+    Process,
+    /// The clock of a server, some of whose times are whole seconds.
+    Server,
+}
 
 /// When a request began, by every kind of time that it is compared in.
 #[derive(Clone, Copy, Debug)]

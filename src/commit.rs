@@ -138,6 +138,10 @@ impl Core {
             }
             write => {
                 self.delete_all(&delete).await?;
+                let half_way = |error: Error| match deletes {
+                    true => error.half_way(),
+                    false => error,
+                };
                 match write {
                     Write::Nothing => Done::without_write(Outcome::Nothing),
                     Write::DropForReplaced => {
@@ -148,8 +152,8 @@ impl Core {
                         self.store.touch(touch);
                         Done::without_write(Outcome::Nothing)
                     }
-                    Write::Insert(plan) => self.insert(*plan).await?,
-                    Write::Update(plan) => self.update(*plan, is_last).await?,
+                    Write::Insert(plan) => self.insert(*plan).await.map_err(half_way)?,
+                    Write::Update(plan) => self.update(*plan, is_last).await.map_err(half_way)?,
                 }
             }
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rocket::async_trait;
 
 use crate::clock::Moment;
+pub use crate::clock::TimeSource;
 pub use crate::document::{Document, Filter, Inapplicable, Update};
 use crate::error::{Error, Result};
 
@@ -208,15 +209,6 @@ impl Aged {
     pub const FIELDS: [&'static str; 8] = [
         "_id", "at", "renewed", "by", "token", "csrf", "kept", "expires",
     ];
-}
-
-/// Whose clock tells the ages of a store's documents ([`Store::time_source`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeSource {
-    /// The clock of this process: an age can be compared exactly with that of a request.
-    Process,
-    /// The clock of a server, some of whose times are whole seconds.
-    Server,
 }
 
 /// The outcome of an insert ([`Store::insert`]).

@@ -13,14 +13,13 @@ use bson::{Bson, RawBson, RawDocumentBuf, doc};
 use sha2::{Digest as _, Sha256};
 
 use super::Core;
-use crate::clock::{Moment, Started};
+use crate::clock::{Moment, Started, TimeSource};
 use crate::document::key::Field;
 use crate::document::{Document, Operation, Path, Update, date};
 use crate::error::Result;
 use crate::record::token::{Digest, Id, Secret};
 use crate::record::{self, field};
 use crate::state::{Proof, Replaced};
-use crate::store::TimeSource;
 
 /// When it happened, by the database's clock.
 const AT: &str = "at";

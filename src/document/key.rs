@@ -43,6 +43,12 @@ impl<T: ?Sized> Key<T> {
     pub const fn new(name: &'static str) -> Self {
         Key(name, PhantomData)
     }
+
+    /// Returns the key's name, for calls that take a string.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
 }
 
 impl<T: ?Sized> Clone for Key<T> {

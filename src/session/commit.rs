@@ -154,6 +154,8 @@ impl Shared {
             return Ok(done.outcome);
         }
         match done.outcome {
+            // A login that was revoked on its way: the session that it was to replace is still there.
+            Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard(),
             Outcome::Gone => {
                 log_dropped_changes(state);
                 inner.lost();

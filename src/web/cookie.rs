@@ -1,7 +1,7 @@
 //! The session cookie: from the raw `Cookie` headers to tokens, and from a token to a `Set-Cookie`.
 
-use rocket::Request;
 use rocket::http::{Cookie, HeaderMap};
+use rocket::{Request, Response};
 
 use crate::config::Config;
 use crate::record::token::Token;
@@ -111,6 +111,21 @@ fn with_attributes(value: String, config: &Config) -> Cookie<'static> {
         cookie.set_domain(domain.clone());
     }
     cookie
+}
+
+/// Removes the `Set-Cookie` headers that `keep` refuses. Returns whether there were any.
+pub(super) fn retain(response: &mut Response<'_>, keep: impl Fn(&str) -> bool) -> bool {
+    let all = response.headers().get("Set-Cookie");
+    let (kept, removed): (Vec<String>, Vec<String>) =
+        all.map(str::to_owned).partition(|cookie| keep(cookie));
+    if removed.is_empty() {
+        return false;
+    }
+    response.remove_header("Set-Cookie");
+    for cookie in kept {
+        response.adjoin_raw_header("Set-Cookie", cookie);
+    }
+    true
 }
 
 #[cfg(test)]

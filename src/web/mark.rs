@@ -13,7 +13,7 @@ use rocket::http::Cookie;
 use rocket::{Request, Response};
 
 use crate::record::token::Id;
-use crate::web::response;
+use crate::web::cookie;
 
 const NAME: &str = "_rms";
 
@@ -33,7 +33,7 @@ pub(super) fn set(request: &Request<'_>) {
 
 /// Removes the mark from a response. Returns whether it was there.
 pub(super) fn remove(response: &mut Response<'_>) -> bool {
-    response::retain_cookies(response, |cookie| !is_mark(cookie))
+    cookie::retain(response, |cookie| !is_mark(cookie))
 }
 
 /// Returns whether one `Set-Cookie` header is the mark.

@@ -160,25 +160,10 @@ fn set_cookie(response: &mut Response<'_>, cookie: &Cookie<'static>) {
 
 /// Removes every `Set-Cookie` of one name.
 fn remove_cookie(response: &mut Response<'_>, name: &str) {
-    retain_cookies(response, |cookie| {
+    cookie::retain(response, |cookie| {
         let value = cookie.strip_prefix(name);
         !value.is_some_and(|rest| rest.starts_with('='))
     });
-}
-
-/// Removes the `Set-Cookie` headers that `keep` refuses. Returns whether there were any.
-pub(super) fn retain_cookies(response: &mut Response<'_>, keep: impl Fn(&str) -> bool) -> bool {
-    let all = response.headers().get("Set-Cookie");
-    let (kept, removed): (Vec<String>, Vec<String>) =
-        all.map(str::to_owned).partition(|cookie| keep(cookie));
-    if removed.is_empty() {
-        return false;
-    }
-    response.remove_header("Set-Cookie");
-    for cookie in kept {
-        response.adjoin_raw_header("Set-Cookie", cookie);
-    }
-    true
 }
 
 /// Replaces the response of a request whose changes were not stored by the application's response
