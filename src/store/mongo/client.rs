@@ -57,8 +57,9 @@ impl Topology {
 
     fn of(hello: &Query) -> Self {
         // `isreplicaset` is a member of a set that is yet to be initiated.
-        let is_member = hello.contains_key("setName") || hello.get_bool("isreplicaset") == Ok(true);
-        let is_router = hello.get_str("msg") == Ok("isdbgrid");
+        let is_member =
+            hello.contains_key("setName") || hello.get_bool("isreplicaset").is_ok_and(|is| is);
+        let is_router = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
         match (is_member, is_router) {
             (true, _) => Topology::ReplicaSet,
             // MongoDB's routers have it since 4.4, the first version that the crate works with.
