@@ -398,6 +398,15 @@ fn writes_outside_of_the_path_and_cross_site_are_refused() {
     let refused = may_write(Creation::OnlyByLogin, no_cookie());
     assert!(matches!(refused, Err(Error::CrossSiteWrite)));
     assert!(may_write(Creation::OnlyByLogin, live()).is_ok());
+    let mut cross_site = state(
+        Loaded {
+            creation: Creation::OnlyByLogin,
+            ..no_cookie()
+        },
+        ROOM,
+    );
+    cross_site.login(int(7), Keep::nothing());
+    assert!(cross_site.check_may_write().is_ok(), "it is a login by now");
     for loaded in [no_cookie(), live()] {
         let refused = may_write(Creation::Never, loaded);
         assert!(matches!(refused, Err(Error::OutsidePath)));

@@ -171,6 +171,7 @@ fn lost_session_is_the_browsers_dead_one() {
     let (mut state, old) = changed();
     state.lost();
     assert_eq!(state.dead, Some(old));
+    assert!(!state.dead_is_looked_up, "it was alive when it was loaded");
     assert!(state.is_new && state.why_new == Some(NewReason::Ended));
     assert!(values(&state).is_empty() && !state.is_pending());
 }

@@ -50,9 +50,14 @@ fn elevate_is_a_renewal_that_counts_as_a_creation() {
             .token
             .matches(&cookie(&plan).unwrap().0.digest("session"))
     );
-    let max = read(whole(&plan).to_bson());
-    let max = max.get_document("$max").unwrap();
+    let rendered = read(whole(&plan).to_bson());
+    let max = rendered.get_document("$max").unwrap();
     assert!(max.contains_key("expires"), "it is only raised");
+    let by_server = rendered.get_document("$currentDate").unwrap();
+    assert!(
+        by_server.contains_key("renewed"),
+        "no two clocks are compared"
+    );
 }
 
 #[test]
