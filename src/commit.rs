@@ -10,7 +10,7 @@ use bson::RawBson;
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::record::legacy;
 use crate::record::token::{Id, Token};
 use crate::record::{Record, alive, field};
@@ -130,7 +130,7 @@ impl Core {
                     (Ok(done), Ok(())) => done,
                     (Err(error), Ok(())) => return Err(error),
                     (Ok(done), Err(error)) => {
-                        self.roll_back_in_background(&done);
+                        self.roll_back_in_background(&done, &delete);
                         return Err(error.half_way());
                     }
                     (Err(_), Err(error)) => return Err(error),
@@ -218,8 +218,8 @@ impl Error {
     /// The error of an operation of which a part was carried out before it failed.
     pub(crate) fn half_way(self) -> Self {
         match self {
-            Error::Store { doing, source } => Error::Unknown {
-                doing,
+            Error::Store { operation, source } => Error::Unknown {
+                operation,
                 source: Some(source),
             },
             other => other,
@@ -231,11 +231,11 @@ impl Error {
 /// unknown outcome.
 pub(crate) async fn detached<T: Send + 'static>(
     tasks: &Tasks,
-    doing: &'static str,
+    operation: Operation,
     future: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     tasks.spawn(future).await.unwrap_or({
         let source = None;
-        Err(Error::Unknown { doing, source })
+        Err(Error::Unknown { operation, source })
     })
 }

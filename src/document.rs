@@ -21,7 +21,7 @@ pub(crate) mod value;
 
 pub(crate) use compare::number;
 pub use filter::Filter;
-pub(crate) use update::Operation;
+pub(crate) use update::Operator;
 pub use update::{Inapplicable, Update};
 
 /// A stored document, as BSON bytes: a session, a tombstone or a revocation.

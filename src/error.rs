@@ -13,6 +13,55 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The cause of an error, kept whole and shared, so that an [`Error`] can be cloned.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync + 'static>;
 
+/// What the crate was doing when the store failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Loading a session.
+    LoadSession,
+    /// Storing a new session.
+    CreateSession,
+    /// Changing a stored session.
+    ChangeSession,
+    /// Ending one session.
+    EndSession,
+    /// Ending several sessions.
+    EndSessions,
+    /// Recording a revocation, so that logins in progress end.
+    RevokeSessions,
+    /// Listing sessions, or looking for tombstones and revocations.
+    FindSessions,
+    /// Counting sessions.
+    CountSessions,
+    /// Recording that sessions were used.
+    RecordUse,
+    /// Creating or repairing the indexes.
+    MakeIndexes,
+    /// Asking whether the store can be reached.
+    ReachStore,
+    /// Committing a session with the response.
+    Commit,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::LoadSession => "loading a session",
+            Operation::CreateSession => "creating a session",
+            Operation::ChangeSession => "changing a session",
+            Operation::EndSession => "ending a session",
+            Operation::EndSessions => "ending sessions",
+            Operation::RevokeSessions => "revoking sessions",
+            Operation::FindSessions => "finding sessions",
+            Operation::CountSessions => "counting sessions",
+            Operation::RecordUse => "recording that sessions were used",
+            Operation::MakeIndexes => "making the session indexes",
+            Operation::ReachStore => "reaching the session store",
+            Operation::Commit => "committing a session",
+        })
+    }
+}
+
 /// Everything that a call of this crate can fail with.
 ///
 /// As a [`Responder`] an error logs itself and answers with its [`status`](Error::status), through
@@ -34,8 +83,8 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync + 'static>;
 pub enum Error {
     /// The database failed or refused, and the operation that failed changed nothing. Status 503.
     Store {
-        /// What was being done, as "loading a session".
-        doing: &'static str,
+        /// What was being done.
+        operation: Operation,
         /// What the database said.
         source: Cause,
     },
@@ -45,7 +94,7 @@ pub enum Error {
     /// It did not end within the configured `deadline`, or the connection was lost.
     Unknown {
         /// What was being done.
-        doing: &'static str,
+        operation: Operation,
         /// What the database said, when it said anything.
         source: Option<Cause>,
     },
@@ -147,21 +196,21 @@ macro_rules! constructors {
             /// Returns an [`Error::Store`]: the operation failed and changed nothing.
             #[doc(hidden)]
             $visibility fn store(
-                doing: &'static str,
+                operation: Operation,
                 source: impl std::error::Error + Send + Sync + 'static,
             ) -> Self {
                 let source = Arc::new(source);
-                Error::Store { doing, source }
+                Error::Store { operation, source }
             }
 
             /// Returns an [`Error::Unknown`]: the outcome of the write is unknown.
             #[doc(hidden)]
             $visibility fn unknown(
-                doing: &'static str,
+                operation: Operation,
                 source: impl std::error::Error + Send + Sync + 'static,
             ) -> Self {
                 let source = Some(Arc::new(source) as Cause);
-                Error::Unknown { doing, source }
+                Error::Unknown { operation, source }
             }
         }
     };
@@ -174,20 +223,20 @@ constructors!(pub(crate));
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Store { doing, .. } => {
-                write!(f, "{doing} failed: the session store did not answer, or refused")
+            Error::Store { operation, .. } => {
+                write!(f, "{operation} failed: the session store did not answer, or refused")
             }
             Error::Unknown {
-                doing,
+                operation,
                 source: None,
             } => write!(
                 f,
-                "{doing} did not end within `session.deadline`; it may still take effect"
+                "{operation} did not end within `session.deadline`; it may still take effect"
             ),
-            Error::Unknown { doing, .. } => {
+            Error::Unknown { operation, .. } => {
                 write!(
                     f,
-                    "{doing} failed with an unknown outcome; it may have taken effect"
+                    "{operation} failed with an unknown outcome; it may have taken effect"
                 )
             }
             Error::Gone => {

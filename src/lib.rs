@@ -85,7 +85,7 @@ pub use time;
 
 pub use admin::{SessionInfo, Sessions};
 pub use document::key::{AsKey, Key, KeyFor, KeyOf};
-pub use error::{Cause, Error, Result};
+pub use error::{Cause, Error, Operation, Result};
 pub use session::{Queue, Session};
 pub use state::NewReason;
 pub use stats::Stats;

@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::document::key::Field;
 use crate::document::value::principal;
-use crate::document::{Document, Filter, Operation, Path, Update, date, number};
+use crate::document::{Document, Filter, Operator, Path, Update, date, number};
 
 pub(crate) mod expiry;
 pub(crate) mod legacy;
@@ -367,8 +367,8 @@ pub(crate) fn binary(bytes: &[u8; 32]) -> RawBson {
 }
 
 /// Adds the change of one value to an update.
-pub(crate) fn change(update: &mut Update, field: Field, operation: Operation) {
-    update.insert(Path::Value(field), operation);
+pub(crate) fn change(update: &mut Update, field: Field, operator: Operator) {
+    update.insert(Path::Value(field), operator);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a handler sees of its session.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -85,8 +86,11 @@ struct Inner {
     state: State,
     /// The cookie that a `save` has produced, to be sent with the response.
     pending_cookie: Option<(Token, CookieLife)>,
-    /// The error of a `save` that nobody waited for any more: the response must not be a success.
-    unreported: Option<Error>,
+    /// How many saves were started.
+    saves: u64,
+    /// The errors of saves that no caller has taken, by their numbers: the response must not be a
+    /// success.
+    unreported: BTreeMap<u64, Error>,
 }
 
 impl Inner {
@@ -114,7 +118,8 @@ impl Session {
         let inner = Inner {
             state,
             pending_cookie: None,
-            unreported: None,
+            saves: 0,
+            unreported: BTreeMap::new(),
         };
         let shared = Shared {
             inner: Mutex::new(inner),

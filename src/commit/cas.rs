@@ -9,8 +9,8 @@ use rocket::tokio::time::{Instant, sleep};
 
 use super::Core;
 use crate::document::key::Field;
-use crate::document::{Filter, Operation, Update};
-use crate::error::{Error, Result, cause};
+use crate::document::{Filter, Operator, Update};
+use crate::error::{Error, Operation, Result, cause};
 use crate::record::{self, Record};
 use crate::store::{Durability, Updated};
 
@@ -54,8 +54,8 @@ impl Core {
             let (mut filter, mut update) = (what.filter.clone(), what.update.clone());
             for (field, value) in values {
                 filter = record.with_same_value(filter, &field);
-                let operation = value.map_or(Operation::Unset, Operation::Set);
-                record::change(&mut update, field, operation);
+                let operator = value.map_or(Operator::Unset, Operator::Set);
+                record::change(&mut update, field, operator);
             }
             record.complete(&mut update);
             let is_applied = if what.takes {
@@ -107,7 +107,10 @@ impl Backoff {
         let pause = Duration::from_micros(rand::rng().random_range(0..=longest));
         self.pause = (self.pause * 2).min(MAX_PAUSE);
         if Instant::now() + pause >= self.until {
-            return Err(Error::store("changing a session", ConflictRetriesExhausted));
+            return Err(Error::store(
+                Operation::ChangeSession,
+                ConflictRetriesExhausted,
+            ));
         }
         sleep(pause).await;
         Ok(())

@@ -8,7 +8,7 @@ use bson::RawBson;
 use super::tombstone::{self, StoredProof, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::document::{Document, Filter};
-use crate::error::{Error, Result, cause};
+use crate::error::{Error, Operation, Result, cause};
 use crate::record::token::{Id, Secret, Token};
 use crate::state::Proof;
 use crate::state::plan::{InsertPlan, LoginPlan, Replacement, late_changes};
@@ -73,7 +73,7 @@ impl Core {
                 }
             };
         }
-        Err(Error::store("creating a session", EveryIdTaken))
+        Err(Error::store(Operation::CreateSession, EveryIdTaken))
     }
 
     async fn was_replaced_meanwhile(&self, plan: &InsertPlan) -> Result<bool> {
@@ -145,7 +145,7 @@ impl Core {
                 return Ok(());
             }
         }
-        Err(Error::store("creating a session", TombstoneContention))
+        Err(Error::store(Operation::CreateSession, TombstoneContention))
     }
 
     /// Ends the session that a login replaces, and carries over what other requests did to the kept
@@ -175,10 +175,15 @@ impl Core {
         Ok(())
     }
 
-    /// Takes back a session whose cookie is not sent after all.
-    pub(super) fn roll_back_in_background(&self, done: &Done) {
+    /// Takes back a login whose cookie is not sent after all, and what it left for the sessions that
+    /// it was to replace.
+    pub(super) fn roll_back_in_background(&self, done: &Done, replaced: &[Id]) {
         if let Some(Written::Inserted(_, token)) = &done.written {
-            let undo = RollBack::new(&self.store, &token.id, &[]);
+            let undo = RollBack {
+                store: self.store.clone(),
+                id: token.id.clone(),
+                tombstones: replaced.iter().map(tombstone::id_of).collect(),
+            };
             self.tasks.spawn(undo.run_and_log());
         }
     }

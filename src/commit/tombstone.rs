@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::Core;
 use crate::clock::{Moment, Started, TimeSource};
 use crate::document::key::Field;
-use crate::document::{Document, Operation, Path, Update, date};
+use crate::document::{Document, Operator, Path, Update, date};
 use crate::error::Result;
 use crate::record::token::{Digest, Id, Secret};
 use crate::record::{self, field};
@@ -145,7 +145,7 @@ impl Tombstone {
 pub(crate) fn joined() -> Update {
     let mut update = Update::default();
     update.set_now(AT);
-    update.insert(Path::Meta(BY), Operation::Unset);
+    update.insert(Path::Meta(BY), Operator::Unset);
     update
 }
 

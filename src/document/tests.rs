@@ -23,9 +23,9 @@ fn are_equal(a: Bson, b: Bson) -> bool {
     forth
 }
 
-fn updated(before: bson::Document, name: &str, operation: Operation) -> Option<bson::Document> {
+fn updated(before: bson::Document, name: &str, operator: Operator) -> Option<bson::Document> {
     let mut update = Update::default();
-    update.insert(Path::Value(Field::stored(name)), operation);
+    update.insert(Path::Value(Field::stored(name)), operator);
     let after = update.apply(&document(before), NOW).ok()?;
     let after: bson::Document = bson::from_slice(after.as_bytes()).unwrap();
     Some(after.get_document("value").unwrap().clone())
@@ -87,7 +87,7 @@ fn older_compares_fractions_of_a_millisecond() {
 #[test]
 fn increment_widens_the_type_to_hold_the_sum() {
     let counted = |before: Bson| {
-        let after = updated(doc! { "n": before }, "n", Operation::Increment(2))?;
+        let after = updated(doc! { "n": before }, "n", Operator::Increment(2))?;
         after.get("n").cloned()
     };
     assert_eq!(counted(bson!(1_i32)), Some(Bson::Int64(3)));
@@ -138,10 +138,10 @@ fn set_creates_a_missing_value_document_and_refuses_another_type() {
     let mut set = Update::default();
     set.insert(
         Path::Value(Field::stored("a")),
-        Operation::Set(RawBson::Int64(1)),
+        Operator::Set(RawBson::Int64(1)),
     );
     let mut unset = Update::default();
-    unset.insert(Path::Value(Field::stored("a")), Operation::Unset);
+    unset.insert(Path::Value(Field::stored("a")), Operator::Unset);
 
     let none = Document::from_bson(&doc! { "_id": "x" });
     assert_eq!(unset.apply(&none, NOW), Ok(none.clone()));
@@ -180,9 +180,9 @@ fn equals_or_missing_takes_missing_and_null_for_the_value() {
 fn last_operation_of_a_path_wins() {
     let mut update = Update::default();
     for operation in [
-        Operation::Increment(1),
-        Operation::Unset,
-        Operation::Set(RawBson::Null),
+        Operator::Increment(1),
+        Operator::Unset,
+        Operator::Set(RawBson::Null),
     ] {
         update.insert(Path::Value(Field::stored("a")), operation);
     }

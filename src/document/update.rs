@@ -16,11 +16,11 @@ use crate::clock::Moment;
 #[derive(Clone, Default)]
 pub struct Update {
     /// By path, since MongoDB adds new fields in that order, and one path at most once.
-    operations: BTreeMap<Path, Operation>,
+    operations: BTreeMap<Path, Operator>,
 }
 
 #[derive(Clone)]
-pub(crate) enum Operation {
+pub(crate) enum Operator {
     Set(RawBson),
     Unset,
     Increment(i64),
@@ -31,24 +31,24 @@ pub(crate) enum Operation {
     Now,
 }
 
-impl Operation {
+impl Operator {
     fn operator(&self) -> &'static str {
         match self {
-            Operation::Set(_) => "$set",
-            Operation::Unset => "$unset",
-            Operation::Increment(_) => "$inc",
-            Operation::Push(_) => "$push",
-            Operation::Raise(_) => "$max",
-            Operation::Now => "$currentDate",
+            Operator::Set(_) => "$set",
+            Operator::Unset => "$unset",
+            Operator::Increment(_) => "$inc",
+            Operator::Push(_) => "$push",
+            Operator::Raise(_) => "$max",
+            Operator::Now => "$currentDate",
         }
     }
 
     fn operand(&self) -> RawBson {
         match self {
-            Operation::Set(value) | Operation::Raise(value) => value.clone(),
-            Operation::Unset | Operation::Now => RawBson::Boolean(true),
-            Operation::Increment(by) => RawBson::Int64(*by),
-            Operation::Push(values) => {
+            Operator::Set(value) | Operator::Raise(value) => value.clone(),
+            Operator::Unset | Operator::Now => RawBson::Boolean(true),
+            Operator::Increment(by) => RawBson::Int64(*by),
+            Operator::Push(values) => {
                 let mut each = RawDocumentBuf::new();
                 each.append("$each", crate::document::value::from_elements(values));
                 RawBson::Document(each)
@@ -58,26 +58,26 @@ impl Operation {
 }
 
 impl Update {
-    pub(crate) fn insert(&mut self, path: Path, operation: Operation) {
+    pub(crate) fn insert(&mut self, path: Path, operation: Operator) {
         self.operations.insert(path, operation);
     }
 
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<RawBson>) {
-        self.insert(Path::Meta(name), Operation::Set(value.into()));
+        self.insert(Path::Meta(name), Operator::Set(value.into()));
     }
 
     pub(crate) fn raise(&mut self, name: &'static str, value: impl Into<RawBson>) {
-        self.insert(Path::Meta(name), Operation::Raise(value.into()));
+        self.insert(Path::Meta(name), Operator::Raise(value.into()));
     }
 
     /// Sets a field to the present time, by the clock of the store.
     pub(crate) fn set_now(&mut self, name: &'static str) {
-        self.insert(Path::Meta(name), Operation::Now);
+        self.insert(Path::Meta(name), Operator::Now);
     }
 
     pub(crate) fn sets_now(&self) -> bool {
         let mut operations = self.operations.values();
-        operations.any(|operation| matches!(operation, Operation::Now))
+        operations.any(|operation| matches!(operation, Operator::Now))
     }
 
     /// Adds another update's operations; where both name a path, the other's counts.
@@ -154,13 +154,13 @@ impl Update {
                 },
             };
             match operation {
-                Operation::Set(value) => {
+                Operator::Set(value) => {
                     fields.insert(name, owned(value));
                 }
-                Operation::Unset => {
+                Operator::Unset => {
                     fields.remove(name);
                 }
-                Operation::Increment(by) => {
+                Operator::Increment(by) => {
                     let sum = match fields.get(name) {
                         None => Some(Bson::Int64(*by)),
                         Some(Bson::Int32(number)) => {
@@ -172,7 +172,7 @@ impl Update {
                     };
                     fields.insert(name, sum.ok_or(Inapplicable)?);
                 }
-                Operation::Push(values) => {
+                Operator::Push(values) => {
                     let values = values.iter().map(owned);
                     match fields.get_mut(name) {
                         None => {
@@ -182,14 +182,14 @@ impl Update {
                         Some(_) => return Err(Inapplicable),
                     }
                 }
-                Operation::Raise(value) => {
+                Operator::Raise(value) => {
                     let value = owned(value);
                     let old = fields.get(name).map(order);
                     if old.is_none_or(|old| old < order(&value)) {
                         fields.insert(name, value);
                     }
                 }
-                Operation::Now => {
+                Operator::Now => {
                     fields.insert(name, date(now));
                 }
             }
@@ -225,10 +225,10 @@ fn owned(value: &RawBson) -> Bson {
 /// makes them, but not to remove something.
 fn values<'a>(
     whole: &'a mut bson::Document,
-    operation: &Operation,
+    operation: &Operator,
 ) -> Result<Option<&'a mut bson::Document>, Inapplicable> {
     const VALUE: &str = crate::record::field::VALUE;
-    let removes = matches!(operation, Operation::Unset);
+    let removes = matches!(operation, Operator::Unset);
     if !removes && !whole.contains_key(VALUE) {
         whole.insert(VALUE, bson::Document::new());
     }

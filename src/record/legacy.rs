@@ -18,7 +18,7 @@ use bson::{RawBson, RawDocument, RawDocumentBuf};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::document::key::{FLASH, Field, LEGACY_CSRF};
-use crate::document::{Document, Filter, Operation, Path, Update, date};
+use crate::document::{Document, Filter, Operator, Path, Update, date};
 use crate::record::token::{Digest, Id, Secret, Token};
 use crate::record::{binary, field, seconds};
 
@@ -206,7 +206,7 @@ impl Names {
             if let Some(old) = self.addressable(&field) {
                 let old = Path::Value(old);
                 if !update.contains(&old) {
-                    update.insert(old, Operation::Unset);
+                    update.insert(old, Operator::Unset);
                 }
             }
             if field.as_str().contains('%') && !self.ours.contains(&field) {
@@ -214,7 +214,7 @@ impl Names {
             }
         }
         // Without one, the document would from now on be read as having our names alone.
-        update.insert(Path::Meta(RENAMED), Operation::Push(renamed));
+        update.insert(Path::Meta(RENAMED), Operator::Push(renamed));
     }
 
     /// Whether the Python package has another key under what is our name of a key: `%25`, when this

@@ -286,7 +286,7 @@ fn unknown_fields_of_any_type_are_ignored_and_survive_a_write() {
         let record = parse(&document).unwrap_or_else(|| panic!("an unknown {kind}"));
         let mut update = Update::default();
         let name = Field::of_key("b").unwrap();
-        change(&mut update, name.clone(), Operation::Increment(1));
+        change(&mut update, name.clone(), Operator::Increment(1));
         let after = record.after(&update, Moment::NEVER).unwrap();
         assert_eq!(after.get(&name).and_then(|value| value.as_i64()), Some(2));
         let kept = after

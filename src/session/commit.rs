@@ -7,7 +7,7 @@ use rocket::tokio;
 
 use super::{Session, Shared};
 use crate::commit::{Core, Done, Outcome, detached};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
 use crate::state::{Base, State};
@@ -28,9 +28,9 @@ impl Session {
             // The same request was answered before: a test's clone of it, which shares its session.
             return Ok(CookieChange::None);
         }
-        self.shared.commit(&self.core, true).await?;
+        self.shared.commit(&self.core, None).await?;
         let mut inner = self.lock();
-        if let Some(error) = inner.unreported.take() {
+        if let Some((_, error)) = inner.unreported.pop_first() {
             return Err(error);
         }
         Ok(match inner.pending_cookie.take() {
@@ -63,31 +63,37 @@ impl Session {
     /// Commits what has changed so far, in a task that goes on when its caller does not.
     pub(super) async fn save_detached(&self) -> Result<Outcome> {
         let (shared, core) = (Arc::clone(&self.shared), Arc::clone(&self.core));
-        let commit = async move { shared.commit(&core, false).await };
-        let result = detached(&self.core.tasks, "changing a session", commit).await;
-        self.lock().unreported = None;
+        let number = {
+            let mut inner = self.lock();
+            inner.saves += 1;
+            inner.saves
+        };
+        let commit = async move { shared.commit(&core, Some(number)).await };
+        let result = detached(&self.core.tasks, Operation::ChangeSession, commit).await;
+        self.lock().unreported.remove(&number);
         result
     }
 }
 
 impl Shared {
-    /// Plans and carries out a commit, and settles the state by what became of it.
-    async fn commit(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
+    /// Plans and carries out a commit, and settles the state by what became of it. `save`: the number
+    /// of the save that asks for it; `None` for the response.
+    async fn commit(&self, core: &Arc<Core>, save: Option<u64>) -> Result<Outcome> {
         let _order = match self.commit_order.try_lock() {
             Ok(order) => order,
             Err(_) => {
                 let waiting = self.commit_order.lock();
                 let waited = tokio::time::timeout(core.store.deadline(), waiting).await;
                 waited.map_err(|_| Error::Unknown {
-                    doing: "changing a session",
+                    operation: Operation::ChangeSession,
                     source: None,
                 })?
             }
         };
-        let result = self.commit_in_order(core, is_last).await;
-        if !is_last {
+        let result = self.commit_in_order(core, save.is_none()).await;
+        if let (Some(save), Err(error)) = (save, &result) {
             // Until the caller of `save` has taken it, the response answers for it.
-            self.lock().unreported = result.as_ref().err().cloned();
+            self.lock().unreported.insert(save, error.clone());
         }
         result
     }

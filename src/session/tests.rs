@@ -391,6 +391,29 @@ async fn dropped_save_that_fails_is_an_error_of_the_response() {
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }
 
+#[rocket::async_test]
+async fn save_that_succeeds_does_not_hide_a_dropped_one_that_failed() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold_to_fail("update");
+    rocket::tokio::select! {
+        biased;
+        () = held.has_come() => {}
+        saved = session.save() => panic!("{saved:?}"),
+    }
+    held.goes_on();
+    session.set("m", &2).unwrap();
+    session.save().await.unwrap();
+    assert!(session.finish().await.is_err());
+    let session = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(1), Some(2))
+    );
+}
+
 // ---- loops
 
 #[rocket::async_test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bson::RawBson;
 use bson::raw::RawBsonRef;
 
-use crate::document::Operation;
+use crate::document::Operator;
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::Error;
@@ -98,12 +98,12 @@ impl Change {
         matches!(self, Change::Add(_) | Change::Append(_))
     }
 
-    pub(crate) fn operation(&self) -> Operation {
+    pub(crate) fn operation(&self) -> Operator {
         match self {
-            Change::Set(value) => Operation::Set(value.clone()),
-            Change::Unset => Operation::Unset,
-            Change::Add(by) => Operation::Increment(*by),
-            Change::Append(more) => Operation::Push(more.clone()),
+            Change::Set(value) => Operator::Set(value.clone()),
+            Change::Unset => Operator::Unset,
+            Change::Add(by) => Operator::Increment(*by),
+            Change::Append(more) => Operator::Push(more.clone()),
         }
     }
 }

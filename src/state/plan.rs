@@ -11,7 +11,7 @@ use crate::clock::{Moment, Started};
 use crate::config::Config;
 use crate::document::key::Field;
 use crate::document::value;
-use crate::document::{Filter, Operation, Update, date};
+use crate::document::{Filter, Operator, Update, date};
 use crate::error::Error;
 use crate::record::token::{Digest, Id, Secret, Token};
 use crate::record::{self, Client, Expiry, Meta, Override, Record, field};
@@ -385,8 +385,8 @@ pub(crate) fn late_changes(
             (a, b) => a.is_none() && b.is_none(),
         };
         if !is_same {
-            let operation = wanted.map_or(Operation::Unset, Operation::Set);
-            record::change(&mut update, field.clone(), operation);
+            let operator = wanted.map_or(Operator::Unset, Operator::Set);
+            record::change(&mut update, field.clone(), operator);
         }
     }
     update

@@ -13,7 +13,7 @@ use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::timeout;
 
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Result, cause};
+use crate::error::{Error, Operation, Result, cause};
 use crate::stats::Counters;
 use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
 use crate::tasks::Tasks;
@@ -28,7 +28,7 @@ pub(crate) struct Bounded {
 
 /// Calls a store's method in a task of its own.
 macro_rules! call {
-    ($self:ident, $kind:expr, $operation:literal, $method:ident($($argument:ident),*)) => {{
+    ($self:ident, $kind:expr, $operation:expr, $method:ident($($argument:ident),*)) => {{
         let store = Arc::clone(&$self.store);
         let call = async move { store.$method($($argument),*).await };
         $self.run($operation, call, $kind).await
@@ -43,17 +43,17 @@ enum Kind {
 }
 
 impl Kind {
-    fn late(self, operation: &'static str) -> Error {
+    fn late(self, operation: Operation) -> Error {
         match self {
             Kind::Read => Error::store(operation, Late),
             Kind::Write => Error::Unknown {
-                doing: operation,
+                operation: operation,
                 source: None,
             },
         }
     }
 
-    fn panicked(self, operation: &'static str) -> Error {
+    fn panicked(self, operation: Operation) -> Error {
         match self {
             Kind::Read => Error::store(operation, Panicked),
             Kind::Write => Error::unknown(operation, Panicked),
@@ -79,7 +79,7 @@ impl Bounded {
 
     async fn run<T: Send + 'static>(
         &self,
-        operation: &'static str,
+        operation: Operation,
         call: impl Future<Output = Result<T>> + Send + 'static,
         kind: Kind,
     ) -> Result<T> {
@@ -92,7 +92,7 @@ impl Bounded {
         self.counted(result)
     }
 
-    fn late(&self, kind: Kind, operation: &'static str) -> Error {
+    fn late(&self, kind: Kind, operation: Operation) -> Error {
         self.stats.deadlines.count();
         kind.late(operation)
     }
@@ -109,7 +109,7 @@ impl Bounded {
         let id = id.to_owned();
         let store = Arc::clone(&self.store);
         let call = async move { store.load(&id).await };
-        self.run("loading a session", call, Kind::Read).await
+        self.run(Operation::LoadSession, call, Kind::Read).await
     }
 
     pub(crate) async fn insert(
@@ -120,7 +120,7 @@ impl Bounded {
         call!(
             self,
             Kind::Write,
-            "creating a session",
+            Operation::CreateSession,
             insert(documents, durability)
         )
     }
@@ -144,7 +144,7 @@ impl Bounded {
                 roll_back.await;
             }
         });
-        let operation = "creating a session";
+        let operation = Operation::CreateSession;
         let in_time = timeout(self.deadline, &mut replied).await;
         let result = in_time.ok().or_else(|| {
             // From here on the task is told that its caller is gone. It may have ended just before.
@@ -165,7 +165,7 @@ impl Bounded {
         call!(
             self,
             Kind::Write,
-            "changing a session",
+            Operation::ChangeSession,
             update(filter, update, durability)
         )
     }
@@ -179,32 +179,32 @@ impl Bounded {
         call!(
             self,
             Kind::Write,
-            "changing a session",
+            Operation::ChangeSession,
             update_returning(filter, update, durability)
         )
     }
 
     pub(crate) async fn delete(&self, filter: Filter) -> Result<bool> {
-        call!(self, Kind::Write, "ending a session", delete(filter))
+        call!(self, Kind::Write, Operation::EndSession, delete(filter))
     }
 
     pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        call!(self, Kind::Write, "ending a session", take(filter))
+        call!(self, Kind::Write, Operation::EndSession, take(filter))
     }
 
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        call!(self, Kind::Read, "loading a session", load_many(ids))
+        call!(self, Kind::Read, Operation::LoadSession, load_many(ids))
     }
 
     pub(crate) async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        call!(self, Kind::Read, "finding sessions", ages(ids))
+        call!(self, Kind::Read, Operation::FindSessions, ages(ids))
     }
 
     pub(crate) async fn put_revocation(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
         let store = Arc::clone(&self.store);
         let call = async move { store.put_revocation(&id).await };
-        self.run("revoking sessions", call, Kind::Write).await
+        self.run(Operation::RevokeSessions, call, Kind::Write).await
     }
 
     pub(crate) fn time_source(&self) -> TimeSource {
@@ -220,30 +220,30 @@ impl Bounded {
         call!(
             self,
             Kind::Read,
-            "finding sessions",
+            Operation::FindSessions,
             find(filter, skip, limit)
         )
     }
 
     pub(crate) async fn count(&self, filter: Filter) -> Result<u64> {
-        call!(self, Kind::Read, "counting sessions", count(filter))
+        call!(self, Kind::Read, Operation::CountSessions, count(filter))
     }
 
     pub(crate) async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        call!(self, Kind::Write, "ending sessions", delete_all(filter))
-    }
-
-    pub(crate) async fn ensure_indexes(&self) -> Result<()> {
         call!(
             self,
             Kind::Write,
-            "making the session indexes",
-            ensure_indexes()
+            Operation::EndSessions,
+            delete_all(filter)
         )
     }
 
+    pub(crate) async fn ensure_indexes(&self) -> Result<()> {
+        call!(self, Kind::Write, Operation::MakeIndexes, ensure_indexes())
+    }
+
     pub(crate) async fn ping(&self) -> Result<()> {
-        call!(self, Kind::Read, "reaching the session store", ping())
+        call!(self, Kind::Read, Operation::ReachStore, ping())
     }
 
     /// Waits for the calls that run, and for what the store has put off.

@@ -11,7 +11,7 @@ use rocket::tokio::time::timeout_at;
 use rocket::{async_trait, tokio};
 
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
 
 mod batch;
@@ -184,7 +184,7 @@ impl Store for MongoStore {
     }
 
     async fn ensure_indexes(&self) -> Result<()> {
-        const OPERATION: &str = "making the session indexes";
+        const OPERATION: Operation = Operation::MakeIndexes;
         let (client, until) = (&self.0.client, self.0.client.until());
         let indexing = || Error::store(OPERATION, Failure::Indexing);
         let one = timeout_at(until, self.0.indexing.lock()).await;
@@ -198,7 +198,7 @@ impl Store for MongoStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        const OPERATION: &str = "reaching MongoDB";
+        const OPERATION: Operation = Operation::ReachStore;
         let (client, until) = (&self.0.client, self.0.client.until());
         client.topology(OPERATION, until).await?;
         let ping = client.database.run_command(doc! { "ping": 1 });

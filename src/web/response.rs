@@ -8,7 +8,7 @@ use rocket::http::{Cookie, Header, Status};
 use rocket::{Orbit, Request, Response, Rocket};
 
 use crate::admin::Sessions;
-use crate::error::{Error, cause};
+use crate::error::{Error, Operation, cause};
 use crate::session::CookieChange;
 use crate::web::request_cache::RequestCache;
 use crate::web::{cookie, mark};
@@ -97,7 +97,7 @@ pub(super) async fn commit<'r>(
     };
     // Rocket does not catch a panic here: it would close the connection without a response.
     let finished = AssertUnwindSafe(session.finish()).catch_unwind().await;
-    let result = finished.unwrap_or_else(|_| Err(Error::store("committing a session", Panicked)));
+    let result = finished.unwrap_or_else(|_| Err(Error::store(Operation::Commit, Panicked)));
     let config = &sessions.core.config;
     match result {
         Ok(CookieChange::None) => set_private(response),

@@ -252,7 +252,10 @@ impl<S: Store> Fault for Upserting<S> {
         let upsert = self.sessions.update_one(filter, update).upsert(true);
         match upsert.await {
             Ok(_) => Ok(Updated::Applied),
-            Err(error) => Err(rocket_mongo_session::Error::store("upserting", error)),
+            Err(error) => Err(rocket_mongo_session::Error::store(
+                rocket_mongo_session::Operation::ChangeSession,
+                error,
+            )),
         }
     }
 }

@@ -95,7 +95,7 @@ fn set(document: &bson::Document, keys: &[(&str, i32)]) -> bson::Document {
     let (_, upgrade) = read_good(document).unwrap();
     let mut update = Update::default();
     for (name, value) in keys {
-        let operation = Operation::Set(RawBson::Int32(*value));
+        let operation = Operator::Set(RawBson::Int32(*value));
         update.insert(Path::Value(key(name)), operation);
     }
     if let Some(upgrade) = upgrade {
@@ -325,7 +325,7 @@ fn a_write_takes_no_secret_back_that_was_replaced_since_it_read() {
     renewal.set(field::CSRF, binary(drawn.expose()));
     let renewed = written(&good(), &renewal);
     let mut update = Update::default();
-    update.insert(Path::Value(key("late")), Operation::Set(RawBson::Int32(1)));
+    update.insert(Path::Value(key("late")), Operator::Set(RawBson::Int32(1)));
     upgrade.unwrap().complete(&mut update);
     // In memory only what is missing is stored; the server compares bytes.
     let operators = stored(&Document::from_raw(update.to_raw()));
@@ -428,9 +428,9 @@ fn a_name_that_no_update_can_say_is_ignored_once_it_is_written() {
     assert_eq!(number(&record, "a.b"), Some(1));
     let mut update = Update::default();
     let queue = Field::of_queue("a.b").unwrap();
-    update.insert(Path::Value(key("a.b")), Operation::Set(RawBson::Int32(9)));
-    update.insert(Path::Value(key("$set")), Operation::Unset);
-    update.insert(Path::Value(queue.clone()), Operation::Unset);
+    update.insert(Path::Value(key("a.b")), Operator::Set(RawBson::Int32(9)));
+    update.insert(Path::Value(key("$set")), Operator::Unset);
+    update.insert(Path::Value(queue.clone()), Operator::Unset);
     upgrade.unwrap().complete(&mut update);
     let operators = stored(&Document::from_raw(update.to_raw()));
     let unset = operators.get_document("$unset").unwrap();
@@ -450,7 +450,7 @@ fn a_removed_key_is_gone_under_both_names() {
     let document = with_values(doc! { "100%": 1 });
     let (_, upgrade) = read_good(&document).unwrap();
     let mut update = Update::default();
-    update.insert(Path::Value(key("100%")), Operation::Unset);
+    update.insert(Path::Value(key("100%")), Operator::Unset);
     upgrade.unwrap().complete(&mut update);
     let after = written(&document, &update);
     assert!(after.get_document(field::VALUE).unwrap().is_empty());
@@ -599,7 +599,7 @@ proptest! {
             let (_, upgrade) = read_good(&document).unwrap();
             let mut update = Update::default();
             for (field, value) in &write {
-                let operation = value.map_or(Operation::Unset, |v| Operation::Set(RawBson::Int32(v)));
+                let operation = value.map_or(Operator::Unset, |v| Operator::Set(RawBson::Int32(v)));
                 update.insert(Path::Value(field.clone()), operation);
             }
             if let Some(upgrade) = upgrade {

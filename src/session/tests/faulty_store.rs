@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use rocket::async_trait;
 use rocket::tokio::sync::Semaphore;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     Aged, Document, Durability, Filter, Inserted, Store, TimeSource, Touch, Update, Updated,
@@ -93,12 +93,12 @@ impl Held {
 }
 
 fn unknown() -> Error {
-    let (doing, source) = ("a test", None);
-    Error::Unknown { doing, source }
+    let (operation, source) = (Operation::ChangeSession, None);
+    Error::Unknown { operation, source }
 }
 
 fn failed() -> Error {
-    Error::store("a test", std::io::Error::other("told to"))
+    Error::store(Operation::ChangeSession, std::io::Error::other("told to"))
 }
 
 #[async_trait]

@@ -68,8 +68,17 @@ fn second_login_of_a_browser_gets_the_kept_keys_and_proves_its_form() {
     let mut proven = state(replaced(Some(proof)), ROOM);
     assert_eq!(proven.why_new, Some(NewReason::Replaced));
     assert!(proven.csrf().unwrap().matches(&csrf));
-    proven.login(int(8), Keep::fields(vec![name("basket")]));
+    let keep = || Keep::fields(vec![name("basket")]);
+    proven.login(int(8), keep());
     assert_eq!(values(&proven), [(name("basket"), int(3))]);
+    // What the request has set since is newer.
+    proven.change(name("basket"), set(5)).unwrap();
+    proven.login(int(8), keep());
+    assert_eq!(values(&proven), [(name("basket"), int(5))]);
+    proven.logout();
+    assert!(proven.csrf().is_none(), "a logout forgets the proof");
+    proven.login(int(8), keep());
+    assert!(values(&proven).is_empty());
     let mut unproven = state(replaced(None), ROOM);
     assert!(unproven.csrf().is_none());
     unproven.login(int(8), Keep::fields(vec![name("basket")]));

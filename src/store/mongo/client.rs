@@ -15,7 +15,7 @@ use rocket::tokio::time::{Instant, timeout_at};
 use super::error::{self, Failure, reading};
 use super::server_session::ServerSessions;
 use crate::document::Document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::store::Durability;
 
 /// The pause before a command is sent again. An election takes seconds; a few attempts a second
@@ -98,7 +98,7 @@ impl Client {
     /// Waits for a permit until the deadline. Nothing starts after it.
     pub(super) async fn permit(
         &self,
-        operation: &'static str,
+        operation: Operation,
         until: Instant,
     ) -> Result<SemaphorePermit<'_>> {
         let exhausted = || Error::store(operation, Failure::PoolExhausted);
@@ -118,7 +118,7 @@ impl Client {
     /// Runs a read, again while the server asks for a pause (its request rate is exceeded).
     pub(super) async fn read<T, F>(
         &self,
-        operation: &'static str,
+        operation: Operation,
         until: Instant,
         mut action: impl FnMut() -> F,
     ) -> Result<T>
@@ -140,11 +140,7 @@ impl Client {
 
     /// Returns the topology, after asking the server if it is not known: before the first write,
     /// and again after an election or a lost connection.
-    pub(super) async fn topology(
-        &self,
-        operation: &'static str,
-        until: Instant,
-    ) -> Result<Topology> {
+    pub(super) async fn topology(&self, operation: Operation, until: Instant) -> Result<Topology> {
         loop {
             match self.topology.load(Ordering::Relaxed) {
                 1 => return Ok(Topology::Standalone),
@@ -220,7 +216,7 @@ pub(super) fn from_driver(document: RawDocumentBuf) -> Document {
     Document::from_bytes(document.into_bytes())
 }
 
-pub(super) fn to_driver(bytes: &[u8], operation: &'static str) -> Result<Query> {
+pub(super) fn to_driver(bytes: &[u8], operation: Operation) -> Result<Query> {
     Query::from_reader(bytes)
         .map_err(|error| Error::store(operation, Failure::Bson(error.to_string())))
 }

@@ -18,7 +18,7 @@ use super::client::{Client, RETRY_DELAY, from_driver, left_millis};
 use super::error::{self, Failure, writing};
 use super::server_session::ServerSession;
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::store::Durability;
 
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ impl Verb {
 pub(super) struct Statement(Raw);
 
 impl Statement {
-    pub(super) fn insert(document: Document, operation: &'static str) -> Result<Self> {
+    pub(super) fn insert(document: Document, operation: Operation) -> Result<Self> {
         Raw::from_bytes(document.into_bytes())
             .map(Statement)
             .map_err(|error| Error::store(operation, Failure::Bson(error.to_string())))
@@ -71,7 +71,7 @@ impl Statement {
 /// What a write is, beside its statements.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
-    pub(super) operation: &'static str,
+    pub(super) operation: Operation,
     pub(super) durability: Durability,
     pub(super) until: Instant,
     /// The first statement that fails ends the command.
@@ -81,7 +81,7 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn new(operation: &'static str, durability: Durability, until: Instant) -> Self {
+    pub(super) fn new(operation: Operation, durability: Durability, until: Instant) -> Self {
         Terms {
             operation,
             durability,
@@ -102,7 +102,7 @@ pub(super) struct Outcomes {
 
 impl Outcomes {
     /// Returns how many found their document, of a command with one statement.
-    pub(super) fn of_one(self, operation: &'static str) -> Result<usize> {
+    pub(super) fn of_one(self, operation: Operation) -> Result<usize> {
         match self.errors.as_slice() {
             [Some(code)] => Err(error::of_statement(operation, *code)),
             _ => Ok(self.done),
@@ -357,7 +357,7 @@ struct Failed {
 }
 
 /// Reads the outcomes of `count` statements; an error of the whole makes everything unknown.
-fn parse(reply: &Reply, count: usize, operation: &'static str) -> Result<Parsed> {
+fn parse(reply: &Reply, count: usize, operation: Operation) -> Result<Parsed> {
     let answer = &reply.answer;
     let unknown = |failure| Err(Error::unknown(operation, failure));
     if answer.contains_key("writeConcernError") {

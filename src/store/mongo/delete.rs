@@ -6,10 +6,10 @@ use super::client::Client;
 use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error;
 use crate::document::{Document, Filter};
-use crate::error::Result;
+use crate::error::{Operation, Result};
 use crate::store::{Durability, REVOCATION_LIFETIME};
 
-const ENDING: &str = "ending a session";
+const ENDING: Operation = Operation::EndSession;
 
 /// Deletes the one document that the filter chooses.
 pub(super) async fn delete(client: &Client, filter: &Filter) -> Result<bool> {
@@ -27,7 +27,7 @@ pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Docu
 
 /// Deletes all that the filter chooses. A deletion of many cannot be numbered.
 pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> {
-    const OPERATION: &str = "ending sessions";
+    const OPERATION: Operation = Operation::EndSessions;
     let terms = Terms::new(OPERATION, Durability::Identity, client.until());
     let terms = Terms {
         single: false,
@@ -45,7 +45,7 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
 
 /// Stores the server's present time, whether the document is there or not.
 pub(super) async fn put_revocation(client: &Client, id: &str) -> Result<()> {
-    const OPERATION: &str = "revoking sessions";
+    const OPERATION: Operation = Operation::RevokeSessions;
     let terms = Terms::new(OPERATION, Durability::Identity, client.until());
     let lifetime = i64::try_from(REVOCATION_LIFETIME.as_millis()).unwrap_or(i64::MAX);
     let mut pipeline = bson::RawArrayBuf::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mongodb::error::{Error as Cause, ErrorKind, RETRYABLE_WRITE_ERROR};
 
 use crate::document::Inapplicable;
-use crate::error::Error;
+use crate::error::{Error, Operation};
 
 /// A failure that no error of the driver's describes.
 #[derive(Debug)]
@@ -96,14 +96,14 @@ pub(super) fn code(error: &Cause) -> Option<i32> {
     }
 }
 
-pub(super) fn reading(operation: &'static str, error: Cause) -> Error {
+pub(super) fn reading(operation: Operation, error: Cause) -> Error {
     Error::store(operation, Masked::from(error))
 }
 
 /// Returns the error of a command. It is a mismatch only where the command carries a single
 /// statement that the server may have failed to apply (`findAndModify`).
 pub(super) fn writing(
-    operation: &'static str,
+    operation: Operation,
     error: Cause,
     is_unknown: bool,
     may_mismatch: bool,
@@ -117,7 +117,7 @@ pub(super) fn writing(
 }
 
 /// Returns the error of one statement among several.
-pub(super) fn of_statement(operation: &'static str, code: i32) -> Error {
+pub(super) fn of_statement(operation: Operation, code: i32) -> Error {
     if MISMATCHES.contains(&code) {
         return Inapplicable.into();
     }
@@ -190,8 +190,8 @@ pub(super) fn throttle_delay(message: &str) -> Duration {
 /// Returns the error of an operation of which a part was carried out.
 pub(super) fn partly_done(error: Error) -> Error {
     match error {
-        Error::Store { doing, source } => Error::Unknown {
-            doing,
+        Error::Store { operation, source } => Error::Unknown {
+            operation,
             source: Some(source),
         },
         other => other,

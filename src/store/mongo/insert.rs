@@ -10,13 +10,13 @@ use super::client::{Client, RETRY_DELAY};
 use super::command::{self, Statement, Terms, Verb};
 use super::error::{self, Failure};
 use crate::document::Document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::store::{Durability, Inserted};
 
 /// Insert commands in flight while further inserts queue up: as of updates.
 const MAX_IN_FLIGHT: usize = super::update::MAX_IN_FLIGHT;
 
-const OPERATION: &str = "creating a session";
+const OPERATION: Operation = Operation::CreateSession;
 
 pub(super) struct Inserts {
     client: Arc<Client>,

@@ -8,11 +8,11 @@ use rocket::futures::TryStreamExt;
 
 use super::client::{Client, from_driver, left, primary, to_driver};
 use crate::document::{Document, Filter};
-use crate::error::Result;
+use crate::error::{Operation, Result};
 use crate::record::field;
 use crate::store::Aged;
 
-const FINDING: &str = "finding sessions";
+const FINDING: Operation = Operation::FindSessions;
 
 pub(super) async fn find(
     client: &Client,
@@ -41,7 +41,7 @@ pub(super) async fn find(
 }
 
 pub(super) async fn count(client: &Client, filter: &Filter) -> Result<u64> {
-    const OPERATION: &str = "counting sessions";
+    const OPERATION: Operation = Operation::CountSessions;
     let filter = to_driver(&filter.to_bson(), OPERATION)?;
     let until = client.until();
     let count = async || {

@@ -14,7 +14,7 @@ use super::client::{Client, from_driver, left, primary};
 use super::error::Failure;
 use super::touch::Touches;
 use crate::document::Document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 
 /// Finds in flight while further loads queue up. Fewer make the batches larger and the wait for the
 /// next one longer. Measured on two processors (with the batching of 0.1.0-dev, which counted finds
@@ -28,7 +28,7 @@ const MAX_IN_FLIGHT: usize = 2;
 /// second: of 16 KB 11475 and 10162, of 64 KB 7581 and 7079, of 256 KB 2032 and 3338.
 const LARGE_THRESHOLD: usize = 96 << 10;
 
-const OPERATION: &str = "loading a session";
+const OPERATION: Operation = Operation::LoadSession;
 
 pub(super) struct Loads {
     finder: Arc<Finder>,

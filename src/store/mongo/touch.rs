@@ -12,7 +12,7 @@ use super::client::{Client, left_millis};
 use super::error::{Failure, reading};
 use crate::clock::Moment;
 use crate::document::Document;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::store::Touch;
 
 /// The pause between two batches, in which the next one grows. It doubles with every failure.
@@ -179,7 +179,7 @@ impl Touches {
     }
 
     async fn send(&self, statements: Vec<Query>) -> Result<()> {
-        const OPERATION: &str = "recording that sessions were used";
+        const OPERATION: Operation = Operation::RecordUse;
         let until = self.client.until();
         let _permit = self.client.permit(OPERATION, until).await?;
         let command = doc! {

@@ -12,7 +12,7 @@ use super::client::{Client, from_driver, left, primary};
 use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error::{self, Failure};
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::store::{Durability, Updated};
 
 /// Update commands in flight while further updates queue up. One, because a command costs a replica
@@ -22,7 +22,7 @@ use crate::store::{Durability, Updated};
 /// 32 connections: by hand 513 and 534; one 323 and 179; two 474 and 215; four 612 and 289.
 pub(super) const MAX_IN_FLIGHT: usize = 1;
 
-const OPERATION: &str = "changing a session";
+const OPERATION: Operation = Operation::ChangeSession;
 
 pub(super) struct Updates {
     client: Arc<Client>,

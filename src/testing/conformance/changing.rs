@@ -7,7 +7,7 @@ use super::sample::{
 };
 use super::{Failure, Kept, text};
 use crate::document::value;
-use crate::document::{Operation, date};
+use crate::document::{Operator, date};
 use crate::record::{binary, field};
 use crate::store::{Filter, Store, Update, Updated};
 
@@ -22,12 +22,12 @@ pub async fn update_changes_the_named_fields_and_nothing_else(store: Arc<dyn Sto
     let other = stored(&*store, 2).await?;
     let more = vec![RawBson::String("more".into()), RawBson::Int64(4)];
     let mut update = Update::default();
-    update.insert(path("text"), Operation::Set("other".into()));
-    update.insert(path("a%2Eb"), Operation::Set(RawBson::Null));
-    update.insert(path("inner"), Operation::Unset);
-    update.insert(path("number"), Operation::Increment(2));
-    update.insert(path("small"), Operation::Increment(-6));
-    update.insert(path("list"), Operation::Push(more));
+    update.insert(path("text"), Operator::Set("other".into()));
+    update.insert(path("a%2Eb"), Operator::Set(RawBson::Null));
+    update.insert(path("inner"), Operator::Unset);
+    update.insert(path("number"), Operator::Increment(2));
+    update.insert(path("small"), Operator::Increment(-6));
+    update.insert(path("list"), Operator::Push(more));
     update.set(field::USER, 8_i64);
     let expires = date(at(100_000));
     update.raise(field::EXPIRES, expires);
@@ -61,10 +61,10 @@ pub async fn update_adds_fields_that_were_missing(store: Arc<dyn Store>) -> Kept
     let mut wanted = stored(&*store, 1).await?;
     let mut update = Update::default();
     let pushed = vec![RawBson::Int64(1), RawBson::Int64(2)];
-    update.insert(path("ka"), Operation::Set("set".into()));
-    update.insert(path("kb"), Operation::Increment(-3));
-    update.insert(path("kc"), Operation::Push(pushed));
-    update.insert(path("kd"), Operation::Unset);
+    update.insert(path("ka"), Operator::Set("set".into()));
+    update.insert(path("kb"), Operator::Increment(-3));
+    update.insert(path("kc"), Operator::Push(pushed));
+    update.insert(path("kd"), Operator::Unset);
     update.raise(field::RENEWED, 5.0);
     let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
     must!(updated == Updated::Applied, "update said {updated:?}");
@@ -89,8 +89,8 @@ pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
     raised.raise(field::EXPIRES, date(at(60)));
     let updates = [
         set("text", "x"),
-        change("number", Operation::Increment(1)),
-        change("list", Operation::Push(vec![RawBson::Int64(1)])),
+        change("number", Operator::Increment(1)),
+        change("list", Operator::Push(vec![RawBson::Int64(1)])),
         raised,
     ];
     for update in updates {
@@ -216,13 +216,13 @@ pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
         doc! { "text": "x", "number": 5_i64, "most": i64::MAX, "none": Bson::Null },
     );
     put(&*store, &before).await?;
-    let push = || Operation::Push(vec![RawBson::Int64(1)]);
+    let push = || Operator::Push(vec![RawBson::Int64(1)]);
     let misfits = [
-        ("counting in text", change("text", Operation::Increment(1))),
-        ("counting in null", change("none", Operation::Increment(1))),
+        ("counting in text", change("text", Operator::Increment(1))),
+        ("counting in null", change("none", Operator::Increment(1))),
         (
             "counting beyond i64",
-            change("most", Operation::Increment(1)),
+            change("most", Operator::Increment(1)),
         ),
         ("appending to a number", change("number", push())),
         ("appending to null", change("none", push())),
@@ -230,8 +230,8 @@ pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
     for (what, misfit) in misfits {
         let mut update = misfit;
         // One on either side of it, in whatever order a store goes.
-        update.insert(path("aaa"), Operation::Set("x".into()));
-        update.insert(path("zzz"), Operation::Increment(1));
+        update.insert(path("aaa"), Operator::Set("x".into()));
+        update.insert(path("zzz"), Operator::Increment(1));
         update.set(field::USER, 9_i64);
         let filter = Filter::id(&id(1));
         let updated = store.update(filter.clone(), update.clone(), DATA).await;
@@ -256,8 +256,8 @@ pub async fn update_that_changes_nothing_is_applied(store: Arc<dyn Store>) -> Ke
     let before = stored(&*store, 1).await?;
     for update in [
         set("number", 5_i64),
-        change("other", Operation::Unset),
-        change("number", Operation::Increment(0)),
+        change("other", Operator::Unset),
+        change("number", Operator::Increment(0)),
         super::sample::touch(&id(1), at(-100), at(-100)).update(),
     ] {
         let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
@@ -277,7 +277,7 @@ pub async fn update_that_changes_nothing_is_applied(store: Arc<dyn Store>) -> Ke
 /// When the promise is broken.
 pub async fn update_returning_gives_the_document_as_it_was(store: Arc<dyn Store>) -> Kept {
     let mut before = stored(&*store, 1).await?;
-    let update = change("number", Operation::Increment(1));
+    let update = change("number", Operator::Increment(1));
     for number in [6_i64, 7] {
         let filter = Filter::id(&id(1));
         let found = store.update_returning(filter, update.clone(), DATA).await?;
@@ -331,7 +331,7 @@ pub async fn a_value_is_compared_whole(store: Arc<dyn Store>) -> Kept {
             chosen == same,
             "a filter that asks whether `{name}` is {value:?} says {chosen}"
         );
-        let updated = store.update(filter, change("seen", Operation::Increment(1)), DATA);
+        let updated = store.update(filter, change("seen", Operator::Increment(1)), DATA);
         must!(
             (updated.await? == Updated::Applied) == same,
             "an update that asks whether `{name}` is {value:?} says otherwise"

@@ -4,7 +4,7 @@ use bson::RawBson;
 
 use super::sample::{DATA, a_marker, change, holds, id, is, lacks, now, put, raw, session, stored};
 use super::{Failure, Kept, text};
-use crate::document::Operation;
+use crate::document::Operator;
 use crate::record::{binary, field};
 use crate::store::{Filter, Store};
 
@@ -64,7 +64,7 @@ pub async fn delete_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
 /// When the promise is broken.
 pub async fn take_gives_the_document_as_it_was_at_its_end(store: Arc<dyn Store>) -> Kept {
     let mut last = stored(&*store, 1).await?;
-    let update = change("number", Operation::Increment(1));
+    let update = change("number", Operator::Increment(1));
     store.update(Filter::id(&id(1)), update, DATA).await?;
     if let Ok(value) = last.get_document_mut(field::VALUE) {
         value.insert("number", 6_i64);

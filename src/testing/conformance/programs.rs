@@ -11,7 +11,7 @@ use super::{Failure, Kept, text};
 use crate::clock::Moment;
 use crate::document::key::Field;
 use crate::document::value;
-use crate::document::{Operation, date};
+use crate::document::{Operator, date};
 use crate::error::{Error, Result};
 use crate::record::{binary, field};
 use crate::store::memory::MemoryStore;
@@ -337,10 +337,10 @@ impl Dice {
         let mut update = Update::default();
         for _ in 0..=self.below(4) {
             let operation = match self.below(6) {
-                0 => Operation::Unset,
-                1 => Operation::Increment([1, -1, i64::MAX][self.below(3)]),
-                2 | 3 => Operation::Push(self.elements()),
-                _ => Operation::Set(self.value()),
+                0 => Operator::Unset,
+                1 => Operator::Increment([1, -1, i64::MAX][self.below(3)]),
+                2 | 3 => Operator::Push(self.elements()),
+                _ => Operator::Set(self.value()),
             };
             update.insert(path(self.name()), operation);
         }

@@ -8,7 +8,7 @@ use super::sample::{
     DATA, a_marker, at, change, id, integer, is, lacks, put, raw, session, set, stored, touch,
 };
 use super::{Failure, Kept, together};
-use crate::document::Operation;
+use crate::document::Operator;
 use crate::record::field;
 use crate::store::{Document, Filter, Inserted, Store, Updated};
 
@@ -97,7 +97,7 @@ pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
         async move {
             let mut seen = Vec::new();
             for _ in 0..EACH {
-                let (filter, one) = (Filter::id(&id(1)), Operation::Increment(1));
+                let (filter, one) = (Filter::id(&id(1)), Operator::Increment(1));
                 if number % 2 == 0 {
                     store.update(filter, change("number", one), DATA).await?;
                 } else {
@@ -137,7 +137,7 @@ pub async fn no_push_is_lost(store: Arc<dyn Store>) -> Kept {
             for push in 0..EACH {
                 let first = task * 1000 + push * 10;
                 let pair = vec![RawBson::Int64(first), RawBson::Int64(first + 1)];
-                let update = change("pushed", Operation::Push(pair));
+                let update = change("pushed", Operator::Push(pair));
                 store.update(Filter::id(&id(1)), update, DATA).await?;
             }
             Ok(())
@@ -246,7 +246,7 @@ pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
                 }
                 let mut applied = 0;
                 for _ in 0..4 {
-                    let one = change("number", Operation::Increment(1));
+                    let one = change("number", Operator::Increment(1));
                     let updated = store.update(filter.clone(), one, DATA).await?;
                     applied += i64::from(updated == Updated::Applied);
                 }

@@ -2,7 +2,7 @@ use rocket::tokio::time::timeout;
 
 use super::sample::{a_marker, change, id, lacks, raw, session};
 use super::{Failure, Kept, PATIENCE, begins_empty, text};
-use crate::document::Operation;
+use crate::document::Operator;
 use crate::record::field;
 use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
 
@@ -99,7 +99,7 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
     must!(created == Inserted::Stored, "insert said {created:?}");
 
     let filter = Filter::id(&id(1));
-    let update = change("number", Operation::Increment(1));
+    let update = change("number", Operator::Increment(1));
     match last {
         Last::Create => {}
         Last::PutRevocation => store.put_revocation(REVOCATION).await?,

@@ -7,7 +7,7 @@ use bson::{Binary, Bson, RawBson, doc};
 use super::{Failure, text};
 use crate::clock::{Clock, Moment};
 use crate::document::key::Field;
-use crate::document::{Operation, Path, date};
+use crate::document::{Operator, Path, date};
 use crate::error::{Error, Result};
 use crate::record::field;
 use crate::store::{Document, Durability, Filter, Inserted, Store, Touch, Update};
@@ -129,12 +129,12 @@ pub(super) fn path(name: &str) -> Path {
 }
 
 pub(super) fn set(name: &str, value: impl Into<RawBson>) -> Update {
-    change(name, Operation::Set(value.into()))
+    change(name, Operator::Set(value.into()))
 }
 
-pub(super) fn change(name: &str, operation: Operation) -> Update {
+pub(super) fn change(name: &str, operator: Operator) -> Update {
     let mut update = Update::default();
-    update.insert(path(name), operation);
+    update.insert(path(name), operator);
     update
 }
 

@@ -475,7 +475,10 @@ impl Store for Faulty {
         match self.fault {
             Fault::IndexesOnce if again => {
                 let exists = std::io::Error::other("the index exists");
-                return Err(Error::store("making the indexes", exists));
+                return Err(Error::store(
+                    rocket_mongo_session::Operation::MakeIndexes,
+                    exists,
+                ));
             }
             Fault::IndexesEmptyTheStore => self.write().clear(),
             _ => {}

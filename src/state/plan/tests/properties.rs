@@ -108,7 +108,7 @@ proptest! {
             let path = format!("value.{}", field.as_str());
             prop_assert!(!paths(&update).contains(&path));
             let value = change.apply(made.record.get(field)).unwrap().unwrap();
-            record::change(&mut update, field.clone(), Operation::Set(value));
+            record::change(&mut update, field.clone(), Operator::Set(value));
         }
         let before = &made.record.meta;
         let record = made.record.after(&update, now).unwrap();
