@@ -47,7 +47,7 @@ impl Kind {
         match self {
             Kind::Read => Error::store(operation, Late),
             Kind::Write => Error::Unknown {
-                operation: operation,
+                operation,
                 source: None,
             },
         }
