@@ -239,3 +239,6 @@ pub(crate) async fn detached<T: Send + 'static>(
         Err(Error::Unknown { doing, source })
     })
 }
+
+#[cfg(test)]
+mod tests;
