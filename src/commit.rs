@@ -239,3 +239,6 @@ pub(crate) async fn detached<T: Send + 'static>(
         Err(Error::Unknown { operation, source })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ pub use crate::document::{Document, Filter, Inapplicable, Update};
 use crate::error::{Error, Result};
 
 pub(crate) mod bounded;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub(crate) mod memory;
 pub(crate) mod mongo;
 

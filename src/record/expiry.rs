@@ -90,3 +90,56 @@ pub(crate) fn touch(update: &mut Update, accessed: Moment, expires: Moment) {
 pub(crate) fn alive(filter: Filter, now: Moment) -> Filter {
     filter.not_before(field::EXPIRES, now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn override_wins_over_what_it_overrides() {
+        use Override::{Inherit, Set};
+        let (one, two) = (Some(seconds(1)), Some(seconds(2)));
+        for (own, configured, expected) in [
+            (Inherit, one, one),
+            (Inherit, None, None),
+            (Set(two), one, two),
+            (Set(two), None, two),
+            (Set(None), one, None),
+        ] {
+            assert_eq!(own.resolve(configured), expected, "{own:?} {configured:?}");
+        }
+        for (own, other, expected) in [
+            (Inherit, Inherit, Inherit),
+            (Inherit, Set(None), Set(None)),
+            (Set(one), Set(two), Set(one)),
+            (Set(None), Set(two), Set(None)),
+        ] {
+            assert_eq!(own.or(other), expected, "{own:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn expiry_is_the_earlier_of_both_timeouts() {
+        let at = |seconds: i64| Moment::from_millis(seconds * 1000);
+        let (created, accessed) = (at(100), at(150));
+        for (idle, absolute, expected) in [
+            (None, None, Moment::NEVER),
+            (Some(20), None, at(170)),
+            (None, Some(60), at(160)),
+            (Some(20), Some(60), at(160)),
+            (Some(5), Some(60), at(155)),
+            (Some(u64::MAX), Some(u64::MAX), Moment::NEVER),
+        ] {
+            let expiry = Expiry {
+                idle: idle.map(seconds),
+                absolute: absolute.map(seconds),
+            };
+            let ends = expiry.expires_at(created, accessed);
+            assert_eq!(ends, expected, "{idle:?} {absolute:?}");
+        }
+    }
+}

@@ -14,12 +14,11 @@ use crate::document::Document;
 use crate::state::{Creation, LoadOutcome, Stored};
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
+use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Filter, Store};
 use crate::tasks::Tasks;
 
-mod faulty_store;
-
-use faulty_store::{Fault, FaultyStore};
+mod saving;
 
 /// An application's sessions in a store that can be told to fail.
 struct Bench {
@@ -99,6 +98,14 @@ impl Bench {
             session.set(*key, number).unwrap();
         }
         given(&session).await.expect("a cookie")
+    }
+
+    /// Waits for what goes on in the background.
+    async fn settled(&self) {
+        const LIMIT: Duration = Duration::from_secs(60);
+        let core = &self.sessions.core;
+        core.tasks.wait(LIMIT).await;
+        core.store.flush(LIMIT).await;
     }
 
     async fn stored(&self) -> Vec<Document> {

@@ -1,10 +1,12 @@
 //! A store in memory with one fault, when it is told to.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 
 use rocket::async_trait;
 use rocket::tokio::sync::Semaphore;
 
+use crate::clock::Clock;
 use crate::error::{Error, Operation, Result};
 use crate::store::memory::MemoryStore;
 use crate::store::{
@@ -13,7 +15,7 @@ use crate::store::{
 
 /// What happens to the next call of a kind.
 #[derive(Clone)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It is carried out, and its reply is lost.
     LosesReply,
     /// It is not carried out.
@@ -26,29 +28,37 @@ pub(super) enum Fault {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct FaultyStore {
-    pub(super) inner: Arc<MemoryStore>,
+pub(crate) struct FaultyStore {
+    pub(crate) inner: Arc<MemoryStore>,
     next: Arc<Mutex<Option<(&'static str, Fault)>>>,
     inserted: Arc<Mutex<Vec<String>>>,
 }
 
 impl FaultyStore {
+    /// An empty store by this clock.
+    pub(crate) fn with_clock(clock: &Clock) -> Self {
+        FaultyStore {
+            inner: Arc::new(MemoryStore::with_clock(clock)),
+            ..FaultyStore::default()
+        }
+    }
+
     /// The ids of all documents that were to be inserted, in their order.
-    pub(super) fn inserted(&self) -> Vec<String> {
+    pub(crate) fn inserted(&self) -> Vec<String> {
         self.inserted.lock().unwrap().clone()
     }
 
-    pub(super) fn next(&self, call: &'static str, fault: Fault) {
+    pub(crate) fn next(&self, call: &'static str, fault: Fault) {
         *self.next.lock().unwrap() = Some((call, fault));
     }
 
     /// Lets the next call of this kind wait.
-    pub(super) fn hold(&self, call: &'static str) -> Held {
+    pub(crate) fn hold(&self, call: &'static str) -> Held {
         self.wait(call, false)
     }
 
     /// Lets the next call of this kind wait, and then fail.
-    pub(super) fn hold_to_fail(&self, call: &'static str) -> Held {
+    pub(crate) fn hold_to_fail(&self, call: &'static str) -> Held {
         self.wait(call, true)
     }
 
@@ -74,20 +84,36 @@ impl FaultyStore {
         }
         fault
     }
+
+    /// Carries a call out, unless it was told to fail.
+    async fn run<T>(
+        &self,
+        name: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        match self.fault(name).await {
+            Some(Fault::Fails) => Err(failed()),
+            Some(Fault::LosesReply) => {
+                call.await?;
+                Err(unknown())
+            }
+            _ => call.await,
+        }
+    }
 }
 
 /// A call that waits.
-pub(super) struct Held {
+pub(crate) struct Held {
     come: Arc<Semaphore>,
     go: Arc<Semaphore>,
 }
 
 impl Held {
-    pub(super) async fn has_come(&self) {
+    pub(crate) async fn has_come(&self) {
         self.come.acquire().await.unwrap().forget();
     }
 
-    pub(super) fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         self.go.add_permits(1);
     }
 }
@@ -113,16 +139,8 @@ impl Store for FaultyStore {
             .iter()
             .filter_map(|one| one.id().map(str::to_owned));
         self.inserted.lock().unwrap().extend(ids);
-        let fault = self.fault("insert").await;
-        match fault {
-            Some(Fault::Fails) => return Err(failed()),
-            Some(Fault::LosesReply) => {
-                self.inner.insert(documents, durability).await?;
-                return Err(unknown());
-            }
-            _ => {}
-        }
-        self.inner.insert(documents, durability).await
+        let call = self.inner.insert(documents, durability);
+        self.run("insert", call).await
     }
 
     async fn update(
@@ -155,14 +173,11 @@ impl Store for FaultyStore {
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
-        self.inner.delete(filter).await
+        self.run("delete", self.inner.delete(filter)).await
     }
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        match self.fault("take").await {
-            Some(Fault::Fails) => Err(failed()),
-            _ => self.inner.take(filter).await,
-        }
+        self.run("take", self.inner.take(filter)).await
     }
 
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
@@ -171,7 +186,7 @@ impl Store for FaultyStore {
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        self.inner.ages(ids).await
+        self.run("ages", self.inner.ages(ids)).await
     }
 
     async fn put_revocation(&self, id: &str) -> Result<()> {

@@ -1,0 +1,424 @@
+//! What a commit is made of, on a store in memory: the insert that is rolled back, revocations,
+//! tombstones, the compare-and-set loop and the limit of sessions.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::time::Duration;
+
+use bson::raw::RawBsonRef;
+use rocket::tokio;
+use rocket::tokio::sync::oneshot;
+
+use super::cas::{Attempt, CompareAndSet};
+use super::tombstone::{ALL, StoredProof, Tombstone, is_revoked, look_up, of_user};
+use super::*;
+use crate::document::key::Field;
+use crate::record::token::{Digest, Secret};
+use crate::record::{Client, Meta, Override};
+use crate::state::Proof;
+use crate::store::faulty::{Fault, FaultyStore};
+use crate::store::{Durability, Inserted, Store};
+
+struct Bench {
+    store: FaultyStore,
+    clock: Clock,
+    core: Arc<Core>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Bench::with(|_| {})
+    }
+
+    fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let clock = Clock::new();
+        let store = FaultyStore::with_clock(&clock);
+        let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+        configure(&mut config);
+        let stats = Arc::new(Counters::default());
+        let core = Arc::new(Core {
+            store: Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone()),
+            config,
+            clock: clock.clone(),
+            stats,
+            tasks: Tasks::default(),
+            last_login: AtomicI64::new(i64::MIN),
+        });
+        Bench { store, clock, core }
+    }
+
+    fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// A document of this user's session, created so many seconds from now.
+    fn document(&self, user: i32, created: u64, values: &[(Field, RawBson)]) -> Document {
+        let now = self.core.now();
+        let created = now.plus(Duration::from_secs(created));
+        let meta = Meta {
+            id: Id::draw().unwrap(),
+            created,
+            accessed: created,
+            expires: created.plus(Duration::from_secs(600)),
+            user: Some(RawBson::Int32(user)),
+            timeout: Override::Inherit,
+            lifetime: Override::Inherit,
+            max_age: Override::Inherit,
+            sent: None,
+            client: Client::default(),
+        };
+        meta.document(&digest(), &Secret::draw().unwrap(), values)
+    }
+
+    async fn store(&self, document: Document) {
+        let inserted = self.store.insert(vec![document], Durability::Data).await;
+        assert!(matches!(inserted, Ok(Inserted::Stored)));
+    }
+
+    /// A stored session with this value of `n`.
+    async fn record(&self, n: RawBson) -> Record {
+        let document = self.document(1, 0, &[(field("n"), n)]);
+        self.store(document.clone()).await;
+        self.core.read(document).unwrap()
+    }
+
+    async fn set_n(&self, record: &Record, n: RawBson) {
+        let mut update = Update::default();
+        update.set("value", RawBson::Document(bson::rawdoc! { "n": n }));
+        let filter = Filter::id(record.meta.id.as_str());
+        let updated = self.store.update(filter, update, Durability::Data).await;
+        assert!(matches!(updated, Ok(crate::store::Updated::Applied)));
+    }
+
+    async fn stored_n(&self, record: &Record) -> Option<RawBson> {
+        let document = self.store.load(record.meta.id.as_str()).await.unwrap();
+        let record = self.core.read(document?)?;
+        record.get(&field("n")).map(RawBsonRef::to_raw_bson)
+    }
+}
+
+fn field(name: &str) -> Field {
+    Field::of_key(name).unwrap()
+}
+
+fn digest() -> Digest {
+    Secret::draw().unwrap().digest("session")
+}
+
+// ---- an insert and its end
+
+/// A roll-back, and what tells whether the document was there when it began. What tells it fails
+/// when the roll-back will never run.
+fn roll_back(
+    store: &FaultyStore,
+    id: String,
+) -> (
+    impl Future<Output = ()> + Send + 'static,
+    oneshot::Receiver<bool>,
+) {
+    let (tell, told) = oneshot::channel();
+    let store = store.clone();
+    let undo = async move {
+        let found = store.load(&id).await.unwrap();
+        tell.send(found.is_some()).unwrap();
+    };
+    (undo, told)
+}
+
+/// An insert with its roll-back.
+fn insert(
+    bench: &Bench,
+    document: Document,
+) -> (
+    impl Future<Output = Result<Inserted>> + Send + 'static,
+    oneshot::Receiver<bool>,
+) {
+    let (undo, told) = roll_back(&bench.store, document.id().unwrap().to_owned());
+    let store = bench.core.store.clone();
+    let insert = async move {
+        store
+            .insert_or(vec![document], Durability::Identity, undo)
+            .await
+    };
+    (insert, told)
+}
+
+#[rocket::async_test]
+async fn late_insert_is_rolled_back_after_its_end() {
+    let bench = Bench::with(|config| config.deadline = Duration::from_millis(1));
+    let (insert, mut told) = insert(&bench, bench.document(1, 0, &[]));
+    let held = bench.store.hold("insert");
+    assert!(matches!(insert.await, Err(Error::Unknown { .. })));
+    let early = told.try_recv();
+    assert_eq!(early, Err(oneshot::error::TryRecvError::Empty));
+    held.goes_on();
+    assert_eq!(told.await, Ok(true));
+}
+
+#[rocket::async_test]
+async fn insert_whose_caller_is_gone_is_rolled_back_after_its_end() {
+    let bench = Bench::new();
+    let (insert, mut told) = insert(&bench, bench.document(1, 0, &[]));
+    let held = bench.store.hold("insert");
+    tokio::select! {
+        biased;
+        () = held.has_come() => {} // the caller is dropped
+        inserted = insert => panic!("{:?}", inserted.is_ok()),
+    }
+    let early = told.try_recv();
+    assert_eq!(early, Err(oneshot::error::TryRecvError::Empty));
+    held.goes_on();
+    assert_eq!(told.await, Ok(true));
+}
+
+#[rocket::async_test]
+async fn insert_of_unknown_outcome_is_rolled_back() {
+    let bench = Bench::new();
+    let (insert, told) = insert(&bench, bench.document(1, 0, &[]));
+    bench.store.next("insert", Fault::LosesReply);
+    assert!(matches!(insert.await, Err(Error::Unknown { .. })));
+    assert_eq!(told.await, Ok(true));
+}
+
+#[rocket::async_test]
+async fn insert_that_stored_nothing_or_was_in_time_is_not_rolled_back() {
+    let bench = Bench::new();
+    let document = bench.document(1, 0, &[]);
+    let (failed, told) = insert(&bench, document.clone());
+    bench.store.next("insert", Fault::Fails);
+    assert!(matches!(failed.await, Err(Error::Store { .. })));
+    assert!(told.await.is_err(), "nothing was written");
+    for result in [Inserted::Stored, Inserted::Exists] {
+        let (insert, told) = insert(&bench, document.clone());
+        assert!(insert.await.unwrap() == result);
+        assert!(told.await.is_err());
+    }
+    let id = document.id().unwrap();
+    assert!(bench.store.load(id).await.unwrap().is_some());
+}
+
+// ---- revocations
+
+#[rocket::async_test]
+async fn revocation_counts_for_its_user_and_for_requests_that_began_before_it() {
+    let bench = Bench::new();
+    let (user, other) = (RawBson::Int32(1), RawBson::Int32(2));
+    let before = bench.clock.started();
+    assert!(!is_revoked(&bench.core, &user, &before).await.unwrap());
+    bench.advance(1);
+    let revocation = of_user(&user);
+    bench.core.store.put_revocation(&revocation).await.unwrap();
+    bench.advance(1);
+    let after = bench.clock.started();
+    assert!(is_revoked(&bench.core, &user, &before).await.unwrap());
+    assert!(!is_revoked(&bench.core, &other, &before).await.unwrap());
+    assert!(!is_revoked(&bench.core, &user, &after).await.unwrap());
+    bench.advance(1);
+    bench.core.store.put_revocation(ALL).await.unwrap();
+    for user in [&user, &other] {
+        assert!(is_revoked(&bench.core, user, &after).await.unwrap());
+    }
+}
+
+#[rocket::async_test]
+async fn revocation_is_ordered_by_no_wall_clock() {
+    let bench = Bench::new();
+    let user = RawBson::Int32(1);
+    let before = bench.clock.started();
+    bench.clock.rewind(Duration::from_secs(600));
+    let revocation = of_user(&user);
+    bench.core.store.put_revocation(&revocation).await.unwrap();
+    bench.clock.advance(Duration::from_millis(1));
+    let after = bench.clock.started();
+    assert!(is_revoked(&bench.core, &user, &before).await.unwrap());
+    assert!(!is_revoked(&bench.core, &user, &after).await.unwrap());
+}
+
+#[rocket::async_test]
+async fn request_of_an_hour_is_revoked_whatever_is_remembered() {
+    let bench = Bench::new();
+    let user = RawBson::Int32(1);
+    let started = bench.clock.started();
+    bench.advance(3500);
+    assert!(!is_revoked(&bench.core, &user, &started).await.unwrap());
+    bench.advance(100);
+    assert!(is_revoked(&bench.core, &user, &started).await.unwrap());
+}
+
+// ---- tombstones
+
+/// Stores the tombstone of a replaced session with the proof for whoever has this token.
+async fn bury(bench: &Bench, old: &Id, token: &Digest, csrf: &Secret) {
+    let kept = vec![(field("n"), RawBson::Int64(5))];
+    let proof = Proof {
+        csrf: csrf.clone(),
+        kept,
+    };
+    let tombstone = Tombstone {
+        old: old.clone(),
+        by: Id::draw().unwrap(),
+        proof: Some(StoredProof {
+            token: token.clone(),
+            proof,
+        }),
+        expires: bench.core.now().plus(Duration::from_secs(3600)),
+    };
+    bench.store(tombstone.document()).await;
+}
+
+#[rocket::async_test]
+async fn tombstone_counts_for_requests_that_began_within_five_seconds() {
+    let bench = Bench::new();
+    let (old, core) = (Id::draw().unwrap(), &bench.core);
+    let before = bench.clock.started();
+    assert!(look_up(core, &old, None, &before).await.unwrap().is_none());
+    bury(&bench, &old, &digest(), &Secret::draw().unwrap()).await;
+    bench.advance(4);
+    let soon = bench.clock.started();
+    assert!(look_up(core, &old, None, &soon).await.unwrap().is_some());
+    bench.advance(2);
+    let late = bench.clock.started();
+    assert!(look_up(core, &old, None, &late).await.unwrap().is_none());
+    for started in [before, soon] {
+        let found = look_up(core, &old, None, &started).await.unwrap();
+        assert!(found.is_some_and(|found| found.id == old));
+    }
+    let other = Id::draw().unwrap();
+    assert!(look_up(core, &other, None, &soon).await.unwrap().is_none());
+}
+
+#[rocket::async_test]
+async fn tombstone_gives_its_proof_for_the_right_token_alone() {
+    let bench = Bench::new();
+    let (old, token) = (Id::draw().unwrap(), digest());
+    let csrf = Secret::draw().unwrap();
+    bury(&bench, &old, &token, &csrf).await;
+    let started = bench.clock.started();
+    for presented in [None, Some(digest())] {
+        let found = look_up(&bench.core, &old, presented.as_ref(), &started);
+        let found = found.await.unwrap().expect("the session was replaced");
+        assert!(found.proof.is_none());
+    }
+    let found = look_up(&bench.core, &old, Some(&token), &started).await;
+    let proof = found.unwrap().and_then(|found| found.proof);
+    let proof = proof.expect("the token proves the session");
+    assert!(proof.csrf.matches(&csrf));
+    assert_eq!(proof.kept, [(field("n"), RawBson::Int64(5))]);
+}
+
+// ---- compare-and-set
+
+fn of(record: &Record) -> CompareAndSet {
+    CompareAndSet {
+        filter: record.with_same_token(Filter::id(record.meta.id.as_str())),
+        update: Update::default(),
+        durability: Durability::Data,
+        takes: false,
+    }
+}
+
+fn write(n: i64) -> Result<Attempt<()>> {
+    Ok(Attempt::Write(
+        vec![(field("n"), Some(RawBson::Int64(n)))],
+        (),
+    ))
+}
+
+#[rocket::async_test]
+async fn compare_and_set_of_nan_ends() {
+    let bench = Bench::new();
+    let record = bench.record(RawBson::Double(f64::NAN)).await;
+    let (what, attempts) = (of(&record), Cell::new(0));
+    let attempt = |_: &Record| {
+        attempts.set(attempts.get() + 1);
+        write(1)
+    };
+    let done = bench.core.compare_and_set(&what, record.clone(), attempt);
+    assert!(done.await.unwrap().is_some());
+    assert_eq!(attempts.get(), 1);
+    assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(1)));
+}
+
+#[rocket::async_test]
+async fn compare_and_set_tries_again_on_what_another_request_stored() {
+    let bench = Bench::new();
+    let record = bench.record(RawBson::Int64(1)).await;
+    bench.set_n(&record, RawBson::Int64(10)).await;
+    let attempt = |record: &Record| {
+        let n = record.get(&field("n")).and_then(|n| n.as_i64()).unwrap();
+        write(n + 1)
+    };
+    let what = of(&record);
+    let done = bench.core.compare_and_set(&what, record.clone(), attempt);
+    let (after, ()) = done.await.unwrap().expect("the session is alive");
+    let n = after.get(&field("n")).and_then(|n| n.as_i64());
+    assert_eq!(n, Some(11));
+    assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(11)));
+}
+
+#[rocket::async_test]
+async fn compare_and_set_of_an_ended_session_is_none() {
+    let bench = Bench::new();
+    let record = bench.record(RawBson::Int64(1)).await;
+    let mut renewed = of(&record);
+    renewed.filter = renewed.filter.equals("token", RawBson::Int64(0));
+    let done = bench
+        .core
+        .compare_and_set(&renewed, record.clone(), |_| write(2));
+    assert!(done.await.unwrap().is_none(), "it has another token");
+    assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(1)));
+
+    let id = Filter::id(record.meta.id.as_str());
+    bench.store.delete(id).await.unwrap();
+    let what = of(&record);
+    let done = bench
+        .core
+        .compare_and_set(&what, record.clone(), |_| write(2));
+    assert!(done.await.unwrap().is_none(), "it is gone");
+    assert_eq!(bench.stored_n(&record).await, None);
+}
+
+#[rocket::async_test]
+async fn compare_and_set_that_changes_nothing_writes_nothing() {
+    let bench = Bench::new();
+    let record = bench.record(RawBson::Int64(1)).await;
+    bench.store.next("update", Fault::Fails);
+    let attempt = |_: &Record| Ok(Attempt::Unchanged(5));
+    let what = of(&record);
+    let done = bench.core.compare_and_set(&what, record.clone(), attempt);
+    assert!(matches!(done.await, Ok(Some((_, 5)))));
+}
+
+// ---- the limit of sessions
+
+#[rocket::async_test]
+async fn max_per_user_leaves_the_latest() {
+    let bench = Bench::with(|config| config.max_per_user = Some(2));
+    let mut expected = Vec::new();
+    // Not in the order of their creation.
+    for (user, created) in [(1, 3), (1, 1), (2, 0), (1, 4), (1, 2)] {
+        let document = bench.document(user, created, &[]);
+        if user == 2 || created >= 3 {
+            expected.push(document.id().unwrap().to_owned());
+        }
+        bench.store(document).await;
+    }
+    bench.core.enforce_max_per_user(&RawBson::Int32(1));
+    bench.core.tasks.wait(Duration::from_secs(60)).await;
+    let left = bench.store.find(Filter::sessions(), 0, 10).await.unwrap();
+    let mut left: Vec<_> = left.iter().filter_map(|one| one.id()).collect();
+    left.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+}
+
+#[rocket::async_test]
+async fn logins_of_one_moment_are_created_in_their_order() {
+    let bench = Bench::with(|config| config.max_per_user = Some(1));
+    let now = bench.core.now();
+    let first = bench.core.login_created(now);
+    let second = bench.core.login_created(now);
+    assert!(now <= first && first < second);
+    let later = now.plus(Duration::from_secs(1));
+    assert_eq!(bench.core.login_created(later), later);
+}

@@ -1,0 +1,116 @@
+//! Which parts of a commit stand when one of them fails, and which saves the response answers for.
+
+use std::pin::pin;
+
+use super::*;
+
+/// The ids of all documents, tombstones included.
+async fn ids(bench: &Bench) -> Vec<String> {
+    let all = bench.store.find(Filter::all(), 0, 10).await.unwrap();
+    let ids = all.iter().filter_map(|one| one.id().map(str::to_owned));
+    ids.collect()
+}
+
+/// A login of user 2 over this session of user 1.
+async fn login_over(bench: &Bench, old: &Token, keeps: bool) -> Session {
+    let session = bench.comes(old).await;
+    match keeps {
+        true => session.login_keeping(2, &["n"]).unwrap(),
+        false => session.login(2).unwrap(),
+    }
+    session
+}
+
+#[rocket::async_test]
+async fn failed_save_of_a_login_inserts_nothing_more() {
+    for fault in [Fault::Fails, Fault::LosesReply] {
+        let (bench, session) = failed_login(fault).await;
+        let inserted = bench.store.inserted();
+        assert_eq!(inserted.len(), 1);
+        session.finish().await.unwrap();
+        bench.settled().await;
+        assert_eq!(bench.store.inserted(), inserted);
+    }
+}
+
+#[rocket::async_test]
+async fn login_that_cannot_look_for_revocations_leaves_the_old_session() {
+    for keeps in [false, true] {
+        let bench = Bench::new();
+        let old = bench.begun(Some(1), &[("n", 1)]).await;
+        let session = login_over(&bench, &old, keeps).await;
+        bench.store.next("ages", Fault::Fails);
+        assert!(session.finish().await.is_err());
+        bench.settled().await;
+        assert_eq!(ids(&bench).await, [old.id.as_str()], "no tombstone stays");
+        let session = bench.comes(&old).await;
+        assert_eq!(session.user::<i32>().unwrap(), Some(1));
+        assert_eq!(number(&session, "n"), Some(1));
+    }
+}
+
+#[rocket::async_test]
+async fn login_that_cannot_end_the_old_session_is_unknown_and_rolled_back() {
+    for (keeps, ends) in [(false, "delete"), (true, "take")] {
+        let bench = Bench::new();
+        let old = bench.begun(Some(1), &[("n", 1)]).await;
+        let session = login_over(&bench, &old, keeps).await;
+        bench.store.next(ends, Fault::Fails);
+        let sent = session.finish().await;
+        assert!(matches!(sent, Err(Error::Unknown { .. })), "{ends}");
+        bench.settled().await;
+        assert_eq!(ids(&bench).await, [old.id.as_str()], "{ends}");
+    }
+}
+
+#[rocket::async_test]
+async fn login_whose_end_of_the_old_session_got_no_reply_signs_nobody_in() {
+    for (keeps, ends) in [(false, "delete"), (true, "take")] {
+        let bench = Bench::new();
+        let old = bench.begun(Some(1), &[("n", 1)]).await;
+        let session = login_over(&bench, &old, keeps).await;
+        bench.store.next(ends, Fault::LosesReply);
+        let sent = session.finish().await;
+        assert!(matches!(sent, Err(Error::Unknown { .. })), "{ends}");
+        bench.settled().await;
+        assert!(ids(&bench).await.is_empty(), "{ends}");
+    }
+}
+
+#[rocket::async_test]
+async fn save_that_is_put_aside_goes_on_and_the_response_waits_for_it() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold("update");
+    let mut save = pin!(session.save());
+    rocket::tokio::select! {
+        biased;
+        () = held.has_come() => {}
+        saved = save.as_mut() => panic!("{saved:?}"),
+    }
+    held.goes_on();
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
+    save.await.unwrap();
+}
+
+#[rocket::async_test]
+async fn modify_saves_what_is_pending_for_its_key_first() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("m", 1), ("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.set("m", &5_i64).unwrap();
+    session.set("n", &6_i64).unwrap();
+    let add_one = |n: Option<i64>| n.unwrap_or(0) + 1;
+    session.modify("other", add_one).await.unwrap();
+    let stored = bench.comes(&cookie).await;
+    assert_eq!(number(&stored, "m"), Some(1), "another key saves nothing");
+    assert_eq!(session.modify("n", add_one).await.unwrap(), 7);
+    let stored = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&stored, "m"), number(&stored, "n")),
+        (Some(5), Some(7))
+    );
+}
