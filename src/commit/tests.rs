@@ -151,7 +151,7 @@ async fn late_insert_is_rolled_back_after_its_end() {
     assert!(matches!(insert.await, Err(Error::Unknown { .. })));
     let early = told.try_recv();
     assert_eq!(early, Err(oneshot::error::TryRecvError::Empty));
-    held.goes_on();
+    held.release();
     assert_eq!(told.await, Ok(true));
 }
 
@@ -167,7 +167,7 @@ async fn insert_whose_caller_is_gone_is_rolled_back_after_its_end() {
     }
     let early = told.try_recv();
     assert_eq!(early, Err(oneshot::error::TryRecvError::Empty));
-    held.goes_on();
+    held.release();
     assert_eq!(told.await, Ok(true));
 }
 

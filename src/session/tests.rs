@@ -243,7 +243,7 @@ async fn a_save_that_fails_drops_what_it_carried_and_nothing_that_came_after() {
     let later = async {
         held.has_come().await;
         session.set("b", &3).unwrap();
-        held.goes_on();
+        held.release();
     };
     let (saved, ()) = rocket::tokio::join!(session.save(), later);
     assert!(matches!(saved, Err(Error::Store { .. })));
@@ -376,7 +376,7 @@ async fn dropped_save_goes_on_and_the_response_waits_for_it() {
         }
     };
     save.await;
-    held.goes_on();
+    held.release();
     session.finish().await.unwrap();
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
 }
@@ -393,7 +393,7 @@ async fn dropped_save_that_fails_is_an_error_of_the_response() {
         () = held.has_come() => {}
         saved = session.save() => panic!("{saved:?}"),
     }
-    held.goes_on();
+    held.release();
     assert!(session.finish().await.is_err());
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }
@@ -410,7 +410,7 @@ async fn save_that_succeeds_does_not_hide_a_dropped_one_that_failed() {
         () = held.has_come() => {}
         saved = session.save() => panic!("{saved:?}"),
     }
-    held.goes_on();
+    held.release();
     session.set("m", &2).unwrap();
     session.save().await.unwrap();
     assert!(session.finish().await.is_err());
@@ -491,7 +491,7 @@ async fn an_elevation_during_a_save_carries_the_session_on() {
     let elevates = async {
         held.has_come().await;
         session.elevate().unwrap();
-        held.goes_on();
+        held.release();
     };
     let (saved, ()) = rocket::tokio::join!(session.save(), elevates);
     saved.unwrap();
@@ -520,7 +520,7 @@ async fn a_login_during_a_modify_of_an_ended_session_stands() {
     let login = async {
         held.has_come().await;
         session.login(2).unwrap();
-        held.goes_on();
+        held.release();
     };
     let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
     let (modified, ()) = rocket::tokio::join!(modify, login);
@@ -539,7 +539,7 @@ async fn what_a_modify_took_along_does_not_follow_a_logout() {
     let logout = async {
         held.has_come().await;
         session.logout().unwrap();
-        held.goes_on();
+        held.release();
     };
     let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
     let (_, ()) = rocket::tokio::join!(modify, logout);

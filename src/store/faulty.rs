@@ -22,7 +22,7 @@ pub(crate) enum Fault {
     Fails,
     /// An update finds nothing, though what it looks for is there.
     Misses,
-    /// It waits until it may go on, and then fails or not. The first semaphore says that it has
+    /// It waits until it may continue, and then fails or not. The first semaphore says that it has
     /// come.
     Waits(Arc<Semaphore>, Arc<Semaphore>, bool),
 }
@@ -113,7 +113,7 @@ impl Held {
         self.come.acquire().await.unwrap().forget();
     }
 
-    pub(crate) fn goes_on(&self) {
+    pub(crate) fn release(&self) {
         self.go.add_permits(1);
     }
 }
@@ -209,7 +209,7 @@ impl Store for FaultyStore {
         self.inner.count(filter).await
     }
 
-    /// Never ends: somebody comes in as often as all are sent away.
+    /// Never ends: a test comes in as often as all are sent away.
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
         Ok(self.inner.delete_all(filter).await?.max(1))
     }

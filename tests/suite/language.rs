@@ -171,8 +171,6 @@ const UNCONVERTED: &[&str] = &[
     "src/session.rs",
     "src/state",
     "src/state.rs",
-    "src/store/bounded.rs",
-    "src/store/mongo/error.rs",
     "src/testing",
     // Not yet read.
     "fuzz/fuzz_targets/documents.rs",

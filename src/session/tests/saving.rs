@@ -90,7 +90,7 @@ async fn save_that_is_put_aside_goes_on_and_the_response_waits_for_it() {
         () = held.has_come() => {}
         saved = save.as_mut() => panic!("{saved:?}"),
     }
-    held.goes_on();
+    held.release();
     session.finish().await.unwrap();
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
     save.await.unwrap();
