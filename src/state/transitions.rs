@@ -12,12 +12,10 @@ impl State {
         // What a write in flight carries is shown already. It is in the old session, or not, by the
         // time this one is stored.
         let InFlight { changes, .. } = self.in_flight.take().unwrap_or_default();
-        let kept_by_another_login = match &self.base {
-            Base::Empty => self.proof().map(|proof| proof.kept.clone()),
-            Base::Login(_) | Base::Stored(_) => None,
-        };
-        let before = kept_by_another_login.unwrap_or_else(|| self.base.values());
-        let mut values = self.changes.after(changes.after(before));
+        let mut values = self.changes.after(changes.after(self.base.values()));
+        if let Some(proof) = self.proof() {
+            values.extend(proof.kept.iter().cloned());
+        }
         values.retain(|(field, _)| keep.has(field));
         let before = std::mem::take(&mut self.changes);
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
