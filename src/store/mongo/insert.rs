@@ -20,18 +20,13 @@ const OPERATION: Operation = Operation::CreateSession;
 
 pub(super) struct Inserts {
     client: Arc<Client>,
-    batcher: Option<Batcher<Job, Result<Inserted>>>,
-}
-
-struct Job {
-    statement: Statement,
-    until: Instant,
+    batcher: Option<Batcher<Statement, Result<Inserted>>>,
 }
 
 impl Inserts {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
-        let run = move |jobs| run(Arc::clone(&batching), jobs);
+        let run = move |statements, until| run(Arc::clone(&batching), statements, until);
         let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
         Inserts {
             client: Arc::clone(client),
@@ -55,7 +50,7 @@ impl Inserts {
                 if statements.is_empty() && durability == Durability::Data =>
             {
                 let bytes = statement.len();
-                let result = batcher.submit(Job { statement, until }, bytes, until).await;
+                let result = batcher.submit(statement, bytes, until).await;
                 result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
             }
             (_, Some(last)) => {
@@ -66,24 +61,23 @@ impl Inserts {
     }
 }
 
-async fn run(client: Arc<Client>, jobs: Vec<Job>) -> Vec<Result<Inserted>> {
-    let latest = jobs.iter().map(|job| job.until).max();
-    let terms = Terms::new(
-        OPERATION,
-        Durability::Data,
-        latest.unwrap_or_else(Instant::now),
-    );
-    let statements: Vec<&Statement> = jobs.iter().map(|job| &job.statement).collect();
+async fn run(
+    client: Arc<Client>,
+    statements: Vec<Statement>,
+    until: Instant,
+) -> Vec<Result<Inserted>> {
+    let terms = Terms::new(OPERATION, Durability::Data, until);
+    let all: Vec<&Statement> = statements.iter().collect();
     let unknown = || Error::unknown(OPERATION, Failure::Unsaid);
-    let sent = command::send(&client, Verb::Insert, &statements, terms).await;
+    let sent = command::send(&client, Verb::Insert, &all, terms).await;
     let sent = sent.and_then(|outcomes| {
         let failed = outcomes.errors.iter().flatten().count();
-        let is_complete = outcomes.done + failed >= jobs.len();
+        let is_complete = outcomes.done + failed >= all.len();
         is_complete.then_some(outcomes.errors).ok_or_else(unknown)
     });
     match sent {
         Ok(codes) => codes.into_iter().map(inserted).collect(),
-        Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
+        Err(error) => all.iter().map(|_| Err(error.clone())).collect(),
     }
 }
 

@@ -32,12 +32,7 @@ const OPERATION: Operation = Operation::LoadSession;
 
 pub(super) struct Loads {
     finder: Arc<Finder>,
-    batcher: Option<Batcher<Job, Result<Option<Document>>>>,
-}
-
-struct Job {
-    id: String,
-    until: Instant,
+    batcher: Option<Batcher<String, Result<Option<Document>>>>,
 }
 
 impl Loads {
@@ -48,7 +43,7 @@ impl Loads {
             sizes: Sizes::default(),
         });
         let batching = Arc::clone(&finder);
-        let run = move |jobs| run(Arc::clone(&batching), jobs);
+        let run = move |ids, until| run(Arc::clone(&batching), ids, until);
         let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
         Loads { finder, batcher }
     }
@@ -58,11 +53,7 @@ impl Loads {
         let size = self.finder.sizes.expected(id);
         match &self.batcher {
             Some(batcher) if size <= LARGE_THRESHOLD => {
-                let job = Job {
-                    id: id.to_owned(),
-                    until,
-                };
-                let result = batcher.submit(job, size, until).await;
+                let result = batcher.submit(id.to_owned(), size, until).await;
                 result.unwrap_or_else(|_| Err(Error::store(OPERATION, Failure::Lost)))
             }
             _ => Ok(self
@@ -80,19 +71,22 @@ impl Loads {
     }
 }
 
-async fn run(finder: Arc<Finder>, jobs: Vec<Job>) -> Vec<Result<Option<Document>>> {
-    let latest = jobs.iter().map(|job| job.until).max();
-    let mut ids: Vec<String> = jobs.iter().map(|job| job.id.clone()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let is_twice = ids.len() < jobs.len();
-    let mut found = finder.find(ids, latest.unwrap_or_else(Instant::now)).await;
-    let result = |job: Job| match &mut found {
-        Ok(found) if is_twice => Ok(found.get(&job.id).cloned()),
-        Ok(found) => Ok(found.remove(&job.id)),
+async fn run(
+    finder: Arc<Finder>,
+    ids: Vec<String>,
+    until: Instant,
+) -> Vec<Result<Option<Document>>> {
+    let mut distinct = ids.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let is_twice = distinct.len() < ids.len();
+    let mut found = finder.find(distinct, until).await;
+    let result = |id: &String| match &mut found {
+        Ok(found) if is_twice => Ok(found.get(id).cloned()),
+        Ok(found) => Ok(found.remove(id)),
         Err(error) => Err(error.clone()),
     };
-    jobs.into_iter().map(result).collect()
+    ids.iter().map(result).collect()
 }
 
 struct Finder {

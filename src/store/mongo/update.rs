@@ -32,13 +32,12 @@ pub(super) struct Updates {
 struct Job {
     id: String,
     statement: Statement,
-    until: Instant,
 }
 
 impl Updates {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
-        let run = move |jobs| run(Arc::clone(&batching), jobs);
+        let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
         Updates {
             client: Arc::clone(client),
@@ -58,11 +57,8 @@ impl Updates {
         match (&self.batcher, filter.only_id()) {
             (Some(batcher), Some(id)) if durability == Durability::Data => {
                 let bytes = statement.len();
-                let job = Job {
-                    id: id.to_owned(),
-                    statement,
-                    until,
-                };
+                let id = id.to_owned();
+                let job = Job { id, statement };
                 let result = batcher.submit(job, bytes, until).await;
                 result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
             }
@@ -94,21 +90,15 @@ fn not_empty(update: &Update) -> Result<()> {
     }
 }
 
-async fn run(client: Arc<Client>, jobs: Vec<Job>) -> Vec<Result<Updated>> {
-    match update_all(&client, &jobs).await {
+async fn run(client: Arc<Client>, jobs: Vec<Job>, until: Instant) -> Vec<Result<Updated>> {
+    match update_all(&client, &jobs, until).await {
         Ok(results) => results,
         Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
     }
 }
 
-async fn update_all(client: &Client, jobs: &[Job]) -> Result<Vec<Result<Updated>>> {
-    // The command may take as long as the most patient of its callers waits.
-    let latest = jobs.iter().map(|job| job.until).max();
-    let terms = Terms::new(
-        OPERATION,
-        Durability::Data,
-        latest.unwrap_or_else(Instant::now),
-    );
+async fn update_all(client: &Client, jobs: &[Job], until: Instant) -> Result<Vec<Result<Updated>>> {
+    let terms = Terms::new(OPERATION, Durability::Data, until);
     let statements: Vec<&Statement> = jobs.iter().map(|job| &job.statement).collect();
     let Outcomes { errors, done } = command::send(client, Verb::Update, &statements, terms).await?;
     let failed = errors.iter().flatten().count();
@@ -116,7 +106,7 @@ async fn update_all(client: &Client, jobs: &[Job]) -> Result<Vec<Result<Updated>
     let of_code = |code| Err(error::of_statement(OPERATION, code));
     let mut results: Vec<_> = errors.into_iter().map(|code| code.map(of_code)).collect();
     if missed > 0 && jobs.len() > 1 {
-        settle(client, jobs, missed, terms.until, &mut results).await?;
+        settle(client, jobs, missed, until, &mut results).await?;
     } else if missed > 0 {
         results = vec![Some(Ok(Updated::Gone))];
     }

@@ -1,0 +1,222 @@
+//! Which operations share a command, and when it starts.
+
+use std::time::Duration;
+
+use rocket::futures::future::join_all;
+use rocket::tokio::sync::Semaphore;
+use rocket::tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::pace::MIN_PATIENCE;
+use super::*;
+
+/// A batcher of numbers whose commands wait until they may end, and what each carried.
+struct Bench {
+    batcher: Arc<Batcher<u32, u32>>,
+    sent: UnboundedReceiver<Vec<u32>>,
+    ends: Arc<Semaphore>,
+}
+
+/// The job whose command panics.
+const PANIC: u32 = 666;
+
+fn bench(few: usize, most: usize) -> Bench {
+    let (sends, sent) = unbounded_channel();
+    let ends = Arc::new(Semaphore::new(0));
+    let may_end = Arc::clone(&ends);
+    let batcher = Batcher::new(few, most, move |jobs: Vec<u32>, _| {
+        sends.send(jobs.clone()).unwrap();
+        let may_end = Arc::clone(&may_end);
+        async move {
+            assert!(!jobs.contains(&PANIC), "for a test");
+            may_end.acquire().await.unwrap().forget();
+            jobs.iter().map(|job| job * 10).collect()
+        }
+    });
+    Bench {
+        batcher: Arc::new(batcher),
+        sent,
+        ends,
+    }
+}
+
+impl Bench {
+    /// Submits jobs that nothing but the end of a command starts.
+    fn submit(
+        &self,
+        jobs: impl IntoIterator<Item = u32>,
+    ) -> Vec<tokio::task::JoinHandle<Option<u32>>> {
+        self.submit_sized(jobs, 1)
+    }
+
+    fn submit_sized(
+        &self,
+        jobs: impl IntoIterator<Item = u32>,
+        bytes: usize,
+    ) -> Vec<tokio::task::JoinHandle<Option<u32>>> {
+        let jobs = jobs.into_iter().map(|job| {
+            let batcher = Arc::clone(&self.batcher);
+            let until = Instant::now() + Duration::from_secs(600);
+            tokio::spawn(async move { batcher.submit(job, bytes, until).await.ok() })
+        });
+        jobs.collect()
+    }
+
+    /// Makes every operation as patient as a day is long.
+    fn never_overdue(self) -> Self {
+        let day = Duration::from_secs(86_400);
+        self.batcher.0.lock().pace = Pace {
+            usual: day,
+            least: Duration::ZERO,
+        };
+        self
+    }
+
+    async fn wait_for_queue(&self, operations: usize) {
+        while self.batcher.0.lock().waiting.len() < operations {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn results(tasks: Vec<tokio::task::JoinHandle<Option<u32>>>) -> Vec<Option<u32>> {
+    join_all(tasks)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
+}
+
+#[rocket::async_test]
+async fn up_to_four_operations_have_a_command_each() {
+    let mut bench = bench(1, 10).never_overdue();
+    let tasks = bench.submit(1..=4);
+    for _ in 0..4 {
+        assert_eq!(bench.sent.recv().await.unwrap().len(), 1);
+    }
+    bench.ends.add_permits(4);
+    assert_eq!(results(tasks).await, [10, 20, 30, 40].map(Some));
+}
+
+#[rocket::async_test]
+async fn operations_beyond_four_share_the_next_command() {
+    let mut bench = bench(1, 10).never_overdue();
+    let first = bench.submit(1..=4);
+    for _ in 0..4 {
+        bench.sent.recv().await.unwrap();
+    }
+    let rest = bench.submit(5..=20);
+    bench.wait_for_queue(16).await;
+    bench.ends.add_permits(100);
+    assert_eq!(bench.sent.recv().await.unwrap().len(), 16);
+    assert_eq!(results(first).await, [10, 20, 30, 40].map(Some));
+    assert_eq!(
+        results(rest).await,
+        (5..=20).map(|job| Some(job * 10)).collect::<Vec<_>>()
+    );
+}
+
+#[rocket::async_test]
+async fn a_command_that_hangs_holds_up_no_other() {
+    let mut bench = bench(1, 6);
+    let hung = bench.submit(1..=4);
+    for _ in 0..4 {
+        bench.sent.recv().await.unwrap();
+    }
+    let rest = bench.submit(5..=20);
+    bench.wait_for_queue(1).await;
+    // Nothing has ended, and yet the next command goes.
+    assert!(!bench.sent.recv().await.unwrap().is_empty());
+    bench.ends.add_permits(100);
+    results(hung).await;
+    assert!(results(rest).await.iter().all(Option::is_some));
+}
+
+#[rocket::async_test]
+async fn no_more_commands_run_than_there_are_permits() {
+    let mut bench = bench(1, 2);
+    let tasks = bench.submit(1..=8);
+    for _ in 0..2 {
+        bench.sent.recv().await.unwrap();
+    }
+    bench.wait_for_queue(6).await;
+    let first = bench.batcher.0.lock().waiting.front().unwrap().since;
+    while first.elapsed() < MIN_PATIENCE * 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.batcher.0.lock().overdue().is_none());
+    bench.ends.add_permits(100);
+    assert!(results(tasks).await.iter().all(Option::is_some));
+}
+
+#[rocket::async_test]
+async fn a_panic_is_an_error_of_its_own_jobs_only() {
+    let mut bench = bench(1, 10).never_overdue();
+    let first = bench.submit(1..=4);
+    for _ in 0..4 {
+        bench.sent.recv().await.unwrap();
+    }
+    let panics = bench.submit([PANIC, 5]);
+    bench.wait_for_queue(2).await;
+    bench.ends.add_permits(4);
+    assert_eq!(results(panics).await, [None, None]);
+    assert!(results(first).await.iter().all(Option::is_some));
+    bench.ends.add_permits(1);
+    assert_eq!(results(bench.submit([7])).await, [Some(70)]);
+    assert_eq!(bench.batcher.0.lock().commands, 0);
+    assert_eq!(bench.batcher.0.lock().operations, 0);
+}
+
+#[rocket::async_test]
+async fn a_caller_that_stops_polling_stops_no_other() {
+    let mut bench = bench(1, 10).never_overdue();
+    let until = Instant::now() + Duration::from_secs(600);
+    let mut put_aside = Vec::new();
+    for job in 1..=5 {
+        let mut submit = Box::pin(bench.batcher.submit(job, 1, until));
+        let polled = rocket::futures::future::poll_immediate(submit.as_mut()).await;
+        assert!(polled.is_none(), "nothing has ended");
+        put_aside.push(submit);
+    }
+    bench.ends.add_permits(100);
+    assert_eq!(results(bench.submit([6])).await, [Some(60)]);
+    while bench.sent.try_recv().is_ok() {}
+    drop(put_aside);
+    assert_eq!(results(bench.submit([7])).await, [Some(70)]);
+}
+
+#[rocket::async_test]
+async fn a_batch_is_bounded_by_operations_and_by_bytes() {
+    let mut bench = bench(1, 10).never_overdue();
+    let first = bench.submit(1..=4);
+    for _ in 0..4 {
+        bench.sent.recv().await.unwrap();
+    }
+    let many = bench.submit(0..200);
+    bench.wait_for_queue(200).await;
+    let large = bench.submit_sized(0..3, MAX_BYTES / 2);
+    bench.wait_for_queue(203).await;
+    bench.ends.add_permits(300);
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 203 {
+        sizes.push(bench.sent.recv().await.unwrap().len());
+    }
+    // 72 small ones and one large one; two large ones are exactly as much as fits.
+    assert_eq!(sizes, [MAX_OPERATIONS, 73, 2]);
+    results(first).await;
+    results(many).await;
+    results(large).await;
+}
+
+#[rocket::async_test]
+async fn what_is_late_before_its_command_starts_is_not_sent() {
+    let mut bench = bench(1, 1).never_overdue();
+    let first = bench.submit([1]);
+    bench.sent.recv().await.unwrap();
+    let batcher = Arc::clone(&bench.batcher);
+    let late = tokio::spawn(async move { batcher.submit(2, 1, Instant::now()).await.ok() });
+    bench.wait_for_queue(1).await;
+    bench.ends.add_permits(10);
+    assert_eq!(late.await.unwrap(), None);
+    results(first).await;
+    assert!(bench.sent.try_recv().is_err());
+}
