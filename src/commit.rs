@@ -25,6 +25,8 @@ mod insert;
 pub(crate) mod tombstone;
 mod update;
 
+use insert::RollBack;
+
 /// How many sessions beyond `max_per_user` one login ends. There are more only where the limit is
 /// new, and the next logins end those.
 const MAX_SURPLUS_PER_LOGIN: u32 = 1000;
@@ -46,6 +48,8 @@ pub(crate) struct Done {
     pub(crate) outcome: Outcome,
     pub(crate) written: Option<Written>,
     pub(crate) cookie: Option<(Token, CookieLife)>,
+    /// Takes a new session back whose cookie is not sent after all.
+    undo: Option<RollBack>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +79,6 @@ impl Written {
             }
             Written::Updated(updated) => {
                 let (before, update, token) = *updated;
-                if update.is_empty() {
-                    // By compare-and-set: the record was loaded after anything else.
-                    let record = before;
-                    return Some(Stored { record, token });
-                }
                 let before = current.unwrap_or(&before);
                 let record = before.after(&update, now)?;
                 Some(Stored { record, token })
@@ -94,6 +93,7 @@ impl Done {
             outcome,
             written: None,
             cookie: None,
+            undo: None,
         }
     }
 }
@@ -128,9 +128,11 @@ impl Core {
                 let deleted = self.delete_all(&delete).await;
                 match (inserted, deleted) {
                     (Ok(done), Ok(())) => done,
-                    (Err(error), Ok(())) => return Err(error),
+                    (Err(error), Ok(())) => return Err(error.half_way()),
                     (Ok(done), Err(error)) => {
-                        self.roll_back_in_background(&done, &delete);
+                        if let Some(undo) = done.undo {
+                            self.tasks.spawn(undo.run_and_log());
+                        }
                         return Err(error.half_way());
                     }
                     (Err(_), Err(error)) => return Err(error),
@@ -180,8 +182,9 @@ impl Core {
     }
 
     async fn delete_all(&self, ids: &[Id]) -> Result<()> {
-        for id in ids {
-            self.store.delete(Filter::id(id.as_str())).await?;
+        for (ended, id) in ids.iter().enumerate() {
+            let deleted = self.store.delete(Filter::id(id.as_str())).await;
+            deleted.map_err(|error| if ended == 0 { error } else { error.half_way() })?;
         }
         Ok(())
     }

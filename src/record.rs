@@ -18,7 +18,7 @@ pub(crate) mod legacy;
 pub(crate) mod token;
 mod values;
 
-pub(crate) use expiry::{Expiry, Override, alive, touch};
+pub(crate) use expiry::{Expiry, Override, alive, touch, unless_expired};
 use legacy::Upgrade;
 use token::{Digest, Id, Secret};
 use values::Values;
@@ -133,6 +133,13 @@ impl Record {
 
     pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
         self.values.get(field.as_str())
+    }
+
+    /// Adds to an update that a value is as in this record.
+    pub(crate) fn copy_value(&self, update: &mut Update, field: &Field) {
+        let value = self.get(field).map(RawBsonRef::to_raw_bson);
+        let operator = value.map_or(Operator::Unset, Operator::Set);
+        change(update, field.clone(), operator);
     }
 
     /// How many bytes the values take.

@@ -226,18 +226,22 @@ impl State {
 
     /// Whether the session is stored, or will be.
     pub(crate) fn is_wanted(&self) -> bool {
-        let creates = |changes: &Changes, settings: &Settings| {
-            !changes.is_empty() || settings.create_session()
-        };
         match &self.base {
             Base::Stored(_) | Base::Login(_) => true,
-            Base::Empty => {
-                creates(&self.changes, &self.settings)
-                    || self
-                        .in_flight
-                        .as_ref()
-                        .is_some_and(|write| creates(&write.changes, &write.settings))
-            }
+            Base::Empty => !self.changes.is_empty() || self.settings.create_session(),
+        }
+    }
+
+    /// Whether a change of this key has to be stored before the value can be exchanged: the
+    /// request's own, or that of a login which other requests can still add to.
+    pub(crate) fn must_save_before_exchange(&self, field: &Field) -> bool {
+        match &self.base {
+            Base::Empty => false,
+            Base::Login(login) => login
+                .replaces
+                .as_ref()
+                .is_some_and(|replaces| replaces.keep.has(field)),
+            Base::Stored(_) => self.is_changed(field),
         }
     }
 
@@ -247,7 +251,7 @@ impl State {
     }
 
     /// Whether a change of this key waits to be written, or is being written.
-    pub(crate) fn is_changed(&self, field: &Field) -> bool {
+    fn is_changed(&self, field: &Field) -> bool {
         let in_flight = self.in_flight.as_ref();
         self.changes.get(field).is_some()
             || in_flight.is_some_and(|write| write.changes.get(field).is_some())
@@ -362,7 +366,6 @@ impl State {
     pub(crate) fn flush_succeeded(&mut self, base: Base) {
         self.base = base;
         self.in_flight = None;
-        self.why_new = self.why_new.filter(|_| self.is_new);
         self.drop_no_changes();
     }
 

@@ -134,7 +134,8 @@ pub trait Store: Send + Sync + 'static {
     /// Whose clock [`ages`](Store::ages) goes by.
     fn time_source(&self) -> TimeSource;
 
-    /// Notes that a session was used: `accessed` and `expires` grow to the given times.
+    /// Records that a session was used: `accessed` and `expires` grow to the given times, unless the
+    /// session had expired by then ([`Touch::filter`]).
     ///
     /// Returns at once. The write may follow later, with others in one command, and may be lost. It
     /// never makes a document.
@@ -265,6 +266,13 @@ impl Touch {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Chooses the session, unless it had expired before it was used: another request may have
+    /// shortened its life.
+    #[must_use]
+    pub fn filter(&self) -> Filter {
+        crate::record::unless_expired(&self.id, self.accessed)
     }
 
     /// The change: both times grow, neither is ever set back.

@@ -165,9 +165,9 @@ impl Store for Watched {
         let Some(bytes) = inner.documents.get_mut(touch.id()) else {
             return;
         };
-        if let Ok(after) = touch
-            .update()
-            .apply_by(&Document::from_bytes(bytes.clone()), &Clock::default())
+        let document = Document::from_bytes(bytes.clone());
+        if touch.filter().matches(&document)
+            && let Ok(after) = touch.update().apply_by(&document, &Clock::default())
         {
             *bytes = after.into_bytes();
         }

@@ -7,7 +7,7 @@ use bson::RawBson;
 
 use super::tombstone::{self, StoredProof, Tombstone};
 use super::{Core, Done, Outcome, Written};
-use crate::document::{Document, Filter};
+use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::record::token::{Id, Secret, Token};
 use crate::state::Proof;
@@ -54,16 +54,17 @@ impl Core {
                 continue;
             }
             let Some(login) = &plan.login else {
-                return Ok(inserted_session(document, token, &plan));
+                return Ok(inserted_session(document, token, &plan, undo));
             };
             let is_beside = inserted == Inserted::Beside;
             let finalized = self.finalize_login(&plan, login, &token.id, &tombstones, is_beside);
             return match finalized.await {
-                Ok(true) => {
+                Ok(Some(late)) => {
                     self.enforce_max_per_user(&login.user);
-                    Ok(inserted_session(document, token, &plan))
+                    let document = late.apply(&document, self.now()).unwrap_or(document);
+                    Ok(inserted_session(document, token, &plan, undo))
                 }
-                Ok(false) => {
+                Ok(None) => {
                     undo.run().await?;
                     Ok(Done::without_write(Outcome::Gone))
                 }
@@ -89,9 +90,10 @@ impl Core {
         Ok(found.is_some())
     }
 
-    /// Does what must have happened before a login's cookie may be sent; `false` when the user's
-    /// sessions were revoked meanwhile. The old session ends last: until then everything that fails
-    /// leaves it as it was.
+    /// Does what must have happened before a login's cookie may be sent. Returns what other requests
+    /// have changed in the kept values, which is stored by then; `None` when the user's sessions were
+    /// revoked meanwhile. The old session ends last: until then everything that fails leaves it as it
+    /// was.
     async fn finalize_login(
         &self,
         plan: &InsertPlan,
@@ -99,7 +101,7 @@ impl Core {
         id: &Id,
         tombstones: &[Tombstone],
         is_beside: bool,
-    ) -> Result<bool> {
+    ) -> Result<Option<Update>> {
         if is_beside {
             for tombstone in tombstones {
                 self.put_tombstone(tombstone).await?;
@@ -118,15 +120,13 @@ impl Core {
                  revoked after the request had begun",
                 tombstone::describe_user(&login.user),
             );
-            return Ok(false);
+            return Ok(None);
         }
-        match &login.replaces {
-            Some(replacement) => {
-                let ended = self.end_replaced(replacement, plan, id).await;
-                ended.map_err(Error::half_way).map(|()| true)
-            }
-            None => Ok(true),
-        }
+        let late = match &login.replaces {
+            Some(replacement) => self.end_replaced(replacement, plan, id).await,
+            None => Ok(Update::default()),
+        };
+        late.map(Some).map_err(Error::half_way)
     }
 
     /// A tombstone of an earlier login is there already: it is made to speak of this login. It may
@@ -149,51 +149,40 @@ impl Core {
     }
 
     /// Ends the session that a login replaces, and carries over what other requests did to the kept
-    /// keys until then.
+    /// keys until then. Returns the update that did so.
     async fn end_replaced(
         &self,
         replacement: &Replacement,
         plan: &InsertPlan,
         id: &Id,
-    ) -> Result<()> {
+    ) -> Result<Update> {
         let filter = Filter::id(replacement.old.as_str());
         if replacement.keep.is_nothing() {
             self.store.delete(filter).await?;
-            return Ok(());
+            return Ok(Update::default());
         }
         let last = self.store.take(filter).await?;
         // Gone already, or replaced by a session of another token: the values stay as loaded.
         let last = last.and_then(|last| self.read(last));
         let Some(last) = last.filter(|last| last.token.matches(&replacement.token)) else {
-            return Ok(());
+            return Ok(Update::default());
         };
         let update = late_changes(replacement, &plan.values, &last.fields());
         if !update.is_empty() {
             let filter = Filter::id(id.as_str());
-            self.store.update(filter, update, Durability::Data).await?;
+            let updated = self.store.update(filter, update.clone(), Durability::Data);
+            updated.await?;
         }
-        Ok(())
-    }
-
-    /// Takes back a login whose cookie is not sent after all, and what it left for the sessions that
-    /// it was to replace.
-    pub(super) fn roll_back_in_background(&self, done: &Done, replaced: &[Id]) {
-        if let Some(Written::Inserted(_, token)) = &done.written {
-            let undo = RollBack {
-                store: self.store.clone(),
-                id: token.id.clone(),
-                tombstones: replaced.iter().map(tombstone::id_of).collect(),
-            };
-            self.tasks.spawn(undo.run_and_log());
-        }
+        Ok(update)
     }
 }
 
-fn inserted_session(document: Document, token: Token, plan: &InsertPlan) -> Done {
+fn inserted_session(document: Document, token: Token, plan: &InsertPlan, undo: RollBack) -> Done {
     Done {
         outcome: Outcome::Applied,
         written: Some(Written::Inserted(document, token.clone())),
         cookie: Some((token, plan.cookie)),
+        undo: Some(undo),
     }
 }
 
@@ -226,7 +215,7 @@ fn tombstones(plan: &InsertPlan, id: &Id) -> Vec<Tombstone> {
 /// login. The session's token is known to no browser, so what stays behind when this fails is a
 /// document that expires.
 #[derive(Clone)]
-struct RollBack {
+pub(super) struct RollBack {
     store: Bounded,
     id: Id,
     tombstones: Vec<String>,
@@ -251,7 +240,7 @@ impl RollBack {
         Ok(())
     }
 
-    async fn run_and_log(self) {
+    pub(super) async fn run_and_log(self) {
         if let Err(error) = self.run().await {
             error.log();
         }

@@ -22,9 +22,9 @@ impl Core {
             let mut update = plan.update.clone();
             update.merge(&part.update);
             let guarded = plan.record.with_same_token(filter.clone());
-            if let Some(written) = self.attempt(&plan, guarded, update).await? {
+            if let Some(update) = self.attempt(&plan, guarded, update).await? {
                 let cookie = part.cookie.clone();
-                return Ok(plan.applied(written, cookie));
+                return Ok(plan.applied(update, cookie));
             }
             let has_data = !plan.update.is_empty() || !plan.relative.is_empty();
             if part.is_required || !has_data {
@@ -39,19 +39,18 @@ impl Core {
         };
         let update = plan.update.clone();
         Ok(match self.attempt(&plan, filter, update).await? {
-            Some(written) => plan.applied(written, None),
+            Some(update) => plan.applied(update, None),
             None => Done::without_write(Outcome::Gone),
         })
     }
 
-    /// The record that the update applied to, and the update; `None` when the filter chose no
-    /// session.
+    /// The update as it was applied; `None` when the filter chose no session.
     async fn attempt(
         &self,
         plan: &UpdatePlan,
         filter: Filter,
         mut update: Update,
-    ) -> Result<Option<(Record, Update)>> {
+    ) -> Result<Option<Update>> {
         if !plan.relative.is_empty() {
             return self.apply_here(plan, filter, update, &plan.relative).await;
         }
@@ -61,7 +60,7 @@ impl Core {
             .store
             .update(filter.clone(), update.clone(), plan.durability);
         match updated.await {
-            Ok(Updated::Applied) => Ok(Some((plan.record.clone(), update))),
+            Ok(Updated::Applied) => Ok(Some(update)),
             Ok(Updated::Gone) => Ok(None),
             // A count or an append met a value that another request stored meanwhile. By
             // compare-and-set it fits, or its error names the key.
@@ -80,7 +79,7 @@ impl Core {
         filter: Filter,
         update: Update,
         relative: &Changes,
-    ) -> Result<Option<(Record, Update)>> {
+    ) -> Result<Option<Update>> {
         let what = CompareAndSet {
             filter,
             update,
@@ -97,20 +96,26 @@ impl Core {
             Ok(Attempt::Write(values, ()))
         };
         let done = self.compare_and_set(&what, plan.record.clone(), attempt);
-        // The record is the one after the update already.
-        Ok(done.await?.map(|(record, ())| (record, Update::default())))
+        let Some((after, ())) = done.await? else {
+            return Ok(None);
+        };
+        let mut update = what.update;
+        for field in relative.fields() {
+            after.copy_value(&mut update, field);
+        }
+        Ok(Some(update))
     }
 }
 
 impl UpdatePlan {
-    fn applied(self, written: (Record, Update), cookie: Option<(Token, CookieLife)>) -> Done {
-        let (record, update) = written;
+    fn applied(self, update: Update, cookie: Option<(Token, CookieLife)>) -> Done {
         let token = cookie.as_ref().map(|(token, _)| token.clone());
         let token = token.unwrap_or(self.token);
         Done {
             outcome: Outcome::Applied,
-            written: Some(Written::Updated(Box::new((record, update, token)))),
+            written: Some(Written::Updated(Box::new((self.record, update, token)))),
             cookie,
+            undo: None,
         }
     }
 }

@@ -16,9 +16,8 @@ use crate::document::key::Field;
 ///
 /// - [`matches`](Filter::matches) says of one document whether it is chosen: enough for a store that
 ///   looks at every document.
-/// - [`wanted_id`](Filter::wanted_id) and [`only_id`](Filter::only_id) give the id where a filter
-///   names one, so that a store by keys looks at one document. Calls that change or end *one*
-///   document always name it; [`find`](crate::Store::find), [`count`](crate::Store::count) and
+/// - [`wanted_id`](Filter::wanted_id) gives the id where a filter names one, so that a store by keys
+///   looks at one document. Calls that change or end *one* document always name it; [`find`](crate::Store::find), [`count`](crate::Store::count) and
 ///   [`delete_all`](crate::Store::delete_all) may not.
 /// - [`to_bson`](Filter::to_bson) is the whole filter as a query of MongoDB, for a store that
 ///   understands it, or that reads it to use indexes of its own.
@@ -37,6 +36,7 @@ use crate::document::key::Field;
 /// | `token`, `user`, `by` | `{$eq: value}` | the field has this value, which is never null and never an array |
 /// | `token` | `{$in: [null, value]}` | the field has this value, or is missing or null |
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
+/// | `expires` | `{$not: {$lt: date}}` | it is missing, no date, or not before that |
 /// | `expires` | `{$not: {$type: "date"}}` | it is missing, or no date |
 /// | `accessed` | `{$lt: double}` | it is a number (of any type), and less |
 /// | `value.<name>` | `{$exists: false}` | the session has no value of that name |
@@ -69,6 +69,7 @@ enum Clause {
     Is(Path, Option<RawBson>),
     NotBefore(&'static str, Moment),
     Before(&'static str, Moment),
+    UnlessBefore(&'static str, Moment),
     /// No date, so that the TTL index never deletes it.
     NoDate(&'static str),
     /// Epoch seconds that lie before a moment.
@@ -121,6 +122,11 @@ impl Filter {
         self.with(Clause::Before(name, moment))
     }
 
+    /// Not a date before this moment. A document of the Python package has no `expires`.
+    pub(crate) fn unless_before(self, name: &'static str, moment: Moment) -> Self {
+        self.with(Clause::UnlessBefore(name, moment))
+    }
+
     pub(crate) fn no_date(self, name: &'static str) -> Self {
         self.with(Clause::NoDate(name))
     }
@@ -141,14 +147,14 @@ impl Filter {
         self
     }
 
-    /// The one id that the filter asks for and nothing else, when that is all it says: such
-    /// operations may share a command.
-    #[must_use]
-    pub fn only_id(&self) -> Option<&str> {
-        match self.clauses.as_slice() {
-            [Clause::Id(id)] if !self.alone => Some(id),
-            _ => None,
-        }
+    /// Whether an update may share a command with others: it asks for one session, and whether that
+    /// is alive. Either never becomes true again, so it can be told afterwards what was found.
+    pub(crate) fn may_share(&self) -> bool {
+        let asks_little = matches!(
+            self.clauses.as_slice(),
+            [Clause::Id(_)] | [Clause::Id(_), Clause::UnlessBefore(..)]
+        );
+        asks_little && !self.alone
     }
 
     /// The id that a matching document has, when the filter names one.
@@ -188,6 +194,9 @@ impl Filter {
             }
             Clause::Before(name, moment) => {
                 date(name).is_some_and(|date| date.timestamp_millis() < moment.millis())
+            }
+            Clause::UnlessBefore(name, moment) => {
+                date(name).is_none_or(|date| date.timestamp_millis() >= moment.millis())
             }
             Clause::NoDate(name) => date(name).is_none(),
             Clause::Older(name, moment) => {
@@ -261,6 +270,9 @@ impl Clause {
             Clause::Is(path, None) => (path.render(), with("$exists", false.into())),
             Clause::NotBefore(name, moment) => of(name, with("$gte", date(*moment).into())),
             Clause::Before(name, moment) => of(name, with("$lt", date(*moment).into())),
+            Clause::UnlessBefore(name, moment) => {
+                of(name, with("$not", with("$lt", date(*moment).into())))
+            }
             Clause::NoDate(name) => of(name, with("$not", with("$type", text("date")))),
             Clause::Older(name, moment) => of(name, with("$lt", moment.seconds().into())),
         }

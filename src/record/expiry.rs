@@ -91,6 +91,12 @@ pub(crate) fn alive(filter: Filter, now: Moment) -> Filter {
     filter.not_before(field::EXPIRES, now)
 }
 
+/// Chooses one session, unless it has expired by `now`: another request may have shortened its life
+/// since it was loaded, and a write would prolong it.
+pub(crate) fn unless_expired(id: &str, now: Moment) -> Filter {
+    Filter::id(id).unless_before(field::EXPIRES, now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use super::{Session, decode};
 use crate::commit::cas::{Attempt, CompareAndSet};
 use crate::document::key::{Field, KeyFor};
-use crate::document::{Filter, Update, value};
+use crate::document::{Update, value};
 use crate::error::{Error, Result};
-use crate::record::{self, Record, field};
+use crate::record::{self, Record};
 use crate::state::Stored;
 use crate::state::changes::Change;
 use crate::store::Durability;
@@ -27,9 +27,10 @@ impl Session {
     /// value that was stored.
     ///
     /// It is stored at once, not with the response: one round trip, and two more for each time that
-    /// another request was faster. If the request has changed the key before, that change is saved
-    /// first, with all that is pending (one more round trip). On a session that is not stored yet,
-    /// `f` runs at once and the value is stored with the response.
+    /// another request was faster. If the request has changed the key before, or has kept it in a
+    /// login, that is saved first, with all that is pending (one more round trip, or those of the
+    /// login). On a session that is not stored yet, `f` runs at once and the value is stored with the
+    /// response.
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Session};
@@ -51,6 +52,11 @@ impl Session {
     /// or was renewed by another request, [`Error::Store`] when the database failed or others were
     /// faster until the `deadline`, and those of [`set`](Session::set). Nothing has changed then.
     /// After [`Error::Unknown`] it may have been stored.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped (by a timeout around it, for instance), the value is stored or not,
+    /// and the request does not learn which.
     pub async fn modify<T: Serialize + DeserializeOwned + Send>(
         &self,
         key: impl KeyFor<T> + Send,
@@ -89,20 +95,23 @@ impl Session {
     ) -> Result<T> {
         let (must_save, generation) = {
             let inner = self.open_to_write()?;
-            let is_changed = inner.state.is_changed(&field);
-            let must_save = inner.state.stored().is_some() && is_changed;
+            let must_save = inner.state.must_save_before_exchange(&field);
             (must_save, inner.state.generation)
         };
         if must_save {
             self.save().await?;
         }
-        let (stored, pending_growth) = {
+        let (stored, version, pending_growth) = {
             let inner = self.open()?;
             let state = &inner.state;
             if state.generation != generation {
                 return Err(Error::Gone); // the request logged in or out during the save
             }
-            (state.stored().cloned(), state.pending_growth())
+            (
+                state.stored().cloned(),
+                state.version,
+                state.pending_growth(),
+            )
         };
         let Some(stored) = stored else {
             return self.exchange_here(field, step);
@@ -128,9 +137,20 @@ impl Session {
         match done {
             Some((record, output)) => {
                 self.core.stats.commits.count();
-                if is_same && inner.state.stored().is_some() {
-                    let token = stored.token;
-                    inner.state.stored_is(Stored { record, token });
+                if is_same && let Some(current) = inner.state.stored() {
+                    let token = current.token.clone();
+                    let record = match inner.state.version == version {
+                        true => Some(record),
+                        // The request has done more meanwhile, and may have saved it.
+                        false => {
+                            let mut update = Update::default();
+                            record.copy_value(&mut update, &field);
+                            current.record.after(&update, self.core.now())
+                        }
+                    };
+                    if let Some(record) = record {
+                        inner.state.stored_is(Stored { record, token });
+                    }
                 }
                 Ok(output)
             }
@@ -149,10 +169,6 @@ impl Session {
     fn compare_and_set(&self, record: &Record, takes: bool) -> CompareAndSet {
         let config = &self.core.config;
         let now = self.core.now();
-        let mut filter = record.with_same_token(Filter::id(record.meta.id.as_str()));
-        if record.meta.is_expired(config, now) {
-            filter = filter.not_before(field::EXPIRES, now);
-        }
         let expiry = record.meta.expiry(config);
         let mut update = Update::default();
         record::touch(
@@ -161,7 +177,7 @@ impl Session {
             expiry.expires_at(record.meta.created, now),
         );
         CompareAndSet {
-            filter,
+            filter: record.with_same_token(record::unless_expired(record.meta.id.as_str(), now)),
             update,
             durability: Durability::Data,
             takes,

@@ -189,7 +189,8 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
     };
     let without_proof = |old: Id| TombstonePlan { old, proof: None };
     // A login also takes the place of what the same request logged out before.
-    let ended = state.ended.iter().cloned().chain(state.dead.clone());
+    let dead = state.dead.iter().filter(|dead| !state.ended.contains(dead));
+    let ended = state.ended.iter().chain(dead).cloned();
     let old = login.replaces.as_ref().map(of_old);
     LoginPlan {
         user: login.user.clone(),
@@ -219,11 +220,6 @@ fn plan_update(
         let expires = expiry.expires_at(record.meta.created, now);
         record::touch(&mut update, now, expires);
     }
-    let mut filter = Filter::id(record.meta.id.as_str());
-    if record.meta.is_expired(config, now) {
-        // It may have been extended elsewhere since it was loaded.
-        filter = filter.not_before(field::EXPIRES, now);
-    }
     let mut with_token = changed_settings(state, config, now);
     if sends {
         with_token.cookie = Some((new_token(&mut with_token, stored, settings, config)?, life));
@@ -234,7 +230,7 @@ fn plan_update(
     Ok(Write::Update(Box::new(UpdatePlan {
         record: record.clone(),
         token: stored.token.clone(),
-        filter,
+        filter: record::unless_expired(record.meta.id.as_str(), now),
         update,
         changes: state.changes.clone(),
         relative,

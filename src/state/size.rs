@@ -73,6 +73,12 @@ impl State {
 
     /// Whether what was done to a field leaves it as it is.
     pub(super) fn is_no_change(&self, field: &Field) -> bool {
+        if let Some(write) = &self.in_flight
+            && write.changes.get(field).is_some()
+        {
+            // The write may fail: whether this one changes anything is known after it.
+            return self.changes.get(field).is_none();
+        }
         let Ok(under) = self.under(field) else {
             return false;
         };

@@ -13,7 +13,8 @@ impl State {
         // time this one is stored.
         let InFlight { changes, .. } = self.in_flight.take().unwrap_or_default();
         let mut values = self.changes.after(changes.after(self.base.values()));
-        if let Some(proof) = self.proof() {
+        // An earlier login of this request has taken these already, and what was done since counts.
+        if let (Base::Empty, Some(proof)) = (&self.base, self.proof()) {
             values.extend(proof.kept.iter().cloned());
         }
         values.retain(|(field, _)| keep.has(field));
@@ -67,7 +68,7 @@ impl State {
         self.base = match base {
             Base::Login(login) => match login.replaces {
                 Some(replaces) => {
-                    self.is_new = false;
+                    self.is_new = self.why_new.is_some();
                     Base::Stored(replaces.old)
                 }
                 None => Base::Empty,
@@ -77,11 +78,16 @@ impl State {
         self.changed();
     }
 
-    /// The stored session has ended elsewhere: the browser's cookie is a dead one from here on.
+    /// The stored session has ended elsewhere, or its token was replaced: the browser's cookie is a
+    /// dead one from here on.
     pub(crate) fn lost(&mut self) {
         if let Base::Stored(stored) = &self.base {
-            self.dead = Some(stored.record.meta.id.clone());
+            let id = &stored.record.meta.id;
+            self.dead = Some(id.clone());
             self.dead_is_looked_up = false;
+            // The session may live on under another token. The request has proven it, so a logout
+            // ends it.
+            self.other_sessions.push(id.clone());
         }
         self.base = Base::Empty;
         self.forget(NewReason::Ended);

@@ -276,8 +276,8 @@ impl Store for MemoryStore {
 
     fn touch(&self, touch: Touch) {
         // A touch of a session that is gone changes nothing, and that is all right.
-        let filter = Filter::id(touch.id());
-        let _ = self.lock().update(&filter, &touch.update(), &self.clock);
+        let (filter, update) = (touch.filter(), touch.update());
+        let _ = self.lock().update(&filter, &update, &self.clock);
     }
 
     async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {

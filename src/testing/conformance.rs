@@ -290,6 +290,7 @@ const ALL: &[(&str, Attempt)] = all![
     touch_never_moves_times_backward,
     touch_changes_nothing_else,
     touch_never_creates,
+    touch_revives_no_expired_session,
     reads_see_every_completed_write,
     find_goes_by_created_and_then_by_id,
     find_gives_the_page_that_was_asked_for,

@@ -114,3 +114,145 @@ async fn modify_saves_what_is_pending_for_its_key_first() {
         (Some(5), Some(7))
     );
 }
+
+/// A session whose login could not be saved.
+async fn failed_login(fault: Fault) -> (Bench, Session) {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.login(1).unwrap();
+    bench.store.next("insert", fault);
+    let saved = session.save().await;
+    assert!(saved.is_err(), "{saved:?}");
+    (bench, session)
+}
+
+#[rocket::async_test]
+async fn failed_save_of_a_login_signs_nobody_in() {
+    for fault in [Fault::Fails, Fault::LosesReply] {
+        let (bench, session) = failed_login(fault).await;
+        assert_eq!(session.user::<i32>().unwrap(), None);
+        let sent = session.finish().await.unwrap();
+        assert!(matches!(sent, CookieChange::None));
+        // What an insert with a lost reply has stored is rolled back in the background.
+        bench
+            .sessions
+            .core
+            .tasks
+            .wait(Duration::from_secs(60))
+            .await;
+        while !bench.stored().await.is_empty() {
+            rocket::tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn change_after_a_failed_save_is_stored_under_another_id() {
+    let (bench, session) = failed_login(Fault::LosesReply).await;
+    let first: Vec<_> = bench.store.inserted();
+    session.set("n", &1).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    assert!(!first.contains(&cookie.id.to_string()));
+    assert_eq!(bench.comes(&cookie).await.user::<i32>().unwrap(), None);
+}
+
+#[rocket::async_test]
+async fn failed_save_drops_no_later_change() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("a", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.set("a", &2).unwrap();
+    let held = bench.store.hold_to_fail("update");
+    let later = async {
+        held.has_come().await;
+        session.set("b", &3).unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), later);
+    assert!(matches!(saved, Err(Error::Store { .. })));
+    session.finish().await.unwrap();
+    let session = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&session, "a"), number(&session, "b")),
+        (Some(1), Some(3))
+    );
+}
+
+/// Drops a save whose write has begun, and lets the write go on.
+async fn drop_save(session: &Session, held: &Held) {
+    rocket::tokio::select! {
+        biased;
+        () = held.has_come() => {}
+        saved = session.save() => panic!("{saved:?}"),
+    }
+    held.release();
+}
+
+#[rocket::async_test]
+async fn dropped_save_goes_on_and_the_response_waits_for_it() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    drop_save(&session, &bench.store.hold("update")).await;
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
+}
+
+#[rocket::async_test]
+async fn dropped_save_that_fails_is_an_error_of_the_response() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    drop_save(&session, &bench.store.hold_to_fail("update")).await;
+    assert!(session.finish().await.is_err());
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
+
+#[rocket::async_test]
+async fn save_that_succeeds_does_not_hide_a_dropped_one_that_failed() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    drop_save(&session, &bench.store.hold_to_fail("update")).await;
+    session.set("m", &2).unwrap();
+    session.save().await.unwrap();
+    assert!(session.finish().await.is_err());
+    let session = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(1), Some(2))
+    );
+}
+
+#[rocket::async_test]
+async fn change_equal_to_one_in_flight_is_stored_when_that_one_fails() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 0)]).await;
+    let session = bench.comes(&cookie).await;
+    session.set("n", &1).unwrap();
+    let held = bench.store.hold_to_fail("update");
+    let later = async {
+        held.has_come().await;
+        session.set("n", &1).unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), later);
+    assert!(saved.is_err());
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
+
+#[rocket::async_test]
+async fn login_that_fails_after_a_logout_has_an_unknown_outcome() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    let session = bench.comes(&old).await;
+    session.logout().unwrap();
+    session.login(1).unwrap();
+    bench.store.next("insert", Fault::Fails);
+    let saved = session.save().await;
+    assert!(matches!(saved, Err(Error::Unknown { .. })), "{saved:?}");
+}

@@ -13,6 +13,7 @@ use super::error::{Failure, reading};
 use crate::clock::Moment;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
+use crate::record;
 use crate::store::Touch;
 
 /// The pause between two batches, in which the next one grows. It doubles with every failure.
@@ -49,8 +50,11 @@ struct Queue {
     failures: u32,
 }
 
+/// The latest times of some touches.
 #[derive(Clone, Copy)]
 struct Times {
+    /// The first of these uses: a session that had expired by then stays so.
+    first: Moment,
     accessed: Moment,
     expires: Moment,
 }
@@ -58,6 +62,7 @@ struct Times {
 impl Times {
     fn later(self, other: Times) -> Times {
         Times {
+            first: self.first.min(other.first),
             accessed: self.accessed.max(other.accessed),
             expires: self.expires.max(other.expires),
         }
@@ -120,6 +125,9 @@ impl Touches {
             accessed: times.accessed,
             expires: times.expires,
         };
+        if !record::unless_expired(id, times.first).matches(&document) {
+            return document;
+        }
         // A touch sets no field to the present time.
         let now = times.accessed;
         touch.update().apply(&document, now).unwrap_or(document)
@@ -129,6 +137,7 @@ impl Touches {
     pub(super) fn add(self: &Arc<Self>, touch: Touch) {
         let mut queue = self.lock();
         let times = Times {
+            first: touch.accessed,
             accessed: touch.accessed,
             expires: touch.expires,
         };
@@ -236,7 +245,10 @@ fn statements(batch: &HashMap<String, Times>) -> Vec<Query> {
                 "expires": DateTime::from_millis(times.expires.millis()),
             };
             statements.push(doc! {
-                "q": { "_id": { "$in": ids } },
+                "q": {
+                    "_id": { "$in": ids },
+                    "expires": { "$not": { "$lt": DateTime::from_millis(times.first.millis()) } },
+                },
                 "u": { "$max": raise },
                 "multi": true,
             });
@@ -252,6 +264,7 @@ mod tests {
     fn times(millis: i64) -> Times {
         let accessed = Moment::from_millis(millis);
         Times {
+            first: accessed,
             accessed,
             expires: accessed.plus(Duration::from_secs(60)),
         }

@@ -1,6 +1,6 @@
-//! Updates of one document. Those that ask for nothing but the `_id` share a command.
+//! Updates of one document. Those that ask for a living session and nothing else share a command.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use mongodb::bson::{RawDocumentBuf, doc};
@@ -30,7 +30,7 @@ pub(super) struct Updates {
 }
 
 struct Job {
-    id: String,
+    filter: Filter,
     statement: Statement,
 }
 
@@ -54,11 +54,10 @@ impl Updates {
         let until = self.client.until();
         not_empty(&update)?;
         let statement = Statement::update(&filter, &update);
-        match (&self.batcher, filter.only_id()) {
-            (Some(batcher), Some(id)) if durability == Durability::Data => {
+        match &self.batcher {
+            Some(batcher) if durability == Durability::Data && filter.may_share() => {
                 let bytes = statement.len();
-                let id = id.to_owned();
-                let job = Job { id, statement };
+                let job = Job { filter, statement };
                 let result = batcher.submit(job, bytes, until).await;
                 result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
             }
@@ -114,9 +113,9 @@ async fn update_all(client: &Client, jobs: &[Job], until: Instant) -> Result<Vec
     Ok(results.into_iter().map(applied).collect())
 }
 
-/// Fewer matched than were sent: some sessions had ended. Ids never return, so a session that is
-/// there now was there then, and its update was applied. One that is not there has ended: before its
-/// update, or since, which the number of those that were missed often tells. Where it does not, the
+/// Fewer matched than were sent: some sessions had ended. Neither an id nor a session that has expired
+/// returns, so one that is alive now was alive then, and its update was applied. Any other has ended:
+/// before its update, or since, which the number of those that were missed often tells. Where it does not, the
 /// session counts as ended before. To a response's own commit that does not matter, and an update
 /// whose caller is told the outcome does not share ([`Filter::alone`]).
 async fn settle(
@@ -126,12 +125,13 @@ async fn settle(
     until: Instant,
     results: &mut [Option<Result<Updated>>],
 ) -> Result<()> {
-    let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
+    let ids = jobs.iter().map(|job| job.filter.wanted_id());
+    let ids: Vec<&str> = ids.map(Option::unwrap_or_default).collect();
     let find = async || {
         let found = client
             .sessions
             .find(doc! { "_id": { "$in": &ids } })
-            .projection(doc! { "_id": 1 })
+            .projection(doc! { "_id": 1, "expires": 1 })
             .selection_criteria(primary())
             .max_time(left(until))
             .await?;
@@ -141,12 +141,17 @@ async fn settle(
         .read(OPERATION, until, find)
         .await
         .map_err(error::partly_done)?;
-    let there: HashSet<String> = there
+    let there: HashMap<String, Document> = there
         .into_iter()
-        .filter_map(|document| from_driver(document).id().map(str::to_owned))
+        .map(from_driver)
+        .filter_map(|document| Some((document.id()?.to_owned(), document)))
         .collect();
+    let is_there = |at: usize| {
+        let found = there.get(ids[at]);
+        found.is_some_and(|document| jobs[at].filter.matches(document))
+    };
     let absent: Vec<usize> = (0..jobs.len())
-        .filter(|&at| results[at].is_none() && !there.contains(ids[at]))
+        .filter(|&at| results[at].is_none() && !is_there(at))
         .collect();
     for (&at, updated) in absent
         .iter()

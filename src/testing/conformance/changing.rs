@@ -143,6 +143,10 @@ pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
             this().before(field::EXPIRES, at(80_000)),
         ),
         (
+            "a date that must not be earlier",
+            this().unless_before(field::EXPIRES, at(90_000)),
+        ),
+        (
             "a date that must be missing",
             this().no_date(field::EXPIRES),
         ),
@@ -187,13 +191,18 @@ pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
         .equals(field::TOKEN, token)
         .equals(field::USER, RawBson::Int64(7))
         .not_before(field::EXPIRES, at(80_000))
+        .unless_before(field::EXPIRES, at(80_000))
         .before(field::EXPIRES, at(90_000))
         .older(field::ACCESSED, at(-50))
         .except(&id(2));
     let filter = is(filter, "number", Some(RawBson::Int64(5)));
     let filter = is(filter, "nothing", Some(RawBson::Null));
     let filter = is(filter, "other", None);
-    for filter in [filter, other().no_date(field::EXPIRES)] {
+    for filter in [
+        filter,
+        other().no_date(field::EXPIRES),
+        other().unless_before(field::EXPIRES, at(90_000)),
+    ] {
         let updated = store.update(filter, set("text", "x"), DATA).await?;
         must!(
             updated == Updated::Applied,

@@ -318,7 +318,7 @@ impl Dice {
 
     fn conditions(&mut self, mut filter: Filter, most: usize) -> Filter {
         for _ in 0..self.below(most) {
-            filter = match self.below(9) {
+            filter = match self.below(10) {
                 0 => filter.except(&self.id()),
                 1 => filter.equals(field::USER, RawBson::Int64([1, 2][self.below(2)])),
                 2 => filter.equals(field::USER, RawBson::Double(1.0)),
@@ -327,6 +327,7 @@ impl Dice {
                 5 => filter.no_date(field::EXPIRES),
                 6 => filter.older(field::ACCESSED, self.moment()),
                 7 => filter.still(Field::stored(self.name()), Some(self.value())),
+                8 => filter.unless_before(field::EXPIRES, self.moment()),
                 _ => filter.still(Field::stored(self.name()), None),
             };
         }

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
-use super::sample::{at, holds, id, lacks, stored, touch};
+use super::sample::{DATA, at, holds, id, lacks, stored, touch};
 use super::{Failure, Kept};
 use crate::clock::Moment;
-use crate::document::date;
+use crate::document::{Operator, Path, date};
 use crate::record::field;
-use crate::store::{Filter, Store};
+use crate::store::{Filter, Store, Update, Updated};
 
 /// [`touch`](Store::touch) moves `accessed` and `expires` to later times, which is stored when
 /// [`flush`](Store::flush) has returned.
@@ -68,6 +68,39 @@ pub async fn touch_never_moves_times_backward(store: Arc<dyn Store>) -> Kept {
     store.flush().await;
     document.insert(field::EXPIRES, date(later));
     holds(&*store, &document).await
+}
+
+/// A touch does not prolong a session that had expired when it was used, and prolongs one whose
+/// document has no such date.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn touch_revives_no_expired_session(store: Arc<dyn Store>) -> Kept {
+    let mut shortened = stored(&*store, 1).await?;
+    let mut dateless = stored(&*store, 2).await?;
+    let end = at(60_000);
+    for (number, operator) in [(1, Operator::Set(date(end).into())), (2, Operator::Unset)] {
+        let mut update = Update::default();
+        update.insert(Path::Meta(field::EXPIRES), operator);
+        let updated = store.update(Filter::id(&id(number)), update, DATA).await?;
+        must!(
+            updated == Updated::Applied,
+            "an update by id said {updated:?}"
+        );
+    }
+    let (accessed, expires) = (at(60_001), at(100_000));
+    for number in [1, 2] {
+        store.touch(touch(&id(number), accessed, expires));
+    }
+    shortened.insert(field::EXPIRES, date(end));
+    holds(&*store, &shortened).await?; // before it is written, too
+    store.flush().await;
+    holds(&*store, &shortened).await?;
+    dateless.insert(field::ACCESSED, accessed.seconds());
+    dateless.remove(field::EXPIRES); // it is the last field now
+    dateless.insert(field::EXPIRES, date(expires));
+    holds(&*store, &dateless).await
 }
 
 /// A touch writes no other field, and to no other document.

@@ -381,7 +381,12 @@ impl Store for Faulty {
             _ => {}
         }
         for (id, document) in documents.iter_mut() {
-            if id != touch.id() && !self.is(Fault::TouchesEverybody) {
+            let is_chosen = match self.fault {
+                Fault::TouchesEverybody => true,
+                Fault::TouchRevives => id == touch.id(),
+                _ => touch.filter().matches(document),
+            };
+            if !is_chosen {
                 continue;
             }
             let before = match self.fault {

@@ -234,6 +234,8 @@ struct Request {
     /// The session of the cookie was replaced a moment ago, and this is what was kept of it.
     replaced: Option<(u32, Values)>,
     ends: Vec<u32>,
+    /// Sessions whose token was replaced, or that ended: a logout ends them all the same.
+    lost: Vec<u32>,
     removes: bool,
     given: Option<Token>,
 }
@@ -256,6 +258,7 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
         is_looked_up: false,
         replaced: None,
         ends: Vec::new(),
+        lost: Vec::new(),
         removes: false,
         given: None,
     };
@@ -417,7 +420,11 @@ impl Request {
 
     fn login(&mut self, user: String, keep: Keep) {
         let mut values = self.view();
-        if let Some((_, kept)) = &self.replaced {
+        // A second login has them already, and what was done to them since.
+        if let Some((_, kept)) = &self.replaced
+            && self.base.token.is_none()
+            && !self.base.by_login
+        {
             values.extend(kept.clone());
         }
         values.retain(|key, _| keep.has(key));
@@ -450,6 +457,10 @@ impl Request {
         if let Some(ended) = self.base.token.map(|token| token.session).or(replaced) {
             self.ends.push(ended);
         }
+        self.ends.append(&mut self.lost);
+        if let Some((_, kept)) = &mut self.replaced {
+            kept.clear();
+        }
         self.removes |= self.brought;
         self.base = Base::nothing();
         self.changes.clear();
@@ -472,6 +483,7 @@ impl Request {
         if let Some(token) = self.base.token {
             self.dead = Some(token.session);
             self.is_looked_up = false;
+            self.lost.push(token.session);
         }
         self.base = Base::nothing();
         self.changes.clear();

@@ -154,7 +154,7 @@ fn logout_ends_the_session_whatever_comes_after_it() {
 // ---- updates
 
 #[test]
-fn a_write_names_the_fields_that_it_changed_and_asks_for_the_id_alone() {
+fn write_names_the_changed_fields_and_can_share_a_command() {
     let values = [("a", 1), ("b", 2), ("n", 3)].map(|(n, v)| (name(n), RawBson::Int64(v)));
     let mut state = live(meta(), &values);
     state.change(name("a"), set(5)).unwrap();
@@ -171,11 +171,8 @@ fn a_write_names_the_fields_that_it_changed_and_asks_for_the_id_alone() {
         "$push": { "value.x%2Ey": { "$each": [6_i64] } },
     };
     assert_eq!(read(plan.update.to_bson()), expected);
-    assert_eq!(
-        plan.filter.only_id(),
-        state.public_id().map(Id::as_str),
-        "so that it can travel with others"
-    );
+    assert_eq!(plan.filter.wanted_id(), state.public_id().map(Id::as_str));
+    assert!(plan.filter.may_share());
     assert!(plan.with_token.is_none() && plan.relative.is_empty());
     assert_eq!(plan.durability, Durability::Data);
 }
@@ -202,23 +199,15 @@ fn a_write_notes_the_use_of_the_session_unless_it_did_just_now() {
 }
 
 #[test]
-fn a_write_after_the_loaded_expiry_asks_whether_the_session_still_lives() {
+fn write_asks_whether_the_session_is_still_alive() {
     let mut state = one();
     state.change(name("a"), set(5)).unwrap();
-    let in_time = update(&state, &config(), TIMEOUT);
-    assert_eq!(conditions(&in_time.filter), names(&["_id"]));
-    let late = TIMEOUT + Duration::from_millis(1);
-    let late_one = update(&state, &config(), late);
-    let filter = read(late_one.filter.to_bson());
-    let condition = doc! { "$gte": date(start().plus(late)) };
-    assert_eq!(filter.get_document("expires").unwrap(), &condition);
-    // The configuration of today counts, too.
-    let config = Config {
-        lifetime: Some(MINUTE),
-        ..config()
-    };
-    let filter = update(&state, &config, MINUTE + SECOND).filter;
-    assert_eq!(conditions(&filter), names(&["_id", "expires"]));
+    for after in [Duration::ZERO, TIMEOUT, TIMEOUT + SECOND] {
+        let filter = read(update(&state, &config(), after).filter.to_bson());
+        let condition = doc! { "$not": { "$lt": date(start().plus(after)) } };
+        assert_eq!(filter.get_document("expires").unwrap(), &condition);
+        assert_eq!(filter.len(), 2);
+    }
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub enum Fault {
     TouchSets,
     TouchesEverybody,
     TouchCreates,
+    TouchRevives,
     /// Reads are answered by a copy that is one write behind.
     LoadLagsBehind,
     FindLagsBehind,
@@ -80,7 +81,7 @@ pub enum Fault {
 }
 
 /// Every fault that one running store can show, and the promise that it is made to break.
-pub const FAULTS: [(Fault, &str); 51] = [
+pub const FAULTS: [(Fault, &str); 52] = [
     (
         Fault::CutsLongTexts,
         "insert_stores_documents_as_they_were_given",
@@ -149,6 +150,7 @@ pub const FAULTS: [(Fault, &str); 51] = [
     (Fault::TouchSets, "touch_never_moves_times_backward"),
     (Fault::TouchesEverybody, "touch_changes_nothing_else"),
     (Fault::TouchCreates, "touch_never_creates"),
+    (Fault::TouchRevives, "touch_revives_no_expired_session"),
     (Fault::LoadLagsBehind, "reads_see_every_completed_write"),
     (Fault::FindLagsBehind, "reads_see_every_completed_write"),
     (

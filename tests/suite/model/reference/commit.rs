@@ -47,7 +47,7 @@ impl Request {
             }
         }
         let (session, secret) = (world.number(), world.number());
-        let (values, user) = (self.view(), self.base.user.clone());
+        let (mut values, user) = (self.view(), self.base.user.clone());
         let replaces = self.base.replaces.take();
         let proven = replaces.as_ref().map(|replaces| {
             let kept = values.iter().filter(|(key, _)| replaces.keep.has(key));
@@ -55,7 +55,8 @@ impl Request {
             let proof = (replaces.old.secret, kept.collect());
             (replaces.old.session, Some(proof))
         });
-        let others = ends.iter().copied().chain(self.dead).map(|old| (old, None));
+        let dead = self.dead.filter(|dead| !ends.contains(dead));
+        let others = ends.iter().copied().chain(dead).map(|old| (old, None));
         let marked: Vec<_> = proven.into_iter().chain(others).collect();
         let marked = if by_login { marked } else { Vec::new() };
         let tombstone = |proof: &Option<(u32, Values)>| Tombstone {
@@ -120,7 +121,7 @@ impl Request {
             }
             // Nobody revokes anything here.
             world.at(Kind::Find, |_| ()).await;
-            end_old(&world, session, &values, replaces, &after).await;
+            end_old(&world, session, &mut values, replaces, &after).await;
         }
         let token = Token { session, secret };
         self.given = Some(token);
@@ -181,10 +182,12 @@ impl Request {
         change: impl Fn(Option<&Value>) -> Option<Value>,
     ) -> Result<Option<Value>, &'static str> {
         let world = self.world.clone();
-        if self.base.token.is_some()
-            && self.changes.contains_key(key)
-            && let Outcome::Gone = self.commit().await
-        {
+        let is_kept = |login: &Replaces| login.keep.has(key);
+        let must_save = match self.base.token {
+            Some(_) => self.changes.contains_key(key),
+            None => self.base.replaces.as_ref().is_some_and(is_kept),
+        };
+        if must_save && let Outcome::Gone = self.commit().await {
             return Err("Gone");
         }
         let token = match self.base.token {
@@ -258,7 +261,7 @@ impl Request {
 async fn end_old(
     world: &World,
     new: u32,
-    values: &Values,
+    values: &mut Values,
     replaces: Option<Replaces>,
     after: &Changes,
 ) {
@@ -287,6 +290,8 @@ async fn end_old(
     if kept == wanted {
         return;
     }
+    values.retain(|key, _| !keep.has(key));
+    values.extend(wanted.clone());
     let update = |data: &mut Data| {
         if let Some(stored) = data.sessions.get_mut(&new) {
             stored.values.retain(|key, _| !keep.has(key));

@@ -1,0 +1,255 @@
+//! `modify` and pops: a compare-and-set of one value, beside what else the request does.
+
+use super::*;
+
+#[rocket::async_test]
+async fn modify_and_pop_leave_settings_pending() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.set("n", &1).unwrap();
+    session.flash("hello").unwrap();
+    session.save().await.unwrap();
+
+    session.set_timeout(None).unwrap();
+    session.set_max_age(Some(Duration::from_secs(60))).unwrap();
+    session.renew().unwrap();
+    let csrf = session.new_csrf_token();
+    session
+        .modify("n", |n: Option<i32>| n.unwrap_or(0) + 1)
+        .await
+        .unwrap();
+    assert_eq!(session.pop_flash::<String>().await.unwrap(), ["hello"]);
+    assert!(session.verify_csrf(&csrf), "a page was given it");
+    let sent = session.finish().await.unwrap();
+    assert!(matches!(sent, CookieChange::Send(_, Some(_))));
+
+    let stored = bench.stored().await;
+    let field = |name| stored[0].get(name).map(|value| value.to_raw_bson());
+    assert_eq!(field("timeout"), Some(RawBson::Boolean(false)));
+    assert_eq!(field("max_age"), Some(RawBson::Double(60.0)));
+    assert!(field("renewed").is_some());
+    assert!(session.verify_csrf(&csrf));
+}
+
+#[rocket::async_test]
+async fn modify_that_fails_drops_no_earlier_change() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let large = "x".repeat(600 << 10);
+    session.set("a", &large).unwrap();
+    let grown = session.modify("b", |_: Option<String>| large.clone()).await;
+    assert!(
+        matches!(grown, Err(Error::TooLarge { .. })),
+        "both are too much"
+    );
+    session.finish().await.unwrap();
+    let session = bench.comes(&cookie).await;
+    assert_eq!(session.get("a").unwrap(), Some(large));
+    assert!(!session.contains("b"));
+}
+
+#[rocket::async_test]
+async fn modify_with_an_unknown_outcome_counts_at_most_once() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 0)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    bench.store.next("update", Fault::LosesReply);
+    let open = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(matches!(open.await, Err(Error::Unknown { .. })));
+    session.set("m", &1).unwrap();
+    session.finish().await.unwrap();
+    let session = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(1), Some(1)),
+        "the earlier change was saved first, and its reply was lost"
+    );
+}
+
+#[rocket::async_test]
+async fn modify_that_cannot_save_the_earlier_change_drops_it() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 0)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    bench.store.next("update", Fault::Fails);
+    let failed = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(matches!(failed.await, Err(Error::Store { .. })));
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(0));
+}
+
+#[rocket::async_test]
+async fn compare_and_set_that_loses_to_an_equal_value_goes_on() {
+    // The server cannot append to an opaque list, so it goes by compare-and-set.
+    let bench = Bench::with(|config| config.encoding = Encoding::Binary);
+    let session = bench.session();
+    session.set("list", &[1_i64]).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    session.push("list", &2_i64).unwrap();
+    bench.store.next("update", Fault::Misses);
+    session.finish().await.unwrap();
+    let list: Option<Vec<i64>> = bench.comes(&cookie).await.get("list").unwrap();
+    assert_eq!(list, Some(vec![1, 2]));
+}
+
+#[rocket::async_test]
+async fn nan_is_taken_and_modified() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.set("a", &f64::NAN).unwrap();
+    session.set("b", &f64::NAN).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    assert!(session.take::<f64>("a").unwrap().is_some_and(f64::is_nan));
+    let kept = session.modify("b", |b: Option<f64>| b.unwrap_or(0.0));
+    assert!(kept.await.unwrap().is_nan());
+    let fresh = bench.session();
+    fresh.set("c", &f64::NAN).unwrap();
+    let kept = fresh.modify("c", |c: Option<f64>| c.unwrap_or(0.0));
+    assert!(kept.await.unwrap().is_nan());
+}
+
+#[rocket::async_test]
+async fn get_or_insert_over_a_mismatch_is_an_error() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1), ("m", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    let other = bench.comes(&cookie).await;
+    other.set("n", "text").unwrap();
+    other.set("m", &2).unwrap();
+    other.finish().await.unwrap();
+    // The compare-and-set of `m` loses once, and loads what the other request has stored.
+    session
+        .modify("m", |m: Option<i64>| m.unwrap_or(0) + 1)
+        .await
+        .unwrap();
+    let got = session.get_or_insert("n", 5_i64);
+    assert!(matches!(got, Err(Error::Mismatch { .. })), "{got:?}");
+    assert!(session.contains("n"));
+    assert!(session.get::<i64>("n").is_err());
+}
+
+#[rocket::async_test]
+async fn login_during_a_modify_of_an_ended_session_stands() {
+    let bench = Bench::new();
+    let old = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    bench
+        .store
+        .delete(Filter::id(old.id.as_str()))
+        .await
+        .unwrap();
+    let held = bench.store.hold("update");
+    let login = async {
+        held.has_come().await;
+        session.login(2).unwrap();
+        held.release();
+    };
+    let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    let (modified, ()) = rocket::tokio::join!(modify, login);
+    assert!(matches!(modified, Err(Error::Gone)));
+    let cookie = given(&session).await.expect("a cookie");
+    assert_eq!(bench.comes(&cookie).await.user::<i32>().unwrap(), Some(2));
+}
+
+#[rocket::async_test]
+async fn logout_during_a_modify_drops_what_it_saved() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold("update");
+    let logout = async {
+        held.has_come().await;
+        session.logout().unwrap();
+        held.release();
+    };
+    let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    let (_, ()) = rocket::tokio::join!(modify, logout);
+    assert!(given(&session).await.is_none());
+    assert!(session.is_empty() && bench.stored().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn modify_of_a_kept_key_loses_no_change_of_another_request() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.login_keeping(2, &["n"]).unwrap();
+    // Another tab, with the cookie of before the login.
+    let other = bench.comes(&old).await;
+    other.increment("n", 10).unwrap();
+    other.finish().await.unwrap();
+    let added = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 100);
+    assert_eq!(added.await.unwrap(), 111);
+    let cookie = given(&session).await.expect("a cookie");
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(111));
+}
+
+/// Runs a save whose first update waits until the modification is done.
+async fn modify_during_a_save(bench: &Bench, session: &Session) {
+    let held = bench.store.hold("update");
+    let modify = async {
+        held.has_come().await;
+        let add = |n: Option<i64>| n.unwrap_or(0) + 1;
+        assert_eq!(session.modify("n", add).await.unwrap(), 2);
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), modify);
+    saved.unwrap();
+}
+
+/// Runs a modification whose update waits until the save is done.
+async fn save_during_a_modify(bench: &Bench, session: &Session) {
+    let held = bench.store.hold("update");
+    let save = async {
+        held.has_come().await;
+        session.save().await.unwrap();
+        held.release();
+    };
+    let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    let (modified, ()) = rocket::tokio::join!(modify, save);
+    assert_eq!(modified.unwrap(), 2);
+}
+
+#[rocket::async_test]
+async fn modify_beside_a_save_keeps_what_both_stored() {
+    for save_is_first in [false, true] {
+        let bench = Bench::new();
+        let cookie = bench.begun(None, &[("n", 1)]).await;
+        let session = bench.comes(&cookie).await;
+        session.set("x", &1).unwrap();
+        match save_is_first {
+            true => modify_during_a_save(&bench, &session).await,
+            false => save_during_a_modify(&bench, &session).await,
+        }
+        let seen = (number(&session, "n"), number(&session, "x"));
+        assert_eq!(seen, (Some(2), Some(1)), "{save_is_first}");
+        session.remove("x");
+        session.finish().await.unwrap();
+        let session = bench.comes(&cookie).await;
+        let seen = (number(&session, "n"), number(&session, "x"));
+        assert_eq!(seen, (Some(2), None), "{save_is_first}");
+    }
+}
+
+#[rocket::async_test]
+async fn opaque_save_beside_a_modify_keeps_what_both_stored() {
+    let bench = Bench::with(|config| config.encoding = Encoding::Binary);
+    let session = bench.session();
+    session.set("list", &[1_i64]).unwrap();
+    session.set("n", &1).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    session.push("list", &2_i64).unwrap();
+    save_during_a_modify(&bench, &session).await;
+    assert_eq!(session.get("list").unwrap(), Some(vec![1_i64, 2]));
+    session.set("n", &1).unwrap();
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
