@@ -55,7 +55,7 @@ pub struct SessionInfo {
     /// When the session was created: at its first write, or at the login or elevation that started
     /// it.
     pub created: OffsetDateTime,
-    /// When it was last noted that the session was used.
+    /// The last recorded use of the session.
     pub accessed: OffsetDateTime,
     /// When it will expire if it is not used again; `None` is never.
     pub expires: Option<OffsetDateTime>,
@@ -68,7 +68,7 @@ pub struct SessionInfo {
 }
 
 impl Sessions {
-    /// How many sessions are alive.
+    /// Returns the number of live sessions.
     ///
     /// The database reads an index entry of every one of them: for a page that an administrator
     /// opens, not for every request.
@@ -81,7 +81,7 @@ impl Sessions {
         self.core.store.count(all).await
     }
 
-    /// How many sessions of a user are alive.
+    /// Returns the number of live sessions of a user.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Sessions {
         self.core.store.count(theirs).await
     }
 
-    /// The sessions of a user that are alive, the oldest first: `limit` of them (at most 1000)
+    /// Returns the live sessions of a user, oldest first: `limit` of them (at most 1000)
     /// after the first `skip`.
     ///
     /// One round trip, and none when `limit` is 0.
@@ -217,7 +217,7 @@ impl Sessions {
     ///
     /// Logins of the user that are in progress elsewhere end, too. A login of this request that is
     /// not stored yet is saved first, with all that is pending. Three round trips, and none when
-    /// nobody is logged in.
+    /// the session has no user.
     ///
     /// It is the call for a user who changes the password. First make sure that the session is still
     /// alive: a request can be held open for as long as its client likes, and this one may be a
@@ -309,7 +309,7 @@ impl Sessions {
         Ok(purged)
     }
 
-    /// Makes the indexes, or repairs them.
+    /// Creates the indexes, or repairs them.
     ///
     /// The fairing does so by itself in the background, unless `indexes` is `false` because the
     /// application's database user may not. One round trip when they are there, a few for a repair,

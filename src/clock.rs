@@ -32,7 +32,7 @@ impl Moment {
         (millis.is_finite() && millis.abs() < 1e16).then_some(Moment(millis as i64))
     }
 
-    /// Epoch seconds, as the ancestor stores them.
+    /// Epoch seconds, as the Python package stores them.
     pub(crate) fn seconds(self) -> f64 {
         self.0 as f64 / 1000.0
     }

@@ -10,7 +10,7 @@ use bson::RawBson;
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, Operation, Result, cause};
 use crate::record::legacy;
 use crate::record::token::{Id, Token};
 use crate::record::{Record, alive, field};
@@ -237,11 +237,14 @@ pub(crate) async fn detached<T: Send + 'static>(
     operation: Operation,
     future: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    tasks.spawn(future).await.unwrap_or({
-        let source = None;
-        Err(Error::Unknown { operation, source })
-    })
+    let ended = tasks.spawn(future).await;
+    ended.unwrap_or_else(|_| Err(Error::unknown(operation, TaskLost)))
 }
+
+cause!(
+    TaskLost,
+    "the task panicked, or the runtime is shutting down"
+);
 
 #[cfg(test)]
 mod tests;

@@ -243,7 +243,7 @@ impl fmt::Display for Error {
                 f.write_str("the session ended while the request ran; its changes were dropped")
             }
             Error::Sealed => f.write_str(
-                "the answer was committed already; call `Session::save` before a stream starts",
+                "the response was already committed; call `Session::save` before a stream starts",
             ),
             Error::BadKey => f.write_str("a session key must not be empty or contain NUL"),
             Error::Decode { key, wanted, found } => write!(
@@ -280,11 +280,13 @@ impl fmt::Display for Error {
             ),
             Error::OutsidePath => f.write_str(
                 "the request is outside of the session cookie's path (`session.path`), so no \
-                 session can be changed",
+                 session can be changed; move the route below it, or set `session.path` to a path that \
+                 Rocket sees",
             ),
             Error::CrossSiteWrite => f.write_str(
                 "a cross-site request without a session cookie cannot create a session, except by \
-                 a login",
+                 a login; check `Session::why_new` before writing, or write only on pages that other \
+                 sites do not link to",
             ),
             Error::NotAttached => {
                 f.write_str("no session fairing is attached; add `.attach(Sessions::fairing())`")

@@ -256,9 +256,7 @@ impl Session {
     /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
     pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
-        if max_age.is_some_and(|life| life < Duration::from_secs(1) || life > MAX_COOKIE_AGE) {
-            return Err(Error::BadDuration);
-        }
+        check_max_age(max_age)?;
         self.open_to_write()?.state.settings.max_age = Override::Set(max_age);
         Ok(())
     }
@@ -287,9 +285,13 @@ impl Session {
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`]. Nothing has changed then.
     #[doc(alias = "remember_me")]
     pub fn remember_for(&self, time: Duration) -> Result<()> {
-        self.set_max_age(Some(time))?;
-        self.set_timeout(Some(time))?;
-        self.set_lifetime(Some(time))
+        check_max_age(Some(time))?;
+        let mut inner = self.open_to_write()?;
+        let settings = &mut inner.state.settings;
+        settings.max_age = Override::Set(Some(time));
+        settings.timeout = Override::Set(Some(time));
+        settings.lifetime = Override::Set(Some(time));
+        Ok(())
     }
 
     /// Marks the session as used and sends its cookie again, even though nothing changed (`changed`
@@ -364,6 +366,15 @@ impl fmt::Debug for Session {
             .field("id", &inner.state.public_id())
             .field("is_new", &inner.state.is_new)
             .finish_non_exhaustive()
+    }
+}
+
+fn check_max_age(max_age: Option<Duration>) -> Result<()> {
+    match max_age {
+        Some(life) if life < Duration::from_secs(1) || life > MAX_COOKIE_AGE => {
+            Err(Error::BadDuration)
+        }
+        _ => Ok(()),
     }
 }
 

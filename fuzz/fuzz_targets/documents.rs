@@ -331,7 +331,7 @@ fn is_legacy(app: &App, document: &[u8]) -> bool {
         && is_alive(app, &fields)
 }
 
-/// The fields of ours; `None` for what is no document, or names one of them twice.
+/// Returns the crate's fields; `None` when the bytes are malformed or contain one of the fields twice.
 fn fields(document: &[u8]) -> Option<BTreeMap<String, RawBsonRef<'_>>> {
     let mut fields = BTreeMap::new();
     for element in RawDocument::from_bytes(document).ok()? {

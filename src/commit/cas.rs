@@ -119,5 +119,6 @@ impl Backoff {
 
 cause!(
     ConflictRetriesExhausted,
-    "gave up after repeated write conflicts (deadline reached)"
+    "gave up after repeated write conflicts (deadline reached); use `increment` or `push`, or let fewer \
+     requests modify one key at a time"
 );

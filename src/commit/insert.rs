@@ -117,7 +117,7 @@ impl Core {
         if tombstone::is_revoked(self, &login.user, &plan.started).await? {
             rocket::warn!(
                 "session {id}: the login of user {} was dropped, because the user's sessions were \
-                 revoked after the request had begun",
+                 revoked after the request had begun, or the request took more than an hour",
                 tombstone::describe_user(&login.user),
             );
             return Ok(None);

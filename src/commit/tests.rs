@@ -51,7 +51,7 @@ impl Bench {
         self.clock.advance(Duration::from_secs(seconds));
     }
 
-    /// A document of this user's session, created so many seconds from now.
+    /// Returns a session document of a user, created this number of seconds from now.
     fn document(&self, user: i32, created: u64, values: &[(Field, RawBson)]) -> Document {
         let now = self.core.now();
         let created = now.plus(Duration::from_secs(created));

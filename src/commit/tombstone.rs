@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::record::token::{Digest, Id, Secret};
 use crate::record::{self, field};
 use crate::state::{Proof, Replaced};
+use crate::store::REVOCATION_LIFETIME;
 
 /// When it happened, by the database's clock.
 const AT: &str = "at";
@@ -34,8 +35,6 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// How long a tombstone is kept at least, whatever the difference between the clocks of the process
 /// and of the database that deletes it.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// How long a revocation is remembered.
-const REVOCATION_KEPT_FOR: Duration = Duration::from_secs(3600);
 /// By how much a server's clock may be off within the moments that are compared.
 const SERVER_CLOCK_SLACK: Duration = Duration::from_secs(1);
 
@@ -212,7 +211,7 @@ pub(crate) async fn is_revoked(core: &Core, user: &RawBson, started: &Started) -
     let request_age = started.age(&core.clock, source);
     // A request can be held open for as long as its client likes, and what was revoked since it
     // began is not remembered for longer than this.
-    if started.age(&core.clock, TimeSource::Process) >= REVOCATION_KEPT_FOR {
+    if started.age(&core.clock, TimeSource::Process) >= REVOCATION_LIFETIME {
         return Ok(true);
     }
     let slack = match source {

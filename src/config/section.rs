@@ -105,7 +105,7 @@ impl<'f> Section<'f> {
         }
     }
 
-    /// Adds an error for every key that was not read.
+    /// Adds an error for each unknown key.
     pub(super) fn refuse_unknown(&mut self) {
         let unknown = self
             .values

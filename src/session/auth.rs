@@ -18,8 +18,8 @@ impl Session {
     /// new CSRF secret and none of the earlier data (OWASP ASVS 7.2.4).
     ///
     /// The old session's document is deleted before the response leaves. Whoever knows its cookie is
-    /// not let in with it. On top of the load this is an insert and then, at the same time, the
-    /// delete and a look whether the user's sessions were revoked meanwhile.
+    /// not let in with it. On top of the load it costs three round trips: an insert, a look whether the
+    /// user's sessions were revoked meanwhile, and the delete of the old session if there is one.
     ///
     /// The user (also called the principal) is any serde value but null, of at most 8 KiB. Sessions
     /// are found by it ([`Sessions::list`](crate::Sessions::list)), so let it be what identifies a

@@ -7,7 +7,7 @@ use rocket::tokio;
 
 use super::{Session, Shared};
 use crate::commit::{Core, Done, Outcome, detached};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, Operation, Result, cause};
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
 use crate::state::{Base, State};
@@ -83,11 +83,14 @@ impl Shared {
             Ok(order) => order,
             Err(_) => {
                 let waiting = self.commit_order.lock();
-                let waited = tokio::time::timeout(core.store.deadline(), waiting).await;
-                waited.map_err(|_| Error::Unknown {
-                    operation: Operation::ChangeSession,
-                    source: None,
-                })?
+                match tokio::time::timeout(core.store.deadline(), waiting).await {
+                    Ok(order) => order,
+                    Err(_) => {
+                        // The response will not commit: a catcher must not change anything either.
+                        self.lock().state.sealed |= save.is_none();
+                        return Err(Error::unknown(Operation::ChangeSession, SaveUnderWay));
+                    }
+                }
             }
         };
         let result = self.commit_in_order(core, save.is_none()).await;
@@ -145,7 +148,7 @@ impl Shared {
         state.ended.retain(|id| !deleted.contains(id));
         let current = state.stored().map(|stored| &stored.record);
         // A request that ends reads nothing more, so the record after the write is not computed.
-        let written = done.written.filter(|_| !is_last || !is_same);
+        let written = done.written.filter(|_| !is_last);
         let stored = written.and_then(|written| written.stored(current, core.now()));
         if !is_same {
             // The request logged in or out while the write was in flight. What was stored is not
@@ -192,3 +195,8 @@ fn log_dropped_changes(state: &State) {
         state.describe(),
     );
 }
+
+cause!(
+    SaveUnderWay,
+    "an earlier `save` of this request did not end within `session.deadline`"
+);

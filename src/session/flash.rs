@@ -134,8 +134,8 @@ impl Queue<'_> {
     /// Takes the messages out of the queue, at once, in the order in which they were pushed.
     ///
     /// One round trip, and none when the queue was empty when the session was loaded. When several
-    /// requests pop at the same time, each message goes to one of them. None is delivered twice, and
-    /// none is lost unless the process dies between the pop and the response.
+    /// requests pop at the same time, each message goes to one of them, and none is delivered twice.
+    /// Messages that were taken are lost if the process dies before the response.
     ///
     /// # Errors
     ///
@@ -146,6 +146,11 @@ impl Queue<'_> {
     /// request, and [`Error::Store`](crate::Error::Store) when the database failed: nothing is
     /// taken then. After [`Error::Unknown`](crate::Error::Unknown) they may have been taken.
     /// [`Error::BadKey`](crate::Error::BadKey), [`Error::Sealed`](crate::Error::Sealed).
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped (by a timeout around it, for instance), the messages may have been
+    /// taken, and are lost then.
     pub async fn pop<T: DeserializeOwned + Send>(&self) -> Result<Vec<T>> {
         let field = self.field.clone()?;
         self.session.pop_all(field).await

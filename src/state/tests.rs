@@ -271,11 +271,22 @@ fn every_change_raises_the_version() {
     versions.push(state.version);
     state.logout();
     versions.push(state.version);
+    state.change(name("a"), set(1)).unwrap();
+    state.start_flush();
+    versions.push(state.version);
+    state.discard_in_flight();
+    versions.push(state.version);
+    state.flush_succeeded(Base::Stored(stored(&[], None)));
+    versions.push(state.version);
+    state.stored_is(*stored(&[], None));
+    versions.push(state.version);
+    state.lost();
+    versions.push(state.version);
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
 }
 
 #[test]
-fn thousands_of_keys_and_elements_take_no_square_of_their_number() {
+fn thousands_of_keys_and_elements_are_all_kept() {
     const MANY: usize = 20_000;
     let key = |at: usize| name(&format!("k{at}"));
     let stored: Vec<_> = (0..MANY).map(|at| (key(at), int(0))).collect();

@@ -130,8 +130,7 @@ fn failed() -> Error {
 #[async_trait]
 impl Store for FaultyStore {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.fault("load").await;
-        self.inner.load(id).await
+        self.run("load", self.inner.load(id)).await
     }
 
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
@@ -149,16 +148,13 @@ impl Store for FaultyStore {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        match self.fault("update").await {
-            Some(Fault::Fails) => return Err(failed()),
-            Some(Fault::Misses) => return Ok(Updated::Gone),
-            Some(Fault::LosesReply) => {
-                self.inner.update(filter, update, durability).await?;
-                return Err(unknown());
-            }
-            _ => {}
+        let misses =
+            |(call, fault): &mut (&str, Fault)| *call == "update" && matches!(fault, Fault::Misses);
+        if self.next.lock().unwrap().take_if(misses).is_some() {
+            return Ok(Updated::Gone);
         }
-        self.inner.update(filter, update, durability).await
+        let call = self.inner.update(filter, update, durability);
+        self.run("update", call).await
     }
 
     async fn update_returning(
@@ -167,9 +163,8 @@ impl Store for FaultyStore {
         update: Update,
         durability: Durability,
     ) -> Result<Option<Document>> {
-        self.inner
-            .update_returning(filter, update, durability)
-            .await
+        let call = self.inner.update_returning(filter, update, durability);
+        self.run("update_returning", call).await
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
@@ -181,8 +176,7 @@ impl Store for FaultyStore {
     }
 
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        self.fault("load_many").await;
-        self.inner.load_many(ids).await
+        self.run("load_many", self.inner.load_many(ids)).await
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
@@ -225,6 +219,6 @@ impl Store for FaultyStore {
     async fn flush(&self) {}
 
     fn describe(&self) -> String {
-        "odd".into()
+        "a faulty store".into()
     }
 }

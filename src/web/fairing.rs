@@ -28,8 +28,8 @@ use crate::web::response;
 /// The session fairing, made by the constructors of [`Sessions`].
 ///
 /// It commits sessions after every other response fairing of the application, so that changes which
-/// those make to the session are kept. Attach it before fairings that use the session themselves;
-/// otherwise its position does not matter.
+/// those make to the session are kept. Attach it before fairings that use the session themselves or
+/// remove `Set-Cookie` headers; otherwise its position does not matter.
 #[doc(alias("middleware", "session store"))]
 pub struct SessionFairing {
     backend: Backend,

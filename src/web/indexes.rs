@@ -45,6 +45,9 @@ async fn maintain_indexes(core: Arc<Core>) {
         };
         match result {
             Ok(()) => {
+                if is_reported {
+                    rocket::info!("Sessions: the store and its indexes are available again");
+                }
                 (retry_delay, is_reported) = (MIN_RETRY_DELAY, false);
                 tokio::time::sleep(CHECK_INTERVAL).await;
             }

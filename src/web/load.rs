@@ -25,13 +25,20 @@ pub(super) async fn load(
     let core = &sessions.core;
     let loaded = load_cookies(request, core, started)
         .await
-        .inspect_err(Error::log)?;
+        .inspect_err(log_failure)?;
     let client = if core.config.record_client {
         client(request)
     } else {
         Client::default()
     };
     Ok(Session::new(Arc::clone(core), loaded, client, started))
+}
+
+/// Logs why the load failed. A refused request is logged already, with the reason.
+fn log_failure(error: &Error) {
+    if !matches!(error, Error::CrossSite) {
+        error.log();
+    }
 }
 
 async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> Result<Loaded> {

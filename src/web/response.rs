@@ -14,8 +14,9 @@ use crate::web::request_cache::RequestCache;
 use crate::web::{cookie, mark};
 
 /// Headers that a failed commit takes back, because they describe the content that is replaced or
-/// announce a success. So are all that begin with `Content-`, except content security policies.
-const CONTENT_HEADERS: [&str; 22] = [
+/// announce a success. So do all that begin with `Content-`, except content security policies, and all of
+/// htmx (`HX-`).
+const CONTENT_HEADERS: [&str; 18] = [
     "Set-Cookie",
     "Location",
     "ETag",
@@ -36,10 +37,6 @@ const CONTENT_HEADERS: [&str; 22] = [
     "X-Sendfile",
     "X-Lighttpd-Send-File",
     "X-Reproxy-URL",
-    "HX-Redirect",
-    "HX-Location",
-    "HX-Push-Url",
-    "HX-Trigger",
 ];
 
 /// Headers for one kind of cache, which then ignores `Cache-Control`.
@@ -97,7 +94,7 @@ pub(super) async fn commit<'r>(
     };
     // Rocket does not catch a panic here: it would close the connection without a response.
     let finished = AssertUnwindSafe(session.finish()).catch_unwind().await;
-    let result = finished.unwrap_or_else(|_| Err(Error::store(Operation::Commit, Panicked)));
+    let result = finished.unwrap_or_else(|_| Err(Error::unknown(Operation::Commit, Panicked)));
     let config = &sessions.core.config;
     match result {
         Ok(CookieChange::None) => set_private(response),
@@ -221,6 +218,7 @@ fn is_for_caches(name: &str) -> bool {
 fn describes_content(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.starts_with("content-") && !name.starts_with("content-security-policy")
+        || name.starts_with("hx-")
         || is_for_caches(&name)
         || CONTENT_HEADERS
             .iter()
@@ -257,4 +255,7 @@ async fn run<'r>(
     AssertUnwindSafe(future).catch_unwind().await.ok()?.ok()
 }
 
-cause!(Panicked, "the store panicked");
+cause!(
+    Panicked,
+    "the commit panicked; please report this as a bug of rocket_mongo_session"
+);

@@ -148,7 +148,8 @@ pub async fn failures(
         None => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let first = now.map_or(0, |now| now.as_nanos() as u64) & 0xffff_ffff;
-            let rounds = number("RACE_ROUNDS").map_or(rounds, |more| rounds * more / ROUNDS);
+            let rounds =
+                number("RACE_ROUNDS").map_or(rounds, |more: u64| (rounds * more / ROUNDS).max(1));
             (first..first + rounds).collect()
         }
     };

@@ -50,7 +50,7 @@ async fn modify_that_fails_drops_no_earlier_change() {
 }
 
 #[rocket::async_test]
-async fn modify_with_an_unknown_outcome_counts_at_most_once() {
+async fn lost_save_before_a_modify_counts_once() {
     let bench = Bench::new();
     let cookie = bench.begun(None, &[("n", 0)]).await;
     let session = bench.comes(&cookie).await;
@@ -170,7 +170,8 @@ async fn logout_during_a_modify_drops_what_it_saved() {
         held.release();
     };
     let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
-    let (_, ()) = rocket::tokio::join!(modify, logout);
+    let (modified, ()) = rocket::tokio::join!(modify, logout);
+    assert!(matches!(modified, Err(Error::Gone)), "{modified:?}");
     assert!(given(&session).await.is_none());
     assert!(session.is_empty() && bench.stored().await.is_empty());
 }
@@ -252,4 +253,31 @@ async fn opaque_save_beside_a_modify_keeps_what_both_stored() {
     session.set("n", &1).unwrap();
     session.finish().await.unwrap();
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
+
+#[rocket::async_test]
+async fn modify_with_an_unknown_outcome_counts_once() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 0)]).await;
+    let session = bench.comes(&cookie).await;
+    bench.store.next("update", Fault::LosesReply);
+    let modified = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(matches!(modified.await, Err(Error::Unknown { .. })));
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
+
+#[rocket::async_test]
+async fn pop_with_an_unknown_outcome_delivers_nothing_twice() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.flash("hello").unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    bench.store.next("update_returning", Fault::LosesReply);
+    let popped = session.pop_flash::<String>().await;
+    assert!(matches!(popped, Err(Error::Unknown { .. })), "{popped:?}");
+    session.finish().await.unwrap();
+    let next = bench.comes(&cookie).await;
+    assert!(next.pop_flash::<String>().await.unwrap().is_empty());
 }

@@ -1,6 +1,6 @@
 //! Which parts of a commit stand when one of them fails, and which saves the response answers for.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use super::*;
 
@@ -85,13 +85,8 @@ async fn save_that_is_put_aside_goes_on_and_the_response_waits_for_it() {
     session.increment("n", 1).unwrap();
     let held = bench.store.hold("update");
     let mut save = pin!(session.save());
-    rocket::tokio::select! {
-        biased;
-        () = held.has_come() => {}
-        saved = save.as_mut() => panic!("{saved:?}"),
-    }
-    held.release();
-    session.finish().await.unwrap();
+    begin(save.as_mut(), &held).await;
+    finish_during_a_save(&session, &held).await.unwrap();
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
     save.await.unwrap();
 }
@@ -134,15 +129,8 @@ async fn failed_save_of_a_login_signs_nobody_in() {
         let sent = session.finish().await.unwrap();
         assert!(matches!(sent, CookieChange::None));
         // What an insert with a lost reply has stored is rolled back in the background.
-        bench
-            .sessions
-            .core
-            .tasks
-            .wait(Duration::from_secs(60))
-            .await;
-        while !bench.stored().await.is_empty() {
-            rocket::tokio::task::yield_now().await;
-        }
+        bench.settled().await;
+        assert!(bench.stored().await.is_empty());
     }
 }
 
@@ -178,14 +166,27 @@ async fn failed_save_drops_no_later_change() {
     );
 }
 
-/// Drops a save whose write has begun, and lets the write go on.
-async fn drop_save(session: &Session, held: &Held) {
+/// Polls a save until its write has begun.
+async fn begin(save: Pin<&mut impl Future<Output = Result<()>>>, held: &Held) {
     rocket::tokio::select! {
         biased;
         () = held.has_come() => {}
-        saved = session.save() => panic!("{saved:?}"),
+        saved = save => panic!("{saved:?}"),
     }
+}
+
+/// Drops a save whose write has begun.
+async fn drop_save(session: &Session, held: &Held) {
+    begin(pin!(session.save()), held).await;
+}
+
+/// Answers the request while the write of a dropped save is held, and then lets the write go on.
+async fn finish_during_a_save(session: &Session, held: &Held) -> Result<CookieChange> {
+    let mut finish = pin!(session.finish());
+    let early = rocket::futures::future::poll_immediate(finish.as_mut()).await;
+    assert!(early.is_none(), "the response did not wait");
     held.release();
+    finish.await
 }
 
 #[rocket::async_test]
@@ -194,8 +195,9 @@ async fn dropped_save_goes_on_and_the_response_waits_for_it() {
     let cookie = bench.begun(None, &[("n", 1)]).await;
     let session = bench.comes(&cookie).await;
     session.increment("n", 1).unwrap();
-    drop_save(&session, &bench.store.hold("update")).await;
-    session.finish().await.unwrap();
+    let held = bench.store.hold("update");
+    drop_save(&session, &held).await;
+    finish_during_a_save(&session, &held).await.unwrap();
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
 }
 
@@ -205,8 +207,10 @@ async fn dropped_save_that_fails_is_an_error_of_the_response() {
     let cookie = bench.begun(None, &[("n", 1)]).await;
     let session = bench.comes(&cookie).await;
     session.increment("n", 1).unwrap();
-    drop_save(&session, &bench.store.hold_to_fail("update")).await;
-    assert!(session.finish().await.is_err());
+    let held = bench.store.hold_to_fail("update");
+    drop_save(&session, &held).await;
+    let finished = finish_during_a_save(&session, &held).await;
+    assert!(finished.is_err());
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }
 
@@ -216,7 +220,9 @@ async fn save_that_succeeds_does_not_hide_a_dropped_one_that_failed() {
     let cookie = bench.begun(None, &[("n", 1)]).await;
     let session = bench.comes(&cookie).await;
     session.increment("n", 1).unwrap();
-    drop_save(&session, &bench.store.hold_to_fail("update")).await;
+    let held = bench.store.hold_to_fail("update");
+    drop_save(&session, &held).await;
+    held.release();
     session.set("m", &2).unwrap();
     session.save().await.unwrap();
     assert!(session.finish().await.is_err());
@@ -255,4 +261,18 @@ async fn login_that_fails_after_a_logout_has_an_unknown_outcome() {
     bench.store.next("insert", Fault::Fails);
     let saved = session.save().await;
     assert!(matches!(saved, Err(Error::Unknown { .. })), "{saved:?}");
+}
+
+#[rocket::async_test]
+async fn login_that_cannot_look_for_revocations_ends_no_other_session() {
+    let bench = Bench::with(|config| config.max_per_user = Some(1));
+    let phone = bench.begun(Some(1), &[]).await;
+    bench.advance(1);
+    let session = bench.session();
+    session.login(1).unwrap();
+    bench.store.next("ages", Fault::Fails);
+    assert!(session.finish().await.is_err());
+    bench.settled().await;
+    assert!(!bench.comes(&phone).await.is_new());
+    assert_eq!(bench.stored().await.len(), 1);
 }

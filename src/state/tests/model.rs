@@ -213,11 +213,19 @@ proptest! {
             match (step, in_flight.take()) {
                 (Step::Change(n, change), writing) => {
                     // What does not fit is refused, or a mismatch that the commit tells.
-                    let _ = state.change(name(n), change);
+                    let before = state.get(&name(n));
+                    let is_accepted = state.change(name(n), change.clone()).is_ok();
+                    if let (true, Ok(before)) = (is_accepted, before) {
+                        let after = change.apply(before.as_ref().map(RawBson::as_raw_bson_ref));
+                        let after = after.ok().flatten();
+                        let seen = state.get(&name(n)).ok().flatten();
+                        prop_assert_eq!(seen.as_ref().map(bytes), after.as_ref().map(bytes));
+                    }
                     in_flight = writing;
                 }
                 (Step::Clear, writing) => {
                     state.clear();
+                    prop_assert!(state.fields().is_empty());
                     in_flight = writing;
                 }
                 (Step::Begin, None) => {

@@ -4,7 +4,7 @@
 //!
 //! Not here, because nothing of the kind is offered: signed cookies (28 to 30) and Pyramid's
 //! options for automatic CSRF checks (186 to 189, 193 to 198). Constant-time comparison (199) is
-//! read and not run: `Secret` and `Digest` in `src/token.rs` have no `==`.
+//! read and not run: `Secret` and `Digest` in `src/record/token.rs` have no `==`.
 
 mod a_creation;
 mod b_cookies;

@@ -21,6 +21,7 @@ fn bytes<'d>(document: &'d Document, name: &str) -> &'d [u8] {
 /// Whether a cookie opens a session.
 async fn opens(probe: &Probe, cookie: &str) -> bool {
     let read = run_with(&probe.app, cookie, script(json!([["is_new"]]))).await;
+    assert_eq!(read.status, 200, "{read:?}");
     read.results == [json!(false)]
 }
 

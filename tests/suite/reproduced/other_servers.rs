@@ -99,7 +99,7 @@ async fn request_rate_too_large_is_asked_again() {
             "{command}: {script:?}: {ran:?}"
         );
         let asked = standalone.proxy.requests(command).len() - before;
-        assert!(asked == 0 || asked >= 3, "{command}: {script:?}: {asked}");
+        assert!(asked >= 3, "{command}: {script:?}: {asked}");
     }
 }
 

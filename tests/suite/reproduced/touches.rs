@@ -43,7 +43,10 @@ async fn refused_touch_is_sent_again_ever_more_seldom() {
     let pauses: Vec<i32> = pauses.take(REFUSALS - 1).collect();
     // Each is twice as long as the one before it: the last is sixteen times the first.
     let (first, last) = (pauses[0], pauses[REFUSALS - 2]);
-    assert!(last > 3 * first, "reads between refusals: {pauses:?}");
+    assert!(
+        first > 0 && last > 3 * first,
+        "reads between refusals: {pauses:?}"
+    );
 }
 
 #[test]
@@ -55,6 +58,6 @@ fn refused_touch_is_not_logged_each_time() {
         let before = said().count();
         reads_at_refusals(&standalone).await;
         let said: Vec<_> = said().skip(before).collect();
-        assert!((1..REFUSALS).contains(&said.len()), "{said:?}");
+        assert_eq!(said.len(), 1, "{said:?}");
     });
 }

@@ -50,7 +50,6 @@ pub enum Fate {
     /// It reaches the server after `release`, even if the client has given up by then.
     Hold,
     /// The server never sees it; the proxy answers that all statements but one found a document.
-    /// For the next command that has several: those with one pass before it.
     MissOne,
 }
 
@@ -73,6 +72,8 @@ type Refusal = Box<dyn Fn(&Document) -> Option<i32> + Send>;
 #[derive(Default)]
 struct Plans {
     fates: BTreeMap<String, VecDeque<Fate>>,
+    /// Of commands of several statements.
+    batch_fates: BTreeMap<String, VecDeque<Fate>>,
     refusals: Vec<Refusal>,
     requests: BTreeMap<String, Vec<Document>>,
     lost: usize,
@@ -145,6 +146,20 @@ impl Proxy {
         self.shared.plans().fates.insert(command.to_owned(), fates);
     }
 
+    /// Decides the fates of the next commands of several statements, in place of those by
+    /// [`plan`](Proxy::plan).
+    pub fn plan_batches(&self, command: &str, fates: impl IntoIterator<Item = Fate>) {
+        let fates = fates.into_iter().collect();
+        let mut plans = self.shared.plans();
+        plans.batch_fates.insert(command.to_owned(), fates);
+    }
+
+    /// The planned fates of batches that met none.
+    pub fn unmet_batch_fates(&self, command: &str) -> usize {
+        let plans = self.shared.plans();
+        plans.batch_fates.get(command).map_or(0, VecDeque::len)
+    }
+
     /// Loses replies: of the requests of this command from now on, `pass` are served as usual, and
     /// the `cut` that follow are done by the server, which answers, but the answer is dropped and
     /// the connection closed.
@@ -198,12 +213,15 @@ impl Shared {
         if let Some(code) = refused {
             return Fate::Refuse(code);
         }
-        let waits = |fate: &mut Fate| matches!(fate, Fate::MissOne) && statements(request) < 2;
-        let fates = plans.fates.entry(name).or_default();
-        let planned = match fates.front_mut().is_some_and(waits) {
-            true => None,
-            false => fates.pop_front(),
+        let of_batch = match statements(request) {
+            0 | 1 => None,
+            _ => plans
+                .batch_fates
+                .entry(name.clone())
+                .or_default()
+                .pop_front(),
         };
+        let planned = of_batch.or_else(|| plans.fates.entry(name).or_default().pop_front());
         let fate = planned.unwrap_or(Fate::Pass);
         plans.lost += usize::from(matches!(fate, Fate::LoseReply));
         plans.held += usize::from(matches!(fate, Fate::Hold));

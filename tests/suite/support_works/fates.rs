@@ -73,7 +73,7 @@ async fn a_proxy_says_that_one_statement_of_several_found_nothing() {
         let answer = app.database("missed").run_command(command).await;
         answer.expect("a reply").get_i32("n").expect("a number")
     };
-    proxy.plan("update", [Fate::MissOne]);
+    proxy.plan_batches("update", [Fate::MissOne]);
     assert_eq!(update(1).await, 1);
     assert_eq!(update(3).await, 2, "said by the proxy");
     let found = things.find_one(doc! {}).await.expect("a find");
