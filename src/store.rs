@@ -262,7 +262,8 @@ pub struct Touch {
 }
 
 impl Touch {
-    /// The id of the session that was used.
+    /// The id of the session that was used, for stores outside of the crate.
+    #[cfg(feature = "unstable-store")]
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
