@@ -135,7 +135,7 @@ pub trait Store: Send + Sync + 'static {
     fn time_source(&self) -> TimeSource;
 
     /// Records that a session was used: `accessed` and `expires` grow to the given times, unless the
-    /// session had expired by then ([`Touch::filter`]).
+    /// session had expired then ([`Touch::filter`]).
     ///
     /// Returns at once. The write may follow later, with others in one command, and may be lost. It
     /// never makes a document.
