@@ -10,8 +10,10 @@ mod section;
 #[cfg(test)]
 mod tests;
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv6Net};
 use rocket::figment::error::Error;
 use rocket::figment::{Figment, Profile};
 use rocket::http::SameSite;
@@ -24,6 +26,12 @@ use crate::origin::Origin;
 /// The largest `max_bytes` that is accepted. MongoDB refuses documents above 16 MiB. Half of that
 /// leaves room for the crate's own fields, and for what encoding and concurrent `push`es add.
 const MAX_BYTES_LIMIT: usize = 8 * 1024 * 1024;
+
+/// All public IPv6 addresses.
+const PUBLIC_IPV6: IpNet = IpNet::V6(Ipv6Net::new_assert(
+    Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0),
+    3,
+));
 
 /// How session values are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +86,10 @@ pub(crate) struct Config {
     pub max_per_user: Option<u32>,
     /// Whether the user agent and the peer's address are recorded.
     pub record_client: bool,
+    /// The header in which trusted proxies name the client's address. `None`: no header is read.
+    pub client_ip_header: Option<String>,
+    /// The networks of the proxies whose header is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether legacy cookies and documents (pyramid_mongo_session) are accepted.
     pub legacy_ids: bool,
     /// Whether concurrent operations of this process are batched into one command.
@@ -111,6 +123,8 @@ impl Config {
             trusted_origins: Vec::new(),
             max_per_user: None,
             record_client: false,
+            client_ip_header: None,
+            trusted_proxies: Vec::new(),
             legacy_ids: false,
             share: true,
             indexes: true,
@@ -176,6 +190,12 @@ impl Config {
         section.read_list("trusted_origins", &mut c.trusted_origins, trusted_origin);
         section.read("max_per_user", &mut c.max_per_user, optional(count));
         section.read("record_client", &mut c.record_client, boolean);
+        section.read(
+            "client_ip_header",
+            &mut c.client_ip_header,
+            optional(client_ip_header),
+        );
+        section.read_list("trusted_proxies", &mut c.trusted_proxies, trusted_proxy);
         section.read("legacy_ids", &mut c.legacy_ids, boolean);
         section.read("share", &mut c.share, boolean);
         section.read("indexes", &mut c.indexes, boolean);
@@ -223,6 +243,25 @@ impl Config {
         });
         section.require(!self.partitioned || self.secure, "partitioned", || {
             "`partitioned` needs `secure = true`; otherwise browsers refuse the cookie".into()
+        });
+
+        let (has_header, has_proxies) = (
+            self.client_ip_header.is_some(),
+            !self.trusted_proxies.is_empty(),
+        );
+        section.require(!has_header || has_proxies, "client_ip_header", || {
+            "`client_ip_header` needs `trusted_proxies`: any client could send the header".into()
+        });
+        section.require(!has_proxies || has_header, "trusted_proxies", || {
+            "`trusted_proxies` needs `client_ip_header`, the header in which they name the client".into()
+        });
+        // Also two halves are everybody.
+        let aggregated = IpNet::aggregate(&self.trusted_proxies);
+        let is_everybody = aggregated
+            .iter()
+            .any(|network| network.prefix_len() == 0 || network.contains(&PUBLIC_IPV6));
+        section.require(!is_everybody, "trusted_proxies", || {
+            "`trusted_proxies` would trust every client; name the addresses of your proxies".into()
         });
 
         if let (Some(reissue), Some(timeout)) = (self.reissue_time, self.timeout) {

@@ -1,5 +1,6 @@
 //! Counters of what this process did since it started.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters of this process since it started ([`Sessions::stats`](crate::Sessions::stats)).
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A counter never decreases. Each process has its own: add them up for the whole application.
 #[doc(alias = "metrics")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Loads of a session, each for a request with a well-formed cookie.
     pub loads: u64,
@@ -45,6 +47,13 @@ pub struct Stats {
     pub failures: u64,
     /// Database operations that did not end within the `deadline`.
     pub deadlines: u64,
+    /// Connections to the database that were lost: they failed in use, or were closed because their
+    /// server could not be reached. Always 0 with [`Sessions::in_collection`](crate::Sessions::in_collection).
+    pub connections_lost: u64,
+    /// Connections to the database that could not be opened: the server is down, refuses the
+    /// connection, or refuses the credentials. Always 0 with
+    /// [`Sessions::in_collection`](crate::Sessions::in_collection).
+    pub connections_refused: u64,
 }
 
 /// A counter that requests increment concurrently.
@@ -56,9 +65,16 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Counters of a connection pool, which several kinds of sessions may share.
+#[derive(Default)]
+pub(crate) struct ConnectionCounters {
+    pub(crate) lost: Counter,
+    pub(crate) refused: Counter,
 }
 
 /// The counters behind [`Stats`].
@@ -79,6 +95,7 @@ pub(crate) struct Counters {
     pub(crate) failures: Counter,
     pub(crate) deadlines: Counter,
     pub(crate) loads: Counter,
+    pub(crate) connections: Arc<ConnectionCounters>,
 }
 
 impl Counters {
@@ -100,6 +117,8 @@ impl Counters {
             csrf_refused: self.csrf_refused.get(),
             failures: self.failures.get(),
             deadlines: self.deadlines.get(),
+            connections_lost: self.connections.lost.get(),
+            connections_refused: self.connections.refused.get(),
         }
     }
 }

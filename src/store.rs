@@ -10,6 +10,7 @@ pub use crate::document::{Document, Filter, Inapplicable, Update};
 use crate::error::{Error, Result};
 
 pub(crate) mod bounded;
+pub(crate) mod deferred;
 #[cfg(test)]
 pub(crate) mod faulty;
 pub(crate) mod memory;

@@ -1,6 +1,7 @@
 //! Everything that knows Rocket: fairing, guards, cookies and responses.
 
 mod backend;
+mod client_ip;
 mod cookie;
 mod csrf;
 mod fairing;
@@ -9,6 +10,7 @@ mod indexes;
 mod load;
 mod mark;
 mod pool;
+mod readiness;
 mod recent;
 mod request_cache;
 mod response;

@@ -43,6 +43,8 @@ const KEYS: [&str; 24] = [
     "trusted_origins",
     "max_per_user",
     "record_client",
+    "client_ip_header",
+    "trusted_proxies",
     "legacy_ids",
     "share",
     "indexes",

@@ -1,7 +1,9 @@
 //! Parsing and validation of single values.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rocket::data::ByteUnit;
 use rocket::figment::error::{Actual, Kind};
 use rocket::figment::value::Value;
@@ -231,6 +233,36 @@ pub(super) fn trusted_origin(value: &Value) -> Parsed<Origin> {
     let expected = "an origin such as `https://app.example.com` or `http://localhost:3000` \
                     (no path, no wildcard)";
     Origin::parse(&string(value, expected)?).ok_or_else(|| invalid(value, expected))
+}
+
+/// Parses the name of the header in which proxies name the client. `Forwarded` (RFC 7239) has a grammar
+/// of its own, which is not supported.
+pub(super) fn client_ip_header(value: &Value) -> Parsed<String> {
+    let expected = "the name of a header such as `X-Forwarded-For` or `X-Real-IP` (`Forwarded` is not \
+                    supported)";
+    let name = string(value, expected)?;
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    let is_name = (1..=64).contains(&name.len()) && name.bytes().all(legal);
+    if is_name && !name.eq_ignore_ascii_case("Forwarded") {
+        Ok(name)
+    } else {
+        Err(invalid(value, expected))
+    }
+}
+
+/// Parses the address or network (CIDR) of trusted proxies. Connections are compared in their IPv4 form
+/// where they have one.
+pub(super) fn trusted_proxy(value: &Value) -> Parsed<IpNet> {
+    let expected = "the address of a proxy or a network that is not everybody, such as `10.0.0.7` or \
+                    `10.0.0.0/8`";
+    let text = string(value, expected)?;
+    let network = text.parse::<IpNet>().ok();
+    let network = network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let is_mapped = |network: &IpNet| network.network().to_canonical() != network.network();
+    match network {
+        Some(network) if network.prefix_len() > 0 && !is_mapped(&network) => Ok(network.trunc()),
+        _ => Err(invalid(value, expected)),
+    }
 }
 
 /// Returns a value as a number. It may be written as text.

@@ -46,10 +46,23 @@ impl Config {
                     .map_or("unlimited".into(), |n| n.to_string()),
             ),
             ("record client", self.record_client.to_string()),
+            ("client address", self.client_address_line()),
             ("legacy ids", self.legacy_ids.to_string()),
             ("share", self.share.to_string()),
             ("indexes", self.indexes.to_string()),
         ]
+    }
+
+    /// Returns where the client's address is taken from.
+    fn client_address_line(&self) -> String {
+        match &self.client_ip_header {
+            Some(header) => {
+                let proxies = self.trusted_proxies.iter().map(ToString::to_string);
+                let proxies = proxies.collect::<Vec<_>>().join(", ");
+                format!("{header} of {proxies}, otherwise the connection's")
+            }
+            None => "the connection's".into(),
+        }
     }
 
     /// Returns the cookie's name and attributes in the form of a `Set-Cookie` header.

@@ -7,6 +7,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rocket::tokio::sync::oneshot;
@@ -24,6 +25,9 @@ pub(crate) struct Bounded {
     deadline: Duration,
     stats: Arc<Counters>,
     tasks: Tasks,
+    /// Whether a call has ever succeeded.
+    has_answered: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
 }
 
 /// Calls a store's method in a task of its own.
@@ -74,6 +78,8 @@ impl Bounded {
             deadline,
             stats,
             tasks: Tasks::default(),
+            has_answered: Arc::default(),
+            is_stopping: Arc::default(),
         }
     }
 
@@ -101,6 +107,9 @@ impl Bounded {
         let fails = |error: &Error| !matches!(error, Error::Mismatch { .. });
         if result.as_ref().is_err_and(fails) {
             self.stats.failures.count();
+        }
+        if result.is_ok() && !self.has_answered.load(Ordering::Relaxed) {
+            self.has_answered.store(true, Ordering::Relaxed);
         }
         result
     }
@@ -244,6 +253,16 @@ impl Bounded {
 
     pub(crate) async fn ping(&self) -> Result<()> {
         call!(self, Kind::Read, Operation::ReachStore, ping())
+    }
+
+    /// Whether the store has answered, and the application is not shutting down.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed) && !self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// The application is shutting down.
+    pub(crate) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the calls that run, and for what the store has put off.

@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
+use mongodb::Collection;
 use mongodb::bson::RawDocumentBuf;
 use mongodb::options::{
-    Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria, WriteConcern,
+    Acknowledgment, ConnectionString, ReadPreference, SelectionCriteria, WriteConcern,
 };
-use mongodb::{Client, Collection};
-use rocket::figment::providers::Serialized;
 use rocket::figment::{self, Figment};
+use rocket::tokio::time::timeout;
 use rocket::{Build, Rocket};
-use rocket_db_pools::Config as PoolConfig;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::stats::ConnectionCounters;
 use crate::store::Store;
+use crate::store::deferred::Deferred;
 use crate::store::memory::MemoryStore;
 use crate::store::mongo::MongoStore;
-use crate::web::pool::{self, MongoPool};
+use crate::web::pool::{self, MongoPool, Settings, url};
 
+const SECTION: &str = "databases.sessions";
 const URL_KEY: &str = "databases.sessions.url";
 
 /// The default of `max_connections`. The driver's own default of 10 makes requests of a busy
@@ -35,7 +37,7 @@ pub(super) enum Backend {
     /// In the application's own database pool.
     Database {
         name: &'static str,
-        client: fn(&Rocket<Build>) -> Option<Client>,
+        pool: fn(&Rocket<Build>) -> Option<MongoPool>,
     },
     Memory,
     #[cfg(feature = "unstable-store")]
@@ -46,6 +48,20 @@ pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     /// Logged at launch in every profile but debug.
     pub(super) warnings: Vec<String>,
+    /// The settings of the connection pool, for the launch output.
+    pub(super) pool: Option<String>,
+    pub(super) connections: Arc<ConnectionCounters>,
+}
+
+impl Opened {
+    fn new(store: Arc<dyn Store>) -> Self {
+        Opened {
+            store,
+            warnings: Vec::new(),
+            pool: None,
+            connections: Arc::default(),
+        }
+    }
 }
 
 /// Why the store could not be opened.
@@ -100,10 +116,7 @@ impl Backend {
         match self {
             Backend::Memory => Ok(memory(clock)),
             #[cfg(feature = "unstable-store")]
-            Backend::Store(store) => Ok(Opened {
-                store: Arc::clone(store),
-                warnings: Vec::new(),
-            }),
+            Backend::Store(store) => Ok(Opened::new(Arc::clone(store))),
             Backend::Toml => {
                 if figment.contains(URL_KEY) {
                     return from_toml(figment, config).await;
@@ -127,36 +140,38 @@ impl Backend {
                 guarantees.check("the collection's options", |problem| {
                     OpenError::Other(problem, "Give it a majority write concern, or none.")
                 })?;
+                let store = mongo(collection, config, DEFAULT_CONNECTIONS, true);
                 Ok(Opened {
                     warnings: guarantees.warnings("the collection's options"),
-                    store: mongo(collection, config, DEFAULT_CONNECTIONS, true),
+                    ..Opened::new(store)
                 })
             }
-            Backend::Database { name, client } => {
-                let client = client(rocket).ok_or(OpenError::NoPool(name))?;
+            Backend::Database { name, pool } => {
+                let pool = pool(rocket).ok_or(OpenError::NoPool(name))?;
                 let url_key = format!("databases.{name}.url");
-                let key = format!("databases.{name}.max_connections");
-                // The default of rocket_db_pools.
-                let workers = figment.extract_inner::<u32>("workers").unwrap_or(8);
-                let connections = figment.extract_inner::<u32>(&key);
-                let connections = connections.unwrap_or(workers.saturating_mul(4));
-                let collection = in_client(&client, figment, config, &url_key)?;
+                let database = database_name(figment, config, &url_key, || {
+                    Some(pool.default_database()?.name().to_owned())
+                })?;
+                let collection = pool.database(&database).collection(&config.collection);
                 let guarantees = WriteGuarantees::of(&collection);
                 let place = format!("`{url_key}`");
                 guarantees.check(&place, |problem| {
                     OpenError::of_key(figment, &url_key, problem)
                 })?;
-                let mut warnings = guarantees.warnings(&place);
-                // A client does not tell its own options, so they are read from the URL again.
-                let mut retry_writes = true;
-                if let Ok(url) = figment.extract_inner::<String>(&url_key)
-                    && let Ok(options) = ClientOptions::parse(&url).await
-                {
-                    retry_writes = has_retryable_writes(&options);
-                    warnings.extend(url_warnings(&options));
-                }
+                let warnings = guarantees.warnings(&place);
+                let Some(known) = &pool.opened else {
+                    let store = mongo(&collection, config, DEFAULT_CONNECTIONS, true);
+                    return Ok(Opened {
+                        warnings,
+                        ..Opened::new(store)
+                    });
+                };
+                let retry_writes = url::has_retryable_writes(&known.url);
+                let connections = known.settings.connections();
                 Ok(Opened {
-                    warnings,
+                    warnings: [warnings, url::warnings(&known.url)].concat(),
+                    pool: Some(known.settings.line()),
+                    connections: Arc::clone(&known.counters),
                     store: mongo(&collection, config, connections, retry_writes),
                 })
             }
@@ -165,10 +180,7 @@ impl Backend {
 }
 
 fn memory(clock: &Clock) -> Opened {
-    Opened {
-        store: Arc::new(MemoryStore::with_clock(clock)),
-        warnings: Vec::new(),
-    }
+    Opened::new(Arc::new(MemoryStore::with_clock(clock)))
 }
 
 fn mongo(
@@ -186,79 +198,113 @@ fn mongo(
     })
 }
 
-/// A section `[*.sessions]` is a slip of the pen: no key of it would be read.
+/// A section `[*.sessions]` is a slip of the pen: no key of it would be read. Every profile is looked
+/// at, because the one that is selected in production is not the one of the developer's machine.
 fn refuse_plural_section(figment: &Figment) -> Result<(), OpenError> {
-    if !figment.contains("sessions") {
-        return Ok(());
+    let selected = figment.profile().clone();
+    for profile in std::iter::once(selected).chain(figment.profiles().cloned()) {
+        let figment = figment.clone().select(profile);
+        if figment.contains("sessions") {
+            let problem = "no such section; the keys of sessions belong into `[default.session]`, and \
+                           the database's URL into `[default.databases.sessions]`";
+            return Err(OpenError::of_key(&figment, "sessions", problem.to_owned()));
+        }
     }
-    let problem = "no such section; the keys of sessions belong into `[default.session]`, and the \
-                   database's URL into `[default.databases.sessions]`";
-    Err(OpenError::of_key(figment, "sessions", problem.to_owned()))
-}
-
-fn has_retryable_writes(options: &ClientOptions) -> bool {
-    options.retry_writes != Some(false)
+    Ok(())
 }
 
 async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, OpenError> {
-    const SECTION: &str = "databases.sessions";
-    let pool: PoolConfig = figment
-        .focus(SECTION)
-        // Joined as defaults: every file wins over them.
-        .join(Serialized::default("max_connections", DEFAULT_CONNECTIONS))
-        .join(Serialized::default("connect_timeout", 5))
-        .extract()
-        .map_err(|mut error: figment::error::Error| {
-            // Focusing removed the section's name from the error's path.
-            error
-                .path
-                .splice(0..0, SECTION.split('.').map(str::to_owned));
-            OpenError::Config(Box::new(error))
-        })?;
-    let connections = u32::try_from(pool.max_connections).unwrap_or(u32::MAX);
-    let bad_url = |error: mongodb::error::Error| {
-        let problem = pool::without_credentials(&error, &pool.url);
-        OpenError::of_key(figment, URL_KEY, problem)
+    let refused = |problem| OpenError::of_key(figment, URL_KEY, problem);
+    let section = figment.focus(SECTION);
+    let in_section = |mut error: figment::error::Error| {
+        // Focusing removed the section's name from the error's path.
+        error
+            .path
+            .splice(0..0, SECTION.split('.').map(str::to_owned));
+        OpenError::Config(Box::new(error))
     };
-    let mut options = MongoPool::options(&pool).await.map_err(bad_url)?;
-    // Selecting a server ends before the deadline, so that a write which found none is known to have
-    // changed nothing.
-    let selection = options.server_selection_timeout.unwrap_or(config.deadline);
-    options.server_selection_timeout = Some(selection.min(config.deadline.mul_f64(0.9)));
-    let connect = options.connect_timeout.unwrap_or(config.deadline);
-    options.connect_timeout = Some(connect.min(config.deadline));
-    let url_warnings = url_warnings(&options);
-    let retry_writes = has_retryable_writes(&options);
-    let client = Client::with_options(options).map_err(bad_url)?;
-    let collection = in_client(&client, figment, config, URL_KEY)?;
-    let guarantees = WriteGuarantees::of(&collection);
+    let address: String = section.extract_inner("url").map_err(in_section)?;
+    let parsed = url::parse(&address).map_err(refused)?;
+    let settings = Settings::read(&section, &parsed, Some(DEFAULT_CONNECTIONS));
+    let mut settings = settings.map_err(in_section)?;
+    settings.limit(config.deadline);
+    if let Some(problem) = url::missing_file(&parsed).await {
+        return Err(refused(problem));
+    }
+    let database = database_name(figment, config, URL_KEY, || parsed.default_database.clone())?;
+    let guarantees = WriteGuarantees::of_url(&parsed);
     let place = format!("`{URL_KEY}`");
-    guarantees.check(&place, |problem| {
-        OpenError::of_key(figment, URL_KEY, problem)
-    })?;
+    guarantees.check(&place, refused)?;
     let mut warnings = guarantees.warnings(&place);
-    warnings.extend(url_warnings);
+    warnings.extend(url::warnings(&parsed));
+    let target = Arc::new(Target {
+        url: parsed,
+        settings,
+        counters: Arc::default(),
+        database,
+        config: config.clone(),
+    });
     Ok(Opened {
-        store: mongo(&collection, config, connections, retry_writes),
+        store: target.open_or_defer(&address).await.map_err(refused)?,
         warnings,
+        pool: Some(target.settings.line()),
+        connections: Arc::clone(&target.counters),
     })
 }
 
-/// Returns the configured collection: in `session.database`, or else in the database of the URL.
-fn in_client(
-    client: &Client,
+/// The collection that `[databases.sessions]` and `[session]` name.
+struct Target {
+    url: ConnectionString,
+    settings: Settings,
+    counters: Arc<ConnectionCounters>,
+    database: String,
+    config: Config,
+}
+
+impl Target {
+    async fn open(&self) -> mongodb::error::Result<Arc<dyn Store>> {
+        let client = pool::open(self.url.clone(), &self.settings, &self.counters).await?;
+        let collection = client.database(&self.database);
+        let collection = collection.collection(&self.config.collection);
+        let connections = self.settings.connections();
+        let retry_writes = url::has_retryable_writes(&self.url);
+        Ok(mongo(&collection, &self.config, connections, retry_writes))
+    }
+
+    /// Opens the store, now or, if the host name cannot be resolved, as soon as it can be. The error
+    /// shows no credentials of the address.
+    async fn open_or_defer(self: &Arc<Self>, address: &str) -> Result<Arc<dyn Store>, String> {
+        // The resolver's own patience is longer than a launch should take.
+        let problem = match timeout(self.settings.connect_timeout(), self.open()).await {
+            Ok(Ok(store)) => return Ok(store),
+            Ok(Err(error)) if url::is_unresolved(&error) => url::explain(&error, address),
+            Ok(Err(error)) => return Err(url::explain(&error, address)),
+            Err(_) => "the name of the database's host was not resolved in time".to_owned(),
+        };
+        rocket::warn!("Sessions: {problem}");
+        rocket::info_!("Until it is resolved, requests that use a session are answered with 503.");
+        let target = Arc::clone(self);
+        let open = move || {
+            let target = Arc::clone(&target);
+            async move { target.open().await.ok() }
+        };
+        let name = format!("{}.{}", self.database, self.config.collection);
+        let description = format!("in MongoDB, collection `{name}`");
+        Ok(Arc::new(Deferred::new(open, description)))
+    }
+}
+
+/// Returns `session.database`, or else the database of the URL.
+fn database_name(
     figment: &Figment,
     config: &Config,
     url_key: &str,
-) -> Result<Collection<RawDocumentBuf>, OpenError> {
-    let database = match &config.database {
-        Some(name) => client.database(name),
-        None => client.default_database().ok_or_else(|| {
-            let url = figment.extract_inner::<String>(url_key).unwrap_or_default();
-            OpenError::of_key(figment, url_key, missing_database(&url))
-        })?,
-    };
-    Ok(database.collection(&config.collection))
+    of_url: impl FnOnce() -> Option<String>,
+) -> Result<String, OpenError> {
+    config.database.clone().or_else(of_url).ok_or_else(|| {
+        let url = figment.extract_inner::<String>(url_key).unwrap_or_default();
+        OpenError::of_key(figment, url_key, missing_database(&url))
+    })
 }
 
 fn missing_database(url: &str) -> String {
@@ -281,6 +327,14 @@ impl WriteGuarantees {
         WriteGuarantees {
             concern: collection.write_concern().cloned(),
             criteria: collection.selection_criteria().cloned(),
+        }
+    }
+
+    fn of_url(url: &ConnectionString) -> Self {
+        let preference = url.read_preference.clone();
+        WriteGuarantees {
+            concern: url.write_concern.clone(),
+            criteria: preference.map(SelectionCriteria::ReadPreference),
         }
     }
 
@@ -325,45 +379,6 @@ impl WriteGuarantees {
         }
         warnings
     }
-}
-
-/// Returns a warning for each option of the URL that exposes the database or weakens writes.
-fn url_warnings(options: &ClientOptions) -> Vec<String> {
-    use mongodb::options::{ServerAddress, Tls};
-    let is_remote = options.hosts.iter().any(|host| match host {
-        ServerAddress::Tcp { host, .. } => {
-            let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-            host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
-        }
-        _ => false,
-    });
-    let unchecked = matches!(&options.tls, Some(Tls::Enabled(tls))
-        if tls.allow_invalid_certificates == Some(true));
-    let is_plain = !matches!(options.tls, Some(Tls::Enabled(_)));
-    let warnings = [
-        (
-            is_remote && is_plain,
-            "the database is on another machine, without TLS; add tls=true",
-        ),
-        (
-            unchecked,
-            "the database's certificate is not checked (`tlsInsecure`, \
-             `tlsAllowInvalidCertificates`), so anybody on the network can pose as the database; name \
-             its certificate authority in `tlsCAFile`",
-        ),
-        (
-            is_remote && options.credential.is_none(),
-            "the database is on another machine, without credentials; add a user to the URL",
-        ),
-        (
-            !has_retryable_writes(options),
-            "`retryWrites=false` in the database's URL: a write during an election or on a lost \
-             connection is not repeated, and its request is answered with 503; remove it if the \
-             database supports retryable writes",
-        ),
-    ];
-    let warnings = warnings.into_iter().filter(|(applies, _)| *applies);
-    warnings.map(|(_, warning)| warning.to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::store::bounded::Bounded;
 use crate::tasks::Tasks;
 use crate::web::backend::{Backend, OpenError, Opened};
 use crate::web::indexes::IndexTask;
-use crate::web::pool::MongoPool;
+use crate::web::pool::{MongoPool, command_tracing};
 use crate::web::request_cache::RequestCache;
 use crate::web::response;
 
@@ -96,7 +96,7 @@ impl Sessions {
     pub fn in_database<Db: Database<Pool = MongoPool>>() -> SessionFairing {
         SessionFairing::new(Backend::Database {
             name: Db::NAME,
-            client: |rocket| rocket.state::<Db>().map(|db| mongodb::Client::clone(db)),
+            pool: |rocket| rocket.state::<Db>().map(|db| MongoPool::clone(db)),
         })
     }
 
@@ -236,7 +236,10 @@ impl Fairing for StoreInit {
                 return Err(rocket);
             }
         };
-        let stats = Arc::new(Counters::default());
+        let stats = Arc::new(Counters {
+            connections: opened.connections,
+            ..Counters::default()
+        });
         let sessions = Sessions {
             core: Arc::new(Core {
                 store: Bounded::new(opened.store, config.deadline, Arc::clone(&stats)),
@@ -250,6 +253,7 @@ impl Fairing for StoreInit {
         let commit = CommitFairing {
             sessions: sessions.clone(),
             warnings: opened.warnings,
+            pool: opened.pool,
             index_task: OnceLock::new(),
         };
         Ok(rocket.manage(sessions).attach(commit))
@@ -260,6 +264,8 @@ impl Fairing for StoreInit {
 struct CommitFairing {
     sessions: Sessions,
     warnings: Vec<String>,
+    /// The settings of the connection pool.
+    pool: Option<String>,
     /// Ends with the application, also one that is dropped without a shutdown, as a local client is.
     index_task: OnceLock<IndexTask>,
 }
@@ -279,6 +285,9 @@ impl Fairing for CommitFairing {
             .get_or_init(|| IndexTask::spawn(Arc::clone(core)));
         rocket::info!("Sessions:");
         rocket::info_!("kept: {}", core.store.describe());
+        if let Some(pool) = &self.pool {
+            rocket::info_!("connections: {pool}");
+        }
         for (key, value) in core.config.lines() {
             rocket::info_!("{key}: {value}");
         }
@@ -289,6 +298,13 @@ impl Fairing for CommitFairing {
         let warnings = core.config.warnings(profile);
         for warning in warnings.iter().chain(&self.warnings) {
             rocket::warn_!("{warning}");
+        }
+        if command_tracing::is_logged() {
+            rocket::warn_!(
+                "the log takes the driver's command tracing, which shows session values and CSRF \
+                 secrets; set the level of `mongodb::command` to \"info\", or leave out the driver's \
+                 feature `tracing-unstable`"
+            );
         }
         if rocket.config().log_level == LogLevel::Debug {
             rocket::warn_!(
@@ -305,6 +321,7 @@ impl Fairing for CommitFairing {
     /// Waits for writes that outlived their request, and writes recorded touches. Requests that are
     /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
+        self.sessions.core.store.stop();
         if let Some(task) = self.index_task.get() {
             task.stop();
         }

@@ -52,6 +52,10 @@ async fn maintain_indexes(core: Arc<Core>) {
                 tokio::time::sleep(CHECK_INTERVAL).await;
             }
             Err(error) => {
+                // Without the privilege to create indexes the store can be ready all the same.
+                if core.config.indexes && !core.store.is_ready() {
+                    let _ = core.store.ping().await;
+                }
                 if !is_reported {
                     rocket::warn!(
                         "Sessions: the store or its indexes are unavailable; retrying in the \

@@ -8,12 +8,14 @@ use rocket::request::Request;
 use crate::admin::Sessions;
 use crate::clock::Started;
 use crate::commit::{Core, tombstone};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::origin::{self, OriginHeaders, RequestTraits};
 use crate::record::token::{Id, Token};
 use crate::record::{Client, Record};
 use crate::session::Session;
 use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Stored};
+use crate::web::client_ip::client_ip;
 use crate::web::cookie::{self, SessionCookies};
 
 /// Checks where the request comes from, and loads its session.
@@ -27,7 +29,7 @@ pub(super) async fn load(
         .await
         .inspect_err(log_failure)?;
     let client = if core.config.record_client {
-        client(request)
+        client(request, &core.config)
     } else {
         Client::default()
     };
@@ -246,16 +248,22 @@ fn verify<'a>(
 // ---- the client
 
 /// Describes the client, for lists of devices.
-fn client(request: &Request<'_>) -> Client {
+fn client(request: &Request<'_>, config: &Config) -> Client {
     const MAX_AGENT_CHARS: usize = 128;
     let agent = request.headers().get_one("User-Agent").map(|agent| {
         let printable = agent.chars().filter(|c| !c.is_control() && !is_format(*c));
         printable.take(MAX_AGENT_CHARS).collect()
     });
+    let ip = request.remote().map(|peer| match &config.client_ip_header {
+        Some(header) => {
+            let lines: Vec<&str> = request.headers().get(header).collect();
+            client_ip(peer.ip(), header, &lines, &config.trusted_proxies)
+        }
+        None => peer.ip(),
+    });
     Client {
         agent,
-        // The address of the connection. A client can write anything into a forwarded header.
-        ip: request.remote().map(|peer| peer.ip().to_string()),
+        ip: ip.map(|ip| ip.to_string()),
     }
 }
 

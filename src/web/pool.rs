@@ -3,12 +3,20 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::time::Duration;
+use std::sync::Arc;
 
 use mongodb::Client;
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ConnectionString};
 use rocket::figment::Figment;
-use rocket_db_pools::{Config, Error, Pool};
+use rocket_db_pools::{Error, Pool};
+
+pub(super) use self::settings::Settings;
+use crate::stats::ConnectionCounters;
+
+pub(super) mod command_tracing;
+mod events;
+mod settings;
+pub(super) mod url;
 
 /// A MongoDB connection pool for rocket_db_pools' `#[derive(Database)]`, which dereferences to the
 /// [`Client`] of `mongodb` 3.
@@ -17,8 +25,11 @@ use rocket_db_pools::{Config, Error, Pool};
 /// share one pool with its sessions.
 ///
 /// It has rocket_db_pools' keys: `url`, `max_connections` (by default 4 for each of Rocket's
-/// `workers`), `min_connections`, `connect_timeout` (5) and `idle_timeout`, in seconds. The first
-/// operation opens the first connection, so an application starts while its database is down.
+/// `workers`), `min_connections`, `connect_timeout` (5) and `idle_timeout` (180), in seconds. Where a
+/// key is not set, the option of the URL counts (`maxPoolSize`, `minPoolSize`, `connectTimeoutMS` and
+/// `serverSelectionTimeoutMS`, `maxIdleTimeMS`). The first operation opens the first connection, so an
+/// application starts while its database is down. (The name of a `mongodb+srv://` URL has to be
+/// resolved at launch.)
 ///
 /// # Examples
 ///
@@ -38,24 +49,37 @@ use rocket_db_pools::{Config, Error, Pool};
 /// ```
 #[derive(Clone)]
 #[doc(alias = "connection pool")]
-pub struct MongoPool(Client);
+pub struct MongoPool {
+    client: Client,
+    /// `None` for a client that the application made itself.
+    pub(super) opened: Option<Arc<OpenedPool>>,
+}
 
-impl MongoPool {
-    /// Returns the options of the URL, overridden by those of the pool's section.
-    pub(crate) async fn options(config: &Config) -> mongodb::error::Result<ClientOptions> {
-        let mut options = ClientOptions::parse(&config.url).await?;
-        options.min_pool_size = config.min_connections;
-        options.max_pool_size = Some(u32::try_from(config.max_connections).unwrap_or(u32::MAX));
-        options.max_idle_time = config.idle_timeout.map(Duration::from_secs);
-        options.connect_timeout = Some(Duration::from_secs(config.connect_timeout));
-        options.server_selection_timeout = Some(Duration::from_secs(config.connect_timeout));
-        Ok(options)
-    }
+/// What is known of a pool that was opened by its configuration.
+pub(super) struct OpenedPool {
+    pub(super) url: ConnectionString,
+    pub(super) settings: Settings,
+    pub(super) counters: Arc<ConnectionCounters>,
+}
+
+/// Opens a client: resolves the name of a `mongodb+srv://` URL and connects to nothing.
+pub(super) async fn open(
+    url: ConnectionString,
+    settings: &Settings,
+    counters: &Arc<ConnectionCounters>,
+) -> mongodb::error::Result<Client> {
+    let mut options = ClientOptions::parse(url).await?;
+    settings.apply(&mut options);
+    options.cmap_event_handler = Some(events::handler(Arc::clone(counters)));
+    Client::with_options(options)
 }
 
 impl From<Client> for MongoPool {
     fn from(client: Client) -> Self {
-        MongoPool(client)
+        MongoPool {
+            client,
+            opened: None,
+        }
     }
 }
 
@@ -63,7 +87,7 @@ impl Deref for MongoPool {
     type Target = Client;
 
     fn deref(&self) -> &Client {
-        &self.0
+        &self.client
     }
 }
 
@@ -74,37 +98,36 @@ impl fmt::Debug for MongoPool {
     }
 }
 
-/// Says why a URL cannot be used. If it has credentials the driver's message is left out, because it
-/// may quote a part of them, such as a password that is not percent-encoded.
-pub(crate) fn without_credentials(error: &mongodb::error::Error, url: &str) -> String {
-    if url.contains('@') {
-        "the URL cannot be used; the driver's message is not shown, because the URL holds credentials \
-         (check that every `:`, `/`, `?`, `#`, `[`, `]`, `@` and `%` of the user and the password is \
-         percent-encoded, as %3A, %2F, ...)"
-            .to_owned()
-    } else {
-        format!("the URL cannot be used: {error}")
-    }
-}
-
 #[rocket::async_trait]
 impl Pool for MongoPool {
     type Connection = Client;
     type Error = Error<mongodb::error::Error>;
 
     async fn init(figment: &Figment) -> Result<Self, Self::Error> {
-        let config: Config = figment.extract()?;
         // rocket_db_pools logs the error.
-        let masked = |error| {
-            let text = without_credentials(&error, &config.url);
-            Error::Init(mongodb::error::Error::custom(text))
+        let failed = |problem: String| Error::Init(mongodb::error::Error::custom(problem));
+        let address: String = figment.extract_inner("url")?;
+        let url = url::parse(&address).map_err(failed)?;
+        let settings = Settings::read(figment, &url, None)?;
+        if let Some(problem) = url::missing_file(&url).await {
+            return Err(failed(problem));
+        }
+        let counters = Arc::default();
+        let client = open(url.clone(), &settings, &counters).await;
+        let client = client.map_err(|error| failed(url::explain(&error, &address)))?;
+        let opened = OpenedPool {
+            url,
+            settings,
+            counters,
         };
-        let options = Self::options(&config).await.map_err(masked)?;
-        Client::with_options(options).map(MongoPool).map_err(masked)
+        Ok(MongoPool {
+            client,
+            opened: Some(Arc::new(opened)),
+        })
     }
 
     async fn get(&self) -> Result<Client, Self::Error> {
-        Ok(self.0.clone())
+        Ok(self.client.clone())
     }
 
     /// Does nothing. Rocket calls it when shutdown begins, while requests are still running whose

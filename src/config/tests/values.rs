@@ -182,6 +182,7 @@ fn false_unsets_every_optional_key() {
         "encoding",
         "max_bytes",
         "trusted_origins",
+        "trusted_proxies",
     ] {
         bad(key, &format!("{key} = false"));
     }
@@ -324,4 +325,59 @@ fn trusted_origin_is_exactly_an_origin() {
         "trusted_origins = [\"https://a.example\", 5]",
     );
     bad("trusted_origins", "trusted_origins = \"https://a.example\"");
+}
+
+// ---- trusted proxies
+
+#[test]
+fn trusted_proxies_are_addresses_and_networks() {
+    let config = good(
+        "client_ip_header = \"X-Real-IP\"\n\
+         trusted_proxies = [\"10.0.0.7\", \"10.1.2.3/16\", \"fd00::/8\", \"::1\"]",
+    );
+    assert_eq!(config.client_ip_header.as_deref(), Some("X-Real-IP"));
+    let networks = config.trusted_proxies.iter().map(ToString::to_string);
+    let networks = networks.collect::<Vec<_>>();
+    assert_eq!(
+        networks,
+        ["10.0.0.7/32", "10.1.0.0/16", "fd00::/8", "::1/128"]
+    );
+    let with = |keys: &str| format!("client_ip_header = \"X-Forwarded-For\"\n{keys}");
+    for network in [
+        "",
+        "*",
+        "any",
+        "localhost",
+        "10.0.0.0/33",
+        "10.0.0.1:80",
+        "0.0.0.0/0",
+        "::/0",
+        "1.2.3.4/0",
+        "::ffff:0:0/96",
+        "::ffff:10.0.0.1",
+    ] {
+        let keys = with(&format!("trusted_proxies = [\"{network}\"]"));
+        bad("trusted_proxies.0", &keys);
+    }
+    for networks in [
+        "\"0.0.0.0/1\", \"128.0.0.0/1\"",
+        "\"::/1\", \"10.0.0.1\", \"8000::/1\"",
+        "\"2000::/3\"",
+    ] {
+        let keys = with(&format!("trusted_proxies = [{networks}]"));
+        assert!(bad("trusted_proxies", &keys).contains("trust every client"));
+    }
+}
+
+#[test]
+fn a_proxy_header_and_its_proxies_need_each_other() {
+    let alone = bad("client_ip_header", "client_ip_header = \"X-Real-IP\"");
+    assert!(alone.contains("needs `trusted_proxies`"), "{alone}");
+    let alone = bad("trusted_proxies", "trusted_proxies = [\"10.0.0.1\"]");
+    assert!(alone.contains("needs `client_ip_header`"), "{alone}");
+    for header in ["\"Forwarded\"", "\"X Real\"", "\"\"", "5", "\"X-Real-IP:\""] {
+        let keys = format!("client_ip_header = {header}\ntrusted_proxies = [\"10.0.0.1\"]");
+        bad("client_ip_header", &keys);
+    }
+    good("client_ip_header = false\ntrusted_proxies = []");
 }

@@ -2,10 +2,18 @@ use super::*;
 
 /// What opening a store with these keys says.
 async fn open(keys: &[(&str, &str)]) -> Result<Vec<String>, String> {
-    let figment = rocket::Config::figment().select("debug");
-    let figment = keys.iter().fold(figment, |all, key| all.merge(*key));
+    let figment = keys
+        .iter()
+        .fold(debug_figment(), |all, key| all.merge(*key));
+    open_with(figment, Config::default_for(&rocket::Config::DEBUG_PROFILE)).await
+}
+
+fn debug_figment() -> Figment {
+    rocket::Config::figment().select("debug")
+}
+
+async fn open_with(figment: Figment, config: Config) -> Result<Vec<String>, String> {
     let rocket = rocket::custom(figment);
-    let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
     match Backend::Toml.open(&rocket, &config, &Clock::system()).await {
         Ok(opened) => Ok(opened.warnings),
         Err(OpenError::Config(error)) => Err(format!("{}: {}", error.path.join("."), error.kind)),
@@ -26,10 +34,29 @@ async fn a_section_in_the_plural_is_refused_and_the_right_one_named() {
 }
 
 #[rocket::async_test]
+async fn the_section_of_another_profile_is_refused_too() {
+    use rocket::figment::providers::{Format, Toml};
+
+    for profile in ["default", "debug", "release", "staging", "global"] {
+        let toml = Toml::string(&format!("[{profile}.sessions]\ntimeout = 5")).nested();
+        let figment = debug_figment().merge(toml);
+        let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+        let refused = open_with(figment, config).await.unwrap_err();
+        assert!(refused.starts_with("sessions: "), "{profile}: {refused}");
+    }
+}
+
+#[rocket::async_test]
 async fn a_url_without_a_database_is_refused_and_both_remedies_named() {
     for (url, form) in [
         ("mongodb://localhost:27017", "mongodb://host:port/database"),
         ("mongodb://localhost", "mongodb://host:port/database"),
+        // Told without asking the DNS.
+        #[cfg(feature = "srv")]
+        (
+            "mongodb+srv://cluster.invalid/?w=majority",
+            "mongodb+srv://host/database",
+        ),
     ] {
         let refused = open(&[(URL_KEY, url)]).await.unwrap_err();
         assert!(refused.starts_with("databases.sessions.url: "), "{refused}");
@@ -54,7 +81,29 @@ async fn the_warning_of_retry_writes_leaves_services_that_need_it_alone() {
         panic!("{warnings:?}");
     };
     assert!(warning.contains("`retryWrites=false`"), "{warning}");
-    assert!(warning.contains("if the database supports"), "{warning}");
+    assert!(warning.contains("Keep it for a service"), "{warning}");
     let without = open(&[(URL_KEY, "mongodb://127.0.0.1/db")]).await;
     assert_eq!(without, Ok(Vec::new()));
+}
+
+/// RFC 6761: a name below `.invalid` is never resolved.
+#[cfg(feature = "srv")]
+#[rocket::async_test]
+async fn a_name_that_cannot_be_resolved_is_no_launch_error() {
+    let url = "mongodb+srv://app:secret@cluster.invalid/db";
+    assert_eq!(open(&[(URL_KEY, url)]).await, Ok(Vec::new()));
+    let without = "mongodb+srv://app:secret@cluster.invalid/";
+    let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    config.database = Some("shop".to_owned());
+    let opened = open_with(debug_figment().merge((URL_KEY, without)), config);
+    assert_eq!(opened.await, Ok(Vec::new()));
+}
+
+#[rocket::async_test]
+async fn a_missing_file_is_named_and_the_password_not_blamed() {
+    let url = "mongodb://app:secret@h/db?tls=true&tlsCAFile=/nowhere/ca.pem";
+    let refused = open(&[(URL_KEY, url)]).await.unwrap_err();
+    assert!(refused.contains("`tlsCAFile`"), "{refused}");
+    assert!(refused.contains("/nowhere/ca.pem"), "{refused}");
+    assert!(!refused.contains("password"), "{refused}");
 }
