@@ -4,6 +4,7 @@ mod arena;
 mod cases;
 mod conformance;
 mod crowd;
+mod deployment;
 mod docs;
 mod face;
 mod faults;

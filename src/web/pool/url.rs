@@ -11,9 +11,10 @@ const SECRET_OPTIONS: [&str; 3] = [
     "proxypassword",
 ];
 
-const CREDENTIALS: &str = "the URL cannot be used, because of its user or password; the driver's message is \
-                           not shown, because it may quote them (check that every `:`, `/`, `?`, `#`, `[`, \
-                           `]`, `@` and `%` of the user and the password is percent-encoded, as %3A, %2F, ...)";
+const CREDENTIALS: &str = "the URL cannot be used because of its user or password; the driver's message is not \
+                           shown, because the URL holds credentials (check that every `:`, `/`, `?`, `#`, \
+                           `[`, `]`, `@` and `%` of the user and the password is percent-encoded, as %3A, \
+                           %2F, ...)";
 
 /// Parses a URL. The error says what is wrong, without credentials.
 pub(in crate::web) fn parse(url: &str) -> Result<ConnectionString, String> {

@@ -339,3 +339,78 @@ async fn accepting_the_old_applications_cookies_is_warned_about() {
         assert_eq!(all.contains(sign), warned, "{profile}: {all}");
     }
 }
+
+#[rocket::async_test]
+async fn the_pools_settings_say_where_each_comes_from() {
+    for (which, section) in WAYS {
+        let url = "mongodb://127.0.0.1:1/my_app?maxPoolSize=7&minPoolSize=3&connectTimeoutMS=1500";
+        let all = printed_by(which, "debug", &at(section, url), &[]).await;
+        for said in [
+            "at most 7 (maxPoolSize in the URL)",
+            "at least 3 (minPoolSize in the URL)",
+            "idle timeout 180s (default)",
+            "connect timeout 1.5s (connectTimeoutMS in the URL)",
+            "server selection 5s (default)",
+        ] {
+            assert!(all.contains(said), "{which} {said}: {all}");
+        }
+        let keys = "max_connections = 9\nidle_timeout = 60\n";
+        let all = printed_by(which, "debug", &(at(section, url) + keys), &[]).await;
+        for said in [
+            "at most 9 (`max_connections`, which overrides maxPoolSize in the URL)",
+            "idle timeout 60s (`idle_timeout`)",
+        ] {
+            assert!(all.contains(said), "{which} {said}: {all}");
+        }
+    }
+    let plain = at("sessions", "mongodb://127.0.0.1:1/my_app");
+    let all = launched("debug", &plain).await;
+    assert!(all.contains("at most 32 (default)"), "{all}");
+}
+
+/// RFC 6761: a name below `.invalid` is never resolved.
+#[cfg(feature = "srv")]
+#[rocket::async_test]
+async fn a_name_that_cannot_be_resolved_is_warned_about_without_blaming_the_password() {
+    let toml = at("sessions", "mongodb+srv://bob:hunter2@cluster.invalid/db");
+    let all = launched("release", &toml).await;
+    assert!(
+        all.contains("requests that use a session are answered with 503"),
+        "{all}"
+    );
+    assert!(all.contains("`db.session`"), "{all}");
+    for sign in ["hunter2", "password", "bob"] {
+        assert!(!all.contains(sign), "{sign}: {all}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_missing_file_and_an_unknown_compressor_are_named() {
+    for (which, section) in WAYS {
+        for (option, named) in [
+            ("tls=true&tlsCAFile=/nowhere/ca.pem", "/nowhere/ca.pem"),
+            ("compressors=lz4", "compress"),
+            ("maxPoolSize=many", "maxpoolsize"),
+        ] {
+            let url = format!("mongodb://bob:hunter2@127.0.0.1:1/my_app?{option}");
+            let all = printed_by(which, "debug", &at(section, &url), &[]).await;
+            assert!(all.contains("REFUSED"), "{which} {option}: {all}");
+            assert!(all.contains(named), "{which} {option}: {all}");
+            for sign in ["hunter2", "password", "bob:"] {
+                assert!(!all.contains(sign), "{which} {option} {sign}: {all}");
+            }
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn a_plural_section_is_refused_in_any_profile_and_in_the_environment() {
+    for profile in ["default", "release"] {
+        let all = refused("debug", &format!("[{profile}.sessions]\ntimeout = 5\n")).await;
+        assert!(all.contains("[default.session]"), "{all}");
+        assert!(all.contains("Rocket.toml"), "{all}");
+    }
+    let all = printed("debug", "", &[("ROCKET_SESSIONS", "{timeout=5}")]).await;
+    assert!(all.contains("REFUSED"), "{all}");
+    assert!(all.contains("[default.session]"), "{all}");
+}

@@ -5,43 +5,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use mongodb::options::ClientOptions;
-use mongodb::{Client, Database};
 use rocket::serde::json::{Value, json};
 use rocket_mongo_session::testing::conformance;
 use rocket_mongo_session::{MongoStore, Store};
 
 use super::{ask, call, member, null, whoami};
 use crate::probe::{Probe, Script, run, run_with};
-use crate::support::Mongod;
+use crate::support::{Mongod, Proxy, users};
 
 /// TL-08, DB-17, LG-03: everything works without `indexes`; what the role forbids says so.
 #[rocket::async_test]
 async fn a_user_who_may_only_read_and_write_the_sessions_is_enough() {
-    let mongod = Mongod::builder().arg("--auth").start().await;
-    let client = mongod.client().await;
-    // The first user comes from this machine, without a login.
-    let root = doc! { "createUser": "root", "pwd": "rootpassword", "roles": ["root"] };
-    admin(&client)
-        .run_command(root)
-        .await
-        .expect("a first user");
-    let client = logged_in(&mongod, "root:rootpassword@").await;
-    let actions = vec!["find", "insert", "update", "remove"];
-    let where_to = doc! { "db": "shop", "collection": "session" };
-    let role = doc! {
-        "createRole": "sessions",
-        "privileges": [{ "resource": where_to, "actions": actions }],
-        "roles": [],
-    };
-    admin(&client).run_command(role).await.expect("a role");
-    let user = doc! { "createUser": "app", "pwd": "apppassword", "roles": ["sessions"] };
-    admin(&client).run_command(user).await.expect("a user");
-
-    let url = format!(
-        "mongodb://app:apppassword@127.0.0.1:{}/shop?authSource=admin",
-        mongod.port()
-    );
+    let actions = ["find", "insert", "update", "remove"];
+    let (mongod, client) = users::server(&actions, &[]).await;
+    let url = users::url(mongod.port());
     let keys = [
         ("indexes", false.into()),
         ("max_per_user", 5.into()),
@@ -125,17 +102,40 @@ async fn a_user_who_may_only_read_and_write_the_sessions_is_enough() {
     );
 }
 
-fn admin(client: &Client) -> Database {
-    client.database("admin")
-}
-
-async fn logged_in(mongod: &Mongod, who: &str) -> Client {
-    let url = format!(
-        "mongodb://{who}127.0.0.1:{}/?authSource=admin",
-        mongod.port()
-    );
-    let options = ClientOptions::parse(url).await.expect("an address");
-    Client::with_options(options).expect("a client")
+/// The rows of the guide with built-in roles: an index that differs is changed in place with `collMod`,
+/// which needs `dbAdmin`, and dropped and created again without.
+#[rocket::async_test]
+async fn built_in_roles_create_and_repair_the_indexes() {
+    for (roles, is_in_place) in [
+        (&["readWrite"][..], false),
+        (&["readWrite", "dbAdmin"], true),
+    ] {
+        let (mongod, client) = users::server(&[], roles).await;
+        let proxy = Proxy::start(mongod.port()).await;
+        let database = client.database("shop");
+        let index =
+            doc! { "key": { "expires": 1 }, "name": "session_expires", "expireAfterSeconds": 60 };
+        let wrong = doc! { "createIndexes": "session", "indexes": [index] };
+        database.run_command(wrong).await.expect("an index");
+        let keys = [("indexes", false.into())];
+        let url = users::url(proxy.port());
+        let probe = Probe::start_at(client, &url, "shop", &keys, |rocket| rocket).await;
+        let cookie = member(&probe, "alice").await;
+        assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
+        assert_eq!(ask(&probe.app, json!(["ensure_indexes"])).await, null());
+        let list = doc! { "listIndexes": "session" };
+        let listed = database.run_command(list).await.expect("a list");
+        let listed = listed.get_document("cursor").expect("a cursor");
+        let listed = listed.get_array("firstBatch").expect("a batch");
+        let grace = listed.iter().filter_map(|index| {
+            let index = index.as_document()?;
+            Some(index.get("expireAfterSeconds")?.to_string())
+        });
+        assert_eq!(grace.collect::<Vec<_>>(), ["300"], "{roles:?}");
+        assert_eq!(listed.len(), 3, "{roles:?}");
+        let dropped = proxy.requests("dropIndexes");
+        assert_eq!(dropped.is_empty(), is_in_place, "{roles:?}: {dropped:?}");
+    }
 }
 
 /// NJ-07: all of the store's promises, on a server that runs no JavaScript.

@@ -12,6 +12,7 @@ pub mod http;
 pub mod mongod;
 pub mod proxy;
 pub mod replica_set;
+pub mod users;
 mod wire;
 
 pub use {
