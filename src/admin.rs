@@ -63,7 +63,7 @@ pub struct SessionInfo {
     /// `record_client`). They are the client's words: escape them before you show them.
     pub client: Option<String>,
     /// The address that the session was created from (with `record_client`). Behind a proxy it is
-    /// the proxy's.
+    /// the proxy's, unless `client_ip_header` and `trusted_proxies` are set.
     pub ip: Option<IpAddr>,
 }
 

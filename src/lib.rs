@@ -28,7 +28,7 @@
 //! | configure it? | [configuration](#configuration) |
 //! | go live? | [going live](#going-live) |
 //! | run several applications? | [several applications on one database](#several-applications-on-one-database) |
-//! | operate it? | [operation](#operation): versions, connections, indexes, privileges, sizes, backups |
+//! | operate it? | [operation](#operation): versions, connections, TLS, readiness, logs, indexes, privileges, sizes, backups |
 //! | know its limits? | [what it does not promise](#what-it-does-not-promise) |
 //! | use sessions outside of a request? | [outside of a request](#outside-of-a-request) |
 //! | migrate from another library? | [migrating](#migrating) |

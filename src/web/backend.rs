@@ -226,7 +226,7 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, OpenErr
     let address: String = section.extract_inner("url").map_err(in_section)?;
     let parsed = url::parse(&address).map_err(refused)?;
     let settings = Settings::read(&section, &parsed, Some(DEFAULT_CONNECTIONS));
-    let mut settings = settings.map_err(in_section)?;
+    let mut settings = settings.map_err(|error| in_section(*error))?;
     settings.limit(config.deadline);
     if let Some(problem) = url::missing_file(&parsed).await {
         return Err(refused(problem));

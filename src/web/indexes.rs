@@ -52,7 +52,7 @@ async fn maintain_indexes(core: Arc<Core>) {
                 tokio::time::sleep(CHECK_INTERVAL).await;
             }
             Err(error) => {
-                // Without the privilege to create indexes the store can be ready all the same.
+                // Without the privilege to create indexes the store can be ready nevertheless.
                 if core.config.indexes && !core.store.is_ready() {
                     let _ = core.store.ping().await;
                 }

@@ -108,7 +108,8 @@ impl Pool for MongoPool {
         let failed = |problem: String| Error::Init(mongodb::error::Error::custom(problem));
         let address: String = figment.extract_inner("url")?;
         let url = url::parse(&address).map_err(failed)?;
-        let settings = Settings::read(figment, &url, None)?;
+        let settings =
+            Settings::read(figment, &url, None).map_err(|error| Error::Config(*error))?;
         if let Some(problem) = url::missing_file(&url).await {
             return Err(failed(problem));
         }

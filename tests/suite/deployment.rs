@@ -53,7 +53,7 @@ async fn readiness_begins_with_the_first_answer_and_outlives_an_outage() {
     let probe = Probe::start_at(client, &url, "ready", &[], with_routes).await;
     assert!(!is_ready(&probe.app).await, "nothing has answered");
     proxy.set(Traffic::Pass);
-    // Nobody asks for a session meanwhile.
+    // No request asks for a session meanwhile.
     eventually("readiness", async || is_ready(&probe.app).await).await;
     proxy.set(Traffic::Refuse);
     eventually("an outage", async || {
@@ -63,7 +63,7 @@ async fn readiness_begins_with_the_first_answer_and_outlives_an_outage() {
             == 503
     })
     .await;
-    assert!(is_ready(&probe.app).await, "an outage unreadies nobody");
+    assert!(is_ready(&probe.app).await, "an outage changes nothing");
 }
 
 #[rocket::async_test]

@@ -56,7 +56,7 @@ mod tests {
     /// Holds with and without the driver's feature: `.ci/run` runs it both ways.
     #[test]
     fn command_tracing_is_seen_exactly_where_the_driver_has_it() {
-        assert!(!is_logged(), "nobody listens");
+        assert!(!is_logged(), "no subscriber");
         let everything = Everything::default();
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         tracing::subscriber::with_default(everything.clone(), || {

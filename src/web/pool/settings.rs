@@ -81,7 +81,7 @@ impl Settings {
         section: &Figment,
         url: &ConnectionString,
         own: Option<u32>,
-    ) -> Result<Settings, Error> {
+    ) -> Result<Settings, Box<Error>> {
         // Both keys are required. What is joined loses to every file.
         let config: Config = section
             .clone()
