@@ -74,7 +74,7 @@ const FLAGS: [&str; 9] = [
 ];
 
 /// Those that `false` unsets.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 9] = [
     "database",
     "max_age",
     "domain",
@@ -83,6 +83,7 @@ const OPTIONAL: [&str; 8] = [
     "lifetime",
     "reissue_time",
     "max_per_user",
+    "client_ip_header",
 ];
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

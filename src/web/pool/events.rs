@@ -41,6 +41,14 @@ struct State {
 impl Watcher {
     /// Records an event, and returns the line to log.
     fn note(&self, event: &CmapEvent, now: Instant) -> Option<String> {
+        // Most events are those of each operation, which cost no lock.
+        let is_of_interest = matches!(
+            event,
+            CmapEvent::ConnectionReady(_) | CmapEvent::ConnectionClosed(_)
+        );
+        if !is_of_interest {
+            return None;
+        }
         // Held for the time of a look-up: no code of the driver runs meanwhile.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (address, what) = match event {
