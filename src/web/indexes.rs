@@ -13,6 +13,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 
+/// The longest pause before the store has answered once: an orchestrator that waits for readiness sends
+/// no request that would ask it.
+const MAX_UNREADY_DELAY: Duration = Duration::from_secs(5);
+
 /// The background task. It ends when this is dropped.
 pub(super) struct IndexTask(AbortHandle);
 
@@ -65,7 +69,11 @@ async fn maintain_indexes(core: Arc<Core>) {
                 }
                 is_reported = true;
                 tokio::time::sleep(retry_delay).await;
-                retry_delay = (retry_delay * 2).min(CHECK_INTERVAL);
+                let limit = match core.store.is_ready() {
+                    true => CHECK_INTERVAL,
+                    false => MAX_UNREADY_DELAY,
+                };
+                retry_delay = (retry_delay * 2).min(limit);
             }
         }
     }
