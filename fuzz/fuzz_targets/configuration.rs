@@ -21,7 +21,7 @@ use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Session, Sessions};
 use rocket_mongo_session_fuzz::{is_token, lock, target};
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 26] = [
     "collection",
     "database",
     "cookie_name",
