@@ -58,6 +58,21 @@
 #![doc = include_str!("guide/limits.md")]
 //!
 #![doc = include_str!("guide/migration.md")]
+#![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::exit,
+        clippy::expect_used,
+        clippy::missing_errors_doc,
+        clippy::missing_panics_doc,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 mod admin;
 mod clock;

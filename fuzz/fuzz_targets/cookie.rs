@@ -99,7 +99,7 @@ target!(|data: &[u8]| {
     assert_eq!(user, expected, "{lines:?}");
     let calls = app.store.calls();
     match (tokens.as_slice(), alive.as_slice()) {
-        ([], _) | ([_, _, _, _, _, ..], _) => assert_eq!(calls, [], "{lines:?}"),
+        ([] | [_, _, _, _, _, ..], _) => assert_eq!(calls, [], "{lines:?}"),
         ([token], [_]) => {
             let lookup = (Call::Load, token[..22].to_owned());
             assert_eq!(calls, [lookup], "{lines:?}");

@@ -95,7 +95,7 @@ async fn change(form: CsrfForm<Change<'_>>, session: &Session) -> Result<Redirec
 }
 
 #[post("/order", data = "<_form>")]
-async fn order(customer: Customer, _form: CsrfForm<Button>, session: &Session) -> Result<Redirect> {
+fn order(customer: Customer, _form: CsrfForm<Button>, session: &Session) -> Result<Redirect> {
     let Customer(user) = customer;
     if session.remove(BASKET) {
         session.flash(Notice::good(format!(

@@ -98,7 +98,7 @@ fn index(_session: &Session) {}
 
 /// Asks at request time, which no check at launch can see.
 #[get("/hidden")]
-async fn hidden(asks: Asks) -> String {
+fn hidden(asks: Asks) -> String {
     asks.0
 }
 
