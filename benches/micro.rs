@@ -16,7 +16,7 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::tokio::runtime::{Builder, Runtime};
 use rocket::{Build, Config, Rocket, async_trait, config::LogLevel, get, routes};
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
 };
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Result, Session, Sessions, Store};
@@ -321,7 +321,11 @@ impl Store for One {
 
     fn touch(&self, _: Touch) {}
 
-    async fn find(&self, _: Filter, _: u64, _: u32) -> Result<Vec<Document>> {
+    async fn estimated_count(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn find(&self, _: Filter, _: Order, _: u64, _: u32) -> Result<Vec<Document>> {
         Ok(Vec::new())
     }
 

@@ -1,23 +1,31 @@
-//! The administrative API: lists, counts and revokes sessions.
+//! The administrative API: counts, finds, changes and ends sessions.
+
+mod edit;
+mod export;
+mod find;
+mod info;
+mod user;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bson::RawBson;
 use serde::Serialize;
-use time::OffsetDateTime;
 
 use crate::clock::Moment;
 use crate::commit::Core;
 use crate::commit::tombstone;
-use crate::document::value;
-use crate::document::{Document, Filter};
+use crate::document::Filter;
 use crate::error::{Error, Result};
 use crate::record::token::Id;
-use crate::record::{Meta, Record, alive, field};
+use crate::record::{Record, alive, field};
 use crate::session::Session;
 use crate::stats::Stats;
+
+pub use edit::Edit;
+pub use find::{Page, Query};
+pub use info::SessionInfo;
+pub use user::UserSessions;
 
 /// All sessions of the application: constructors for the fairing, and the administrator's handle.
 ///
@@ -47,26 +55,6 @@ pub struct Sessions {
     pub(crate) core: Arc<Core>,
 }
 
-/// One session as a list shows it. Nothing in it lets anybody in.
-#[derive(Clone, Debug)]
-pub struct SessionInfo {
-    /// The public session identifier, which [`Sessions::revoke_of`] takes.
-    pub id: String,
-    /// When the session was created: at its first write, or at the login or elevation that started
-    /// it.
-    pub created: OffsetDateTime,
-    /// The last recorded use of the session.
-    pub accessed: OffsetDateTime,
-    /// When it will expire if it is not used again; `None` is never.
-    pub expires: Option<OffsetDateTime>,
-    /// The first 128 characters of what the browser says about itself, its `User-Agent` (with
-    /// `record_client`). They are the client's words: escape them before you show them.
-    pub client: Option<String>,
-    /// The address that the session was created from (with `record_client`). Behind a proxy it is
-    /// the proxy's, unless `client_ip_header` and `trusted_proxies` are set.
-    pub ip: Option<IpAddr>,
-}
-
 impl Sessions {
     /// Returns the number of live sessions.
     ///
@@ -81,71 +69,32 @@ impl Sessions {
         self.core.store.count(all).await
     }
 
-    /// Returns the number of live sessions of a user.
+    /// Returns about how many sessions there are, in constant time: from the collection's metadata.
+    ///
+    /// Expired sessions and the crate's own documents (tombstones and revocations, which live for
+    /// minutes) are counted, too. After an unclean shutdown of the database the number can be off until
+    /// its next checkpoint. One round trip.
     ///
     /// # Errors
     ///
-    /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
-    pub async fn count_user(&self, user: impl Serialize + Send) -> Result<u64> {
-        let theirs = alive(of(&principal(&user)?), self.now());
-        self.core.store.count(theirs).await
+    /// [`Error::Store`] when the database fails.
+    pub async fn estimated_count(&self) -> Result<u64> {
+        self.core.store.estimated_count().await
     }
 
-    /// Returns the live sessions of a user, oldest first: `limit` of them (at most 1000)
-    /// after the first `skip`.
+    /// Returns the sessions of one user: to count, list, end, notify and export them.
     ///
-    /// One round trip, and none when `limit` is 0.
-    ///
-    /// ```
-    /// # use rocket::get;
-    /// # use rocket_mongo_session::{Error, Session, Sessions};
-    /// #[get("/devices")]
-    /// async fn devices(session: &Session, sessions: &Sessions) -> Result<String, Error> {
-    ///     let Some(user_id) = session.user::<i64>()? else { return Ok(String::new()) };
-    ///     let mut lines = String::new();
-    ///     for info in sessions.list(user_id, 0, 50).await? {
-    ///         lines += &format!("{}: last used {}\n", info.id, info.accessed);
-    ///     }
-    ///     Ok(lines)
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
-    pub async fn list(
-        &self,
-        user: impl Serialize + Send,
-        skip: u64,
-        limit: u32,
-    ) -> Result<Vec<SessionInfo>> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let theirs = alive(of(&principal(&user)?), self.now());
-        let found = self.core.store.find(theirs, skip, limit.min(1000));
-        let found = found.await?.into_iter();
-        Ok(found.filter_map(|document| self.info(document)).collect())
-    }
-
-    fn info(&self, document: Document) -> Option<SessionInfo> {
-        // The id of a legacy session may be its credential.
-        let meta = Meta::parse(&document).filter(|meta| !meta.id.is_legacy())?;
-        let expires = meta.ends_at(&self.core.config);
-        Some(SessionInfo {
-            id: meta.id.to_string(),
-            created: meta.created.date(),
-            accessed: meta.accessed.date(),
-            expires: (expires < Moment::NEVER).then(|| expires.date()),
-            client: meta.client.agent,
-            ip: meta.client.ip.and_then(|ip| ip.parse().ok()),
-        })
+    /// The user is the value that [`login`](Session::login) was given. Its type counts: the sessions of
+    /// `login(7)` are not those of `of("7")`. The log warns once where no login of this process had a
+    /// user of this type. No round trip.
+    pub fn of(&self, user: impl Serialize) -> UserSessions {
+        UserSessions::new(self.clone(), &user)
     }
 
     /// Ends one session of any user; `true` when there was one.
     ///
     /// It is the administrator's call. For an id that comes from a user's request, use
-    /// [`revoke_of`](Sessions::revoke_of). One round trip.
+    /// [`of(user).revoke(id)`](UserSessions::revoke). One round trip.
     ///
     /// # Errors
     ///
@@ -155,62 +104,6 @@ impl Sessions {
             Some(id) => self.core.store.delete(Filter::id(id.as_str())).await,
             None => Ok(false), // the id of a tombstone, for instance
         }
-    }
-
-    /// Ends one session if it is this user's; `true` when there was one.
-    ///
-    /// One round trip.
-    ///
-    /// ```
-    /// # use rocket::{FromForm, post};
-    /// # use rocket_mongo_session::{CsrfForm, Error, Session, Sessions};
-    /// #[derive(FromForm)]
-    /// struct End<'r> {
-    ///     id: &'r str, // from a request: it may be anybody's
-    /// }
-    ///
-    /// #[post("/devices/end", data = "<form>")]
-    /// async fn end(
-    ///     form: CsrfForm<End<'_>>,
-    ///     session: &Session,
-    ///     sessions: &Sessions,
-    /// ) -> Result<String, Error> {
-    ///     let ended = match session.user::<i64>()? {
-    ///         Some(user_id) => sessions.revoke_of(user_id, form.id).await?,
-    ///         None => false,
-    ///     };
-    ///     Ok(if ended { "signed out" } else { "it had ended before" }.to_owned())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadUser`]; [`Error::Store`] and [`Error::Unknown`] when the database fails.
-    pub async fn revoke_of(&self, user: impl Serialize + Send, id: &str) -> Result<bool> {
-        let user = principal(&user)?;
-        let Some(id) = Id::parse(id) else {
-            return Ok(false);
-        };
-        let theirs = Filter::id(id.as_str()).equals(field::USER, user);
-        self.core.store.delete(theirs).await
-    }
-
-    /// Ends every session of a user, on every device; returns how many there were.
-    ///
-    /// Logins whose request began before the revocation end, too, also a later one of this very
-    /// request; the log names the user of a login that was dropped. On MongoDB that holds for
-    /// requests that begin within a second after it, since two clocks are compared. Call it when an
-    /// account is closed or a password was reset. To keep the browser that asks, call
-    /// [`revoke_others`](Sessions::revoke_others) after its login. Two round trips.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadUser`]; [`Error::Store`] and [`Error::Unknown`] when the database fails: call it
-    /// again then.
-    pub async fn revoke_user(&self, user: impl Serialize + Send) -> Result<u64> {
-        let user = principal(&user)?;
-        self.revoke_matching(tombstone::of_user(&user), of(&user))
-            .await
     }
 
     /// Ends every other session of this session's user; returns how many there were.
@@ -261,7 +154,7 @@ impl Sessions {
     /// Ends every session (mass logout); returns how many there were.
     ///
     /// Logins whose request began before the revocation end, too, as with
-    /// [`revoke_user`](Sessions::revoke_user). Two round trips.
+    /// [`of(user).revoke_all()`](UserSessions::revoke_all). Two round trips.
     ///
     /// # Errors
     ///
@@ -344,10 +237,6 @@ impl Sessions {
     fn now(&self) -> Moment {
         self.core.clock.now()
     }
-}
-
-fn principal(user: &impl Serialize) -> Result<RawBson> {
-    value::encode_principal(user).ok_or(Error::BadUser)
 }
 
 fn of(user: &RawBson) -> Filter {

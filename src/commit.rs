@@ -11,13 +11,15 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
+use crate::principals::PrincipalTypes;
 use crate::record::legacy;
 use crate::record::token::{Id, Token};
 use crate::record::{Record, alive, field};
 use crate::state::Stored;
 use crate::state::plan::{CommitPlan, CookieLife, Write};
-use crate::stats::Counters;
+use crate::stats::{ConnectionCounters, Counters};
 use crate::store::bounded::Bounded;
+use crate::store::{Order, Store};
 use crate::tasks::Tasks;
 
 pub(crate) mod cas;
@@ -41,6 +43,7 @@ pub(crate) struct Core {
     /// When the last login of this process was created, where `max_per_user` ends the oldest: two
     /// logins of one millisecond would have no order otherwise.
     pub(crate) last_login: AtomicI64,
+    pub(crate) principals: PrincipalTypes,
 }
 
 /// What a commit has done.
@@ -99,6 +102,27 @@ impl Done {
 }
 
 impl Core {
+    pub(crate) fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        connections: Arc<ConnectionCounters>,
+    ) -> Self {
+        let stats = Arc::new(Counters {
+            connections,
+            ..Counters::default()
+        });
+        Core {
+            store: Bounded::new(store, config.deadline, Arc::clone(&stats)),
+            config,
+            clock,
+            stats,
+            tasks: Tasks::default(),
+            last_login: AtomicI64::new(i64::MIN),
+            principals: PrincipalTypes::default(),
+        }
+    }
+
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }
@@ -201,7 +225,10 @@ impl Core {
             let theirs = alive(theirs, core.now());
             let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
             let ended = async {
-                let oldest = core.store.find(theirs, 0, limit).await?;
+                let oldest = core
+                    .store
+                    .find(theirs, Order::OldestFirst, 0, limit)
+                    .await?;
                 let surplus = oldest.len().saturating_sub(max as usize);
                 let ids = oldest.iter().take(surplus);
                 let ids: Vec<String> = ids.filter_map(|one| one.id().map(str::to_owned)).collect();

@@ -154,6 +154,12 @@ pub enum Error {
     /// overwrite the one that the browser held back (`SameSite`). Only a login may create a session
     /// there. Status 403.
     CrossSiteWrite,
+    /// The configuration that [`Sessions::connect`](crate::Sessions::connect) was given would refuse a
+    /// launch. Status 500.
+    Configuration {
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// No session fairing is attached: `rocket.attach(Sessions::fairing())`. Status 500.
     NotAttached,
     /// The operating system gave no random bytes. Status 503.
@@ -288,6 +294,9 @@ impl fmt::Display for Error {
                  a login; check `Session::why_new` before writing, or write only on pages that other \
                  sites do not link to",
             ),
+            Error::Configuration { reason } => {
+                write!(f, "the session configuration cannot be used: {reason}")
+            }
             Error::NotAttached => {
                 f.write_str("no session fairing is attached; add `.attach(Sessions::fairing())`")
             }

@@ -81,6 +81,7 @@ mod config;
 mod document;
 mod error;
 mod origin;
+mod principals;
 mod record;
 mod session;
 mod state;
@@ -98,7 +99,7 @@ pub use mongodb;
 pub use rocket_db_pools;
 pub use time;
 
-pub use admin::{SessionInfo, Sessions};
+pub use admin::{Edit, Page, Query, SessionInfo, Sessions, UserSessions};
 pub use document::key::{AsKey, Key, KeyFor, KeyOf};
 pub use error::{Cause, Error, Operation, Result};
 pub use session::{Queue, Session};

@@ -387,7 +387,7 @@ fn check_timeout(timeout: Option<Duration>) -> Result<()> {
     }
 }
 
-fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
     value::decode(stored).ok_or_else(|| Error::Decode {
         key: field.display(),
         wanted: std::any::type_name::<T>(),

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Serialize;
+
 /// Counters of this process since it started ([`Sessions::stats`](crate::Sessions::stats)).
 ///
 /// A counter never decreases. Each process has its own: add them up for the whole application.
 #[doc(alias = "metrics")]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Loads of a session, each for a request with a well-formed cookie.

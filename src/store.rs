@@ -142,8 +142,8 @@ pub trait Store: Send + Sync + 'static {
     /// never makes a document.
     fn touch(&self, touch: Touch);
 
-    /// Documents that the filter chooses, ordered by `created` and then `_id`: at most `limit` of
-    /// them (none if that is 0), after the first `skip`.
+    /// Documents that the filter chooses, in this order: at most `limit` of them (none if that is
+    /// 0), after the first `skip`.
     ///
     /// They may come without the fields `value`, `token` and `csrf`, which no list shows, so that a
     /// page of large sessions is not large.
@@ -151,7 +151,20 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::Store`].
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>>;
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>>;
+
+    /// About how many documents there are, tombstones included, without looking at them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    async fn estimated_count(&self) -> Result<u64>;
 
     /// How many documents the filter chooses.
     ///
@@ -193,6 +206,17 @@ pub trait Store: Send + Sync + 'static {
     fn touch_batches(&self) -> u64 {
         0
     }
+}
+
+/// In which order documents are found ([`Store::find`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By `created` and then `_id`. What has no such time comes first.
+    OldestFirst,
+    /// The reverse of [`OldestFirst`](Order::OldestFirst).
+    NewestFirst,
+    /// By `_id`, so that a filter which names the last id continues a scan.
+    Id,
 }
 
 /// How long a revocation document is kept: longer than any request runs.

@@ -2,6 +2,7 @@
 
 mod backend;
 mod client_ip;
+mod connect;
 mod cookie;
 mod csrf;
 mod fairing;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use rocket::async_trait;
 use rocket_mongo_session::mongodb::bson;
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
 };
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Store};
@@ -173,10 +173,20 @@ impl Store for Watched {
         }
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>, Error> {
+    async fn find(
+        &self,
+        filter: Filter,
+        _: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>, Error> {
         let chosen = self.chosen(&filter).into_iter();
         let chosen = chosen.skip(skip as usize).take(limit as usize);
         Ok(chosen.map(|(_, document)| document).collect())
+    }
+
+    async fn estimated_count(&self) -> Result<u64, Error> {
+        Ok(self.chosen(&Filter::default()).len() as u64)
     }
 
     async fn count(&self, filter: Filter) -> Result<u64, Error> {

@@ -17,7 +17,7 @@ use crate::record::token::{Digest, Secret};
 use crate::record::{Client, Meta, Override};
 use crate::state::Proof;
 use crate::store::faulty::{Fault, FaultyStore};
-use crate::store::{Durability, Inserted, Store};
+use crate::store::{Durability, Inserted, Order, Store};
 
 struct Bench {
     store: FaultyStore,
@@ -35,15 +35,13 @@ impl Bench {
         let store = FaultyStore::with_clock(&clock);
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
         configure(&mut config);
-        let stats = Arc::new(Counters::default());
-        let core = Arc::new(Core {
-            store: Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone()),
+        let core = Core::new(
             config,
-            clock: clock.clone(),
-            stats,
-            tasks: Tasks::default(),
-            last_login: AtomicI64::new(i64::MIN),
-        });
+            Arc::new(store.clone()),
+            clock.clone(),
+            Arc::default(),
+        );
+        let core = Arc::new(core);
         Bench { store, clock, core }
     }
 
@@ -405,7 +403,11 @@ async fn max_per_user_leaves_the_latest() {
     }
     bench.core.enforce_max_per_user(&RawBson::Int32(1));
     bench.core.tasks.wait(Duration::from_secs(60)).await;
-    let left = bench.store.find(Filter::sessions(), 0, 10).await.unwrap();
+    let left = bench
+        .store
+        .find(Filter::sessions(), Order::OldestFirst, 0, 10)
+        .await
+        .unwrap();
     let mut left: Vec<_> = left.iter().filter_map(|one| one.id()).collect();
     left.sort_unstable();
     expected.sort_unstable();

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::record::token::Token;
 use crate::state::changes::Changes;
-use crate::state::plan::{CookieLife, UpdatePlan};
+use crate::state::plan::{CookieLife, UpdatePlan, ValuesPlan};
 use crate::store::Updated;
 
 impl Core {
@@ -15,18 +15,18 @@ impl Core {
         // Of updates that share a command it is not always known whether a session ended before or
         // after its own. Whoever is told the outcome gets a command of its own.
         let filter = match is_last {
-            true => plan.filter.clone(),
-            false => plan.filter.clone().alone(),
+            true => plan.values.filter.clone(),
+            false => plan.values.filter.clone().alone(),
         };
         if let Some(part) = &plan.with_token {
-            let mut update = plan.update.clone();
+            let mut update = plan.values.update.clone();
             update.merge(&part.update);
-            let guarded = plan.record.with_same_token(filter.clone());
-            if let Some(update) = self.attempt(&plan, guarded, update).await? {
+            let guarded = plan.values.record.with_same_token(filter.clone());
+            if let Some(update) = self.attempt(&plan.values, guarded, update).await? {
                 let cookie = part.cookie.clone();
                 return Ok(plan.applied(update, cookie));
             }
-            let has_data = !plan.update.is_empty() || !plan.relative.is_empty();
+            let has_data = !plan.values.update.is_empty() || !plan.values.relative.is_empty();
             if part.is_required || !has_data {
                 return Ok(Done::without_write(Outcome::Gone));
             }
@@ -37,17 +37,24 @@ impl Core {
             Some(_) => filter.alone(),
             None => filter,
         };
-        let update = plan.update.clone();
-        Ok(match self.attempt(&plan, filter, update).await? {
+        let update = plan.values.update.clone();
+        Ok(match self.attempt(&plan.values, filter, update).await? {
             Some(update) => plan.applied(update, None),
             None => Done::without_write(Outcome::Gone),
         })
     }
 
+    /// Changes values of a session, outside of a request; `false` when it has ended.
+    pub(crate) async fn change_values(&self, mut plan: ValuesPlan) -> Result<bool> {
+        plan.filter = plan.filter.alone(); // whoever asks is told the outcome
+        let (filter, update) = (plan.filter.clone(), plan.update.clone());
+        Ok(self.attempt(&plan, filter, update).await?.is_some())
+    }
+
     /// The update as it was applied; `None` when the filter chose no session.
     async fn attempt(
         &self,
-        plan: &UpdatePlan,
+        plan: &ValuesPlan,
         filter: Filter,
         mut update: Update,
     ) -> Result<Option<Update>> {
@@ -75,7 +82,7 @@ impl Core {
     /// The update, in which relative changes are replaced by the values that they lead to.
     async fn apply_here(
         &self,
-        plan: &UpdatePlan,
+        plan: &ValuesPlan,
         filter: Filter,
         update: Update,
         relative: &Changes,
@@ -113,7 +120,11 @@ impl UpdatePlan {
         let token = token.unwrap_or(self.token);
         Done {
             outcome: Outcome::Applied,
-            written: Some(Written::Updated(Box::new((self.record, update, token)))),
+            written: Some(Written::Updated(Box::new((
+                self.values.record,
+                update,
+                token,
+            )))),
             cookie,
             undo: None,
         }

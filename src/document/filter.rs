@@ -32,6 +32,7 @@ use crate::document::key::Field;
 /// | `_id` | a string | that is the id |
 /// | `_id` | `{$in: [string, …]}` | the id is one of those; of none where there are none |
 /// | `_id` | `{$ne: string}` | the id is another |
+/// | `_id` | `{$gt: string}` | the id sorts after that one |
 /// | `_id` | `{$lt: "~"}` | it is a session: ids of tombstones begin with `~`, which sorts after all others |
 /// | `token`, `user`, `by` | `{$eq: value}` | the field has this value, which is never null and never an array |
 /// | `token` | `{$in: [null, value]}` | the field has this value, or is missing or null |
@@ -61,6 +62,7 @@ enum Clause {
     Id(String),
     Ids(Vec<String>),
     NotId(String),
+    AfterId(String),
     /// Sessions only: a tombstone's id starts with `~`, which sorts after every session's.
     Session,
     Equals(&'static str, RawBson),
@@ -97,6 +99,11 @@ impl Filter {
 
     pub(crate) fn except(self, id: &str) -> Self {
         self.with(Clause::NotId(id.to_owned()))
+    }
+
+    /// The id sorts after this one: the scan of all goes on there.
+    pub(crate) fn after_id(self, id: &str) -> Self {
+        self.with(Clause::AfterId(id.to_owned()))
     }
 
     /// A field of the crate's own has this value.
@@ -176,6 +183,7 @@ impl Filter {
                 .id()
                 .is_some_and(|id| ids.iter().any(|one| one == id)),
             Clause::NotId(id) => document.id() != Some(id),
+            Clause::AfterId(id) => document.id().is_some_and(|other| other > id.as_str()),
             Clause::Session => document.id().is_some_and(|id| id < "~"),
             Clause::Equals(name, value) => document
                 .get(name)
@@ -252,6 +260,7 @@ impl Clause {
                 id(with("$in", RawBson::Array(all)))
             }
             Clause::NotId(one) => id(with("$ne", text(one))),
+            Clause::AfterId(one) => id(with("$gt", text(one))),
             Clause::Session => id(with("$lt", text("~"))),
             Clause::Equals(name, value) => of(name, with("$eq", value.clone())),
             Clause::EqualsOrMissing(name, value) => {

@@ -357,7 +357,12 @@ mod tests {
             let cookie = login.headers().get_one("Set-Cookie").unwrap();
             let cookie = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
             let sessions: &Sessions = client.rocket().state().unwrap();
-            let stored = || sessions.core.store.find(Filter::all(), 0, 10);
+            let stored = || {
+                sessions
+                    .core
+                    .store
+                    .find(Filter::all(), crate::store::Order::OldestFirst, 0, 10)
+            };
             let before = stored().await.unwrap();
             assert_eq!(before.len(), 1);
 

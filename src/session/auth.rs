@@ -22,8 +22,9 @@ impl Session {
     /// user's sessions were revoked meanwhile, and the delete of the old session if there is one.
     ///
     /// The user (also called the principal) is any serde value but null, of at most 8 KiB. Sessions
-    /// are found by it ([`Sessions::list`](crate::Sessions::list)), so let it be what identifies a
-    /// user and never changes: an id, not a profile.
+    /// are found by it ([`Sessions::of`](crate::Sessions::of)), so let it be what identifies a
+    /// user and never changes: an id, not a profile. Its type counts, too: after `login(7)`,
+    /// `of("7")` finds nothing.
     ///
     /// The login stands even if the handler then returns an error, unless `set_on_exception` is
     /// `false`. Before a second factor is proved, call something else: the guide's part [a second
@@ -80,6 +81,7 @@ impl Session {
 
     fn login_with(&self, user: &impl Serialize, keep: Keep) -> Result<()> {
         let user = value::encode_principal(user).ok_or(Error::BadUser)?;
+        self.core.principals.note(&user);
         let mut inner = self.open()?;
         if inner.state.creation == Creation::Never {
             return Err(Error::OutsidePath);

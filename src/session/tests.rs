@@ -1,7 +1,6 @@
 //! A session and its store, without Rocket.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 
 use bson::RawBson;
 
@@ -12,11 +11,8 @@ use crate::commit::tombstone;
 use crate::config::{Config, Encoding};
 use crate::document::Document;
 use crate::state::{Creation, LoadOutcome, Stored};
-use crate::stats::Counters;
-use crate::store::bounded::Bounded;
 use crate::store::faulty::{Fault, FaultyStore, Held};
-use crate::store::{Filter, Store};
-use crate::tasks::Tasks;
+use crate::store::{Filter, Order, Store};
 
 mod ending;
 mod modifying;
@@ -38,15 +34,8 @@ impl Bench {
         let store = FaultyStore::with_clock(&clock);
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
         configure(&mut config);
-        let stats = Arc::new(Counters::default());
-        let core = Arc::new(Core {
-            store: Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone()),
-            config,
-            clock,
-            stats,
-            tasks: Tasks::default(),
-            last_login: AtomicI64::new(i64::MIN),
-        });
+        let core = Core::new(config, Arc::new(store.clone()), clock, Arc::default());
+        let core = Arc::new(core);
         let sessions = Sessions { core };
         Bench { store, sessions }
     }
@@ -119,7 +108,10 @@ impl Bench {
     }
 
     async fn stored(&self) -> Vec<Document> {
-        self.store.find(Filter::sessions(), 0, 10).await.unwrap()
+        self.store
+            .find(Filter::sessions(), Order::OldestFirst, 0, 10)
+            .await
+            .unwrap()
     }
 }
 

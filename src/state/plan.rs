@@ -94,15 +94,34 @@ pub(crate) struct Replacement {
 
 /// How to update a stored session.
 pub(crate) struct UpdatePlan {
-    pub(crate) record: Record,
+    pub(crate) values: ValuesPlan,
     pub(crate) token: Token,
+    pub(crate) with_token: Option<TokenPart>,
+}
+
+/// How to change the values of a stored session.
+pub(crate) struct ValuesPlan {
+    pub(crate) record: Record,
     pub(crate) filter: Filter,
     pub(crate) update: Update,
     pub(crate) changes: Changes,
     /// Values that the server cannot count in or append to: by compare-and-set.
     pub(crate) relative: Changes,
     pub(crate) durability: Durability,
-    pub(crate) with_token: Option<TokenPart>,
+}
+
+impl ValuesPlan {
+    pub(crate) fn new(record: Record, changes: Changes, now: Moment) -> Self {
+        let (update, relative) = changed_values(&changes, &record);
+        ValuesPlan {
+            filter: record::unless_expired(record.meta.id.as_str(), now),
+            record,
+            update,
+            changes,
+            relative,
+            durability: Durability::Data,
+        }
+    }
 }
 
 /// The part of an update that is written only while the token is still the one that was loaded.
@@ -207,8 +226,9 @@ fn plan_update(
     now: Moment,
 ) -> Result<Write, Error> {
     let (record, settings) = (&stored.record, &state.settings);
-    let (mut update, relative) = changed_values(&state.changes, record);
-    let is_read = update.is_empty() && relative.is_empty() && settings.is_empty();
+    let mut values = ValuesPlan::new(record.clone(), state.changes.clone(), now);
+    let update = &mut values.update;
+    let is_read = update.is_empty() && values.relative.is_empty() && settings.is_empty();
     let life = settings.max_age.or(record.meta.max_age);
     let life = life.resolve(config.max_age);
     let sends = sends_cookie(settings) || is_cookie_due(record, life, is_read, config, now);
@@ -218,7 +238,10 @@ fn plan_update(
     }
     if sends || now.since(record.meta.accessed) >= precision(expiry.idle) {
         let expires = expiry.expires_at(record.meta.created, now);
-        record::touch(&mut update, now, expires);
+        record::touch(update, now, expires);
+    }
+    if settings.token != TokenChange::Keep {
+        values.durability = Durability::Identity;
     }
     let mut with_token = changed_settings(state, config, now);
     if sends {
@@ -228,16 +251,8 @@ fn plan_update(
         }
     }
     Ok(Write::Update(Box::new(UpdatePlan {
-        record: record.clone(),
+        values,
         token: stored.token.clone(),
-        filter: record::unless_expired(record.meta.id.as_str(), now),
-        update,
-        changes: state.changes.clone(),
-        relative,
-        durability: match settings.token {
-            TokenChange::Keep => Durability::Data,
-            TokenChange::Renew | TokenChange::Elevate => Durability::Identity,
-        },
         with_token: (sends || !with_token.update.is_empty()).then_some(with_token),
     })))
 }

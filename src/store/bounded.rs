@@ -16,7 +16,7 @@ use rocket::tokio::time::timeout;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::stats::Counters;
-use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated};
 use crate::tasks::Tasks;
 
 #[derive(Clone)]
@@ -223,6 +223,7 @@ impl Bounded {
     pub(crate) async fn find(
         &self,
         filter: Filter,
+        order: Order,
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
@@ -230,7 +231,16 @@ impl Bounded {
             self,
             Kind::Read,
             Operation::FindSessions,
-            find(filter, skip, limit)
+            find(filter, order, skip, limit)
+        )
+    }
+
+    pub(crate) async fn estimated_count(&self) -> Result<u64> {
+        call!(
+            self,
+            Kind::Read,
+            Operation::CountSessions,
+            estimated_count()
         )
     }
 

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Operation, Result};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Aged, Document, Durability, Filter, Inserted, Store, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, Store, TimeSource, Touch, Update, Updated,
 };
 
 /// What happens to the next call of a kind.
@@ -195,8 +195,18 @@ impl Store for FaultyStore {
         self.inner.touch(touch);
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
-        self.inner.find(filter, skip, limit).await
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
+        self.inner.find(filter, order, skip, limit).await
+    }
+
+    async fn estimated_count(&self) -> Result<u64> {
+        self.inner.estimated_count().await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {

@@ -15,7 +15,7 @@ use crate::document::{Document, Filter, Update, date, number};
 use crate::error::Result;
 use crate::record::field;
 use crate::store::{
-    Aged, Durability, Inserted, REVOCATION_LIFETIME, Store, TimeSource, Touch, Updated,
+    Aged, Durability, Inserted, Order, REVOCATION_LIFETIME, Store, TimeSource, Touch, Updated,
 };
 
 /// A [`Store`] in the memory of this process, for tests and for trying things out.
@@ -280,7 +280,13 @@ impl Store for MemoryStore {
         let _ = self.lock().update(&filter, &update, &self.clock);
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
         let stored = self.lock();
         let mut found: Vec<(f64, &Document)> = stored
             .chosen(&filter)
@@ -290,11 +296,23 @@ impl Store for MemoryStore {
                 (created.unwrap_or(f64::NEG_INFINITY), document)
             })
             .collect();
-        found
-            .sort_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| one.id().cmp(&other.id())));
+        let by_id = |one: &Document, other: &Document| one.id().cmp(&other.id());
+        match order {
+            Order::Id => found.sort_by(|(_, one), (_, other)| by_id(one, other)),
+            Order::OldestFirst | Order::NewestFirst => {
+                found.sort_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| by_id(one, other)))
+            }
+        }
+        if order == Order::NewestFirst {
+            found.reverse();
+        }
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let page = found.into_iter().skip(skip).take(limit as usize);
         Ok(page.map(|(_, document)| document.clone()).collect())
+    }
+
+    async fn estimated_count(&self) -> Result<u64> {
+        Ok(self.lock().by_id.len() as u64)
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {

@@ -12,7 +12,7 @@ use rocket::{async_trait, tokio};
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
-use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated};
 
 mod batch;
 mod client;
@@ -171,8 +171,18 @@ impl Store for MongoStore {
         self.0.touches.add(touch);
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
-        list::find(&self.0.client, &filter, skip, limit).await
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
+        list::find(&self.0.client, &filter, order, skip, limit).await
+    }
+
+    async fn estimated_count(&self) -> Result<u64> {
+        list::estimated_count(&self.0.client).await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {

@@ -78,7 +78,7 @@ use rocket::tokio;
 use rocket::tokio::task::JoinError;
 
 use crate::error::{Error, Result};
-use crate::store::{Document, Filter, Store};
+use crate::store::{Document, Filter, Order, Store};
 
 /// Returns from a trial when what must hold does not.
 macro_rules! must {
@@ -256,7 +256,7 @@ pub fn promises() -> impl Iterator<Item = &'static str> {
 /// What the trials see must be their own. Otherwise a store that keeps every promise would be
 /// blamed for documents of somebody else's, or of the trial before.
 async fn begins_empty(store: &dyn Store) -> Kept {
-    let found = store.find(Filter::all(), 0, 1).await?;
+    let found = store.find(Filter::all(), Order::OldestFirst, 0, 1).await?;
     must!(found.is_empty(), "the store that `make` gave is not empty");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The backend: where sessions are stored, and how that store is opened at ignition.
 
+use std::fmt;
 use std::sync::Arc;
 
 use mongodb::Collection;
@@ -74,6 +75,16 @@ pub(super) enum OpenError {
     Other(String, &'static str),
 }
 
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Config(error) => error.fmt(f),
+            OpenError::NoPool(name) => write!(f, "the database pool {name:?} is not attached"),
+            OpenError::Other(problem, remedy) => write!(f, "{problem}. {remedy}"),
+        }
+    }
+}
+
 impl OpenError {
     /// Writes the error to the log.
     pub(super) fn report(self) {
@@ -118,18 +129,9 @@ impl Backend {
             #[cfg(feature = "unstable-store")]
             Backend::Store(store) => Ok(Opened::new(Arc::clone(store))),
             Backend::Toml => {
-                if figment.contains(URL_KEY) {
-                    return from_toml(figment, config).await;
-                }
-                if figment.profile() != rocket::Config::DEBUG_PROFILE {
-                    return Err(OpenError::Other(
-                        format!(
-                            "`{URL_KEY}` is missing in the {} profile",
-                            figment.profile()
-                        ),
-                        "Set it in Rocket.toml: [default.databases.sessions] \
-                         url = \"mongodb://host/database\"",
-                    ));
+                let is_debug = figment.profile() == rocket::Config::DEBUG_PROFILE;
+                if figment.contains(URL_KEY) || !is_debug {
+                    return open_configured(figment, config).await;
                 }
                 rocket::warn!("Sessions: `{URL_KEY}` is not set, so sessions are kept in memory");
                 rocket::info_!("They end with this process. Other profiles refuse to launch.");
@@ -177,6 +179,24 @@ impl Backend {
             }
         }
     }
+}
+
+/// Opens the store that `databases.sessions` names.
+pub(super) async fn open_configured(
+    figment: &Figment,
+    config: &Config,
+) -> Result<Opened, OpenError> {
+    refuse_plural_section(figment)?;
+    if figment.contains(URL_KEY) {
+        return from_toml(figment, config).await;
+    }
+    Err(OpenError::Other(
+        format!(
+            "`{URL_KEY}` is missing in the {} profile",
+            figment.profile()
+        ),
+        "Set it in Rocket.toml: [default.databases.sessions] url = \"mongodb://host/database\"",
+    ))
 }
 
 fn memory(clock: &Clock) -> Opened {

@@ -1,7 +1,6 @@
 //! The fairings: ignition, liftoff, request, response and shutdown.
 
 use std::fmt;
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,13 +11,9 @@ use rocket_db_pools::Database;
 
 use crate::admin::Sessions;
 use crate::clock::Clock;
-use crate::commit::Core;
 use crate::config::Config;
-use crate::stats::Counters;
 #[cfg(feature = "unstable-store")]
 use crate::store::Store;
-use crate::store::bounded::Bounded;
-use crate::tasks::Tasks;
 use crate::web::backend::{Backend, OpenError, Opened};
 use crate::web::indexes::IndexTask;
 use crate::web::pool::{MongoPool, command_tracing};
@@ -236,20 +231,8 @@ impl Fairing for StoreInit {
                 return Err(rocket);
             }
         };
-        let stats = Arc::new(Counters {
-            connections: opened.connections,
-            ..Counters::default()
-        });
-        let sessions = Sessions {
-            core: Arc::new(Core {
-                store: Bounded::new(opened.store, config.deadline, Arc::clone(&stats)),
-                config,
-                clock: self.clock.clone(),
-                stats,
-                tasks: Tasks::default(),
-                last_login: AtomicI64::new(i64::MIN),
-            }),
-        };
+        let (store, connections) = (opened.store, opened.connections);
+        let sessions = Sessions::new(config, store, self.clock.clone(), connections);
         let commit = CommitFairing {
             sessions: sessions.clone(),
             warnings: opened.warnings,

@@ -236,7 +236,7 @@ impl Visitor {
         let mut event = Event::new(self.number, Work::Revoke, None);
         event.invoked = self.history.now();
         let user = format!("user{}", self.number);
-        if app.sessions().revoke_user(user).await.is_ok() {
+        if app.sessions().of(user).revoke_all().await.is_ok() {
             event.told = Told::Done;
         }
         event.returned = self.history.now();

@@ -9,8 +9,8 @@ use rocket::{FromForm, async_trait};
 use rocket_db_pools::Database;
 use rocket_mongo_session::time::OffsetDateTime;
 use rocket_mongo_session::{
-    CsrfError, CsrfForm, CsrfHeader, Error, Key, MongoPool, Queue, RecentLogin, Result, Session,
-    SessionFairing, SessionInfo, Sessions, Stats, Store,
+    CsrfError, CsrfForm, CsrfHeader, Edit, Error, Key, MongoPool, Page, Query, Queue, RecentLogin,
+    Result, Session, SessionFairing, SessionInfo, Sessions, Stats, Store, UserSessions,
 };
 
 const VISITS: Key<u32> = Key::new("visits");
@@ -81,8 +81,8 @@ async fn a_session(session: &Session) -> Result<()> {
 #[allow(dead_code)]
 async fn the_administrators(sessions: &Sessions, session: &Session) -> Result<()> {
     let sessions: Sessions = sessions.clone();
-    let _: (u64, u64) = (sessions.count().await?, sessions.count_user(7).await?);
-    for info in sessions.list("bob", 0, 10).await? {
+    let _: (u64, u64) = (sessions.count().await?, sessions.of(7).count().await?);
+    for info in sessions.of("bob").list(0, 10).await? {
         let SessionInfo {
             id,
             created,
@@ -90,6 +90,7 @@ async fn the_administrators(sessions: &Sessions, session: &Session) -> Result<()
             expires,
             client,
             ip,
+            ..
         } = info;
         let _: (String, OffsetDateTime, OffsetDateTime) = (id, created, accessed);
         let _: Option<OffsetDateTime> = expires;
@@ -97,16 +98,34 @@ async fn the_administrators(sessions: &Sessions, session: &Session) -> Result<()
     }
     let _: (bool, bool) = (
         sessions.revoke("x").await?,
-        sessions.revoke_of(7, "x").await?,
+        sessions.of(7).revoke("x").await?,
     );
     let _: (u64, u64) = (
-        sessions.revoke_user(7).await?,
+        sessions.of(7).revoke_all().await?,
         sessions.revoke_others(session).await?,
     );
     let _: (u64, u64) = (
         sessions.revoke_all().await?,
         sessions.purge_expired().await?,
     );
+    let _: u64 = sessions.estimated_count().await?;
+    let user: UserSessions = sessions.of("bob");
+    let _: u64 = user.flash("message").await?;
+    let _: Vec<serde_json::Value> = user.export().await?;
+    let at = OffsetDateTime::UNIX_EPOCH;
+    let query = Query::new().created_before(at).created_after(at);
+    let query = query.accessed_before(at).accessed_after(at);
+    let query = query.expires_before(at).expires_after(at);
+    let query = query.client_contains("x").ip([127, 0, 0, 1].into());
+    let page: Page = sessions.find(&query.limit(10).after("cursor")).await?;
+    let _: (Vec<SessionInfo>, Option<String>) = (page.sessions, page.next);
+    let edit: Edit = sessions.edit("id").set(NAME, "Bob")?.remove(NAME);
+    let edit = edit
+        .increment(VISITS, 1)
+        .push("list", &1)?
+        .flash("message")?;
+    let _: bool = edit.apply().await?;
+    let _: Sessions = Sessions::connect(&rocket::Config::figment()).await?;
     sessions.ensure_indexes().await?;
     sessions.ping().await?;
     let _: u64 = <Stats as Clone>::clone(&sessions.stats()).loads;

@@ -3,7 +3,7 @@
 use rocket::async_trait;
 use rocket_mongo_session::Result;
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, Store, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, Store, TimeSource, Touch, Update, Updated,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,9 +111,20 @@ impl<H: Hook> Store for Hooked<H> {
         self.store.touch(touch);
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
-        let find = self.store.find(filter, skip, limit);
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
+        let find = self.store.find(filter, order, skip, limit);
         self.hook.around(Kind::Find, find).await
+    }
+
+    async fn estimated_count(&self) -> Result<u64> {
+        let count = self.store.estimated_count();
+        self.hook.around(Kind::Count, count).await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {

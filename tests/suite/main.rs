@@ -1,5 +1,6 @@
 //! The one integration-test binary: every test here runs against real processes and real sockets.
 
+mod admin;
 mod arena;
 mod cases;
 mod conformance;

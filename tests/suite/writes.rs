@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mongodb::bson::{Document as Query, doc};
 use mongodb::{Client, Collection};
-use rocket_mongo_session::store::{Document, Durability, Filter, Inserted};
+use rocket_mongo_session::store::{Document, Durability, Filter, Inserted, Order};
 use rocket_mongo_session::{Error, MongoStore, Store};
 
 use crate::support::{FailPoint, Failure, Fate, Mode, Mongod, ReplicaSet};
@@ -137,7 +137,9 @@ async fn a_request_rate_that_is_exceeded_is_waited_for() {
         .fails("find", Mode::Times(2), Failure::code(16500))
         .await;
     let loaded = store.load("one").await;
-    let found = store.find(Filter::default(), u64::MAX, u32::MAX).await;
+    let found = store
+        .find(Filter::default(), Order::OldestFirst, u64::MAX, u32::MAX)
+        .await;
     point.clear().await;
     assert!(loaded.expect("a load").is_some() && found.expect("a page").is_empty());
 }

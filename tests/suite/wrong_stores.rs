@@ -11,7 +11,7 @@ use rocket::async_trait;
 use rocket::tokio::task::yield_now;
 use rocket::tokio::time::sleep;
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
 };
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, MongoStore, Result, Store};
@@ -135,8 +135,18 @@ impl<F: Fault> Store for Wrong<F> {
         self.0.touch(touch);
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
-        self.0.inside().find(filter, skip, limit).await
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
+        self.0.inside().find(filter, order, skip, limit).await
+    }
+
+    async fn estimated_count(&self) -> Result<u64> {
+        self.0.inside().estimated_count().await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {
@@ -342,7 +352,11 @@ impl Fault for TakingTwice {
     }
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        let found = self.inside.find(filter.clone(), 0, 1).await?.pop();
+        let found = self
+            .inside
+            .find(filter.clone(), Order::OldestFirst, 0, 1)
+            .await?
+            .pop();
         yield_now().await;
         if found.is_some() {
             self.inside.delete(filter).await?;

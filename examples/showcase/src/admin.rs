@@ -33,7 +33,7 @@ async fn overview(
     let search = search.unwrap_or_default().trim().to_ascii_lowercase();
     let mut found = Vec::new();
     for name in users.names(&search, SHOWN as usize).await? {
-        let devices = count(sessions.count_user(&name).await?, "device");
+        let devices = count(sessions.of(&name).count().await?, "device");
         let link = uri!("/admin", user(&name)).to_string();
         found.push(context! { name, devices, link });
     }
@@ -112,7 +112,7 @@ async fn end_user(
     sessions: &Sessions,
 ) -> Result<Redirect> {
     still_signed_in(session).await?;
-    let ended = count(sessions.revoke_user(form.name).await?, "device");
+    let ended = count(sessions.of(form.name).revoke_all().await?, "device");
     session.flash(Notice::good(format!(
         "{} is signed out on {ended}.",
         form.name

@@ -40,9 +40,9 @@ pub async fn newest(
     user: &str,
     limit: u32,
 ) -> Result<(Vec<SessionInfo>, Option<String>)> {
-    let older = sessions.count_user(user).await?;
+    let older = sessions.of(user).count().await?;
     let older = older.saturating_sub(limit.into());
-    let mut found = sessions.list(user, older, limit).await?;
+    let mut found = sessions.of(user).list(older, limit).await?;
     found.reverse();
     Ok((found, (older > 0).then(|| count(older, "older device"))))
 }

@@ -55,7 +55,7 @@ async fn end(
 ) -> Result<Redirect> {
     let Customer(user) = customer;
     still_signed_in(session).await?;
-    session.flash(if sessions.revoke_of(&user.name, form.device).await? {
+    session.flash(if sessions.of(&user.name).revoke(form.device).await? {
         Notice::good("That device is signed out.")
     } else {
         Notice::bad("That device was signed out already.")
@@ -86,7 +86,7 @@ async fn end_all(
 ) -> Result<Redirect> {
     let Customer(user) = customer;
     still_signed_in(session).await?;
-    let ended = sessions.revoke_user(&user.name).await?;
+    let ended = sessions.of(&user.name).revoke_all().await?;
     // This session has ended too. The notice goes to a new session without a user.
     session.logout()?;
     let ended = count(ended, "device");

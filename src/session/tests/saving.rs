@@ -6,7 +6,11 @@ use super::*;
 
 /// The ids of all documents, tombstones included.
 async fn ids(bench: &Bench) -> Vec<String> {
-    let all = bench.store.find(Filter::all(), 0, 10).await.unwrap();
+    let all = bench
+        .store
+        .find(Filter::all(), Order::OldestFirst, 0, 10)
+        .await
+        .unwrap();
     let ids = all.iter().filter_map(|one| one.id().map(str::to_owned));
     ids.collect()
 }

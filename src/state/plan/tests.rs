@@ -106,7 +106,7 @@ fn update(state: &State, config: &Config, after: Duration) -> UpdatePlan {
 
 /// The whole update, as it is written while the token is the one that was loaded.
 fn whole(plan: &UpdatePlan) -> Update {
-    let mut update = plan.update.clone();
+    let mut update = plan.values.update.clone();
     if let Some(part) = &plan.with_token {
         update.merge(&part.update);
     }
@@ -320,12 +320,12 @@ fn write_to_a_legacy_session_is_an_update_of_its_document() {
     state.change(name("50%"), Change::Add(1)).unwrap();
     let plan = update(&state, &config(), MINUTE);
     assert_eq!(
-        plan.filter.wanted_id(),
+        plan.values.filter.wanted_id(),
         Some("0123456789abcdef0123456789abcdef")
     );
-    assert!(paths(&plan.update).contains("value.b"));
+    assert!(paths(&plan.values.update).contains("value.b"));
     assert!(
-        plan.relative.get(&name("50%")).is_some(),
+        plan.values.relative.get(&name("50%")).is_some(),
         "the server would count under the new name from 0"
     );
 }

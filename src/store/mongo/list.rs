@@ -10,13 +10,14 @@ use super::client::{Client, from_driver, left, primary, to_driver};
 use crate::document::{Document, Filter};
 use crate::error::{Operation, Result};
 use crate::record::field;
-use crate::store::Aged;
+use crate::store::{Aged, Order};
 
 const FINDING: Operation = Operation::FindSessions;
 
 pub(super) async fn find(
     client: &Client,
     filter: &Filter,
+    order: Order,
     skip: u64,
     limit: u32,
 ) -> Result<Vec<Document>> {
@@ -26,18 +27,33 @@ pub(super) async fn find(
     let filter = to_driver(&filter.to_bson(), FINDING)?;
     // A router adds the two, and the sum is an `i64`.
     let skip = skip.min(i64::MAX.unsigned_abs() - u64::from(limit));
+    let order = match order {
+        Order::OldestFirst => doc! { "created": 1, "_id": 1 },
+        Order::NewestFirst => doc! { "created": -1, "_id": -1 },
+        Order::Id => doc! { "_id": 1 },
+    };
     let until = client.until();
     let find = async || {
         let find = client.sessions.find(filter.clone());
         // What a list does not show can be a megabyte a session.
         let find = find.projection(doc! { "value": 0, "token": 0, "csrf": 0 });
-        let find = find.sort(doc! { "created": 1, "_id": 1 });
+        let find = find.sort(order.clone());
         let find = find.skip(skip).limit(limit.into()).max_time(left(until));
         let found = find.selection_criteria(primary()).await?;
         found.try_collect::<Vec<RawDocumentBuf>>().await
     };
     let found = client.read(FINDING, until, find).await?;
     Ok(found.into_iter().map(from_driver).collect())
+}
+
+pub(super) async fn estimated_count(client: &Client) -> Result<u64> {
+    let until = client.until();
+    let count = async || {
+        let count = client.sessions.estimated_document_count();
+        let count = count.max_time(left(until));
+        count.selection_criteria(primary()).await
+    };
+    client.read(Operation::CountSessions, until, count).await
 }
 
 pub(super) async fn count(client: &Client, filter: &Filter) -> Result<u64> {

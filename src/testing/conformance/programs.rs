@@ -15,7 +15,7 @@ use crate::document::{Operator, date};
 use crate::error::{Error, Result};
 use crate::record::{binary, field};
 use crate::store::memory::MemoryStore;
-use crate::store::{Document, Filter, Store, Touch, Update};
+use crate::store::{Document, Filter, Order, Store, Touch, Update};
 
 /// How many programs are tried, and how long each is.
 const PROGRAMS: u64 = 120;
@@ -69,7 +69,10 @@ async fn compare(store: &dyn Store, program: &[Step]) -> Result<Option<String>> 
             return Ok(Some(format!("it answers {theirs} and not {ours}")));
         }
     }
-    for document in memory.find(Filter::all(), 0, 100).await? {
+    for document in memory
+        .find(Filter::all(), Order::OldestFirst, 0, 100)
+        .await?
+    {
         let load = Step::Load(document.id().unwrap_or_default().to_owned());
         let (ours, theirs) = (load.run(&memory).await?, load.run(store).await?);
         if ours != theirs {
@@ -130,7 +133,7 @@ impl Step {
                 done(&())
             }
             Step::Find(filter, skip, limit) => {
-                let found = store.find(filter, skip, limit).await?;
+                let found = store.find(filter, Order::OldestFirst, skip, limit).await?;
                 Answer::Documents(found.iter().map(listed).collect())
             }
             Step::Count(filter) => done(&store.count(filter).await?),

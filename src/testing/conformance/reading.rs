@@ -5,7 +5,7 @@ use bson::RawBson;
 use super::sample::{DATA, a_marker, at, id, integer, listed, put, raw, session, set, stored};
 use super::{Failure, Kept};
 use crate::record::{field, seconds};
-use crate::store::{Document, Filter, Store};
+use crate::store::{Document, Filter, Order, Store};
 
 /// What was written is seen by every read that begins after the write has returned.
 ///
@@ -21,7 +21,7 @@ pub async fn reads_see_every_completed_write(store: Arc<dyn Store>) -> Kept {
         update.raise(field::ACCESSED, used.seconds());
         store.update(this(), update, DATA).await?;
         let loaded = store.load(&id(1)).await?;
-        let found = store.find(this(), 0, 10).await?;
+        let found = store.find(this(), Order::OldestFirst, 0, 10).await?;
         let count = store.count(super::sample::is(
             this(),
             "number",
@@ -39,7 +39,10 @@ pub async fn reads_see_every_completed_write(store: Arc<dyn Store>) -> Kept {
         );
         store.delete(this()).await?;
         let loaded = store.load(&id(1)).await?.is_some();
-        let (found, count) = (store.find(this(), 0, 1).await?, store.count(this()).await?);
+        let (found, count) = (
+            store.find(this(), Order::OldestFirst, 0, 1).await?,
+            store.count(this()).await?,
+        );
         must!(
             !loaded && found.is_empty() && count == 0,
             "after a delete the document was still seen"
@@ -79,7 +82,9 @@ pub async fn find_goes_by_created_and_then_by_id(store: Arc<dyn Store>) -> Kept 
     }
     wanted.sort_by_key(|(seconds, number, _)| (*seconds, *number));
     let wanted: Vec<_> = wanted.into_iter().map(|(.., document)| document).collect();
-    let found = store.find(Filter::sessions(), 0, 100).await?;
+    let found = store
+        .find(Filter::sessions(), Order::OldestFirst, 0, 100)
+        .await?;
     let found: Vec<_> = found.iter().map(listed).collect();
     let ids = |documents: &[Document]| -> Vec<String> {
         let ids = documents.iter().filter_map(Document::id);
@@ -95,16 +100,17 @@ pub async fn find_goes_by_created_and_then_by_id(store: Arc<dyn Store>) -> Kept 
 }
 
 /// [`find`](Store::find) skips as many as it is told, and gives at most as many as it is told:
-/// none if that is none.
+/// none if that is none. Each [`Order`] is kept.
 ///
 /// # Errors
 ///
 /// When the promise is broken.
 pub async fn find_gives_the_page_that_was_asked_for(store: Arc<dyn Store>) -> Kept {
     const ALL: u32 = 250; // more than a driver fetches at once
+    let created = |number: u32| number * 7 % ALL; // in another order than the ids
     for number in 0..ALL {
         let mut document = session(&id(number));
-        document.insert(field::CREATED, f64::from(number));
+        document.insert(field::CREATED, f64::from(created(number)));
         put(&*store, &document).await?;
     }
     let pages = [
@@ -120,14 +126,25 @@ pub async fn find_gives_the_page_that_was_asked_for(store: Arc<dyn Store>) -> Ke
         (0, 0),
         (3, 0),
     ];
-    for (skip, limit) in pages {
-        let found = store.find(Filter::sessions(), skip, limit).await?;
+    let orders = [Order::OldestFirst, Order::NewestFirst, Order::Id];
+    let tries = orders
+        .iter()
+        .flat_map(|order| pages.map(|page| (*order, page)));
+    for (order, (skip, limit)) in tries {
+        let found = store.find(Filter::sessions(), order, skip, limit).await?;
         let ids: Vec<&str> = found.iter().filter_map(|document| document.id()).collect();
-        let first = u32::try_from(skip).unwrap_or(ALL).min(ALL);
-        let wanted: Vec<String> = (first..ALL).take(limit as usize).map(id).collect();
+        let mut wanted: Vec<u32> = (0..ALL).collect();
+        match order {
+            Order::OldestFirst => wanted.sort_by_key(|number| created(*number)),
+            Order::NewestFirst => wanted.sort_by_key(|number| ALL - created(*number)),
+            Order::Id => {}
+        }
+        let first = usize::try_from(skip).unwrap_or(usize::MAX);
+        let wanted = wanted.into_iter().skip(first).take(limit as usize);
+        let wanted: Vec<String> = wanted.map(id).collect();
         must!(
             ids == wanted,
-            "after skipping {skip}, of at most {limit} it gave {}, the first of them {:?}, and not {}",
+            "in the order {order:?}, after skipping {skip}, of at most {limit} it gave {}, the first of them {:?}, and not {}",
             ids.len(),
             ids.first(),
             wanted.len()
@@ -183,7 +200,7 @@ pub async fn count_counts_what_find_finds(store: Arc<dyn Store>) -> Kept {
     ];
     for (what, filter, wanted) in cases {
         let count = store.count(filter.clone()).await?;
-        let found = store.find(filter, 0, 1000).await?.len();
+        let found = store.find(filter, Order::OldestFirst, 0, 1000).await?.len();
         must!(
             (count, found) == (wanted, found) && found as u64 == wanted,
             "of {what}, which are {wanted}, it counted {count} and found {found}"
@@ -201,7 +218,9 @@ pub async fn markers_are_no_sessions(store: Arc<dyn Store>) -> Kept {
     let document = stored(&*store, 1).await?;
     let marker = a_marker(2, 0);
     store.insert(vec![marker.clone()], DATA).await?;
-    let found = store.find(Filter::sessions(), 0, 10).await?;
+    let found = store
+        .find(Filter::sessions(), Order::OldestFirst, 0, 10)
+        .await?;
     let found: Vec<_> = found.iter().map(listed).collect();
     must!(
         found == [listed(&raw(&document))],

@@ -5,7 +5,7 @@ use super::{Failure, Kept};
 use crate::clock::Moment;
 use crate::document::{Operator, Path, date};
 use crate::record::field;
-use crate::store::{Filter, Store, Update, Updated};
+use crate::store::{Filter, Order, Store, Update, Updated};
 
 /// [`touch`](Store::touch) moves `accessed` and `expires` to later times, which is stored when
 /// [`flush`](Store::flush) has returned.
@@ -25,7 +25,9 @@ pub async fn touch_moves_times_forward(store: Arc<dyn Store>) -> Kept {
         document.insert(field::ACCESSED, accessed.seconds());
         document.insert(field::EXPIRES, date(expires));
         // By `find`, which cannot know of what is still to be written.
-        let found = store.find(Filter::id(&id(round)), 0, 1).await?;
+        let found = store
+            .find(Filter::id(&id(round)), Order::OldestFirst, 0, 1)
+            .await?;
         let times = found.first().and_then(|found| {
             let accessed = found.get(field::ACCESSED)?.as_f64()?;
             let expires = found.get(field::EXPIRES)?.as_datetime()?;

@@ -11,7 +11,7 @@ use mongodb::bson::{Bson, DateTime, Document as Query, Timestamp, doc};
 use rocket::async_trait;
 use rocket::tokio::task::yield_now;
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
 };
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Result, Store};
@@ -410,7 +410,13 @@ impl Store for Faulty {
         }
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
         if self.is(Fault::NeverAnswers) {
             std::future::pending::<()>().await;
         }
@@ -420,14 +426,15 @@ impl Store for Faulty {
             let markers = documents.iter().filter(|(id, _)| id.starts_with('~'));
             found.extend(markers.map(|(_, marker)| marker.clone()));
         }
-        if !self.is(Fault::FindsInTheOrderOfIds) {
+        if order != Order::Id && !self.is(Fault::FindsInTheOrderOfIds) {
             // Stable, and they come in the order of their ids.
             found.sort_by_cached_key(|document| {
                 let created = query(document.as_bytes()).get("created").cloned();
                 created.as_ref().and_then(millis)
             });
         }
-        if self.is(Fault::FindsTheNewestFirst) {
+        let is_reversed = order == Order::NewestFirst;
+        if is_reversed != self.is(Fault::FindsTheNewestFirst) {
             found.reverse();
         }
         let skip = match self.fault {
@@ -440,6 +447,10 @@ impl Store for Faulty {
             _ => limit as usize,
         };
         Ok(found.into_iter().skip(skip).take(limit).collect())
+    }
+
+    async fn estimated_count(&self) -> Result<u64> {
+        Ok(self.read(Fault::FindLagsBehind).len() as u64)
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {

@@ -8,7 +8,7 @@ use rocket::http::Status;
 use rocket::local::asynchronous::Client;
 use rocket::{get, post, routes};
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
 };
 use rocket_mongo_session::testing::{Clock, conformance};
 use rocket_mongo_session::{Error, MemoryStore, Result, Session, Sessions, Store};
@@ -62,7 +62,7 @@ fn is_documented(path: &str, condition: &Bson) -> bool {
     match (path, operator) {
         ("_id", None) => condition.as_str().is_some(),
         ("_id", Some(("$in", Bson::Array(ids)))) => ids.iter().all(|id| id.as_str().is_some()),
-        ("_id", Some(("$ne", Bson::String(_)))) => true,
+        ("_id", Some(("$ne" | "$gt", Bson::String(_)))) => true,
         ("_id", Some(("$lt", Bson::String(end)))) => end == "~",
         ("token" | "user" | "by", Some(("$eq", value))) => {
             !matches!(value, Bson::Null | Bson::Array(_))
@@ -149,9 +149,19 @@ impl Store for Strict {
         self.0.touch(touch);
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+    async fn estimated_count(&self) -> Result<u64> {
+        self.0.estimated_count().await
+    }
+
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
         look(&filter, false);
-        self.0.find(filter, skip, limit).await
+        self.0.find(filter, order, skip, limit).await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {
@@ -224,13 +234,13 @@ async fn lost(session: &Session, sessions: &Sessions) -> Result<(), Error> {
 async fn administer(session: &Session, sessions: &Sessions) -> Result<(), Error> {
     let id = session.id().expect("a session");
     sessions.count().await?;
-    sessions.count_user(7).await?;
-    sessions.list(7, 0, 10).await?;
+    sessions.of(7).count().await?;
+    sessions.of(7).list(0, 10).await?;
     sessions.revoke_others(session).await?;
-    sessions.revoke_of(8, &id).await?;
+    sessions.of(8).revoke(&id).await?;
     sessions.purge_expired().await?;
     sessions.revoke(&id).await?;
-    sessions.revoke_user(7).await?;
+    sessions.of(7).revoke_all().await?;
     sessions.revoke_all().await?;
     Ok(())
 }

@@ -32,14 +32,19 @@ async fn an_interrupted_revocation_is_an_error_and_the_next_one_ends_the_rest() 
         }
         let failure = failure.app_name(APP);
         let point = FailPoint::on(&tests, &[command], Mode::Always, failure).await;
-        let revoked = arena.sessions().revoke_user(user.as_str()).await;
+        let revoked = arena.sessions().of(user.as_str()).revoke_all().await;
         point.clear().await;
         assert!(revoked.is_err(), "{command}: {revoked:?}");
         let there = sessions.count_documents(doc! { "_id": { "$in": ids } });
         assert_eq!(there.await.expect("a count"), left, "{command}");
         // Until the driver has found its server again, it is an error as well.
         eventually("a revocation", async || {
-            arena.sessions().revoke_user(user.as_str()).await.is_ok()
+            arena
+                .sessions()
+                .of(user.as_str())
+                .revoke_all()
+                .await
+                .is_ok()
         })
         .await;
         for browser in &browsers {

@@ -168,7 +168,8 @@ async fn without_indexes_everything_works_and_they_can_be_made_again() {
     assert_eq!(
         arena
             .sessions()
-            .revoke_user("me")
+            .of("me")
+            .revoke_all()
             .await
             .expect("a revocation"),
         1

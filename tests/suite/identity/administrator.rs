@@ -30,8 +30,8 @@ async fn administrators_count_list_and_end_sessions() {
     let ids: Vec<&str> = (0..2).filter_map(|at| listed[at]["id"].as_str()).collect();
     assert_eq!(
         ids,
-        [id_of(&cookies[0]), id_of(&cookies[1])],
-        "the oldest first"
+        [id_of(&cookies[1]), id_of(&cookies[0])],
+        "the newest first"
     );
     let shown = listed.to_string();
     for cookie in &cookies {

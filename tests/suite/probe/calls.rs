@@ -154,10 +154,10 @@ async fn attempt(
 
         // The administrator's.
         "count" => json!(sessions.count().await?),
-        "count_user" => json!(sessions.count_user(&call[1]).await?),
+        "count_user" => json!(sessions.of(&call[1]).count().await?),
         "list" => {
             let skip = call[2].as_u64().unwrap_or_default();
-            let listed = sessions.list(&call[1], skip, 100).await?.into_iter();
+            let listed = sessions.of(&call[1]).list(skip, 100).await?.into_iter();
             let shown = listed.map(|info| {
                 json!({
                     "id": info.id,
@@ -171,8 +171,8 @@ async fn attempt(
             shown.collect()
         }
         "revoke" => json!(sessions.revoke(key).await?),
-        "revoke_of" => json!(sessions.revoke_of(&call[1], text(2)).await?),
-        "revoke_user" => json!(sessions.revoke_user(&call[1]).await?),
+        "revoke_of" => json!(sessions.of(&call[1]).revoke(text(2)).await?),
+        "revoke_user" => json!(sessions.of(&call[1]).revoke_all().await?),
         "revoke_others" => json!(sessions.revoke_others(session).await?),
         "revoke_all" => json!(sessions.revoke_all().await?),
         "purge_expired" => json!(sessions.purge_expired().await?),

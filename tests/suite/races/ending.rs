@@ -82,7 +82,7 @@ race! {
         let sessions: Sessions = round.arena.sessions().clone();
         let name = user.clone();
         let mut tabs = vec![round.arena.poise_call(async move {
-            sessions.revoke_user(name.as_str()).await.expect("a revocation");
+            sessions.of(name.as_str()).revoke_all().await.expect("a revocation");
         })];
         for browser in [&one, &two] {
             let kind = round.some(0, 9);
@@ -107,7 +107,7 @@ race! {
             let view = round.look(&own).await;
             assert_ne!(view.user.as_ref(), Some(&user), "{:?}", answer.0);
         }
-        let left = round.arena.sessions().count_user(user.as_str()).await;
+        let left = round.arena.sessions().of(user.as_str()).count().await;
         assert_eq!(left.expect("a count"), 0);
         assert_eq!(round.look(&bystander).await.int("n"), 1);
         // A login that begins afterwards is let in.
@@ -121,7 +121,7 @@ race! {
         let sessions: Sessions = round.arena.sessions().clone();
         let revoked = id.clone();
         let mut tabs = vec![round.arena.poise_call(async move {
-            sessions.revoke_of("somebody", &revoked).await.expect("a revocation");
+            sessions.of("somebody").revoke(&revoked).await.expect("a revocation");
         })];
         for kind in kinds(&mut round) {
             tabs.push(round.arena.poise(&browser, &[Op::View], &busy(kind)).await);
@@ -168,7 +168,7 @@ race! {
         let counted = i64::from(answers[5].results().is_saved());
         let view = round.look(&here).await;
         assert_eq!((view.int("n"), view.user.as_ref()), (counted, Some(&user)));
-        let left = round.arena.sessions().count_user(user.as_str()).await;
+        let left = round.arena.sessions().of(user.as_str()).count().await;
         assert_eq!(left.expect("a count"), 1, "this one");
     }
 }

@@ -389,7 +389,7 @@ async fn printed(
     session: &rocket_mongo_session::Session,
     sessions: &rocket_mongo_session::Sessions,
 ) -> String {
-    let list = sessions.list("alice", 0, 10).await;
+    let list = sessions.of("alice").list(0, 10).await;
     let queue = session.queue("q");
     let wrong = session.get::<u32>("n");
     let memory = MemoryStore::new();

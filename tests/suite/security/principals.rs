@@ -418,7 +418,7 @@ async fn who_has_shown_one_factor_only_is_nobody() {
 /// How many of a user's sessions one page has.
 #[get("/page?<user>&<limit>")]
 async fn page(sessions: &Sessions, user: &str, limit: u32) -> Result<Json<usize>, Error> {
-    Ok(Json(sessions.list(user, 0, limit).await?.len()))
+    Ok(Json(sessions.of(user).list(0, limit).await?.len()))
 }
 
 /// SZ-09: a list costs what it shows, whatever the sessions hold, and a page is at most a thousand.

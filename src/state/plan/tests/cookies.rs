@@ -10,7 +10,7 @@ fn renew_is_one_update_of_the_token_that_was_loaded() {
     let plan = update(&state, &config(), Duration::ZERO);
     let changed = ["accessed", "expires", "renewed", "token", "value.a"];
     assert_eq!(paths(&whole(&plan)), names(&changed));
-    assert_eq!(plan.durability, Durability::Identity);
+    assert_eq!(plan.values.durability, Durability::Identity);
     let part = plan.with_token.as_ref().unwrap();
     assert!(part.is_required, "without the token nothing is written");
     let old = state.stored().unwrap();
@@ -69,7 +69,7 @@ fn touch_sends_the_cookie_that_the_browser_has() {
     let (token, _) = cookie(&plan).unwrap();
     assert!(token.secret.matches(&state.stored().unwrap().token.secret));
     assert!(!plan.with_token.as_ref().unwrap().is_required);
-    assert_eq!(plan.durability, Durability::Data);
+    assert_eq!(plan.values.durability, Durability::Data);
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn settings_are_written_only_while_the_token_is_the_loaded_one() {
     let plan = update(&state, &config(), Duration::ZERO);
     // A request whose token was replaced meanwhile still stores its values.
     assert_eq!(
-        paths(&plan.update),
+        paths(&plan.values.update),
         names(&["accessed", "expires", "value.a"])
     );
-    let expires = read(plan.update.to_bson());
+    let expires = read(plan.values.update.to_bson());
     let expires = expires.get_document("$max").unwrap().get("expires");
     let by_loaded_times = date(start().plus(TIMEOUT));
     assert_eq!(expires, Some(&by_loaded_times.into()));
@@ -198,5 +198,5 @@ fn a_cookie_is_sent_for_a_session_that_lives_alone() {
     let mut state = one();
     state.settings.touch = true;
     let plan = update(&state, &config(), TIMEOUT + SECOND);
-    assert_eq!(conditions(&plan.filter), names(&["_id", "expires"]));
+    assert_eq!(conditions(&plan.values.filter), names(&["_id", "expires"]));
 }

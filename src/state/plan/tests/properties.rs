@@ -98,20 +98,20 @@ proptest! {
         prop_assert!(all.iter().all(allowed), "{all:?}");
         // Without the token neither it nor what the session set for itself is written.
         for guarded in ["token", "renewed", "created", "csrf", "timeout", "max_age", "sent"] {
-            prop_assert!(!paths(&made.update).contains(guarded), "{guarded}");
+            prop_assert!(!paths(&made.values.update).contains(guarded), "{guarded}");
         }
-        prop_assert!(conditions(&made.filter).is_subset(&names(&["_id", "expires"])));
+        prop_assert!(conditions(&made.values.filter).is_subset(&names(&["_id", "expires"])));
         prop_assert_eq!(made.with_token.as_ref().is_some_and(|part| part.is_required), new_token);
         // What goes by compare-and-set is a change of its own.
         let mut update = whole(&made);
-        for (field, change) in made.relative.iter() {
+        for (field, change) in made.values.relative.iter() {
             let path = format!("value.{}", field.as_str());
             prop_assert!(!paths(&update).contains(&path));
-            let value = change.apply(made.record.get(field)).unwrap().unwrap();
+            let value = change.apply(made.values.record.get(field)).unwrap().unwrap();
             record::change(&mut update, field.clone(), Operator::Set(value));
         }
-        let before = &made.record.meta;
-        let record = made.record.after(&update, now).unwrap();
+        let before = &made.values.record.meta;
+        let record = made.values.record.after(&update, now).unwrap();
         let stored: BTreeSet<String> = record.values().map(|(n, v)| format!("{n} {v:?}")).collect();
         let seen = state.fields().into_iter().map(|field| {
             let value = state.get(&field).unwrap().unwrap();

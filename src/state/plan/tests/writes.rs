@@ -170,11 +170,14 @@ fn write_names_the_changed_fields_and_can_share_a_command() {
         "$inc": { "value.n": 4_i64 },
         "$push": { "value.x%2Ey": { "$each": [6_i64] } },
     };
-    assert_eq!(read(plan.update.to_bson()), expected);
-    assert_eq!(plan.filter.wanted_id(), state.public_id().map(Id::as_str));
-    assert!(plan.filter.may_share());
-    assert!(plan.with_token.is_none() && plan.relative.is_empty());
-    assert_eq!(plan.durability, Durability::Data);
+    assert_eq!(read(plan.values.update.to_bson()), expected);
+    assert_eq!(
+        plan.values.filter.wanted_id(),
+        state.public_id().map(Id::as_str)
+    );
+    assert!(plan.values.filter.may_share());
+    assert!(plan.with_token.is_none() && plan.values.relative.is_empty());
+    assert_eq!(plan.values.durability, Durability::Data);
 }
 
 #[test]
@@ -182,9 +185,9 @@ fn a_write_notes_the_use_of_the_session_unless_it_did_just_now() {
     let mut state = one();
     state.change(name("a"), set(5)).unwrap();
     let early = update(&state, &config(), Duration::from_millis(999));
-    assert_eq!(paths(&early.update), names(&["value.a"]));
+    assert_eq!(paths(&early.values.update), names(&["value.a"]));
     let plan = update(&state, &config(), SECOND);
-    let rendered = read(plan.update.to_bson());
+    let rendered = read(plan.values.update.to_bson());
     let expires = date(start().plus(SECOND + TIMEOUT));
     let times = doc! { "accessed": start().plus(SECOND).seconds(), "expires": expires };
     assert_eq!(
@@ -193,7 +196,7 @@ fn a_write_notes_the_use_of_the_session_unless_it_did_just_now() {
         "and never back"
     );
     assert_eq!(
-        paths(&plan.update),
+        paths(&plan.values.update),
         names(&["accessed", "expires", "value.a"])
     );
 }
@@ -203,7 +206,7 @@ fn write_asks_whether_the_session_is_still_alive() {
     let mut state = one();
     state.change(name("a"), set(5)).unwrap();
     for after in [Duration::ZERO, TIMEOUT, TIMEOUT + SECOND] {
-        let filter = read(update(&state, &config(), after).filter.to_bson());
+        let filter = read(update(&state, &config(), after).values.filter.to_bson());
         let condition = doc! { "$not": { "$lt": date(start().plus(after)) } };
         assert_eq!(filter.get_document("expires").unwrap(), &condition);
         assert_eq!(filter.len(), 2);
@@ -250,9 +253,15 @@ fn an_opaque_value_is_counted_in_by_compare_and_set() {
     let mut state = live(meta(), &[(name("a"), opaque)]);
     state.change(name("a"), Change::Add(1)).unwrap();
     let counted = update(&state, &config(), Duration::ZERO);
-    assert!(counted.update.is_empty());
-    assert_eq!(counted.relative.get(&name("a")), Some(&Change::Add(1)));
+    assert!(counted.values.update.is_empty());
+    assert_eq!(
+        counted.values.relative.get(&name("a")),
+        Some(&Change::Add(1))
+    );
     state.change(name("a"), set(9)).unwrap();
     let replaced = update(&state, &config(), Duration::ZERO);
-    assert!(replaced.relative.is_empty() && paths(&replaced.update) == names(&["value.a"]));
+    assert!(
+        replaced.values.relative.is_empty()
+            && paths(&replaced.values.update) == names(&["value.a"])
+    );
 }

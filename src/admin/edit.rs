@@ -1,0 +1,192 @@
+//! Changes a session from outside of its requests: from a job, or from another user's request.
+
+use std::fmt;
+
+use bson::RawBson;
+use bson::raw::RawBsonRef;
+use serde::Serialize;
+
+use super::Sessions;
+use crate::document::key::{AsKey, Field, KeyOf};
+use crate::document::value;
+use crate::error::{Error, Result};
+use crate::record::Record;
+use crate::record::token::Id;
+use crate::state::changes::{Change, Changes};
+use crate::state::plan::ValuesPlan;
+
+/// A change of another session ([`Sessions::edit`]). Nothing is sent before [`apply`](Edit::apply).
+#[derive(Clone)]
+#[must_use = "it does nothing until `apply` is awaited"]
+pub struct Edit {
+    sessions: Sessions,
+    id: Option<Id>,
+    changes: Changes,
+    /// The first change that does not fit what came before; `apply` returns it.
+    error: Option<Error>,
+}
+
+impl Sessions {
+    /// Returns a change of one session of any user, to be made from a job or another request.
+    ///
+    /// As with the session's own requests, only the named keys are written, concurrent changes of other
+    /// keys stay, and a session that has ended is never created again. An edit is no use of the
+    /// session: it does not keep it alive. No round trip.
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Sessions};
+    /// async fn invoice_is_ready(sessions: &Sessions, id: &str) -> Result<bool, Error> {
+    ///     sessions
+    ///         .edit(id)
+    ///         .set("invoice", "2026-17")?
+    ///         .increment("unread", 1)
+    ///         .flash("Your invoice is ready.")?
+    ///         .apply()
+    ///         .await
+    /// }
+    /// ```
+    pub fn edit(&self, id: &str) -> Edit {
+        Edit {
+            sessions: self.clone(),
+            id: Id::parse(id),
+            changes: Changes::default(),
+            error: None,
+        }
+    }
+}
+
+impl Edit {
+    /// Returns the same change of another session.
+    pub(super) fn of(mut self, id: Id) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Sets one value, as [`Session::set`](crate::Session::set) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadKey`], [`Error::Encode`].
+    pub fn set<V: Serialize + ?Sized>(self, key: impl KeyOf<V>, value: &V) -> Result<Self> {
+        let field = Field::of_key(key.name())?;
+        let value = self.encode(&field, value)?;
+        Ok(self.with(field, Change::Set(value)))
+    }
+
+    /// Removes one value.
+    pub fn remove(self, key: impl AsKey) -> Self {
+        match Field::of_key(key.name()) {
+            Ok(field) => self.with(field, Change::Unset),
+            Err(_) => self, // such a key has no value
+        }
+    }
+
+    /// Adds to an integer, as [`Session::increment`](crate::Session::increment) does. A key that
+    /// cannot be one, and a value that is no integer, are errors of [`apply`](Edit::apply).
+    pub fn increment(mut self, key: impl AsKey, by: i64) -> Self {
+        match Field::of_key(key.name()) {
+            Ok(field) => self.with(field, Change::Add(by)),
+            Err(error) => {
+                self.error.get_or_insert(error);
+                self
+            }
+        }
+    }
+
+    /// Appends to a list, as [`Session::push`](crate::Session::push) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadKey`], [`Error::Encode`].
+    pub fn push<V: Serialize + ?Sized>(self, key: impl AsKey, value: &V) -> Result<Self> {
+        let field = Field::of_key(key.name())?;
+        let value = self.encode(&field, value)?;
+        Ok(self.with(field, Change::Append(vec![value])))
+    }
+
+    /// Adds a message to the default flash queue, which the session's next page shows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`].
+    pub fn flash(self, message: impl Serialize) -> Result<Self> {
+        let field = Field::of_queue("")?;
+        let value = self.encode(&field, &message)?;
+        Ok(self.with(field, Change::Append(vec![value])))
+    }
+
+    /// Stores all of the changes or none; `false` when the session has ended, or never existed.
+    ///
+    /// Two round trips, and two more for each time that another request was faster where the server
+    /// cannot add or append by itself (a value of the other encoding, or of the Python package).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mismatch`] when an increment meets a value that is no integer, or a push one that is
+    /// no list; [`Error::TooLarge`] when the session would exceed `max_bytes`; [`Error::BadKey`] of an
+    /// increment; [`Error::Store`]: nothing has changed then. After [`Error::Unknown`] the changes may
+    /// have been stored.
+    pub async fn apply(self) -> Result<bool> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let core = &self.sessions.core;
+        let Some(id) = self.id else {
+            return Ok(false); // the id of a tombstone, for instance
+        };
+        let stored = core.store.load(id.as_str()).await?;
+        let record = stored.and_then(|stored| core.read(stored));
+        let is_alive = |record: &Record| !record.meta.is_expired(&core.config, core.now());
+        let Some(record) = record.filter(is_alive) else {
+            return Ok(false);
+        };
+        if self.changes.is_empty() {
+            return Ok(true);
+        }
+        check(&record, &self.changes, core.config.max_bytes)?;
+        let plan = ValuesPlan::new(record, self.changes, core.now());
+        core.change_values(plan).await
+    }
+
+    fn encode<V: Serialize + ?Sized>(&self, field: &Field, value: &V) -> Result<RawBson> {
+        let encoding = self.sessions.core.config.encoding;
+        value::encode(value, encoding).map_err(|error| error.at(field))
+    }
+
+    fn with(mut self, field: Field, change: Change) -> Self {
+        match self.changes.get_mut(&field) {
+            None => self.changes.put(field, change),
+            Some(before) => {
+                if let Err(mismatch) = before.fold(change) {
+                    self.error.get_or_insert_with(|| mismatch.of(&field));
+                }
+            }
+        }
+        self
+    }
+}
+
+/// Checks that every change fits the stored value, and that the session stays within `max_bytes`
+/// unless it shrinks.
+fn check(record: &Record, changes: &Changes, max_bytes: usize) -> Result<()> {
+    let (mut old, mut new) = (0, 0);
+    for (field, change) in changes.iter() {
+        let stored = record.get(field);
+        let after = change.apply(stored);
+        let after = after.map_err(|mismatch| mismatch.of(field))?;
+        let size = |value: RawBsonRef<'_>| value::size(field.as_str(), value);
+        old += stored.map_or(0, size);
+        new += after.map_or(0, |after| size(after.as_raw_bson_ref()));
+    }
+    if new > old && record.size().saturating_sub(old) + new > max_bytes {
+        return Err(Error::TooLarge { limit: max_bytes });
+    }
+    Ok(())
+}
+
+/// Names no key and no value.
+impl fmt::Debug for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Edit").finish_non_exhaustive()
+    }
+}

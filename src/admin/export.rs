@@ -1,0 +1,42 @@
+//! A session as JSON, for the person whose data it is.
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::clock::Moment;
+use crate::config::Config;
+use crate::document::key::{FLASH, Field};
+use crate::document::value;
+use crate::record::Record;
+
+/// Returns everything that is stored of a session but its secrets.
+pub(super) fn record(record: &Record, config: &Config) -> Value {
+    let meta = &record.meta;
+    let (mut values, mut flash) = (Map::new(), Map::new());
+    for (name, stored) in record.values() {
+        let readable = value::decode::<Value>(stored).unwrap_or(Value::Null);
+        if let Some(key) = Field::key(name) {
+            values.insert(key, readable);
+        } else if let Some(queue) = name.strip_prefix(FLASH) {
+            flash.insert(queue.to_owned(), readable);
+        }
+    }
+    let user = meta.user.as_ref().map(|user| user.as_raw_bson_ref());
+    let expires = Some(meta.ends_at(config)).filter(|expires| *expires < Moment::NEVER);
+    json!({
+        "id": (!meta.id.is_legacy()).then(|| meta.id.as_str()),
+        "user": user.and_then(value::decode::<Value>),
+        "created": text(meta.created.date()),
+        "accessed": text(meta.accessed.date()),
+        "expires": expires.map(|expires| text(expires.date())),
+        "client": meta.client.agent,
+        "ip": meta.client.ip,
+        "values": values,
+        "flash": flash,
+    })
+}
+
+fn text(at: OffsetDateTime) -> Option<String> {
+    at.format(&Rfc3339).ok()
+}

@@ -1,0 +1,216 @@
+//! Finds live sessions of all users, page by page.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rocket::tokio::time::Instant;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{SessionInfo, Sessions};
+use crate::document::Filter;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
+use crate::record::token::Id;
+use crate::store::Order;
+
+/// How many documents one command reads.
+const BATCH: u32 = 1000;
+/// After this time a page ends where it is.
+const MAX_TIME: Duration = Duration::from_secs(1);
+const DEFAULT_LIMIT: u32 = 100;
+const MAX_LIMIT: u32 = 1000;
+
+/// Which sessions [`Sessions::find`] returns. All conditions must hold; without one it is every live
+/// session.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Query {
+    created_before: Option<OffsetDateTime>,
+    created_after: Option<OffsetDateTime>,
+    accessed_before: Option<OffsetDateTime>,
+    accessed_after: Option<OffsetDateTime>,
+    expires_before: Option<OffsetDateTime>,
+    expires_after: Option<OffsetDateTime>,
+    client_contains: Option<String>,
+    ip: Option<IpAddr>,
+    limit: Option<u32>,
+    after: Option<String>,
+}
+
+impl Query {
+    /// Returns a query for every live session.
+    pub fn new() -> Self {
+        Query::default()
+    }
+
+    /// Chooses sessions that were created (or logged in, or elevated) before this time.
+    pub fn created_before(mut self, at: OffsetDateTime) -> Self {
+        self.created_before = Some(at);
+        self
+    }
+
+    /// Chooses sessions that were created (or logged in, or elevated) after this time.
+    pub fn created_after(mut self, at: OffsetDateTime) -> Self {
+        self.created_after = Some(at);
+        self
+    }
+
+    /// Chooses sessions whose last recorded use was before this time.
+    pub fn accessed_before(mut self, at: OffsetDateTime) -> Self {
+        self.accessed_before = Some(at);
+        self
+    }
+
+    /// Chooses sessions whose last recorded use was after this time.
+    pub fn accessed_after(mut self, at: OffsetDateTime) -> Self {
+        self.accessed_after = Some(at);
+        self
+    }
+
+    /// Chooses sessions that expire before this time if they are not used again.
+    pub fn expires_before(mut self, at: OffsetDateTime) -> Self {
+        self.expires_before = Some(at);
+        self
+    }
+
+    /// Chooses sessions that expire after this time, or never.
+    pub fn expires_after(mut self, at: OffsetDateTime) -> Self {
+        self.expires_after = Some(at);
+        self
+    }
+
+    /// Chooses sessions whose recorded `User-Agent` contains this text, in upper or lower case (with
+    /// `record_client`).
+    pub fn client_contains(mut self, text: &str) -> Self {
+        self.client_contains = Some(text.to_lowercase());
+        self
+    }
+
+    /// Chooses sessions that were created from this address (with `record_client`).
+    pub fn ip(mut self, ip: IpAddr) -> Self {
+        self.ip = Some(ip);
+        self
+    }
+
+    /// Sets the most sessions of one page: 100 by default, from 1 to 1000.
+    pub fn limit(mut self, most: u32) -> Self {
+        self.limit = Some(most);
+        self
+    }
+
+    /// Continues where the page before ended, at its [`Page::next`].
+    pub fn after(mut self, cursor: &str) -> Self {
+        self.after = Some(cursor.to_owned());
+        self
+    }
+
+    fn chooses(&self, info: &SessionInfo) -> bool {
+        let is_before = |end: Option<OffsetDateTime>, at| end.is_none_or(|end| at < end);
+        let is_after = |start: Option<OffsetDateTime>, at| start.is_none_or(|start| at > start);
+        let contains = |text: &String| {
+            let client = info.client.as_ref();
+            client.is_some_and(|client| client.to_lowercase().contains(text))
+        };
+        is_before(self.created_before, info.created)
+            && is_after(self.created_after, info.created)
+            && is_before(self.accessed_before, info.accessed)
+            && is_after(self.accessed_after, info.accessed)
+            && match info.expires {
+                Some(at) => is_before(self.expires_before, at) && is_after(self.expires_after, at),
+                None => self.expires_before.is_none(),
+            }
+            && self.client_contains.as_ref().is_none_or(contains)
+            && self.ip.is_none_or(|ip| info.ip == Some(ip))
+    }
+}
+
+/// A page of sessions ([`Sessions::find`]).
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Page {
+    /// The sessions, in the order of their ids. There may be fewer than asked for, or none, although
+    /// more follow.
+    pub sessions: Vec<SessionInfo>,
+    /// The cursor of the next page ([`Query::after`]); `None` when this is the last one.
+    pub next: Option<String>,
+}
+
+impl Sessions {
+    /// Returns a page of the live sessions of all users that a query chooses, in the order of their
+    /// ids.
+    ///
+    /// Sessions are read in the order of the index on `_id`, 1000 documents a command without their
+    /// values, and compared in this process. One call reads for a second at most, so a page may be short
+    /// or empty and still have a `next`: continue until there is none. Sessions of the Python package are
+    /// left out until their next login, because their ids are credentials. A session that is created
+    /// during the search may be missing. None is shown twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the database fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rocket_mongo_session::{Error, Query, Sessions};
+    /// # use rocket_mongo_session::time::{Duration, OffsetDateTime};
+    ///
+    /// /// Ends every session that was not used for a month, and says how many there were.
+    /// async fn end_idle(sessions: &Sessions) -> Result<u64, Error> {
+    ///     let month_ago = OffsetDateTime::now_utc() - Duration::days(30);
+    ///     let mut query = Query::new().accessed_before(month_ago);
+    ///     let mut ended = 0;
+    ///     loop {
+    ///         let page = sessions.find(&query).await?;
+    ///         for info in page.sessions {
+    ///             ended += u64::from(sessions.revoke(&info.id).await?);
+    ///         }
+    ///         let Some(next) = page.next else { return Ok(ended) };
+    ///         query = query.after(&next);
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// One round trip for each 1000 sessions that are read.
+    pub async fn find(&self, query: &Query) -> Result<Page> {
+        let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
+        let started = Instant::now();
+        let mut next = query.after.clone();
+        let mut sessions = Vec::new();
+        loop {
+            let all = match &next {
+                Some(cursor) => Filter::sessions().after_id(cursor),
+                None => Filter::sessions(),
+            };
+            let batch = self.core.store.find(all, Order::Id, 0, BATCH).await?;
+            let now = self.now().date();
+            for document in &batch {
+                if sessions.len() >= limit {
+                    return Ok(Page { sessions, next });
+                }
+                next = document.id().map(cursor_after).or(next);
+                let info = self.info(document);
+                // At the very moment of its end a session is alive.
+                let info = info.filter(|info| info.expires.is_none_or(|expires| expires >= now));
+                sessions.extend(info.filter(|info| query.chooses(info)));
+            }
+            let is_last = batch.len() < BATCH as usize;
+            if is_last || started.elapsed() >= MAX_TIME {
+                let next = next.filter(|_| !is_last);
+                return Ok(Page { sessions, next });
+            }
+        }
+    }
+}
+
+/// The cursor behind a session. The id of a legacy session may be its credential: its cursor has half
+/// of the id, and sorts after every id that begins so. (With 64 random bits that is one.)
+fn cursor_after(id: &str) -> String {
+    const HALF: usize = 16;
+    match id.get(..HALF) {
+        Some(half) if Id::is_legacy_text(id) => format!("{half}~"),
+        _ => id.to_owned(),
+    }
+}

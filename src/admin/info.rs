@@ -1,0 +1,82 @@
+//! A session as lists show it.
+
+use std::net::IpAddr;
+
+use bson::RawBson;
+use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+
+use super::Sessions;
+use crate::clock::Moment;
+use crate::document::key::Field;
+use crate::document::{Document, value};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
+use crate::record::Meta;
+
+/// One session as a list shows it. Nothing in it lets anybody in.
+///
+/// It is serialized with its times in RFC 3339 and the user as the value that the login was given.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// The public session identifier, which [`Sessions::revoke`] and [`Sessions::edit`] take.
+    pub id: String,
+    /// When the session was created: at its first write, or at the login or elevation that started
+    /// it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+    /// The last recorded use of the session.
+    #[serde(with = "time::serde::rfc3339")]
+    pub accessed: OffsetDateTime,
+    /// When it will expire if it is not used again; `None` is never.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires: Option<OffsetDateTime>,
+    /// The first 128 characters of what the browser says about itself, its `User-Agent` (with
+    /// `record_client`). They are the client's words: escape them before you show them.
+    pub client: Option<String>,
+    /// The address that the session was created from (with `record_client`). Behind a proxy it is
+    /// the proxy's, unless `client_ip_header` and `trusted_proxies` are set.
+    pub ip: Option<IpAddr>,
+    #[serde(serialize_with = "readable")]
+    user: Option<RawBson>,
+}
+
+impl SessionInfo {
+    /// Returns the user (principal) that the session belongs to; `None` when nobody is logged in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when the user is not a `T`.
+    pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let user = self.user.as_ref().map(RawBson::as_raw_bson_ref);
+        let name = Field::stored("(the principal)");
+        user.map(|user| crate::session::decode(&name, user))
+            .transpose()
+    }
+}
+
+fn readable<S: Serializer>(user: &Option<RawBson>, serializer: S) -> Result<S::Ok, S::Error> {
+    let user = user.as_ref().map(RawBson::as_raw_bson_ref);
+    user.and_then(value::decode::<serde_json::Value>)
+        .serialize(serializer)
+}
+
+impl Sessions {
+    /// `None` for a legacy session, whose id may be its credential, and for a malformed document.
+    pub(super) fn info(&self, document: &Document) -> Option<SessionInfo> {
+        let meta = Meta::parse(document).filter(|meta| !meta.id.is_legacy())?;
+        let expires = meta.ends_at(&self.core.config);
+        Some(SessionInfo {
+            id: meta.id.to_string(),
+            created: meta.created.date(),
+            accessed: meta.accessed.date(),
+            expires: (expires < Moment::NEVER).then(|| expires.date()),
+            client: meta.client.agent,
+            ip: meta.client.ip.and_then(|ip| ip.parse().ok()),
+            user: meta.user,
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! The handle of an application's sessions outside of Rocket: for jobs and the command line.
+
+use std::sync::Arc;
+
+use rocket::figment::Figment;
+
+use crate::admin::Sessions;
+use crate::clock::Clock;
+use crate::commit::Core;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::stats::ConnectionCounters;
+use crate::store::Store;
+use crate::web::backend;
+
+impl Sessions {
+    /// Returns the handle of the sessions that an application with this configuration has, without
+    /// Rocket: for jobs and command-line tools.
+    ///
+    /// It reads the same sections as [`fairing`](Sessions::fairing), `[default.databases.sessions]` and
+    /// `[default.session]`, and needs `databases.sessions.url` in every profile: sessions in the
+    /// memory of another process cannot be reached. It connects to nothing yet, so it also succeeds
+    /// while the database is down; [`ping`](Sessions::ping) tells. It starts no background work: the
+    /// application maintains the indexes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] for everything that would refuse a launch.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use rocket_mongo_session::{Error, Sessions};
+    ///
+    /// #[rocket::main]
+    /// async fn main() -> Result<(), Error> {
+    ///     let figment = rocket::Config::figment(); // Rocket.toml and ROCKET_ variables
+    ///     let sessions = Sessions::connect(&figment).await?;
+    ///     println!("live sessions: {}", sessions.count().await?);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[doc(alias("job", "cron", "command line"))]
+    pub async fn connect(figment: &Figment) -> Result<Sessions> {
+        let refused = |error: backend::OpenError| Error::Configuration {
+            reason: error.to_string(),
+        };
+        let config = Config::from_figment(figment)
+            .map_err(|error| refused(backend::OpenError::Config(error)))?;
+        let clock = Clock::system();
+        let opened = backend::open_configured(figment, &config).await;
+        let opened = opened.map_err(refused)?;
+        Ok(Sessions::new(
+            config,
+            opened.store,
+            clock,
+            opened.connections,
+        ))
+    }
+
+    pub(super) fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        connections: Arc<ConnectionCounters>,
+    ) -> Self {
+        Sessions {
+            core: Arc::new(Core::new(config, store, clock, connections)),
+        }
+    }
+}
