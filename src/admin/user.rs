@@ -1,6 +1,5 @@
 //! The sessions of one user.
 
-use std::collections::HashSet;
 use std::fmt;
 
 use bson::RawBson;
@@ -226,23 +225,22 @@ impl UserSessions {
         Ok(all)
     }
 
-    /// The ids of the user's live sessions, newest first.
+    /// The ids of the user's live sessions.
     async fn ids(&self) -> Result<Vec<Id>> {
         let store = &self.sessions.core.store;
-        let (theirs, mut ids, mut skip) = (self.alive()?, Vec::new(), 0);
+        let (theirs, mut ids) = (self.alive()?, Vec::<Id>::new());
         loop {
-            let found = store.find(theirs.clone(), Order::NewestFirst, skip, BATCH);
-            let found = found.await?;
+            // Not by `skip`: a session that ends meanwhile would move another out of the next page.
+            let rest = match ids.last() {
+                Some(last) => theirs.clone().after_id(last.as_str()),
+                None => theirs.clone(),
+            };
+            let found = store.find(rest, Order::Id, 0, BATCH).await?;
             ids.extend(found.iter().filter_map(|one| Id::parse(one.id()?)));
             if found.len() < BATCH as usize {
-                break;
+                return Ok(ids);
             }
-            skip += u64::from(BATCH);
         }
-        // A session that began meanwhile moves others to the next page.
-        let mut seen = HashSet::new();
-        ids.retain(|id| seen.insert(id.clone()));
-        Ok(ids)
     }
 }
 

@@ -12,7 +12,7 @@ use rocket::tokio::time::Instant;
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
-use crate::store::{Aged, Durability, Inserted, Store, TimeSource, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated};
 
 /// The pause after a failed attempt. Operations fail meanwhile without an attempt of their own.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -138,9 +138,22 @@ impl Store for Deferred {
         }
     }
 
-    async fn find(&self, filter: Filter, skip: u64, limit: u32) -> Result<Vec<Document>> {
+    async fn find(
+        &self,
+        filter: Filter,
+        order: Order,
+        skip: u64,
+        limit: u32,
+    ) -> Result<Vec<Document>> {
         let store = self.store(Operation::FindSessions).await?;
-        store.find(filter, skip, limit).await
+        store.find(filter, order, skip, limit).await
+    }
+
+    async fn estimated_count(&self) -> Result<u64> {
+        self.store(Operation::CountSessions)
+            .await?
+            .estimated_count()
+            .await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {

@@ -38,7 +38,9 @@ pub(super) async fn find(
         // What a list does not show can be a megabyte a session.
         let find = find.projection(doc! { "value": 0, "token": 0, "csrf": 0 });
         let find = find.sort(order.clone());
-        let find = find.skip(skip).limit(limit.into()).max_time(left(until));
+        // The default is 101 documents a round trip.
+        let find = find.batch_size(limit).skip(skip).limit(limit.into());
+        let find = find.max_time(left(until));
         let found = find.selection_criteria(primary()).await?;
         found.try_collect::<Vec<RawDocumentBuf>>().await
     };
