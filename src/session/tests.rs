@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use bson::RawBson;
 
@@ -21,15 +22,17 @@ use crate::tasks::Tasks;
 mod ending;
 mod modifying;
 mod saving;
+mod times;
+mod values;
 
 /// An application's sessions in a store that can be told to fail.
-struct Bench {
+pub(super) struct Bench {
     store: FaultyStore,
     sessions: Sessions,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Bench::with(|_| {})
     }
 
@@ -52,7 +55,7 @@ impl Bench {
     }
 
     /// The session of a request that comes without a cookie.
-    fn session(&self) -> Session {
+    pub(super) fn session(&self) -> Session {
         self.arrived(LoadOutcome::New(NewReason::NoCookie))
     }
 
@@ -63,13 +66,14 @@ impl Bench {
             other_sessions: Vec::new(),
             brought_cookie: !matches!(outcome, LoadOutcome::New(NewReason::NoCookie)),
             creation: Creation::Allowed,
+            may_be_unseen: false,
             outcome,
         };
         Session::new(core, loaded, Default::default(), started)
     }
 
     /// The session of a request that comes with this cookie, as it is stored.
-    async fn comes(&self, token: &Token) -> Session {
+    pub(super) async fn comes(&self, token: &Token) -> Session {
         let document = self.store.load(token.id.as_str()).await.unwrap();
         let record = document.and_then(|document| self.sessions.core.read(document));
         let digest = token.digest("session");
@@ -92,7 +96,7 @@ impl Bench {
     }
 
     /// The cookie of a new session with these numbers; of `user`, if that is one.
-    async fn begun(&self, user: Option<i32>, numbers: &[(&str, i64)]) -> Token {
+    pub(super) async fn begun(&self, user: Option<i32>, numbers: &[(&str, i64)]) -> Token {
         let session = self.session();
         if let Some(user) = user {
             session.login(user).unwrap();
@@ -124,7 +128,7 @@ impl Bench {
 }
 
 /// The cookie that the answer gives, if it does.
-async fn given(session: &Session) -> Option<Token> {
+pub(super) async fn given(session: &Session) -> Option<Token> {
     match session.finish().await.unwrap() {
         CookieChange::Send(token, _) => Some(token),
         CookieChange::None | CookieChange::Remove => None,

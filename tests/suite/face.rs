@@ -52,7 +52,7 @@ async fn a_session(session: &Session) -> Result<()> {
         .await?;
     session.flash("message")?;
     session.flash(("level", 1))?;
-    let queue: Queue<'_> = session.queue("errors");
+    let queue: Queue<'_> = session.flash_queue("errors");
     queue.push("message")?;
     queue.push_unique(String::new())?;
     let _: Vec<String> = queue.peek()?;

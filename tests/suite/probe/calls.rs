@@ -86,16 +86,16 @@ async fn attempt(
         "pop_flash" => json!(session.pop_flash::<Value>().await?),
         "peek_flash" => json!(session.peek_flash::<Value>()?),
         "queue_push" => {
-            session.queue(key).push(&call[2])?;
+            session.flash_queue(key).push(&call[2])?;
             none
         }
         "queue_push_unique" => {
-            session.queue(key).push_unique(&call[2])?;
+            session.flash_queue(key).push_unique(&call[2])?;
             none
         }
-        "queue_peek" => json!(session.queue(key).peek::<Value>()?),
-        "queue_pop" => json!(session.queue(key).pop::<Value>().await?),
-        "queue_pop_as_i64" => json!(session.queue(key).pop::<i64>().await?),
+        "queue_peek" => json!(session.flash_queue(key).peek::<Value>()?),
+        "queue_pop" => json!(session.flash_queue(key).pop::<Value>().await?),
+        "queue_pop_as_i64" => json!(session.flash_queue(key).pop::<i64>().await?),
         "csrf_token" => json!(session.csrf_token()),
         "new_csrf_token" => json!(session.new_csrf_token()),
         "verify_csrf" => json!(session.verify_csrf(key)),
