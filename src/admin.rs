@@ -49,6 +49,7 @@ pub struct Sessions {
 
 /// One session as a list shows it. Nothing in it lets anybody in.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SessionInfo {
     /// The public session identifier, which [`Sessions::revoke_of`] takes.
     pub id: String,
