@@ -358,7 +358,10 @@ async fn run(session: &Session, step: &Step, model: &mut Model, encoding: Encodi
                 return; // whether it is 0.0 depends on the encoding
             }
             let fits = !name.contains('\0') && fits(&message, encoding);
-            assert_eq!(session.flash_queue(&name).push_unique(&message).is_ok(), fits);
+            assert_eq!(
+                session.flash_queue(&name).push_unique(&message).is_ok(),
+                fits
+            );
             if fits {
                 let queue = model.flash.entry(name).or_default();
                 if !queue.contains(&message) {
