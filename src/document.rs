@@ -16,6 +16,7 @@ mod compare;
 pub(crate) mod depth;
 mod filter;
 pub(crate) mod key;
+mod reason;
 mod update;
 pub(crate) mod value;
 

@@ -43,6 +43,25 @@ pub enum Operation {
     Commit,
 }
 
+impl Operation {
+    /// Returns the privilege actions of MongoDB that the operation needs
+    /// (<https://www.mongodb.com/docs/manual/reference/privilege-actions/>).
+    fn rights(self) -> &'static str {
+        match self {
+            Operation::LoadSession
+            | Operation::FindSessions
+            | Operation::CountSessions
+            | Operation::ReachStore => "`find`",
+            Operation::CreateSession => "`insert`",
+            Operation::ChangeSession | Operation::RecordUse => "`update`",
+            Operation::EndSession | Operation::EndSessions => "`remove`",
+            Operation::RevokeSessions => "`insert` and `update`",
+            Operation::MakeIndexes => "`createIndex`, `listIndexes`, `dropIndex` and `collMod`",
+            Operation::Commit => "`find`, `insert`, `update` and `remove`",
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -82,6 +101,10 @@ impl fmt::Display for Operation {
 #[non_exhaustive]
 pub enum Error {
     /// The database failed or refused, and the operation that failed changed nothing. Status 503.
+    ///
+    /// The text tells a database that cannot be reached from one that refuses: it names the right
+    /// that the database user lacks.
+    #[non_exhaustive]
     Store {
         /// What was being done.
         operation: Operation,
@@ -92,6 +115,7 @@ pub enum Error {
     /// Status 503.
     ///
     /// It did not end within the configured `deadline`, or the connection was lost.
+    #[non_exhaustive]
     Unknown {
         /// What was being done.
         operation: Operation,
@@ -104,11 +128,16 @@ pub enum Error {
     /// The change comes too late: the session was stored with the response already, as it is in a
     /// stream. Call [`save`](crate::Session::save) before the stream starts. Status 500.
     Sealed,
-    /// The name cannot be a key: it is empty or contains NUL. Status 500.
-    BadKey,
+    /// The name cannot be a key or a flash queue's name: it is empty or contains NUL. Status 500.
+    #[non_exhaustive]
+    BadKey {
+        /// The name, cut to 64 characters.
+        key: String,
+    },
     /// The stored value is not of the type asked for. Status 500.
     ///
     /// It was left as it is; only a [`pop`](crate::Queue::pop) empties its queue all the same.
+    #[non_exhaustive]
     Decode {
         /// The key, as the application names it.
         key: String,
@@ -116,8 +145,12 @@ pub enum Error {
         wanted: &'static str,
         /// What is stored, in BSON's terms.
         found: &'static str,
+        /// Serde's message, such as "missing field `name`", without what is stored: a value in it is
+        /// left out, and so is the message of the type's own `Deserialize`.
+        reason: String,
     },
     /// The value cannot be stored in the configured `encoding`. Status 500.
+    #[non_exhaustive]
     Encode {
         /// The key, as the application names it.
         key: String,
@@ -127,12 +160,14 @@ pub enum Error {
         source: Option<Cause>,
     },
     /// The session's data would exceed the configured `max_bytes`. What is stored stays. Status 500.
+    #[non_exhaustive]
     TooLarge {
         /// The limit, in bytes of the stored data.
         limit: usize,
     },
     /// [`increment`](crate::Session::increment) met a value that is no integer or would leave the
     /// range of `i64`, or [`push`](crate::Session::push) met a value that is no list. Status 500.
+    #[non_exhaustive]
     Mismatch {
         /// The key, as the application names it.
         key: String,
@@ -144,6 +179,9 @@ pub enum Error {
     /// A duration that cannot be a timeout (zero, or above 100 years) or a cookie's life (below one
     /// second, or above 400 days). Status 500.
     BadDuration,
+    /// The address is not a path of this site, as a browser reads it, so it cannot be returned to
+    /// ([`set_return_to`](crate::Session::set_return_to)). The browser sent it, hence status 400.
+    BadReturnTo,
     /// A request of another site with a method that changes things was refused
     /// (`trusted_origins` allows some). Status 403.
     CrossSite,
@@ -171,7 +209,8 @@ impl Error {
     ///
     /// 503 for [`Store`](Error::Store), [`Unknown`](Error::Unknown) and
     /// [`Randomness`](Error::Randomness), 403 for [`CrossSite`](Error::CrossSite) and
-    /// [`CrossSiteWrite`](Error::CrossSiteWrite), 401 for [`Gone`](Error::Gone), 500 for the rest.
+    /// [`CrossSiteWrite`](Error::CrossSiteWrite), 401 for [`Gone`](Error::Gone), 400 for
+    /// [`BadReturnTo`](Error::BadReturnTo), 500 for the rest.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
@@ -180,6 +219,7 @@ impl Error {
             }
             Error::CrossSite | Error::CrossSiteWrite => Status::Forbidden,
             Error::Gone => Status::Unauthorized,
+            Error::BadReturnTo => Status::BadRequest,
             _ => Status::InternalServerError,
         }
     }
@@ -229,9 +269,13 @@ constructors!(pub(crate));
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Store { operation, .. } => {
-                write!(f, "{operation} failed: the session store did not answer, or refused")
-            }
+            Error::Store { operation, source } => match source.downcast_ref::<Denied>() {
+                Some(denied) => write!(f, "{operation} failed: {}", denied.advice(*operation)),
+                None => write!(
+                    f,
+                    "{operation} failed: the session store could not be reached, or reported an error"
+                ),
+            },
             Error::Unknown {
                 operation,
                 source: None,
@@ -251,10 +295,21 @@ impl fmt::Display for Error {
             Error::Sealed => f.write_str(
                 "the response was already committed; call `Session::save` before a stream starts",
             ),
-            Error::BadKey => f.write_str("a session key must not be empty or contain NUL"),
-            Error::Decode { key, wanted, found } => write!(
+            Error::BadKey { key } if key.is_empty() => {
+                f.write_str("a session key must not be empty")
+            }
+            Error::BadKey { key } => {
+                write!(f, "the session key {key:?} contains NUL, which no key may contain")
+            }
+            Error::Decode {
+                key,
+                wanted,
+                found,
+                reason,
+            } => write!(
                 f,
-                "the session's value of {key:?} is {found}, which cannot be read as `{wanted}`"
+                "the session's value of {key:?} is {found}, which cannot be read as `{wanted}`: \
+                 {reason}"
             ),
             Error::Encode { key, reason, .. } => {
                 write!(
@@ -279,6 +334,10 @@ impl fmt::Display for Error {
             Error::BadDuration => f.write_str(
                 "a session's timeout must be longer than zero and at most 100 years, and a cookie's \
                  life between one second and 400 days",
+            ),
+            Error::BadReturnTo => f.write_str(
+                "the address is not a path of this site, as a browser reads it, so it was not kept \
+                 to return to",
             ),
             Error::CrossSite => f.write_str(
                 "a cross-site request was refused; list its origin in `session.trusted_origins` \
@@ -306,6 +365,40 @@ impl fmt::Display for Error {
         }
     }
 }
+
+/// The cause of an [`Error::Store`] where the database was reached and refused. Holds the server's
+/// words.
+#[derive(Debug)]
+pub(crate) enum Denied {
+    /// The user lacks a right.
+    Right(String),
+    /// The user or the password is wrong.
+    Login(String),
+}
+
+impl Denied {
+    /// Returns what is missing, for the error of an operation.
+    fn advice(&self, operation: Operation) -> String {
+        match self {
+            Denied::Right(_) => format!(
+                "the database user lacks a right; it needs {} on the session collection",
+                operation.rights()
+            ),
+            Denied::Login(_) => "the database refused the user or the password in \
+                `databases.sessions.url`"
+                .into(),
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Denied::Right(text) | Denied::Login(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for Denied {}
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {

@@ -8,7 +8,8 @@
 //! * **A session that ended never comes back.** No late request revives a session that was logged
 //!   out, revoked or expired.
 //! * **No success without storage.** If the changes cannot be stored, the browser gets an error
-//!   (503) and no session cookie.
+//!   (503) and no session cookie. Changes to a session that ended while the request ran end with
+//!   it: they are dropped, and the response is the handler's.
 //!
 //! This page is the guide. A complete application is in `examples/showcase` of the repository.
 //!

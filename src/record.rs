@@ -18,7 +18,7 @@ pub(crate) mod legacy;
 pub(crate) mod token;
 mod values;
 
-pub(crate) use expiry::{Expiry, Override, alive, touch, unless_expired};
+pub(crate) use expiry::{Expiry, Override, Times, alive, touch, unless_expired};
 use legacy::Upgrade;
 use token::{Digest, Id, Secret};
 use values::Values;
@@ -193,6 +193,15 @@ impl Record {
 }
 
 impl Meta {
+    /// The times that the session has of its own.
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            timeout: self.timeout,
+            lifetime: self.lifetime,
+            max_age: self.max_age,
+        }
+    }
+
     /// Reads what lists show of a stored session; its values and secrets may be missing.
     pub(crate) fn parse(document: &Document) -> Option<Self> {
         Fields::read(document)?.meta()

@@ -3,29 +3,28 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bson::raw::RawBsonRef;
 use rocket::tokio;
 use serde::de::DeserializeOwned;
-use time::OffsetDateTime;
 
-use crate::clock::{Moment, Started};
+use crate::clock::Started;
 use crate::commit::{Core, Outcome};
-use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
+use crate::record::Client;
 use crate::record::token::Token;
-use crate::record::{Client, Override};
 use crate::state::plan::CookieLife;
-use crate::state::{Base, Loaded, NewReason, State};
+use crate::state::{Loaded, NewReason, State};
 
 mod auth;
 mod commit;
 mod csrf;
 mod flash;
 mod modify;
+mod return_to;
+mod times;
 mod values;
 
 pub(crate) use commit::CookieChange;
@@ -182,129 +181,6 @@ impl Session {
         self.lock().state.why_new
     }
 
-    /// Returns when the session was created: at its first write, or at the last login or elevation.
-    #[must_use]
-    pub fn created(&self) -> OffsetDateTime {
-        self.lock().state.created(self.core.now()).date()
-    }
-
-    /// Returns the last recorded use of the session (see `reissue_time`).
-    #[must_use]
-    pub fn accessed(&self) -> OffsetDateTime {
-        let inner = self.lock();
-        let stored = inner.state.stored();
-        let accessed = stored.map(|stored| stored.record.meta.accessed);
-        accessed.unwrap_or(inner.state.started.moment).date()
-    }
-
-    /// Returns when the session expires if it is not used again; `None` for never.
-    ///
-    /// That is the earlier of two times: the last use plus the idle timeout, and the creation plus
-    /// the absolute timeout.
-    #[must_use]
-    pub fn expires(&self) -> Option<OffsetDateTime> {
-        let config = &self.core.config;
-        let now = self.core.now();
-        let inner = self.lock();
-        let state = &inner.state;
-        let expires = match &state.base {
-            Base::Stored(stored) if !state.sets_times() => stored.record.meta.ends_at(config),
-            _ => state.expiry(config).expires_at(state.created(now), now),
-        };
-        (expires < Moment::NEVER).then(|| expires.date())
-    }
-
-    /// Sets the idle timeout of this session, instead of the configured `timeout`; `None` disables
-    /// it.
-    ///
-    /// The time is kept in the session, to the millisecond, and stored with the response. On a
-    /// session that is not stored yet this creates it. The absolute timeout still holds. A login
-    /// starts with the configured times again, so set them after it. For "remember me" use
-    /// [`remember_for`](Session::remember_for).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
-    pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        check_timeout(timeout)?;
-        self.open_to_write()?.state.settings.timeout = Override::Set(timeout);
-        Ok(())
-    }
-
-    /// Sets the absolute timeout of this session, counted from its creation, login or elevation,
-    /// instead of the configured `lifetime`; `None` disables it.
-    ///
-    /// Kept and stored as by [`set_timeout`](Session::set_timeout).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
-    pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<()> {
-        check_timeout(lifetime)?;
-        self.open_to_write()?.state.settings.lifetime = Override::Set(lifetime);
-        Ok(())
-    }
-
-    /// Sets how long the browser keeps the cookie (`Max-Age`), instead of the configured `max_age`;
-    /// `None` is until the browser closes.
-    ///
-    /// The time is kept in the session, and holds whenever the cookie is sent again. The cookie is
-    /// sent with this response, in whole seconds.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
-    /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
-    pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
-        check_max_age(max_age)?;
-        self.open_to_write()?.state.settings.max_age = Override::Set(max_age);
-        Ok(())
-    }
-
-    /// Keeps the user signed in for this time, in the database and in the browser: sets the idle
-    /// timeout, the absolute timeout and the cookie's `Max-Age` at once ("remember me").
-    ///
-    /// Call it after [`login`](Session::login), which starts with the configured times.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// # use rocket_mongo_session::{Error, Session};
-    ///
-    /// fn remember(session: &Session, user_id: i64) -> Result<(), Error> {
-    ///     const MONTH: Duration = Duration::from_secs(30 * 86_400);
-    ///     session.login(user_id)?;
-    ///     session.remember_for(MONTH)
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
-    /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`]. Nothing has changed then.
-    #[doc(alias = "remember_me")]
-    pub fn remember_for(&self, time: Duration) -> Result<()> {
-        check_max_age(Some(time))?;
-        let mut inner = self.open_to_write()?;
-        let settings = &mut inner.state.settings;
-        settings.max_age = Override::Set(Some(time));
-        settings.timeout = Override::Set(Some(time));
-        settings.lifetime = Override::Set(Some(time));
-        Ok(())
-    }
-
-    /// Marks the session as used and sends its cookie again, even though nothing changed (`changed`
-    /// of Pyramid's ISession).
-    ///
-    /// It is stored with the response, with one more round trip. On a session that is not stored it
-    /// does nothing.
-    pub fn touch(&self) {
-        if let Some(mut inner) = self.open_or_log() {
-            inner.state.settings.touch = true;
-        }
-    }
-
     /// Stores now what has changed so far, instead of with the response.
     ///
     /// Use it before a stream or a websocket starts, and where the handler has to know whether the
@@ -369,30 +245,24 @@ impl fmt::Debug for Session {
     }
 }
 
-fn check_max_age(max_age: Option<Duration>) -> Result<()> {
-    match max_age {
-        Some(life) if life < Duration::from_secs(1) || life > MAX_COOKIE_AGE => {
-            Err(Error::BadDuration)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_timeout(timeout: Option<Duration>) -> Result<()> {
-    match timeout {
-        Some(timeout) if timeout.as_millis() == 0 || timeout > MAX_TIMEOUT => {
-            Err(Error::BadDuration)
-        }
-        _ => Ok(()),
-    }
-}
-
 pub(crate) fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
-    value::decode(stored).ok_or_else(|| Error::Decode {
+    value::decode(stored).map_err(|reason| Error::Decode {
         key: field.display(),
         wanted: std::any::type_name::<T>(),
         found: value::kind(stored),
+        reason,
     })
+}
+
+/// Decodes a value that may be null: null counts as no value, unless `T` has a meaning for it.
+fn decode_unless_null<T: DeserializeOwned>(
+    field: &Field,
+    stored: RawBsonRef<'_>,
+) -> Result<Option<T>> {
+    match decode(field, stored) {
+        Err(_) if value::is_null(stored) => Ok(None),
+        decoded => decoded.map(Some),
+    }
 }
 
 #[cfg(test)]

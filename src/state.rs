@@ -19,7 +19,7 @@ use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::error::Error;
 use crate::record::token::{Id, Secret};
-use crate::record::{Client, Expiry, Override};
+use crate::record::{Client, Expiry, Override, Times};
 use changes::{Change, Changes, Mismatch};
 
 pub(crate) use self::base::{Base, Keep, Login, Replaces, Stored};
@@ -47,6 +47,12 @@ pub(crate) struct State {
     /// A logout removes the browser's cookie.
     pub(crate) removes_cookie: bool,
     pub(crate) creation: Creation,
+    /// The address to return to after a login, of the session that the request logged out.
+    return_to: Option<RawBson>,
+    /// Perhaps nobody sees the response, so messages stay in their queues.
+    pub(crate) may_be_unseen: bool,
+    /// The request is no use of the session.
+    pub(crate) skips_touch: bool,
     pub(crate) client: Client,
     pub(crate) started: Started,
     pub(crate) is_new: bool,
@@ -78,6 +84,9 @@ impl State {
             brought_cookie: loaded.brought_cookie,
             removes_cookie: false,
             creation: loaded.creation,
+            return_to: None,
+            may_be_unseen: loaded.may_be_unseen,
+            skips_touch: false,
             client,
             started,
             is_new: true,
@@ -197,15 +206,52 @@ impl State {
 
     /// The idle and the absolute timeout in force.
     pub(crate) fn expiry(&self, config: &Config) -> Expiry {
-        let settings = self.all_settings();
-        let stored = self.stored().map(|stored| &stored.record.meta);
-        let stored = stored.map_or(Default::default(), |meta| (meta.timeout, meta.lifetime));
-        let (timeout, lifetime): (Override, Override) = stored;
-        Expiry::new(
-            config,
-            settings.timeout.or(timeout),
-            settings.lifetime.or(lifetime),
-        )
+        let times = self.times();
+        Expiry::new(config, times.timeout, times.lifetime)
+    }
+
+    /// The session's own times, as this request sees them.
+    pub(crate) fn times(&self) -> Times {
+        self.settings.times.apply(self.times_under())
+    }
+
+    /// The times that the request's changes apply to.
+    fn times_under(&self) -> Times {
+        let stored = self.stored().map(|stored| stored.record.meta.times());
+        let in_flight = self.in_flight.as_ref();
+        let in_flight = in_flight.map(|write| write.settings.times);
+        in_flight
+            .unwrap_or_default()
+            .apply(stored.unwrap_or_default())
+    }
+
+    /// Sets the session's own times. Those that stay as they are are no change.
+    pub(crate) fn set_times(&mut self, wanted: Times) {
+        let (seen, under) = (self.times(), self.times_under());
+        let change = |before: &mut Option<Override>, wanted, seen, under| {
+            if wanted != seen {
+                *before = (wanted != under).then_some(wanted);
+            }
+        };
+        let times = &mut self.settings.times;
+        change(
+            &mut times.timeout,
+            wanted.timeout,
+            seen.timeout,
+            under.timeout,
+        );
+        change(
+            &mut times.lifetime,
+            wanted.lifetime,
+            seen.lifetime,
+            under.lifetime,
+        );
+        change(
+            &mut times.max_age,
+            wanted.max_age,
+            seen.max_age,
+            under.max_age,
+        );
     }
 
     /// Whether the request has set times of its own, or starts the absolute timeout anew.

@@ -57,7 +57,7 @@ async fn everything(session: &Session) -> String {
     let _ = session.flash("message");
     said += &format!("{:?}", session.peek_flash::<Value>().ok());
     said += &format!("{:?}", session.pop_flash::<Value>().await.ok());
-    said += &format!("{:?}", session.queue("q").pop::<String>().await.ok());
+    said += &format!("{:?}", session.flash_queue("q").pop::<String>().await.ok());
     let user = session.user::<Value>().ok();
     said += &format!("{user:?} {}", session.verify_csrf("x"));
     let (id, is_new, expires) = (session.id(), session.is_new(), session.expires());

@@ -219,7 +219,7 @@ fn compare(session: &Session, model: &Model) {
     assert_eq!(session.len(), expected.len());
     assert_eq!(session.is_empty(), expected.is_empty());
     for (name, messages) in &model.flash {
-        let read = session.queue(name).peek::<Value>();
+        let read = session.flash_queue(name).peek::<Value>();
         assert_eq!(read.expect("messages"), *messages, "{name:?}");
     }
     for (key, value) in &model.plain {
@@ -347,7 +347,7 @@ async fn run(session: &Session, step: &Step, model: &mut Model, encoding: Encodi
         Step::Flash(name, message) => {
             let (name, message) = (name.text(), message.json());
             let fits = !name.contains('\0') && fits(&message, encoding);
-            assert_eq!(session.queue(&name).push(&message).is_ok(), fits);
+            assert_eq!(session.flash_queue(&name).push(&message).is_ok(), fits);
             if fits {
                 model.flash.entry(name).or_default().push(message);
             }
@@ -358,7 +358,10 @@ async fn run(session: &Session, step: &Step, model: &mut Model, encoding: Encodi
                 return; // whether it is 0.0 depends on the encoding
             }
             let fits = !name.contains('\0') && fits(&message, encoding);
-            assert_eq!(session.queue(&name).push_unique(&message).is_ok(), fits);
+            assert_eq!(
+                session.flash_queue(&name).push_unique(&message).is_ok(),
+                fits
+            );
             if fits {
                 let queue = model.flash.entry(name).or_default();
                 if !queue.contains(&message) {
@@ -368,14 +371,14 @@ async fn run(session: &Session, step: &Step, model: &mut Model, encoding: Encodi
         }
         Step::PopFlash(name) => {
             let name = name.text();
-            let popped = session.queue(&name).pop::<Value>().await;
+            let popped = session.flash_queue(&name).pop::<Value>().await;
             let expected = model.flash.remove(&name).unwrap_or_default();
             let expected = (!name.contains('\0')).then_some(expected);
             assert_eq!(popped.ok(), expected, "{name:?}");
         }
         Step::PopFlags(name) => {
             let name = name.text();
-            let popped = session.queue(&name).pop::<bool>().await;
+            let popped = session.flash_queue(&name).pop::<bool>().await;
             // It is empty after that, whether its messages were such or not.
             let messages = model.flash.remove(&name).unwrap_or_default();
             let expected: Option<Vec<bool>> = messages.iter().map(Value::as_bool).collect();

@@ -26,7 +26,7 @@ pub(super) fn record(record: &Record, config: &Config) -> Value {
     let expires = Some(meta.ends_at(config)).filter(|expires| *expires < Moment::NEVER);
     json!({
         "id": (!meta.id.is_legacy()).then(|| meta.id.as_str()),
-        "user": user.and_then(value::decode::<Value>),
+        "user": user.and_then(|user| value::decode::<Value>(user).ok()),
         "created": text(meta.created.date()),
         "accessed": text(meta.accessed.date()),
         "expires": expires.map(|expires| text(expires.date())),

@@ -60,7 +60,7 @@ impl SessionInfo {
 
 fn readable<S: Serializer>(user: &Option<RawBson>, serializer: S) -> Result<S::Ok, S::Error> {
     let user = user.as_ref().map(RawBson::as_raw_bson_ref);
-    user.and_then(value::decode::<serde_json::Value>)
+    user.and_then(|user| value::decode::<serde_json::Value>(user).ok())
         .serialize(serializer)
 }
 

@@ -40,16 +40,25 @@ pub(super) fn boolean(value: &Value) -> Parsed<bool> {
     value.to_bool().ok_or_else(|| ill_typed(value, "a boolean"))
 }
 
-/// Parses seconds between two bounds, rounded to the millisecond.
+/// Parses a duration between two bounds, in seconds: a number of seconds, or text with units such as
+/// `"1h 30m"`. Rounded to the millisecond.
 pub(super) fn seconds(min: f64, max: f64) -> impl FnOnce(&Value) -> Parsed<Duration> {
     move |value| {
-        let expected = || format!("a number of seconds from {min} to {max}");
-        let number = number(value).ok_or_else(|| ill_typed(value, expected()))?;
+        let expected = || {
+            format!(
+                "a number of seconds from {min} to {max}, or a duration such as \"20m\", \"8h\" or \
+                 \"30d\""
+            )
+        };
+        let with_unit = |text: String| humantime::parse_duration(text.trim()).ok();
+        let seconds = number(value)
+            .or_else(|| Some(text(value).and_then(with_unit)?.as_secs_f64()))
+            .ok_or_else(|| ill_typed(value, expected()))?;
         // Compared before the conversion: NaN and infinities are outside of every range.
-        if !(min..=max).contains(&number) {
+        if !(min..=max).contains(&seconds) {
             return Err(invalid(value, expected()));
         }
-        Ok(Duration::from_millis((number * 1000.0).round() as u64))
+        Ok(Duration::from_millis((seconds * 1000.0).round() as u64))
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) const FLASH: &str = "_f_";
 /// The CSRF token among the stored fields of a legacy document. This crate stores its CSRF secret
 /// beside `value`.
 pub(crate) const LEGACY_CSRF: &str = "_csrft_";
+/// The address to return to after a login, among the stored fields.
+const RETURN_TO: &str = "_return_to_";
 
 /// A session key that knows the type of its value.
 ///
@@ -120,7 +122,8 @@ impl Field {
     pub(crate) fn of_key(name: &str) -> Result<Self, Error> {
         check(name)?;
         if name.is_empty() {
-            return Err(Error::BadKey);
+            let key = String::new();
+            return Err(Error::BadKey { key });
         }
         let mut field = String::with_capacity(name.len());
         let rest = match name.strip_prefix('$') {
@@ -128,7 +131,7 @@ impl Field {
                 field.push_str("%24");
                 rest
             }
-            None if name.starts_with(FLASH) || name.starts_with(LEGACY_CSRF) => {
+            None if is_reserved(name) => {
                 field.push_str("%5F");
                 &name[1..]
             }
@@ -144,6 +147,11 @@ impl Field {
         let mut field = String::from(FLASH);
         escape(name, &mut field);
         Ok(Field(field))
+    }
+
+    /// Returns the field of the address to return to after a login.
+    pub(crate) fn return_to() -> Self {
+        Field(RETURN_TO.to_owned())
     }
 
     /// Takes a field name from a stored document.
@@ -163,7 +171,7 @@ impl Field {
 
     /// Returns the application's key of a stored field, or `None` for the crate's own fields.
     pub(crate) fn key(stored: &str) -> Option<String> {
-        if stored.starts_with(FLASH) || stored.starts_with(LEGACY_CSRF) {
+        if is_reserved(stored) {
             return None;
         }
         Some(unescape(stored))
@@ -171,18 +179,27 @@ impl Field {
 
     /// Returns the key for an error message, cut short because a client may have chosen it.
     pub(crate) fn display(&self) -> String {
-        const MAX_CHARS: usize = 64;
-        let name = Field::key(&self.0).unwrap_or_else(|| unescape(&self.0));
-        match name.char_indices().nth(MAX_CHARS) {
-            Some((end, _)) => format!("{}…", &name[..end]),
-            None => name,
-        }
+        shortened(Field::key(&self.0).unwrap_or_else(|| unescape(&self.0)))
     }
+}
+
+fn shortened(name: String) -> String {
+    const MAX_CHARS: usize = 64;
+    match name.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    }
+}
+
+/// Whether a stored name is one of the crate's own.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with(FLASH) || name.starts_with(LEGACY_CSRF) || name == RETURN_TO
 }
 
 fn check(name: &str) -> Result<(), Error> {
     if name.contains('\0') {
-        return Err(Error::BadKey);
+        let key = shortened(name.to_owned());
+        return Err(Error::BadKey { key });
     }
     Ok(())
 }
@@ -237,6 +254,8 @@ mod tests {
             ("_f_", "%5Ff_"),
             ("_f_x", "%5Ff_x"),
             ("_csrft_", "%5Fcsrft_"),
+            ("_return_to_", "%5Freturn_to_"),
+            ("_return_to_x", "_return_to_x"),
             ("_id", "_id"),
             ("__proto__", "__proto__"),
             ("0", "0"),
@@ -251,10 +270,13 @@ mod tests {
     #[test]
     fn empty_key_and_nul_are_refused() {
         for name in ["", "\0", "a\0b"] {
-            assert!(matches!(Field::of_key(name), Err(Error::BadKey)));
+            let refused = Field::of_key(name).unwrap_err();
+            assert!(matches!(&refused, Error::BadKey { key } if key == name));
+            assert!(!refused.to_string().contains(char::is_control), "{refused}");
         }
         assert!(Field::of_queue("").is_ok());
-        assert!(matches!(Field::of_queue("\0"), Err(Error::BadKey)));
+        let refused = Field::of_queue("warn\0").unwrap_err();
+        assert!(refused.to_string().contains("\"warn\\0\""), "{refused}");
     }
 
     #[test]
@@ -264,6 +286,13 @@ mod tests {
             assert_eq!(Field::key(field.as_str()), None);
             assert!(field.as_str().starts_with(FLASH) && !field.as_str().contains('.'));
         }
+    }
+
+    #[test]
+    fn address_to_return_to_is_never_an_application_key() {
+        let field = Field::return_to();
+        assert_eq!(Field::key(field.as_str()), None);
+        assert!(Field::is_one(field.as_str()));
     }
 
     #[test]

@@ -66,6 +66,10 @@ impl Update {
         self.insert(Path::Meta(name), Operator::Set(value.into()));
     }
 
+    pub(crate) fn unset(&mut self, name: &'static str) {
+        self.insert(Path::Meta(name), Operator::Unset);
+    }
+
     pub(crate) fn raise(&mut self, name: &'static str, value: impl Into<RawBson>) {
         self.insert(Path::Meta(name), Operator::Raise(value.into()));
     }

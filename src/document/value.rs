@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Encoding;
 use crate::document::depth::{self, Limit};
 use crate::document::key::Field;
+use crate::document::reason;
 use crate::error::Error;
 
 const OPAQUE: BinarySubtype = BinarySubtype::UserDefined(0x80);
@@ -221,28 +222,40 @@ pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBso
     (size("", value.as_raw_bson_ref()) <= MAX_PRINCIPAL_BYTES).then_some(value)
 }
 
-/// Decodes a value. `None` when it is not of that type.
-pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Option<T> {
+/// Decodes a value.
+///
+/// # Errors
+///
+/// Why the value is not of that type, without the value.
+pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Result<T, String> {
     match value {
         RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => {
             match binary.bytes.split_first() {
                 Some((&CBOR, bytes)) => from_cbor(bytes),
                 // The server did not check the nesting of these bytes, and the decoder recurses.
                 Some((&BSON, bytes)) if is_shallow(bytes) => from_holder(bytes),
-                _ => None,
+                Some((&BSON, _)) => Err("it nests too deep".into()),
+                _ => Err("its bytes are of no known encoding".into()),
             }
         }
-        RawBsonRef::Array(array) if elements(array)?.iter().any(|e| is_opaque(*e)) => {
-            from_cbor(&array_as_cbor(array)?)
+        RawBsonRef::Array(array) if has_opaque_element(array) => {
+            let list = array_as_cbor(array);
+            from_cbor(&list.ok_or("an element of the list is malformed")?)
         }
         value => from_holder(holder(value).as_bytes()),
     }
 }
 
-fn from_holder<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    bson::from_slice::<Holder<T>>(bytes)
-        .ok()
-        .map(|holder| holder.v.0)
+/// Returns whether a value is null, in either encoding.
+pub(crate) fn is_null(value: RawBsonRef<'_>) -> bool {
+    value == RawBsonRef::Null
+        || (is_opaque(value) && matches!(decode(value), Ok(ciborium::Value::Null)))
+}
+
+fn from_holder<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let holder = bson::from_slice::<Holder<T>>(bytes);
+    let holder = holder.map_err(|error| reason::without_value(&error.to_string()))?;
+    Ok(holder.v.0)
 }
 
 /// Returns whether a document nests at most [`MAX_DECODED_LEVELS`] deep.
@@ -271,8 +284,15 @@ fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
     }
 }
 
-fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    ciborium::de::from_reader_with_recursion_limit(bytes, 2 * MAX_DECODED_LEVELS).ok()
+fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    use ciborium::de::Error;
+
+    let value = ciborium::de::from_reader_with_recursion_limit(bytes, 2 * MAX_DECODED_LEVELS);
+    value.map_err(|error| match error {
+        Error::Semantic(_, message) => reason::without_value(&message),
+        Error::Io(_) | Error::Syntax(_) => "its bytes are malformed".into(),
+        Error::RecursionLimitExceeded => "it nests too deep".into(),
+    })
 }
 
 fn holder(value: RawBsonRef<'_>) -> RawDocumentBuf {
@@ -295,11 +315,15 @@ fn elements(array: &RawArray) -> Option<Vec<RawBsonRef<'_>>> {
     array.into_iter().collect::<Result<_, _>>().ok()
 }
 
+fn has_opaque_element(array: &RawArray) -> bool {
+    elements(array).is_some_and(|elements| elements.into_iter().any(is_opaque))
+}
+
 /// Converts an array with opaque elements, which `push` builds, to one CBOR array.
 fn array_as_cbor(array: &RawArray) -> Option<Vec<u8>> {
     let values = elements(array)?
         .into_iter()
-        .map(decode::<ciborium::Value>)
+        .map(|element| decode::<ciborium::Value>(element).ok())
         .collect::<Option<Vec<_>>>()?;
     let mut bytes = Vec::new();
     ciborium::into_writer(&ciborium::Value::Array(values), &mut bytes).ok()?;
@@ -354,7 +378,7 @@ pub(crate) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
     match value {
         RawBsonRef::Int32(number) => Some(number.into()),
         RawBsonRef::Int64(number) => Some(number),
-        value if is_opaque(value) => decode(value),
+        value if is_opaque(value) => decode(value).ok(),
         _ => None,
     }
 }
@@ -368,7 +392,8 @@ pub(crate) fn array(value: RawBsonRef<'_>) -> Option<Vec<RawBson>> {
                 .map(|element| element.to_raw_bson())
                 .collect(),
         ),
-        value if is_opaque(value) => decode::<Vec<ciborium::Value>>(value)?
+        value if is_opaque(value) => decode::<Vec<ciborium::Value>>(value)
+            .ok()?
             .iter()
             .map(|element| encode(element, Encoding::Binary).ok())
             .collect(),

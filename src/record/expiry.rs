@@ -18,24 +18,20 @@ pub(crate) enum Override {
 }
 
 impl Override {
-    pub(crate) fn is_set(self) -> bool {
-        self != Override::Inherit
-    }
-
-    /// This override, or else `other`.
-    pub(crate) fn or(self, other: Override) -> Override {
-        match self {
-            Override::Inherit => other,
-            Override::Set(_) => self,
-        }
-    }
-
     pub(crate) fn resolve(self, configured: Option<Duration>) -> Option<Duration> {
         match self {
             Override::Inherit => configured,
             Override::Set(own) => own,
         }
     }
+}
+
+/// The times that a session has of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) timeout: Override,
+    pub(crate) lifetime: Override,
+    pub(crate) max_age: Override,
 }
 
 /// The idle and the absolute timeout of one session.
@@ -117,14 +113,6 @@ mod tests {
             (Set(None), one, None),
         ] {
             assert_eq!(own.resolve(configured), expected, "{own:?} {configured:?}");
-        }
-        for (own, other, expected) in [
-            (Inherit, Inherit, Inherit),
-            (Inherit, Set(None), Set(None)),
-            (Set(one), Set(two), Set(one)),
-            (Set(None), Set(two), Set(None)),
-        ] {
-            assert_eq!(own.or(other), expected, "{own:?} {other:?}");
         }
     }
 

@@ -181,7 +181,7 @@ impl Names {
         }
         let field = match stored.strip_prefix(FLASH) {
             Some(queue) => Field::of_queue(queue).ok()?,
-            None if stored == LEGACY_CSRF => field,
+            None if stored == LEGACY_CSRF || field == Field::return_to() => field,
             None => Field::of_key(stored).ok()?,
         };
         (!self.ours.contains(&field)).then_some(field)

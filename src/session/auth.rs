@@ -134,19 +134,31 @@ impl Session {
     /// new secrets anyway. It costs the round trip of a change.
     ///
     /// It is not the place for a second factor: whoever is logged in before it is logged in without
-    /// it. See [a second factor](crate#a-second-factor).
+    /// it. See [a second factor](crate#a-second-factor). Keep the privileges themselves in your
+    /// database and check them at each request; the session only tells how long ago the user proved
+    /// who they are.
+    ///
+    /// # Examples
     ///
     /// ```
-    /// # use rocket_mongo_session::{Error, Session};
+    /// # use rocket::get;
+    /// # use rocket_mongo_session::{Error, RecentLogin, Session};
     /// # fn is_right(_user_id: i64, _password: &str) -> bool { true }
-    /// fn become_administrator(session: &Session, password: &str) -> Result<bool, Error> {
+    /// # fn administers(_user_id: i64) -> bool { true }
+    /// /// The administrator's password is asked for again.
+    /// fn prove_again(session: &Session, password: &str) -> Result<bool, Error> {
     ///     let Some(user_id) = session.user()? else { return Ok(false) };
     ///     if !is_right(user_id, password) {
     ///         return Ok(false);
     ///     }
-    ///     session.set("administers", &true)?;
     ///     session.elevate()?;
     ///     Ok(true)
+    /// }
+    ///
+    /// #[get("/admin")] // within ten minutes of that
+    /// fn admin(session: &Session, _recent: RecentLogin<600>) -> Result<Option<&'static str>, Error> {
+    ///     let user_id = session.user::<i64>()?;
+    ///     Ok(user_id.filter(|id| administers(*id)).map(|_| "the administrator's page"))
     /// }
     /// ```
     ///
@@ -189,6 +201,40 @@ impl Session {
         Ok(())
     }
 
+    /// Signs the user out as [`logout`](Session::logout) does, and carries the named keys over into a
+    /// new session of nobody: the user goes, the language stays.
+    ///
+    /// The new session has a new id, new secrets and the configured times. It gets the values as this
+    /// request sees them; where none of the keys is set, none is created. One round trip more than a
+    /// logout.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// fn leave(session: &Session) -> Result<(), Error> {
+    ///     session.logout_keeping(&["language", "theme"])
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadKey`], [`Error::Sealed`]: nothing has changed then. [`Error::OutsidePath`]: the
+    /// user is signed out, and nothing is kept.
+    pub fn logout_keeping(&self, keys: &[&str]) -> Result<()> {
+        let fields = keys.iter().map(|key| Field::of_key(key));
+        let keep = Keep::fields(fields.collect::<Result<_>>()?);
+        let mut inner = self.open()?;
+        let kept = inner.state.kept(&keep);
+        inner.state.logout();
+        inner.pending_cookie = None;
+        if !kept.is_empty() {
+            inner.state.check_may_write()?;
+            inner.state.set_all(kept);
+        }
+        Ok(())
+    }
+
     /// The name of Pyramid's ISession for [`logout`](Session::logout).
     ///
     /// # Errors
@@ -201,19 +247,32 @@ impl Session {
     /// Gives the session a new secret, and so the browser a new cookie, from time to time.
     ///
     /// Data, id and CSRF secret stay, so that open forms go on working. The old cookie is dead before
-    /// the response with the new one leaves. It costs the round trip of a change. For more rights,
-    /// use [`elevate`](Session::elevate).
+    /// the response with the new one leaves. For more rights, use [`elevate`](Session::elevate). On a
+    /// session that is not stored it does nothing: a new session has a new secret. It costs the round
+    /// trip of a change.
+    ///
+    /// # Parallel requests
+    ///
+    /// What the same browser sends before it has the new cookie is a stranger's: those requests see an
+    /// empty session, and what they write is dropped. So call it where the browser sends nothing else:
+    /// in the response to a form or to a page load, not on a route that scripts or images ask for, and
+    /// not in a guard that runs on every route.
+    ///
+    /// # Examples
     ///
     /// ```
-    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// # use rocket::{post, response::Redirect};
+    /// # use rocket_mongo_session::{CsrfForm, Error, Key, Session};
     /// const RENEWED: Key<i64> = Key::new("renewed"); // seconds since 1970
+    /// # fn now() -> i64 { 1_000_000 }
     ///
-    /// fn renew_daily(session: &Session, now: i64) -> Result<(), Error> {
-    ///     if now - session.get(RENEWED)?.unwrap_or(0) > 86_400 {
-    ///         session.set(RENEWED, &now)?;
+    /// #[post("/settings", data = "<_form>")] // a form is sent alone
+    /// fn settings(_form: CsrfForm<String>, session: &Session) -> Result<Redirect, Error> {
+    ///     if now() - session.get(RENEWED)?.unwrap_or(0) > 86_400 {
+    ///         session.set(RENEWED, &now())?;
     ///         session.renew()?;
     ///     }
-    ///     Ok(())
+    ///     Ok(Redirect::to("/settings"))
     /// }
     /// ```
     ///
@@ -222,8 +281,10 @@ impl Session {
     /// [`Error::Sealed`].
     pub fn renew(&self) -> Result<()> {
         let mut inner = self.open_to_write()?;
-        let token = &mut inner.state.settings.token;
-        *token = (*token).max(TokenChange::Renew);
+        if inner.state.stored().is_some() {
+            let token = &mut inner.state.settings.token;
+            *token = (*token).max(TokenChange::Renew);
+        }
         Ok(())
     }
 }

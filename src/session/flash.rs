@@ -29,7 +29,7 @@ impl Session {
     ///
     /// As [`Queue::push`].
     pub fn flash(&self, message: impl Serialize) -> Result<()> {
-        self.queue("").push(message)
+        self.flash_queue("").push(message)
     }
 
     /// A flash queue by name.
@@ -41,12 +41,12 @@ impl Session {
     /// ```
     /// # use rocket_mongo_session::{Error, Session};
     /// async fn warnings(session: &Session) -> Result<Vec<String>, Error> {
-    ///     session.queue("warnings").push_unique("The disk is nearly full.")?;
-    ///     session.queue("warnings").pop().await
+    ///     session.flash_queue("warnings").push_unique("The disk is nearly full.")?;
+    ///     session.flash_queue("warnings").pop().await
     /// }
     /// ```
     #[must_use]
-    pub fn queue<'s>(&'s self, name: &str) -> Queue<'s> {
+    pub fn flash_queue<'s>(&'s self, name: &str) -> Queue<'s> {
         Queue {
             session: self,
             field: Field::of_queue(name),
@@ -69,7 +69,7 @@ impl Session {
     ///
     /// As [`Queue::pop`].
     pub async fn pop_flash<T: DeserializeOwned + Send>(&self) -> Result<Vec<T>> {
-        self.queue("").pop().await
+        self.flash_queue("").pop().await
     }
 
     /// The messages of the default flash queue, which stay in it.
@@ -78,7 +78,7 @@ impl Session {
     ///
     /// As [`Queue::peek`].
     pub fn peek_flash<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
-        self.queue("").peek()
+        self.flash_queue("").peek()
     }
 }
 

@@ -6,7 +6,7 @@ use bson::raw::RawBsonRef;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Session, decode};
+use super::{Session, decode_unless_null};
 use crate::commit::cas::{Attempt, CompareAndSet};
 use crate::document::key::{Field, KeyFor};
 use crate::document::{Update, value};
@@ -65,9 +65,52 @@ impl Session {
         let field = Field::of_key(key.name())?;
         let name = field.clone();
         let mut step = |stored: Option<RawBsonRef<'_>>| {
-            let value = f(stored.map(|stored| decode(&name, stored)).transpose()?);
+            let stored = stored.map(|stored| decode_unless_null(&name, stored));
+            let value = f(stored.transpose()?.flatten());
             let encoded = self.encode(&name, &value)?;
             Ok((Some(encoded), value))
+        };
+        self.exchange(field, false, &mut step).await
+    }
+
+    /// Changes one value as [`modify`](Session::modify) does, or removes it: `None` from `f` leaves
+    /// the key unset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Key, Session};
+    /// const ATTEMPTS: Key<u32> = Key::new("attempts");
+    ///
+    /// /// Uses up one attempt. Returns how many are left.
+    /// async fn attempt(session: &Session) -> Result<u32, Error> {
+    ///     let left = session.modify_or_remove(ATTEMPTS, |left| match left.unwrap_or(3) {
+    ///         0 | 1 => None,
+    ///         left => Some(left - 1),
+    ///     });
+    ///     Ok(left.await?.unwrap_or(0))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`modify`](Session::modify).
+    ///
+    /// # Cancellation
+    ///
+    /// As [`modify`](Session::modify).
+    pub async fn modify_or_remove<T: Serialize + DeserializeOwned + Send>(
+        &self,
+        key: impl KeyFor<T> + Send,
+        mut f: impl FnMut(Option<T>) -> Option<T> + Send,
+    ) -> Result<Option<T>> {
+        let field = Field::of_key(key.name())?;
+        let name = field.clone();
+        let mut step = |stored: Option<RawBsonRef<'_>>| {
+            let stored = stored.map(|stored| decode_unless_null(&name, stored));
+            let value = f(stored.transpose()?.flatten());
+            let encoded = value.as_ref().map(|value| self.encode(&name, value));
+            Ok((encoded.transpose()?, value))
         };
         self.exchange(field, false, &mut step).await
     }
@@ -75,14 +118,21 @@ impl Session {
     /// Takes all messages of a queue. If one of them is not a `T`, the queue is emptied all the same
     /// and the call fails: one message must not break every page.
     pub(super) async fn pop_all<T: DeserializeOwned + Send>(&self, field: Field) -> Result<Vec<T>> {
-        let is_empty = self.open()?.state.get(&field)?.is_none();
+        let (is_empty, may_be_unseen) = {
+            let state = &self.open()?.state;
+            (state.get(&field)?.is_none(), state.may_be_unseen)
+        };
         if is_empty {
             return Ok(Vec::new());
         }
+        if may_be_unseen {
+            return Ok(self.read(&field)?.unwrap_or_default());
+        }
         let name = field.clone();
         let mut step = |stored: Option<RawBsonRef<'_>>| {
-            let all = stored.map(|stored| decode::<Vec<T>>(&name, stored));
-            Ok((None, all.transpose().map(Option::unwrap_or_default)))
+            let all = stored.map(|stored| decode_unless_null::<Vec<T>>(&name, stored));
+            let all = all.transpose().map(Option::flatten);
+            Ok((None, all.map(Option::unwrap_or_default)))
         };
         self.exchange(field, true, &mut step).await?
     }
@@ -171,11 +221,10 @@ impl Session {
         let now = self.core.now();
         let expiry = record.meta.expiry(config);
         let mut update = Update::default();
-        record::touch(
-            &mut update,
-            now,
-            expiry.expires_at(record.meta.created, now),
-        );
+        if !self.lock().state.skips_touch {
+            let expires = expiry.expires_at(record.meta.created, now);
+            record::touch(&mut update, now, expires);
+        }
         CompareAndSet {
             filter: record.with_same_token(record::unless_expired(record.meta.id.as_str(), now)),
             update,

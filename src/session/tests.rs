@@ -1,6 +1,7 @@
 //! A session and its store, without Rocket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::RawBson;
 
@@ -17,15 +18,17 @@ use crate::store::{Filter, Order, Store};
 mod ending;
 mod modifying;
 mod saving;
+mod times;
+mod values;
 
 /// An application's sessions in a store that can be told to fail.
-struct Bench {
+pub(super) struct Bench {
     store: FaultyStore,
     sessions: Sessions,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Bench::with(|_| {})
     }
 
@@ -41,7 +44,7 @@ impl Bench {
     }
 
     /// The session of a request that comes without a cookie.
-    fn session(&self) -> Session {
+    pub(super) fn session(&self) -> Session {
         self.arrived(LoadOutcome::New(NewReason::NoCookie))
     }
 
@@ -52,13 +55,14 @@ impl Bench {
             other_sessions: Vec::new(),
             brought_cookie: !matches!(outcome, LoadOutcome::New(NewReason::NoCookie)),
             creation: Creation::Allowed,
+            may_be_unseen: false,
             outcome,
         };
         Session::new(core, loaded, Default::default(), started)
     }
 
     /// The session of a request that comes with this cookie, as it is stored.
-    async fn comes(&self, token: &Token) -> Session {
+    pub(super) async fn comes(&self, token: &Token) -> Session {
         let document = self.store.load(token.id.as_str()).await.unwrap();
         let record = document.and_then(|document| self.sessions.core.read(document));
         let digest = token.digest("session");
@@ -81,7 +85,7 @@ impl Bench {
     }
 
     /// The cookie of a new session with these numbers; of `user`, if that is one.
-    async fn begun(&self, user: Option<i32>, numbers: &[(&str, i64)]) -> Token {
+    pub(super) async fn begun(&self, user: Option<i32>, numbers: &[(&str, i64)]) -> Token {
         let session = self.session();
         if let Some(user) = user {
             session.login(user).unwrap();
@@ -116,7 +120,7 @@ impl Bench {
 }
 
 /// The cookie that the answer gives, if it does.
-async fn given(session: &Session) -> Option<Token> {
+pub(super) async fn given(session: &Session) -> Option<Token> {
     match session.finish().await.unwrap() {
         CookieChange::Send(token, _) => Some(token),
         CookieChange::None | CookieChange::Remove => None,

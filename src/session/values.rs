@@ -4,7 +4,7 @@ use bson::RawBson;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Session, decode};
+use super::{Session, decode_unless_null};
 use crate::document::key::{AsKey, Field, KeyFor, KeyOf};
 use crate::document::value;
 #[cfg(doc)]
@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::state::changes::Change;
 
 impl Session {
-    /// Reads one value; `None` when the key is not set.
+    /// Reads one value; `None` when the key is not set, or holds a null that is no `T`.
     ///
     /// The value is a copy: after a change, [`set`](Session::set) it again.
     ///
@@ -45,7 +45,8 @@ impl Session {
         let stored = self.lock().state.get(field)?;
         // Decoded after the lock is given back: `Deserialize` is the application's code.
         let stored = stored.as_ref().map(RawBson::as_raw_bson_ref);
-        stored.map(|stored| decode(field, stored)).transpose()
+        let value = stored.map(|stored| decode_unless_null(field, stored));
+        Ok(value.transpose()?.flatten())
     }
 
     /// Sets one value.
@@ -120,19 +121,19 @@ impl Session {
         existed
     }
 
-    /// Reads one value and removes it; `None` when the key is not set.
+    /// Reads one value and removes it; `None` when the key is not set, or holds a null that is no `T`.
     ///
     /// The removal is stored with the response. Two requests at the same time may both take the same
-    /// value. For messages of which each is to be taken once, use a [`Queue`](crate::Queue).
+    /// value. For messages of which each is to be taken once, use a [`Queue`](crate::Queue). For the
+    /// page to return to after a login, use [`take_return_to`](Session::take_return_to).
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Key, Session};
-    /// # use rocket::response::Redirect;
-    /// /// The page that asked for a login.
-    /// const RETURN_TO: Key<String> = Key::new("return_to");
+    /// /// What the visitor had typed before the login.
+    /// const DRAFT: Key<String> = Key::new("draft");
     ///
-    /// fn after_login(session: &Session) -> Result<Redirect, Error> {
-    ///     Ok(Redirect::to(session.take(RETURN_TO)?.unwrap_or_else(|| "/".to_owned())))
+    /// fn draft(session: &Session) -> Result<String, Error> {
+    ///     Ok(session.take(DRAFT)?.unwrap_or_default())
     /// }
     /// ```
     ///
@@ -151,17 +152,17 @@ impl Session {
             let Some(seen) = seen else {
                 return Ok(None);
             };
-            let value = decode(&field, seen.as_raw_bson_ref())?;
+            let value = decode_unless_null(&field, seen.as_raw_bson_ref())?;
             let mut inner = self.open_to_write()?;
             if inner.state.version == version {
                 inner.state.change(field, Change::Unset)?;
-                return Ok(Some(value));
+                return Ok(value);
             }
             // Another task of this request has changed the session meanwhile.
         }
     }
 
-    /// Whether the key is set, as this request sees it.
+    /// Whether the key is set, as this request sees it; to a null as well.
     pub fn contains(&self, key: impl AsKey) -> bool {
         Field::of_key(key.name()).is_ok_and(|field| self.lock().state.contains(&field))
     }
@@ -225,17 +226,26 @@ impl Session {
     ) -> Result<T> {
         let field = Field::of_key(key.name())?;
         if let Some(stored) = self.read(&field)? {
-            return Ok(stored);
+            return Ok(stored); // without an encoding of what is not needed
         }
         let encoded = self.encode(&field, &value)?;
-        let mut inner = self.open_to_write()?;
-        if let Some(stored) = inner.state.get(&field)? {
-            // Another task of this request has set it meanwhile.
-            drop(inner);
-            return decode(&field, stored.as_raw_bson_ref());
+        loop {
+            let (seen, version) = {
+                let inner = self.lock();
+                (inner.state.get(&field)?, inner.state.version)
+            };
+            let seen = seen.as_ref().map(RawBson::as_raw_bson_ref);
+            let stored = seen.map(|seen| decode_unless_null(&field, seen));
+            if let Some(stored) = stored.transpose()?.flatten() {
+                return Ok(stored);
+            }
+            let mut inner = self.open_to_write()?;
+            if inner.state.version == version {
+                inner.state.change(field, Change::Set(encoded))?;
+                return Ok(value);
+            }
+            // Another task of this request has changed the session meanwhile.
         }
-        inner.state.change(field, Change::Set(encoded))?;
-        Ok(value)
     }
 
     /// Adds to an integer, and counts right when requests run at the same time.

@@ -61,6 +61,12 @@ impl Keep {
         Keep(fields)
     }
 
+    pub(super) fn add(&mut self, field: Field) {
+        if !self.has(&field) {
+            self.0.push(field);
+        }
+    }
+
     pub(crate) fn is_nothing(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,19 +1,44 @@
 //! What a request sets on the session itself, and what one write carries.
 
 use super::changes::Changes;
-use crate::record::Override;
 use crate::record::token::Secret;
+use crate::record::{Override, Times};
 
 /// What the request set on the session itself.
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
-    pub(crate) timeout: Override,
-    pub(crate) lifetime: Override,
-    pub(crate) max_age: Override,
+    pub(crate) times: TimeChanges,
     /// A new CSRF secret.
     pub(crate) csrf: Option<Secret>,
     pub(crate) touch: bool,
     pub(crate) token: TokenChange,
+}
+
+/// What the request made of the session's own times; `None` leaves a time as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TimeChanges {
+    pub(crate) timeout: Option<Override>,
+    pub(crate) lifetime: Option<Override>,
+    pub(crate) max_age: Option<Override>,
+}
+
+impl TimeChanges {
+    /// The times after these changes.
+    pub(crate) fn apply(self, times: Times) -> Times {
+        Times {
+            timeout: self.timeout.unwrap_or(times.timeout),
+            lifetime: self.lifetime.unwrap_or(times.lifetime),
+            max_age: self.max_age.unwrap_or(times.max_age),
+        }
+    }
+
+    fn and_then(self, later: TimeChanges) -> TimeChanges {
+        TimeChanges {
+            timeout: later.timeout.or(self.timeout),
+            lifetime: later.lifetime.or(self.lifetime),
+            max_age: later.max_age.or(self.max_age),
+        }
+    }
 }
 
 /// Whether the session gets a new secret.
@@ -35,7 +60,7 @@ impl Settings {
     }
 
     pub(crate) fn times_are_set(&self) -> bool {
-        self.timeout.is_set() || self.lifetime.is_set() || self.max_age.is_set()
+        self.times != TimeChanges::default()
     }
 
     /// Whether these settings alone make a session worth storing.
@@ -46,9 +71,7 @@ impl Settings {
     /// These settings, overridden by `later`.
     pub(super) fn and_then(self, later: Settings) -> Settings {
         Settings {
-            timeout: later.timeout.or(self.timeout),
-            lifetime: later.lifetime.or(self.lifetime),
-            max_age: later.max_age.or(self.max_age),
+            times: self.times.and_then(later.times),
             csrf: later.csrf.or(self.csrf),
             touch: self.touch || later.touch,
             token: self.token.max(later.token),

@@ -14,7 +14,7 @@ use crate::document::value;
 use crate::document::{Filter, Operator, Update, date};
 use crate::error::Error;
 use crate::record::token::{Digest, Id, Secret, Token};
-use crate::record::{self, Client, Expiry, Meta, Override, Record, field};
+use crate::record::{self, Client, Expiry, Meta, Override, Record, Times, field};
 use crate::store::{Durability, Touch};
 
 /// A read extends a session at most once in this time, whatever `reissue_time` says.
@@ -136,15 +136,16 @@ pub(crate) struct TokenPart {
 impl InsertPlan {
     /// What is stored under this id.
     pub(crate) fn meta(&self, id: Id) -> Meta {
+        let times = self.settings.times.apply(Times::default());
         Meta {
             id,
             created: self.created,
             accessed: self.now,
             expires: self.expires,
             user: self.login.as_ref().map(|login| login.user.clone()),
-            timeout: self.settings.timeout,
-            lifetime: self.settings.lifetime,
-            max_age: self.settings.max_age,
+            timeout: times.timeout,
+            lifetime: times.lifetime,
+            max_age: times.max_age,
             sent: self.cookie.map(|_| self.now),
             client: self.client.clone(),
         }
@@ -181,7 +182,7 @@ fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<Insert
         now,
         expires: state.expiry(config).expires_at(created, now),
         values: state.changes.after(Vec::new()),
-        cookie: settings.max_age.resolve(config.max_age),
+        cookie: state.times().max_age.resolve(config.max_age),
         settings,
         client: state.client.clone(),
         started: state.started,
@@ -229,14 +230,20 @@ fn plan_update(
     let mut values = ValuesPlan::new(record.clone(), state.changes.clone(), now);
     let update = &mut values.update;
     let is_read = update.is_empty() && values.relative.is_empty() && settings.is_empty();
-    let life = settings.max_age.or(record.meta.max_age);
+    let life = settings.times.apply(record.meta.times()).max_age;
     let life = life.resolve(config.max_age);
-    let sends = sends_cookie(settings) || is_cookie_due(record, life, is_read, config, now);
+    let counts = !state.skips_touch || sends_cookie(settings) || settings.times_are_set();
+    let is_due = counts && is_cookie_due(record, life, is_read, config, now);
+    let sends = sends_cookie(settings) || is_due;
     let expiry = record.meta.expiry(config);
     if is_read && !sends {
-        return Ok(plan_touch(record, expiry, config, now));
+        return Ok(match counts {
+            true => plan_touch(record, expiry, config, now),
+            false => Write::Nothing,
+        });
     }
-    if sends || now.since(record.meta.accessed) >= precision(expiry.idle) {
+    let is_due = now.since(record.meta.accessed) >= precision(expiry.idle);
+    if sends || (counts && is_due) {
         let expires = expiry.expires_at(record.meta.created, now);
         record::touch(update, now, expires);
     }
@@ -275,21 +282,24 @@ fn changed_values(changes: &Changes, record: &Record) -> (Update, Changes) {
 /// an elevation for instance, has no say in it.
 fn changed_settings(state: &State, config: &Config, now: Moment) -> TokenPart {
     let (settings, mut part) = (&state.settings, TokenPart::default());
+    let times = settings.times;
     let update = &mut part.update;
     if let Some(csrf) = &settings.csrf {
         update.set(field::CSRF, record::binary(csrf.expose()));
     }
     for (name, time) in [
-        (field::TIMEOUT, settings.timeout),
-        (field::LIFETIME, settings.lifetime),
-        (field::MAX_AGE, settings.max_age),
+        (field::TIMEOUT, times.timeout),
+        (field::LIFETIME, times.lifetime),
+        (field::MAX_AGE, times.max_age),
     ] {
-        if let Override::Set(time) = time {
-            update.set(name, record::duration_value(time));
+        match time {
+            None => {}
+            Some(Override::Set(time)) => update.set(name, record::duration_value(time)),
+            Some(Override::Inherit) => update.unset(name),
         }
     }
     let expires = state.expiry(config).expires_at(state.created(now), now);
-    if settings.timeout.is_set() || settings.lifetime.is_set() {
+    if times.timeout.is_some() || times.lifetime.is_some() {
         // Not only raised: the application's own times may also shorten the session.
         update.set(field::EXPIRES, date(expires));
     } else if settings.token == TokenChange::Elevate {
@@ -302,7 +312,7 @@ fn changed_settings(state: &State, config: &Config, now: Moment) -> TokenPart {
 }
 
 fn sends_cookie(settings: &Settings) -> bool {
-    settings.token != TokenChange::Keep || settings.touch || settings.max_age.is_set()
+    settings.token != TokenChange::Keep || settings.touch || settings.times.max_age.is_some()
 }
 
 /// Whether a cookie with a `Max-Age` is to be sent again, so that the browser does not drop it

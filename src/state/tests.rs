@@ -56,6 +56,7 @@ fn loaded(outcome: LoadOutcome) -> Loaded {
         other_sessions: Vec::new(),
         brought_cookie,
         creation: Creation::Allowed,
+        may_be_unseen: false,
     }
 }
 
@@ -312,12 +313,12 @@ fn settings_stay_pending_until_they_are_written() {
     let nothing = || stored(&[], None);
     let mut state = live(&[(name("a"), int(1))], ROOM);
     let secret = Secret::draw().unwrap();
-    state.settings.timeout = own(3600);
+    state.settings.times.timeout = Some(own(3600));
     state.settings.token = TokenChange::Renew;
     state.settings.csrf = Some(secret.clone());
     // A value that was exchanged at once took none of it along.
     state.stored_is(*nothing());
-    assert_eq!(state.settings.timeout, own(3600));
+    assert_eq!(state.settings.times.timeout, Some(own(3600)));
     assert!(state.settings.token == TokenChange::Renew);
     assert!(state.csrf().unwrap().matches(&secret));
     // A save does, but not what came after it began.
@@ -328,12 +329,12 @@ fn settings_stay_pending_until_they_are_written() {
         state.csrf().unwrap().matches(&secret),
         "as it is shown meanwhile"
     );
-    state.settings.max_age = own(86_400);
-    state.settings.timeout = Override::Set(None);
+    state.settings.times.max_age = Some(own(86_400));
+    state.settings.times.timeout = Some(Override::Set(None));
     state.settings.touch = true;
     state.flush_succeeded(Base::Stored(nothing()));
     assert_eq!(idle(&state), None);
-    assert_eq!(state.settings.max_age, own(86_400));
+    assert_eq!(state.settings.times.max_age, Some(own(86_400)));
     assert!(state.settings.touch && state.settings.csrf.is_none());
     assert!(state.settings.token == TokenChange::Keep);
     state.start_flush();
@@ -369,11 +370,15 @@ fn every_setting_that_must_be_kept_creates_a_session() {
         set(&mut state);
         state.is_wanted()
     };
-    assert!(creates(|state| state.settings.timeout = Override::Set(None)));
     assert!(creates(
-        |state| state.settings.lifetime = Override::Set(None)
+        |state| state.settings.times.timeout = Some(Override::Set(None))
     ));
-    assert!(creates(|state| state.settings.max_age = Override::Set(None)));
+    assert!(creates(
+        |state| state.settings.times.lifetime = Some(Override::Set(None))
+    ));
+    assert!(creates(
+        |state| state.settings.times.max_age = Some(Override::Set(None))
+    ));
     assert!(creates(|state| drop(state.csrf_or_draw().unwrap())));
     assert!(creates(|state| state.login(int(1), Keep::nothing())));
     assert!(!creates(|state| state.logout()));

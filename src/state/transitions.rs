@@ -3,11 +3,12 @@
 use bson::RawBson;
 
 use super::{Base, InFlight, Keep, Login, NewReason, Replaces, Settings, State};
-use crate::state::changes::Changes;
+use crate::document::key::Field;
+use crate::state::changes::{Change, Changes};
 
 impl State {
     /// Starts a session of a user, with the kept values of this one.
-    pub(crate) fn login(&mut self, user: RawBson, keep: Keep) {
+    pub(crate) fn login(&mut self, user: RawBson, mut keep: Keep) {
         self.generation += 1;
         // What a write in flight carries is shown already. It is in the old session, or not, by the
         // time this one is stored.
@@ -16,6 +17,14 @@ impl State {
         // An earlier login of this request has taken these already, and what was done since counts.
         if let (Base::Empty, Some(proof)) = (&self.base, self.proof()) {
             values.extend(proof.kept.iter().cloned());
+        }
+        let return_to = Field::return_to();
+        let of_logged_out = self.return_to.take();
+        if values.iter().any(|(field, _)| *field == return_to) {
+            keep.add(return_to);
+        } else if let Some(address) = of_logged_out {
+            values.push((return_to.clone(), address));
+            keep.add(return_to);
         }
         values.retain(|(field, _)| keep.has(field));
         let before = std::mem::take(&mut self.changes);
@@ -40,10 +49,28 @@ impl State {
         self.changed();
     }
 
+    /// The values that a logout is to keep, as this request sees them.
+    pub(crate) fn kept(&self, keep: &Keep) -> Vec<(Field, RawBson)> {
+        let kept = keep.iter();
+        let kept = kept.filter_map(|field| Some((field.clone(), self.get(field).ok()??)));
+        kept.collect()
+    }
+
+    /// Sets values of a session that has none.
+    pub(crate) fn set_all(&mut self, values: Vec<(Field, RawBson)>) {
+        for (field, value) in values {
+            self.changes.put(field, Change::Set(value));
+        }
+        self.changed();
+    }
+
     /// Forgets everything. The stored session, and others that the request's cookies prove, are
     /// deleted with the response.
     pub(crate) fn logout(&mut self) {
         self.generation += 1;
+        if let Ok(Some(address)) = self.get(&Field::return_to()) {
+            self.return_to = Some(address);
+        }
         let ended = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(stored) => Some(stored.record.meta.id.clone()),

@@ -21,7 +21,7 @@ impl<'r> FromRequest<'r> for &'r Session {
         let core = &sessions.core;
         let cache = RequestCache::of(request, &core.clock);
         let is_first = cache.loaded().is_none();
-        let load = || load::load(request, sessions, cache.started());
+        let load = || load::load(request, sessions, cache.started(), cache.is_head());
         let loaded = cache.get_or_load(load).await;
         if !cache.is_settled() && !mark::is_set(request) {
             // Either this is the first guard, or a catcher asks after Rocket dropped the handler's

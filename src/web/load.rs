@@ -23,11 +23,13 @@ pub(super) async fn load(
     request: &Request<'_>,
     sessions: &Sessions,
     started: Started,
+    is_head: bool,
 ) -> Result<Session> {
     let core = &sessions.core;
-    let loaded = load_cookies(request, core, started)
+    let mut loaded = load_cookies(request, core, started)
         .await
         .inspect_err(log_failure)?;
+    loaded.may_be_unseen = is_head || is_prefetch(request);
     let client = if core.config.record_client {
         client(request, &core.config)
     } else {
@@ -81,7 +83,17 @@ async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> R
         other_sessions,
         brought_cookie,
         creation,
+        may_be_unseen: false,
     })
+}
+
+/// Returns whether the browser fetches a page that the user may never open
+/// (<https://wicg.github.io/nav-speculation/prefetch.html#sec-purpose-header>). `Purpose` is the
+/// older name.
+fn is_prefetch(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    let mut purposes = headers.get("Sec-Purpose").chain(headers.get("Purpose"));
+    purposes.any(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
 }
 
 // ---- where the request comes from

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rocket::http::Method;
 use rocket::request::Request;
 use rocket::tokio::sync::OnceCell;
 
@@ -16,6 +17,8 @@ pub(super) struct RequestCache {
     /// Before any guard ran: a revocation that begins while a guard checks a password ends the
     /// login that follows.
     started: Started,
+    /// It came as a HEAD request. Rocket lets the route of GET answer it, as a GET request.
+    is_head: bool,
     /// The response fairing has decided which changes are kept.
     is_settled: AtomicBool,
 }
@@ -25,6 +28,7 @@ impl RequestCache {
         request.local_cache(|| RequestCache {
             session: OnceCell::new(),
             started: clock.started(),
+            is_head: request.method() == Method::Head,
             is_settled: AtomicBool::new(false),
         })
     }
@@ -44,6 +48,10 @@ impl RequestCache {
 
     pub(super) fn started(&self) -> Started {
         self.started
+    }
+
+    pub(super) fn is_head(&self) -> bool {
+        self.is_head
     }
 
     /// Marks the handler's changes as settled. Returns whether they were settled before.

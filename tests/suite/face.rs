@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
+use rocket::http::uri::Origin;
 use rocket::outcome::Outcome;
 use rocket::request::{FromRequest, Request};
 use rocket::{FromForm, async_trait};
 use rocket_db_pools::Database;
 use rocket_mongo_session::time::OffsetDateTime;
 use rocket_mongo_session::{
-    CsrfError, CsrfForm, CsrfHeader, Edit, Error, Key, MongoPool, Page, Query, Queue, RecentLogin,
-    Result, Session, SessionFairing, SessionInfo, Sessions, Stats, Store, UserSessions,
+    CsrfError, CsrfForm, CsrfHeader, Edit, Error, Key, MongoPool, NewReason, Page, Query, Queue,
+    RecentLogin, Result, Session, SessionFairing, SessionInfo, Sessions, Stats, Store,
+    UserSessions,
 };
 
 const VISITS: Key<u32> = Key::new("visits");
@@ -52,7 +54,7 @@ async fn a_session(session: &Session) -> Result<()> {
         .await?;
     session.flash("message")?;
     session.flash(("level", 1))?;
-    let queue: Queue<'_> = session.queue("errors");
+    let queue: Queue<'_> = session.flash_queue("errors");
     queue.push("message")?;
     queue.push_unique(String::new())?;
     let _: Vec<String> = queue.peek()?;
@@ -61,11 +63,18 @@ async fn a_session(session: &Session) -> Result<()> {
     let _: Vec<String> = session.peek_flash()?;
     let _: (String, String) = (session.csrf_token(), session.new_csrf_token());
     let _: bool = session.verify_csrf("token");
+    let _: &'static str = const { VISITS.name() };
+    let _: Option<u32> = session
+        .modify_or_remove(VISITS, |visits| visits.filter(|n| *n > 1))
+        .await?;
     session.login(7)?;
     session.login("bob")?;
     session.login_keeping(7, &["basket"])?;
     let _: Option<i32> = session.user()?;
     session.logout()?;
+    session.logout_keeping(&["language"])?;
+    session.set_return_to(&Origin::parse("/a").expect("a path"))?;
+    let _: Option<Origin<'static>> = session.take_return_to();
     session.invalidate()?;
     session.renew()?;
     session.elevate()?;
@@ -74,7 +83,28 @@ async fn a_session(session: &Session) -> Result<()> {
     let _: (Option<String>, bool) = (session.id(), session.is_new());
     let _: (OffsetDateTime, OffsetDateTime) = (session.created(), session.accessed());
     let _: Option<OffsetDateTime> = session.expires();
+    let reason: Option<NewReason> = session.why_new();
+    match reason {
+        Some(
+            NewReason::NoCookie
+            | NewReason::Malformed
+            | NewReason::Ambiguous
+            | NewReason::NotFound
+            | NewReason::WrongSecret
+            | NewReason::Expired
+            | NewReason::Replaced
+            | NewReason::Ended,
+        )
+        | None => {}
+        Some(_) => {}
+    }
+    session.skip_touch();
     session.set_timeout(Some(Duration::from_secs(1)))?;
+    session.set_lifetime(Some(Duration::from_secs(1)))?;
+    session.remember_for(Duration::from_secs(1))?;
+    let _: Option<Duration> = session.timeout().or(session.lifetime());
+    let _: Option<Duration> = session.max_age();
+    session.reset_times()?;
     session.set_max_age(None)
 }
 

@@ -8,12 +8,11 @@ use mongodb::Client;
 use mongodb::bson::Document;
 use rand::RngExt;
 use rocket::serde::json::json;
-use rocket::tokio;
 
 use crate::arena::{Arena, Op, Setting, database, set};
 use crate::crowd::{Crowd, stored};
 use crate::history::{Terms, Verdict};
-use crate::support::ReplicaSet;
+use crate::support::{ReplicaSet, eventually};
 
 mod commands;
 mod dropped;
@@ -230,16 +229,4 @@ use both_ways;
 
 async fn view(arena: &Arena, browser: &crate::support::Browser) -> crate::arena::View {
     arena.run(browser, &[Op::View]).await.results().view(0)
-}
-
-/// Asks until it is so.
-pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so().await {
-        assert!(
-            began.elapsed() < Duration::from_secs(60),
-            "{what}: not within a minute"
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

@@ -48,6 +48,8 @@ fn op() -> impl Strategy<Value = Op> {
     let number = prop::sample::select(vec!["n", "m"]);
     let user = prop::sample::select(vec!["ann", "bob"]);
     let small = -1_i64..3;
+    let number_to_count_down = number.clone().prop_map(|key| Op::CountDown(key.to_owned()));
+    let page = prop::sample::select(vec!["/a", "/b?c=d"]);
     prop_oneof![
         3 => Just(Op::View),
         4 => (number.clone(), small.clone()).prop_map(|(key, value)| set(key, value)),
@@ -57,6 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (number.clone(), small.clone()).prop_map(|(key, by)| Op::Increment(key.to_owned(), by)),
         3 => small.clone().prop_map(|item| Op::Push("list".to_owned(), json!(item))),
         3 => (number, small.clone()).prop_map(|(key, by)| Op::Add(key.to_owned(), by)),
+        2 => number_to_count_down,
         2 => small.clone().prop_map(|item| Op::Append("list".to_owned(), json!(item))),
         2 => small.prop_map(|item| Op::Flash(json!(item))),
         2 => Just(Op::Pop),
@@ -66,6 +69,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Elevate),
         2 => Just(Op::Renew),
         1 => Just(Op::Logout),
+        1 => Just(Op::LogoutKeeping(vec!["n".into(), "list".into()])),
+        1 => page.prop_map(|page| Op::ReturnTo(page.to_owned())),
+        1 => Just(Op::TakeReturnTo),
+        1 => prop::sample::select(vec![Op::SkipTouch, Op::ResetTimes]),
         // What follows is not carried out.
         1 => prop::sample::select(vec![Op::Fail(404), Op::Fail(500), Op::Panic]),
     ]

@@ -3,13 +3,12 @@
 
 use mongodb::bson::doc;
 use rocket::figment::value::Value as Setting;
-use rocket::tokio::time::{sleep, timeout};
 use rocket::{Build, Rocket};
 use rocket_mongo_session::testing::Clock;
 use std::time::Duration;
 
 use crate::probe::{Gates, Probe, Script, run};
-use crate::support::{App, Browser, Mongod, Proxy, ReplicaSet, figment, watchful};
+use crate::support::{App, Browser, Mongod, Proxy, ReplicaSet, eventually, figment, watchful};
 
 mod clocks;
 mod commit_errors;
@@ -34,17 +33,6 @@ const NEVER: Duration = Duration::from_secs(20);
 
 /// The name by which servers know the application on a `Standalone`.
 const APP: &str = "app";
-
-/// Asks until it is so, for at most `NEVER`.
-async fn soon(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !is_so().await {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let asked = timeout(NEVER, asking).await;
-    asked.unwrap_or_else(|_| panic!("{what}: not within {NEVER:?}"));
-}
 
 /// An application with sessions in memory.
 struct InMemory {
@@ -116,7 +104,7 @@ impl OneNode {
 
 /// From here on the application knows what kind of server it has.
 async fn knows_its_server(probe: &Probe) {
-    soon("a server that answers", async || {
+    eventually("a server that answers", async || {
         let ping = run(&probe.browser(), Script::new().then("ping")).await;
         ping.results.first().is_some_and(|result| result.is_null())
     })

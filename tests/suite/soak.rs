@@ -117,7 +117,7 @@ async fn round(
         };
         verdicts.push(faults::judge(client, &stand.db, crowd, terms).await);
         // Room for the next crowd, whose members have the same names.
-        faults::eventually("an empty collection", async || {
+        crate::support::eventually("an empty collection", async || {
             stand.arena.sessions().revoke_all().await.is_ok()
         })
         .await;

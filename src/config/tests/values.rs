@@ -2,6 +2,59 @@
 
 use super::*;
 
+// ---- durations
+
+const DURATIONS: [&str; 5] = ["timeout", "lifetime", "max_age", "reissue_time", "deadline"];
+
+#[test]
+fn duration_may_be_text_with_units() {
+    for (text, expected) in [
+        ("20m", 1200.0),
+        ("8h", 28_800.0),
+        ("30d", 2_592_000.0),
+        ("1h 30m", 5400.0),
+        ("1h30min", 5400.0),
+        (" 90 s ", 90.0),
+        ("2weeks", 1_209_600.0),
+        ("250ms", 0.25),
+    ] {
+        let config = good(&format!("lifetime = \"{text}\""));
+        assert_eq!(config.lifetime, seconds(expected), "{text}");
+    }
+    for key in DURATIONS {
+        let with_unit = good(&format!("{key} = \"2m\""));
+        let in_seconds = good(&format!("{key} = 120"));
+        assert_eq!(format!("{with_unit:?}"), format!("{in_seconds:?}"), "{key}");
+    }
+}
+
+#[test]
+fn duration_out_of_range_or_without_a_known_unit_is_refused() {
+    for key in DURATIONS {
+        for text in [
+            "-20m",
+            "20 mins ago",
+            "m",
+            "20x",
+            "1.2.3m",
+            "20m;",
+            "500y",
+            "∞",
+        ] {
+            let error = bad(key, &format!("{key} = \"{text}\""));
+            assert!(
+                error.contains("such as \"20m\", \"8h\" or \"30d\""),
+                "{error}"
+            );
+        }
+    }
+    bad("max_age", "max_age = \"401d\"");
+    bad("max_age", "max_age = \"500ms\"");
+    bad("deadline", "deadline = \"6m\"");
+    bad("timeout", "timeout = \"0s\"");
+    bad("timeout", "timeout = \"100us\"");
+}
+
 // ---- numbers
 
 #[test]
@@ -64,7 +117,7 @@ fn seconds_out_of_range_are_refused() {
 
 #[test]
 fn seconds_have_to_be_a_number() {
-    for value in ["\"30m\"", "\"\"", "true", "[1]", "{ a = 1 }", "1979-05-27"] {
+    for value in ["\"x\"", "\"\"", "true", "[1]", "{ a = 1 }", "1979-05-27"] {
         for key in [
             "timeout",
             "lifetime",

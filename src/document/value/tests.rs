@@ -10,7 +10,7 @@ use super::*;
 const BOTH: [Encoding; 2] = [Encoding::Document, Encoding::Binary];
 
 fn back<T: DeserializeOwned>(value: &RawBson) -> Option<T> {
-    decode(value.as_raw_bson_ref())
+    decode(value.as_raw_bson_ref()).ok()
 }
 
 #[track_caller]

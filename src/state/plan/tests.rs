@@ -75,6 +75,7 @@ fn state(outcome: LoadOutcome) -> State {
         other_sessions: Vec::new(),
         brought_cookie: true,
         creation: Creation::Allowed,
+        may_be_unseen: false,
     };
     State::new(loaded, Client::default(), started, 1 << 20)
 }

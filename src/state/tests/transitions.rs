@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn login_has_none_of_the_earlier_data() {
     let (mut state, old) = changed();
-    state.settings.timeout = Override::Set(None);
+    state.settings.times.timeout = Some(Override::Set(None));
     state.login(int(8), Keep::nothing());
     assert!(values(&state).is_empty() && state.changes.is_empty() && state.is_new);
     assert_eq!(state.user(), Some(&int(8)));
@@ -95,7 +95,7 @@ fn elevation_keeps_user_data_and_id() {
 #[test]
 fn logout_forgets_everything_and_ends_the_stored_session() {
     let (mut state, old) = changed();
-    state.settings.max_age = Override::Set(None);
+    state.settings.times.max_age = Some(Override::Set(None));
     state.logout();
     assert_eq!(state.ended, std::slice::from_ref(&old));
     assert!(state.removes_cookie && state.is_new && !state.is_wanted());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mongodb::error::{Error as Cause, ErrorKind, RETRYABLE_WRITE_ERROR};
 
 use crate::document::Inapplicable;
-use crate::error::{Error, Operation};
+use crate::error::{Denied, Error, Operation};
 
 /// A failure that no error of the driver's describes.
 #[derive(Debug)]
@@ -97,7 +97,23 @@ pub(super) fn code(error: &Cause) -> Option<i32> {
 }
 
 pub(super) fn reading(operation: Operation, error: Cause) -> Error {
-    Error::store(operation, Masked::from(error))
+    failed(operation, error)
+}
+
+/// Returns the error of a command that changed nothing. It tells a server that refused from one
+/// that could not be asked.
+fn failed(operation: Operation, error: Cause) -> Error {
+    const UNAUTHORIZED: i32 = 13;
+    const AUTHENTICATION_FAILED: i32 = 18;
+    let is_login = matches!(&*error.kind, ErrorKind::Authentication { .. });
+    let code = code(&error);
+    let masked = Masked::from(error);
+    match code {
+        Some(UNAUTHORIZED) => Error::store(operation, Denied::Right(masked.0)),
+        Some(AUTHENTICATION_FAILED) => Error::store(operation, Denied::Login(masked.0)),
+        _ if is_login => Error::store(operation, Denied::Login(masked.0)),
+        _ => Error::store(operation, masked),
+    }
 }
 
 /// Returns the error of a command. It is a mismatch only where the command carries a single
@@ -112,7 +128,7 @@ pub(super) fn writing(
     match is_unknown {
         true => Error::unknown(operation, Masked::from(error)),
         false if may_mismatch && mismatches => Inapplicable.into(),
-        false => Error::store(operation, Masked::from(error)),
+        false => failed(operation, error),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rocket::http::Status;
+use rocket::http::uri::Origin;
 use rocket::serde::json::{self, Json, Value, json};
 use rocket::serde::{Deserialize, Serialize};
 use rocket::{Route, State, post, routes};
@@ -24,6 +25,8 @@ pub enum Op {
     Push(String, Value),
     /// `modify` that adds.
     Add(String, i64),
+    /// `modify_or_remove` that subtracts one, and removes what would be zero.
+    CountDown(String),
     /// `modify` that appends.
     Append(String, Value),
     Flash(Value),
@@ -33,10 +36,16 @@ pub enum Op {
     Elevate,
     Renew,
     Logout,
+    LogoutKeeping(Vec<String>),
+    /// The page to return to after a login.
+    ReturnTo(String),
+    TakeReturnTo,
     Touch,
+    SkipTouch,
     Save,
     SetTimeout(u64),
     SetMaxAge(u64),
+    ResetTimes,
     /// The administrator's call that concerns this session.
     RevokeOthers,
     Csrf,
@@ -230,6 +239,10 @@ async fn carry_out(
             let sum = session.modify(name.as_str(), |n: Option<i64>| n.unwrap_or(0) + by);
             return Ok(json!(sum.await?));
         }
+        Op::CountDown(name) => {
+            let less = |n: Option<i64>| n.filter(|n| *n > 1).map(|n| n - 1);
+            return Ok(json!(session.modify_or_remove(name.as_str(), less).await?));
+        }
         Op::Append(name, value) => {
             let append = |list: Option<Vec<Value>>| {
                 let mut list = list.unwrap_or_default();
@@ -248,7 +261,20 @@ async fn carry_out(
         Op::Elevate => session.elevate()?,
         Op::Renew => session.renew()?,
         Op::Logout => session.logout()?,
+        Op::LogoutKeeping(keys) => {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            session.logout_keeping(&keys)?;
+        }
+        Op::ReturnTo(page) => {
+            session.set_return_to(&Origin::parse(&page).expect("an address"))?;
+        }
+        Op::TakeReturnTo => {
+            let page = session.take_return_to();
+            return Ok(json!(page.map(|page| page.to_string())));
+        }
         Op::Touch => session.touch(),
+        Op::SkipTouch => session.skip_touch(),
+        Op::ResetTimes => session.reset_times()?,
         Op::Save => session.save().await?,
         Op::SetTimeout(millis) => {
             session.set_timeout(Some(std::time::Duration::from_millis(millis)))?;

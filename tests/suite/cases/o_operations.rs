@@ -263,12 +263,12 @@ async fn nothing_that_prints_itself_tells_a_secret_or_a_value() {
                 s.get::<u32>("key").unwrap_err(),
                 s.increment("key", 1).unwrap_err(),
                 s.user::<u32>().unwrap_err(),
-                s.queue("").peek::<u32>().unwrap_err(),
+                s.flash_queue("").peek::<u32>().unwrap_err(),
                 s.set("a\0b", "hunter4").unwrap_err(),
             ];
             let shown = errors.iter().map(|error| format!("{error} {error:?}"));
             let shown = shown.collect::<String>();
-            format!("{s:?} {:?} {shown}", s.queue("name"))
+            format!("{s:?} {:?} {shown}", s.flash_queue("name"))
         })
         .await;
     let token = token.as_str().unwrap().to_owned();

@@ -45,7 +45,7 @@ async fn administrators_count_list_and_end_sessions() {
     );
     assert_eq!(ask(json!(["revoke_of", "bob", ids[0]])).await, true);
     assert_eq!(ask(json!(["revoke_of", "bob", ids[0]])).await, false);
-    assert_eq!(seen_with(&probe, &cookies[0]).await, nobody());
+    assert_eq!(seen_with(&probe, &cookies[1]).await, nobody());
     assert_eq!(ask(json!(["revoke", id_of(&cookies[2])])).await, true);
     for nonsense in ["~all", "", "$ne", "abc"] {
         assert_eq!(ask(json!(["revoke", nonsense])).await, false);
@@ -53,7 +53,7 @@ async fn administrators_count_list_and_end_sessions() {
     assert_eq!(ask(json!(["revoke_all"])).await, 2);
     assert_eq!(ask(json!(["count"])).await, 0);
     assert_eq!(sessions(&probe).await, Vec::<Document>::new());
-    assert_eq!(seen_with(&probe, &cookies[1]).await, nobody());
+    assert_eq!(seen_with(&probe, &cookies[0]).await, nobody());
 }
 
 #[rocket::async_test]

@@ -277,7 +277,7 @@ fn write(s: &Session, suffix: &str) -> Result<(), Error> {
     s.set(&key("ip"), &"10.0.0.1".parse::<IpAddr>().unwrap())?;
     s.increment(&key("count"), 1)?;
     s.push(&key("pushed"), "first")?;
-    s.queue(&key("queue")).push(("level", 1))
+    s.flash_queue(&key("queue")).push(("level", 1))
 }
 
 fn read(s: &Session, suffix: &str) -> Result<(), Error> {
@@ -301,7 +301,7 @@ fn read(s: &Session, suffix: &str) -> Result<(), Error> {
         s.get::<Vec<String>>(&key("pushed"))?,
         Some(vec!["first".to_owned()])
     );
-    let queue: Vec<(String, i32)> = s.queue(&key("queue")).peek()?;
+    let queue: Vec<(String, i32)> = s.flash_queue(&key("queue")).peek()?;
     assert_eq!(queue, [("level".to_owned(), 1)]);
     Ok(())
 }
@@ -369,7 +369,7 @@ async fn push_of_both_encodings_appends_to_one_list() {
             s.push("ips", &ip(n))?;
             s.flash(ip(n))?;
             s.push("shapes", &Shape::Circle(n.into()))?;
-            s.queue("text").push(format!("m{n}"))?;
+            s.flash_queue("text").push(format!("m{n}"))?;
             s.increment("n", 1).map(drop)
         }
     };
@@ -379,7 +379,7 @@ async fn push_of_both_encodings_appends_to_one_list() {
     jobs2.run(&browser2, work(2)).await.0.unwrap();
     jobs.run(&browser, work(3)).await.0.unwrap();
     // An equal message is a duplicate in both encodings.
-    let again = |s: &Session| s.queue("text").push_unique("m2");
+    let again = |s: &Session| s.flash_queue("text").push_unique("m2");
     jobs.run(&browser, again).await.0.unwrap();
     jobs2.run(&browser2, again).await.0.unwrap();
     for (jobs, browser) in [(&jobs, &browser), (&jobs2, &browser2)] {
@@ -390,7 +390,7 @@ async fn push_of_both_encodings_appends_to_one_list() {
                 assert_eq!(s.peek_flash::<IpAddr>()?, ips);
                 let shapes: Vec<Shape> = s.get("shapes")?.unwrap();
                 assert_eq!(shapes[1], Shape::Circle(2.0));
-                assert_eq!(s.queue("text").peek::<String>()?, ["m1", "m2", "m3"]);
+                assert_eq!(s.flash_queue("text").peek::<String>()?, ["m1", "m2", "m3"]);
                 assert_eq!(s.get::<i64>("n")?, Some(3));
                 Ok(())
             })

@@ -17,6 +17,8 @@ type Values = BTreeMap<String, Value>;
 
 /// The flash queue, among the values.
 const FLASH: &str = "\0flash";
+/// The page to return to after a login, among the values.
+const RETURN_TO: &str = "\0return";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
@@ -126,7 +128,7 @@ impl World {
 /// What a new session shows, that holds these values.
 fn seen(values: &Values, user: Option<String>) -> Seen {
     let flash = values.get(FLASH).and_then(Value::as_array).cloned();
-    let own = values.iter().filter(|(key, _)| *key != FLASH);
+    let own = values.iter().filter(|(key, _)| !key.starts_with('\0'));
     Seen {
         id: None,
         is_new: true,
@@ -233,6 +235,8 @@ struct Request {
     is_looked_up: bool,
     /// The session of the cookie was replaced a moment ago, and this is what was kept of it.
     replaced: Option<(u32, Values)>,
+    /// The page to return to, of the session that was logged out.
+    return_to: Option<Value>,
     ends: Vec<u32>,
     /// Sessions whose token was replaced, or that ended: a logout ends them all the same.
     lost: Vec<u32>,
@@ -257,6 +261,7 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
         dead: None,
         is_looked_up: false,
         replaced: None,
+        return_to: None,
         ends: Vec::new(),
         lost: Vec::new(),
         removes: false,
@@ -349,7 +354,7 @@ impl Request {
                 self.change(&key, Change::Remove);
             }
             Op::Clear => {
-                for key in self.view().into_keys().filter(|key| key != FLASH) {
+                for key in self.view().into_keys().filter(|key| !key.starts_with('\0')) {
                     self.change(&key, Change::Remove);
                 }
             }
@@ -365,6 +370,13 @@ impl Request {
                     .exchange(&key, false, |old| replay(old, &add))
                     .await?
                     .unwrap_or(value);
+            }
+            Op::CountDown(key) => {
+                let less = |old: Option<&Value>| {
+                    let left = old.and_then(Value::as_i64).filter(|n| *n > 1);
+                    left.map(|n| json!(n - 1))
+                };
+                value = self.exchange(&key, false, less).await?.unwrap_or(value);
             }
             Op::Append(key, item) => {
                 let push = [Change::Push(item)];
@@ -386,7 +398,20 @@ impl Request {
             },
             Op::Login(user) => self.login(user, Keep(Vec::new())),
             Op::LoginKeeping(user, keys) => self.login(user, Keep(keys)),
-            Op::Elevate if self.base.token.is_none() => {}
+            Op::ReturnTo(page) => self.change(RETURN_TO, Change::Set(json!(page))),
+            Op::TakeReturnTo => {
+                value = self.view().remove(RETURN_TO).unwrap_or(value);
+                self.change(RETURN_TO, Change::Remove);
+            }
+            Op::LogoutKeeping(keys) => {
+                let mut kept = self.view();
+                kept.retain(|key, _| keys.contains(key));
+                self.logout();
+                for (key, value) in kept {
+                    self.change(&key, Change::Set(value));
+                }
+            }
+            Op::Elevate | Op::Renew if self.base.token.is_none() => {}
             Op::Elevate | Op::Renew => self.renews = true,
             Op::Logout => self.logout(),
             _ => {}
@@ -418,7 +443,7 @@ impl Request {
         self.base.token.is_some() || self.base.by_login || !self.changes.is_empty()
     }
 
-    fn login(&mut self, user: String, keep: Keep) {
+    fn login(&mut self, user: String, mut keep: Keep) {
         let mut values = self.view();
         // A second login has them already, and what was done to them since.
         if let Some((_, kept)) = &self.replaced
@@ -426,6 +451,12 @@ impl Request {
             && !self.base.by_login
         {
             values.extend(kept.clone());
+        }
+        if let Some(page) = self.return_to.take() {
+            values.entry(RETURN_TO.to_owned()).or_insert(page);
+        }
+        if values.contains_key(RETURN_TO) {
+            keep.0.push(RETURN_TO.to_owned());
         }
         values.retain(|key, _| keep.has(key));
         let before = std::mem::take(&mut self.changes);
@@ -453,6 +484,9 @@ impl Request {
     }
 
     fn logout(&mut self) {
+        if let Some(page) = self.view().remove(RETURN_TO) {
+            self.return_to = Some(page);
+        }
         let replaced = self.base.replaces.as_ref().map(|one| one.old.session);
         if let Some(ended) = self.base.token.map(|token| token.session).or(replaced) {
             self.ends.push(ended);

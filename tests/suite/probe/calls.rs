@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rocket::http::uri::Origin;
 use rocket::serde::json::{Value, json};
 use rocket::time::OffsetDateTime;
 use rocket_mongo_session::{Error, Session, Sessions};
@@ -77,6 +78,11 @@ async fn attempt(
             let add = |value: Option<i64>| value.unwrap_or_default() + by;
             json!(session.modify(key, add).await?)
         }
+        // Subtracts one, and removes what would be zero.
+        "modify_or_remove" => {
+            let less = |value: Option<i64>| value.filter(|n| *n > 1).map(|n| n - 1);
+            json!(session.modify_or_remove(key, less).await?)
+        }
 
         // Messages.
         "flash" => {
@@ -86,16 +92,16 @@ async fn attempt(
         "pop_flash" => json!(session.pop_flash::<Value>().await?),
         "peek_flash" => json!(session.peek_flash::<Value>()?),
         "queue_push" => {
-            session.queue(key).push(&call[2])?;
+            session.flash_queue(key).push(&call[2])?;
             none
         }
         "queue_push_unique" => {
-            session.queue(key).push_unique(&call[2])?;
+            session.flash_queue(key).push_unique(&call[2])?;
             none
         }
-        "queue_peek" => json!(session.queue(key).peek::<Value>()?),
-        "queue_pop" => json!(session.queue(key).pop::<Value>().await?),
-        "queue_pop_as_i64" => json!(session.queue(key).pop::<i64>().await?),
+        "queue_peek" => json!(session.flash_queue(key).peek::<Value>()?),
+        "queue_pop" => json!(session.flash_queue(key).pop::<Value>().await?),
+        "queue_pop_as_i64" => json!(session.flash_queue(key).pop::<i64>().await?),
         "csrf_token" => json!(session.csrf_token()),
         "new_csrf_token" => json!(session.new_csrf_token()),
         "verify_csrf" => json!(session.verify_csrf(key)),
@@ -120,6 +126,17 @@ async fn attempt(
             session.logout()?;
             none
         }
+        "logout_keeping" => {
+            let keys = call[1].as_array().expect("a list of keys");
+            let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
+            session.logout_keeping(&keys)?;
+            none
+        }
+        "set_return_to" => {
+            session.set_return_to(&Origin::parse(key).expect("an address"))?;
+            none
+        }
+        "take_return_to" => json!(session.take_return_to().map(|page| page.to_string())),
         "invalidate" => {
             session.invalidate()?;
             none
@@ -150,6 +167,27 @@ async fn attempt(
         "set_max_age" => {
             session.set_max_age(call[1].as_f64().map(Duration::from_secs_f64))?;
             none
+        }
+
+        "set_lifetime" => {
+            session.set_lifetime(call[1].as_f64().map(Duration::from_secs_f64))?;
+            none
+        }
+        "remember_for" => {
+            session.remember_for(Duration::from_secs(call[1].as_u64().expect("seconds")))?;
+            none
+        }
+        "reset_times" => {
+            session.reset_times()?;
+            none
+        }
+        "skip_touch" => {
+            session.skip_touch();
+            none
+        }
+        "times" => {
+            let times = [session.timeout(), session.lifetime(), session.max_age()];
+            json!(times.map(|time| time.map(|time| time.as_secs_f64())))
         }
 
         // The administrator's.

@@ -18,13 +18,19 @@ fn busy(kind: i64) -> Vec<Op> {
         6 => vec![Op::Clear, Op::SetTimeout(86_400_000)],
         7 => vec![Op::Elevate],
         8 => vec![Op::Logout, set("late", 1)],
+        9 => vec![Op::LogoutKeeping(vec!["planted".into()])],
+        10 => vec![
+            Op::SkipTouch,
+            Op::CountDown("planted".into()),
+            Op::ResetTimes,
+        ],
         _ => vec![Op::LoginKeeping("another".into(), vec!["planted".into()])],
     }
 }
 
 /// What several tabs of one session are in the middle of.
 fn kinds(round: &mut Round) -> Vec<i64> {
-    (0..5).map(|_| round.some(0, 9)).collect()
+    (0..5).map(|_| round.some(0, 11)).collect()
 }
 
 /// No cookie of these answers lets this user in.
@@ -42,7 +48,11 @@ race! {
         let browser = round.member("somebody").await;
         let id = round.look(&browser).await.id.expect("a stored session");
         let thief = browser.twin();
-        let mut tabs = vec![round.arena.poise(&browser, &[Op::View], &[Op::Logout]).await];
+        let logout = match round.flip() {
+            true => Op::Logout,
+            false => Op::LogoutKeeping(vec!["planted".into()]),
+        };
+        let mut tabs = vec![round.arena.poise(&browser, &[Op::View], &[logout]).await];
         for kind in kinds(&mut round) {
             tabs.push(match round.some(0, 3) {
                 0 => round.arena.poise_outside(&browser, &busy(kind)),

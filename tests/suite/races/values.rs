@@ -117,6 +117,28 @@ race! {
         assert_eq!(list, (0..5).map(Some).collect());
     }
 
+    modify_or_remove_loses_no_change_and_leaves_no_zero(round) {
+        let browser = round.visitor().await;
+        let start = round.some(2, 9);
+        round.arena.run(&browser, &[set("n", start)]).await;
+        let mut tabs = Vec::new();
+        for _ in 0..5 {
+            let less = [Op::CountDown("n".into())];
+            tabs.push(round.arena.poise(&browser, &[Op::View], &less).await);
+        }
+        let mut left = Vec::new();
+        for answer in round.let_go(tabs).await {
+            left.push(answer.results().value(2).as_i64().unwrap_or(0));
+        }
+        left.sort_unstable();
+        let mut expected: Vec<i64> = (1..=5).map(|by| (start - by).max(0)).collect();
+        expected.sort_unstable();
+        assert_eq!(left, expected, "each saw what the one before it left");
+        let view = round.look(&browser).await;
+        let expected = (start > 5).then(|| json!(start - 5));
+        assert_eq!(view.values.get("n"), expected.as_ref());
+    }
+
     increment_and_modify_of_one_number_both_count(round) {
         let browser = round.visitor().await;
         let mut tabs = Vec::new();

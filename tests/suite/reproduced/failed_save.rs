@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use mongodb::bson::doc;
 use rocket::serde::json::json;
 
-use super::{Standalone, soon, stored_of, visitor};
+use super::{Standalone, eventually, stored_of, visitor};
 use crate::probe::{Ran, Script, id_of, run};
 use crate::support::Fate;
 
@@ -57,7 +57,7 @@ async fn a_login_whose_save_failed_signs_nobody_in() {
         assert_eq!((ran.status, ran.sent()), (200, None), "{what}: {ran:?}");
         let seen = run(&browser, Script::new().then("user")).await;
         assert_eq!(seen.results, [json!(null)], "{what}");
-        soon("the failed login is rolled back", async || {
+        eventually("the failed login is rolled back", async || {
             stored_of(probe, "alice").await == 0
         })
         .await;
@@ -81,7 +81,7 @@ async fn a_later_change_is_not_stored_under_the_id_of_a_failed_save() {
         no_id_was_inserted_twice(&standalone);
         let seen = run(&browser, Script::new().get("n").get("m")).await;
         assert_eq!(seen.results, [json!(null), json!(2)], "dropped, and stored");
-        soon("the failed session is rolled back", async || {
+        eventually("the failed session is rolled back", async || {
             let sessions = probe.sessions();
             let left = sessions.count_documents(doc! { "_id": &failed }).await;
             left.expect("a count") == 0
@@ -108,7 +108,7 @@ async fn a_later_change_does_not_revive_a_login_whose_save_failed() {
         let seen = run(&browser, Script::new().then("user")).await;
         assert_eq!(seen.results, [json!(null)]);
         no_id_was_inserted_twice(&standalone);
-        soon("the failed login is rolled back", async || {
+        eventually("the failed login is rolled back", async || {
             stored_of(probe, "alice").await == 0
         })
         .await;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Standalone, soon, visitor};
+use super::{Standalone, eventually, visitor};
 use crate::probe::{Script, run, run_with};
 
 #[rocket::async_test]
 async fn expired_cookies_make_no_indexes() {
     let standalone = Standalone::start(&[("timeout", 60.into())]).await;
     let (probe, proxy) = (&standalone.probe, &standalone.proxy);
-    soon("the indexes are made", async || {
+    eventually("the indexes are made", async || {
         let names = probe.sessions().list_index_names().await;
         names.is_ok_and(|names| names.len() == 3)
     })

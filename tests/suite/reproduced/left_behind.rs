@@ -7,7 +7,7 @@ use rocket::local::asynchronous::Client as LocalClient;
 use rocket::tokio::runtime::Handle;
 use rocket_mongo_session::testing::Clock;
 
-use super::soon;
+use super::eventually;
 use crate::probe::{Gates, Script};
 use crate::support::{Mongod, figment, watchful};
 
@@ -37,11 +37,11 @@ async fn dropped_applications_leave_no_tasks_and_connections() {
         assert_eq!(answer.await.status().code, 200);
     }
     // The tests' own client may have opened one more connection, and a task that attends to it.
-    soon("the end of all connections", async || {
+    eventually("the end of all connections", async || {
         connections(&client).await <= before.1 + 2
     })
     .await;
-    soon("the end of all tasks", async || {
+    eventually("the end of all tasks", async || {
         tasks.num_alive_tasks() <= before.0 + 5
     })
     .await;

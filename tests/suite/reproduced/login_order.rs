@@ -4,7 +4,7 @@ use mongodb::bson::Document;
 use rocket::serde::json::json;
 use std::time::Duration;
 
-use super::{Standalone, soon, stored_of};
+use super::{Standalone, eventually, stored_of};
 use crate::probe::{Probe, Script, run};
 use crate::support::Mongod;
 
@@ -13,11 +13,9 @@ fn is_look_for_revocations(command: &Document) -> bool {
     command.contains_key("find") && command.to_string().contains("\"~")
 }
 
-async fn that_cannot_look(keys: &[(&str, rocket::figment::value::Value)]) -> Standalone {
-    let standalone = Standalone::start(keys).await;
+fn refuse_looks_for_revocations(standalone: &Standalone) {
     let refused = |command: &Document| is_look_for_revocations(command).then_some(8000);
     standalone.proxy.refuse_where(refused);
-    standalone
 }
 
 #[rocket::async_test]
@@ -26,7 +24,8 @@ async fn login_that_cannot_look_for_revocations_leaves_the_old_session() {
         json!(["login", "alice"]),
         json!(["login_keeping", "alice", ["basket"]]),
     ];
-    let standalone = that_cannot_look(&[("deadline", 2.into())]).await;
+    let standalone = Standalone::start(&[("deadline", 2.into())]).await;
+    refuse_looks_for_revocations(&standalone);
     let probe = &standalone.probe;
     for login in logins {
         let browser = probe.browser();
@@ -37,7 +36,7 @@ async fn login_that_cannot_look_for_revocations_leaves_the_old_session() {
         assert_eq!(browser.cookie("session"), old);
         let seen = run(&browser, Script::new().get("basket").then("user")).await;
         assert_eq!(seen.results, [json!(["tea"]), json!(null)], "{login}");
-        soon("the login is rolled back", async || {
+        eventually("the login is rolled back", async || {
             stored_of(probe, "alice").await == 0
         })
         .await;
@@ -51,8 +50,7 @@ async fn login_that_cannot_look_for_revocations_evicts_nobody() {
     let phone = probe.browser();
     run(&phone, Script::new().login("alice")).await;
     probe.clock.advance(Duration::from_millis(1));
-    let refused = |command: &Document| is_look_for_revocations(command).then_some(8000);
-    standalone.proxy.refuse_where(refused);
+    refuse_looks_for_revocations(&standalone);
 
     let login = run(&probe.browser(), Script::new().login("alice")).await;
     assert_eq!((login.status, login.sent()), (503, None), "{login:?}");
@@ -74,7 +72,7 @@ async fn max_per_user_ends_many_sessions_with_few_commands() {
     let url = Mongod::shared().await.url(&probe.db);
     let limited = probe.again(&url, &[("max_per_user", 2.into())]).await;
     run(&limited.browser(), Script::new().login("alice")).await;
-    soon("the oldest sessions are ended", async || {
+    eventually("the oldest sessions are ended", async || {
         stored_of(&probe, "alice").await == 2
     })
     .await;
@@ -82,5 +80,5 @@ async fn max_per_user_ends_many_sessions_with_few_commands() {
     let ends = names
         .iter()
         .filter(|name| ["delete", "findAndModify"].contains(&name.as_str()));
-    assert!(ends.count() <= 3, "{names:?}");
+    assert!((1..=3).contains(&ends.count()), "{names:?}");
 }

@@ -3,7 +3,7 @@
 
 use rocket::serde::json::json;
 
-use super::{OneNode, soon, stored_of};
+use super::{OneNode, eventually, stored_of};
 use crate::probe::{Script, run};
 use crate::support::Fate;
 
@@ -46,7 +46,7 @@ async fn login_whose_reply_was_lost_is_unknown_and_rolled_back() {
             assert_eq!(one.proxy().cuts(), lost + 1);
             assert_eq!(login.results[1], json!({"error": "Unknown"}), "{code}");
             assert_eq!(login.sent(), None);
-            soon("the login is rolled back", async || {
+            eventually("the login is rolled back", async || {
                 stored_of(&one.probe, "alice").await == 0
             })
             .await;

@@ -3,7 +3,7 @@
 use mongodb::bson::Document;
 use rocket::serde::json::{Value, json};
 
-use super::{OneNode, Standalone, knows_its_server, soon};
+use super::{OneNode, Standalone, eventually, knows_its_server};
 use crate::probe::{Probe, Script, run};
 use crate::support::{Browser, Fate, Mongod, Proxy, ReplicaSet, Traffic, watchful};
 
@@ -58,7 +58,7 @@ async fn server_without_partial_indexes_has_the_ttl_index() {
     });
     let (client, url) = (mongod.client().await, watchful(&proxy.url("indexes")));
     let probe = Probe::start_at(client, &url, "indexes", &[], |rocket| rocket).await;
-    soon("the TTL index", async || {
+    eventually("the TTL index", async || {
         let names = probe.sessions().list_index_names().await;
         names.is_ok_and(|names| names.contains(&"session_expires".to_owned()))
     })
@@ -126,7 +126,7 @@ async fn topology_is_learnt_again_after_a_reconnect() {
     assert_eq!(outage.status, 503);
     proxy.set(Traffic::Pass);
     knows_its_server(probe).await;
-    soon("a write that waits for the majority", is_majority).await;
+    eventually("a write that waits for the majority", is_majority).await;
 }
 
 /// The driver keeps what it was given: a process with the old password cannot know the new one.

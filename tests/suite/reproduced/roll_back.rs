@@ -3,7 +3,7 @@
 use rocket::serde::json::json;
 use std::time::Duration;
 
-use super::{APP, Standalone, soon, stored_of};
+use super::{APP, Standalone, eventually, stored_of};
 use crate::probe::{Script, run};
 use crate::support::{Commands, Fate, under_way};
 
@@ -23,12 +23,12 @@ async fn login_whose_insert_arrives_late_leaves_no_session() {
     let client = standalone.mongod.client().await;
     let before = Commands::now(&client).await.get("insert");
     standalone.proxy.release();
-    soon("the insert arrives", async || {
+    eventually("the insert arrives", async || {
         let arrived = Commands::now(&client).await.get("insert") > before;
         arrived && under_way(&client, APP, Some("insert")).await == 0
     })
     .await;
-    soon("the login is rolled back", async || {
+    eventually("the login is rolled back", async || {
         stored_of(probe, "alice").await == 1
     })
     .await;

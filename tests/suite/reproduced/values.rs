@@ -14,10 +14,13 @@ use crate::support::{App, Browser, Request};
 #[post("/unique/<times>")]
 fn unique(session: &Session, times: u32) -> Result<String, Error> {
     for _ in 0..times {
-        session.queue("prices").push_unique(f64::NAN)?;
-        session.queue("prices").push_unique(1.5)?;
+        session.flash_queue("prices").push_unique(f64::NAN)?;
+        session.flash_queue("prices").push_unique(1.5)?;
     }
-    Ok(format!("{:?}", session.queue("prices").peek::<f64>()?))
+    Ok(format!(
+        "{:?}",
+        session.flash_queue("prices").peek::<f64>()?
+    ))
 }
 
 /// A list that is used up by the first look at it, as an iterator is.

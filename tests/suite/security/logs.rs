@@ -390,7 +390,7 @@ async fn printed(
     sessions: &rocket_mongo_session::Sessions,
 ) -> String {
     let list = sessions.of("alice").list(0, 10).await;
-    let queue = session.queue("q");
+    let queue = session.flash_queue("q");
     let wrong = session.get::<u32>("n");
     let memory = MemoryStore::new();
     let document = mongodb::bson::doc! { "_id": "x", "value": "planted-value" };

@@ -76,7 +76,7 @@ fn touch_sends_the_cookie_that_the_browser_has() {
 fn set_max_age_sends_the_cookie_with_its_new_life() {
     for (max_age, sent) in [(Some(DAY), true), (None, false)] {
         let mut state = one();
-        state.settings.max_age = Override::Set(max_age);
+        state.settings.times.max_age = Some(Override::Set(max_age));
         let plan = update(&state, &config(), Duration::ZERO);
         let paths = paths(&whole(&plan));
         assert!(paths.contains("max_age"));
@@ -93,9 +93,9 @@ fn set_max_age_sends_the_cookie_with_its_new_life() {
 fn settings_are_written_only_while_the_token_is_the_loaded_one() {
     let mut state = one();
     state.change(name("a"), set(5)).unwrap();
-    state.settings.timeout = own(DAY);
-    state.settings.lifetime = own(DAY);
-    state.settings.max_age = own(DAY);
+    state.settings.times.timeout = Some(own(DAY));
+    state.settings.times.lifetime = Some(own(DAY));
+    state.settings.times.max_age = Some(own(DAY));
     state.settings.csrf = Some(Secret::draw().unwrap());
     let plan = update(&state, &config(), Duration::ZERO);
     // A request whose token was replaced meanwhile still stores its values.

@@ -49,7 +49,7 @@ proptest! {
         before in values(),
         changes in prop::collection::vec((a_name(), a_change()), 0..8),
         (timeout, max_age) in (prop::option::of(a_duration()), prop::option::of(a_duration())),
-        (renew, elevate, touch, csrf) in any::<(bool, bool, bool, bool)>(),
+        (renew, elevate, touch, csrf, skips) in any::<(bool, bool, bool, bool, bool)>(),
         configured in (a_duration(), a_duration(), a_duration(), a_duration()),
         after in 0_u64..100_000,
     ) {
@@ -64,9 +64,13 @@ proptest! {
         for (field, change) in changes {
             let _ = state.change(field, change).is_ok();
         }
-        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
-        state.settings.timeout = own(timeout);
-        state.settings.max_age = own(max_age);
+        let wanted = Times {
+            timeout: timeout.map_or(Override::Inherit, Override::Set),
+            max_age: max_age.map_or(Override::Inherit, Override::Set),
+            ..Times::default()
+        };
+        state.set_times(wanted);
+        state.skips_touch = skips;
         state.settings.token = match (renew, elevate) {
             (_, true) => TokenChange::Elevate,
             (true, false) => TokenChange::Renew,
@@ -79,11 +83,14 @@ proptest! {
         let now = start().plus(Duration::from_secs(after));
         let Write::Update(made) = plan(&state, &config, now).unwrap().write else {
             prop_assert!(state.changes.is_empty() && state.settings.is_empty());
+            let write = plan(&state, &config, now).unwrap().write;
+            prop_assert!(!skips || matches!(write, Write::Nothing));
             return Ok(());
         };
         let new_token = renew || elevate;
+        let is_use = !skips || new_token || touch || wanted != Times::default();
         let allowed = |path: &String| match path.as_str() {
-            "accessed" | "expires" => true,
+            "accessed" | "expires" => is_use,
             "token" | "renewed" => new_token,
             "created" => elevate,
             "csrf" => csrf,

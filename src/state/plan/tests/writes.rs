@@ -19,7 +19,7 @@ fn first_write_makes_a_document_with_all_that_there_is() {
     );
     assert_eq!(meta.expires, start().plus(SECOND + TIMEOUT));
     assert_eq!(plan.values, [(name("a"), RawBson::Int64(1))]);
-    assert!(!meta.timeout.is_set() && !meta.lifetime.is_set() && !meta.max_age.is_set());
+    assert_eq!(meta.times(), Times::default());
     assert_eq!((meta.sent, plan.cookie), (None, None));
     assert!(plan.login.is_none() && plan.dead.is_none());
 }
@@ -32,8 +32,8 @@ fn new_session_has_the_times_that_it_set_for_itself() {
         ..config()
     };
     let mut state = fresh();
-    state.settings.timeout = Override::Set(None);
-    state.settings.max_age = own(MINUTE);
+    state.settings.times.timeout = Some(Override::Set(None));
+    state.settings.times.max_age = Some(own(MINUTE));
     let meta = |plan: &InsertPlan| plan.meta(Id::draw().unwrap());
     let made = insert(&state, &config, SECOND);
     assert_eq!(meta(&made).expires, start().plus(DAY));
@@ -41,10 +41,10 @@ fn new_session_has_the_times_that_it_set_for_itself() {
     assert_eq!(meta(&made).max_age, own(MINUTE));
     assert_eq!(made.cookie, Some(MINUTE));
     assert_eq!(meta(&made).sent, Some(start().plus(SECOND)));
-    state.settings.lifetime = own(HOUR);
+    state.settings.times.lifetime = Some(own(HOUR));
     let made = insert(&state, &config, SECOND);
     assert_eq!(meta(&made).expires, start().plus(HOUR));
-    state.settings.max_age = Override::Set(None);
+    state.settings.times.max_age = Some(Override::Set(None));
     let made = insert(&state, &config, SECOND);
     assert_eq!((made.cookie, meta(&made).sent), (None, None));
 }
@@ -221,7 +221,7 @@ fn the_sessions_own_timeout_moves_its_end_both_ways() {
         (None, Moment::NEVER),
     ] {
         let mut state = one();
-        state.settings.timeout = Override::Set(timeout);
+        state.settings.times.timeout = Some(Override::Set(timeout));
         let plan = update(&state, &config(), SECOND);
         let rendered = read(whole(&plan).to_bson());
         let set = rendered.get_document("$set").unwrap();

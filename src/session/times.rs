@@ -1,0 +1,244 @@
+//! The times of a session: what they are, the session's own, and what counts as use.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::Session;
+use crate::clock::Moment;
+use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
+use crate::error::{Error, Result};
+use crate::record::{Override, Times};
+use crate::state::Base;
+
+impl Session {
+    /// Returns when the session was created: at its first write, or at the last login or elevation.
+    #[must_use]
+    pub fn created(&self) -> OffsetDateTime {
+        self.lock().state.created(self.core.now()).date()
+    }
+
+    /// Returns the last recorded use of the session (see `reissue_time`).
+    #[must_use]
+    pub fn accessed(&self) -> OffsetDateTime {
+        let inner = self.lock();
+        let stored = inner.state.stored();
+        let accessed = stored.map(|stored| stored.record.meta.accessed);
+        accessed.unwrap_or(inner.state.started.moment).date()
+    }
+
+    /// Returns when the session expires if it is not used again; `None` for never.
+    ///
+    /// That is the earlier of two times: the last use plus the idle timeout, and the creation plus
+    /// the absolute timeout.
+    #[must_use]
+    pub fn expires(&self) -> Option<OffsetDateTime> {
+        let config = &self.core.config;
+        let now = self.core.now();
+        let inner = self.lock();
+        let state = &inner.state;
+        let expires = match &state.base {
+            Base::Stored(stored) if !state.sets_times() => stored.record.meta.ends_at(config),
+            _ => state.expiry(config).expires_at(state.created(now), now),
+        };
+        (expires < Moment::NEVER).then(|| expires.date())
+    }
+
+    /// Marks the session as used and sends its cookie again, even though nothing changed (`changed`
+    /// of Pyramid's ISession).
+    ///
+    /// It is stored with the response, with one more round trip. On a session that is not stored it
+    /// does nothing.
+    pub fn touch(&self) {
+        if let Some(mut inner) = self.open_or_log() {
+            inner.state.settings.touch |= inner.state.stored().is_some();
+        }
+    }
+
+    /// Makes this request no use of the session: it neither records use nor extends the session.
+    ///
+    /// For requests that the browser sends by itself, such as a poll for news, or that show how long
+    /// the session still lasts: without this, a page that is left open keeps its user signed in. What
+    /// the request changes is stored all the same. The calls that set times or secrets, and
+    /// [`touch`](Session::touch), still count as use. No round trip, and it saves the one of a touch.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rocket::get;
+    /// # use rocket_mongo_session::{Session, time::OffsetDateTime};
+    /// /// The seconds until the user is signed out, for a page that polls it.
+    /// #[get("/session/remaining")]
+    /// fn remaining(session: &Session) -> Option<String> {
+    ///     session.skip_touch();
+    ///     let left = session.expires()? - OffsetDateTime::now_utc();
+    ///     Some(left.whole_seconds().to_string())
+    /// }
+    /// ```
+    #[doc(alias("peek", "polling", "read without extending"))]
+    pub fn skip_touch(&self) {
+        self.lock().state.skips_touch = true;
+    }
+
+    // ---- the session's own times
+
+    /// Returns the idle timeout in force: this session's own, or the configured `timeout`; `None`
+    /// when it is disabled. No round trip.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.lock().state.expiry(&self.core.config).idle
+    }
+
+    /// Returns the absolute timeout in force: this session's own, or the configured `lifetime`;
+    /// `None` when it is disabled. No round trip.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.lock().state.expiry(&self.core.config).absolute
+    }
+
+    /// Returns how long the browser keeps the cookie: this session's own time, or the configured
+    /// `max_age`; `None` until the browser closes. No round trip.
+    #[must_use]
+    pub fn max_age(&self) -> Option<Duration> {
+        let max_age = self.lock().state.times().max_age;
+        max_age.resolve(self.core.config.max_age)
+    }
+
+    /// Sets the idle timeout of this session, instead of the configured `timeout`; `None` disables
+    /// it.
+    ///
+    /// The time is kept in the session, to the millisecond, and stored with the response. An equal
+    /// time is no change. On a session that is not stored yet this creates it. The absolute timeout
+    /// still holds. A login starts with the configured times again, so set them after it;
+    /// [`reset_times`](Session::reset_times) returns to them. For "remember me" use
+    /// [`remember_for`](Session::remember_for).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
+        check_timeout(timeout)?;
+        self.set_times(|times| times.timeout = own(timeout))
+    }
+
+    /// Sets the absolute timeout of this session, counted from its creation, login or elevation,
+    /// instead of the configured `lifetime`; `None` disables it.
+    ///
+    /// Kept and stored as by [`set_timeout`](Session::set_timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
+    pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<()> {
+        check_timeout(lifetime)?;
+        self.set_times(|times| times.lifetime = own(lifetime))
+    }
+
+    /// Sets how long the browser keeps the cookie (`Max-Age`), instead of the configured `max_age`;
+    /// `None` is until the browser closes.
+    ///
+    /// The time is kept in the session, and holds whenever the cookie is sent again. The cookie is
+    /// sent with this response, in whole seconds, unless the time is equal to the one before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
+    /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
+    pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
+        check_max_age(max_age)?;
+        self.set_times(|times| times.max_age = own(max_age))
+    }
+
+    /// Keeps the user signed in for this time, in the database and in the browser: sets the idle
+    /// timeout, the absolute timeout and the cookie's `Max-Age` at once ("remember me").
+    ///
+    /// Call it after [`login`](Session::login), which starts with the configured times.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use rocket_mongo_session::{Error, Session};
+    ///
+    /// fn remember(session: &Session, user_id: i64) -> Result<(), Error> {
+    ///     const MONTH: Duration = Duration::from_secs(30 * 86_400);
+    ///     session.login(user_id)?;
+    ///     session.remember_for(MONTH)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
+    /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`]. Nothing has changed then.
+    #[doc(alias = "remember_me")]
+    pub fn remember_for(&self, time: Duration) -> Result<()> {
+        check_max_age(Some(time))?;
+        let own = own(Some(time));
+        self.set_times(|times| {
+            *times = Times {
+                timeout: own,
+                lifetime: own,
+                max_age: own,
+            };
+        })
+    }
+
+    /// Returns to the configured times: undoes [`set_timeout`](Session::set_timeout),
+    /// [`set_lifetime`](Session::set_lifetime), [`set_max_age`](Session::set_max_age) and
+    /// [`remember_for`](Session::remember_for).
+    ///
+    /// Stored with the response, whose cookie has the configured `max_age`. On a session without
+    /// times of its own it does nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Session};
+    /// /// The user unticks "keep me signed in".
+    /// fn forget_me(session: &Session) -> Result<(), Error> {
+    ///     session.reset_times()
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sealed`].
+    pub fn reset_times(&self) -> Result<()> {
+        self.set_times(|times| *times = Times::default())
+    }
+
+    fn set_times(&self, set: impl FnOnce(&mut Times)) -> Result<()> {
+        let mut inner = self.open_to_write()?;
+        let mut times = inner.state.times();
+        set(&mut times);
+        inner.state.set_times(times);
+        Ok(())
+    }
+}
+
+/// A session's own time, as it is stored: to the millisecond.
+fn own(time: Option<Duration>) -> Override {
+    Override::Set(time.map(|time| {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(millis)
+    }))
+}
+
+fn check_max_age(max_age: Option<Duration>) -> Result<()> {
+    match max_age {
+        Some(life) if life < Duration::from_secs(1) || life > MAX_COOKIE_AGE => {
+            Err(Error::BadDuration)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_timeout(timeout: Option<Duration>) -> Result<()> {
+    match timeout {
+        Some(timeout) if timeout.as_millis() == 0 || timeout > MAX_TIMEOUT => {
+            Err(Error::BadDuration)
+        }
+        _ => Ok(()),
+    }
+}
