@@ -164,10 +164,7 @@ impl Core {
             }
             write => {
                 self.delete_all(&delete).await?;
-                let half_way = |error: Error| match deletes {
-                    true => error.half_way(),
-                    false => error,
-                };
+                let half_way = |error: Error| error.half_way_if(deletes);
                 match write {
                     Write::Nothing => Done::without_write(Outcome::Nothing),
                     Write::DropForReplaced => {
@@ -208,7 +205,7 @@ impl Core {
     async fn delete_all(&self, ids: &[Id]) -> Result<()> {
         for (ended, id) in ids.iter().enumerate() {
             let deleted = self.store.delete(Filter::id(id.as_str())).await;
-            deleted.map_err(|error| if ended == 0 { error } else { error.half_way() })?;
+            deleted.map_err(|error| error.half_way_if(ended > 0))?;
         }
         Ok(())
     }
@@ -241,19 +238,6 @@ impl Core {
                 error.log();
             }
         });
-    }
-}
-
-impl Error {
-    /// The error of an operation of which a part was carried out before it failed.
-    pub(crate) fn half_way(self) -> Self {
-        match self {
-            Error::Store { operation, source } => Error::Unknown {
-                operation,
-                source: Some(source),
-            },
-            other => other,
-        }
     }
 }
 

@@ -11,9 +11,12 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use rocket::futures::FutureExt;
 use rocket::tokio;
 use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::{Instant, timeout};
@@ -142,28 +145,22 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 
     /// Runs one batch. Returns the one that follows it.
-    async fn run(self: &Arc<Self>, batch: Vec<Waiting<J, R>>) -> Option<Vec<Waiting<J, R>>> {
-        let mut in_flight = InFlight {
-            shared: self,
-            operations: batch.len(),
-            is_over: false,
-        };
+    async fn run(&self, batch: Vec<Waiting<J, R>>) -> Option<Vec<Waiting<J, R>>> {
+        let (operations, started) = (batch.len(), Instant::now());
         let until = batch.iter().map(|waiting| waiting.until).max();
         let (jobs, replies): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .map(|waiting| (waiting.job, waiting.reply))
             .unzip();
-        let started = Instant::now();
-        let results = (self.run)(jobs, until.unwrap_or(started)).await;
-        let took = started.elapsed();
-        in_flight.is_over = true;
+        let command = async { (self.run)(jobs, until.unwrap_or(started)).await };
+        // After a panic there are no results, and the callers see their channels close.
+        let results = AssertUnwindSafe(command).catch_unwind().await;
         let next = {
             let mut queue = self.lock();
-            queue.pace.note(took);
-            queue.finished(in_flight.operations);
+            queue.finished(operations, started.elapsed());
             queue.next()
         };
-        for (reply, result) in replies.into_iter().zip(results) {
+        for (reply, result) in replies.into_iter().zip(results.unwrap_or_default()) {
             // The caller may be gone; ignore it.
             let _ = reply.send(result);
         }
@@ -171,31 +168,9 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 }
 
-/// A command in flight. If its task panics, another one continues with what waits.
-struct InFlight<'a, J: Send + 'static, R: Send + 'static> {
-    shared: &'a Arc<Shared<J, R>>,
-    operations: usize,
-    is_over: bool,
-}
-
-impl<J: Send + 'static, R: Send + 'static> Drop for InFlight<'_, J, R> {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let next = {
-            let mut queue = self.shared.lock();
-            queue.finished(self.operations);
-            queue.next()
-        };
-        if let Some(batch) = next {
-            self.shared.start(batch);
-        }
-    }
-}
-
 impl<J, R> Queue<J, R> {
-    fn finished(&mut self, operations: usize) {
+    fn finished(&mut self, operations: usize, took: Duration) {
+        self.pace.note(took);
         self.commands = self.commands.saturating_sub(1);
         self.operations = self.operations.saturating_sub(operations);
         self.peak = self.peak * 3 / 4;
@@ -216,6 +191,12 @@ impl<J, R> Queue<J, R> {
 
     /// The operations of the next command, if the first has waited for too long.
     fn overdue(&mut self) -> Option<Vec<Waiting<J, R>>> {
+        let now = Instant::now();
+        // While nothing can start, what is late must not pile up.
+        let is_late = |first: &Waiting<J, R>| first.until <= now;
+        while self.waiting.front().is_some_and(is_late) {
+            self.waiting.pop_front();
+        }
         let first = self.waiting.front()?;
         let is_overdue = first.since.elapsed() >= self.pace.patience();
         match is_overdue && self.commands < self.most {

@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mongodb::bson::{RawDocumentBuf, doc};
-use rocket::futures::TryStreamExt;
+use mongodb::bson::doc;
+use mongodb::options::FindOptions;
 use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
-use super::client::{Client, from_driver, left, primary};
+use super::client::Client;
 use super::error::Failure;
 use super::touch::Touches;
 use crate::document::Document;
@@ -97,30 +97,25 @@ struct Finder {
 
 impl Finder {
     async fn find(&self, ids: Vec<String>, until: Instant) -> Result<HashMap<String, Document>> {
-        let sessions = &self.client.sessions;
         let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let filter = match ids.as_slice() {
-            [id] => doc! { "_id": id },
-            _ => doc! { "_id": { "$in": ids } },
-        };
-        let find = async || {
-            if count == 1 {
-                let find = sessions.find_one(filter.clone()).max_time(left(until));
-                let found = find.selection_criteria(primary()).await?;
-                return Ok(Vec::from_iter(found));
-            }
-            let find = sessions.find(filter.clone()).max_time(left(until));
+        let options = FindOptions::builder();
+        let (filter, options) = match ids.as_slice() {
+            [id] => (doc! { "_id": id }, options.limit(-1).build()),
             // All of them at once, where the server's own first batch would hold a hundred.
-            let find = find.batch_size(count.saturating_add(1));
-            let found = find.selection_criteria(primary()).await?;
-            found.try_collect::<Vec<RawDocumentBuf>>().await
+            _ => {
+                let all = options.batch_size(count.saturating_add(1)).build();
+                (doc! { "_id": { "$in": &ids } }, all)
+            }
         };
-        let found = self.client.read(OPERATION, until, find).await?;
-        // Touches are added after the reply: one that was written meanwhile is in it, or still here.
-        let documents = found.into_iter().map(from_driver).filter_map(|document| {
+        // A touch that is written meanwhile may miss in the reply, and not be pending any more.
+        let before = self.touches.pending(&ids);
+        let found = self.client.find(OPERATION, until, filter, options).await?;
+        let after = self.touches.pending(&ids);
+        let documents = found.into_iter().filter_map(|document| {
             let id = document.id()?.to_owned();
             self.sizes.note(&id, document.as_bytes().len());
-            let document = self.touches.apply_to(&id, document);
+            let touches = [before.get(&id), after.get(&id)].into_iter().flatten();
+            let document = touches.fold(document, |document, times| times.apply_to(document));
             Some((id, document))
         });
         Ok(documents.collect())

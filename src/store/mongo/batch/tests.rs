@@ -219,3 +219,18 @@ async fn what_is_late_before_its_command_starts_is_not_sent() {
     results(first).await;
     assert!(bench.sent.try_recv().is_err());
 }
+
+#[rocket::async_test]
+async fn what_is_late_does_not_pile_up_while_nothing_can_start() {
+    let mut bench = bench(1, 1);
+    let hung = bench.submit([1]);
+    bench.sent.recv().await.unwrap();
+    let now = Instant::now();
+    let late = (2..10).map(|job| bench.batcher.submit(job, 1, now));
+    // The command hangs, and yet everybody hears.
+    let results = join_all(late).await;
+    assert!(results.iter().all(Result::is_err));
+    assert!(bench.batcher.0.lock().waiting.is_empty());
+    bench.ends.add_permits(1);
+    assert_eq!(self::results(hung).await, [Some(10)]);
+}
