@@ -6,7 +6,7 @@ use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
 use super::client::Client;
-use super::command::{self, Statement, Terms, Verb};
+use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error::{self, Failure};
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
@@ -19,14 +19,15 @@ const OPERATION: Operation = Operation::CreateSession;
 
 pub(super) struct Inserts {
     client: Arc<Client>,
-    batcher: Option<Batcher<Statement, Result<Inserted>>>,
+    batcher: Option<Batcher<Statement, Inserted>>,
 }
 
 impl Inserts {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |statements, until| run(Arc::clone(&batching), statements, until);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        let lost = Error::unknown(OPERATION, Failure::Lost);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
         Inserts {
             client: Arc::clone(client),
             batcher,
@@ -49,8 +50,7 @@ impl Inserts {
                 if statements.is_empty() && durability == Durability::Data =>
             {
                 let bytes = statement.len();
-                let result = batcher.submit(statement, bytes, until).await;
-                result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
+                batcher.submit(statement, bytes, until).await
             }
             (_, Some(last)) => {
                 statements.push(last);
@@ -64,18 +64,13 @@ async fn run(
     client: Arc<Client>,
     statements: Vec<Statement>,
     until: Instant,
-) -> Vec<Result<Inserted>> {
+) -> Result<Vec<Result<Inserted>>> {
     let terms = Terms::new(OPERATION, Durability::Data, until);
-    let unknown = || Error::unknown(OPERATION, Failure::Unsaid);
-    let sent = command::send(&client, Verb::Insert, &statements, terms).await;
-    let sent = sent.and_then(|outcomes| {
-        let failed = outcomes.errors.iter().flatten().count();
-        let is_complete = outcomes.done + failed >= statements.len();
-        is_complete.then_some(outcomes.errors).ok_or_else(unknown)
-    });
-    match sent {
-        Ok(codes) => codes.into_iter().map(inserted).collect(),
-        Err(error) => statements.iter().map(|_| Err(error.clone())).collect(),
+    let Outcomes { errors, done } =
+        command::send(&client, Verb::Insert, &statements, terms).await?;
+    match done + errors.iter().flatten().count() < statements.len() {
+        true => Err(Error::unknown(OPERATION, Failure::Unsaid)),
+        false => Ok(errors.into_iter().map(inserted).collect()),
     }
 }
 

@@ -32,7 +32,7 @@ const OPERATION: Operation = Operation::LoadSession;
 
 pub(super) struct Loads {
     finder: Arc<Finder>,
-    batcher: Option<Batcher<String, Result<Option<Document>>>>,
+    batcher: Option<Batcher<String, Option<Document>>>,
 }
 
 impl Loads {
@@ -44,7 +44,8 @@ impl Loads {
         });
         let batching = Arc::clone(&finder);
         let run = move |ids, until| run(Arc::clone(&batching), ids, until);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        let lost = Error::store(OPERATION, Failure::Lost);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
         Loads { finder, batcher }
     }
 
@@ -53,14 +54,12 @@ impl Loads {
         let size = self.finder.sizes.expected(id);
         match &self.batcher {
             Some(batcher) if size <= LARGE_THRESHOLD => {
-                let result = batcher.submit(id.to_owned(), size, until).await;
-                result.unwrap_or_else(|_| Err(Error::store(OPERATION, Failure::Lost)))
+                batcher.submit(id.to_owned(), size, until).await
             }
-            _ => Ok(self
-                .finder
-                .find(vec![id.to_owned()], until)
-                .await?
-                .remove(id)),
+            _ => {
+                let found = self.finder.find(vec![id.to_owned()], until).await;
+                Ok(found?.remove(id))
+            }
         }
     }
 
@@ -75,18 +74,17 @@ async fn run(
     finder: Arc<Finder>,
     ids: Vec<String>,
     until: Instant,
-) -> Vec<Result<Option<Document>>> {
+) -> Result<Vec<Result<Option<Document>>>> {
     let mut distinct = ids.clone();
     distinct.sort_unstable();
     distinct.dedup();
     let is_twice = distinct.len() < ids.len();
-    let mut found = finder.find(distinct, until).await;
-    let result = |id: &String| match &mut found {
-        Ok(found) if is_twice => Ok(found.get(id).cloned()),
-        Ok(found) => Ok(found.remove(id)),
-        Err(error) => Err(error.clone()),
+    let mut found = finder.find(distinct, until).await?;
+    let result = |id: &String| match is_twice {
+        true => Ok(found.get(id).cloned()),
+        false => Ok(found.remove(id)),
     };
-    ids.iter().map(result).collect()
+    Ok(ids.iter().map(result).collect())
 }
 
 struct Finder {

@@ -26,7 +26,7 @@ const OPERATION: Operation = Operation::ChangeSession;
 
 pub(super) struct Updates {
     client: Arc<Client>,
-    batcher: Option<Batcher<Job, Result<Updated>>>,
+    batcher: Option<Batcher<Job, Updated>>,
 }
 
 type Job = (Filter, Statement);
@@ -35,7 +35,8 @@ impl Updates {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        let lost = Error::unknown(OPERATION, Failure::Lost);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
         Updates {
             client: Arc::clone(client),
             batcher,
@@ -54,8 +55,7 @@ impl Updates {
         match &self.batcher {
             Some(batcher) if durability == Durability::Data && filter.may_share() => {
                 let bytes = statement.len();
-                let result = batcher.submit((filter, statement), bytes, until).await;
-                result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
+                batcher.submit((filter, statement), bytes, until).await
             }
             _ => {
                 let terms = Terms::new(OPERATION, durability, until);
@@ -85,28 +85,17 @@ fn not_empty(update: &Update) -> Result<()> {
     }
 }
 
-async fn run(client: Arc<Client>, jobs: Vec<Job>, until: Instant) -> Vec<Result<Updated>> {
+async fn run(client: Arc<Client>, jobs: Vec<Job>, until: Instant) -> Result<Vec<Result<Updated>>> {
     let (filters, statements): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
-    match update_all(&client, &filters, &statements, until).await {
-        Ok(results) => results,
-        Err(error) => filters.iter().map(|_| Err(error.clone())).collect(),
-    }
-}
-
-async fn update_all(
-    client: &Client,
-    filters: &[Filter],
-    statements: &[Statement],
-    until: Instant,
-) -> Result<Vec<Result<Updated>>> {
     let terms = Terms::new(OPERATION, Durability::Data, until);
-    let Outcomes { errors, done } = command::send(client, Verb::Update, statements, terms).await?;
+    let Outcomes { errors, done } =
+        command::send(&client, Verb::Update, &statements, terms).await?;
     let failed = errors.iter().flatten().count();
     let missed = filters.len().saturating_sub(done + failed);
     let of_code = |code| Err(error::of_statement(OPERATION, code));
     let mut results: Vec<_> = errors.into_iter().map(|code| code.map(of_code)).collect();
     if missed > 0 && filters.len() > 1 {
-        settle(client, filters, missed, until, &mut results).await?;
+        settle(&client, &filters, missed, until, &mut results).await?;
     } else if missed > 0 {
         results = vec![Some(Ok(Updated::Gone))];
     }
