@@ -185,7 +185,7 @@ impl Error {
     }
 
     /// The error of an operation of which a part was carried out before it failed.
-    pub(crate) fn half_way(self) -> Self {
+    pub(crate) fn partly_done(self) -> Self {
         match self {
             Error::Store { operation, source } => Error::Unknown {
                 operation,
@@ -196,9 +196,9 @@ impl Error {
     }
 
     /// The error of an operation that had carried a part out, or had not.
-    pub(crate) fn half_way_if(self, has_begun: bool) -> Self {
+    pub(crate) fn partly_done_if(self, has_begun: bool) -> Self {
         match has_begun {
-            true => self.half_way(),
+            true => self.partly_done(),
             false => self,
         }
     }

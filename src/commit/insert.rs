@@ -126,7 +126,7 @@ impl Core {
             Some(replacement) => self.end_replaced(replacement, plan, id).await,
             None => Ok(Update::default()),
         };
-        late.map(Some).map_err(Error::half_way)
+        late.map(Some).map_err(Error::partly_done)
     }
 
     /// A tombstone of an earlier login is there already: it is made to speak of this login. It may

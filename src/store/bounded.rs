@@ -49,7 +49,7 @@ enum Kind {
 impl Kind {
     fn panicked(self, operation: Operation) -> Error {
         let error = Error::store(operation, Panicked);
-        error.half_way_if(matches!(self, Kind::Write))
+        error.partly_done_if(matches!(self, Kind::Write))
     }
 }
 

@@ -63,8 +63,8 @@ struct Inner {
 impl MongoStore {
     /// Keeps sessions in a collection.
     ///
-    /// Nothing is sent later than `deadline` after its call, and the server is asked to end it by then;
-    /// the crate's own calls also return by then where the network is silent. At most `connections`
+    /// Nothing is sent later than `deadline` after its call, and the server is asked to end within it.
+    /// The crate's own calls also return within it where the network is silent. At most `connections`
     /// operations are in flight at once: let that be the client's `maxPoolSize`, which is 10 where
     /// the URL says nothing. With `share`, loads, new sessions and commits of this process may share a
     /// command.

@@ -138,7 +138,7 @@ pub(super) async fn send(
         let reply = write(client, command, pending.len(), terms).await;
         let reply = reply.and_then(|reply| parse(&reply, pending.len(), terms.operation));
         let has_begun = pending.len() < statements.len();
-        let reply = reply.map_err(|error| error.half_way_if(has_begun))?;
+        let reply = reply.map_err(|error| error.partly_done_if(has_begun))?;
         outcomes.done += reply.done;
         let (mut again, mut pause) = (Vec::new(), Duration::ZERO);
         for failed in reply.errors {

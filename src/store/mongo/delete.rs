@@ -38,7 +38,7 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
         command::send(client, Verb::Delete, &[statement], terms).await?;
     match errors.as_slice() {
         // It may have stopped after some of them.
-        [Some(code)] => Err(error::of_statement(OPERATION, *code).half_way()),
+        [Some(code)] => Err(error::of_statement(OPERATION, *code).partly_done()),
         _ => Ok(done as u64),
     }
 }

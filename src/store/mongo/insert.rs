@@ -96,7 +96,7 @@ async fn insert_in_order(
     let (mut stored, mut inserted) = (0, Inserted::Stored);
     while let Some(rest) = statements.get(stored..).filter(|rest| !rest.is_empty()) {
         let sent = command::send(client, Verb::Insert, rest, terms).await;
-        let sent = sent.map_err(|error| error.half_way_if(stored > 0))?;
+        let sent = sent.map_err(|error| error.partly_done_if(stored > 0))?;
         let mut codes = sent.errors.iter().enumerate();
         match codes.find_map(|(at, code)| Some((stored + at, (*code)?))) {
             Some((0, error::DUPLICATE)) => return Ok(Inserted::Exists),
@@ -105,7 +105,7 @@ async fn insert_in_order(
                 stored = at + 1;
             }
             Some((at, code)) => {
-                return Err(error::of_statement(OPERATION, code).half_way_if(at > 0));
+                return Err(error::of_statement(OPERATION, code).partly_done_if(at > 0));
             }
             None if sent.done < rest.len() => {
                 return Err(Error::unknown(OPERATION, Failure::Unsaid));

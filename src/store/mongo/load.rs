@@ -105,7 +105,7 @@ impl Finder {
                 (doc! { "_id": { "$in": &ids } }, all)
             }
         };
-        // A touch that is written meanwhile may miss in the reply, and not be pending any more.
+        // A touch that is written while the find runs may be in neither its reply nor the queue.
         let before = self.touches.pending(&ids);
         let found = self.client.find(OPERATION, until, filter, options).await?;
         let after = self.touches.pending(&ids);

@@ -53,7 +53,7 @@ struct Queue {
 /// The latest times of a session's touches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Times {
-    /// The first of these uses: a session that had expired by then stays so.
+    /// The first of these uses: a session that had expired before it stays so.
     first: Moment,
     accessed: Moment,
     expires: Moment,
@@ -260,7 +260,7 @@ async fn write_all(touches: Arc<Touches>) {
 type Group = (Times, Vec<String>);
 
 /// Sessions with different times share no statement: a session's `first` decides whether it had
-/// expired by then.
+/// expired before.
 fn groups(batch: &HashMap<String, Times>) -> Vec<Group> {
     let mut by_times: HashMap<Times, Vec<String>> = HashMap::new();
     for (id, times) in batch {

@@ -123,7 +123,7 @@ async fn settle(
     let options = FindOptions::builder();
     let options = options.projection(doc! { "_id": 1, "expires": 1 }).build();
     let there = client.find(OPERATION, until, filter, options).await;
-    let there = there.map_err(Error::half_way)?.into_iter();
+    let there = there.map_err(Error::partly_done)?.into_iter();
     let there: HashMap<String, Document> = there
         .filter_map(|document| Some((document.id()?.to_owned(), document)))
         .collect();
