@@ -169,7 +169,7 @@ impl Sessions {
     async fn revoke_matching(&self, revocation: String, sessions: Filter) -> Result<u64> {
         self.core.store.put_revocation(&revocation).await?;
         let ended = self.core.store.delete_all(sessions).await;
-        ended.map_err(Error::half_way)
+        ended.map_err(Error::partly_done)
     }
 
     /// Deletes what has expired, and documents that can never expire because they have no

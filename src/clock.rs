@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 ///
 /// Milliseconds are what a BSON date holds, and in that unit a time survives its way through the
 /// `double` seconds of the stored document unchanged, so that comparisons are exact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Moment(i64);
 
 impl Moment {

@@ -152,22 +152,19 @@ impl Core {
                 let deleted = self.delete_all(&delete).await;
                 match (inserted, deleted) {
                     (Ok(done), Ok(())) => done,
-                    (Err(error), Ok(())) => return Err(error.half_way()),
+                    (Err(error), Ok(())) => return Err(error.partly_done()),
                     (Ok(done), Err(error)) => {
                         if let Some(undo) = done.undo {
                             self.tasks.spawn(undo.run_and_log());
                         }
-                        return Err(error.half_way());
+                        return Err(error.partly_done());
                     }
                     (Err(_), Err(error)) => return Err(error),
                 }
             }
             write => {
                 self.delete_all(&delete).await?;
-                let half_way = |error: Error| match deletes {
-                    true => error.half_way(),
-                    false => error,
-                };
+                let partly_done = |error: Error| error.partly_done_if(deletes);
                 match write {
                     Write::Nothing => Done::without_write(Outcome::Nothing),
                     Write::DropForReplaced => {
@@ -178,8 +175,10 @@ impl Core {
                         self.store.touch(touch);
                         Done::without_write(Outcome::Nothing)
                     }
-                    Write::Insert(plan) => self.insert(*plan).await.map_err(half_way)?,
-                    Write::Update(plan) => self.update(*plan, is_last).await.map_err(half_way)?,
+                    Write::Insert(plan) => self.insert(*plan).await.map_err(partly_done)?,
+                    Write::Update(plan) => {
+                        self.update(*plan, is_last).await.map_err(partly_done)?
+                    }
                 }
             }
         };
@@ -208,7 +207,7 @@ impl Core {
     async fn delete_all(&self, ids: &[Id]) -> Result<()> {
         for (ended, id) in ids.iter().enumerate() {
             let deleted = self.store.delete(Filter::id(id.as_str())).await;
-            deleted.map_err(|error| if ended == 0 { error } else { error.half_way() })?;
+            deleted.map_err(|error| error.partly_done_if(ended > 0))?;
         }
         Ok(())
     }
@@ -241,19 +240,6 @@ impl Core {
                 error.log();
             }
         });
-    }
-}
-
-impl Error {
-    /// The error of an operation of which a part was carried out before it failed.
-    pub(crate) fn half_way(self) -> Self {
-        match self {
-            Error::Store { operation, source } => Error::Unknown {
-                operation,
-                source: Some(source),
-            },
-            other => other,
-        }
     }
 }
 

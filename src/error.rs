@@ -224,6 +224,25 @@ impl Error {
         }
     }
 
+    /// The error of an operation of which a part was carried out before it failed.
+    pub(crate) fn partly_done(self) -> Self {
+        match self {
+            Error::Store { operation, source } => Error::Unknown {
+                operation,
+                source: Some(source),
+            },
+            other => other,
+        }
+    }
+
+    /// The error of an operation that had carried a part out, or had not.
+    pub(crate) fn partly_done_if(self, has_begun: bool) -> Self {
+        match has_begun {
+            true => self.partly_done(),
+            false => self,
+        }
+    }
+
     /// Writes the error and its causes to the log, in one line each.
     pub(crate) fn log(&self) {
         rocket::error!("Session: {self}.");

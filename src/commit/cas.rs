@@ -51,38 +51,51 @@ impl Core {
                 Attempt::Unchanged(output) => return Ok(Some((record, output))),
                 Attempt::Write(values, output) => (values, output),
             };
-            let (mut filter, mut update) = (what.filter.clone(), what.update.clone());
-            for (field, value) in values {
-                filter = record.with_same_value(filter, &field);
-                let operator = value.map_or(Operator::Unset, Operator::Set);
-                record::change(&mut update, field, operator);
-            }
-            record.complete(&mut update);
-            let is_applied = if what.takes {
-                let before = self
-                    .store
-                    .update_returning(filter, update.clone(), what.durability);
-                before.await?.is_some()
-            } else {
-                let updated = self.store.update(filter, update.clone(), what.durability);
-                updated.await? == Updated::Applied
-            };
-            if is_applied {
+            if let Some(update) = self.write_if_same(what, &record, values).await? {
                 let record = record.after(&update, self.now()).unwrap_or(record);
                 return Ok(Some((record, output)));
             }
-            let fresh = self.store.load(record.meta.id.as_str()).await?;
-            let fresh = fresh.filter(|fresh| what.filter.matches(fresh));
-            let fresh = fresh.and_then(|fresh| self.read(fresh));
-            let Some(fresh) =
-                fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now()))
-            else {
+            let Some(fresh) = self.load_again(what, &record).await? else {
                 return Ok(None); // not the compared values have changed, but the session has ended
             };
             self.stats.conflicts.count();
             record = fresh;
             backoff.wait().await?;
         }
+    }
+
+    /// Sets values if they are still what they are in the record. Returns the update; `None` when it
+    /// found no such session.
+    async fn write_if_same(
+        &self,
+        what: &CompareAndSet,
+        record: &Record,
+        values: Vec<(Field, Option<RawBson>)>,
+    ) -> Result<Option<Update>> {
+        let (mut filter, mut update) = (what.filter.clone(), what.update.clone());
+        for (field, value) in values {
+            filter = record.with_same_value(filter, &field);
+            let operator = value.map_or(Operator::Unset, Operator::Set);
+            record::change(&mut update, field, operator);
+        }
+        record.complete(&mut update);
+        let (store, written) = (&self.store, update.clone());
+        let is_applied = if what.takes {
+            let before = store.update_returning(filter, written, what.durability);
+            before.await?.is_some()
+        } else {
+            let updated = store.update(filter, written, what.durability);
+            updated.await? == Updated::Applied
+        };
+        Ok(is_applied.then_some(update))
+    }
+
+    /// The session as it is now, if it is alive and the filter still holds.
+    async fn load_again(&self, what: &CompareAndSet, record: &Record) -> Result<Option<Record>> {
+        let fresh = self.store.load(record.meta.id.as_str()).await?;
+        let fresh = fresh.filter(|fresh| what.filter.matches(fresh));
+        let fresh = fresh.and_then(|fresh| self.read(fresh));
+        Ok(fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now())))
     }
 }
 

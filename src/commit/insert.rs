@@ -11,7 +11,7 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::record::token::{Id, Secret, Token};
 use crate::state::Proof;
-use crate::state::plan::{InsertPlan, LoginPlan, Replacement, late_changes};
+use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, Replacement, late_changes};
 use crate::store::bounded::Bounded;
 use crate::store::{Durability, Inserted, Updated};
 
@@ -32,49 +32,51 @@ impl Core {
             self.stats.overtaken.count();
             return Ok(Done::without_write(Outcome::Gone));
         }
+        // Only a user's session is worth a wait for the disk.
+        let durability = match plan.login {
+            Some(_) => Durability::Identity,
+            None => Durability::Data,
+        };
         for _ in 0..MAX_ID_DRAWS {
-            let token = Token::new(Id::draw()?, Secret::draw()?);
-            let digest = token.digest(&self.config.cookie_name);
-            let meta = plan.meta(token.id.clone());
-            let document = meta.document(&digest, &plan.csrf, &plan.values);
-            let tombstones = tombstones(&plan, &token.id);
-            let documents = std::iter::once(document.clone());
-            let documents = documents.chain(tombstones.iter().map(Tombstone::document));
-            // Only a user's session is worth a wait for the disk.
-            let durability = match plan.login {
-                Some(_) => Durability::Identity,
-                None => Durability::Data,
-            };
-            let undo = RollBack::new(&self.store, &token.id, &tombstones);
-            let inserted = self
-                .store
-                .insert_or(documents.collect(), durability, undo.clone().run_and_log())
-                .await?;
-            if inserted == Inserted::Exists {
-                continue;
+            let new = NewSession::draw(self, &plan)?;
+            let undo = new.undo.clone().run_and_log();
+            let inserted = self.store.insert_or(new.documents(), durability, undo);
+            match (inserted.await?, &plan.login) {
+                (Inserted::Exists, _) => {}
+                (_, None) => return Ok(new.done(plan.cookie)),
+                (inserted, Some(login)) => {
+                    let is_beside = inserted == Inserted::Beside;
+                    return self.log_in(&plan, login, new, is_beside).await;
+                }
             }
-            let Some(login) = &plan.login else {
-                return Ok(inserted_session(document, token, &plan, undo));
-            };
-            let is_beside = inserted == Inserted::Beside;
-            let finalized = self.finalize_login(&plan, login, &token.id, &tombstones, is_beside);
-            return match finalized.await {
-                Ok(Some(late)) => {
-                    self.enforce_max_per_user(&login.user);
-                    let document = late.apply(&document, self.now()).unwrap_or(document);
-                    Ok(inserted_session(document, token, &plan, undo))
-                }
-                Ok(None) => {
-                    undo.run().await?;
-                    Ok(Done::without_write(Outcome::Gone))
-                }
-                Err(error) => {
-                    self.tasks.spawn(undo.run_and_log());
-                    Err(error)
-                }
-            };
         }
         Err(Error::store(Operation::CreateSession, EveryIdTaken))
+    }
+
+    /// Finalizes the login whose session was inserted, and rolls it back if that fails.
+    async fn log_in(
+        self: &Arc<Self>,
+        plan: &InsertPlan,
+        login: &LoginPlan,
+        mut new: NewSession,
+        is_beside: bool,
+    ) -> Result<Done> {
+        match self.finalize_login(plan, login, &new, is_beside).await {
+            Ok(Some(late)) => {
+                self.enforce_max_per_user(&login.user);
+                let after = late.apply(&new.document, self.now());
+                new.document = after.unwrap_or(new.document);
+                Ok(new.done(plan.cookie))
+            }
+            Ok(None) => {
+                new.undo.run().await?;
+                Ok(Done::without_write(Outcome::Gone))
+            }
+            Err(error) => {
+                self.tasks.spawn(new.undo.run_and_log());
+                Err(error)
+            }
+        }
     }
 
     async fn was_replaced_meanwhile(&self, plan: &InsertPlan) -> Result<bool> {
@@ -98,14 +100,12 @@ impl Core {
         &self,
         plan: &InsertPlan,
         login: &LoginPlan,
-        id: &Id,
-        tombstones: &[Tombstone],
+        new: &NewSession,
         is_beside: bool,
     ) -> Result<Option<Update>> {
-        if is_beside {
-            for tombstone in tombstones {
-                self.put_tombstone(tombstone).await?;
-            }
+        let id = &new.token.id;
+        for tombstone in new.tombstones.iter().filter(|_| is_beside) {
+            self.put_tombstone(tombstone, &new.undo).await?;
         }
         if let Some(old) = &login.joins {
             let filter = Filter::id(&tombstone::id_of(old));
@@ -126,12 +126,12 @@ impl Core {
             Some(replacement) => self.end_replaced(replacement, plan, id).await,
             None => Ok(Update::default()),
         };
-        late.map(Some).map_err(Error::half_way)
+        late.map(Some).map_err(Error::partly_done)
     }
 
     /// A tombstone of an earlier login is there already: it is made to speak of this login. It may
     /// be rolled back at the same moment, so both ways are tried in turn.
-    async fn put_tombstone(&self, tombstone: &Tombstone) -> Result<()> {
+    pub(super) async fn put_tombstone(&self, tombstone: &Tombstone, undo: &RollBack) -> Result<()> {
         const MAX_ATTEMPTS: usize = 3;
         for _ in 0..MAX_ATTEMPTS {
             let (filter, update) = (Filter::id(&tombstone.id()), tombstone.update());
@@ -139,8 +139,8 @@ impl Core {
             if updated.await? == Updated::Applied {
                 return Ok(());
             }
-            let document = vec![tombstone.document()];
-            let inserted = self.store.insert(document, Durability::Identity);
+            let (document, undo) = (vec![tombstone.document()], undo.clone().run_and_log());
+            let inserted = self.store.insert_or(document, Durability::Identity, undo);
             if inserted.await? == Inserted::Stored {
                 return Ok(());
             }
@@ -177,12 +177,42 @@ impl Core {
     }
 }
 
-fn inserted_session(document: Document, token: Token, plan: &InsertPlan, undo: RollBack) -> Done {
-    Done {
-        outcome: Outcome::Applied,
-        written: Some(Written::Inserted(document, token.clone())),
-        cookie: Some((token, plan.cookie)),
-        undo: Some(undo),
+/// A session that is about to be stored, and the tombstones of those that it replaces.
+struct NewSession {
+    token: Token,
+    document: Document,
+    tombstones: Vec<Tombstone>,
+    undo: RollBack,
+}
+
+impl NewSession {
+    fn draw(core: &Core, plan: &InsertPlan) -> Result<Self> {
+        let token = Token::new(Id::draw()?, Secret::draw()?);
+        let digest = token.digest(&core.config.cookie_name);
+        let meta = plan.meta(token.id.clone());
+        let tombstones = tombstones(plan, &token.id);
+        Ok(NewSession {
+            document: meta.document(&digest, &plan.csrf, &plan.values),
+            undo: RollBack::new(&core.store, &token.id, &tombstones),
+            token,
+            tombstones,
+        })
+    }
+
+    fn documents(&self) -> Vec<Document> {
+        let tombstones = self.tombstones.iter().map(Tombstone::document);
+        std::iter::once(self.document.clone())
+            .chain(tombstones)
+            .collect()
+    }
+
+    fn done(self, cookie: CookieLife) -> Done {
+        Done {
+            outcome: Outcome::Applied,
+            written: Some(Written::Inserted(self.document, self.token.clone())),
+            cookie: Some((self.token, cookie)),
+            undo: Some(self.undo),
+        }
     }
 }
 
@@ -222,7 +252,7 @@ pub(super) struct RollBack {
 }
 
 impl RollBack {
-    fn new(store: &Bounded, id: &Id, tombstones: &[Tombstone]) -> Self {
+    pub(super) fn new(store: &Bounded, id: &Id, tombstones: &[Tombstone]) -> Self {
         RollBack {
             store: store.clone(),
             id: id.clone(),

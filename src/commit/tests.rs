@@ -245,6 +245,32 @@ async fn request_of_an_hour_is_revoked_whatever_is_remembered() {
 
 // ---- tombstones
 
+#[rocket::async_test]
+async fn tombstone_whose_login_is_gone_is_rolled_back_after_its_insert() {
+    let bench = Bench::new();
+    let tombstone = Tombstone {
+        old: Id::draw().unwrap(),
+        by: Id::draw().unwrap(),
+        proof: None,
+        expires: bench.core.now().plus(Duration::from_secs(3600)),
+    };
+    let undo = RollBack::new(
+        &bench.core.store,
+        &tombstone.by,
+        std::slice::from_ref(&tombstone),
+    );
+    let held = bench.store.hold("insert");
+    tokio::select! {
+        biased;
+        () = held.has_come() => {} // the caller is dropped
+        put = bench.core.put_tombstone(&tombstone, &undo) => panic!("{:?}", put.is_ok()),
+    }
+    held.release();
+    bench.core.store.flush(Duration::from_secs(60)).await;
+    assert_eq!(bench.store.inserted(), [tombstone.id()]);
+    assert!(bench.store.load(&tombstone.id()).await.unwrap().is_none());
+}
+
 /// Stores the tombstone of a replaced session with the proof for whoever has this token.
 async fn bury(bench: &Bench, old: &Id, token: &Digest, csrf: &Secret) {
     let kept = vec![(field("n"), RawBson::Int64(5))];
@@ -385,6 +411,40 @@ async fn compare_and_set_that_changes_nothing_writes_nothing() {
     let what = of(&record);
     let done = bench.core.compare_and_set(&what, record.clone(), attempt);
     assert!(matches!(done.await, Ok(Some((_, 5)))));
+}
+
+#[rocket::async_test]
+async fn compare_and_set_ends_at_the_deadline() {
+    let bench = Bench::with(|config| config.deadline = Duration::from_millis(200));
+    let record = bench.record(RawBson::Int64(1)).await;
+    let attempt = |_: &Record| {
+        // Another request is always faster.
+        bench.store.next("update", Fault::Misses);
+        write(2)
+    };
+    let what = of(&record);
+    let done = bench.core.compare_and_set(&what, record.clone(), attempt);
+    let Err(Error::Store { source, .. }) = done.await else {
+        panic!("it never won");
+    };
+    let text = source.to_string();
+    assert!(text.contains("repeated write conflicts"), "{text}");
+    assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(1)));
+}
+
+// ---- updates that share a command
+
+#[rocket::async_test]
+async fn update_of_a_session_that_expires_within_the_deadline_does_not_share() {
+    let bench = Bench::with(|config| config.timeout = Some(Duration::from_secs(600)));
+    let record = bench.record(RawBson::Int64(1)).await;
+    assert!(!bench.core.ends_soon(&record));
+    bench
+        .clock
+        .advance(Duration::from_secs(600) - bench.core.config.deadline);
+    assert!(!bench.core.ends_soon(&record));
+    bench.clock.advance(Duration::from_secs(1));
+    assert!(bench.core.ends_soon(&record));
 }
 
 // ---- the limit of sessions

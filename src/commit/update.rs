@@ -11,10 +11,11 @@ use crate::state::plan::{CookieLife, UpdatePlan, ValuesPlan};
 use crate::store::Updated;
 
 impl Core {
+    /// Carries an update out. Of updates that share a command it is not always known whether a session
+    /// ended before or after its own: whoever is told the outcome (`is_last` is false) gets a command
+    /// of its own, as does a session that may expire, and be prolonged, while the command runs.
     pub(super) async fn update(&self, plan: UpdatePlan, is_last: bool) -> Result<Done> {
-        // Of updates that share a command it is not always known whether a session ended before or
-        // after its own. Whoever is told the outcome gets a command of its own.
-        let filter = match is_last {
+        let filter = match is_last && !self.ends_soon(&plan.values.record) {
             true => plan.values.filter.clone(),
             false => plan.values.filter.clone().alone(),
         };
@@ -49,6 +50,12 @@ impl Core {
         plan.filter = plan.filter.alone(); // whoever asks is told the outcome
         let (filter, update) = (plan.filter.clone(), plan.update.clone());
         Ok(self.attempt(&plan, filter, update).await?.is_some())
+    }
+
+    /// Whether the session expires before an update that is sent now has ended.
+    pub(super) fn ends_soon(&self, record: &Record) -> bool {
+        let left = record.meta.ends_at(&self.config).since(self.now());
+        left < self.store.deadline()
     }
 
     /// The update as it was applied; `None` when the filter chose no session.

@@ -32,10 +32,10 @@ pub(crate) struct Bounded {
 
 /// Calls a store's method in a task of its own.
 macro_rules! call {
-    ($self:ident, $kind:expr, $operation:expr, $method:ident($($argument:ident),*)) => {{
+    ($self:ident, $kind:ident $operation:ident, $method:ident($($argument:expr),*)) => {{
         let store = Arc::clone(&$self.store);
         let call = async move { store.$method($($argument),*).await };
-        $self.run($operation, call, $kind).await
+        $self.run(Operation::$operation, call, Kind::$kind).await
     }};
 }
 
@@ -47,21 +47,9 @@ enum Kind {
 }
 
 impl Kind {
-    fn late(self, operation: Operation) -> Error {
-        match self {
-            Kind::Read => Error::store(operation, Late),
-            Kind::Write => Error::Unknown {
-                operation,
-                source: None,
-            },
-        }
-    }
-
     fn panicked(self, operation: Operation) -> Error {
-        match self {
-            Kind::Read => Error::store(operation, Panicked),
-            Kind::Write => Error::unknown(operation, Panicked),
-        }
+        let error = Error::store(operation, Panicked);
+        error.partly_done_if(matches!(self, Kind::Write))
     }
 }
 
@@ -100,7 +88,14 @@ impl Bounded {
 
     fn late(&self, kind: Kind, operation: Operation) -> Error {
         self.stats.deadlines.count();
-        kind.late(operation)
+        match kind {
+            Kind::Read => Error::store(operation, Late),
+            // Its text says that it is late.
+            Kind::Write => Error::Unknown {
+                operation,
+                source: None,
+            },
+        }
     }
 
     fn counted<T>(&self, result: Result<T>) -> Result<T> {
@@ -116,22 +111,7 @@ impl Bounded {
 
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
         let id = id.to_owned();
-        let store = Arc::clone(&self.store);
-        let call = async move { store.load(&id).await };
-        self.run(Operation::LoadSession, call, Kind::Read).await
-    }
-
-    pub(crate) async fn insert(
-        &self,
-        documents: Vec<Document>,
-        durability: Durability,
-    ) -> Result<Inserted> {
-        call!(
-            self,
-            Kind::Write,
-            Operation::CreateSession,
-            insert(documents, durability)
-        )
+        call!(self, Read LoadSession, load(&id))
     }
 
     /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` runs
@@ -171,12 +151,7 @@ impl Bounded {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        call!(
-            self,
-            Kind::Write,
-            Operation::ChangeSession,
-            update(filter, update, durability)
-        )
+        call!(self, Write ChangeSession, update(filter, update, durability))
     }
 
     pub(crate) async fn update_returning(
@@ -185,35 +160,28 @@ impl Bounded {
         update: Update,
         durability: Durability,
     ) -> Result<Option<Document>> {
-        call!(
-            self,
-            Kind::Write,
-            Operation::ChangeSession,
-            update_returning(filter, update, durability)
-        )
+        call!(self, Write ChangeSession, update_returning(filter, update, durability))
     }
 
     pub(crate) async fn delete(&self, filter: Filter) -> Result<bool> {
-        call!(self, Kind::Write, Operation::EndSession, delete(filter))
+        call!(self, Write EndSession, delete(filter))
     }
 
     pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        call!(self, Kind::Write, Operation::EndSession, take(filter))
+        call!(self, Write EndSession, take(filter))
     }
 
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        call!(self, Kind::Read, Operation::LoadSession, load_many(ids))
+        call!(self, Read LoadSession, load_many(ids))
     }
 
     pub(crate) async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        call!(self, Kind::Read, Operation::FindSessions, ages(ids))
+        call!(self, Read FindSessions, ages(ids))
     }
 
     pub(crate) async fn put_revocation(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
-        let store = Arc::clone(&self.store);
-        let call = async move { store.put_revocation(&id).await };
-        self.run(Operation::RevokeSessions, call, Kind::Write).await
+        call!(self, Write RevokeSessions, put_revocation(&id))
     }
 
     pub(crate) fn time_source(&self) -> TimeSource {
@@ -227,42 +195,27 @@ impl Bounded {
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
-        call!(
-            self,
-            Kind::Read,
-            Operation::FindSessions,
-            find(filter, order, skip, limit)
-        )
+        call!(self, Read FindSessions, find(filter, order, skip, limit))
     }
 
     pub(crate) async fn estimated_count(&self) -> Result<u64> {
-        call!(
-            self,
-            Kind::Read,
-            Operation::CountSessions,
-            estimated_count()
-        )
+        call!(self, Read CountSessions, estimated_count())
     }
 
     pub(crate) async fn count(&self, filter: Filter) -> Result<u64> {
-        call!(self, Kind::Read, Operation::CountSessions, count(filter))
+        call!(self, Read CountSessions, count(filter))
     }
 
     pub(crate) async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        call!(
-            self,
-            Kind::Write,
-            Operation::EndSessions,
-            delete_all(filter)
-        )
+        call!(self, Write EndSessions, delete_all(filter))
     }
 
     pub(crate) async fn ensure_indexes(&self) -> Result<()> {
-        call!(self, Kind::Write, Operation::MakeIndexes, ensure_indexes())
+        call!(self, Write MakeIndexes, ensure_indexes())
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        call!(self, Kind::Read, Operation::ReachStore, ping())
+        call!(self, Read ReachStore, ping())
     }
 
     /// Whether the store has answered, and the application is not shutting down.

@@ -223,11 +223,7 @@ impl Store for MemoryStore {
 
     async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
         let before = self.lock().update(&filter, &update, &self.clock)?;
-        Ok(if before.is_some() {
-            Updated::Applied
-        } else {
-            Updated::Gone
-        })
+        Ok(Updated::of(before.is_some()))
     }
 
     async fn update_returning(

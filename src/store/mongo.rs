@@ -63,9 +63,11 @@ struct Inner {
 impl MongoStore {
     /// Keeps sessions in a collection.
     ///
-    /// Every operation ends within `deadline`. At most `connections` are in flight at once: let that
-    /// be the client's `maxPoolSize`, which is 10 where the URL says nothing. With `share`, loads, new
-    /// sessions and commits of this process may share a command.
+    /// Nothing is sent later than `deadline` after its call, and the server is asked to end within it.
+    /// The crate's own calls also return within it where the network is silent. At most `connections`
+    /// operations are in flight at once: let that be the client's `maxPoolSize`, which is 10 where
+    /// the URL says nothing. With `share`, loads, new sessions and commits of this process may share a
+    /// command.
     ///
     /// ```no_run
     /// use std::time::Duration;

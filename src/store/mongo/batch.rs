@@ -11,14 +11,18 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use rocket::futures::FutureExt;
 use rocket::tokio;
 use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::{Instant, timeout};
 
 use self::pace::Pace;
+use crate::error::{Error, Result};
 
 /// Operations in one command, and bytes of the documents that they are about.
 const MAX_OPERATIONS: usize = 128;
@@ -27,20 +31,24 @@ const MAX_BYTES: usize = 1 << 20;
 /// With up to this number of operations outstanding, none waits for another.
 const DIRECT: usize = 4;
 
-/// Sends one command for all jobs, which may take until the latest of their deadlines. Its results are
-/// in the order of the jobs.
-type Run<J, R> =
-    Box<dyn Fn(Vec<J>, Instant) -> Pin<Box<dyn Future<Output = Vec<R>> + Send>> + Send + Sync>;
+/// The results of one command, in the order of its jobs; or why it failed as a whole.
+type Results<R> = Result<Vec<Result<R>>>;
 
-/// The operation had no result: its command panicked, or could not start before the deadline.
-pub(super) struct Lost;
+/// Sends one command for all jobs, which may take until the latest of their deadlines.
+type Run<J, R> =
+    Box<dyn Fn(Vec<J>, Instant) -> Pin<Box<dyn Future<Output = Results<R>> + Send>> + Send + Sync>;
 
 pub(super) struct Batcher<J, R>(Arc<Shared<J, R>>);
 
 struct Shared<J, R> {
-    queue: Mutex<Queue<J, R>>,
+    queue: Mutex<Queue<J, Result<R>>>,
     run: Run<J, R>,
+    /// The operation had no result: its command panicked, or could not start before the deadline.
+    lost: Error,
 }
+
+/// The operations of one command.
+type Batch<J, R> = Vec<Waiting<J, Result<R>>>;
 
 struct Queue<J, R> {
     waiting: VecDeque<Waiting<J, R>>,
@@ -64,14 +72,16 @@ struct Waiting<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
-    /// Batches operations while `few` commands are in flight, and has never more than `most`.
+    /// Batches operations while `few` commands are in flight, and has never more than `most`. An
+    /// operation without a result fails with `lost`.
     pub(super) fn new<F>(
         few: usize,
         most: usize,
+        lost: Error,
         run: impl Fn(Vec<J>, Instant) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Vec<R>> + Send + 'static,
+        F: Future<Output = Results<R>> + Send + 'static,
     {
         let queue = Queue {
             waiting: VecDeque::new(),
@@ -85,11 +95,12 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         Batcher(Arc::new(Shared {
             queue: Mutex::new(queue),
             run: Box::new(move |jobs, until| Box::pin(run(jobs, until))),
+            lost,
         }))
     }
 
     /// Carries one operation out, in a command that starts before `until`.
-    pub(super) async fn submit(&self, job: J, bytes: usize, until: Instant) -> Result<R, Lost> {
+    pub(super) async fn submit(&self, job: J, bytes: usize, until: Instant) -> Result<R> {
         let (reply, mut replied) = oneshot::channel();
         let since = Instant::now();
         let (next, mut patience) = {
@@ -109,7 +120,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         // A timer of each caller's: whichever is polled starts the next command.
         loop {
             match timeout(patience, &mut replied).await {
-                Ok(result) => return result.map_err(|_| Lost),
+                Ok(result) => return result.unwrap_or_else(|_| Err(self.0.lost.clone())),
                 Err(_) => {
                     let overdue = self.0.lock().overdue();
                     if let Some(batch) = overdue {
@@ -123,12 +134,12 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
-    fn lock(&self) -> MutexGuard<'_, Queue<J, R>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<J, Result<R>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a batch, and those that follow it, in a task.
-    fn start(self: &Arc<Self>, batch: Vec<Waiting<J, R>>) {
+    fn start(self: &Arc<Self>, batch: Batch<J, R>) {
         // Without a runtime (it is shutting down) the callers see their channels close.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let shared = Arc::clone(self);
@@ -142,25 +153,23 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 
     /// Runs one batch. Returns the one that follows it.
-    async fn run(self: &Arc<Self>, batch: Vec<Waiting<J, R>>) -> Option<Vec<Waiting<J, R>>> {
-        let mut in_flight = InFlight {
-            shared: self,
-            operations: batch.len(),
-            is_over: false,
-        };
+    async fn run(&self, batch: Batch<J, R>) -> Option<Batch<J, R>> {
+        let (operations, started) = (batch.len(), Instant::now());
         let until = batch.iter().map(|waiting| waiting.until).max();
         let (jobs, replies): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .map(|waiting| (waiting.job, waiting.reply))
             .unzip();
-        let started = Instant::now();
-        let results = (self.run)(jobs, until.unwrap_or(started)).await;
-        let took = started.elapsed();
-        in_flight.is_over = true;
+        let command = async { (self.run)(jobs, until.unwrap_or(started)).await };
+        let results = match AssertUnwindSafe(command).catch_unwind().await {
+            Ok(Ok(results)) => results,
+            Ok(Err(error)) => replies.iter().map(|_| Err(error.clone())).collect(),
+            // It panicked. The callers see their channels close.
+            Err(_) => Vec::new(),
+        };
         let next = {
             let mut queue = self.lock();
-            queue.pace.note(took);
-            queue.finished(in_flight.operations);
+            queue.finished(operations, started.elapsed());
             queue.next()
         };
         for (reply, result) in replies.into_iter().zip(results) {
@@ -171,31 +180,9 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 }
 
-/// A command in flight. If its task panics, another one continues with what waits.
-struct InFlight<'a, J: Send + 'static, R: Send + 'static> {
-    shared: &'a Arc<Shared<J, R>>,
-    operations: usize,
-    is_over: bool,
-}
-
-impl<J: Send + 'static, R: Send + 'static> Drop for InFlight<'_, J, R> {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let next = {
-            let mut queue = self.shared.lock();
-            queue.finished(self.operations);
-            queue.next()
-        };
-        if let Some(batch) = next {
-            self.shared.start(batch);
-        }
-    }
-}
-
 impl<J, R> Queue<J, R> {
-    fn finished(&mut self, operations: usize) {
+    fn finished(&mut self, operations: usize, took: Duration) {
+        self.pace.note(took);
         self.commands = self.commands.saturating_sub(1);
         self.operations = self.operations.saturating_sub(operations);
         self.peak = self.peak * 3 / 4;
@@ -216,6 +203,12 @@ impl<J, R> Queue<J, R> {
 
     /// The operations of the next command, if the first has waited for too long.
     fn overdue(&mut self) -> Option<Vec<Waiting<J, R>>> {
+        let now = Instant::now();
+        // While nothing can start, what is late must not pile up.
+        let is_late = |first: &Waiting<J, R>| first.until <= now;
+        while self.waiting.front().is_some_and(is_late) {
+            self.waiting.pop_front();
+        }
         let first = self.waiting.front()?;
         let is_overdue = first.since.elapsed() >= self.pace.patience();
         match is_overdue && self.commands < self.most {

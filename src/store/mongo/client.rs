@@ -2,12 +2,15 @@
 //! the write concern that follows from it.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mongodb::bson::{Document as Query, RawDocumentBuf, doc};
-use mongodb::options::{Acknowledgment, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::options::{
+    Acknowledgment, FindOptions, ReadPreference, SelectionCriteria, WriteConcern,
+};
 use mongodb::{Collection, Database};
+use rocket::futures::TryStreamExt;
 use rocket::tokio;
 use rocket::tokio::sync::{Semaphore, SemaphorePermit};
 use rocket::tokio::time::{Instant, timeout_at};
@@ -33,14 +36,14 @@ pub(super) struct Client {
     /// the deadline ends its wait, and not in the driver's queue, where it could not.
     permits: Semaphore,
     pub(super) permit_count: usize,
-    topology: AtomicU8,
+    topology: Mutex<Option<Topology>>,
     pub(super) server_sessions: ServerSessions,
 }
 
 /// What kind of deployment answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topology {
-    Standalone = 1,
+    Standalone,
     ReplicaSet,
     Sharded,
     /// It calls itself a router, without what MongoDB's own say of themselves. Such services (a
@@ -85,7 +88,7 @@ impl Client {
             deadline: deadline.min(MAX_DEADLINE),
             permits: Semaphore::new(permit_count),
             permit_count,
-            topology: AtomicU8::new(0),
+            topology: Mutex::default(),
             server_sessions: ServerSessions::default(),
         }
     }
@@ -101,83 +104,80 @@ impl Client {
         operation: Operation,
         until: Instant,
     ) -> Result<SemaphorePermit<'_>> {
-        let exhausted = || Error::store(operation, Failure::PoolExhausted);
-        let permit = match self.permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => match timeout_at(until, self.permits.acquire()).await {
-                Ok(Ok(permit)) => permit,
-                _ => return Err(exhausted()),
-            },
-        };
-        match Instant::now() < until {
-            true => Ok(permit),
-            false => Err(exhausted()),
+        match timeout_at(until, self.permits.acquire()).await {
+            Ok(Ok(permit)) if Instant::now() < until => Ok(permit),
+            Ok(_) => Err(Error::store(operation, Failure::Late)),
+            Err(_) => Err(Error::store(operation, Failure::PoolExhausted)),
         }
     }
 
-    /// Runs a read, again while the server asks for a pause (its request rate is exceeded).
+    /// Runs a read. It is sent again until the deadline where its connection proves dead (beyond the
+    /// driver's own single retry), and while the server asks for a pause.
     pub(super) async fn read<T, F>(
         &self,
         operation: Operation,
         until: Instant,
-        mut action: impl FnMut() -> F,
+        action: impl FnMut() -> F,
     ) -> Result<T>
     where
         F: Future<Output = mongodb::error::Result<T>>,
     {
         let _permit = self.permit(operation, until).await?;
-        loop {
-            let error = match action().await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            match error::throttled(&error) {
-                Some(pause) if Instant::now() + pause < until => tokio::time::sleep(pause).await,
-                _ => return Err(reading(operation, error)),
-            }
-        }
+        retry(operation, until, action).await
+    }
+
+    /// Finds documents on the primary.
+    pub(super) async fn find(
+        &self,
+        operation: Operation,
+        until: Instant,
+        filter: Query,
+        mut options: FindOptions,
+    ) -> Result<Vec<Document>> {
+        options.selection_criteria = Some(primary());
+        let find = async || {
+            let mut options = options.clone();
+            options.max_time = Some(left(until));
+            let found = self.sessions.find(filter.clone()).with_options(options);
+            found.await?.try_collect::<Vec<RawDocumentBuf>>().await
+        };
+        let found = self.read(operation, until, find).await?;
+        Ok(found.into_iter().map(from_driver).collect())
     }
 
     /// Returns the topology, after asking the server if it is not known: before the first write,
     /// and again after an election or a lost connection.
     pub(super) async fn topology(&self, operation: Operation, until: Instant) -> Result<Topology> {
-        loop {
-            match self.topology.load(Ordering::Relaxed) {
-                1 => return Ok(Topology::Standalone),
-                2 => return Ok(Topology::ReplicaSet),
-                3 => return Ok(Topology::Sharded),
-                4 => return Ok(Topology::Gateway),
-                _ => {}
-            }
-            match self.database.run_command(doc! { "hello": 1 }).await {
-                Ok(hello) => {
-                    let topology = Topology::of(&hello);
-                    self.topology.store(topology as u8, Ordering::Relaxed);
-                    return Ok(topology);
-                }
-                // A connection that was open before the server restarted fails once.
-                Err(error)
-                    if error::is_transient(&error) && Instant::now() + RETRY_DELAY < until =>
-                {
-                    tokio::time::sleep(RETRY_DELAY).await;
-                }
-                Err(error) => return Err(reading(operation, error)),
-            }
+        let known = *self.known_topology();
+        if let Some(topology) = known {
+            return Ok(topology);
         }
+        let hello = async || self.database.run_command(doc! { "hello": 1 }).await;
+        let topology = Topology::of(&retry(operation, until, hello).await?);
+        *self.known_topology() = Some(topology);
+        Ok(topology)
+    }
+
+    fn known_topology(&self) -> MutexGuard<'_, Option<Topology>> {
+        self.topology.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another server may answer from now on.
     pub(super) fn forget_topology(&self) {
-        self.topology.store(0, Ordering::Relaxed);
+        *self.known_topology() = None;
     }
 
     /// Returns the write concern: a majority, or the journal of a standalone server where `Identity`
-    /// asks for it. The collection's own (from the URL) has the last word on `w`.
+    /// asks for it. The collection's own (from the URL) has the last word on `w`. What may be lost
+    /// (without a durability) waits for one server.
     pub(super) fn write_concern(
         &self,
         topology: Topology,
-        durability: Durability,
+        durability: Option<Durability>,
     ) -> Option<WriteConcern> {
+        let Some(durability) = durability else {
+            return Some(WriteConcern::nodes(1));
+        };
         let mut concern = self.sessions.write_concern().cloned();
         if topology == Topology::Standalone {
             if durability == Durability::Identity {
@@ -189,6 +189,29 @@ impl Client {
         concern.w.get_or_insert(Acknowledgment::Majority);
         concern.w_timeout.get_or_insert(self.deadline.min(MAX_TIME));
         Some(concern)
+    }
+}
+
+/// Runs an action, again until the deadline where its connection was lost or the server asks for a
+/// pause.
+async fn retry<T, F>(
+    operation: Operation,
+    until: Instant,
+    mut action: impl FnMut() -> F,
+) -> Result<T>
+where
+    F: Future<Output = mongodb::error::Result<T>>,
+{
+    loop {
+        let error = match action().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let lost = error::is_transient(&error).then_some(RETRY_DELAY);
+        match error::throttled(&error).or(lost) {
+            Some(pause) if Instant::now() + pause < until => tokio::time::sleep(pause).await,
+            _ => return Err(reading(operation, error)),
+        }
     }
 }
 

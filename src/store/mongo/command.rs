@@ -53,6 +53,11 @@ impl Statement {
         Statement(rawdoc! { "q": filter.to_raw(), "u": update.to_raw() })
     }
 
+    /// Changes all documents that the filter chooses.
+    pub(super) fn update_all(filter: &Filter, update: &Update) -> Self {
+        Statement(rawdoc! { "q": filter.to_raw(), "u": update.to_raw(), "multi": true })
+    }
+
     /// Changes the document by a pipeline, or makes it.
     pub(super) fn upsert(filter: &Filter, pipeline: RawArrayBuf) -> Self {
         Statement(rawdoc! { "q": filter.to_raw(), "u": pipeline, "upsert": true })
@@ -72,7 +77,8 @@ impl Statement {
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     pub(super) operation: Operation,
-    pub(super) durability: Durability,
+    /// `None`: it may be lost.
+    pub(super) durability: Option<Durability>,
     pub(super) until: Instant,
     /// The first statement that fails ends the command.
     pub(super) ordered: bool,
@@ -81,10 +87,14 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn new(operation: Operation, durability: Durability, until: Instant) -> Self {
+    pub(super) fn new(
+        operation: Operation,
+        durability: impl Into<Option<Durability>>,
+        until: Instant,
+    ) -> Self {
         Terms {
             operation,
-            durability,
+            durability: durability.into(),
             until,
             ordered: false,
             single: true,
@@ -114,7 +124,7 @@ impl Outcomes {
 pub(super) async fn send(
     client: &Client,
     verb: Verb,
-    statements: &[&Statement],
+    statements: &[Statement],
     terms: Terms,
 ) -> Result<Outcomes> {
     let mut outcomes = Outcomes {
@@ -123,27 +133,14 @@ pub(super) async fn send(
     };
     let mut pending: Vec<usize> = (0..statements.len()).collect();
     loop {
-        let some = pending.iter().filter_map(|&at| statements.get(at).copied());
-        let reply = write(
-            client,
-            command(client, verb, some, terms),
-            pending.len(),
-            terms,
-        )
-        .await;
-        let is_first = pending.len() == statements.len();
-        let partly_done = |error| {
-            if is_first {
-                error
-            } else {
-                error::partly_done(error)
-            }
-        };
+        let some = pending.iter().filter_map(|&at| statements.get(at));
+        let command = command(client, verb, some, terms);
+        let reply = write(client, command, pending.len(), terms).await;
         let reply = reply.and_then(|reply| parse(&reply, pending.len(), terms.operation));
-        let reply = reply.map_err(partly_done)?;
+        let has_begun = pending.len() < statements.len();
+        let reply = reply.map_err(|error| error.partly_done_if(has_begun))?;
         outcomes.done += reply.done;
-        let mut throttled = Vec::new();
-        let mut pause = Duration::ZERO;
+        let (mut again, mut pause) = (Vec::new(), Duration::ZERO);
         for failed in reply.errors {
             let Some(&at) = pending.get(failed.index) else {
                 continue;
@@ -151,15 +148,18 @@ pub(super) async fn send(
             outcomes.errors[at] = Some(failed.code);
             if failed.code == error::THROTTLED {
                 pause = pause.max(failed.pause);
-                throttled.push(at);
+                again.push(at);
             }
         }
-        if throttled.is_empty() || terms.ordered || Instant::now() + pause >= terms.until {
+        if again.is_empty() || Instant::now() + pause >= terms.until {
             return Ok(outcomes);
         }
+        if let (true, Some(&first)) = (terms.ordered, again.first()) {
+            again.extend(first + 1..statements.len()); // which were not tried
+        }
         tokio::time::sleep(pause).await;
-        throttled.iter().for_each(|&at| outcomes.errors[at] = None);
-        pending = throttled;
+        again.iter().for_each(|&at| outcomes.errors[at] = None);
+        pending = again;
     }
 }
 
@@ -266,14 +266,12 @@ async fn attempts(
     until: Instant,
     mut server_session: Option<&mut ServerSession>,
 ) -> Attempts {
-    let mut command = command.clone();
-    if let Some(server_session) = server_session.as_mut() {
-        command.append("txnNumber", server_session.next());
-    }
+    let number = server_session.as_mut().map(|session| session.next());
     let (mut count, mut in_doubt, mut may_be_running) = (0, None, false);
     loop {
         count += 1;
-        let last = attempt(client, &command, until, server_session.as_deref_mut()).await;
+        let numbered = server_session.as_deref_mut().zip(number);
+        let last = attempt(client, command, until, numbered).await;
         let pause = match &last {
             Ok(answer) if server_session.is_some() && is_retryable(answer) => Some(RETRY_DELAY),
             Ok(_) => None,
@@ -315,16 +313,19 @@ async fn attempt(
     client: &Client,
     command: &Raw,
     until: Instant,
-    server_session: Option<&mut ServerSession>,
+    numbered: Option<(&mut ServerSession, i64)>,
 ) -> mongodb::error::Result<Answer> {
     let mut command = command.clone();
+    if let Some((_, number)) = &numbered {
+        command.append("txnNumber", *number);
+    }
     command.append("maxTimeMS", left_millis(until));
     // It crosses as bytes, for the driver may be built with another version of the bson crate.
     let command = RawDocumentBuf::from_bytes(command.into_bytes())
         .map_err(|error| Cause::custom(error.to_string()))?;
     let run = client.database.run_raw_command(command);
-    match server_session {
-        Some(server_session) => {
+    match numbered {
+        Some((server_session, _)) => {
             let answer = run.session(&mut *server_session.session).await;
             server_session.is_proven |= answer.is_ok();
             answer

@@ -15,7 +15,7 @@ const ENDING: Operation = Operation::EndSession;
 pub(super) async fn delete(client: &Client, filter: &Filter) -> Result<bool> {
     let terms = Terms::new(ENDING, Durability::Identity, client.until());
     let statement = Statement::delete(filter, false);
-    let sent = command::send(client, Verb::Delete, &[&statement], terms).await?;
+    let sent = command::send(client, Verb::Delete, &[statement], terms).await?;
     Ok(sent.of_one(ENDING)? > 0)
 }
 
@@ -35,10 +35,10 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
     };
     let statement = Statement::delete(filter, true);
     let Outcomes { errors, done } =
-        command::send(client, Verb::Delete, &[&statement], terms).await?;
+        command::send(client, Verb::Delete, &[statement], terms).await?;
     match errors.as_slice() {
         // It may have stopped after some of them.
-        [Some(code)] => Err(error::partly_done(error::of_statement(OPERATION, *code))),
+        [Some(code)] => Err(error::of_statement(OPERATION, *code).partly_done()),
         _ => Ok(done as u64),
     }
 }
@@ -53,9 +53,9 @@ pub(super) async fn put_revocation(client: &Client, id: &str) -> Result<()> {
         "at": "$$NOW",
         "expires": { "$add": ["$$NOW", lifetime] },
     } });
-    let statement = Statement::upsert(&Filter::id(id), pipeline);
+    let statements = [Statement::upsert(&Filter::id(id), pipeline)];
     loop {
-        let sent = command::send(client, Verb::Update, &[&statement], terms).await?;
+        let sent = command::send(client, Verb::Update, &statements, terms).await?;
         match sent.errors.as_slice() {
             // Another upsert inserted the document in between. Now it is there to be updated.
             [Some(error::DUPLICATE)] => {}

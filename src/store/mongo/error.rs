@@ -144,6 +144,11 @@ pub(super) fn of_statement(operation: Operation, code: i32) -> Error {
     }
 }
 
+/// Whether a statement that failed with this code fails whenever it is sent.
+pub(super) fn is_final(code: i32) -> bool {
+    MISMATCHES.contains(&code) || STATEMENT_FAILED.contains(&code)
+}
+
 /// Whether a command with this number of statements may have taken effect, in part or as a whole. It may,
 /// unless the error is known to mean that nothing was written, or nothing was ever sent.
 pub(super) fn may_be_done(error: &Cause, statements: usize) -> bool {
@@ -201,17 +206,6 @@ pub(super) fn throttle_delay(message: &str) -> Duration {
         rest.get(..end)?.parse().ok()
     });
     named.map_or(THROTTLE_DELAY, Duration::from_millis)
-}
-
-/// Returns the error of an operation of which a part was carried out.
-pub(super) fn partly_done(error: Error) -> Error {
-    match error {
-        Error::Store { operation, source } => Error::Unknown {
-            operation,
-            source: Some(source),
-        },
-        other => other,
-    }
 }
 
 /// The driver's error without what may be secret in it: the document that a duplicate key's

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use rocket::tokio;
 use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
-use super::client::{Client, RETRY_DELAY};
-use super::command::{self, Statement, Terms, Verb};
+use super::client::Client;
+use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error::{self, Failure};
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
@@ -20,14 +19,15 @@ const OPERATION: Operation = Operation::CreateSession;
 
 pub(super) struct Inserts {
     client: Arc<Client>,
-    batcher: Option<Batcher<Statement, Result<Inserted>>>,
+    batcher: Option<Batcher<Statement, Inserted>>,
 }
 
 impl Inserts {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |statements, until| run(Arc::clone(&batching), statements, until);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        let lost = Error::unknown(OPERATION, Failure::Lost);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
         Inserts {
             client: Arc::clone(client),
             batcher,
@@ -50,8 +50,7 @@ impl Inserts {
                 if statements.is_empty() && durability == Durability::Data =>
             {
                 let bytes = statement.len();
-                let result = batcher.submit(statement, bytes, until).await;
-                result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
+                batcher.submit(statement, bytes, until).await
             }
             (_, Some(last)) => {
                 statements.push(last);
@@ -65,19 +64,13 @@ async fn run(
     client: Arc<Client>,
     statements: Vec<Statement>,
     until: Instant,
-) -> Vec<Result<Inserted>> {
+) -> Result<Vec<Result<Inserted>>> {
     let terms = Terms::new(OPERATION, Durability::Data, until);
-    let all: Vec<&Statement> = statements.iter().collect();
-    let unknown = || Error::unknown(OPERATION, Failure::Unsaid);
-    let sent = command::send(&client, Verb::Insert, &all, terms).await;
-    let sent = sent.and_then(|outcomes| {
-        let failed = outcomes.errors.iter().flatten().count();
-        let is_complete = outcomes.done + failed >= all.len();
-        is_complete.then_some(outcomes.errors).ok_or_else(unknown)
-    });
-    match sent {
-        Ok(codes) => codes.into_iter().map(inserted).collect(),
-        Err(error) => all.iter().map(|_| Err(error.clone())).collect(),
+    let Outcomes { errors, done } =
+        command::send(&client, Verb::Insert, &statements, terms).await?;
+    match done + errors.iter().flatten().count() < statements.len() {
+        true => Err(Error::unknown(OPERATION, Failure::Unsaid)),
+        false => Ok(errors.into_iter().map(inserted).collect()),
     }
 }
 
@@ -101,43 +94,23 @@ async fn insert_in_order(
         ..terms
     };
     let (mut stored, mut inserted) = (0, Inserted::Stored);
-    while stored < statements.len() {
-        let partly_done = |error| {
-            if stored == 0 {
-                error
-            } else {
-                error::partly_done(error)
-            }
-        };
-        let rest: Vec<&Statement> = statements.iter().skip(stored).collect();
-        let sent = command::send(client, Verb::Insert, &rest, terms)
-            .await
-            .map_err(partly_done)?;
-        let failed = sent.errors.iter().position(Option::is_some);
-        let code = failed.and_then(|at| sent.errors[at]);
-        match (failed, code) {
-            (Some(0), Some(error::DUPLICATE)) if stored == 0 => return Ok(Inserted::Exists),
-            (Some(at), Some(error::DUPLICATE)) => {
+    while let Some(rest) = statements.get(stored..).filter(|rest| !rest.is_empty()) {
+        let sent = command::send(client, Verb::Insert, rest, terms).await;
+        let sent = sent.map_err(|error| error.partly_done_if(stored > 0))?;
+        let mut codes = sent.errors.iter().enumerate();
+        match codes.find_map(|(at, code)| Some((stored + at, (*code)?))) {
+            Some((0, error::DUPLICATE)) => return Ok(Inserted::Exists),
+            Some((at, error::DUPLICATE)) => {
                 inserted = Inserted::Beside;
-                stored += at + 1;
+                stored = at + 1;
             }
-            (Some(at), Some(error::THROTTLED)) if Instant::now() + RETRY_DELAY < terms.until => {
-                stored += at;
-                tokio::time::sleep(RETRY_DELAY).await;
+            Some((at, code)) => {
+                return Err(error::of_statement(OPERATION, code).partly_done_if(at > 0));
             }
-            (Some(at), Some(code)) => {
-                stored += at;
-                let error = error::of_statement(OPERATION, code);
-                return Err(if stored == 0 {
-                    error
-                } else {
-                    error::partly_done(error)
-                });
-            }
-            _ if sent.done < rest.len() => {
+            None if sent.done < rest.len() => {
                 return Err(Error::unknown(OPERATION, Failure::Unsaid));
             }
-            _ => return Ok(inserted),
+            None => break,
         }
     }
     Ok(inserted)

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bson::RawDocumentBuf as Raw;
-use mongodb::bson::{Bson, Document as Query, RawDocumentBuf, doc};
-use rocket::futures::TryStreamExt;
+use mongodb::bson::{Bson, Document as Query, doc};
+use mongodb::options::FindOptions;
 
-use super::client::{Client, from_driver, left, primary, to_driver};
+use super::client::{Client, left, primary, to_driver};
 use crate::document::{Document, Filter};
 use crate::error::{Operation, Result};
 use crate::record::field;
@@ -32,20 +32,17 @@ pub(super) async fn find(
         Order::NewestFirst => doc! { "created": -1, "_id": -1 },
         Order::Id => doc! { "_id": 1 },
     };
-    let until = client.until();
-    let find = async || {
-        let find = client.sessions.find(filter.clone());
+    let options = FindOptions::builder()
         // What a list does not show can be a megabyte a session.
-        let find = find.projection(doc! { "value": 0, "token": 0, "csrf": 0 });
-        let find = find.sort(order.clone());
+        .projection(doc! { "value": 0, "token": 0, "csrf": 0 })
+        .sort(order)
         // The default is 101 documents a round trip.
-        let find = find.batch_size(limit).skip(skip).limit(limit.into());
-        let find = find.max_time(left(until));
-        let found = find.selection_criteria(primary()).await?;
-        found.try_collect::<Vec<RawDocumentBuf>>().await
-    };
-    let found = client.read(FINDING, until, find).await?;
-    Ok(found.into_iter().map(from_driver).collect())
+        .batch_size(limit)
+        .skip(skip)
+        .limit(i64::from(limit))
+        .build();
+    let until = client.until();
+    client.find(FINDING, until, filter, options).await
 }
 
 pub(super) async fn estimated_count(client: &Client) -> Result<u64> {
@@ -78,18 +75,13 @@ const AGE: &str = "age";
 pub(super) async fn ages(client: &Client, ids: Vec<String>) -> Result<Vec<Aged>> {
     let until = client.until();
     let filter = doc! { "_id": { "$in": ids } };
-    let find = async || {
-        let find = client.sessions.find(filter.clone());
-        let find = find.projection(with_age()).max_time(left(until));
-        let found = find.selection_criteria(primary()).await?;
-        found.try_collect::<Vec<RawDocumentBuf>>().await
-    };
-    let found = client.read(FINDING, until, find).await?;
+    let options = FindOptions::builder().projection(with_age()).build();
+    let found = client.find(FINDING, until, filter, options).await?;
     Ok(found.into_iter().map(aged).collect())
 }
 
-/// The fields that a tombstone, a revocation or a renewal is outcomes by, and the age. (MongoDB 4.4
-/// is the first to compute in the projection of a find.)
+/// The fields of [`Aged::FIELDS`], and the age. (MongoDB 4.4 is the first to compute in the projection
+/// of a find.)
 fn with_age() -> Query {
     let at = doc! { "$ifNull": ["$at", format!("${}", field::RENEWED)] };
     let is = |kind: &str| doc! { "$eq": [{ "$type": "$$at" }, kind] };
@@ -114,8 +106,7 @@ fn with_age() -> Query {
     projection
 }
 
-fn aged(document: RawDocumentBuf) -> Aged {
-    let document = from_driver(document);
+fn aged(document: Document) -> Aged {
     let millis = document.get(AGE).and_then(|age| age.as_i64());
     let mut rest = Raw::new();
     for (name, value) in document.raw().into_iter().flatten().flatten() {

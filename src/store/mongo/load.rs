@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mongodb::bson::{RawDocumentBuf, doc};
-use rocket::futures::TryStreamExt;
+use mongodb::bson::doc;
+use mongodb::options::FindOptions;
 use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
-use super::client::{Client, from_driver, left, primary};
+use super::client::Client;
 use super::error::Failure;
 use super::touch::Touches;
 use crate::document::Document;
@@ -32,7 +32,7 @@ const OPERATION: Operation = Operation::LoadSession;
 
 pub(super) struct Loads {
     finder: Arc<Finder>,
-    batcher: Option<Batcher<String, Result<Option<Document>>>>,
+    batcher: Option<Batcher<String, Option<Document>>>,
 }
 
 impl Loads {
@@ -44,7 +44,8 @@ impl Loads {
         });
         let batching = Arc::clone(&finder);
         let run = move |ids, until| run(Arc::clone(&batching), ids, until);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        let lost = Error::store(OPERATION, Failure::Lost);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
         Loads { finder, batcher }
     }
 
@@ -53,14 +54,12 @@ impl Loads {
         let size = self.finder.sizes.expected(id);
         match &self.batcher {
             Some(batcher) if size <= LARGE_THRESHOLD => {
-                let result = batcher.submit(id.to_owned(), size, until).await;
-                result.unwrap_or_else(|_| Err(Error::store(OPERATION, Failure::Lost)))
+                batcher.submit(id.to_owned(), size, until).await
             }
-            _ => Ok(self
-                .finder
-                .find(vec![id.to_owned()], until)
-                .await?
-                .remove(id)),
+            _ => {
+                let found = self.finder.find(vec![id.to_owned()], until).await;
+                Ok(found?.remove(id))
+            }
         }
     }
 
@@ -75,18 +74,17 @@ async fn run(
     finder: Arc<Finder>,
     ids: Vec<String>,
     until: Instant,
-) -> Vec<Result<Option<Document>>> {
+) -> Result<Vec<Result<Option<Document>>>> {
     let mut distinct = ids.clone();
     distinct.sort_unstable();
     distinct.dedup();
     let is_twice = distinct.len() < ids.len();
-    let mut found = finder.find(distinct, until).await;
-    let result = |id: &String| match &mut found {
-        Ok(found) if is_twice => Ok(found.get(id).cloned()),
-        Ok(found) => Ok(found.remove(id)),
-        Err(error) => Err(error.clone()),
+    let mut found = finder.find(distinct, until).await?;
+    let result = |id: &String| match is_twice {
+        true => Ok(found.get(id).cloned()),
+        false => Ok(found.remove(id)),
     };
-    ids.iter().map(result).collect()
+    Ok(ids.iter().map(result).collect())
 }
 
 struct Finder {
@@ -97,30 +95,25 @@ struct Finder {
 
 impl Finder {
     async fn find(&self, ids: Vec<String>, until: Instant) -> Result<HashMap<String, Document>> {
-        let sessions = &self.client.sessions;
         let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let filter = match ids.as_slice() {
-            [id] => doc! { "_id": id },
-            _ => doc! { "_id": { "$in": ids } },
-        };
-        let find = async || {
-            if count == 1 {
-                let find = sessions.find_one(filter.clone()).max_time(left(until));
-                let found = find.selection_criteria(primary()).await?;
-                return Ok(Vec::from_iter(found));
-            }
-            let find = sessions.find(filter.clone()).max_time(left(until));
+        let options = FindOptions::builder();
+        let (filter, options) = match ids.as_slice() {
+            [id] => (doc! { "_id": id }, options.limit(-1).build()),
             // All of them at once, where the server's own first batch would hold a hundred.
-            let find = find.batch_size(count.saturating_add(1));
-            let found = find.selection_criteria(primary()).await?;
-            found.try_collect::<Vec<RawDocumentBuf>>().await
+            _ => {
+                let all = options.batch_size(count.saturating_add(1)).build();
+                (doc! { "_id": { "$in": &ids } }, all)
+            }
         };
-        let found = self.client.read(OPERATION, until, find).await?;
-        // Touches are added after the reply: one that was written meanwhile is in it, or still here.
-        let documents = found.into_iter().map(from_driver).filter_map(|document| {
+        // A touch that is written while the find runs may be in neither its reply nor the queue.
+        let before = self.touches.pending(&ids);
+        let found = self.client.find(OPERATION, until, filter, options).await?;
+        let after = self.touches.pending(&ids);
+        let documents = found.into_iter().filter_map(|document| {
             let id = document.id()?.to_owned();
             self.sizes.note(&id, document.as_bytes().len());
-            let document = self.touches.apply_to(&id, document);
+            let touches = [before.get(&id), after.get(&id)].into_iter().flatten();
+            let document = touches.fold(document, |document, times| times.apply_to(document));
             Some((id, document))
         });
         Ok(documents.collect())

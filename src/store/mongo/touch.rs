@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mongodb::bson::{DateTime, Document as Query, doc};
 use rocket::tokio;
 
-use super::client::{Client, left_millis};
-use super::error::{Failure, reading};
+use super::client::Client;
+use super::command::{self, Statement, Terms, Verb};
+use super::error::{self, Failure};
 use crate::clock::Moment;
-use crate::document::Document;
+use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
-use crate::record;
+use crate::record::{self, field};
 use crate::store::Touch;
 
 /// The pause between two batches, in which the next one grows. It doubles with every failure.
@@ -21,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Of failures in a row the first is logged, and then every such one.
 const LOGGED_FAILURES: u32 = 10;
-/// Touches whose times differ by less than this are written with one time, the latest.
-const RESOLUTION: Duration = Duration::from_secs(1);
 /// Sessions that may wait for their touch. Beyond it a touch is dropped: the next read of that
 /// session asks again.
 const MAX_WAITING: usize = 100_000;
@@ -30,6 +28,8 @@ const MAX_WAITING: usize = 100_000;
 /// limits.
 const MAX_SESSIONS: usize = 1000;
 const MAX_STATEMENTS: usize = 1000;
+
+const OPERATION: Operation = Operation::RecordUse;
 
 pub(super) struct Touches {
     client: Arc<Client>,
@@ -50,10 +50,10 @@ struct Queue {
     failures: u32,
 }
 
-/// The latest times of some touches.
-#[derive(Clone, Copy)]
-struct Times {
-    /// The first of these uses: a session that had expired by then stays so.
+/// The latest times of a session's touches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Times {
+    /// The first of these uses: a session that had expired before it stays so.
     first: Moment,
     accessed: Moment,
     expires: Moment,
@@ -66,6 +66,23 @@ impl Times {
             accessed: self.accessed.max(other.accessed),
             expires: self.expires.max(other.expires),
         }
+    }
+
+    fn update(self) -> Update {
+        let mut update = Update::default();
+        record::touch(&mut update, self.accessed, self.expires);
+        update
+    }
+
+    /// Returns a loaded document as it is after the touch.
+    pub(super) fn apply_to(self, document: Document) -> Document {
+        let is_alive = Filter::all().unless_before(field::EXPIRES, self.first);
+        if !is_alive.matches(&document) {
+            return document;
+        }
+        // A touch sets no field to the present time.
+        let now = self.accessed;
+        self.update().apply(&document, now).unwrap_or(document)
     }
 }
 
@@ -84,6 +101,18 @@ impl Queue {
         for (id, times) in since {
             self.add(id, times);
         }
+    }
+
+    fn pending(&self, ids: &[String]) -> HashMap<String, Times> {
+        if self.waiting.is_empty() && self.in_flight.is_empty() {
+            return HashMap::new();
+        }
+        let times = |id| match (self.waiting.get(id), self.in_flight.get(id)) {
+            (Some(a), Some(b)) => Some(a.later(*b)),
+            (times, None) | (None, times) => times.copied(),
+        };
+        let pending = ids.iter().map(|id| Some((id.clone(), times(id)?)));
+        pending.flatten().collect()
     }
 
     fn pause(&self) -> Duration {
@@ -110,27 +139,9 @@ impl Touches {
         self.batches.load(Ordering::Relaxed)
     }
 
-    /// Returns a loaded document with the times that are not in the database yet.
-    pub(super) fn apply_to(&self, id: &str, document: Document) -> Document {
-        let times = {
-            let queue = self.lock();
-            match (queue.waiting.get(id), queue.in_flight.get(id)) {
-                (Some(a), Some(b)) => a.later(*b),
-                (Some(times), None) | (None, Some(times)) => *times,
-                (None, None) => return document,
-            }
-        };
-        let touch = Touch {
-            id: id.to_owned(),
-            accessed: times.accessed,
-            expires: times.expires,
-        };
-        if !record::unless_expired(id, times.first).matches(&document) {
-            return document;
-        }
-        // A touch sets no field to the present time.
-        let now = times.accessed;
-        touch.update().apply(&document, now).unwrap_or(document)
+    /// Returns the times of these sessions that may not be in the database yet.
+    pub(super) fn pending(&self, ids: &[String]) -> HashMap<String, Times> {
+        self.lock().pending(ids)
     }
 
     /// Queues a touch, and starts a task that writes it if none runs.
@@ -162,49 +173,69 @@ impl Touches {
         if batch.is_empty() {
             return;
         }
-        let written = self.write(&batch).await;
+        let (left, failure) = self.write(&batch).await;
         let mut queue = self.lock();
         queue.in_flight = Arc::default();
-        match written {
-            Ok(()) => queue.failures = 0,
-            Err(error) => {
+        if !left.is_empty() {
+            queue.restore(left);
+        }
+        match failure {
+            None => queue.failures = 0,
+            Some(error) => {
                 if queue.failures.is_multiple_of(LOGGED_FAILURES) {
                     error.log();
                 }
                 queue.failures = queue.failures.saturating_add(1);
-                // With the next ones. `in_flight` was the only other owner.
-                queue.restore(Arc::into_inner(batch).unwrap_or_default());
             }
         }
     }
 
-    async fn write(&self, batch: &HashMap<String, Times>) -> Result<()> {
-        let mut statements = statements(batch).into_iter().peekable();
-        while statements.peek().is_some() {
-            self.send(statements.by_ref().take(MAX_STATEMENTS).collect())
-                .await?;
+    /// Writes a batch. Returns what is to be written with the next one, and the last failure.
+    async fn write(
+        &self,
+        batch: &HashMap<String, Times>,
+    ) -> (HashMap<String, Times>, Option<Error>) {
+        let (mut left, mut failure) = (HashMap::new(), None);
+        let of_code = |code| (error::of_statement(OPERATION, code), error::is_final(code));
+        let mut sent = Ok(Vec::new());
+        for groups in groups(batch).chunks(MAX_STATEMENTS) {
+            if sent.is_ok() {
+                sent = self.send(groups).await;
+            }
+            for (at, (times, ids)) in groups.iter().enumerate() {
+                let failed = match &sent {
+                    Ok(codes) => codes.get(at).copied().flatten().map(of_code),
+                    Err(error) => Some((error.clone(), false)),
+                };
+                let Some((error, is_final)) = failed else {
+                    continue;
+                };
+                failure = Some(error);
+                if !is_final {
+                    left.extend(ids.iter().map(|id| (id.clone(), *times)));
+                }
+            }
         }
-        Ok(())
+        (left, failure)
     }
 
-    async fn send(&self, statements: Vec<Query>) -> Result<()> {
-        const OPERATION: Operation = Operation::RecordUse;
-        let until = self.client.until();
-        let _permit = self.client.permit(OPERATION, until).await?;
-        let command = doc! {
-            "update": self.client.sessions.name(),
-            "updates": statements,
-            "ordered": false,
-            // Losing one costs at most a second of idle time, so nothing waits for a majority.
-            "writeConcern": { "w": 1 },
-            "maxTimeMS": left_millis(until),
+    /// Sends one command, in a task of its own: the task keeps its permit until the command has ended,
+    /// and a network that swallows everything does not hold up the next batch. Returns the codes of
+    /// the statements that failed.
+    async fn send(&self, groups: &[Group]) -> Result<Vec<Option<i32>>> {
+        let statements: Vec<_> = groups.iter().map(statement).collect();
+        let (client, until) = (Arc::clone(&self.client), self.client.until());
+        let terms = Terms {
+            single: false,
+            ..Terms::new(OPERATION, None, until)
         };
         self.batches.fetch_add(1, Ordering::Relaxed);
-        let database = self.client.database.clone();
-        // A task of its own, since a driver's future must not be dropped before its end.
-        let command = tokio::spawn(async move { database.run_command(command).await });
-        match tokio::time::timeout_at(until, command).await {
-            Ok(Ok(done)) => done.map(drop).map_err(|error| reading(OPERATION, error)),
+        let sent =
+            tokio::spawn(
+                async move { command::send(&client, Verb::Update, &statements, terms).await },
+            );
+        match tokio::time::timeout_at(until, sent).await {
+            Ok(Ok(outcomes)) => Ok(outcomes?.errors),
             Ok(Err(_)) => Err(Error::store(OPERATION, Failure::Lost)),
             Err(_) => Err(Error::store(OPERATION, Failure::Late)),
         }
@@ -225,36 +256,26 @@ async fn write_all(touches: Arc<Touches>) {
     }
 }
 
-/// Makes one statement for all sessions whose times may be written as one.
-fn statements(batch: &HashMap<String, Times>) -> Vec<Query> {
-    let mut groups: HashMap<(i64, Duration), (Times, Vec<&str>)> = HashMap::new();
-    let step = i64::try_from(RESOLUTION.as_millis()).unwrap_or(1);
+/// Sessions with the same times.
+type Group = (Times, Vec<String>);
+
+/// Sessions with different times share no statement: a session's `first` decides whether it had
+/// expired before.
+fn groups(batch: &HashMap<String, Times>) -> Vec<Group> {
+    let mut by_times: HashMap<Times, Vec<String>> = HashMap::new();
     for (id, times) in batch {
-        let life = times.expires.since(times.accessed);
-        // A session that nears its absolute end, or never ends, shares with none of another end.
-        let key = (times.accessed.millis().div_euclid(step), life);
-        let group = groups.entry(key).or_insert_with(|| (*times, Vec::new()));
-        group.0 = group.0.later(*times);
-        group.1.push(id);
+        by_times.entry(*times).or_default().push(id.clone());
     }
-    let mut statements = Vec::new();
-    for (times, ids) in groups.into_values() {
-        for ids in ids.chunks(MAX_SESSIONS) {
-            let raise = doc! {
-                "accessed": times.accessed.seconds(),
-                "expires": DateTime::from_millis(times.expires.millis()),
-            };
-            statements.push(doc! {
-                "q": {
-                    "_id": { "$in": ids },
-                    "expires": { "$not": { "$lt": DateTime::from_millis(times.first.millis()) } },
-                },
-                "u": { "$max": raise },
-                "multi": true,
-            });
-        }
+    let mut groups = Vec::new();
+    for (times, ids) in by_times {
+        groups.extend(ids.chunks(MAX_SESSIONS).map(|ids| (times, ids.to_vec())));
     }
-    statements
+    groups
+}
+
+fn statement((times, ids): &Group) -> Statement {
+    let filter = Filter::ids(ids.clone()).unless_before(field::EXPIRES, times.first);
+    Statement::update_all(&filter, &times.update())
 }
 
 #[cfg(test)]
@@ -298,9 +319,31 @@ mod tests {
     }
 
     #[test]
-    fn sessions_used_in_one_second_share_a_statement() {
-        let batch = [("a", 1100), ("b", 1900), ("c", 2100)];
+    fn pending_touches_are_those_that_wait_or_are_in_flight() {
+        let mut queue = Queue::default();
+        assert!(queue.pending(&["both".to_owned()]).is_empty());
+        queue.add("both".into(), times(2000));
+        queue.add("waiting".into(), times(3000));
+        let in_flight = ["both", "in flight"].map(|id| (id.to_owned(), times(1000)));
+        queue.in_flight = Arc::new(in_flight.into());
+        let ids = ["both", "waiting", "in flight", "none"].map(str::to_owned);
+        let pending = queue.pending(&ids);
+        let pending = |id: &str| {
+            let times = pending.get(id)?;
+            Some((times.first.millis(), times.accessed.millis()))
+        };
+        assert_eq!(pending("both"), Some((1000, 2000)));
+        assert_eq!(pending("waiting"), Some((3000, 3000)));
+        assert_eq!(pending("in flight"), Some((1000, 1000)));
+        assert_eq!(pending("none"), None);
+    }
+
+    #[test]
+    fn sessions_of_the_same_times_share_a_statement() {
+        let batch = [("a", 1100), ("b", 1100), ("c", 1101)];
         let batch = batch.map(|(id, at)| (id.to_owned(), times(at))).into();
-        assert_eq!(statements(&batch).len(), 2);
+        let mut sizes: Vec<_> = groups(&batch).iter().map(|(_, ids)| ids.len()).collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [1, 2]);
     }
 }

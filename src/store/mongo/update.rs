@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mongodb::bson::{RawDocumentBuf, doc};
-use rocket::futures::TryStreamExt;
+use mongodb::bson::doc;
+use mongodb::options::FindOptions;
 use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
-use super::client::{Client, from_driver, left, primary};
+use super::client::Client;
 use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error::{self, Failure};
 use crate::document::{Document, Filter, Update};
@@ -26,19 +26,17 @@ const OPERATION: Operation = Operation::ChangeSession;
 
 pub(super) struct Updates {
     client: Arc<Client>,
-    batcher: Option<Batcher<Job, Result<Updated>>>,
+    batcher: Option<Batcher<Job, Updated>>,
 }
 
-struct Job {
-    filter: Filter,
-    statement: Statement,
-}
+type Job = (Filter, Statement);
 
 impl Updates {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, run));
+        let lost = Error::unknown(OPERATION, Failure::Lost);
+        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
         Updates {
             client: Arc::clone(client),
             batcher,
@@ -57,13 +55,11 @@ impl Updates {
         match &self.batcher {
             Some(batcher) if durability == Durability::Data && filter.may_share() => {
                 let bytes = statement.len();
-                let job = Job { filter, statement };
-                let result = batcher.submit(job, bytes, until).await;
-                result.unwrap_or_else(|_| Err(Error::unknown(OPERATION, Failure::Lost)))
+                batcher.submit((filter, statement), bytes, until).await
             }
             _ => {
                 let terms = Terms::new(OPERATION, durability, until);
-                let sent = command::send(&self.client, Verb::Update, &[&statement], terms).await?;
+                let sent = command::send(&self.client, Verb::Update, &[statement], terms).await?;
                 Ok(Updated::of(sent.of_one(OPERATION)? > 0))
             }
         }
@@ -89,23 +85,17 @@ fn not_empty(update: &Update) -> Result<()> {
     }
 }
 
-async fn run(client: Arc<Client>, jobs: Vec<Job>, until: Instant) -> Vec<Result<Updated>> {
-    match update_all(&client, &jobs, until).await {
-        Ok(results) => results,
-        Err(error) => jobs.iter().map(|_| Err(error.clone())).collect(),
-    }
-}
-
-async fn update_all(client: &Client, jobs: &[Job], until: Instant) -> Result<Vec<Result<Updated>>> {
+async fn run(client: Arc<Client>, jobs: Vec<Job>, until: Instant) -> Result<Vec<Result<Updated>>> {
+    let (filters, statements): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
     let terms = Terms::new(OPERATION, Durability::Data, until);
-    let statements: Vec<&Statement> = jobs.iter().map(|job| &job.statement).collect();
-    let Outcomes { errors, done } = command::send(client, Verb::Update, &statements, terms).await?;
+    let Outcomes { errors, done } =
+        command::send(&client, Verb::Update, &statements, terms).await?;
     let failed = errors.iter().flatten().count();
-    let missed = jobs.len().saturating_sub(done + failed);
+    let missed = filters.len().saturating_sub(done + failed);
     let of_code = |code| Err(error::of_statement(OPERATION, code));
     let mut results: Vec<_> = errors.into_iter().map(|code| code.map(of_code)).collect();
-    if missed > 0 && jobs.len() > 1 {
-        settle(client, jobs, missed, until, &mut results).await?;
+    if missed > 0 && filters.len() > 1 {
+        settle(&client, &filters, missed, until, &mut results).await?;
     } else if missed > 0 {
         results = vec![Some(Ok(Updated::Gone))];
     }
@@ -113,44 +103,35 @@ async fn update_all(client: &Client, jobs: &[Job], until: Instant) -> Result<Vec
     Ok(results.into_iter().map(applied).collect())
 }
 
-/// Fewer matched than were sent: some sessions had ended. Neither an id nor a session that has expired
-/// returns, so one that is alive now was alive then, and its update was applied. Any other has ended:
-/// before its update, or since, which the number of those that were missed often tells. Where it does not, the
-/// session counts as ended before. To a response's own commit that does not matter, and an update
-/// whose caller is told the outcome does not share ([`Filter::alone`]).
+/// Fewer matched than were sent: some sessions had ended. An id does not return, so a session that is
+/// alive now was alive then, and its update was applied. (One that had expired could return if a
+/// write on its way, or a process whose clock is behind, prolonged it. An update of a session that
+/// expires within the deadline does not share.) Any other has ended: before its update, or since,
+/// which the number of those that were missed often tells. Where it does not, the session counts as
+/// ended before. To a response's own commit that does not matter, and an update whose caller is told
+/// the outcome does not share ([`Filter::alone`]).
 async fn settle(
     client: &Client,
-    jobs: &[Job],
+    filters: &[Filter],
     missed: usize,
     until: Instant,
     results: &mut [Option<Result<Updated>>],
 ) -> Result<()> {
-    let ids = jobs.iter().map(|job| job.filter.wanted_id());
+    let ids = filters.iter().map(Filter::wanted_id);
     let ids: Vec<&str> = ids.map(Option::unwrap_or_default).collect();
-    let find = async || {
-        let found = client
-            .sessions
-            .find(doc! { "_id": { "$in": &ids } })
-            .projection(doc! { "_id": 1, "expires": 1 })
-            .selection_criteria(primary())
-            .max_time(left(until))
-            .await?;
-        found.try_collect::<Vec<RawDocumentBuf>>().await
-    };
-    let there = client
-        .read(OPERATION, until, find)
-        .await
-        .map_err(error::partly_done)?;
+    let filter = doc! { "_id": { "$in": &ids } };
+    let options = FindOptions::builder();
+    let options = options.projection(doc! { "_id": 1, "expires": 1 }).build();
+    let there = client.find(OPERATION, until, filter, options).await;
+    let there = there.map_err(Error::partly_done)?.into_iter();
     let there: HashMap<String, Document> = there
-        .into_iter()
-        .map(from_driver)
         .filter_map(|document| Some((document.id()?.to_owned(), document)))
         .collect();
     let is_there = |at: usize| {
         let found = there.get(ids[at]);
-        found.is_some_and(|document| jobs[at].filter.matches(document))
+        found.is_some_and(|document| filters[at].matches(document))
     };
-    let absent: Vec<usize> = (0..jobs.len())
+    let absent: Vec<usize> = (0..filters.len())
         .filter(|&at| results[at].is_none() && !is_there(at))
         .collect();
     for (&at, updated) in absent

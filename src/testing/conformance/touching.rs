@@ -115,7 +115,7 @@ pub async fn touch_changes_nothing_else(store: Arc<dyn Store>) -> Kept {
     for number in 0..6 {
         documents.push(stored(&*store, number).await?);
     }
-    // Together, as a store may write them; times of one second may be written as one.
+    // Together, as a store may write them.
     let (accessed, expires) = (at(5), at(100_000));
     for (number, document) in (0..).zip(&mut documents) {
         if number % 2 == 0 {

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// The shortest wait that a timer ends. Below it the end of a command comes first anyway.
 pub(super) const MIN_PATIENCE: Duration = Duration::from_millis(5);
 
+/// A command that takes longer hangs: its time is neither distance nor work, and must not make the
+/// next operations wait beyond their deadline.
+const MAX_NOTED: Duration = Duration::from_secs(1);
+
 /// How long commands take, and from that how long an operation should wait for the end of one.
 ///
 /// The least that a command takes is distance (to the server, to a majority): waiting for it saves
@@ -18,6 +22,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn note(&mut self, took: Duration) {
+        let took = took.min(MAX_NOTED);
         if self.usual.is_zero() {
             (self.usual, self.least) = (took, took);
         }
@@ -48,5 +53,18 @@ mod tests {
         assert!(far.patience() < millis(25), "{:?}", far.patience());
         assert!(busy.patience() > millis(10), "{:?}", busy.patience());
         assert_eq!(Pace::default().patience(), MIN_PATIENCE);
+    }
+
+    #[test]
+    fn patience_survives_a_command_that_hangs() {
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let mut usual = Pace::default();
+        usual.note(Duration::from_millis(2));
+        for pace in [&mut Pace::default(), &mut usual] {
+            pace.note(hour);
+            assert!(pace.patience() < second, "{:?}", pace.patience());
+            (0..100).for_each(|_| pace.note(hour));
+            assert!(pace.patience() <= 2 * second, "{:?}", pace.patience());
+        }
     }
 }

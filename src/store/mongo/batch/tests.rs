@@ -16,20 +16,24 @@ struct Bench {
     ends: Arc<Semaphore>,
 }
 
-/// The job whose command panics.
+/// The job whose command panics, and the one whose command fails.
 const PANIC: u32 = 666;
+const FAILS: u32 = 667;
 
 fn bench(few: usize, most: usize) -> Bench {
     let (sends, sent) = unbounded_channel();
     let ends = Arc::new(Semaphore::new(0));
     let may_end = Arc::clone(&ends);
-    let batcher = Batcher::new(few, most, move |jobs: Vec<u32>, _| {
+    let batcher = Batcher::new(few, most, Error::NotAttached, move |jobs: Vec<u32>, _| {
         sends.send(jobs.clone()).unwrap();
         let may_end = Arc::clone(&may_end);
         async move {
             assert!(!jobs.contains(&PANIC), "for a test");
             may_end.acquire().await.unwrap().forget();
-            jobs.iter().map(|job| job * 10).collect()
+            match jobs.contains(&FAILS) {
+                true => Err(Error::Gone),
+                false => Ok(jobs.iter().map(|job| Ok(job * 10)).collect()),
+            }
         }
     });
     Bench {
@@ -207,6 +211,17 @@ async fn a_batch_is_bounded_by_operations_and_by_bytes() {
 }
 
 #[rocket::async_test]
+async fn operations_of_a_command_that_fails_fail_with_its_error() {
+    let bench = bench(1, 10);
+    bench.ends.add_permits(1);
+    let until = Instant::now() + Duration::from_secs(600);
+    let failed = bench.batcher.submit(FAILS, 1, until).await;
+    assert!(matches!(failed, Err(Error::Gone)), "{failed:?}");
+    let panicked = bench.batcher.submit(PANIC, 1, until).await;
+    assert!(matches!(panicked, Err(Error::NotAttached)), "{panicked:?}");
+}
+
+#[rocket::async_test]
 async fn what_is_late_before_its_command_starts_is_not_sent() {
     let mut bench = bench(1, 1).never_overdue();
     let first = bench.submit([1]);
@@ -218,4 +233,19 @@ async fn what_is_late_before_its_command_starts_is_not_sent() {
     assert_eq!(late.await.unwrap(), None);
     results(first).await;
     assert!(bench.sent.try_recv().is_err());
+}
+
+#[rocket::async_test]
+async fn what_is_late_does_not_pile_up_while_nothing_can_start() {
+    let mut bench = bench(1, 1);
+    let hung = bench.submit([1]);
+    bench.sent.recv().await.unwrap();
+    let now = Instant::now();
+    let late = (2..10).map(|job| bench.batcher.submit(job, 1, now));
+    // The command hangs, and yet everybody hears.
+    let results = join_all(late).await;
+    assert!(results.iter().all(Result::is_err));
+    assert!(bench.batcher.0.lock().waiting.is_empty());
+    bench.ends.add_permits(1);
+    assert_eq!(self::results(hung).await, [Some(10)]);
 }
