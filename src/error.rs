@@ -41,6 +41,10 @@ pub enum Operation {
     ReachStore,
     /// Committing a session with the response.
     Commit,
+    /// Looking whether the sessions of open streams have ended.
+    FollowSessions,
+    /// Reading what happens to sessions.
+    WatchSessions,
 }
 
 impl fmt::Display for Operation {
@@ -58,6 +62,8 @@ impl fmt::Display for Operation {
             Operation::MakeIndexes => "making the session indexes",
             Operation::ReachStore => "reaching the session store",
             Operation::Commit => "committing a session",
+            Operation::FollowSessions => "following sessions",
+            Operation::WatchSessions => "watching sessions",
         })
     }
 }

@@ -22,6 +22,8 @@
 //! | use single sign-on? | [single sign-on](#single-sign-on) |
 //! | show a message on the next page? | [flash messages](#flash-messages) |
 //! | protect forms and `fetch()`? | [CSRF](#csrf) |
+//! | end streams and websockets with their session? | [streams, sockets and long requests](#streams-sockets-and-long-requests) |
+//! | hear what happens to sessions? | [what happens to sessions](#what-happens-to-sessions) |
 //! | keep users signed in? | [timeouts and remember-me](#timeouts-and-remember-me) |
 //! | handle errors and outages? | [errors and outages](#errors-and-outages), [one error type](#one-error-type-for-your-handlers) |
 //! | test my application? | [testing an application](#testing-an-application) |
@@ -44,6 +46,8 @@
 #![doc = include_str!("guide/csrf.md")]
 //!
 #![doc = include_str!("guide/times.md")]
+//!
+#![doc = include_str!("guide/streams.md")]
 //!
 #![doc = include_str!("guide/errors.md")]
 //!
@@ -80,6 +84,7 @@ mod commit;
 mod config;
 mod document;
 mod error;
+mod live;
 mod origin;
 mod record;
 mod session;
@@ -101,6 +106,7 @@ pub use time;
 pub use admin::{SessionInfo, Sessions};
 pub use document::key::{AsKey, Key, KeyFor, KeyOf};
 pub use error::{Cause, Error, Operation, Result};
+pub use live::{End, Ended, Event, EventKind, Events};
 pub use session::{Queue, Session};
 pub use state::NewReason;
 pub use stats::Stats;

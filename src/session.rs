@@ -16,6 +16,7 @@ use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
+use crate::live::{Followed, Subscriber};
 use crate::record::token::Token;
 use crate::record::{Client, Override};
 use crate::state::plan::CookieLife;
@@ -24,6 +25,7 @@ use crate::state::{Base, Loaded, NewReason, State};
 mod auth;
 mod commit;
 mod csrf;
+mod ended;
 mod flash;
 mod modify;
 mod values;
@@ -91,6 +93,10 @@ struct Inner {
     /// The errors of saves that no caller has taken, by their numbers: the response must not be a
     /// success.
     unreported: BTreeMap<u64, Error>,
+    /// Subscriptions to the session that this request stores.
+    subscribers: Vec<Subscriber>,
+    /// The session that the response has stored.
+    stored_last: Option<Followed>,
 }
 
 impl Inner {
@@ -120,6 +126,8 @@ impl Session {
             pending_cookie: None,
             saves: 0,
             unreported: BTreeMap::new(),
+            subscribers: Vec::new(),
+            stored_last: None,
         };
         let shared = Shared {
             inner: Mutex::new(inner),

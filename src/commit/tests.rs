@@ -36,8 +36,10 @@ impl Bench {
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
         configure(&mut config);
         let stats = Arc::new(Counters::default());
+        let bounded = Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone());
         let core = Arc::new(Core {
-            store: Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone()),
+            live: Live::new(&bounded, &config, &clock),
+            store: bounded,
             config,
             clock: clock.clone(),
             stats,

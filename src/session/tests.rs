@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::commit::tombstone;
 use crate::config::{Config, Encoding};
 use crate::document::Document;
+use crate::live::Live;
 use crate::state::{Creation, LoadOutcome, Stored};
 use crate::stats::Counters;
 use crate::store::bounded::Bounded;
@@ -39,8 +40,10 @@ impl Bench {
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
         configure(&mut config);
         let stats = Arc::new(Counters::default());
+        let bounded = Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone());
         let core = Arc::new(Core {
-            store: Bounded::new(Arc::new(store.clone()), config.deadline, stats.clone()),
+            live: Live::new(&bounded, &config, &clock),
+            store: bounded,
             config,
             clock,
             stats,

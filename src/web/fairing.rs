@@ -14,6 +14,7 @@ use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::commit::Core;
 use crate::config::Config;
+use crate::live::Live;
 use crate::stats::Counters;
 #[cfg(feature = "unstable-store")]
 use crate::store::Store;
@@ -240,9 +241,11 @@ impl Fairing for StoreInit {
             connections: opened.connections,
             ..Counters::default()
         });
+        let store = Bounded::new(opened.store, config.deadline, Arc::clone(&stats));
         let sessions = Sessions {
             core: Arc::new(Core {
-                store: Bounded::new(opened.store, config.deadline, Arc::clone(&stats)),
+                live: Live::new(&store, &config, &self.clock),
+                store,
                 config,
                 clock: self.clock.clone(),
                 stats,
@@ -328,6 +331,7 @@ impl Fairing for CommitFairing {
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
         let core = &self.sessions.core;
+        core.live.stop();
         core.tasks.wait(grace.min(core.config.deadline)).await;
         core.store.flush(grace).await;
     }

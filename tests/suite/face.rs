@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use rocket::outcome::Outcome;
 use rocket::request::{FromRequest, Request};
 use rocket::{FromForm, async_trait};
 use rocket_db_pools::Database;
 use rocket_mongo_session::time::OffsetDateTime;
 use rocket_mongo_session::{
-    CsrfError, CsrfForm, CsrfHeader, Error, Key, MongoPool, Queue, RecentLogin, Result, Session,
-    SessionFairing, SessionInfo, Sessions, Stats, Store,
+    CsrfError, CsrfForm, CsrfHeader, End, Ended, Error, Event, EventKind, Events, Key, MongoPool,
+    Queue, RecentLogin, Result, Session, SessionFairing, SessionInfo, Sessions, Stats, Store,
 };
 
 const VISITS: Key<u32> = Key::new("visits");
@@ -75,7 +76,33 @@ async fn a_session(session: &Session) -> Result<()> {
     let _: (OffsetDateTime, OffsetDateTime) = (session.created(), session.accessed());
     let _: Option<OffsetDateTime> = session.expires();
     session.set_timeout(Some(Duration::from_secs(1)))?;
+    let ended: Ended = session.ended();
+    ended.touch();
+    lasts::<Ended>();
+    match ended.clone().await {
+        End::LoggedOut | End::Revoked | End::Replaced | End::Expired | End::Gone => {}
+        _ => {}
+    }
     session.set_max_age(None)
+}
+
+#[allow(dead_code)]
+fn lasts<T: Send + Sync + Unpin + Clone + Future + 'static>() {}
+
+#[allow(dead_code)]
+async fn what_happens(sessions: &Sessions) -> Result<()> {
+    let mut events: Events = sessions.events();
+    while let Some(event) = events.next().await {
+        let event: Event = event?.clone();
+        let _: (&String, OffsetDateTime, Option<i64>) = (&event.id, event.at, event.user()?);
+        match event.kind {
+            EventKind::Created | EventKind::LoggedIn | EventKind::Elevated => {}
+            EventKind::Renewed | EventKind::LoggedOut | EventKind::Revoked => {}
+            EventKind::Expired | EventKind::Deleted | EventKind::Missed => {}
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[allow(dead_code)]

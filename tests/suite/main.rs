@@ -16,6 +16,7 @@ mod language;
 mod launch;
 mod legacy;
 mod life;
+mod live;
 mod model;
 mod outage;
 mod probe;
