@@ -17,6 +17,7 @@ use crate::commit::Core;
 use crate::commit::tombstone;
 use crate::document::Filter;
 use crate::error::{Error, Result};
+use crate::live::{End, Events};
 use crate::record::token::Id;
 use crate::record::{Record, alive, field};
 use crate::session::Session;
@@ -101,9 +102,23 @@ impl Sessions {
     /// [`Error::Store`] and [`Error::Unknown`] when the database fails.
     pub async fn revoke(&self, id: &str) -> Result<bool> {
         match Id::parse(id) {
-            Some(id) => self.core.store.delete(Filter::id(id.as_str())).await,
+            Some(id) => self.revoke_one(&id, Filter::id(id.as_str()), None).await,
             None => Ok(false), // the id of a tombstone, for instance
         }
+    }
+
+    pub(super) async fn revoke_one(
+        &self,
+        id: &Id,
+        filter: Filter,
+        user: Option<&RawBson>,
+    ) -> Result<bool> {
+        let (core, ids) = (&self.core, [id.as_str()]);
+        let delete = core.store.delete(filter);
+        let ending = core
+            .live
+            .ending(&ids, End::Revoked, user, delete, |did| *did);
+        ending.await
     }
 
     /// Ends every other session of this session's user; returns how many there were.
@@ -168,7 +183,7 @@ impl Sessions {
     /// fails after the first step is an unknown outcome.
     async fn revoke_matching(&self, revocation: String, sessions: Filter) -> Result<u64> {
         self.core.store.put_revocation(&revocation).await?;
-        let ended = self.core.store.delete_all(sessions).await;
+        let ended = self.core.end_matching(sessions, End::Revoked).await;
         ended.map_err(Error::partly_done)
     }
 
@@ -184,11 +199,9 @@ impl Sessions {
     pub async fn purge_expired(&self) -> Result<u64> {
         let now = self.now();
         let expired = |all: Filter| all.before(field::EXPIRES, now);
-        let mut purged = self
-            .core
-            .store
-            .delete_all(expired(Filter::sessions()))
-            .await?;
+        let expired_sessions = expired(Filter::sessions());
+        let purged = self.core.end_matching(expired_sessions, End::Expired);
+        let mut purged = purged.await?;
         // What is left then are tombstones, which are not counted.
         self.core.store.delete_all(expired(Filter::all())).await?;
         if let Some(timeout) = self.core.config.timeout {
@@ -197,7 +210,7 @@ impl Sessions {
             let orphans = Filter::sessions()
                 .no_date(field::EXPIRES)
                 .older(field::ACCESSED, old);
-            purged += self.core.store.delete_all(orphans).await?;
+            purged += self.core.end_matching(orphans, End::Expired).await?;
         }
         Ok(purged)
     }
@@ -232,6 +245,51 @@ impl Sessions {
     pub fn stats(&self) -> Stats {
         let batches = self.core.store.touch_batches();
         self.core.stats.read(batches)
+    }
+
+    /// Returns a stream of what happens to sessions from this call on, in every process.
+    ///
+    /// It is for audit trails and for pages that change by themselves. It reads a change stream, which
+    /// needs a replica set or a sharded cluster and the privileges of the role `read`; sessions in
+    /// memory have events, too. One change stream serves all streams of the process, and takes one
+    /// connection of the pool while there is one.
+    ///
+    /// The stream lasts through elections, lost connections and restarts of the database. Where events
+    /// may have been missed, because 1,024 wait for a slow reader, or the database does not have the
+    /// position any more, or the collection was dropped, an [`EventKind::Missed`](crate::EventKind)
+    /// comes first: read again what the events are applied to, then. Before MongoDB 6.0 it may begin
+    /// with events of the second before the call. It ends when the application shuts down.
+    ///
+    /// A value or a secret is in no event. Sessions that the Python package created are left out: their
+    /// ids can be credentials.
+    ///
+    /// # Errors
+    ///
+    /// The stream's only item is [`Error::Store`] on a standalone server, and where the database user
+    /// may not read change streams.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rocket::futures::StreamExt;
+    /// use rocket_mongo_session::{Error, EventKind, Sessions};
+    ///
+    /// async fn audit(sessions: Sessions) -> Result<(), Error> {
+    ///     let mut events = sessions.events();
+    ///     while let Some(event) = events.next().await {
+    ///         let event = event?;
+    ///         if event.kind == EventKind::LoggedIn {
+    ///             let user_id: Option<i64> = event.user()?;
+    ///             println!("{} session {} of {user_id:?}", event.at, event.id);
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// No round trip: the stream opens when it is read.
+    pub fn events(&self) -> Events {
+        self.core.live.events()
     }
 
     fn now(&self) -> Moment {

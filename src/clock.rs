@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rocket::tokio::sync::watch;
 use time::OffsetDateTime;
 
 /// A point in time, in whole milliseconds since the Unix epoch.
@@ -93,6 +94,8 @@ struct Held {
     now: AtomicI64,
     /// How far the clock was moved forward in all, in milliseconds.
     advanced: AtomicU64,
+    /// Tells those that wait for a time that the clock was moved.
+    moved: watch::Sender<()>,
 }
 
 /// The zero of [`Clock::monotonic`].
@@ -138,6 +141,7 @@ impl Clock {
         Clock(Source::Held(Arc::new(Held {
             now: AtomicI64::new(system().0),
             advanced: AtomicU64::new(0),
+            moved: watch::Sender::new(()),
         })))
     }
 
@@ -201,7 +205,31 @@ impl Clock {
             let _ = held
                 .now
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
+            held.moved.send_replace(());
         }
+    }
+
+    /// Returns what tells that a test has moved the clock.
+    pub(crate) fn moves(&self) -> Moves {
+        match &self.0 {
+            Source::System => Moves(None),
+            Source::Held(held) => Moves(Some(held.moved.subscribe())),
+        }
+    }
+}
+
+/// Tells that a test has moved a [`Clock`].
+pub(crate) struct Moves(Option<watch::Receiver<()>>);
+
+impl Moves {
+    /// Waits until the clock was moved since the last call. The system's clock never is.
+    pub(crate) async fn next(&mut self) {
+        if let Some(moved) = &mut self.0
+            && moved.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 }
 

@@ -11,6 +11,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
+use crate::live::{End, Live};
 use crate::principals::PrincipalTypes;
 use crate::record::legacy;
 use crate::record::token::{Id, Token};
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     /// logins of one millisecond would have no order otherwise.
     pub(crate) last_login: AtomicI64,
     pub(crate) principals: PrincipalTypes,
+    pub(crate) live: Live,
 }
 
 /// What a commit has done.
@@ -72,6 +74,14 @@ pub(crate) enum Written {
 }
 
 impl Written {
+    /// The session that was stored for the first time.
+    pub(crate) fn new_id(&self) -> Option<&Id> {
+        match self {
+            Written::Inserted(_, token) => Some(&token.id),
+            Written::Updated(_) => None,
+        }
+    }
+
     /// The session as it is stored now. `current` is how the request knows it: `modify` may have
     /// changed it while the write was in flight.
     pub(crate) fn stored(self, current: Option<&Record>, now: Moment) -> Option<Stored> {
@@ -112,8 +122,10 @@ impl Core {
             connections,
             ..Counters::default()
         });
+        let store = Bounded::new(store, config.deadline, Arc::clone(&stats));
         Core {
-            store: Bounded::new(store, config.deadline, Arc::clone(&stats)),
+            live: Live::new(&store, &config, &clock),
+            store,
             config,
             clock,
             stats,
@@ -206,10 +218,22 @@ impl Core {
 
     async fn delete_all(&self, ids: &[Id]) -> Result<()> {
         for (ended, id) in ids.iter().enumerate() {
-            let deleted = self.store.delete(Filter::id(id.as_str())).await;
+            let delete = self.store.delete(Filter::id(id.as_str()));
+            let ids = [id.as_str()];
+            let ending = self
+                .live
+                .ending(&ids, End::LoggedOut, None, delete, |did| *did);
+            let deleted = ending.await;
             deleted.map_err(|error| error.partly_done_if(ended > 0))?;
         }
         Ok(())
+    }
+
+    /// Deletes all sessions that a filter chooses. Says how many those were.
+    pub(crate) async fn end_matching(&self, sessions: Filter, end: End) -> Result<u64> {
+        self.live.name_for_readers(&sessions, end).await;
+        let delete = self.store.delete_all(sessions.clone());
+        self.live.ending_all(&sessions, end, delete).await
     }
 
     /// Ends the oldest sessions of a user beyond `max_per_user`, in the background. All logins of
@@ -220,7 +244,7 @@ impl Core {
         };
         let (core, user) = (Arc::clone(self), user.clone());
         self.tasks.spawn(async move {
-            let theirs = Filter::all().equals(field::USER, user);
+            let theirs = Filter::all().equals(field::USER, user.clone());
             let theirs = alive(theirs, core.now());
             let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
             let ended = async {
@@ -231,10 +255,14 @@ impl Core {
                 let surplus = oldest.len().saturating_sub(max as usize);
                 let ids = oldest.iter().take(surplus);
                 let ids: Vec<String> = ids.filter_map(|one| one.id().map(str::to_owned)).collect();
-                match ids.is_empty() {
-                    true => Ok(0),
-                    false => core.store.delete_all(Filter::ids(ids)).await,
+                if ids.is_empty() {
+                    return Ok(0);
                 }
+                let delete = core.store.delete_all(Filter::ids(ids.clone()));
+                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+                let live = &core.live;
+                live.ending(&ids, End::Revoked, Some(&user), delete, |_| true)
+                    .await
             };
             if let Err(error) = ended.await {
                 error.log();

@@ -41,6 +41,10 @@ pub enum Operation {
     ReachStore,
     /// Committing a session with the response.
     Commit,
+    /// Looking whether the sessions of open streams have ended.
+    FollowSessions,
+    /// Reading what happens to sessions.
+    WatchSessions,
 }
 
 impl Operation {
@@ -51,7 +55,9 @@ impl Operation {
             Operation::LoadSession
             | Operation::FindSessions
             | Operation::CountSessions
+            | Operation::FollowSessions
             | Operation::ReachStore => "`find`",
+            Operation::WatchSessions => "`find` and `changeStream`",
             Operation::CreateSession => "`insert`",
             Operation::ChangeSession | Operation::RecordUse => "`update`",
             Operation::EndSession | Operation::EndSessions => "`remove`",
@@ -77,6 +83,8 @@ impl fmt::Display for Operation {
             Operation::MakeIndexes => "making the session indexes",
             Operation::ReachStore => "reaching the session store",
             Operation::Commit => "committing a session",
+            Operation::FollowSessions => "following sessions",
+            Operation::WatchSessions => "watching sessions",
         })
     }
 }

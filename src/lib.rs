@@ -23,6 +23,8 @@
 //! | use single sign-on? | [single sign-on](#single-sign-on) |
 //! | show a message on the next page? | [flash messages](#flash-messages) |
 //! | protect forms and `fetch()`? | [CSRF](#csrf) |
+//! | end streams and websockets with their session? | [streams, sockets and long requests](#streams-sockets-and-long-requests) |
+//! | hear what happens to sessions? | [what happens to sessions](#what-happens-to-sessions) |
 //! | keep users signed in? | [timeouts and remember-me](#timeouts-and-remember-me) |
 //! | handle errors and outages? | [errors and outages](#errors-and-outages), [one error type](#one-error-type-for-your-handlers) |
 //! | test my application? | [testing an application](#testing-an-application) |
@@ -45,6 +47,8 @@
 #![doc = include_str!("guide/csrf.md")]
 //!
 #![doc = include_str!("guide/times.md")]
+//!
+#![doc = include_str!("guide/streams.md")]
 //!
 #![doc = include_str!("guide/errors.md")]
 //!
@@ -81,6 +85,7 @@ mod commit;
 mod config;
 mod document;
 mod error;
+mod live;
 mod origin;
 mod principals;
 mod record;
@@ -103,6 +108,7 @@ pub use time;
 pub use admin::{Edit, Page, Query, SessionInfo, Sessions, UserSessions};
 pub use document::key::{AsKey, Key, KeyFor, KeyOf};
 pub use error::{Cause, Error, Operation, Result};
+pub use live::{End, Ended, Event, EventKind, Events};
 pub use session::{Queue, Session};
 pub use state::NewReason;
 pub use stats::Stats;

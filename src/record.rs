@@ -18,7 +18,7 @@ pub(crate) mod legacy;
 pub(crate) mod token;
 mod values;
 
-pub(crate) use expiry::{Expiry, Override, Times, alive, touch, unless_expired};
+pub(crate) use expiry::{Expiry, Override, OwnTimes, Times, alive, touch, unless_expired};
 use legacy::Upgrade;
 use token::{Digest, Id, Secret};
 use values::Values;
@@ -42,6 +42,16 @@ pub(crate) mod field {
     pub(crate) const SENT: &str = "sent";
     pub(crate) const CLIENT: &str = "client";
     pub(crate) const IP: &str = "ip";
+}
+
+/// The id of the document that records for a while that a login replaced a session.
+pub(crate) fn tombstone_id(session: &str) -> String {
+    format!("~{session}")
+}
+
+/// The session whose tombstone has this id.
+pub(crate) fn session_of_tombstone(id: &str) -> Option<&str> {
+    id.strip_prefix('~')
 }
 
 /// Longer documents are not read. MongoDB stores 16 MiB at most; concurrent requests may bring a
@@ -194,8 +204,8 @@ impl Record {
 
 impl Meta {
     /// The times that the session has of its own.
-    pub(crate) fn times(&self) -> Times {
-        Times {
+    pub(crate) fn own_times(&self) -> OwnTimes {
+        OwnTimes {
             timeout: self.timeout,
             lifetime: self.lifetime,
             max_age: self.max_age,
@@ -253,6 +263,26 @@ impl Meta {
             document.append(field::IP, ip.as_str());
         }
         Document::from_raw(document)
+    }
+}
+
+impl Times {
+    /// Reads the times of a stored session, whose other fields may be missing; `None` when they are
+    /// malformed.
+    pub(crate) fn parse(document: &Document, config: &Config, now: Moment) -> Option<Self> {
+        let fields = Fields::read(document)?;
+        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
+        let expires = match fields.expires {
+            None if fields.id.as_ref()?.is_legacy() => legacy::expiry(document, config, now)?,
+            expires => expires?,
+        };
+        Some(Times {
+            created: fields.created?,
+            accessed: fields.accessed?,
+            expires,
+            timeout: own(fields.timeout),
+            lifetime: own(fields.lifetime),
+        })
     }
 }
 

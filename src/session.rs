@@ -13,6 +13,7 @@ use crate::commit::{Core, Outcome};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
+use crate::live::{Followed, Subscriber};
 use crate::record::Client;
 use crate::record::token::Token;
 use crate::state::plan::CookieLife;
@@ -21,6 +22,7 @@ use crate::state::{Loaded, NewReason, State};
 mod auth;
 mod commit;
 mod csrf;
+mod ended;
 mod flash;
 mod modify;
 mod return_to;
@@ -90,6 +92,10 @@ struct Inner {
     /// The errors of saves that no caller has taken, by their numbers: the response must not be a
     /// success.
     unreported: BTreeMap<u64, Error>,
+    /// Subscriptions to the session that this request stores.
+    subscribers: Vec<Subscriber>,
+    /// The session that the response has stored.
+    stored_last: Option<Followed>,
 }
 
 impl Inner {
@@ -119,6 +125,8 @@ impl Session {
             pending_cookie: None,
             saves: 0,
             unreported: BTreeMap::new(),
+            subscribers: Vec::new(),
+            stored_last: None,
         };
         let shared = Shared {
             inner: Mutex::new(inner),

@@ -19,7 +19,7 @@ use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::error::Error;
 use crate::record::token::{Id, Secret};
-use crate::record::{Client, Expiry, Override, Times};
+use crate::record::{Client, Expiry, Override, OwnTimes};
 use changes::{Change, Changes, Mismatch};
 
 pub(crate) use self::base::{Base, Keep, Login, Replaces, Stored};
@@ -211,13 +211,13 @@ impl State {
     }
 
     /// The session's own times, as this request sees them.
-    pub(crate) fn times(&self) -> Times {
+    pub(crate) fn times(&self) -> OwnTimes {
         self.settings.times.apply(self.times_under())
     }
 
     /// The times that the request's changes apply to.
-    fn times_under(&self) -> Times {
-        let stored = self.stored().map(|stored| stored.record.meta.times());
+    fn times_under(&self) -> OwnTimes {
+        let stored = self.stored().map(|stored| stored.record.meta.own_times());
         let in_flight = self.in_flight.as_ref();
         let in_flight = in_flight.map(|write| write.settings.times);
         in_flight
@@ -226,7 +226,7 @@ impl State {
     }
 
     /// Sets the session's own times. Those that stay as they are are no change.
-    pub(crate) fn set_times(&mut self, wanted: Times) {
+    pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
         let (seen, under) = (self.times(), self.times_under());
         let change = |before: &mut Option<Override>, wanted, seen, under| {
             if wanted != seen {

@@ -15,6 +15,9 @@ pub(crate) mod deferred;
 pub(crate) mod faulty;
 pub(crate) mod memory;
 pub(crate) mod mongo;
+mod watch;
+
+pub use watch::{Change, ChangeKind, Watch};
 
 /// Keeps session documents: implement it to keep sessions elsewhere.
 ///
@@ -131,6 +134,32 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when the outcome is unknown.
     async fn put_revocation(&self, id: &str) -> Result<()>;
+
+    /// The documents with these ids, in any order: any number of ids, each asked for once. Only the
+    /// fields `_id`, `created`, `accessed`, `expires`, `timeout` and `lifetime` have to be there.
+    ///
+    /// A store that can answer with one command does so: it is asked twice a second while streams
+    /// follow their sessions. `is_final`: a deletion that may be rolled back by a failover does not
+    /// count yet. Unless it says otherwise it is asked as by
+    /// [`load_many`](Store::load_many).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        let _ = is_final;
+        let mut found = Vec::new();
+        for some in ids.chunks(4) {
+            found.extend(self.load_many(some.to_vec()).await?);
+        }
+        Ok(found)
+    }
+
+    /// What happens to documents from this call on. Nothing is sent before its first
+    /// [`next`](Watch::next). Unless a store says otherwise it cannot tell.
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(watch::Unsupported)
+    }
 
     /// Whose clock [`ages`](Store::ages) goes by.
     fn time_source(&self) -> TimeSource;

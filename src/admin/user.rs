@@ -125,8 +125,8 @@ impl UserSessions {
         let Some(id) = Id::parse(id) else {
             return Ok(false);
         };
-        let theirs = Filter::id(id.as_str()).equals(field::USER, user);
-        self.sessions.core.store.delete(theirs).await
+        let theirs = Filter::id(id.as_str()).equals(field::USER, user.clone());
+        self.sessions.revoke_one(&id, theirs, Some(&user)).await
     }
 
     /// Ends every session of the user, on every device; returns how many there were.
@@ -193,7 +193,7 @@ impl UserSessions {
                         error.log();
                         Ok(0)
                     }
-                    Err(error) => Err(error.half_way()),
+                    Err(error) => Err(error.partly_done()),
                 }
             }
         });

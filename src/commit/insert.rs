@@ -9,6 +9,7 @@ use super::tombstone::{self, StoredProof, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
+use crate::live::End;
 use crate::record::token::{Id, Secret, Token};
 use crate::state::Proof;
 use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, Replacement, late_changes};
@@ -157,11 +158,17 @@ impl Core {
         id: &Id,
     ) -> Result<Update> {
         let filter = Filter::id(replacement.old.as_str());
+        let (live, ids) = (&self.live, [replacement.old.as_str()]);
+        let user = plan.login.as_ref().map(|login| &login.user);
         if replacement.keep.is_nothing() {
-            self.store.delete(filter).await?;
+            let delete = self.store.delete(filter);
+            let deleted = live.ending(&ids, End::Replaced, user, delete, |did| *did);
+            deleted.await?;
             return Ok(Update::default());
         }
-        let last = self.store.take(filter).await?;
+        let take = self.store.take(filter);
+        let last = live.ending(&ids, End::Replaced, user, take, Option::is_some);
+        let last = last.await?;
         // Gone already, or replaced by a session of another token: the values stay as loaded.
         let last = last.and_then(|last| self.read(last));
         let Some(last) = last.filter(|last| last.token.matches(&replacement.token)) else {

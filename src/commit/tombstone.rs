@@ -82,7 +82,7 @@ pub(crate) fn describe_user(user: &RawBson) -> String {
 
 /// The id of the tombstone of a replaced session.
 pub(crate) fn id_of(old: &Id) -> String {
-    format!("~{old}")
+    record::tombstone_id(old.as_str())
 }
 
 /// Records that a login replaced a session.

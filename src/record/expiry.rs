@@ -28,7 +28,7 @@ impl Override {
 
 /// The times that a session has of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Times {
+pub(crate) struct OwnTimes {
     pub(crate) timeout: Override,
     pub(crate) lifetime: Override,
     pub(crate) max_age: Override,
@@ -58,17 +58,54 @@ impl Expiry {
     }
 }
 
+/// What decides when a session ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) created: Moment,
+    pub(crate) accessed: Moment,
+    pub(crate) expires: Moment,
+    pub(crate) timeout: Override,
+    pub(crate) lifetime: Override,
+}
+
+impl Times {
+    /// The names of the fields that [`Times::parse`] reads.
+    pub(crate) const FIELDS: [&'static str; 5] = [
+        field::CREATED,
+        field::ACCESSED,
+        field::EXPIRES,
+        field::TIMEOUT,
+        field::LIFETIME,
+    ];
+
+    /// The latest moment at which the session is alive: the earliest of what is stored and what its
+    /// own times and today's configuration say.
+    pub(crate) fn ends_at(&self, config: &Config) -> Moment {
+        let expiry = Expiry::new(config, self.timeout, self.lifetime);
+        self.expires
+            .min(expiry.expires_at(self.created, self.accessed))
+    }
+}
+
 impl Meta {
     pub(crate) fn expiry(&self, config: &Config) -> Expiry {
         Expiry::new(config, self.timeout, self.lifetime)
     }
 
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            created: self.created,
+            accessed: self.accessed,
+            expires: self.expires,
+            timeout: self.timeout,
+            lifetime: self.lifetime,
+        }
+    }
+
     /// The latest moment at which the session is alive: the earliest of what is stored and what its
     /// own times and today's configuration say.
     pub(crate) fn ends_at(&self, config: &Config) -> Moment {
-        let expiry = self.expiry(config);
-        self.expires
-            .min(expiry.expires_at(self.created, self.accessed))
+        self.times().ends_at(config)
     }
 
     pub(crate) fn is_expired(&self, config: &Config, now: Moment) -> bool {

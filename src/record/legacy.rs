@@ -127,7 +127,7 @@ fn csrf_of(values: &RawDocument, id: &Id) -> Secret {
 
 /// When a document without `expires` expires. One that was last used further ahead of now than it
 /// lives has expired: nothing but that time would ever end it, so it is not believed.
-fn expiry(document: &Document, config: &Config, now: Moment) -> Option<Moment> {
+pub(super) fn expiry(document: &Document, config: &Config, now: Moment) -> Option<Moment> {
     let (idle, absolute) = (config.timeout, config.lifetime);
     let created = seconds(document.get(field::CREATED)?)?;
     let accessed = seconds(document.get(field::ACCESSED)?)?;

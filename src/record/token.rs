@@ -6,6 +6,7 @@
 //! The cookie of the Python package pyramid_mongo_session is a bare id of 32 hexadecimal digits,
 //! which is a credential. It is read with `session.legacy_ids` alone.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use base64::Engine;
@@ -54,6 +55,13 @@ impl Id {
     }
 
     pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// So that a map by ids is asked with a text.
+impl Borrow<str> for Id {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -10,6 +10,7 @@ use super::{Session, decode};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
+use crate::live::End;
 use crate::record::token::Secret;
 use crate::state::{Creation, Keep, TokenChange};
 
@@ -196,6 +197,14 @@ impl Session {
     /// [`Error::Sealed`].
     pub fn logout(&self) -> Result<()> {
         let mut inner = self.open()?;
+        if let Some(stored) = inner.state.stored() {
+            // The commit ends it, and knows only its id.
+            let meta = &stored.record.meta;
+            let ids = [meta.id.as_str()];
+            self.core
+                .live
+                .intend(&ids, End::LoggedOut, meta.user.as_ref());
+        }
         inner.state.logout();
         inner.pending_cookie = None; // by an earlier save, for the session that ends
         Ok(())

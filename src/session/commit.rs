@@ -6,7 +6,7 @@ use bson::RawBson;
 use rocket::tokio;
 
 use super::{Session, Shared};
-use crate::commit::{Core, Done, Outcome, detached};
+use crate::commit::{Core, Done, Outcome, Written, detached};
 use crate::error::{Error, Operation, Result, cause};
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
@@ -28,8 +28,10 @@ impl Session {
             // The same request was answered before: a test's clone of it, which shares its session.
             return Ok(CookieChange::None);
         }
-        self.shared.commit(&self.core, None).await?;
+        let committed = self.shared.commit(&self.core, None).await;
         let mut inner = self.lock();
+        inner.subscribers.clear(); // nothing was stored that they could follow
+        committed?;
         if let Some((_, error)) = inner.unreported.pop_first() {
             return Err(error);
         }
@@ -147,6 +149,7 @@ impl Shared {
         };
         state.ended.retain(|id| !deleted.contains(id));
         let current = state.stored().map(|stored| &stored.record);
+        let new_id = done.written.as_ref().and_then(Written::new_id).cloned();
         // A request that ends reads nothing more, so the record after the write is not computed.
         let written = done.written.filter(|_| !is_last);
         let stored = written.and_then(|written| written.stored(current, core.now()));
@@ -162,6 +165,10 @@ impl Shared {
             state.ended.extend(left_over);
             return Ok(done.outcome);
         }
+        if let (Outcome::Applied, Some(id)) = (done.outcome, &new_id) {
+            inner.follow_new(core, id, is_last);
+        }
+        let state = &mut inner.state;
         match done.outcome {
             // A login that was revoked on its way: the session that it was to replace is still there.
             Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard(),

@@ -8,7 +8,7 @@ use super::Session;
 use crate::clock::Moment;
 use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::error::{Error, Result};
-use crate::record::{Override, Times};
+use crate::record::{Override, OwnTimes};
 use crate::state::Base;
 
 impl Session {
@@ -176,7 +176,7 @@ impl Session {
         check_max_age(Some(time))?;
         let own = own(Some(time));
         self.set_times(|times| {
-            *times = Times {
+            *times = OwnTimes {
                 timeout: own,
                 lifetime: own,
                 max_age: own,
@@ -205,10 +205,10 @@ impl Session {
     ///
     /// [`Error::Sealed`].
     pub fn reset_times(&self) -> Result<()> {
-        self.set_times(|times| *times = Times::default())
+        self.set_times(|times| *times = OwnTimes::default())
     }
 
-    fn set_times(&self, set: impl FnOnce(&mut Times)) -> Result<()> {
+    fn set_times(&self, set: impl FnOnce(&mut OwnTimes)) -> Result<()> {
         let mut inner = self.open_to_write()?;
         let mut times = inner.state.times();
         set(&mut times);

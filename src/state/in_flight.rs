@@ -2,7 +2,7 @@
 
 use super::changes::Changes;
 use crate::record::token::Secret;
-use crate::record::{Override, Times};
+use crate::record::{Override, OwnTimes};
 
 /// What the request set on the session itself.
 #[derive(Clone, Default)]
@@ -24,8 +24,8 @@ pub(crate) struct TimeChanges {
 
 impl TimeChanges {
     /// The times after these changes.
-    pub(crate) fn apply(self, times: Times) -> Times {
-        Times {
+    pub(crate) fn apply(self, times: OwnTimes) -> OwnTimes {
+        OwnTimes {
             timeout: self.timeout.unwrap_or(times.timeout),
             lifetime: self.lifetime.unwrap_or(times.lifetime),
             max_age: self.max_age.unwrap_or(times.max_age),

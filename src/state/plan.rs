@@ -14,7 +14,7 @@ use crate::document::value;
 use crate::document::{Filter, Operator, Update, date};
 use crate::error::Error;
 use crate::record::token::{Digest, Id, Secret, Token};
-use crate::record::{self, Client, Expiry, Meta, Override, Record, Times, field};
+use crate::record::{self, Client, Expiry, Meta, Override, OwnTimes, Record, field};
 use crate::store::{Durability, Touch};
 
 /// A read extends a session at most once in this time, whatever `reissue_time` says.
@@ -136,7 +136,7 @@ pub(crate) struct TokenPart {
 impl InsertPlan {
     /// What is stored under this id.
     pub(crate) fn meta(&self, id: Id) -> Meta {
-        let times = self.settings.times.apply(Times::default());
+        let times = self.settings.times.apply(OwnTimes::default());
         Meta {
             id,
             created: self.created,
@@ -230,7 +230,7 @@ fn plan_update(
     let mut values = ValuesPlan::new(record.clone(), state.changes.clone(), now);
     let update = &mut values.update;
     let is_read = update.is_empty() && values.relative.is_empty() && settings.is_empty();
-    let life = settings.times.apply(record.meta.times()).max_age;
+    let life = settings.times.apply(record.meta.own_times()).max_age;
     let life = life.resolve(config.max_age);
     let counts = !state.skips_touch || sends_cookie(settings) || settings.times_are_set();
     let is_due = counts && is_cookie_due(record, life, is_read, config, now);

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rocket::tokio;
 use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::timeout;
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::stats::Counters;
-use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated, Watch};
 use crate::tasks::Tasks;
 
 #[derive(Clone)]
@@ -226,6 +227,23 @@ impl Bounded {
     /// The application is shutting down.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// As the other reads, and shutdown does not wait for it.
+    pub(crate) async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        const OPERATION: Operation = Operation::FollowSessions;
+        let store = Arc::clone(&self.store);
+        let call = tokio::spawn(async move { store.times(ids, is_final).await });
+        let result = match timeout(self.deadline, call).await {
+            Ok(result) => result.unwrap_or_else(|_| Err(Kind::Read.panicked(OPERATION))),
+            Err(_) => Err(self.late(Kind::Read, OPERATION)),
+        };
+        self.counted(result)
+    }
+
+    /// Sends nothing, so it needs no deadline. What it gives looks after its own.
+    pub(crate) fn watch(&self) -> Box<dyn Watch> {
+        self.store.watch()
     }
 
     /// Waits for the calls that run, and for what the store has put off.

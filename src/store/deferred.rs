@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use rocket::async_trait;
 use rocket::tokio::sync::Mutex;
-use rocket::tokio::time::Instant;
+use rocket::tokio::time::{Instant, sleep};
 
+use crate::clock::Clock;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
-use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated};
+use crate::store::{
+    Aged, Change, ChangeKind, Durability, Inserted, Order, Store, TimeSource, Touch, Updated, Watch,
+};
 
 /// The pause after a failed attempt. Operations fail meanwhile without an attempt of their own.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -23,7 +26,7 @@ type Opening = Pin<Box<dyn Future<Output = Option<Arc<dyn Store>>> + Send>>;
 type Open = Box<dyn Fn() -> Opening + Send + Sync>;
 
 pub(crate) struct Deferred {
-    opened: OnceLock<Arc<dyn Store>>,
+    opened: Arc<OnceLock<Arc<dyn Store>>>,
     open: Open,
     /// When an attempt failed last. One attempt runs at a time, and the others wait for its result.
     failed: Mutex<Instant>,
@@ -45,7 +48,7 @@ impl Deferred {
         F: Future<Output = Option<Arc<dyn Store>>> + Send + 'static,
     {
         Deferred {
-            opened: OnceLock::new(),
+            opened: Arc::default(),
             open: Box::new(move || Box::pin(open())),
             failed: Mutex::new(Instant::now()),
             retry_delay: RETRY_DELAY,
@@ -68,6 +71,30 @@ impl Deferred {
             *failed = Instant::now();
         }
         Err(Error::store(operation, Unresolved))
+    }
+}
+
+/// What happens in a store that was not open when that was asked for.
+struct DeferredWatch(Arc<OnceLock<Arc<dyn Store>>>, Option<Box<dyn Watch>>);
+
+#[async_trait]
+impl Watch for DeferredWatch {
+    async fn next(&mut self) -> Result<Option<Change>> {
+        if let Some(watch) = &mut self.1 {
+            return watch.next().await;
+        }
+        match self.0.get() {
+            Some(store) => {
+                self.1 = Some(store.watch());
+                // Other processes may have reached the database before.
+                let now = Clock::system().now();
+                Ok(Some(Change::at("", ChangeKind::Missed, now)))
+            }
+            None => {
+                sleep(RETRY_DELAY).await;
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -125,6 +152,18 @@ impl Store for Deferred {
     async fn put_revocation(&self, id: &str) -> Result<()> {
         let store = self.store(Operation::RevokeSessions).await?;
         store.put_revocation(id).await
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        let store = self.store(Operation::FollowSessions).await?;
+        store.times(ids, is_final).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        match self.opened.get() {
+            Some(store) => store.watch(),
+            None => Box::new(DeferredWatch(Arc::clone(&self.opened), None)),
+        }
     }
 
     fn time_source(&self) -> TimeSource {

@@ -11,6 +11,7 @@ use crate::error::{Error, Operation, Result};
 use crate::store::memory::MemoryStore;
 use crate::store::{
     Aged, Document, Durability, Filter, Inserted, Order, Store, TimeSource, Touch, Update, Updated,
+    Watch,
 };
 
 /// What happens to the next call of a kind.
@@ -185,6 +186,14 @@ impl Store for FaultyStore {
 
     async fn put_revocation(&self, id: &str) -> Result<()> {
         self.inner.put_revocation(id).await
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        self.run("times", self.inner.times(ids, is_final)).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        self.inner.watch()
     }
 
     fn time_source(&self) -> TimeSource {

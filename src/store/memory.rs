@@ -9,14 +9,21 @@ use bson::raw::RawBsonRef;
 use bson::{RawDocumentBuf, Timestamp, doc};
 
 use rocket::async_trait;
+use rocket::tokio::sync::broadcast;
+use rocket::tokio::sync::broadcast::error::RecvError;
+use rocket::tokio::time::timeout;
 
 use crate::clock::{Clock, Moment};
-use crate::document::{Document, Filter, Update, date, number};
-use crate::error::Result;
+use crate::document::{Document, Filter, Path, Update, date, number};
+use crate::error::{Error, Operation, Result, cause};
 use crate::record::field;
 use crate::store::{
-    Aged, Durability, Inserted, Order, REVOCATION_LIFETIME, Store, TimeSource, Touch, Updated,
+    Aged, Change, ChangeKind, Durability, Inserted, Order, REVOCATION_LIFETIME, Store, TimeSource,
+    Touch, Updated, Watch,
 };
+
+/// How many changes wait for a reader of the store.
+const MAX_WAITING_CHANGES: usize = 1024;
 
 /// A [`Store`] in the memory of this process, for tests and for trying things out.
 ///
@@ -24,6 +31,8 @@ use crate::store::{
 pub struct MemoryStore {
     documents: Mutex<Documents>,
     clock: Clock,
+    /// Sent to while the documents are locked, so that changes are told in their order.
+    changes: broadcast::Sender<Change>,
 }
 
 #[derive(Default)]
@@ -53,6 +62,38 @@ impl MemoryStore {
         MemoryStore {
             documents: Mutex::default(),
             clock: clock.clone(),
+            changes: broadcast::Sender::new(MAX_WAITING_CHANGES),
+        }
+    }
+
+    fn tell(&self, kind: ChangeKind, document: &Document) {
+        if self.changes.receiver_count() == 0 {
+            return;
+        }
+        let mut change = Change::at(document.id().unwrap_or_default(), kind, self.clock.now());
+        change.user = document.get(field::USER).map(RawBsonRef::to_raw_bson);
+        let by = document.get("by").and_then(RawBsonRef::as_str);
+        change.by = by.map(str::to_owned);
+        let _ = self.changes.send(change);
+    }
+
+    fn tell_deleted(&self, document: &Document) {
+        let expired = Filter::all().before(field::EXPIRES, self.clock.now());
+        let kind = match expired.matches(document) {
+            true => ChangeKind::Expired,
+            false => ChangeKind::Deleted,
+        };
+        self.tell(kind, document);
+    }
+
+    fn tell_updated(&self, before: &Document, update: &Update) {
+        let changes = |name| update.contains(&Path::Meta(name));
+        if changes(field::RENEWED) {
+            let kind = match changes(field::CREATED) {
+                true => ChangeKind::Elevated,
+                false => ChangeKind::Renewed,
+            };
+            self.tell(kind, before);
         }
     }
 
@@ -178,14 +219,20 @@ impl Documents {
 
     /// Drops what expired, whenever as many documents were made as there are: the cost of a
     /// sweep is spread over what it sweeps.
-    fn sweep(&mut self, now: Moment) {
+    fn sweep(&mut self, now: Moment) -> Vec<Document> {
         self.created_since_sweep += 1;
-        if self.created_since_sweep >= self.by_id.len().max(1024) {
-            self.created_since_sweep = 0;
-            let expired = Filter::all().before(field::EXPIRES, now);
-            self.by_id
-                .retain(|_, entry| !expired.matches(&entry.document));
+        if self.created_since_sweep < self.by_id.len().max(1024) {
+            return Vec::new();
         }
+        self.created_since_sweep = 0;
+        self.take_all(&Filter::all().before(field::EXPIRES, now))
+    }
+
+    fn take_all(&mut self, filter: &Filter) -> Vec<Document> {
+        let chosen = self
+            .by_id
+            .extract_if(|_, entry| filter.matches(&entry.document));
+        chosen.map(|(_, entry)| entry.document).collect()
     }
 }
 
@@ -215,14 +262,23 @@ impl Store for MemoryStore {
                 created = Inserted::Beside;
                 continue;
             }
+            self.tell(ChangeKind::Inserted, &document);
             stored.by_id.insert(id, self.filled(document));
         }
-        stored.sweep(self.clock.now());
+        let swept = stored.sweep(self.clock.now());
+        swept
+            .iter()
+            .for_each(|document| self.tell_deleted(document));
         Ok(created)
     }
 
-    async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
-        let before = self.lock().update(&filter, &update, &self.clock)?;
+    async fn update(
+        &self,
+        filter: Filter,
+        update: Update,
+        durability: Durability,
+    ) -> Result<Updated> {
+        let before = self.update_returning(filter, update, durability).await?;
         Ok(Updated::of(before.is_some()))
     }
 
@@ -232,15 +288,33 @@ impl Store for MemoryStore {
         update: Update,
         _: Durability,
     ) -> Result<Option<Document>> {
-        self.lock().update(&filter, &update, &self.clock)
+        let mut stored = self.lock();
+        let before = stored.update(&filter, &update, &self.clock)?;
+        if let Some(before) = &before {
+            self.tell_updated(before, &update);
+        }
+        Ok(before)
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
-        Ok(self.lock().take(&filter).is_some())
+        Ok(self.take(filter).await?.is_some())
     }
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        Ok(self.lock().take(&filter))
+        let mut stored = self.lock();
+        let last = stored.take(&filter);
+        if let Some(last) = &last {
+            self.tell_deleted(last);
+        }
+        Ok(last)
+    }
+
+    async fn times(&self, ids: Vec<String>, _: bool) -> Result<Vec<Document>> {
+        self.load_many(ids).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(MemoryWatch(self.changes.subscribe(), self.clock.clone()))
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
@@ -317,11 +391,9 @@ impl Store for MemoryStore {
 
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
         let mut stored = self.lock();
-        let before = stored.by_id.len();
-        stored
-            .by_id
-            .retain(|_, entry| !filter.matches(&entry.document));
-        Ok((before - stored.by_id.len()) as u64)
+        let last = stored.take_all(&filter);
+        last.iter().for_each(|document| self.tell_deleted(document));
+        Ok(last.len() as u64)
     }
 
     async fn ensure_indexes(&self) -> Result<()> {
@@ -336,5 +408,26 @@ impl Store for MemoryStore {
 
     fn describe(&self) -> String {
         "in the memory of this process".into()
+    }
+}
+
+/// What happens in a [`MemoryStore`].
+struct MemoryWatch(broadcast::Receiver<Change>, Clock);
+
+cause!(StoreDropped, "the store in memory was dropped");
+
+#[async_trait]
+impl Watch for MemoryWatch {
+    async fn next(&mut self) -> Result<Option<Change>> {
+        const PAUSE: Duration = Duration::from_secs(1);
+        match timeout(PAUSE, self.0.recv()).await {
+            Ok(Ok(change)) => Ok(Some(change)),
+            Ok(Err(RecvError::Lagged(_))) => {
+                let now = self.1.now();
+                Ok(Some(Change::at("", ChangeKind::Missed, now)))
+            }
+            Ok(Err(RecvError::Closed)) => Err(Error::store(Operation::WatchSessions, StoreDropped)),
+            Err(_) => Ok(None),
+        }
     }
 }

@@ -12,7 +12,7 @@ use rocket::{async_trait, tokio};
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
-use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated};
+use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated, Watch};
 
 mod batch;
 mod client;
@@ -26,6 +26,7 @@ mod load;
 mod server_session;
 mod touch;
 mod update;
+mod watch;
 
 use client::{Client, primary};
 use error::{Failure, reading};
@@ -33,6 +34,7 @@ use insert::Inserts;
 use load::Loads;
 use touch::Touches;
 use update::Updates;
+use watch::ChangeStreamWatch;
 
 /// A [`Store`] in a MongoDB collection.
 ///
@@ -163,6 +165,24 @@ impl Store for MongoStore {
 
     async fn put_revocation(&self, id: &str) -> Result<()> {
         delete::put_revocation(&self.0.client, id).await
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        let touches = &self.0.touches;
+        let before = touches.pending(&ids);
+        let found = list::times(&self.0.client, ids.clone(), is_final).await?;
+        // A touch that is written meanwhile is in the reply, or pending before it or after it.
+        let after = touches.pending(&ids);
+        let touched = found.into_iter().filter_map(|document| {
+            let id = document.id()?.to_owned();
+            let touches = [before.get(&id), after.get(&id)].into_iter().flatten();
+            Some(touches.fold(document, |document, times| times.apply_to(document)))
+        });
+        Ok(touched.collect())
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(ChangeStreamWatch::new(&self.0.client))
     }
 
     fn time_source(&self) -> TimeSource {

@@ -93,6 +93,7 @@ mod aging;
 mod changing;
 mod creating;
 mod ending;
+mod following;
 mod programs;
 mod races;
 mod reading;
@@ -104,6 +105,7 @@ pub use aging::*;
 pub use changing::*;
 pub use creating::*;
 pub use ending::*;
+pub use following::*;
 pub use programs::*;
 pub use races::*;
 pub use reading::*;
@@ -301,6 +303,8 @@ const ALL: &[(&str, Attempt)] = all![
     put_revocation_sets_the_present_time,
     update_sets_the_present_time,
     indexes_can_be_ensured_again_and_again,
+    times_gives_the_documents_asked_for,
+    watch_tells_what_happens_in_its_order,
     of_many_that_create_one_document_one_does,
     of_many_that_compare_and_set_one_wins,
     no_increment_is_lost,

@@ -311,6 +311,7 @@ impl Fairing for CommitFairing {
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
         let core = &self.sessions.core;
+        core.live.stop();
         core.tasks.wait(grace.min(core.config.deadline)).await;
         core.store.flush(grace).await;
     }

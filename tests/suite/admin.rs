@@ -266,7 +266,7 @@ async fn edit_changes_the_named_keys_of_a_live_session_and_nothing_else() {
         let folded = folded.increment("x", 1).apply().await;
         assert!(matches!(folded, Err(Error::Mismatch { .. })));
         let bad = sessions.edit(id_of(&cookie)).increment("", 1).apply().await;
-        assert!(matches!(bad, Err(Error::BadKey)));
+        assert!(matches!(bad, Err(Error::BadKey { .. })));
         let large = "x".repeat(3 << 20);
         let large = sessions.edit(id_of(&cookie)).set("large", &large).unwrap();
         assert!(matches!(large.apply().await, Err(Error::TooLarge { .. })));

@@ -11,7 +11,7 @@ use rocket::local::asynchronous::Client;
 use rocket::tokio::task::JoinHandle;
 use rocket::{Build, Rocket, tokio};
 use rocket_mongo_session::testing::Clock;
-use rocket_mongo_session::{SessionFairing, Sessions};
+use rocket_mongo_session::{Ended, SessionFairing, Sessions};
 
 use crate::support::{Browser, Mongod, Request, Response, figment};
 
@@ -141,6 +141,12 @@ impl Arena {
     pub fn gate(&self) -> Gate {
         let gates: &Gates = self.client.rocket().state().expect("gates");
         gates.make()
+    }
+
+    /// The end of the session that a program has followed under this number.
+    pub fn followed(&self, number: u64) -> Option<Ended> {
+        let gates: &Gates = self.client.rocket().state().expect("gates");
+        gates.followed(number)
     }
 
     /// A browser that knows nothing yet.

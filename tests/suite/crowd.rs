@@ -213,8 +213,11 @@ impl Visitor {
             return self.revoke(app).await;
         }
         let browser = self.browser();
-        let program = program(&work, self.number, saves);
+        let mut program = program(&work, self.number, saves);
+        let stream = self.number();
+        program.insert(1, Op::Follow(stream));
         let event = self.ask(app, &browser, work, &program).await;
+        self.keep_stream(app, stream, &event);
         let is_lost =
             event.told == Told::Open && (event.work.ends() || event.work.replaces_token());
         let is_dead = event.view.as_ref().is_some_and(|view| view.is_new) && event.given.is_none();
@@ -228,6 +231,23 @@ impl Visitor {
             && self.browser().cookie("session").as_ref() != Some(&sent)
         {
             self.old().insert(sent);
+        }
+    }
+
+    /// The stream that a request has opened: of the session that it was let into, or of the one that
+    /// it was given.
+    fn keep_stream(&self, app: &Arena, number: u64, event: &Event) {
+        let Some(ended) = app.followed(number) else {
+            return;
+        };
+        let Some(view) = &event.view else { return };
+        let id = match view.is_new {
+            false => view.id.as_deref(),
+            true => event.given.as_deref().map(crate::probe::id_of),
+        };
+        let number = self.apps.iter().position(|one| std::ptr::eq(&**one, app));
+        if let (Some(id), Some(number)) = (id, number) {
+            self.history.streams().follow(number, id, ended);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use rocket::http::uri::Origin;
 use rocket::outcome::Outcome;
 use rocket::request::{FromRequest, Request};
@@ -10,9 +11,9 @@ use rocket::{FromForm, async_trait};
 use rocket_db_pools::Database;
 use rocket_mongo_session::time::OffsetDateTime;
 use rocket_mongo_session::{
-    CsrfError, CsrfForm, CsrfHeader, Edit, Error, Key, MongoPool, NewReason, Page, Query, Queue,
-    RecentLogin, Result, Session, SessionFairing, SessionInfo, Sessions, Stats, Store,
-    UserSessions,
+    CsrfError, CsrfForm, CsrfHeader, Edit, End, Ended, Error, Event, EventKind, Events, Key,
+    MongoPool, NewReason, Page, Query, Queue, RecentLogin, Result, Session, SessionFairing,
+    SessionInfo, Sessions, Stats, Store, UserSessions,
 };
 
 const VISITS: Key<u32> = Key::new("visits");
@@ -105,7 +106,33 @@ async fn a_session(session: &Session) -> Result<()> {
     let _: Option<Duration> = session.timeout().or(session.lifetime());
     let _: Option<Duration> = session.max_age();
     session.reset_times()?;
+    let ended: Ended = session.ended();
+    ended.touch();
+    lasts::<Ended>();
+    match ended.clone().await {
+        End::LoggedOut | End::Revoked | End::Replaced | End::Expired | End::Gone => {}
+        _ => {}
+    }
     session.set_max_age(None)
+}
+
+#[allow(dead_code)]
+fn lasts<T: Send + Sync + Unpin + Clone + Future + 'static>() {}
+
+#[allow(dead_code)]
+async fn what_happens(sessions: &Sessions) -> Result<()> {
+    let mut events: Events = sessions.events();
+    while let Some(event) = events.next().await {
+        let event: Event = event?.clone();
+        let _: (&String, OffsetDateTime, Option<i64>) = (&event.id, event.at, event.user()?);
+        match event.kind {
+            EventKind::Created | EventKind::LoggedIn | EventKind::Elevated => {}
+            EventKind::Renewed | EventKind::LoggedOut | EventKind::Revoked => {}
+            EventKind::Expired | EventKind::Deleted | EventKind::Missed => {}
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[allow(dead_code)]

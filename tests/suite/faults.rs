@@ -136,6 +136,8 @@ pub async fn judge(client: &Client, db: &str, crowd: Crowd, terms: Terms) -> Ver
     let history = crowd.disperse().await;
     let mut documents = stored(client, db).await;
     documents.retain(|one| !is_probe(one));
+    let streams = history.streams();
+    streams.settle(&documents, Duration::from_secs(30)).await;
     history.check(&documents, terms)
 }
 

@@ -1,4 +1,4 @@
-//! What a crowd of browsers did and was told, and whether that can be: the invariants I1 to I14.
+//! What a crowd of browsers did and was told, and whether that can be: the invariants I1 to I15.
 //!
 //! A request that was not answered, or answered with 503, is open: it may have had all of its
 //! effect or none, then or later. A change that was not saved by name (`save`) is open as well in
@@ -21,12 +21,13 @@
 //! | I12 | a message is delivered once, and not lost | `messages` |
 //! | I13 | cookie and cache headers are right on every response | `answer` |
 //! | I14 | no 503 sets a cookie | `answer` |
+//! | I15 | a stream is told of its session's end, and of none while the session is stored | `streams` |
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::Document;
@@ -42,9 +43,12 @@ mod lineage;
 mod messages;
 mod recovery;
 mod secrets;
+mod streams;
 mod times;
 mod tokens;
 mod values;
+
+pub use streams::Streams;
 
 /// The purpose of a request. Its numbers are unique.
 #[derive(Clone, Debug, PartialEq)]
@@ -238,6 +242,7 @@ pub struct History {
     /// How many were answered well, and how many were left open.
     answered: AtomicUsize,
     open: AtomicUsize,
+    streams: Arc<Streams>,
 }
 
 /// What a history came to.
@@ -248,6 +253,7 @@ pub struct Verdict {
     pub gone: usize,
     pub open: usize,
     pub sessions: usize,
+    pub streams: usize,
     pub by_work: BTreeMap<String, usize>,
     pub slowest: Duration,
     pub violations: Vec<String>,
@@ -262,7 +268,13 @@ impl History {
             events: Mutex::default(),
             answered: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            streams: Arc::default(),
         }
+    }
+
+    /// The streams of this history's browsers.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.streams
     }
 
     pub fn answered(&self) -> usize {
@@ -297,7 +309,10 @@ impl History {
 
     /// Holds the history against the invariants; `documents` is what is stored at the end.
     pub fn check(&self, documents: &[Document], terms: Terms) -> Verdict {
-        check::check(self.lock().clone(), documents, terms)
+        let mut verdict = check::check(self.lock().clone(), documents, terms);
+        verdict.streams = self.streams.count();
+        verdict.violations.extend(self.streams.check(documents));
+        verdict
     }
 }
 
@@ -320,12 +335,14 @@ impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} requests ({} done, {} gone, {} open) on {} sessions, the slowest {:?}, {} violations",
+            "{} requests ({} done, {} gone, {} open) on {} sessions with {} streams, the slowest {:?}, {} \
+             violations",
             self.requests,
             self.done,
             self.gone,
             self.open,
             self.sessions,
+            self.streams,
             self.slowest,
             self.violations.len()
         )?;
@@ -341,6 +358,7 @@ impl Verdict {
         self.gone += other.gone;
         self.open += other.open;
         self.sessions += other.sessions;
+        self.streams += other.streams;
         for (work, count) in other.by_work {
             *self.by_work.entry(work).or_default() += count;
         }

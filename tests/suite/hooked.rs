@@ -4,6 +4,7 @@ use rocket::async_trait;
 use rocket_mongo_session::Result;
 use rocket_mongo_session::store::{
     Aged, Document, Durability, Filter, Inserted, Order, Store, TimeSource, Touch, Update, Updated,
+    Watch,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +102,14 @@ impl<H: Hook> Store for Hooked<H> {
     async fn put_revocation(&self, id: &str) -> Result<()> {
         let put = self.store.put_revocation(id);
         self.hook.around(Kind::PutRevocation, put).await
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        self.store.times(ids, is_final).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        self.store.watch()
     }
 
     fn time_source(&self) -> TimeSource {

@@ -17,6 +17,7 @@ mod language;
 mod launch;
 mod legacy;
 mod life;
+mod live;
 mod model;
 mod outage;
 mod probe;

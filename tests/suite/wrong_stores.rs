@@ -11,7 +11,7 @@ use rocket::async_trait;
 use rocket::tokio::task::yield_now;
 use rocket::tokio::time::sleep;
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated, Watch,
 };
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, MongoStore, Result, Store};
@@ -46,6 +46,10 @@ pub trait Fault: Send + Sync + 'static {
             found.extend(self.load(&id).await?);
         }
         Ok(found)
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        self.inside().times(ids, is_final).await
     }
 
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
@@ -125,6 +129,14 @@ impl<F: Fault> Store for Wrong<F> {
 
     async fn put_revocation(&self, id: &str) -> Result<()> {
         self.0.inside().put_revocation(id).await
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        self.0.times(ids, is_final).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        self.0.inside().watch()
     }
 
     fn time_source(&self) -> TimeSource {
@@ -240,6 +252,27 @@ impl<S: Store> Fault for Saving<S> {
         let whole = update.apply_by(&seen, &Clock::default())?;
         self.inside.insert(vec![whole], durability).await?;
         Ok(Updated::Applied)
+    }
+}
+
+/// Remembers the sessions that it was asked about, and never hears of their ends.
+pub struct Forgetful<S> {
+    pub inside: S,
+    pub seen: Mutex<HashMap<String, Document>>,
+}
+
+#[async_trait]
+impl<S: Store> Fault for Forgetful<S> {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        let found = self.inside.times(ids.clone(), is_final).await?;
+        let mut seen = self.seen.lock().expect("no panic");
+        let found = found.into_iter();
+        seen.extend(found.map(|document| (document.id().unwrap_or_default().to_owned(), document)));
+        Ok(ids.iter().filter_map(|id| seen.get(id)).cloned().collect())
     }
 }
 

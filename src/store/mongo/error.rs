@@ -21,6 +21,9 @@ pub(super) enum Failure {
     Unsaid,
     Contradiction,
     Statement(i32),
+    Standalone,
+    MayNotWatch,
+    NoChangeStreams,
 }
 
 impl fmt::Display for Failure {
@@ -40,6 +43,15 @@ impl fmt::Display for Failure {
             Failure::WriteConcern => "the server did not confirm the write concern",
             Failure::Unsaid => "the server reply did not report a result for every document",
             Failure::Contradiction => "the server reply contradicts the documents that are stored",
+            Failure::Standalone => {
+                "events need a replica set or a sharded cluster, and this MongoDB server is \
+                 standalone; start it with --replSet (a set of one member is enough)"
+            }
+            Failure::MayNotWatch => {
+                "the database user may not read change streams; grant it the actions `find` and \
+                 `changeStream` on the collection of the sessions, as the role `read` does"
+            }
+            Failure::NoChangeStreams => "the server does not support change streams",
             Failure::Statement(code) => return write!(f, "write error {code}"),
         };
         f.write_str(text)
@@ -185,6 +197,37 @@ pub(super) fn is_transient(error: &Cause) -> bool {
         ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
     ) || error.contains_label(RETRYABLE_WRITE_ERROR)
         || code(error).is_some_and(|code| NOT_PRIMARY.contains(&code))
+}
+
+/// What an error says of a change stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interruption {
+    /// It passes; the stream continues where it was.
+    Passing,
+    /// The position in the oplog is lost.
+    Lost,
+    NotAllowed,
+    NotSupported,
+}
+
+/// Unauthorized, AuthenticationFailed, and AtlasError.
+const NOT_ALLOWED: [i32; 3] = [13, 18, 8000];
+/// ChangeStreamFatalError, ChangeStreamHistoryLost, CappedPositionLost, InvalidResumeToken, and a
+/// resume token that was not found.
+const POSITION_LOST: [i32; 5] = [280, 286, 136, 260, 40585];
+/// CommandNotFound, CommandNotSupported, CommandNotSupportedOnView, an unknown pipeline stage, and a
+/// `$changeStream` on a server that is not in a replica set.
+const NO_CHANGE_STREAMS: [i32; 5] = [59, 115, 166, 40324, 40573];
+
+/// Returns what a failed command of a change stream means for it.
+pub(super) fn interruption(error: &Cause) -> Interruption {
+    match code(error) {
+        Some(code) if NOT_ALLOWED.contains(&code) => Interruption::NotAllowed,
+        Some(code) if POSITION_LOST.contains(&code) => Interruption::Lost,
+        Some(code) if NO_CHANGE_STREAMS.contains(&code) => Interruption::NotSupported,
+        _ if matches!(&*error.kind, ErrorKind::Authentication { .. }) => Interruption::NotAllowed,
+        _ => Interruption::Passing,
+    }
 }
 
 /// Returns the pause that the server asks for, if its request rate is exceeded.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bson::RawDocumentBuf as Raw;
 use mongodb::bson::{Bson, Document as Query, doc};
-use mongodb::options::FindOptions;
+use mongodb::options::{FindOptions, ReadConcern};
 
 use super::client::{Client, left, primary, to_driver};
 use crate::document::{Document, Filter};
 use crate::error::{Operation, Result};
-use crate::record::field;
+use crate::record::{Times, field};
 use crate::store::{Aged, Order};
 
 const FINDING: Operation = Operation::FindSessions;
@@ -67,6 +67,37 @@ pub(super) async fn count(client: &Client, filter: &Filter) -> Result<u64> {
             .await
     };
     client.read(OPERATION, until, count).await
+}
+
+/// How many ids one find asks for: with the ids of the driver's form, half a megabyte.
+const MAX_IDS: usize = 20_000;
+
+/// The times of any number of sessions, with a find for each 20,000 of them. `is_final`: as the
+/// majority of a replica set has them, so that no failover takes a deletion back.
+pub(super) async fn times(
+    client: &Client,
+    ids: Vec<String>,
+    is_final: bool,
+) -> Result<Vec<Document>> {
+    const OPERATION: Operation = Operation::FollowSessions;
+    let until = client.until();
+    let has_majority = is_final && client.topology(OPERATION, until).await?.deduplicates();
+    let concern = has_majority.then(ReadConcern::majority);
+    let fields = Times::FIELDS.iter();
+    let projection: Query = fields.map(|name| ((*name).to_owned(), 1.into())).collect();
+    let mut documents = Vec::with_capacity(ids.len());
+    for some in ids.chunks(MAX_IDS) {
+        let count = u32::try_from(some.len()).unwrap_or(u32::MAX);
+        let filter = doc! { "_id": { "$in": some } };
+        let mut options = FindOptions::builder()
+            .projection(projection.clone())
+            // All of them at once, where the server's own first batch would hold a hundred.
+            .batch_size(count.saturating_add(1))
+            .build();
+        options.read_concern.clone_from(&concern);
+        documents.extend(client.find(OPERATION, until, filter, options).await?);
+    }
+    Ok(documents)
 }
 
 /// The name of the computed field. No stored document has one of this name.

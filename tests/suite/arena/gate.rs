@@ -1,16 +1,18 @@
-//! Gates: places in a handler where it waits until the test opens them.
+//! Gates: places in a handler where it waits until the test opens them. And what handlers follow.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rocket::tokio::sync::Semaphore;
+use rocket_mongo_session::Ended;
 
 /// The gates of one application, by number.
 #[derive(Default)]
 pub struct Gates {
     next: AtomicU64,
     all: Mutex<HashMap<u64, Gate>>,
+    followed: Mutex<HashMap<u64, Ended>>,
 }
 
 impl Gates {
@@ -32,6 +34,20 @@ impl Gates {
         if let Some(gate) = gate {
             gate.pass().await;
         }
+    }
+
+    /// What a handler follows.
+    pub fn follow(&self, number: u64, ended: Ended) {
+        let followed = self.followed.lock();
+        let mut followed = followed.unwrap_or_else(PoisonError::into_inner);
+        followed.insert(number, ended);
+    }
+
+    /// Takes it out; `None` when no handler has come to it.
+    pub fn followed(&self, number: u64) -> Option<Ended> {
+        let followed = self.followed.lock();
+        let mut followed = followed.unwrap_or_else(PoisonError::into_inner);
+        followed.remove(&number)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Gate>> {

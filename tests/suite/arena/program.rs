@@ -49,6 +49,8 @@ pub enum Op {
     /// The administrator's call that concerns this session.
     RevokeOthers,
     Csrf,
+    /// Follows the session to its end, under this number.
+    Follow(u64),
     /// Ends the program, unless there is a stored session.
     Stored,
     /// Ends the program if there is one.
@@ -284,6 +286,7 @@ async fn carry_out(
         }
         Op::RevokeOthers => return Ok(json!(sessions.revoke_others(session).await?)),
         Op::Csrf => return Ok(json!(session.csrf_token())),
+        Op::Follow(number) => gates.follow(number, session.ended()),
         Op::Gate(number) => gates.pass(number).await,
         Op::Stored | Op::Fresh | Op::Fail(_) => {} // the route's own
         // As any other panic unwinds, without a report of each.

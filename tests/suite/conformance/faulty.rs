@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use mongodb::bson::{Bson, DateTime, Document as Query, Timestamp, doc};
 use rocket::async_trait;
+use rocket::tokio::sync::broadcast;
 use rocket::tokio::task::yield_now;
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
+    Aged, Change, ChangeKind, Document, Durability, Filter, Inserted, Order, TimeSource, Touch,
+    Update, Updated, Watch,
 };
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Result, Store};
@@ -29,6 +31,16 @@ pub struct Faulty {
     before: Mutex<Documents>,
     disk: Mutex<Documents>,
     has_indexes: AtomicBool,
+    changes: broadcast::Sender<Change>,
+}
+
+struct Changes(broadcast::Receiver<Change>);
+
+#[async_trait]
+impl Watch for Changes {
+    async fn next(&mut self) -> Result<Option<Change>> {
+        Ok(self.0.try_recv().ok())
+    }
 }
 
 impl Faulty {
@@ -39,6 +51,7 @@ impl Faulty {
             before: Mutex::default(),
             disk: Mutex::default(),
             has_indexes: AtomicBool::new(false),
+            changes: broadcast::Sender::new(64),
         }
     }
 
@@ -47,6 +60,14 @@ impl Faulty {
         let documents = held(&self.disk).clone();
         *held(&self.documents) = documents;
         self
+    }
+
+    fn tell(&self, kind: ChangeKind, id: &str) {
+        if !(self.is(Fault::TellsNoDeletion) && kind == ChangeKind::Deleted) {
+            let _ = self
+                .changes
+                .send(Change::new(id, kind, DateTime::now().timestamp_millis()));
+        }
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -193,6 +214,9 @@ impl Faulty {
             }
         });
         let after = after?;
+        if query(&update.to_bson()).contains_key("$currentDate") {
+            self.tell(ChangeKind::Renewed, &id);
+        }
         let is_same = after == before;
         documents.insert(id, after.clone());
         Ok(match self.fault {
@@ -218,6 +242,7 @@ impl Faulty {
         }
         let (id, last) = self.chosen(&documents, filter)?;
         documents.remove(&id);
+        self.tell(ChangeKind::Deleted, &id);
         Some(last)
     }
 
@@ -272,6 +297,7 @@ impl Store for Faulty {
                     break;
                 }
             } else {
+                self.tell(ChangeKind::Inserted, &id);
                 stored.insert(id, filled(&self.kept(document)));
             }
         }
@@ -322,6 +348,19 @@ impl Store for Faulty {
             Fault::LoadsOneOfMany => found.take(1).collect(),
             _ => found.collect(),
         })
+    }
+
+    async fn times(&self, ids: Vec<String>, _: bool) -> Result<Vec<Document>> {
+        let stored = held(&self.documents);
+        let found = ids.iter().filter_map(|id| stored.get(id)).cloned();
+        Ok(match self.fault {
+            Fault::FollowsOneBatch => found.take(101).collect(),
+            _ => found.collect(),
+        })
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        Box::new(Changes(self.changes.subscribe()))
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {

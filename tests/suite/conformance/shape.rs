@@ -8,7 +8,7 @@ use rocket::http::Status;
 use rocket::local::asynchronous::Client;
 use rocket::{get, post, routes};
 use rocket_mongo_session::store::{
-    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated,
+    Aged, Document, Durability, Filter, Inserted, Order, TimeSource, Touch, Update, Updated, Watch,
 };
 use rocket_mongo_session::testing::{Clock, conformance};
 use rocket_mongo_session::{Error, MemoryStore, Result, Session, Sessions, Store};
@@ -139,6 +139,14 @@ impl Store for Strict {
 
     async fn put_revocation(&self, id: &str) -> Result<()> {
         self.0.put_revocation(id).await
+    }
+
+    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
+        self.0.times(ids, is_final).await
+    }
+
+    fn watch(&self) -> Box<dyn Watch> {
+        self.0.watch()
     }
 
     fn time_source(&self) -> TimeSource {

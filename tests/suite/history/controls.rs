@@ -1,6 +1,7 @@
 //! Negative controls: on a real server and under a crowd, the checker finds what a store does wrong,
 //! and nothing where it does nothing wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::Client;
@@ -11,7 +12,7 @@ use super::{Terms, Verdict};
 use crate::arena::{Arena, Setting, database};
 use crate::crowd::{Crowd, stored};
 use crate::support::Mongod;
-use crate::wrong_stores::{Replacing, Right, Saving, Upserting, Wrong, in_mongodb};
+use crate::wrong_stores::{Forgetful, Replacing, Right, Saving, Upserting, Wrong, in_mongodb};
 
 /// How often a crowd comes back before a fault counts as not found. Chance decides what meets.
 const VISITS: u64 = 20;
@@ -20,7 +21,11 @@ const VISITS: u64 = 20;
 async fn visit(store: impl Store, db: &str, seed: u64) -> Verdict {
     let fairing = Sessions::with_store(store);
     let arena = Arena::start_with(&Setting::in_memory(), fairing).await;
-    let crowd = Crowd::gather(&[arena], 5, seed).await;
+    visit_all(&[arena], db, seed).await
+}
+
+async fn visit_all(apps: &[Arc<Arena>], db: &str, seed: u64) -> Verdict {
+    let crowd = Crowd::gather(apps, 5, seed).await;
     crowd.see(200).await;
     let history = crowd.disperse().await;
     let client: Client = Mongod::shared().await.client().await;
@@ -28,9 +33,11 @@ async fn visit(store: impl Store, db: &str, seed: u64) -> Verdict {
     let terms = Terms {
         deadline: Duration::from_secs(10),
         failover: false,
-        several_apps: false,
+        several_apps: apps.len() > 1,
         healed: None,
     };
+    let streams = history.streams();
+    streams.settle(&documents, Duration::from_secs(5)).await;
     history.check(&documents, terms)
 }
 
@@ -53,6 +60,40 @@ async fn nothing_is_found_where_nothing_is_wrong() {
     let db = database();
     let (inside, _) = in_mongodb(&db).await;
     visit(Wrong(Right { inside }), &db, 0).await.assert();
+}
+
+/// Two processes, of which each ends sessions that the other one's streams follow.
+async fn of_two<S: Store>(make: impl AsyncFn(&str) -> S) -> Verdict {
+    let db = database();
+    let mut apps = Vec::new();
+    for _ in 0..2 {
+        let fairing = Sessions::with_store(make(&db).await);
+        apps.push(Arena::start_with(&Setting::in_memory(), fairing).await);
+    }
+    visit_all(&apps, &db, 1).await
+}
+
+#[rocket::async_test]
+async fn streams_are_told_by_other_processes() {
+    let verdict = of_two(async |db| {
+        Wrong(Right {
+            inside: in_mongodb(db).await.0,
+        })
+    })
+    .await;
+    verdict.assert();
+    assert!(verdict.streams > 10, "{verdict}");
+}
+
+#[rocket::async_test]
+async fn a_process_that_forgets_an_end_is_found() {
+    let verdict = of_two(async |db| {
+        let inside = in_mongodb(db).await.0;
+        let seen = Default::default();
+        Wrong(Forgetful { inside, seen })
+    });
+    let verdict = verdict.await;
+    assert!(verdict.breaks("I15"), "{verdict}");
 }
 
 #[rocket::async_test]

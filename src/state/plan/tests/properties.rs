@@ -64,10 +64,10 @@ proptest! {
         for (field, change) in changes {
             let _ = state.change(field, change).is_ok();
         }
-        let wanted = Times {
+        let wanted = OwnTimes {
             timeout: timeout.map_or(Override::Inherit, Override::Set),
             max_age: max_age.map_or(Override::Inherit, Override::Set),
-            ..Times::default()
+            ..OwnTimes::default()
         };
         state.set_times(wanted);
         state.skips_touch = skips;
@@ -88,7 +88,7 @@ proptest! {
             return Ok(());
         };
         let new_token = renew || elevate;
-        let is_use = !skips || new_token || touch || wanted != Times::default();
+        let is_use = !skips || new_token || touch || wanted != OwnTimes::default();
         let allowed = |path: &String| match path.as_str() {
             "accessed" | "expires" => is_use,
             "token" | "renewed" => new_token,

@@ -19,7 +19,7 @@ fn first_write_makes_a_document_with_all_that_there_is() {
     );
     assert_eq!(meta.expires, start().plus(SECOND + TIMEOUT));
     assert_eq!(plan.values, [(name("a"), RawBson::Int64(1))]);
-    assert_eq!(meta.times(), Times::default());
+    assert_eq!(meta.own_times(), OwnTimes::default());
     assert_eq!((meta.sent, plan.cookie), (None, None));
     assert!(plan.login.is_none() && plan.dead.is_none());
 }

@@ -78,10 +78,21 @@ pub enum Fault {
     RevokesOnce,
     /// A field that is to be the present time is left as it was.
     KnowsNoPresent,
+    /// Times end after a driver's first batch.
+    FollowsOneBatch,
+    TellsNoDeletion,
 }
 
 /// Every fault that one running store can show, and the promise that it is made to break.
-pub const FAULTS: [(Fault, &str); 52] = [
+pub const FAULTS: [(Fault, &str); 54] = [
+    (
+        Fault::FollowsOneBatch,
+        "times_gives_the_documents_asked_for",
+    ),
+    (
+        Fault::TellsNoDeletion,
+        "watch_tells_what_happens_in_its_order",
+    ),
     (
         Fault::CutsLongTexts,
         "insert_stores_documents_as_they_were_given",

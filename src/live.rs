@@ -1,0 +1,226 @@
+//! Live sessions: streams and sockets are told when their session ends, and every process hears what
+//! happens to sessions.
+//!
+//! [`registry`] has the streams of this process, by session. A session that ends in this process
+//! is told at once, by [`Live::ending`] around the call that ends it. What ends elsewhere, or by the
+//! clock, is seen by [`poll`], twice a second while anybody waits. [`events`] reads the store's changes,
+//! once for all readers of the process. Why a session ended, and whose it was, only the process knows
+//! that ended it: [`reasons`] remembers that for a minute.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bson::RawBson;
+use bson::raw::RawBsonRef;
+use rocket::tokio;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::document::Filter;
+use crate::error::{Error, Result};
+use crate::record::field;
+use crate::record::token::Id;
+use crate::store::Order;
+use crate::store::bounded::Bounded;
+
+mod ended;
+mod events;
+mod poll;
+mod reasons;
+mod registry;
+
+pub use ended::{End, Ended};
+pub use events::{Event, EventKind, Events};
+pub(crate) use registry::{Followed, Subscriber};
+
+use reasons::Reasons;
+use registry::Registry;
+
+/// The live sessions of one process.
+#[derive(Clone)]
+pub(crate) struct Live(Arc<Inner>);
+
+struct Inner {
+    store: Bounded,
+    config: Config,
+    clock: Clock,
+    state: Mutex<State>,
+    /// Makes the poll begin at once.
+    wake: Arc<tokio::sync::Notify>,
+    feed: Mutex<Option<events::Feed>>,
+    is_stopped: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    registry: Registry,
+    reasons: Reasons,
+    is_polling: bool,
+}
+
+impl Live {
+    pub(crate) fn new(store: &Bounded, config: &Config, clock: &Clock) -> Self {
+        Live(Arc::new(Inner {
+            store: store.clone(),
+            config: config.clone(),
+            clock: clock.clone(),
+            state: Mutex::default(),
+            wake: Arc::default(),
+            feed: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
+        }))
+    }
+
+    /// Runs a call that ends sessions, and tells those that follow them. `did_end` says by the call's
+    /// result whether it has ended them: a failed one, or one that has found none, may have.
+    pub(crate) async fn ending<T>(
+        &self,
+        ids: &[&str],
+        end: End,
+        user: Option<&RawBson>,
+        call: impl Future<Output = Result<T>>,
+        did_end: impl FnOnce(&T) -> bool,
+    ) -> Result<T> {
+        self.intend(ids, end, user);
+        let result = call.await;
+        match &result {
+            Ok(done) if did_end(done) => self.0.tell(ids.iter().map(|id| (*id, end))),
+            // It was not there, so it has ended before, or belongs to another user: a poll tells.
+            Ok(_) | Err(Error::Store { .. }) => {
+                let mut state = self.0.lock();
+                ids.iter().for_each(|id| state.reasons.take_back(id));
+                self.0.wake_for(&state, ids);
+            }
+            Err(_) => self.0.wake_for(&self.0.lock(), ids),
+        }
+        result
+    }
+
+    /// Remembers why sessions end, and whose they are, before they do.
+    pub(crate) fn intend(&self, ids: &[&str], end: End, user: Option<&RawBson>) {
+        let mut state = self.0.lock();
+        for id in ids {
+            state.reasons.intend(id, end, user);
+        }
+    }
+
+    /// Runs a call that ends all sessions that a filter chooses. Those that follow them are told by a
+    /// poll, right after it.
+    pub(crate) async fn ending_all<T>(
+        &self,
+        filter: &Filter,
+        end: End,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let began = self.0.lock().reasons.intend_many(filter.clone(), end);
+        let result = call.await;
+        {
+            let mut state = self.0.lock();
+            let newest = state.registry.last_number();
+            state.reasons.finish_many(began, newest);
+        }
+        self.0.wake.notify_one();
+        result
+    }
+
+    /// Remembers whose sessions a call for many ends, if anybody reads events: an event of a deletion
+    /// tells the id alone. One round trip then, for a thousand sessions at most.
+    pub(crate) async fn name_for_readers(&self, sessions: &Filter, end: End) {
+        const MAX_NAMED: u32 = 1000;
+        if self.0.feed().is_none() {
+            return;
+        }
+        // Without it the events have less to tell.
+        let found = self
+            .0
+            .store
+            .find(sessions.clone(), Order::OldestFirst, 0, MAX_NAMED)
+            .await;
+        for document in found.unwrap_or_default() {
+            if let Some(id) = document.id() {
+                let user = document.get(field::USER).map(RawBsonRef::to_raw_bson);
+                self.intend(&[id], end, user.as_ref());
+            }
+        }
+    }
+
+    /// A new subscription, which follows no session yet, and what ends it.
+    pub(crate) fn subscribe(&self) -> (Ended, Subscriber) {
+        ended::subscribe(self)
+    }
+
+    /// Makes a subscription follow a stored session. Sends nothing: the next poll includes it.
+    pub(crate) fn follow(&self, subscriber: Subscriber, session: Followed) {
+        let Some(subscription) = subscriber.subscription() else {
+            return;
+        };
+        let mut state = self.0.lock();
+        let ended = state.reasons.certain(session.id.as_str());
+        match ended {
+            Some(end) => {
+                drop(state);
+                subscriber.end(end);
+            }
+            None => {
+                state.registry.add(subscriber, &subscription, session);
+                self.0.start_polling(&mut state);
+                drop(state);
+            }
+        }
+        // Not under the lock, which it takes if it is the last.
+        drop(subscription);
+    }
+
+    fn unfollow(&self, id: &Id, number: u64) {
+        let removed = self.0.lock().registry.remove(id, number);
+        drop(removed); // not under the lock
+    }
+
+    /// The process shuts down: nothing is asked any more. Streams see that by Rocket's `Shutdown`.
+    pub(crate) fn stop(&self) {
+        self.0.is_stopped.store(true, Ordering::Relaxed);
+        self.0.wake.notify_one();
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feed(&self) -> MutexGuard<'_, Option<events::Feed>> {
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the next poll begin at once, if one of these sessions is followed.
+    fn wake_for(&self, state: &State, ids: &[&str]) {
+        if ids.iter().any(|id| state.registry.contains(id)) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// These sessions have ended.
+    fn tell<'a>(&self, ended: impl Iterator<Item = (&'a str, End)>) {
+        let mut told = Vec::new();
+        {
+            let mut state = self.lock();
+            for (id, end) in ended {
+                state.reasons.confirm(id, end);
+                let subscribers = state.registry.take(id);
+                told.extend(subscribers.into_iter().map(|one| (one, end)));
+            }
+        }
+        // Not under the lock: a subscriber's task may run, or end, right here.
+        for (subscriber, end) in told {
+            subscriber.end(end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

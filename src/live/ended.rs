@@ -1,0 +1,134 @@
+//! The future of a session's end.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rocket::futures::FutureExt;
+use rocket::futures::channel::oneshot;
+use rocket::futures::future::Shared;
+
+use super::{Live, Subscriber};
+use crate::record::Expiry;
+use crate::record::token::Id;
+use crate::store::Touch;
+
+/// A future that resolves when a session has ended, wherever that happened: see
+/// [`Session::ended`](crate::Session::ended).
+///
+/// It belongs to no request: move it into a stream, a socket or a task. Clones of it resolve
+/// at once. Dropping the last one ends the subscription.
+#[derive(Clone)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Ended {
+    end: Shared<oneshot::Receiver<End>>,
+    subscription: Arc<Subscription>,
+}
+
+/// Why a session ended.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// [`logout`](crate::Session::logout), in this process.
+    LoggedOut,
+    /// It was revoked in this process, by a call of [`Sessions`](crate::Sessions) or by
+    /// `max_per_user`.
+    Revoked,
+    /// A login of the same browser took its place, in any process.
+    Replaced,
+    /// By its idle or its absolute timeout.
+    Expired,
+    /// It ended elsewhere, and the reason is not known here: a logout or a revocation in another
+    /// process, a deletion by hand, a dropped collection. Or it was never stored.
+    Gone,
+}
+
+/// What all clones of an [`Ended`] share.
+pub(super) struct Subscription {
+    live: Live,
+    pub(super) number: u64,
+    /// The session that it follows, once that is stored.
+    pub(super) id: OnceLock<Id>,
+}
+
+pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
+    let (tell, end) = oneshot::channel();
+    let number = live.0.lock().registry.next_number();
+    let subscription = Arc::new(Subscription {
+        live: live.clone(),
+        number,
+        id: OnceLock::new(),
+    });
+    let subscriber = Subscriber::new(tell, &subscription);
+    let end = end.shared();
+    (Ended { end, subscription }, subscriber)
+}
+
+impl Ended {
+    /// Records that the session was used: an open stream or socket does not keep it alive by
+    /// itself.
+    ///
+    /// Call it for every message of a client; uses within a second, or a hundredth of the idle
+    /// timeout, are recorded once. The record is written in the background, with those of other
+    /// sessions in one command. A session that has ended stays ended, and one that is not stored yet
+    /// is not touched. No round trip.
+    pub fn touch(&self) {
+        let inner = &self.subscription.live.0;
+        let Some(id) = self.subscription.id.get() else {
+            return;
+        };
+        let (now, config) = (inner.clock.now(), &inner.config);
+        let touch = {
+            let mut state = inner.lock();
+            let Some(times) = state.registry.times(id.as_str()) else {
+                return;
+            };
+            let expiry = Expiry::new(config, times.timeout, times.lifetime);
+            let precision = expiry.idle.map_or(MAX_PRECISION, |idle| idle / 100);
+            let is_recent = now.since(times.accessed) < precision.min(MAX_PRECISION);
+            if is_recent || times.ends_at(config) < now {
+                return;
+            }
+            let expires = expiry.expires_at(times.created, now);
+            times.accessed = now;
+            times.expires = times.expires.max(expires);
+            Touch {
+                id: id.as_str().to_owned(),
+                accessed: now,
+                expires,
+            }
+        };
+        inner.store.touch(touch);
+    }
+}
+
+/// How much of the idle time may pass unrecorded between two uses.
+const MAX_PRECISION: Duration = Duration::from_secs(1);
+
+impl Future for Ended {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
+        // What would have told was dropped: the response was sent without storing a session.
+        let end = ready!(Pin::new(&mut self.end).poll(context));
+        Poll::Ready(end.unwrap_or(End::Gone))
+    }
+}
+
+/// Shows nothing of the session.
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ended").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.get() {
+            self.live.unfollow(id, self.number);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Looks at the sessions that are followed: what ended in other processes, and what has expired.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use rocket::tokio;
+use rocket::tokio::time::{Instant, sleep_until};
+
+use super::{End, Inner, State};
+use crate::clock::Moment;
+use crate::error::Result;
+use crate::record::{Times, tombstone_id};
+
+/// The time from one poll to the next.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The pause after a poll that took longer.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+
+impl Inner {
+    /// Starts the task that polls, unless it runs. It ends when no session is followed any more.
+    pub(super) fn start_polling(self: &Arc<Self>, state: &mut State) {
+        if state.is_polling {
+            return;
+        }
+        // Without a runtime no task waits either: the next subscription starts it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            state.is_polling = true;
+            runtime.spawn(poll_while_followed(Arc::downgrade(self)));
+        }
+    }
+
+    /// One look at every session that is followed. A database that does not answer ends no session:
+    /// the next look finds what has ended meanwhile.
+    pub(super) async fn poll(&self) -> Result<()> {
+        let ids = self.lock().registry.ids();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        // Before it is sent: a use that is recorded later counts only if the session was alive then.
+        let sent = self.clock.now();
+        let found = self.store.times(ids.clone(), false).await?;
+        let mut ended = Vec::new();
+        let mut missing: HashSet<String> = ids.into_iter().collect();
+        {
+            let mut state = self.lock();
+            for document in found {
+                let Some(id) = document.id() else { continue };
+                missing.remove(id);
+                match Times::parse(&document, &self.config, sent) {
+                    Some(times) if times.ends_at(&self.config) >= sent => {
+                        state.registry.set_times(id, times);
+                    }
+                    Some(_) => ended.push((id.to_owned(), End::Expired)),
+                    // A request does not take a malformed document for a session either.
+                    None => ended.push((id.to_owned(), End::Gone)),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            let missing: Vec<String> = missing.into_iter().collect();
+            ended.extend(self.explain(missing, sent).await?);
+        }
+        self.tell(ended.iter().map(|(id, end)| (id.as_str(), *end)));
+        Ok(())
+    }
+
+    /// Why sessions ended that are not stored any more.
+    async fn explain(&self, missing: Vec<String>, now: Moment) -> Result<Vec<(String, End)>> {
+        // A failover may take back what the primary alone has deleted.
+        let still = self.store.times(missing.clone(), true).await?;
+        let still: HashSet<&str> = still.iter().filter_map(|document| document.id()).collect();
+        let ended = missing
+            .into_iter()
+            .filter(|id| !still.contains(id.as_str()));
+        let missing: Vec<String> = ended.collect();
+        let tombstones = missing.iter().map(|id| tombstone_id(id)).collect();
+        let tombstones = self.store.ages(tombstones).await?;
+        let tombstones = tombstones.iter().filter_map(|aged| aged.document.id());
+        let tombstones: HashSet<&str> = tombstones.collect();
+        let mut state = self.lock();
+        let explained = missing.into_iter().map(|id| {
+            let is_replaced = tombstones.contains(tombstone_id(&id).as_str());
+            let end = state.explain(&id, is_replaced, |times| times.ends_at(&self.config) < now);
+            (id, end)
+        });
+        Ok(explained.collect())
+    }
+}
+
+impl State {
+    fn explain(
+        &mut self,
+        id: &str,
+        is_replaced: bool,
+        has_expired: impl FnOnce(&Times) -> bool,
+    ) -> End {
+        if let Some(reason) = self.reasons.of(id) {
+            return reason.end;
+        }
+        if is_replaced {
+            return End::Replaced;
+        }
+        let document = self.registry.document(id);
+        let bulk = document.and_then(|(document, first)| self.reasons.bulk_of(&document, first));
+        if let Some(end) = bulk {
+            return end;
+        }
+        match self.registry.times(id) {
+            Some(times) if has_expired(times) => End::Expired,
+            _ => End::Gone,
+        }
+    }
+}
+
+/// Says that no task polls, if one ends before it has said so itself: by a panic, or with its runtime.
+struct Polling {
+    live: Weak<Inner>,
+    has_ended: bool,
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        if let (false, Some(inner)) = (self.has_ended, self.live.upgrade()) {
+            inner.lock().is_polling = false;
+        }
+    }
+}
+
+async fn poll_while_followed(live: Weak<Inner>) {
+    let mut polling = Polling {
+        live: live.clone(),
+        has_ended: false,
+    };
+    let Some(inner) = live.upgrade() else { return };
+    let (wake, mut moves) = (Arc::clone(&inner.wake), inner.clock.moves());
+    drop(inner);
+    let mut is_failing = false;
+    let mut next = Instant::now() + PAUSE;
+    loop {
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = wake.notified() => {}
+            () = moves.next() => {}
+        }
+        let Some(inner) = live.upgrade() else { return };
+        {
+            let mut state = inner.lock();
+            if state.registry.is_empty() || inner.is_stopped() {
+                state.is_polling = false;
+                polling.has_ended = true;
+                return;
+            }
+        }
+        // From start to start, with a pause after a poll that takes long.
+        next = Instant::now() + PAUSE;
+        let polled = inner.poll().await;
+        next = next.max(Instant::now() + MIN_PAUSE);
+        match (polled, is_failing) {
+            (Ok(()), true) => {
+                is_failing = false;
+                rocket::info!("Sessions: open streams are told again when their sessions end");
+            }
+            (Err(error), false) => {
+                is_failing = true;
+                rocket::warn!(
+                    "Sessions: open streams are told late when their sessions end, until the \
+                     database answers: {error}"
+                );
+            }
+            (Ok(()), false) | (Err(_), true) => {}
+        }
+    }
+}

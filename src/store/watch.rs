@@ -1,0 +1,101 @@
+//! What happens to stored documents, as a store tells it.
+
+use bson::RawBson;
+use rocket::async_trait;
+
+use crate::clock::Moment;
+use crate::error::{Error, Operation, Result, cause};
+
+/// What happens to documents, in its order ([`Store::watch`](super::Store::watch)).
+///
+/// It lasts through failures of the database that pass. What may have been missed is told as
+/// [`ChangeKind::Missed`], after which everything that follows is told again.
+#[async_trait]
+pub trait Watch: Send {
+    /// The next change; `None` when nothing has happened for about a second.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the store cannot tell, now or later.
+    async fn next(&mut self) -> Result<Option<Change>>;
+}
+
+/// One change of one document. It has no value and no secret.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Change {
+    pub(crate) id: String,
+    pub(crate) kind: ChangeKind,
+    pub(crate) at: Moment,
+    /// The principal of a new session, or of a session that ended in a store that knows it.
+    pub(crate) user: Option<RawBson>,
+    /// The login that a new tombstone speaks of.
+    pub(crate) by: Option<String>,
+}
+
+/// What happened to a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// It was inserted.
+    Inserted,
+    /// Its token was replaced.
+    Renewed,
+    /// Its token and its creation time were replaced.
+    Elevated,
+    /// It was deleted.
+    Deleted,
+    /// It was deleted after it had expired, by a store that can tell.
+    Expired,
+    /// Changes may have been missed before this one.
+    Missed,
+}
+
+impl Change {
+    pub(crate) fn at(id: &str, kind: ChangeKind, at: Moment) -> Self {
+        Change {
+            id: id.to_owned(),
+            kind,
+            at,
+            user: None,
+            by: None,
+        }
+    }
+
+    /// A change of a document at this time, in milliseconds since the Unix epoch, for stores outside
+    /// of the crate.
+    #[cfg(feature = "unstable-store")]
+    #[must_use]
+    pub fn new(id: &str, kind: ChangeKind, millis: i64) -> Self {
+        Change::at(id, kind, Moment::from_millis(millis))
+    }
+
+    /// The id of the document; empty for [`ChangeKind::Missed`].
+    #[cfg(feature = "unstable-store")]
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What happened to it.
+    #[cfg(feature = "unstable-store")]
+    #[must_use]
+    pub fn kind(&self) -> ChangeKind {
+        self.kind
+    }
+}
+
+/// A store that tells nothing.
+pub(super) struct Unsupported;
+
+cause!(
+    CannotTell,
+    "this store does not tell what happens to sessions"
+);
+
+#[async_trait]
+impl Watch for Unsupported {
+    async fn next(&mut self) -> Result<Option<Change>> {
+        Err(Error::store(Operation::WatchSessions, CannotTell))
+    }
+}

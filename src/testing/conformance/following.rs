@@ -1,0 +1,101 @@
+use std::sync::Arc;
+
+use bson::{Bson, doc};
+
+use super::sample::{DATA, id, put, session, stored};
+use super::{Failure, Kept};
+use crate::document::Update;
+use crate::record::field;
+use crate::store::{ChangeKind, Filter, Store};
+
+/// [`times`](Store::times) gives what decides when the sessions end that have one of the ids, however
+/// many those are, and nothing of another one.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn times_gives_the_documents_asked_for(store: Arc<dyn Store>) -> Kept {
+    const STORED: u32 = 250;
+    let mut wanted = Vec::new();
+    for number in 0..STORED {
+        let mut document = session(&id(number));
+        document.extend(doc! { "timeout": 60.5, "lifetime": false });
+        put(&*store, &document).await?;
+        wanted.push(document);
+    }
+    wanted.remove(0);
+    let asked = || (1..STORED + 50).map(id).collect();
+    let mut found = store.times(asked(), false).await?;
+    let committed = store.times(asked(), true).await?;
+    must!(
+        committed.len() == found.len(),
+        "of the sessions it says that {} have ended for good, all of which are stored",
+        found.len().saturating_sub(committed.len())
+    );
+    found.sort_by(|one, other| one.id().cmp(&other.id()));
+    must!(
+        found.len() == wanted.len(),
+        "of {} ids, {} of which documents have, it gave {}",
+        STORED + 49,
+        wanted.len(),
+        found.len()
+    );
+    for (found, wanted) in found.iter().zip(&wanted) {
+        for name in [
+            "_id",
+            field::CREATED,
+            field::ACCESSED,
+            field::EXPIRES,
+            "timeout",
+            "lifetime",
+        ] {
+            let got = found
+                .get(name)
+                .and_then(|value| Bson::try_from(value.to_raw_bson()).ok());
+            must!(
+                got.as_ref() == wanted.get(name),
+                "{name} is {got:?} and not {:?}",
+                wanted.get(name)
+            );
+        }
+    }
+    let none = store.times(Vec::new(), false).await?;
+    must!(none.is_empty(), "it gave a document for no id");
+    Ok(())
+}
+
+/// [`watch`](Store::watch) tells what is inserted, what is renewed and what is deleted from its call
+/// on, in this order, or fails because the store cannot tell.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kept {
+    let mut watch = store.watch();
+    stored(&*store, 1).await?;
+    let this = || Filter::id(&id(1));
+    let mut renewal = Update::default();
+    renewal.set_now(field::RENEWED);
+    store.update(this(), renewal, DATA).await?;
+    store.delete(this()).await?;
+    stored(&*store, 2).await?; // the last that is told, whatever the one before was
+    let mut told = Vec::new();
+    loop {
+        match watch.next().await {
+            Ok(None) => {}
+            Ok(Some(change)) if change.id() == id(2) => break,
+            Ok(Some(change)) => told.push((change.id().to_owned(), change.kind())),
+            // A standalone server, for instance.
+            Err(_) if told.is_empty() => return Ok(()),
+            Err(error) => return Err(Failure::from(error)),
+        }
+    }
+    let kinds = [
+        ChangeKind::Inserted,
+        ChangeKind::Renewed,
+        ChangeKind::Deleted,
+    ];
+    let wanted = kinds.map(|kind| (id(1), kind));
+    must!(told == wanted, "it told {told:?} and not {wanted:?}");
+    Ok(())
+}
