@@ -53,7 +53,7 @@ impl SessionCookies {
     }
 
     /// Reads the token of `Authorization: Bearer` (RFC 6750, 2.1). The header is not repeatable, so
-    /// none of several is believed; another scheme is no token.
+    /// none of several is believed; another scheme does not count.
     fn from_authorization(headers: &HeaderMap<'_>, config: &Config) -> Self {
         let mut lines = headers.get("Authorization");
         match (lines.next(), lines.next()) {

@@ -349,8 +349,8 @@ impl fmt::Display for CsrfRefusal {
     }
 }
 
-/// Judges the token of a request: in one field, in one header, or the same session's in both.
-fn judge<T: AsRef<str>>(
+/// Checks the token of a request: in one field, in one header, or the same session's in both.
+fn check<T: AsRef<str>>(
     session: &Session,
     request: &Request<'_>,
     fields: &[T],
@@ -471,7 +471,7 @@ impl<'r, T: FromForm<'r>, K: Kind> FromData<'r> for CsrfForm<T, K> {
                 return Outcome::Error((status, CsrfError::Form(errors)));
             }
         };
-        if let Err(refusal) = judge(session, request, &form.tokens) {
+        if let Err(refusal) = check(session, request, &form.tokens) {
             return Outcome::Error(match form.value {
                 // The token may be in the part of the body that was cut off.
                 Err(errors) if form.is_cut => (Status::PayloadTooLarge, CsrfError::Form(errors)),
@@ -494,7 +494,7 @@ impl<'r, K: Kind> FromRequest<'r> for CsrfHeader<K> {
             Ok(session) => session,
             Err(error) => return Outcome::Error(error),
         };
-        match judge::<&str>(session, request, &[]) {
+        match check::<&str>(session, request, &[]) {
             Ok(()) => Outcome::Success(CsrfHeader(PhantomData)),
             Err(refusal) => Outcome::Error(refuse::<K>(request, refusal, Vec::new())),
         }
@@ -583,10 +583,10 @@ impl<'r, T: FromForm<'r>, K: Kind> FromForm<'r> for WithToken<'r, T, K> {
         } else {
             Some(field)
         };
-        // A token that came before is judged before anything large is read.
+        // A token that came before is checked before anything large is read.
         if !parsing.tokens.is_empty() || !headers(request).is_empty() {
             let refusal = match session_of::<K>(request).await {
-                Outcome::Success(session) => judge(session, request, &parsing.tokens).err(),
+                Outcome::Success(session) => check(session, request, &parsing.tokens).err(),
                 _ => None, // the form's own guard has it already
             };
             if let Some(refusal) = refusal {

@@ -210,7 +210,7 @@ impl Attached {
         }
         let is_same = match (&self.namespace, &other.namespace) {
             (Some(a), Some(b)) => a == b,
-            // In memory nothing is shared; what a database would refuse is refused all the same.
+            // In memory nothing is shared; but what a database would refuse is refused.
             (None, None) => (&a.database, &a.collection) == (&b.database, &b.collection),
             _ => false,
         };

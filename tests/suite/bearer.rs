@@ -253,7 +253,7 @@ async fn a_cookie_and_other_schemes_open_nothing() {
 }
 
 #[rocket::async_test]
-async fn a_token_that_opens_nothing_is_nobodys() {
+async fn a_token_that_opens_nothing_has_no_user() {
     let api = Api::start("bearer_401").await;
     let token = api.login("alice").await;
     let other = api.login("bob").await;
@@ -306,7 +306,7 @@ async fn a_token_that_is_not_handed_out_is_an_error_and_nothing_is_written() {
         assert_eq!(response.status, 500, "{what}");
         assert_eq!(api.stored().await, before, "{what}");
     }
-    // A new session that nobody could ever open.
+    // A new session that no client could ever open.
     let response = api.send(Request::post("/forget/nothing"), None).await;
     assert_eq!(response.status, 500);
     assert_eq!(api.stored().await, before);

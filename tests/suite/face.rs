@@ -132,7 +132,7 @@ async fn tests_sign_in(
 ) -> Result<()> {
     testing::sign_in(client, "bob").await?;
     testing::sign_in_of::<Admin>(client, 7).await?;
-    testing::sign_in_blocking(blocking, &String::new())?;
+    testing::sign_in_blocking(blocking, String::new())?;
     testing::sign_in_blocking_of::<Admin>(blocking, 7)
 }
 

@@ -163,7 +163,7 @@ fn enter(
     name: &str,
     remember: bool,
 ) -> Result<Redirect, Error> {
-    // The administrator gets a session of each kind; whoever else signs in here is none.
+    // The administrator gets a session of each kind; another user ends it here.
     match name {
         ADMIN => admin.login(name)?,
         _ => admin.logout()?,

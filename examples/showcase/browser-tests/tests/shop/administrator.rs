@@ -116,7 +116,7 @@ async fn the_administrators_session_is_short_and_its_cookie_strict() {
     admin.send_sign_in("admin", "let it steep").await;
     assert_eq!(admin.path().await, "/admin");
 
-    // Whoever signs in next on this device is no administrator.
+    // The next user of this device is not an administrator.
     admin.sign_up("alice").await;
     admin.visit("/admin").await;
     assert_ne!(admin.heading().await, "Administration");
