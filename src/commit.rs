@@ -191,6 +191,7 @@ impl Core {
                     Write::Update(plan) => {
                         self.update(*plan, is_last).await.map_err(partly_done)?
                     }
+                    Write::Refuse(error) => return Err(error),
                 }
             }
         };

@@ -42,9 +42,38 @@ pub(crate) enum Encoding {
     Binary,
 }
 
+/// How the token of a session travels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Transport {
+    Cookie,
+    /// In the `Authorization` header, for clients that are not browsers.
+    Bearer,
+}
+
+/// The section of the kind that `&Session` is, and the beginning of the others' names.
+pub(crate) const MAIN_SECTION: &str = "session";
+
+/// The keys that say something about a cookie.
+const COOKIE_KEYS: [&str; 10] = [
+    "max_age",
+    "path",
+    "domain",
+    "secure",
+    "http_only",
+    "httponly",
+    "same_site",
+    "partitioned",
+    "trusted_origins",
+    "legacy_ids",
+];
+
 /// The validated configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    /// The section's name in `Rocket.toml`.
+    pub section: String,
+    /// How the token of a session travels.
+    pub transport: Transport,
     /// The collection that holds the sessions.
     pub collection: String,
     /// The database of the collection. `None`: the database that the URL names.
@@ -102,6 +131,8 @@ impl Config {
     /// Returns the defaults in a profile.
     pub(crate) fn default_for(profile: &Profile) -> Config {
         Config {
+            section: MAIN_SECTION.into(),
+            transport: Transport::Cookie,
             collection: "session".into(),
             database: None,
             cookie_name: "session".into(),
@@ -137,7 +168,17 @@ impl Config {
     ///
     /// All errors of the section, as one chain.
     pub(crate) fn from_figment(figment: &Figment) -> Result<Config, Box<Error>> {
-        let mut section = Section::from_figment(figment)?;
+        Config::from_section(figment, MAIN_SECTION.to_owned())
+    }
+
+    /// Reads and validates the section of a kind, whose name is also the default of its collection
+    /// and its cookie.
+    ///
+    /// # Errors
+    ///
+    /// All errors of the section, as one chain.
+    pub(crate) fn from_section(figment: &Figment, name: String) -> Result<Config, Box<Error>> {
+        let mut section = Section::from_figment(figment, name)?;
         let config = Config::read(&mut section);
         section.refuse_unknown();
         // Combinations are checked only when every single value is valid. A default that stands in
@@ -152,6 +193,9 @@ impl Config {
         use self::parse::*;
 
         let mut config = Config::default_for(section.profile());
+        config.section = section.name().to_owned();
+        config.collection.clone_from(&config.section);
+        config.cookie_name.clone_from(&config.section);
         let c = &mut config;
         section.read("collection", &mut c.collection, collection);
         section.read("database", &mut c.database, optional(database));
@@ -188,6 +232,7 @@ impl Config {
         section.read("max_bytes", &mut c.max_bytes, size);
         section.read("deadline", &mut c.deadline, seconds(MIN_SECONDS, 300.0));
         section.read_list("trusted_origins", &mut c.trusted_origins, trusted_origin);
+        section.read("transport", &mut c.transport, transport);
         section.read("max_per_user", &mut c.max_per_user, optional(count));
         section.read("record_client", &mut c.record_client, boolean);
         section.read(
@@ -212,6 +257,17 @@ impl Config {
         section.require(!has_both, "httponly", || {
             "`httponly` is an alias of `http_only`; set only one of them".into()
         });
+
+        if self.transport == Transport::Bearer {
+            for key in COOKIE_KEYS {
+                section.require(!section.has(key), key, || {
+                    format!(
+                        "`{key}` is about cookies, and `transport = \"bearer\"` uses none; remove it"
+                    )
+                });
+            }
+            return;
+        }
 
         if let Some(prefix) = parse::prefix(&self.cookie_name) {
             let is_host = prefix.starts_with("__Host-");

@@ -206,8 +206,22 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
-    /// No session fairing is attached: `rocket.attach(Sessions::fairing())`. Status 500.
+    /// No session fairing is attached: `rocket.attach(Sessions::fairing())`, or
+    /// `Sessions::fairing_of::<K>()` for a further kind. Status 500.
     NotAttached,
+    /// A call that needs another `transport` than the section of its kind names. Status 500.
+    WrongTransport {
+        /// What was called.
+        call: &'static str,
+        /// The transport that it needs.
+        needs: &'static str,
+    },
+    /// A session with `transport = "bearer"` got a new token that the request did not hand out by
+    /// [`issue_token`](crate::Session::issue_token). Nothing was stored. Status 500.
+    TokenNotIssued,
+    /// [`testing::sign_in`](crate::testing::sign_in) was given a client that keeps no cookies. Status
+    /// 500.
+    UntrackedClient,
     /// The operating system gave no random bytes. Status 503.
     Randomness(String),
 }
@@ -251,14 +265,15 @@ impl Error {
         }
     }
 
-    /// Writes the error and its causes to the log, in one line each.
+    /// Writes the error and its causes to the log, in one line.
     pub(crate) fn log(&self) {
-        rocket::error!("Session: {self}.");
+        let mut causes = String::new();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
-            rocket::error_!("caused by: {cause}");
+            causes += &format!("; caused by: {cause}");
             source = cause.source();
         }
+        rocket::error!("Session: {self}{causes}.");
     }
 }
 
@@ -383,9 +398,22 @@ impl fmt::Display for Error {
             Error::Configuration { reason } => {
                 write!(f, "the session configuration cannot be used: {reason}")
             }
-            Error::NotAttached => {
-                f.write_str("no session fairing is attached; add `.attach(Sessions::fairing())`")
-            }
+            Error::NotAttached => f.write_str(
+                "no session fairing is attached; add `.attach(Sessions::fairing())`, or \
+                 `.attach(Sessions::fairing_of::<K>())` for a further kind of session",
+            ),
+            Error::WrongTransport { call, needs } => write!(
+                f,
+                "`{call}` needs `transport = {needs:?}` in the section of the kind of session"
+            ),
+            Error::TokenNotIssued => f.write_str(
+                "a bearer session got a new token that the request did not hand out, so nothing was \
+                 stored; call `Session::issue_token` after `login`, `elevate`, `renew` and what \
+                 creates a session",
+            ),
+            Error::UntrackedClient => f.write_str(
+                "the local client did not keep the session cookie; make it with `Client::tracked`",
+            ),
             Error::Randomness(reason) => {
                 write!(f, "the operating system gave no random bytes: {reason}")
             }
@@ -458,7 +486,10 @@ pub(crate) use cause;
 
 impl<'r> Responder<'r, 'static> for Error {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
-        self.log();
+        // The guard that refused the request has logged why.
+        if !matches!(self, Error::CrossSite) {
+            self.log();
+        }
         Err(self.status())
     }
 }

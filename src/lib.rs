@@ -30,6 +30,8 @@
 //! | test my application? | [testing an application](#testing-an-application) |
 //! | configure it? | [configuration](#configuration) |
 //! | go live? | [going live](#going-live) |
+//! | have several kinds of session? | [several kinds of session](#several-kinds-of-session) |
+//! | serve phones and command lines? | [bearer tokens](#bearer-tokens-for-phones-and-command-lines) |
 //! | run several applications? | [several applications on one database](#several-applications-on-one-database) |
 //! | operate it? | [operation](#operation): versions, connections, TLS, readiness, logs, indexes, privileges, sizes, backups |
 //! | know its limits? | [what it does not promise](#what-it-does-not-promise) |
@@ -55,6 +57,8 @@
 #![doc = include_str!("guide/testing.md")]
 //!
 #![doc = include_str!("../docs/configuration.md")]
+//!
+#![doc = include_str!("guide/kinds.md")]
 //!
 #![doc = include_str!("guide/live.md")]
 //!
@@ -116,5 +120,6 @@ pub use stats::Stats;
 #[doc(hidden)]
 pub use store::{Store, memory::MemoryStore, mongo::MongoStore};
 pub use web::{
-    CsrfError, CsrfForm, CsrfHeader, CsrfRefusal, MongoPool, RecentLogin, SessionFairing,
+    CsrfError, CsrfForm, CsrfHeader, CsrfRefusal, Kind, Main, MongoPool, NoFields, Of, RecentLogin,
+    RefusedForm, SessionFairing, SessionsOf,
 };

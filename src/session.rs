@@ -20,6 +20,7 @@ use crate::state::plan::CookieLife;
 use crate::state::{Loaded, NewReason, State};
 
 mod auth;
+mod bearer;
 mod commit;
 mod csrf;
 mod ended;
@@ -87,6 +88,10 @@ struct Inner {
     state: State,
     /// The cookie that a `save` has produced, to be sent with the response.
     pending_cookie: Option<(Token, CookieLife)>,
+    /// A token was handed out (`issue_token`).
+    is_issued: bool,
+    /// Why a token that was handed out was not stored.
+    lost_token: Option<Error>,
     /// How many saves were started.
     saves: u64,
     /// The errors of saves that no caller has taken, by their numbers: the response must not be a
@@ -123,6 +128,8 @@ impl Session {
         let inner = Inner {
             state,
             pending_cookie: None,
+            is_issued: false,
+            lost_token: None,
             saves: 0,
             unreported: BTreeMap::new(),
             subscribers: Vec::new(),

@@ -18,7 +18,7 @@ use crate::config::{Config, Encoding};
 use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::error::Error;
-use crate::record::token::{Id, Secret};
+use crate::record::token::{Id, Secret, Token};
 use crate::record::{Client, Expiry, Override, OwnTimes};
 use changes::{Change, Changes, Mismatch};
 
@@ -202,6 +202,11 @@ impl State {
         let in_flight = self.in_flight.as_ref().map(|write| write.settings.clone());
         let in_flight = in_flight.unwrap_or_default();
         in_flight.and_then(self.settings.clone())
+    }
+
+    /// The token that was handed out and is not stored yet.
+    pub(crate) fn issued(&self) -> Option<Token> {
+        self.all_settings().issued
     }
 
     /// The idle and the absolute timeout in force.

@@ -38,7 +38,11 @@ impl Core {
             Some(_) => Durability::Identity,
             None => Durability::Data,
         };
-        for _ in 0..MAX_ID_DRAWS {
+        let draws = match plan.issued {
+            Some(_) => 1,
+            None => MAX_ID_DRAWS,
+        };
+        for _ in 0..draws {
             let new = NewSession::draw(self, &plan)?;
             let undo = new.undo.clone().run_and_log();
             let inserted = self.store.insert_or(new.documents(), durability, undo);
@@ -194,7 +198,10 @@ struct NewSession {
 
 impl NewSession {
     fn draw(core: &Core, plan: &InsertPlan) -> Result<Self> {
-        let token = Token::new(Id::draw()?, Secret::draw()?);
+        let token = match &plan.issued {
+            Some(issued) => issued.clone(),
+            None => Token::new(Id::draw()?, Secret::draw()?),
+        };
         let digest = token.digest(&core.config.cookie_name);
         let meta = plan.meta(token.id.clone());
         let tombstones = tombstones(plan, &token.id);

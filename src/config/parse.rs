@@ -10,7 +10,7 @@ use rocket::figment::value::Value;
 use rocket::http::SameSite;
 
 use super::section::{ill_typed, invalid};
-use super::{Encoding, MAX_BYTES_LIMIT};
+use super::{Encoding, MAX_BYTES_LIMIT, Transport};
 use crate::origin::{self, Origin};
 
 type Parsed<T> = Result<T, Kind>;
@@ -115,6 +115,16 @@ pub(super) fn encoding(value: &Value) -> Parsed<Encoding> {
     match string(value, expected)?.to_ascii_lowercase().as_str() {
         "document" => Ok(Encoding::Document),
         "binary" => Ok(Encoding::Binary),
+        _ => Err(invalid(value, expected)),
+    }
+}
+
+/// Parses `"cookie"` or `"bearer"`.
+pub(super) fn transport(value: &Value) -> Parsed<Transport> {
+    let expected = "\"cookie\" or \"bearer\"";
+    match string(value, expected)?.to_ascii_lowercase().as_str() {
+        "cookie" => Ok(Transport::Cookie),
+        "bearer" => Ok(Transport::Bearer),
         _ => Err(invalid(value, expected)),
     }
 }

@@ -7,7 +7,7 @@ use rocket::figment::Profile;
 use rocket::figment::error::Error;
 use rocket::http::SameSite;
 
-use super::{Config, in_seconds, is_debug, parse};
+use super::{Config, Transport, in_seconds, is_debug, parse};
 use crate::origin::Origin;
 
 impl Config {
@@ -67,6 +67,9 @@ impl Config {
 
     /// Returns the cookie's name and attributes in the form of a `Set-Cookie` header.
     fn cookie_line(&self) -> String {
+        if self.transport == Transport::Bearer {
+            return "none; the token is in `Authorization: Bearer`".into();
+        }
         let mut line = format!("{}; Path={}", self.cookie_name, self.path);
         if let Some(domain) = &self.domain {
             line += &format!("; Domain={domain}");
@@ -99,6 +102,13 @@ impl Config {
             }
         };
         warn(
+            self.timeout.is_none() && self.lifetime.is_none(),
+            "sessions never expire, stolen ones included; set `timeout` or `lifetime`".into(),
+        );
+        if self.transport == Transport::Bearer {
+            return warnings;
+        }
+        warn(
             !self.secure,
             "the session cookie is sent over plain http, where anyone on the network can read it; \
              serve the site over https and remove `secure = false`"
@@ -121,10 +131,6 @@ impl Config {
             "requests from every other site carry the session cookie; use `same_site = \"Lax\"`, or \
              `partitioned = true` if other sites embed this one"
                 .into(),
-        );
-        warn(
-            self.timeout.is_none() && self.lifetime.is_none(),
-            "sessions never expire, stolen ones included; set `timeout` or `lifetime`".into(),
         );
         warn(
             self.legacy_ids,
@@ -160,7 +166,8 @@ impl Config {
                 true,
                 format!(
                     "other hosts of this domain can set a session cookie for this host; set \
-                     `cookie_name = \"__Host-{name}\"` in [{profile}.session] to prevent it"
+                     `cookie_name = \"__Host-{name}\"` in [{profile}.{}] to prevent it",
+                    self.section
                 ),
             );
         }

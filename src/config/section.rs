@@ -7,12 +7,11 @@ use rocket::figment::error::{Actual, Error, Kind};
 use rocket::figment::value::{Dict, Tag, Value};
 use rocket::figment::{Figment, Profile};
 
-/// The section's name in `Rocket.toml`.
-const NAME: &str = "session";
-
-/// `[<profile>.session]` while it is being read.
+/// `[<profile>.session]`, or the section of a further kind, while it is being read.
 pub(super) struct Section<'f> {
     figment: &'f Figment,
+    /// The section's name in `Rocket.toml`.
+    name: String,
     values: Dict,
     known: Vec<&'static str>,
     errors: Vec<Error>,
@@ -20,12 +19,12 @@ pub(super) struct Section<'f> {
 
 impl<'f> Section<'f> {
     /// Finds the section in the selected profile. A missing section is empty.
-    pub(super) fn from_figment(figment: &'f Figment) -> Result<Self, Box<Error>> {
-        let values = match figment.find_value(NAME) {
+    pub(super) fn from_figment(figment: &'f Figment, name: String) -> Result<Self, Box<Error>> {
+        let values = match figment.find_value(&name) {
             Ok(Value::Dict(_, values)) => values,
             Ok(other) => {
                 let kind = ill_typed(&other, "a table");
-                return Err(Box::new(located(figment, other.tag(), &[], kind)));
+                return Err(Box::new(located(figment, other.tag(), &[&name], kind)));
             }
             Err(error) if error.missing() => Dict::new(),
             Err(error) => return Err(Box::new(error)),
@@ -33,10 +32,16 @@ impl<'f> Section<'f> {
         let (known, errors) = (Vec::new(), Vec::new());
         Ok(Section {
             figment,
+            name,
             values,
             known,
             errors,
         })
+    }
+
+    /// Returns the section's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns the selected profile.
@@ -84,7 +89,7 @@ impl<'f> Section<'f> {
             match parse(item) {
                 Ok(parsed) => target.push(parsed),
                 Err(kind) => {
-                    let path = [key, &index.to_string()];
+                    let path = [&self.name, key, &index.to_string()];
                     self.errors
                         .push(located(self.figment, item.tag(), &path, kind));
                 }
@@ -95,7 +100,8 @@ impl<'f> Section<'f> {
     /// Adds an error for the key.
     pub(super) fn refuse(&mut self, key: &str, kind: Kind) {
         let tag = self.values.get(key).map_or(Tag::Default, Value::tag);
-        self.errors.push(located(self.figment, tag, &[key], kind));
+        self.errors
+            .push(located(self.figment, tag, &[&self.name, key], kind));
     }
 
     /// Adds an error for the key, unless the condition holds.
@@ -140,11 +146,7 @@ impl<'f> Section<'f> {
 /// Builds an error that names the key, the profile and the file of a value.
 fn located(figment: &Figment, tag: Tag, path: &[&str], kind: Kind) -> Error {
     let mut error = Error::from(kind);
-    error.path = [NAME]
-        .iter()
-        .chain(path)
-        .map(|part| part.to_string())
-        .collect();
+    error.path = path.iter().map(|part| part.to_string()).collect();
     // The tag names the profile `default` or `global`. Otherwise it is the selected profile.
     error.profile = tag.profile().or_else(|| Some(figment.profile().clone()));
     error.metadata = figment.get_metadata(tag).cloned();

@@ -7,6 +7,7 @@ use rocket::tokio;
 
 use super::{Session, Shared};
 use crate::commit::{Core, Done, Outcome, Written, detached};
+use crate::config::Transport;
 use crate::error::{Error, Operation, Result, cause};
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
@@ -17,6 +18,8 @@ pub(crate) enum CookieChange {
     None,
     Send(Token, CookieLife),
     Remove,
+    /// No cookie: the token was handed out by `issue_token`.
+    Issued,
 }
 
 impl Session {
@@ -35,7 +38,17 @@ impl Session {
         if let Some((_, error)) = inner.unreported.pop_first() {
             return Err(error);
         }
-        Ok(match inner.pending_cookie.take() {
+        if let Some(error) = inner.lost_token.take() {
+            return Err(error);
+        }
+        let cookie = inner.pending_cookie.take();
+        if self.core.config.transport == Transport::Bearer {
+            return Ok(match inner.is_issued {
+                true => CookieChange::Issued,
+                false => CookieChange::None,
+            });
+        }
+        Ok(match cookie {
             Some((token, life)) => CookieChange::Send(token, life),
             None if inner.state.removes_cookie => CookieChange::Remove,
             None => CookieChange::None,
@@ -104,7 +117,7 @@ impl Shared {
     }
 
     async fn commit_in_order(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
-        let (plan, generation) = {
+        let (plan, generation, is_issued) = {
             let mut inner = self.lock();
             let state = &mut inner.state;
             if state.sealed {
@@ -115,12 +128,23 @@ impl Shared {
             if plan.is_nothing() {
                 return Ok(Outcome::Nothing);
             }
+            let is_issued = state.settings.issued.is_some();
             state.start_flush();
-            (plan, state.generation)
+            (plan, state.generation, is_issued)
         };
         let deleted = plan.delete.clone();
         let done = core.execute(plan, is_last).await;
-        self.settle(core, done, &deleted, generation, is_last)
+        let outcome = self.settle(core, done, &deleted, generation, is_last);
+        let lost = match &outcome {
+            Err(error) => Some(error.clone()),
+            Ok(Outcome::Gone) => Some(Error::Gone),
+            Ok(Outcome::Applied | Outcome::Nothing) => None,
+        };
+        if let (true, Some(error)) = (is_issued, lost) {
+            // The client must not get the token, whatever the caller of `save` does about it.
+            self.lock().lost_token.get_or_insert(error);
+        }
+        outcome
     }
 
     fn settle(

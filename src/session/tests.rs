@@ -123,7 +123,7 @@ impl Bench {
 pub(super) async fn given(session: &Session) -> Option<Token> {
     match session.finish().await.unwrap() {
         CookieChange::Send(token, _) => Some(token),
-        CookieChange::None | CookieChange::Remove => None,
+        CookieChange::None | CookieChange::Remove | CookieChange::Issued => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a request sets on the session itself, and what one write carries.
 
 use super::changes::Changes;
-use crate::record::token::Secret;
+use crate::record::token::{Secret, Token};
 use crate::record::{Override, OwnTimes};
 
 /// What the request set on the session itself.
@@ -12,6 +12,8 @@ pub(crate) struct Settings {
     pub(crate) csrf: Option<Secret>,
     pub(crate) touch: bool,
     pub(crate) token: TokenChange,
+    /// The token that was handed out, and that the session has to be stored with.
+    pub(crate) issued: Option<Token>,
 }
 
 /// What the request made of the session's own times; `None` leaves a time as it is.
@@ -57,6 +59,7 @@ impl Settings {
             && self.csrf.is_none()
             && !self.touch
             && self.token == TokenChange::Keep
+            && self.issued.is_none()
     }
 
     pub(crate) fn times_are_set(&self) -> bool {
@@ -65,7 +68,7 @@ impl Settings {
 
     /// Whether these settings alone make a session worth storing.
     pub(super) fn create_session(&self) -> bool {
-        self.times_are_set() || self.csrf.is_some()
+        self.times_are_set() || self.csrf.is_some() || self.issued.is_some()
     }
 
     /// These settings, overridden by `later`.
@@ -75,6 +78,7 @@ impl Settings {
             csrf: later.csrf.or(self.csrf),
             touch: self.touch || later.touch,
             token: self.token.max(later.token),
+            issued: later.issued.or(self.issued),
         }
     }
 }

@@ -8,7 +8,7 @@ use bson::RawBson;
 use super::changes::{Change, Changes};
 use super::{Base, Keep, Login, Replaces, Settings, State, Stored, TokenChange};
 use crate::clock::{Moment, Started};
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::document::{Filter, Operator, Update, date};
@@ -39,6 +39,8 @@ pub(crate) enum Write {
     DropForReplaced,
     Insert(Box<InsertPlan>),
     Update(Box<UpdatePlan>),
+    /// Nothing: the request did what cannot be stored.
+    Refuse(Error),
 }
 
 impl CommitPlan {
@@ -47,8 +49,10 @@ impl CommitPlan {
     }
 }
 
-/// How to store a new session. Its id and secret are drawn for each attempt.
+/// How to store a new session. Its id and secret are drawn for each attempt, unless they were handed
+/// out: then there is one attempt.
 pub(crate) struct InsertPlan {
+    pub(crate) issued: Option<Token>,
     pub(crate) csrf: Secret,
     pub(crate) created: Moment,
     pub(crate) now: Moment,
@@ -167,10 +171,24 @@ pub(crate) fn plan(state: &State, config: &Config, now: Moment) -> Result<Commit
         Base::Empty if state.replaced.is_some() => Write::DropForReplaced,
         Base::Empty => Write::Insert(plan_insert(state, config, now)?),
     };
+    let write = match needs_issue(&write, state, config) {
+        true => Write::Refuse(Error::TokenNotIssued),
+        false => write,
+    };
     Ok(CommitPlan {
         delete: state.ended.clone(),
         write,
     })
+}
+
+/// Whether the write gives a bearer session a token that no client would get.
+fn needs_issue(write: &Write, state: &State, config: &Config) -> bool {
+    let changes_token = match write {
+        Write::Insert(_) => true,
+        Write::Update(_) => state.settings.token != TokenChange::Keep,
+        Write::Nothing | Write::Touch(_) | Write::DropForReplaced | Write::Refuse(_) => false,
+    };
+    changes_token && config.transport == Transport::Bearer && state.settings.issued.is_none()
 }
 
 fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<InsertPlan>, Error> {
@@ -183,6 +201,7 @@ fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<Insert
         expires: state.expiry(config).expires_at(created, now),
         values: state.changes.after(Vec::new()),
         cookie: state.times().max_age.resolve(config.max_age),
+        issued: settings.issued.clone(),
         settings,
         client: state.client.clone(),
         started: state.started,
@@ -369,7 +388,8 @@ fn new_token(
     if settings.token == TokenChange::Keep {
         return Ok(stored.token.clone());
     }
-    let secret = Secret::draw()?;
+    let issued = settings.issued.as_ref().map(|token| token.secret.clone());
+    let secret = issued.map_or_else(Secret::draw, Ok)?;
     let digest = secret.digest(&config.cookie_name);
     part.is_required = true;
     part.update

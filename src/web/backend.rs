@@ -47,6 +47,8 @@ pub(super) enum Backend {
 
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
+    /// `database.collection`, or `None` in memory.
+    pub(super) namespace: Option<String>,
     /// Logged at launch in every profile but debug.
     pub(super) warnings: Vec<String>,
     /// The settings of the connection pool, for the launch output.
@@ -58,6 +60,7 @@ impl Opened {
     fn new(store: Arc<dyn Store>) -> Self {
         Opened {
             store,
+            namespace: None,
             warnings: Vec::new(),
             pool: None,
             connections: Arc::default(),
@@ -102,7 +105,7 @@ impl OpenError {
     }
 
     /// Makes an error about one key, which names the profile and file that its value comes from.
-    fn of_key(figment: &Figment, key: &str, problem: String) -> Self {
+    pub(super) fn of_key(figment: &Figment, key: &str, problem: String) -> Self {
         let mut error = figment::error::Error::from(problem);
         error.profile = Some(figment.profile().clone());
         if let Ok(value) = figment.find_value(key) {
@@ -144,6 +147,7 @@ impl Backend {
                 })?;
                 let store = mongo(collection, config, DEFAULT_CONNECTIONS, true);
                 Ok(Opened {
+                    namespace: Some(collection.namespace().to_string()),
                     warnings: guarantees.warnings("the collection's options"),
                     ..Opened::new(store)
                 })
@@ -164,6 +168,7 @@ impl Backend {
                 let Some(known) = &pool.opened else {
                     let store = mongo(&collection, config, DEFAULT_CONNECTIONS, true);
                     return Ok(Opened {
+                        namespace: Some(collection.namespace().to_string()),
                         warnings,
                         ..Opened::new(store)
                     });
@@ -175,6 +180,7 @@ impl Backend {
                     pool: Some(known.settings.line()),
                     connections: Arc::clone(&known.counters),
                     store: mongo(&collection, config, connections, retry_writes),
+                    namespace: Some(collection.namespace().to_string()),
                 })
             }
         }
@@ -265,6 +271,7 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, OpenErr
         config: config.clone(),
     });
     Ok(Opened {
+        namespace: Some(format!("{}.{}", target.database, config.collection)),
         store: target.open_or_defer(&address).await.map_err(refused)?,
         warnings,
         pool: Some(target.settings.line()),

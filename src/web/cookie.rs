@@ -1,9 +1,13 @@
 //! The session cookie: from the raw `Cookie` headers to tokens, and from a token to a `Set-Cookie`.
+//! With `transport = "bearer"` the token is in the `Authorization` header instead.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use rocket::http::{Cookie, HeaderMap};
 use rocket::{Request, Response};
 
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::record::token::Token;
 use crate::state::plan::CookieLife;
 
@@ -23,8 +27,11 @@ pub(super) enum SessionCookies {
 }
 
 impl SessionCookies {
-    /// Reads the session cookies of a request.
+    /// Reads the session cookies of a request, or its bearer token.
     pub(super) fn of(request: &Request<'_>, config: &Config) -> Self {
+        if config.transport == Transport::Bearer {
+            return Self::from_authorization(request.headers(), config);
+        }
         if request.headers().contains("Cookie") {
             return Self::from_headers(request.headers(), config);
         }
@@ -43,6 +50,22 @@ impl SessionCookies {
             })
         });
         Self::from_values(values, config)
+    }
+
+    /// Reads the token of `Authorization: Bearer` (RFC 6750, 2.1). The header is not repeatable, so
+    /// none of several is believed; another scheme does not count.
+    fn from_authorization(headers: &HeaderMap<'_>, config: &Config) -> Self {
+        let mut lines = headers.get("Authorization");
+        match (lines.next(), lines.next()) {
+            (Some(_), Some(_)) => SessionCookies::TooMany,
+            (Some(line), None) => match line.trim_start_matches(' ').split_once(' ') {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
+                    Self::from_values(std::iter::once(token.trim_matches(' ')), config)
+                }
+                _ => SessionCookies::None,
+            },
+            (None, _) => SessionCookies::None,
+        }
     }
 
     fn from_values<'a>(values: impl Iterator<Item = &'a str>, config: &Config) -> Self {
@@ -111,6 +134,51 @@ fn with_attributes(value: String, config: &Config) -> Cookie<'static> {
         cookie.set_domain(domain.clone());
     }
     cookie
+}
+
+/// Warns of hosts that `domain` does not fit: browsers drop a cookie whose domain does not contain
+/// the host that sends it (RFC 6265, 5.3).
+#[derive(Default)]
+pub(super) struct UnfitDomains(Mutex<Vec<String>>);
+
+impl UnfitDomains {
+    /// How many hosts are warned of. A client can name any number of them.
+    const MAX_HOSTS: usize = 8;
+
+    /// Warns when the response to this request sets a cookie that its browser will drop.
+    pub(super) fn check(&self, request: &Request<'_>, config: &Config) {
+        let Some(domain) = &config.domain else {
+            return;
+        };
+        // Rocket has parsed it, so it holds nothing that does not belong into a log.
+        let Some(host) = request.host() else {
+            return;
+        };
+        let host = host.domain().as_str().to_ascii_lowercase();
+        if !domain_matches(domain, &host) && self.is_news(&host) {
+            rocket::warn!(
+                "Session: browsers at the host {host:?} drop the cookie `{}`, because its \
+                 `session.domain` is {domain}; remove `domain`, serve the site below it, or let the \
+                 proxy pass `Host` on",
+                config.cookie_name
+            );
+        }
+    }
+
+    fn is_news(&self, host: &str) -> bool {
+        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = hosts.len() < Self::MAX_HOSTS && !hosts.iter().any(|known| known == host);
+        if is_news {
+            hosts.push(host.to_owned());
+        }
+        is_news
+    }
+}
+
+/// Returns whether a browser accepts a cookie with this domain from this host (RFC 6265, 5.1.3).
+fn domain_matches(domain: &str, host: &str) -> bool {
+    let is_below = |rest: &str| rest.ends_with('.') && host.parse::<IpAddr>().is_err();
+    host == domain || host.strip_suffix(domain).is_some_and(is_below)
 }
 
 /// Removes the `Set-Cookie` headers that `keep` refuses. Returns whether there were any.
@@ -268,6 +336,65 @@ mod tests {
         ] {
             assert_eq!(path_matches(cookie, request), matches, "{cookie} {request}");
         }
+    }
+
+    #[test]
+    fn a_bearer_token_is_read_from_one_authorization_header() {
+        let (mut config, good) = (config("session"), token());
+        config.transport = Transport::Bearer;
+        let read = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.add(Header::new("Authorization", (*line).to_owned()));
+            }
+            match SessionCookies::from_authorization(&headers, &config) {
+                SessionCookies::Tokens(tokens) => tokens[0].cookie_value().to_string(),
+                SessionCookies::None => "none".into(),
+                SessionCookies::Malformed => "malformed".into(),
+                SessionCookies::TooMany => "too many".into(),
+            }
+        };
+        for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
+            assert_eq!(read(&[&format!("{scheme} {good}")]), good, "{scheme}");
+        }
+        let bearer = format!("Bearer {good}");
+        for (lines, read_as) in [
+            (&[][..], "none"),
+            (&[""], "none"),
+            (&["Bearer"], "none"),
+            (&[&*format!("Basic {good}")], "none"),
+            (&[&*good], "none"),
+            (&["Bearer "], "malformed"),
+            (&["Bearer x"], "malformed"),
+            (&[&*format!("{bearer}, {bearer}")], "malformed"),
+            (&[&*bearer, &*bearer], "too many"),
+        ] {
+            assert_eq!(read(lines), read_as, "{lines:?}");
+        }
+    }
+
+    /// RFC 6265, 5.1.3.
+    #[test]
+    fn domain_matches_as_browsers_match() {
+        for (domain, host, matches) in [
+            ("a.example", "a.example", true),
+            ("a.example", "b.a.example", true),
+            ("a.example", "xa.example", false),
+            ("a.example", "example", false),
+            ("b.a.example", "a.example", false),
+            ("0.0.1", "127.0.0.1", false),
+            ("localhost", "127.0.0.1", false),
+        ] {
+            assert_eq!(domain_matches(domain, host), matches, "{domain} {host}");
+        }
+    }
+
+    #[test]
+    fn each_unfit_host_is_news_once_and_only_the_first_eight_are() {
+        let unfit = UnfitDomains::default();
+        assert!(unfit.is_news("a") && !unfit.is_news("a"));
+        let news = (0..100).filter(|n| unfit.is_news(&n.to_string())).count();
+        assert_eq!(news, UnfitDomains::MAX_HOSTS - 1);
     }
 
     #[test]

@@ -4,39 +4,51 @@
 //! `&Session` guard, which refuses an unsafe request that the browser calls cross-origin (OWASP CSRF
 //! Prevention Cheat Sheet, "Fetch Metadata" and "Synchronizer Token Pattern").
 
+use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::OnceLock;
 
-use rocket::data::{Data, FromData, Outcome as FormOutcome};
+use rocket::data::{Capped, Data, FromData, Outcome as FormOutcome, ToByteUnit};
 use rocket::form::{self, DataField, Errors, Form, FromForm, Options, ValueField};
 use rocket::http::Status;
 use rocket::outcome::Outcome;
 use rocket::request::{FromRequest, Outcome as GuardOutcome, Request};
-use rocket::{Ignite, Rocket, Sentinel, async_trait};
+use rocket::tokio::sync::Notify;
+use rocket::{Ignite, Phase, Rocket, Sentinel, async_trait, tokio};
 
-use crate::admin::Sessions;
+use crate::config::Transport;
 use crate::error::Error;
 use crate::session::Session;
-use crate::web::guard::abort_without_fairing;
+use crate::web::guard::{abort_without_fairing, session_of};
+use crate::web::kind::{Kind, Main, sessions_of};
 
 /// The form field with the token.
 const FIELD: &str = "csrf_token";
 /// The header with the token.
 const HEADER: &str = "X-CSRF-Token";
+/// A token has 86 bytes.
+const MAX_TOKEN_BYTES: usize = 256;
 
 /// A form whose CSRF token was checked: a data guard to use instead of [`Form<T>`].
 ///
 /// The token is [`Session::csrf_token`]'s, in the field `csrf_token` or the header `X-CSRF-Token`,
 /// never in the query string (OWASP CSRF Prevention Cheat Sheet, "Synchronizer Token Pattern"). It
-/// is checked before the form's own errors. A refusal is a 403 through the application's catchers,
-/// and the log has the reason. A failed check creates no session. A route without this guard, such
-/// as a webhook's, has no token check.
+/// is checked before the form's own errors, and before a file is read if it comes first. An empty
+/// header counts as none. A refusal is a 403 through the application's catchers, and the log has the
+/// reason. A failed check creates no session. A route without this guard, such as a webhook's, has no
+/// token check.
+///
+/// `CsrfForm` alone is a form that is only a button ([`NoFields`]). `CsrfForm<T, Admin>` has a token
+/// of the session of a further [`Kind`].
 ///
 /// Everything else is as with `Form`: urlencoded and multipart, `CsrfForm<Strict<T>>` and
 /// `CsrfForm<Contextual<'_, T>>`. A body over the limit is a 413, and another content type is
 /// forwarded as a 415.
 ///
-/// `Result<CsrfForm<T>, CsrfError<'_>>` gives the handler the reason instead of the 403.
+/// `Result<CsrfForm<T>, CsrfError<'_>>` gives the handler the reason instead of the 403, with what the
+/// user typed ([`RefusedForm`]).
 ///
 /// # Examples
 ///
@@ -63,11 +75,10 @@ const HEADER: &str = "X-CSRF-Token";
 ///     session.set("count", &order.count)
 /// }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[doc(alias("csrf_exempt", "csrf_protect", "anti-forgery token", "XSRF"))]
-pub struct CsrfForm<T>(T);
+pub struct CsrfForm<T = NoFields, K = Main>(T, PhantomData<fn() -> K>);
 
-impl<T> CsrfForm<T> {
+impl<T, K> CsrfForm<T, K> {
     /// Returns the form's value.
     #[must_use]
     pub fn into_inner(self) -> T {
@@ -75,7 +86,7 @@ impl<T> CsrfForm<T> {
     }
 }
 
-impl<T> Deref for CsrfForm<T> {
+impl<T, K> Deref for CsrfForm<T, K> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -83,9 +94,49 @@ impl<T> Deref for CsrfForm<T> {
     }
 }
 
-impl<T> DerefMut for CsrfForm<T> {
+impl<T, K> DerefMut for CsrfForm<T, K> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
+    }
+}
+
+impl<T: Clone, K> Clone for CsrfForm<T, K> {
+    fn clone(&self) -> Self {
+        CsrfForm(self.0.clone(), PhantomData)
+    }
+}
+
+impl<T: fmt::Debug, K> fmt::Debug for CsrfForm<T, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CsrfForm").field(&self.0).finish()
+    }
+}
+
+/// The form of a button: it has no fields, and ignores what is sent.
+///
+/// ```
+/// # use rocket::post;
+/// # use rocket_mongo_session::{CsrfForm, Error, Session};
+/// #[post("/logout", data = "<_button>")]
+/// fn logout(_button: CsrfForm, session: &Session) -> Result<(), Error> {
+///     session.logout()
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoFields;
+
+#[async_trait]
+impl<'r> FromForm<'r> for NoFields {
+    type Context = ();
+
+    fn init(_: Options) {}
+
+    fn push_value((): &mut (), _: ValueField<'r>) {}
+
+    async fn push_data((): &mut (), _: DataField<'r, '_>) {}
+
+    fn finalize((): ()) -> form::Result<'r, Self> {
+        Ok(NoFields)
     }
 }
 
@@ -105,10 +156,22 @@ impl<T> DerefMut for CsrfForm<T> {
 ///     session.set("count", &*count)
 /// }
 /// ```
-#[derive(Clone, Copy, Debug)]
 #[doc(alias("X-CSRF-Token", "XSRF", "fetch", "ajax"))]
-#[non_exhaustive]
-pub struct CsrfHeader;
+pub struct CsrfHeader<K = Main>(PhantomData<fn() -> K>);
+
+impl<K> Clone for CsrfHeader<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for CsrfHeader<K> {}
+
+impl<K> fmt::Debug for CsrfHeader<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CsrfHeader")
+    }
+}
 
 /// The reason why [`CsrfForm`] or [`CsrfHeader`] refused a request.
 ///
@@ -117,8 +180,8 @@ pub struct CsrfHeader;
 pub enum CsrfError<'r> {
     /// The session could not be loaded: the database failed, or the request is cross-origin.
     Session(Error),
-    /// The token is missing or wrong.
-    Token(CsrfRefusal),
+    /// The token is missing or wrong. With the fields that were read.
+    Token(RefusedForm),
     /// The token is right, but the form has errors.
     Form(Errors<'r>),
 }
@@ -140,7 +203,7 @@ impl fmt::Debug for CsrfError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CsrfError::Session(error) => f.debug_tuple("Session").field(error).finish(),
-            CsrfError::Token(refusal) => f.debug_tuple("Token").field(refusal).finish(),
+            CsrfError::Token(form) => f.debug_tuple("Token").field(&form.refusal).finish(),
             CsrfError::Form(errors) => {
                 let name = |error: &form::Error<'_>| error.name.as_ref().map(ToString::to_string);
                 let names: Vec<String> = errors.iter().filter_map(name).collect();
@@ -154,7 +217,7 @@ impl fmt::Display for CsrfError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CsrfError::Session(error) => error.fmt(f),
-            CsrfError::Token(refusal) => refusal.fmt(f),
+            CsrfError::Token(form) => form.refusal.fmt(f),
             CsrfError::Form(errors) => errors.fmt(f),
         }
     }
@@ -166,6 +229,86 @@ impl std::error::Error for CsrfError<'_> {
             CsrfError::Session(error) => Some(error),
             CsrfError::Token(_) | CsrfError::Form(_) => None,
         }
+    }
+}
+
+/// A form whose CSRF token was refused: the reason, and what the user typed.
+///
+/// Show the fields again in the same page, with a new token, so that nothing has to be typed twice.
+/// Do nothing else with them: another site may have made the browser send them. Files are not kept. A
+/// token that came before a file is refused before the file and what follows it are read.
+///
+/// # Examples
+///
+/// ```
+/// use rocket::{FromForm, http::Status, post};
+/// use rocket_mongo_session::{CsrfError, CsrfForm, Error, Session};
+///
+/// #[derive(FromForm)]
+/// struct Comment {
+///     text: String,
+/// }
+///
+/// # fn page(_text: &str, _token: String) -> String { String::new() }
+/// #[post("/comment", data = "<form>")]
+/// fn comment(
+///     form: Result<CsrfForm<Comment>, CsrfError<'_>>,
+///     session: &Session,
+/// ) -> Result<(Status, String), Error> {
+///     match form {
+///         Ok(form) => session.set("comment", &form.text)?,
+///         Err(CsrfError::Token(refused)) => {
+///             let text = refused.field("text").unwrap_or_default();
+///             return Ok((Status::Forbidden, page(text, session.csrf_token())));
+///         }
+///         Err(error) => return Ok((error.status(), String::new())),
+///     }
+///     Ok((Status::Ok, "Thank you.".to_owned()))
+/// }
+/// ```
+#[derive(Clone)]
+pub struct RefusedForm {
+    refusal: CsrfRefusal,
+    fields: Vec<(String, String)>,
+}
+
+impl RefusedForm {
+    /// Returns why the token was refused.
+    #[must_use]
+    pub fn refusal(&self) -> CsrfRefusal {
+        self.refusal
+    }
+
+    /// Returns the value of the first field of this name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields();
+        fields
+            .find(|(other, _)| *other == name)
+            .map(|field| field.1)
+    }
+
+    /// Returns the fields that were read, names and values, without files and the token.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.fields.iter();
+        fields.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Parses the fields as the form, leniently.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the form. Files are missing.
+    pub fn parse<'f, T: FromForm<'f>>(&'f self) -> form::Result<'f, T> {
+        Form::parse_iter(self.fields().map(ValueField::from))
+    }
+}
+
+/// Shows the reason. The fields are private.
+impl fmt::Debug for RefusedForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = &mut f.debug_struct("RefusedForm");
+        form.field("refusal", &self.refusal).finish_non_exhaustive()
     }
 }
 
@@ -207,62 +350,121 @@ impl fmt::Display for CsrfRefusal {
 }
 
 /// Checks the token of a request: in one field, in one header, or the same session's in both.
-fn check(
+fn check<T: AsRef<str>>(
     session: &Session,
     request: &Request<'_>,
-    fields: &[&str],
+    fields: &[T],
 ) -> std::result::Result<(), CsrfRefusal> {
-    let headers: Vec<&str> = request.headers().get(HEADER).collect();
-    let refusal = match (fields, headers.as_slice()) {
-        ([], []) => Some(CsrfRefusal::Missing),
-        ([_, _, ..], _) | (_, [_, _, ..]) => Some(CsrfRefusal::Ambiguous),
-        _ if !session.has_csrf() => Some(CsrfRefusal::NoSession),
-        ([field], [header]) if session.verify_csrf(field) != session.verify_csrf(header) => {
-            Some(CsrfRefusal::Ambiguous)
+    let headers = headers(request);
+    let is_right = |token: &T| session.verify_csrf(token.as_ref());
+    match (fields, headers.as_slice()) {
+        ([], []) => Err(CsrfRefusal::Missing),
+        ([_, _, ..], _) | (_, [_, _, ..]) => Err(CsrfRefusal::Ambiguous),
+        _ if !session.has_csrf() => Err(CsrfRefusal::NoSession),
+        ([field], [header]) if is_right(field) != session.verify_csrf(header) => {
+            Err(CsrfRefusal::Ambiguous)
         }
         (fields, headers) => {
-            let mut tokens = fields.iter().chain(headers);
-            (!tokens.all(|token| session.verify_csrf(token))).then_some(CsrfRefusal::Mismatch)
+            let mut headers = headers.iter();
+            let is_right =
+                fields.iter().all(is_right) && headers.all(|token| session.verify_csrf(token));
+            is_right.then_some(()).ok_or(CsrfRefusal::Mismatch)
         }
-    };
-    match refusal {
-        Some(refusal) => {
-            if let Some(sessions) = request.rocket().state::<Sessions>() {
-                sessions.core.stats.csrf_refused.count();
-            }
-            rocket::warn!(
-                "CSRF: a {} request was refused: {refusal}",
-                request.method()
-            );
-            Err(refusal)
-        }
-        None => Ok(()),
     }
 }
 
-async fn session<'r>(
+/// Returns the tokens in the headers. A script whose page has no token sends an empty one.
+fn headers<'r>(request: &'r Request<'_>) -> Vec<&'r str> {
+    let headers = request.headers().get(HEADER);
+    headers.filter(|token| !token.trim().is_empty()).collect()
+}
+
+/// Counts and logs a refusal, and makes its error.
+fn refuse<'r, K: Kind>(
+    request: &Request<'_>,
+    refusal: CsrfRefusal,
+    fields: Vec<(String, String)>,
+) -> (Status, CsrfError<'r>) {
+    if let Some(sessions) = sessions_of::<K, _>(request.rocket()) {
+        sessions.core.stats.csrf_refused.count();
+    }
+    let route = request.route().map(|route| route.uri.to_string());
+    rocket::warn!(
+        "CSRF: a {} request was refused by the route {}: {refusal}",
+        request.method(),
+        route.as_deref().unwrap_or("(none)"),
+    );
+    let form = RefusedForm { refusal, fields };
+    (Status::Forbidden, CsrfError::Token(form))
+}
+
+async fn session<'r, K: Kind>(
     request: &'r Request<'_>,
 ) -> std::result::Result<&'r Session, (Status, CsrfError<'r>)> {
-    match request.guard::<&Session>().await {
-        Outcome::Success(session) => Ok(session),
-        Outcome::Error((status, error)) => Err((status, CsrfError::Session(error))),
-        Outcome::Forward(status) => Err((status, CsrfError::Session(Error::NotAttached))),
+    let error = match session_of::<K>(request).await {
+        // A launch with such a route is refused, but a guard can be asked for without a route.
+        Outcome::Success(_) if is_bearer::<K, _>(request.rocket()) => Error::WrongTransport {
+            call: "CsrfForm and CsrfHeader",
+            needs: "cookie",
+        },
+        Outcome::Success(session) => return Ok(session),
+        Outcome::Error((_, error)) => error,
+        Outcome::Forward(_) => Error::NotAttached,
+    };
+    Err((error.status(), CsrfError::Session(error)))
+}
+
+fn is_bearer<K: Kind, P: Phase>(rocket: &Rocket<P>) -> bool {
+    let sessions = sessions_of::<K, P>(rocket);
+    sessions.is_some_and(|sessions| sessions.core.config.transport == Transport::Bearer)
+}
+
+/// A refusal before the form was read to its end, and the fields that were read until then.
+#[derive(Default)]
+struct Early {
+    refusal: OnceLock<(CsrfRefusal, Vec<(String, String)>)>,
+    is_refused: Notify,
+}
+
+struct EarlyOf<K>(Early, PhantomData<fn() -> K>);
+
+impl Early {
+    fn of<'r, K: Kind>(request: &'r Request<'_>) -> &'r Early {
+        let new = || EarlyOf::<K>(Early::default(), PhantomData);
+        &request.local_cache(new).0
+    }
+
+    async fn refused(&self) -> (CsrfRefusal, Vec<(String, String)>) {
+        loop {
+            if let Some(refused) = self.refusal.get() {
+                return refused.clone();
+            }
+            self.is_refused.notified().await;
+        }
     }
 }
 
 #[async_trait]
-impl<'r, T: FromForm<'r>> FromData<'r> for CsrfForm<T> {
+impl<'r, T: FromForm<'r>, K: Kind> FromData<'r> for CsrfForm<T, K> {
     type Error = CsrfError<'r>;
 
     async fn from_data(
         request: &'r Request<'_>,
         data: Data<'r>,
     ) -> FormOutcome<'r, Self, CsrfError<'r>> {
-        let session = match session(request).await {
+        let session = match session::<K>(request).await {
             Ok(session) => session,
             Err(error) => return Outcome::Error(error),
         };
-        let form = match Form::<WithToken<T>>::from_data(request, data).await {
+        let parsed = tokio::select! {
+            biased;
+            parsed = Form::<WithToken<'r, T, K>>::from_data(request, data) => parsed,
+            // The rest of the body is not read.
+            (refusal, fields) = Early::of::<K>(request).refused() => {
+                return Outcome::Error(refuse::<K>(request, refusal, fields));
+            }
+        };
+        let form = match parsed {
             Outcome::Success(form) => form.into_inner(),
             Outcome::Forward(forward) => return Outcome::Forward(forward),
             Outcome::Error((status, errors)) => {
@@ -273,66 +475,89 @@ impl<'r, T: FromForm<'r>> FromData<'r> for CsrfForm<T> {
             return Outcome::Error(match form.value {
                 // The token may be in the part of the body that was cut off.
                 Err(errors) if form.is_cut => (Status::PayloadTooLarge, CsrfError::Form(errors)),
-                _ => (Status::Forbidden, CsrfError::Token(refusal)),
+                _ => refuse::<K>(request, refusal, owned(&form.fields)),
             });
         }
         match form.value {
-            Ok(value) => Outcome::Success(CsrfForm(value)),
+            Ok(value) => Outcome::Success(CsrfForm(value, PhantomData)),
             Err(errors) => Outcome::Error((errors.status(), CsrfError::Form(errors))),
         }
     }
 }
 
 #[async_trait]
-impl<'r> FromRequest<'r> for CsrfHeader {
+impl<'r, K: Kind> FromRequest<'r> for CsrfHeader<K> {
     type Error = CsrfError<'r>;
 
     async fn from_request(request: &'r Request<'_>) -> GuardOutcome<Self, CsrfError<'r>> {
-        let session = match session(request).await {
+        let session = match session::<K>(request).await {
             Ok(session) => session,
             Err(error) => return Outcome::Error(error),
         };
-        match check(session, request, &[]) {
-            Ok(()) => Outcome::Success(CsrfHeader),
-            Err(refusal) => Outcome::Error((Status::Forbidden, CsrfError::Token(refusal))),
+        match check::<&str>(session, request, &[]) {
+            Ok(()) => Outcome::Success(CsrfHeader(PhantomData)),
+            Err(refusal) => Outcome::Error(refuse::<K>(request, refusal, Vec::new())),
         }
     }
 }
 
-impl<T> Sentinel for CsrfForm<T> {
+impl<T, K: Kind> Sentinel for CsrfForm<T, K> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        abort_without_fairing(rocket)
+        abort_without_fairing::<K>(rocket) || abort_for_bearer::<K>(rocket)
     }
 }
 
-impl Sentinel for CsrfHeader {
+impl<K: Kind> Sentinel for CsrfHeader<K> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        abort_without_fairing(rocket)
+        abort_without_fairing::<K>(rocket) || abort_for_bearer::<K>(rocket)
     }
+}
+
+/// Refuses a launch with a check that no client of the kind could pass, and that none needs.
+fn abort_for_bearer<K: Kind>(rocket: &Rocket<Ignite>) -> bool {
+    let is_bearer = is_bearer::<K, _>(rocket);
+    if is_bearer {
+        rocket::error!(
+            "Sessions: a mounted route checks a CSRF token of the kind `{}`, whose `transport` is \
+             \"bearer\"; no browser sends such a token by itself, so remove the guard",
+            K::NAME,
+        );
+    }
+    is_bearer
 }
 
 /// A form and its token. Parsing it never fails, so that the token can be checked first; it holds
 /// the form's own errors.
-struct WithToken<'r, T> {
-    tokens: Vec<&'r str>,
+struct WithToken<'r, T, K> {
+    tokens: Vec<Cow<'r, str>>,
+    /// The fields with values, for a form that is refused.
+    fields: Vec<ValueField<'r>>,
     /// The body is longer than the limit.
     is_cut: bool,
     value: form::Result<'r, T>,
+    kind: PhantomData<fn() -> K>,
 }
 
 struct Parsing<'r, C> {
-    tokens: Vec<&'r str>,
+    tokens: Vec<Cow<'r, str>>,
+    fields: Vec<ValueField<'r>>,
     is_cut: bool,
     form: C,
 }
 
+fn owned(fields: &[ValueField<'_>]) -> Vec<(String, String)> {
+    let owned = |field: &ValueField<'_>| (field.name.source().to_string(), field.value.to_owned());
+    fields.iter().map(owned).collect()
+}
+
 #[async_trait]
-impl<'r, T: FromForm<'r>> FromForm<'r> for WithToken<'r, T> {
+impl<'r, T: FromForm<'r>, K: Kind> FromForm<'r> for WithToken<'r, T, K> {
     type Context = Parsing<'r, T::Context>;
 
     fn init(options: Options) -> Self::Context {
         Parsing {
             tokens: Vec::new(),
+            fields: Vec::new(),
             is_cut: false,
             form: T::init(options),
         }
@@ -340,14 +565,40 @@ impl<'r, T: FromForm<'r>> FromForm<'r> for WithToken<'r, T> {
 
     fn push_value(parsing: &mut Self::Context, field: ValueField<'r>) {
         if field.name.source() == FIELD {
-            parsing.tokens.push(field.value);
+            parsing.tokens.push(Cow::Borrowed(field.value));
         } else {
+            parsing.fields.push(field.clone());
             T::push_value(&mut parsing.form, field);
         }
     }
 
     async fn push_data(parsing: &mut Self::Context, field: DataField<'r, '_>) {
-        T::push_data(&mut parsing.form, field).await;
+        let request = field.request;
+        let field = if field.name.source() == FIELD {
+            // Many HTTP clients give every part a `Content-Type`.
+            let text = field.data.open(MAX_TOKEN_BYTES.bytes()).into_string().await;
+            let text = text.map_or_else(|_| String::new(), Capped::into_inner);
+            parsing.tokens.push(Cow::Owned(text));
+            None
+        } else {
+            Some(field)
+        };
+        // A token that came before is checked before anything large is read.
+        if !parsing.tokens.is_empty() || !headers(request).is_empty() {
+            let refusal = match session_of::<K>(request).await {
+                Outcome::Success(session) => check(session, request, &parsing.tokens).err(),
+                _ => None, // the form's own guard has it already
+            };
+            if let Some(refusal) = refusal {
+                let early = Early::of::<K>(request);
+                let _ = early.refusal.set((refusal, owned(&parsing.fields)));
+                early.is_refused.notify_one();
+                return std::future::pending().await;
+            }
+        }
+        if let Some(field) = field {
+            T::push_data(&mut parsing.form, field).await;
+        }
     }
 
     fn push_error(parsing: &mut Self::Context, error: form::Error<'r>) {
@@ -358,8 +609,10 @@ impl<'r, T: FromForm<'r>> FromForm<'r> for WithToken<'r, T> {
     fn finalize(parsing: Self::Context) -> form::Result<'r, Self> {
         Ok(WithToken {
             tokens: parsing.tokens,
+            fields: parsing.fields,
             is_cut: parsing.is_cut,
             value: T::finalize(parsing.form),
+            kind: PhantomData,
         })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rocket::config::LogLevel;
-use rocket::fairing::{Fairing, Info, Kind, Result as Ignition};
+use rocket::fairing::{Fairing, Info, Kind as On, Result as Ignition};
+use rocket::futures::future::join_all;
 use rocket::{Build, Data, Orbit, Request, Response, Rocket, async_trait};
 use rocket_db_pools::Database;
 
@@ -15,9 +16,10 @@ use crate::config::Config;
 #[cfg(feature = "unstable-store")]
 use crate::store::Store;
 use crate::web::backend::{Backend, OpenError, Opened};
+use crate::web::cookie::UnfitDomains;
 use crate::web::indexes::IndexTask;
+use crate::web::kind::{Attached, Kind, KindInfo, Kinds, Main, unused_sections};
 use crate::web::pool::{MongoPool, command_tracing};
-use crate::web::request_cache::RequestCache;
 use crate::web::response;
 
 /// The session fairing, made by the constructors of [`Sessions`].
@@ -27,6 +29,7 @@ use crate::web::response;
 /// remove `Set-Cookie` headers; otherwise its position does not matter.
 #[doc(alias("middleware", "session store"))]
 pub struct SessionFairing {
+    kind: KindInfo,
     backend: Backend,
     clock: Clock,
 }
@@ -52,6 +55,15 @@ impl Sessions {
     #[must_use]
     pub fn fairing() -> SessionFairing {
         SessionFairing::new(Backend::Toml)
+    }
+
+    /// Returns the fairing of a further [`Kind`] of session, configured by `[default.session_NAME]`.
+    ///
+    /// It is [`fairing`](Sessions::fairing) for that kind, in the same database. For another place see
+    /// [`SessionFairing::for_kind`]. The example is at [`Kind`].
+    #[must_use]
+    pub fn fairing_of<K: Kind>() -> SessionFairing {
+        Sessions::fairing().for_kind::<K>()
     }
 
     /// Returns the fairing that keeps sessions in a collection of the application's own client.
@@ -133,9 +145,32 @@ impl Sessions {
 impl SessionFairing {
     fn new(backend: Backend) -> Self {
         SessionFairing {
+            kind: KindInfo::of::<Main>(),
             backend,
             clock: Clock::system(),
         }
+    }
+
+    /// Makes it the fairing of a further [`Kind`] of session.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Kind, Sessions};
+    /// # struct Admin;
+    /// # impl Kind for Admin {
+    /// #     const NAME: &'static str = "admin";
+    /// # }
+    /// # fn build() -> rocket::Rocket<rocket::Build> {
+    /// rocket::build() // for tests: both kinds in memory
+    ///     .attach(Sessions::in_memory())
+    ///     .attach(Sessions::in_memory().for_kind::<Admin>())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn for_kind<K: Kind>(mut self) -> Self {
+        self.kind = KindInfo::of::<K>();
+        self
     }
 
     /// Sets the clock of every session: one that a test moves
@@ -158,7 +193,7 @@ impl Fairing for SessionFairing {
     fn info(&self) -> Info {
         Info {
             name: "Sessions",
-            kind: Kind::Ignite | Kind::Request | Kind::Response,
+            kind: On::Ignite | On::Request | On::Response,
         }
     }
 
@@ -167,6 +202,7 @@ impl Fairing for SessionFairing {
     /// after the fairings that a stage of the application attaches.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
         Ok(rocket.attach(StoreInit {
+            kind: self.kind,
             backend: self.backend.clone(),
             clock: self.clock.clone(),
             is_retry: false,
@@ -175,20 +211,23 @@ impl Fairing for SessionFairing {
 
     /// Records when the request began.
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        RequestCache::of(request, &self.clock);
+        (self.kind.cache)(request, &self.clock);
     }
 
     /// Settles the handler's changes. Response fairings that follow may use the session as handlers
     /// do.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        if let Some(sessions) = request.rocket().state::<Sessions>() {
-            response::settle_changes(sessions, request, response);
+        let kinds = request.rocket().state::<Arc<Kinds>>();
+        for kind in kinds.map_or(&[][..], |kinds| kinds.all()) {
+            response::settle_changes(kind, request, response);
         }
     }
 }
 
-/// Opens the store and manages [`Sessions`], after the application has attached its database pool.
+/// Opens the store and manages the kind's [`Sessions`], after the application has attached its
+/// database pool.
 struct StoreInit {
+    kind: KindInfo,
     backend: Backend,
     clock: Clock,
     is_retry: bool,
@@ -196,9 +235,24 @@ struct StoreInit {
 
 impl StoreInit {
     async fn open(&self, rocket: &Rocket<Build>) -> Result<(Config, Opened), OpenError> {
-        let config = Config::from_figment(rocket.figment()).map_err(OpenError::Config)?;
+        self.kind.check_name()?;
+        let config = Config::from_section(rocket.figment(), self.kind.section());
+        let config = config.map_err(OpenError::Config)?;
         let opened = self.backend.open(rocket, &config, &self.clock).await?;
         Ok((config, opened))
+    }
+
+    fn attached(&self, config: Config, opened: Opened) -> Attached {
+        let (store, connections) = (opened.store, opened.connections);
+        Attached {
+            kind: self.kind,
+            sessions: Sessions::new(config, store, self.clock.clone(), connections),
+            namespace: opened.namespace,
+            warnings: opened.warnings,
+            pool: opened.pool,
+            mark: self.kind.mark_name(),
+            unfit_domains: UnfitDomains::default(),
+        }
     }
 }
 
@@ -207,13 +261,16 @@ impl Fairing for StoreInit {
     fn info(&self) -> Info {
         Info {
             name: "Session Store",
-            kind: Kind::Ignite,
+            kind: On::Ignite,
         }
     }
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
-        if rocket.state::<Sessions>().is_some() {
-            rocket::error!("Sessions: two session fairings are attached; attach one");
+        if (self.kind.is_managed)(&rocket) {
+            rocket::error!(
+                "Sessions: two session fairings of the kind `{}` are attached; attach one",
+                self.kind.name
+            );
             return Err(rocket);
         }
         let (config, opened) = match self.open(&rocket).await {
@@ -221,6 +278,7 @@ impl Fairing for StoreInit {
             // A stage that ignites after this fairing may attach the pool.
             Err(OpenError::NoPool(_)) if !self.is_retry => {
                 return Ok(rocket.attach(StoreInit {
+                    kind: self.kind,
                     backend: self.backend.clone(),
                     clock: self.clock.clone(),
                     is_retry: true,
@@ -231,26 +289,37 @@ impl Fairing for StoreInit {
                 return Err(rocket);
             }
         };
-        let (store, connections) = (opened.store, opened.connections);
-        let sessions = Sessions::new(config, store, self.clock.clone(), connections);
-        let commit = CommitFairing {
-            sessions: sessions.clone(),
-            warnings: opened.warnings,
-            pool: opened.pool,
-            index_task: OnceLock::new(),
+        let attached = self.attached(config, opened);
+        let sessions = attached.sessions.clone();
+        let rocket = match rocket.state::<Arc<Kinds>>() {
+            Some(_) => rocket,
+            None => {
+                let kinds = Arc::new(Kinds::default());
+                let commit = CommitFairing {
+                    kinds: Arc::clone(&kinds),
+                    index_tasks: OnceLock::new(),
+                };
+                rocket.manage(kinds).attach(commit)
+            }
         };
-        Ok(rocket.manage(sessions).attach(commit))
+        let joined = match rocket.state::<Arc<Kinds>>() {
+            Some(kinds) => kinds.join(attached, rocket.figment()),
+            None => Ok(()), // it is managed above
+        };
+        if let Err(reason) = joined {
+            reason.report();
+            return Err(rocket);
+        }
+        Ok((self.kind.manage)(rocket, sessions))
     }
 }
 
-/// Commits the session of each response, after every other response fairing.
+/// Commits the sessions of each response, of all kinds, after every other response fairing.
 struct CommitFairing {
-    sessions: Sessions,
-    warnings: Vec<String>,
-    /// The settings of the connection pool.
-    pool: Option<String>,
-    /// Ends with the application, also one that is dropped without a shutdown, as a local client is.
-    index_task: OnceLock<IndexTask>,
+    kinds: Arc<Kinds>,
+    /// They end with the application, also one that is dropped without a shutdown, as a local client
+    /// is.
+    index_tasks: OnceLock<Vec<IndexTask>>,
 }
 
 #[async_trait]
@@ -258,29 +327,28 @@ impl Fairing for CommitFairing {
     fn info(&self) -> Info {
         Info {
             name: "Session Commit",
-            kind: Kind::Liftoff | Kind::Response | Kind::Shutdown,
+            kind: On::Liftoff | On::Response | On::Shutdown,
         }
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        let core = &self.sessions.core;
-        self.index_task
-            .get_or_init(|| IndexTask::spawn(Arc::clone(core)));
-        rocket::info!("Sessions:");
-        rocket::info_!("kept: {}", core.store.describe());
-        if let Some(pool) = &self.pool {
-            rocket::info_!("connections: {pool}");
+        let kinds = self.kinds.all();
+        let core = |kind: &Attached| Arc::clone(&kind.sessions.core);
+        self.index_tasks.get_or_init(|| {
+            let tasks = kinds.iter().map(|kind| IndexTask::spawn(core(kind)));
+            tasks.collect()
+        });
+        for kind in kinds {
+            announce(kind, rocket);
         }
-        for (key, value) in core.config.lines() {
-            rocket::info_!("{key}: {value}");
+        for section in unused_sections(rocket.figment(), kinds) {
+            rocket::warn!(
+                "Sessions: [default.{section}] configures nothing, because no kind of session of this \
+                 name is attached; remove it, or attach `Sessions::fairing_of`"
+            );
         }
-        let profile = rocket.figment().profile();
-        if profile == rocket::Config::DEBUG_PROFILE {
+        if rocket.figment().profile() == rocket::Config::DEBUG_PROFILE {
             return;
-        }
-        let warnings = core.config.warnings(profile);
-        for warning in warnings.iter().chain(&self.warnings) {
-            rocket::warn_!("{warning}");
         }
         if command_tracing::is_logged() {
             rocket::warn_!(
@@ -298,21 +366,50 @@ impl Fairing for CommitFairing {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        response::commit(&self.sessions, request, response).await;
+        response::commit(self.kinds.all(), request, response).await;
     }
 
     /// Waits for writes that outlived their request, and writes recorded touches. Requests that are
     /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
-        self.sessions.core.store.stop();
-        if let Some(task) = self.index_task.get() {
+        for kind in self.kinds.all() {
+            kind.sessions.core.store.stop();
+        }
+        for task in self.index_tasks.get().into_iter().flatten() {
             task.stop();
         }
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
-        let core = &self.sessions.core;
-        core.live.stop();
-        core.tasks.wait(grace.min(core.config.deadline)).await;
-        core.store.flush(grace).await;
+        let flushes = self.kinds.all().iter().map(|kind| async move {
+            let core = &kind.sessions.core;
+            core.live.stop();
+            core.tasks.wait(grace.min(core.config.deadline)).await;
+            core.store.flush(grace).await;
+        });
+        join_all(flushes).await;
+    }
+}
+
+/// Logs where the sessions of a kind are kept, the configuration in effect, and warnings.
+fn announce(kind: &Attached, rocket: &Rocket<Orbit>) {
+    let core = &kind.sessions.core;
+    match kind.kind.name {
+        Main::NAME => rocket::info!("Sessions:"),
+        name => rocket::info!("Sessions of the kind `{name}`:"),
+    }
+    rocket::info_!("kept: {}", core.store.describe());
+    if let Some(pool) = &kind.pool {
+        rocket::info_!("connections: {pool}");
+    }
+    for (key, value) in core.config.lines() {
+        rocket::info_!("{key}: {value}");
+    }
+    let profile = rocket.figment().profile();
+    if profile == rocket::Config::DEBUG_PROFILE {
+        return;
+    }
+    let warnings = core.config.warnings(profile);
+    for warning in warnings.iter().chain(&kind.warnings) {
+        rocket::warn_!("{warning}");
     }
 }

@@ -1,4 +1,8 @@
-//! The guards `&Session` and `&Sessions`.
+//! The guards of sessions and of their handles: `&Session`, `&Sessions`, [`Of`] and [`SessionsOf`].
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
@@ -7,40 +11,146 @@ use rocket::{Ignite, Rocket, Sentinel, async_trait};
 use crate::admin::Sessions;
 use crate::error::Error;
 use crate::session::Session;
+use crate::web::kind::{Kind, KindInfo, Main, fairing_call, sessions_of};
 use crate::web::request_cache::RequestCache;
 use crate::web::{load, mark};
+
+/// The session of a further [`Kind`]: a request guard that dereferences to [`Session`].
+///
+/// It fails as `&Session` does: 503, 403, and 500 when the kind's fairing is not attached (a launch
+/// with such a route mounted is refused). The guards of one kind share one session in a request. What
+/// the request costs is the sum of the kinds that it takes.
+///
+/// # Examples
+///
+/// ```
+/// # use rocket::post;
+/// # use rocket_mongo_session::{CsrfForm, Error, Kind, NoFields, Of};
+/// # struct Admin;
+/// # impl Kind for Admin {
+/// #     const NAME: &'static str = "admin";
+/// # }
+/// #[post("/admin/logout", data = "<_button>")]
+/// fn logout(admin: Of<'_, Admin>, _button: CsrfForm<NoFields, Admin>) -> Result<(), Error> {
+///     admin.logout() // sessions of other kinds stay
+/// }
+/// ```
+pub struct Of<'r, K> {
+    session: &'r Session,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<'r, K> Of<'r, K> {
+    /// Returns the session for the whole time of the request, as a stream needs it.
+    #[must_use]
+    pub fn session(&self) -> &'r Session {
+        self.session
+    }
+}
+
+/// The handle of a further [`Kind`]: a request guard that dereferences to [`Sessions`].
+///
+/// ```
+/// # use rocket::get;
+/// # use rocket_mongo_session::{Error, Kind, SessionsOf};
+/// # struct Admin;
+/// # impl Kind for Admin {
+/// #     const NAME: &'static str = "admin";
+/// # }
+/// #[get("/admins")]
+/// async fn live(admins: SessionsOf<'_, Admin>) -> Result<String, Error> {
+///     Ok(format!("administrators: {}", admins.count().await?))
+/// }
+/// ```
+pub struct SessionsOf<'r, K> {
+    sessions: &'r Sessions,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<'r, K: Kind> SessionsOf<'r, K> {
+    /// Returns the handle outside of a request, or `None` when the kind's fairing is not attached.
+    #[must_use]
+    pub fn fetch<P: rocket::Phase>(rocket: &'r Rocket<P>) -> Option<Self> {
+        sessions_of::<K, P>(rocket).map(SessionsOf::new)
+    }
+
+    fn new(sessions: &'r Sessions) -> Self {
+        SessionsOf {
+            sessions,
+            kind: PhantomData,
+        }
+    }
+}
+
+macro_rules! of_a_kind {
+    ($guard:ident, $target:ty, $field:ident) => {
+        impl<K> Deref for $guard<'_, K> {
+            type Target = $target;
+
+            fn deref(&self) -> &$target {
+                self.$field
+            }
+        }
+
+        impl<K> Clone for $guard<'_, K> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<K> Copy for $guard<'_, K> {}
+
+        impl<K> fmt::Debug for $guard<'_, K> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.$field.fmt(f)
+            }
+        }
+
+        impl<K: Kind> Sentinel for $guard<'_, K> {
+            fn abort(rocket: &Rocket<Ignite>) -> bool {
+                abort_without_fairing::<K>(rocket)
+            }
+        }
+    };
+}
+
+of_a_kind!(Of, Session, session);
+of_a_kind!(SessionsOf, Sessions, sessions);
+
+#[async_trait]
+impl<'r, K: Kind> FromRequest<'r> for Of<'r, K> {
+    type Error = Error;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
+        let session = session_of::<K>(request).await;
+        session.map(|session| Of {
+            session,
+            kind: PhantomData,
+        })
+    }
+}
+
+#[async_trait]
+impl<'r, K: Kind> FromRequest<'r> for SessionsOf<'r, K> {
+    type Error = Error;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
+        handle_of::<K>(request).map(SessionsOf::new)
+    }
+}
 
 #[async_trait]
 impl<'r> FromRequest<'r> for &'r Session {
     type Error = Error;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
-        let Some(sessions) = request.rocket().state::<Sessions>() else {
-            return not_attached();
-        };
-        let core = &sessions.core;
-        let cache = RequestCache::of(request, &core.clock);
-        let is_first = cache.loaded().is_none();
-        let load = || load::load(request, sessions, cache.started(), cache.is_head());
-        let loaded = cache.get_or_load(load).await;
-        if !cache.is_settled() && !mark::is_set(request) {
-            // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
-            // response and with it the mark.
-            if let (false, false, Ok(session)) = (is_first, core.config.set_on_exception, loaded) {
-                session.discard();
-            }
-            mark::set(request);
-        }
-        match loaded {
-            Ok(session) => Outcome::Success(session),
-            Err(error) => Outcome::Error((error.status(), error.clone())),
-        }
+        session_of::<Main>(request).await
     }
 }
 
 impl Sentinel for &Session {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        abort_without_fairing(rocket)
+        abort_without_fairing::<Main>(rocket)
     }
 }
 
@@ -49,16 +159,49 @@ impl<'r> FromRequest<'r> for &'r Sessions {
     type Error = Error;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
-        match request.rocket().state::<Sessions>() {
-            Some(sessions) => Outcome::Success(sessions),
-            None => not_attached(),
-        }
+        handle_of::<Main>(request)
     }
 }
 
 impl Sentinel for &Sessions {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        abort_without_fairing(rocket)
+        abort_without_fairing::<Main>(rocket)
+    }
+}
+
+/// Returns the request's session of a kind, which the first guard loads.
+pub(super) async fn session_of<'r, K: Kind>(
+    request: &'r Request<'_>,
+) -> Outcome<&'r Session, Error> {
+    let Some(sessions) = sessions_of::<K, _>(request.rocket()) else {
+        return not_attached();
+    };
+    let core = &sessions.core;
+    let cache = RequestCache::of::<K>(request, &core.clock);
+    let is_first = cache.loaded().is_none();
+    let load = || load::load(request, sessions, cache.started(), cache.is_head());
+    let loaded = cache.get_or_load(load).await;
+    if !cache.is_settled() {
+        let mark = KindInfo::of::<K>().mark_name();
+        if !mark::is_set(request, &mark) {
+            // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
+            // response and with it the mark.
+            if let (false, false, Ok(session)) = (is_first, core.config.set_on_exception, loaded) {
+                session.discard();
+            }
+            mark::set(request, mark);
+        }
+    }
+    match loaded {
+        Ok(session) => Outcome::Success(session),
+        Err(error) => Outcome::Error((error.status(), error.clone())),
+    }
+}
+
+fn handle_of<'r, K: Kind>(request: &'r Request<'_>) -> Outcome<&'r Sessions, Error> {
+    match sessions_of::<K, _>(request.rocket()) {
+        Some(sessions) => Outcome::Success(sessions),
+        None => not_attached(),
     }
 }
 
@@ -68,14 +211,16 @@ fn not_attached<S>() -> Outcome<S, Error> {
     Outcome::Error((Status::InternalServerError, Error::NotAttached))
 }
 
-/// Refuses a launch in which a mounted route has a session guard and no fairing is attached.
-pub(super) fn abort_without_fairing(rocket: &Rocket<Ignite>) -> bool {
-    if rocket.state::<Sessions>().is_some() {
+/// Refuses a launch in which a mounted route has a guard of a kind whose fairing is not attached.
+pub(super) fn abort_without_fairing<K: Kind>(rocket: &Rocket<Ignite>) -> bool {
+    if sessions_of::<K, _>(rocket).is_some() {
         return false;
     }
     rocket::error!(
-        "Sessions: a mounted route asks for a session, but no session fairing is attached; add \
-         `.attach(Sessions::fairing())`"
+        "Sessions: a mounted route asks for a session of the kind `{}`, but its fairing is not \
+         attached; add `.attach({})`",
+        K::NAME,
+        fairing_call::<K>(),
     );
     true
 }

@@ -8,7 +8,7 @@ use rocket::request::Request;
 use crate::admin::Sessions;
 use crate::clock::Started;
 use crate::commit::{Core, tombstone};
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::error::{Error, Result};
 use crate::origin::{self, OriginHeaders, RequestTraits};
 use crate::record::token::{Id, Token};
@@ -48,7 +48,10 @@ fn log_failure(error: &Error) {
 async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> Result<Loaded> {
     let source = Source::of(request);
     let headers = source.headers(core.config.secure);
-    if !source.traits.is_exempt()
+    let is_bearer = core.config.transport == Transport::Bearer;
+    // No browser sends a bearer token by itself, so no other site can use it.
+    if !is_bearer
+        && !source.traits.is_exempt()
         && let Err(reason) = origin::check_origin(&headers, &core.config.trusted_origins)
     {
         core.stats.refused.count();
@@ -57,8 +60,10 @@ async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> R
         return Err(Error::CrossSite);
     }
     let cookies = SessionCookies::of(request, &core.config);
-    let brought_cookie = !matches!(cookies, SessionCookies::None);
-    let creation = if !cookie::path_matches(&core.config.path, request.uri().path().as_str()) {
+    let brought_cookie = !is_bearer && !matches!(cookies, SessionCookies::None);
+    let creation = if is_bearer {
+        Creation::Allowed
+    } else if !cookie::path_matches(&core.config.path, request.uri().path().as_str()) {
         Creation::Never
     } else if !brought_cookie && source.may_lack_cookie(&headers, core.config.same_site) {
         Creation::OnlyByLogin
@@ -170,9 +175,16 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
             core.stats.hits.count();
             Ok(LoadOutcome::Live(Box::new(Stored { record, token })))
         }
+        Err(NewReason::Expired) if core.config.transport == Transport::Bearer => {
+            Ok(LoadOutcome::New(NewReason::Expired))
+        }
         Err(NewReason::Expired) => Ok(LoadOutcome::Dead(token.id, NewReason::Expired)),
         Err(reason) => {
             core.stats.misses.count();
+            if core.config.transport == Transport::Bearer {
+                // There is no cookie that a new session could overwrite.
+                return Ok(LoadOutcome::New(reason));
+            }
             let digest = token.digest(&core.config.cookie_name);
             let replaced = tombstone::look_up(core, &token.id, Some(&digest), started);
             Ok(match replaced.await? {
@@ -226,6 +238,10 @@ async fn load_several(
 
 fn ambiguous(core: &Core) -> LoadOutcome {
     core.stats.ambiguous.count();
+    if core.config.transport == Transport::Bearer {
+        rocket::warn!("Session: a request sent several `Authorization` headers; all are ignored");
+        return LoadOutcome::New(NewReason::Ambiguous);
+    }
     rocket::warn!(
         "Session: a request sent several `{}` cookies, and not exactly one of them names a live \
          session; all of them are ignored",

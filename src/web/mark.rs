@@ -7,6 +7,7 @@
 //! The fairing removes the mark from the response, so it never reaches the browser. Its value is
 //! random, because the jar falls back to the cookies that the client sent.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use rocket::http::Cookie;
@@ -15,31 +16,29 @@ use rocket::{Request, Response};
 use crate::record::token::Id;
 use crate::web::cookie;
 
-const NAME: &str = "_rms";
-
 /// Empty without random bytes. No session can be created then either, and a client can at most have
 /// a catcher on its own request overlooked.
 static VALUE: LazyLock<String> =
     LazyLock::new(|| Id::draw().map_or_else(|_| String::new(), |id| id.to_string()));
 
-pub(super) fn is_set(request: &Request<'_>) -> bool {
-    let pending = request.cookies().get_pending(NAME);
+pub(super) fn is_set(request: &Request<'_>, name: &str) -> bool {
+    let pending = request.cookies().get_pending(name);
     pending.is_some_and(|cookie| cookie.value() == *VALUE)
 }
 
-pub(super) fn set(request: &Request<'_>) {
-    request.cookies().add(Cookie::new(NAME, VALUE.as_str()));
+pub(super) fn set(request: &Request<'_>, name: Cow<'static, str>) {
+    request.cookies().add(Cookie::new(name, VALUE.as_str()));
 }
 
 /// Removes the mark from a response. Returns whether it was there.
-pub(super) fn remove(response: &mut Response<'_>) -> bool {
-    cookie::retain(response, |cookie| !is_mark(cookie))
+pub(super) fn remove(response: &mut Response<'_>, name: &str) -> bool {
+    cookie::retain(response, |cookie| !is_mark(cookie, name))
 }
 
 /// Returns whether one `Set-Cookie` header is the mark.
-fn is_mark(header: &str) -> bool {
+fn is_mark(header: &str, name: &str) -> bool {
     let value = header
-        .strip_prefix(NAME)
+        .strip_prefix(name)
         .and_then(|rest| rest.strip_prefix('='));
     value.is_some_and(|rest| rest.split(';').next() == Some(VALUE.as_str()))
 }

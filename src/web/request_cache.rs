@@ -1,7 +1,9 @@
-//! The per-request cache: the session, loaded at most once, and when the request began.
+//! The per-request cache: the session of a kind, loaded at most once, and when the request began.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rocket::http::Method;
 use rocket::request::Request;
@@ -10,9 +12,11 @@ use rocket::tokio::sync::OnceCell;
 use crate::clock::{Clock, Started};
 use crate::error::Result;
 use crate::session::Session;
+use crate::web::kind::Kind;
+use crate::web::sign_in::SignIn;
 
-/// Lives in Rocket's request-local state, where guards and fairings share it.
-pub(super) struct RequestCache {
+/// Lives in Rocket's request-local state, where guards and fairings share it. Each kind has its own.
+pub(crate) struct RequestCache {
     session: OnceCell<Result<Session>>,
     /// Before any guard ran: a revocation that begins while a guard checks a password ends the
     /// login that follows.
@@ -21,16 +25,25 @@ pub(super) struct RequestCache {
     is_head: bool,
     /// The response fairing has decided which changes are kept.
     is_settled: AtomicBool,
+    /// A login that a test has ordered.
+    sign_in: OnceLock<Arc<SignIn>>,
 }
 
+struct Cached<K>(RequestCache, PhantomData<fn() -> K>);
+
 impl RequestCache {
-    pub(super) fn of<'r>(request: &'r Request<'_>, clock: &Clock) -> &'r RequestCache {
-        request.local_cache(|| RequestCache {
-            session: OnceCell::new(),
-            started: clock.started(),
-            is_head: request.method() == Method::Head,
-            is_settled: AtomicBool::new(false),
-        })
+    pub(super) fn of<'r, K: Kind>(request: &'r Request<'_>, clock: &Clock) -> &'r RequestCache {
+        let cached = request.local_cache(|| {
+            let cache = RequestCache {
+                session: OnceCell::new(),
+                started: clock.started(),
+                is_head: request.method() == Method::Head,
+                is_settled: AtomicBool::new(false),
+                sign_in: OnceLock::new(),
+            };
+            Cached::<K>(cache, PhantomData)
+        });
+        &cached.0
     }
 
     /// Returns the session. The first call loads it; calls meanwhile wait for that.
@@ -61,5 +74,13 @@ impl RequestCache {
 
     pub(super) fn is_settled(&self) -> bool {
         self.is_settled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn order_sign_in(&self, order: Arc<SignIn>) {
+        let _ = self.sign_in.set(order);
+    }
+
+    pub(super) fn sign_in(&self) -> Option<&Arc<SignIn>> {
+        self.sign_in.get()
     }
 }

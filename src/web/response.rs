@@ -7,10 +7,10 @@ use rocket::futures::FutureExt;
 use rocket::http::{Cookie, Header, Status};
 use rocket::{Orbit, Request, Response, Rocket};
 
-use crate::admin::Sessions;
+use crate::config::Transport;
 use crate::error::{Error, Operation, cause};
 use crate::session::CookieChange;
-use crate::web::request_cache::RequestCache;
+use crate::web::kind::Attached;
 use crate::web::{cookie, mark};
 
 /// Headers that a failed commit takes back, because they describe the content that is replaced or
@@ -50,19 +50,19 @@ const CACHE_HEADERS: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-
 /// for: that is Rocket's own page. A response that the handler returned is not an exception, whatever
 /// its status. A logout stands always, and so does what `save`, `modify` and pops stored.
 pub(super) fn settle_changes(
-    sessions: &Sessions,
+    attached: &Attached,
     request: &Request<'_>,
     response: &mut Response<'_>,
 ) {
-    let core = &sessions.core;
-    let cache = RequestCache::of(request, &core.clock);
-    let Some(loaded) = cache.loaded() else {
-        return; // no guard asked for the session
-    };
+    let core = &attached.sessions.core;
+    let cache = (attached.kind.cache)(request, &core.clock);
     if cache.settle() {
         return;
     }
-    let is_exception = !mark::remove(response);
+    let Some(loaded) = cache.loaded() else {
+        return; // no guard asked for the session
+    };
+    let is_exception = !mark::remove(response, &attached.mark);
     let status = response.status();
     let is_kept = core.config.set_on_exception
         && (status.code < 500 || find_catcher(request.rocket(), status, request).is_some());
@@ -74,58 +74,121 @@ pub(super) fn settle_changes(
     }
 }
 
-/// Commits the session's changes and sets the headers. A commit that fails turns the response into
-/// the application's own for the status of the error: 503 when the store failed, 500 or 403 when
-/// the changes cannot be stored.
+/// Commits the changes of the request's sessions, of every kind, and sets the headers.
+///
+/// A commit that fails turns the response into the application's own for the status of the error:
+/// 503 when the store failed, 500 or 403 when the changes cannot be stored. The cookies of the kinds
+/// that were stored go with it.
 pub(super) async fn commit<'r>(
-    sessions: &Sessions,
+    kinds: &[Attached],
     request: &'r Request<'_>,
     response: &mut Response<'r>,
 ) {
-    let cache = RequestCache::of(request, &sessions.core.clock);
+    let mut headers = SessionHeaders::default();
+    for attached in kinds {
+        commit_one(attached, request, &mut headers).await;
+    }
+    if headers.varies_by.is_empty() {
+        return; // no guard asked for a session
+    }
+    if let Some(error) = &headers.failed {
+        // Boxed, so that responses that do not fail do not carry the room for it.
+        let failed = replace_failed(request, response, error.status(), kinds);
+        Box::pin(failed).await;
+    }
+    for header in &headers.varies_by {
+        add_vary(response, header);
+    }
+    for cookie in &headers.cookies {
+        set_cookie(response, cookie);
+    }
+    if headers.is_secret || headers.failed.is_some() {
+        forbid_caching(response);
+    } else {
+        set_private(response);
+    }
+}
+
+/// What the sessions of one request add to its response.
+#[derive(Default)]
+struct SessionHeaders {
+    /// The request headers that name the sessions which were asked for.
+    varies_by: Vec<&'static str>,
+    cookies: Vec<Cookie<'static>>,
+    /// The response has a cookie or a token.
+    is_secret: bool,
+    /// The error of the highest status.
+    failed: Option<Error>,
+}
+
+async fn commit_one(attached: &Attached, request: &Request<'_>, headers: &mut SessionHeaders) {
+    let core = &attached.sessions.core;
+    let (config, cache) = (&core.config, (attached.kind.cache)(request, &core.clock));
+    if let Some(order) = cache.sign_in() {
+        order.carry_out(request, &attached.sessions, cache).await;
+    }
     let Some(loaded) = cache.loaded() else {
         return; // no guard asked for the session
     };
-    add_vary(response);
+    let varies_by = match config.transport {
+        Transport::Cookie => "Cookie",
+        Transport::Bearer => "Authorization",
+    };
+    if !headers.varies_by.contains(&varies_by) {
+        headers.varies_by.push(varies_by);
+    }
     let Ok(session) = loaded else {
-        // The guard has logged the error. With `Option<&Session>` the handler ran nevertheless.
-        set_private(response);
-        return;
+        return; // The guard has logged the error. With `Option<&Session>` the handler ran nevertheless.
     };
     // Rocket does not catch a panic here: it would close the connection without a response.
     let finished = AssertUnwindSafe(session.finish()).catch_unwind().await;
     let result = finished.unwrap_or_else(|_| Err(Error::unknown(Operation::Commit, Panicked)));
-    let config = &sessions.core.config;
-    match result {
-        Ok(CookieChange::None) => set_private(response),
-        Ok(CookieChange::Send(token, life)) => {
-            set_cookie(response, &cookie::with_token(&token, life, config));
+    let cookie = match result {
+        Ok(CookieChange::None) => None,
+        Ok(CookieChange::Issued) => {
+            headers.is_secret = true;
+            None
         }
-        Ok(CookieChange::Remove) => set_cookie(response, &cookie::removal(config)),
+        Ok(CookieChange::Send(token, life)) => Some(cookie::with_token(&token, life, config)),
+        Ok(CookieChange::Remove) => Some(cookie::removal(config)),
         Err(error) => {
             error.log();
-            // Boxed, so that responses that do not fail do not carry the room for it.
-            let failed = replace_failed(request, response, error.status(), &config.cookie_name);
-            Box::pin(failed).await;
+            if let Some(order) = cache.sign_in() {
+                order.failed(error.clone());
+            }
+            let code = |error: &Error| error.status().code;
+            if headers
+                .failed
+                .as_ref()
+                .is_none_or(|other| code(&error) > code(other))
+            {
+                headers.failed = Some(error);
+            }
+            None
         }
+    };
+    if let Some(cookie) = cookie {
+        attached.unfit_domains.check(request, config);
+        headers.is_secret = true;
+        headers.cookies.push(cookie);
     }
 }
 
-/// Adds `Vary: Cookie`: the response depends on the session.
-fn add_vary(response: &mut Response<'_>) {
+/// Adds a request header to `Vary`: the response depends on the session that it names.
+fn add_vary(response: &mut Response<'_>, name: &'static str) {
     // With a few headers, comparing all of them costs less than hashing one name.
     let headers = response.headers().iter();
     let lines = headers.filter(|header| header.name() == "Vary");
     let lines: Vec<String> = lines.map(|header| header.value().to_owned()).collect();
     let mut names = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
-    if names.any(|name| name == "*" || name.eq_ignore_ascii_case("cookie")) {
+    if names.any(|other| other == "*" || other.eq_ignore_ascii_case(name)) {
         return;
     }
     if lines.is_empty() {
-        response.set_raw_header("Vary", "Cookie");
+        response.set_raw_header("Vary", name);
     } else {
         // In one line, for caches that read only the first of several.
-        response.set_raw_header("Vary", lines.join(", ") + ", Cookie");
+        response.set_raw_header("Vary", lines.join(", ") + ", " + name);
     }
 }
 
@@ -138,11 +201,15 @@ fn set_private(response: &mut Response<'_>) {
     }
 }
 
-/// Sets the session cookie, and forbids every cache to store the response.
+/// Sets a session cookie.
 fn set_cookie(response: &mut Response<'_>, cookie: &Cookie<'static>) {
     // A handler may have set a cookie of our name by hand.
     remove_cookie(response, cookie.name());
     response.adjoin_header(Header::from(cookie));
+}
+
+/// Forbids every cache to store the response.
+fn forbid_caching(response: &mut Response<'_>) {
     let names: Vec<String> = response
         .headers()
         .iter()
@@ -164,12 +231,12 @@ fn remove_cookie(response: &mut Response<'_>, name: &str) {
 }
 
 /// Replaces the response of a request whose changes were not stored by the application's response
-/// for `status`, without a session cookie.
+/// for `status`, without session cookies.
 async fn replace_failed<'r>(
     request: &'r Request<'_>,
     response: &mut Response<'r>,
     status: Status,
-    cookie_name: &str,
+    kinds: &[Attached],
 ) {
     let catcher = find_catcher(request.rocket(), status, request);
     let caught = match catcher {
@@ -196,9 +263,9 @@ async fn replace_failed<'r>(
     for header in kept {
         replacement.adjoin_header(header);
     }
-    remove_cookie(&mut replacement, cookie_name);
-    add_vary(&mut replacement);
-    replacement.set_raw_header("Cache-Control", "no-store");
+    for attached in kinds {
+        remove_cookie(&mut replacement, &attached.sessions.core.config.cookie_name);
+    }
     *response = replacement;
 }
 

@@ -11,9 +11,9 @@ use rocket::{FromForm, async_trait};
 use rocket_db_pools::Database;
 use rocket_mongo_session::time::OffsetDateTime;
 use rocket_mongo_session::{
-    CsrfError, CsrfForm, CsrfHeader, Edit, End, Ended, Error, Event, EventKind, Events, Key,
-    MongoPool, NewReason, Page, Query, Queue, RecentLogin, Result, Session, SessionFairing,
-    SessionInfo, Sessions, Stats, Store, UserSessions,
+    CsrfError, CsrfForm, CsrfHeader, Edit, End, Ended, Error, Event, EventKind, Events, Key, Kind,
+    MongoPool, NewReason, NoFields, Of, Page, Query, Queue, RecentLogin, Result, Session,
+    SessionFairing, SessionInfo, Sessions, SessionsOf, Stats, Store, UserSessions, testing,
 };
 
 const VISITS: Key<u32> = Key::new("visits");
@@ -116,6 +116,49 @@ async fn a_session(session: &Session) -> Result<()> {
     session.set_max_age(None)
 }
 
+struct Admin;
+
+impl Kind for Admin {
+    const NAME: &'static str = "admin";
+}
+
+#[allow(dead_code)]
+async fn a_kind(admin: Of<'_, Admin>, admins: SessionsOf<'_, Admin>, main: &Session) -> Result<()> {
+    let session: &Session = &admin;
+    let _: String = session.issue_token()?;
+    let sessions: &Sessions = &admins;
+    let _: u64 = sessions.count().await?;
+    let _: &str = <rocket_mongo_session::Main as Kind>::NAME;
+    admin.logout()?;
+    main.logout()
+}
+
+#[allow(dead_code)]
+async fn tests_sign_in(
+    client: &rocket::local::asynchronous::Client,
+    blocking: &rocket::local::blocking::Client,
+) -> Result<()> {
+    testing::sign_in(client, "bob").await?;
+    testing::sign_in_of::<Admin>(client, 7).await?;
+    testing::sign_in_blocking(blocking, String::new())?;
+    testing::sign_in_blocking_of::<Admin>(blocking, 7)
+}
+
+#[rocket::post("/of-a-kind", data = "<_form>")]
+fn every_guard_of_a_kind(
+    _session: Of<'_, Admin>,
+    _optional: Option<Of<'_, Admin>>,
+    _result: std::result::Result<Of<'_, Admin>, Error>,
+    _sessions: SessionsOf<'_, Admin>,
+    _header: CsrfHeader<Admin>,
+    _recent: RecentLogin<300, Admin>,
+    _form: CsrfForm<NoFields, Admin>,
+) {
+}
+
+#[rocket::post("/button", data = "<_form>")]
+fn a_button(_form: CsrfForm) {}
+
 #[allow(dead_code)]
 fn lasts<T: Send + Sync + Unpin + Clone + Future + 'static>() {}
 
@@ -194,8 +237,9 @@ fn every_constructor_makes_one_type(
     collection: mongodb::Collection<bson::Document>,
     store: impl Store,
 ) {
-    let _: [SessionFairing; 5] = [
+    let _: [SessionFairing; 6] = [
         Sessions::fairing(),
+        Sessions::fairing_of::<Admin>(),
         Sessions::in_collection(collection),
         Sessions::in_database::<Main>(),
         Sessions::in_memory(),
@@ -246,5 +290,6 @@ fn an_application_compiles_against_every_public_name() {
     fn owned_and_clone<T: Clone + Send + Sync + 'static>() {}
     owned_and_clone::<Error>();
     owned_and_clone::<Sessions>();
-    assert_eq!(rocket::routes![every_guard].len(), 1);
+    let routes = rocket::routes![every_guard, every_guard_of_a_kind, a_button];
+    assert_eq!(routes.len(), 3);
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod arena;
+mod bearer;
 mod cases;
 mod conformance;
 mod crowd;
@@ -13,6 +14,7 @@ mod history;
 mod hooked;
 mod identity;
 mod jobs;
+mod kinds;
 mod language;
 mod launch;
 mod legacy;

@@ -3,10 +3,9 @@
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, State, get, post, routes, uri};
 use rocket_dyn_templates::{Template, context};
-use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
+use rocket_mongo_session::{CsrfForm, NoFields, Of, RecentLogin, Session, Sessions, SessionsOf};
 
-use crate::button::Button;
-use crate::customer::{Administrator, still_signed_in};
+use crate::customer::{Admin, Administrator, still_signed_in};
 use crate::device::{Device, newest};
 use crate::failure::Result;
 use crate::notice::Notice;
@@ -27,6 +26,7 @@ async fn overview(
     _admin: Administrator,
     search: Option<&str>,
     page: Page<'_>,
+    admin: Of<'_, Admin>,
     sessions: &Sessions,
     users: &State<Users>,
 ) -> Result<Template> {
@@ -39,6 +39,7 @@ async fn overview(
     }
     let stats = sessions.stats();
     let content = context! {
+        admin_token: admin.csrf_token(),
         search,
         found,
         sessions: sessions.count().await?,
@@ -67,13 +68,15 @@ async fn user(
     _admin: Administrator,
     name: &str,
     page: Page<'_>,
+    admin: Of<'_, Admin>,
     session: &Session,
     sessions: &Sessions,
     now: Now,
 ) -> Result<Template> {
     let (found, older) = newest(sessions, name, SHOWN).await?;
     let devices = Device::list(found, session.id().as_deref(), now.0);
-    let content = context! { name, devices, older };
+    let admin_token = admin.csrf_token();
+    let content = context! { admin_token, name, devices, older };
     page.show("admin_user", content).await
 }
 
@@ -86,11 +89,12 @@ struct End<'r> {
 #[post("/end", data = "<form>")]
 async fn end(
     _admin: Administrator,
-    form: CsrfForm<End<'_>>,
+    form: CsrfForm<End<'_>, Admin>,
+    admin: Of<'_, Admin>,
     session: &Session,
     sessions: &Sessions,
 ) -> Result<Redirect> {
-    still_signed_in(session).await?;
+    still_signed_in(&admin).await?;
     session.flash(if sessions.revoke(form.device).await? {
         Notice::good(format!("A device of {} is signed out.", form.name))
     } else {
@@ -107,11 +111,12 @@ struct EndUser<'r> {
 #[post("/end-user", data = "<form>")]
 async fn end_user(
     _admin: Administrator,
-    form: CsrfForm<EndUser<'_>>,
+    form: CsrfForm<EndUser<'_>, Admin>,
+    admin: Of<'_, Admin>,
     session: &Session,
     sessions: &Sessions,
 ) -> Result<Redirect> {
-    still_signed_in(session).await?;
+    still_signed_in(&admin).await?;
     let ended = count(sessions.of(form.name).revoke_all().await?, "device");
     session.flash(Notice::good(format!(
         "{} is signed out on {ended}.",
@@ -124,14 +129,18 @@ async fn end_user(
 #[post("/end-everyone", data = "<_form>")]
 async fn end_everyone(
     _admin: Administrator,
-    _recent: RecentLogin<900>,
-    _form: CsrfForm<Button>,
+    _recent: RecentLogin<300, Admin>,
+    _form: CsrfForm<NoFields, Admin>,
+    admin: Of<'_, Admin>,
     session: &Session,
     sessions: &Sessions,
+    admins: SessionsOf<'_, Admin>,
 ) -> Result<Redirect> {
-    still_signed_in(session).await?;
+    still_signed_in(&admin).await?;
     let ended = count(sessions.revoke_all().await?, "session");
-    // The administrator's own session has ended too. The notice goes to a new session without a user.
+    admins.revoke_all().await?;
+    // The administrator's own sessions have ended too. The notice goes to a new session without a user.
+    admin.logout()?;
     session.logout()?;
     session.flash(Notice::good(format!(
         "Everybody is signed out: {ended} ended."

@@ -8,7 +8,6 @@ use rocket::{FromForm, Route, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 use rocket_mongo_session::{CsrfForm, Key, Session};
 
-use crate::button::Button;
 use crate::customer::Customer;
 use crate::failure::Result;
 use crate::notice::Notice;
@@ -95,7 +94,7 @@ async fn change(form: CsrfForm<Change<'_>>, session: &Session) -> Result<Redirec
 }
 
 #[post("/order", data = "<_form>")]
-fn order(customer: Customer, _form: CsrfForm<Button>, session: &Session) -> Result<Redirect> {
+fn order(customer: Customer, _form: CsrfForm, session: &Session) -> Result<Redirect> {
     let Customer(user) = customer;
     if session.remove(BASKET) {
         session.flash(Notice::good(format!(

@@ -4,15 +4,24 @@ use rocket::State;
 use rocket::http::Status;
 use rocket::outcome::{Outcome, try_outcome};
 use rocket::request::{FromRequest, Outcome as Guarded, Request};
-use rocket_mongo_session::{Error, Session};
+use rocket_mongo_session::{Error, Kind, Of, Session};
 
 use crate::failure::{Failure, Result};
-use crate::users::{User, Users};
+use crate::users::{ADMIN, User, Users};
 
 /// A request of a signed-in user; 401 otherwise.
 pub struct Customer(pub User);
 
-/// A request of an administrator; 403 for other users.
+/// The kind of the administrator's sessions, beside the one that the same person has as a customer: with
+/// a short timeout, and a cookie that browsers send from the shop's own pages alone (see `Rocket.toml`).
+pub struct Admin;
+
+impl Kind for Admin {
+    const NAME: &'static str = "admin";
+}
+
+/// A request of an administrator; 401 for visitors, and for administrators whose session of this kind
+/// has ended; 403 for other users.
 pub struct Administrator;
 
 /// The account of the session's user, looked up once for each request. `None` for a closed account,
@@ -69,11 +78,25 @@ impl<'r> FromRequest<'r> for Administrator {
     type Error = Option<Failure>;
 
     async fn from_request(request: &'r Request<'_>) -> Guarded<Self, Self::Error> {
-        let Customer(user) = try_outcome!(request.guard::<Customer>().await);
-        if user.is_admin() {
-            Outcome::Success(Administrator)
-        } else {
-            Outcome::Error((Status::Forbidden, None))
+        let session = try_outcome!(
+            request
+                .guard::<Of<'_, Admin>>()
+                .await
+                .map_error(|(status, error)| (status, Some(Failure::from(error))))
+        );
+        match session.user::<String>() {
+            Ok(Some(name)) if name == ADMIN => return Outcome::Success(Administrator),
+            Ok(_) => {}
+            Err(error) => {
+                let failure = Failure::from(error);
+                return Outcome::Error((failure.status(), Some(failure)));
+            }
         }
+        let Customer(user) = try_outcome!(request.guard::<Customer>().await);
+        let status = match user.is_admin() {
+            true => Status::Unauthorized,
+            false => Status::Forbidden,
+        };
+        Outcome::Error((status, None))
     }
 }

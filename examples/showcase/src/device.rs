@@ -42,8 +42,7 @@ pub async fn newest(
 ) -> Result<(Vec<SessionInfo>, Option<String>)> {
     let older = sessions.of(user).count().await?;
     let older = older.saturating_sub(limit.into());
-    let mut found = sessions.of(user).list(older, limit).await?;
-    found.reverse();
+    let found = sessions.of(user).list(0, limit).await?;
     Ok((found, (older > 0).then(|| count(older, "older device"))))
 }
 

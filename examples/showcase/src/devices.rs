@@ -5,10 +5,9 @@ use std::cmp::Reverse;
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, get, post, routes};
 use rocket_dyn_templates::{Template, context};
-use rocket_mongo_session::{CsrfForm, Session, Sessions};
+use rocket_mongo_session::{CsrfForm, Of, Session, Sessions, SessionsOf};
 
-use crate::button::Button;
-use crate::customer::{Customer, still_signed_in};
+use crate::customer::{Admin, Customer, still_signed_in};
 use crate::device::{Device, newest};
 use crate::failure::Result;
 use crate::notice::Notice;
@@ -65,13 +64,17 @@ async fn end(
 
 #[post("/end-others", data = "<_form>")]
 async fn end_others(
-    _customer: Customer,
-    _form: CsrfForm<Button>,
+    customer: Customer,
+    _form: CsrfForm,
     session: &Session,
     sessions: &Sessions,
+    admins: SessionsOf<'_, Admin>,
 ) -> Result<Redirect> {
+    let Customer(user) = customer;
     still_signed_in(session).await?;
     let ended = sessions.revoke_others(session).await?;
+    // The same person's sessions as an administrator: this device, too, signs in for them again.
+    admins.of(&user.name).revoke_all().await?;
     let ended = count(ended, "other device");
     session.flash(Notice::good(format!("Signed out on {ended}.")))?;
     Ok(Redirect::to("/account"))
@@ -80,13 +83,17 @@ async fn end_others(
 #[post("/end-all", data = "<_form>")]
 async fn end_all(
     customer: Customer,
-    _form: CsrfForm<Button>,
+    _form: CsrfForm,
     session: &Session,
+    admin: Of<'_, Admin>,
     sessions: &Sessions,
+    admins: SessionsOf<'_, Admin>,
 ) -> Result<Redirect> {
     let Customer(user) = customer;
     still_signed_in(session).await?;
     let ended = sessions.of(&user.name).revoke_all().await?;
+    admins.of(&user.name).revoke_all().await?;
+    admin.logout()?;
     // This session has ended too. The notice goes to a new session without a user.
     session.logout()?;
     let ended = count(ended, "device");

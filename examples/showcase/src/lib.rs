@@ -4,7 +4,6 @@
 
 mod admin;
 mod basket;
-mod button;
 mod customer;
 mod device;
 mod devices;
@@ -30,6 +29,7 @@ use rocket_db_pools::Database;
 use rocket_dyn_templates::Template;
 use rocket_mongo_session::{MongoPool, Sessions, rocket_db_pools};
 
+pub use customer::Admin;
 use now::Clock;
 
 /// The connection pool of the sessions and the accounts.
@@ -47,8 +47,15 @@ pub fn rocket(figment: Figment, clock: &Clock) -> Rocket<Build> {
         rocket
             .attach(Db::init())
             .attach(Sessions::in_database::<Db>().with_clock(clock))
+            .attach(
+                Sessions::in_database::<Db>()
+                    .for_kind::<Admin>()
+                    .with_clock(clock),
+            )
     } else {
-        rocket.attach(Sessions::fairing().with_clock(clock))
+        rocket
+            .attach(Sessions::fairing().with_clock(clock))
+            .attach(Sessions::fairing_of::<Admin>().with_clock(clock))
     };
     rocket
         .manage(clock.clone())

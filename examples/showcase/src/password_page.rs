@@ -5,9 +5,9 @@ use rocket::http::Status;
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, State, get, post, routes};
 use rocket_dyn_templates::{Template, context};
-use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions};
+use rocket_mongo_session::{CsrfForm, RecentLogin, Session, Sessions, SessionsOf};
 
-use crate::customer::{Customer, still_signed_in};
+use crate::customer::{Admin, Customer, still_signed_in};
 use crate::failure::Result;
 use crate::mistake::{Mistake, SHORT_PASSWORD};
 use crate::notice::Notice;
@@ -54,6 +54,7 @@ impl Change<'_> {
     }
 }
 
+#[allow(clippy::too_many_arguments)]
 #[post("/", data = "<form>")]
 async fn change(
     customer: Customer,
@@ -61,6 +62,7 @@ async fn change(
     form: CsrfForm<Change<'_>>,
     session: &Session,
     sessions: &Sessions,
+    admins: SessionsOf<'_, Admin>,
     users: &State<Users>,
     page: Page<'_>,
 ) -> Result<Result<Redirect, (Status, Template)>> {
@@ -77,6 +79,7 @@ async fn change(
     still_signed_in(session).await?;
     users.set_password(&user.name, &hash).await?;
     let ended = sessions.revoke_others(session).await?;
+    admins.of(&user.name).revoke_all().await?;
     let ended = count(ended, "other device");
     let said = format!("Your password is changed. Signed out on {ended}.");
     session.flash(Notice::good(said))?;

@@ -7,10 +7,10 @@ use rocket::http::Status;
 use rocket::response::Redirect;
 use rocket::{FromForm, Route, State, get, post, routes};
 use rocket_dyn_templates::{Template, context};
-use rocket_mongo_session::{CsrfForm, Error, Key, Session};
+use rocket_mongo_session::{CsrfForm, Error, Key, Of, Session};
 
 use crate::basket::BASKET_NAME;
-use crate::button::Button;
+use crate::customer::Admin;
 use crate::failure::Result;
 use crate::mistake::{Mistake, OPEN_TOO_LONG, SHORT_PASSWORD};
 use crate::notice::Notice;
@@ -63,6 +63,7 @@ async fn sign_in_page(page: Page<'_>, session: &Session) -> Result<Template> {
 async fn sign_in(
     form: Form<Credentials<'_>>,
     session: &Session,
+    admin: Of<'_, Admin>,
     users: &State<Users>,
     page: Page<'_>,
 ) -> Answer {
@@ -72,7 +73,7 @@ async fn sign_in(
     } else {
         let user = users.find(&name).await?;
         if password::verify(form.password, user.map(|user| user.password)).await? {
-            let next = enter(session, &name, form.remember)?;
+            let next = enter(session, &admin, &name, form.remember)?;
             session.flash(Notice::good(format!("Welcome back, {name}.")))?;
             return Ok(Ok(next));
         }
@@ -103,6 +104,7 @@ async fn sign_up_page(page: Page<'_>) -> Result<Template> {
 async fn sign_up(
     form: Form<Credentials<'_>>,
     session: &Session,
+    admin: Of<'_, Admin>,
     users: &State<Users>,
     page: Page<'_>,
 ) -> Answer {
@@ -111,7 +113,7 @@ async fn sign_up(
     } else {
         match make_account(&form, users).await? {
             Ok(name) => {
-                let next = enter(session, &name, form.remember)?;
+                let next = enter(session, &admin, &name, form.remember)?;
                 session.flash(Notice::good(format!("Welcome, {name}.")))?;
                 return Ok(Ok(next));
             }
@@ -155,7 +157,17 @@ async fn show_sign_up(
 
 /// Logs the user in, with a new session that no one else can know. The basket of a visitor and of the
 /// same user is kept; the data of another user is not.
-fn enter(session: &Session, name: &str, remember: bool) -> Result<Redirect, Error> {
+fn enter(
+    session: &Session,
+    admin: &Session,
+    name: &str,
+    remember: bool,
+) -> Result<Redirect, Error> {
+    // The administrator gets a session of each kind; another user ends it here.
+    match name {
+        ADMIN => admin.login(name)?,
+        _ => admin.logout()?,
+    }
     let (mut next, mut remember) = (None, remember);
     let before: Option<String> = session.user()?;
     if before.is_none_or(|before| before == name) {
@@ -182,7 +194,8 @@ pub fn keep_remembered(session: &Session) -> Result<(), Error> {
 }
 
 #[post("/sign-out", data = "<_form>")]
-fn sign_out(_form: CsrfForm<Button>, session: &Session) -> Result<Redirect> {
+fn sign_out(_form: CsrfForm, session: &Session, admin: Of<'_, Admin>) -> Result<Redirect> {
+    admin.logout()?;
     session.logout()?;
     // From here on it is another session, without a user.
     session.flash(Notice::good("You are signed out."))?;

@@ -142,6 +142,7 @@ fn kind(write: &Write) -> &'static str {
         Write::DropForReplaced => "a dropped write",
         Write::Insert(_) => "a new document",
         Write::Update(_) => "an update",
+        Write::Refuse(_) => "a refusal",
     }
 }
 

@@ -51,10 +51,13 @@ fn header(_checked: CsrfHeader, session: &Session, count: &str) -> Result<(), Er
 fn reason(form: Result<CsrfForm<Order>, CsrfError<'_>>) -> String {
     match form {
         Ok(form) => format!("count {}", form.count),
-        Err(CsrfError::Token(CsrfRefusal::Missing)) => "missing".into(),
-        Err(CsrfError::Token(CsrfRefusal::Ambiguous)) => "ambiguous".into(),
-        Err(CsrfError::Token(CsrfRefusal::NoSession)) => "no session".into(),
-        Err(CsrfError::Token(CsrfRefusal::Mismatch)) => "mismatch".into(),
+        Err(CsrfError::Token(refused)) => match refused.refusal() {
+            CsrfRefusal::Missing => "missing".into(),
+            CsrfRefusal::Ambiguous => "ambiguous".into(),
+            CsrfRefusal::NoSession => "no session".into(),
+            CsrfRefusal::Mismatch => "mismatch".into(),
+            other => format!("{other:?}"),
+        },
         Err(CsrfError::Form(errors)) => format!("form: {}", errors.len()),
         Err(other) => format!("{other:?}"),
     }

@@ -7,6 +7,7 @@ mod csrf;
 mod documents;
 mod drawing;
 mod fixation;
+mod forms;
 mod headers;
 mod held;
 mod least_privilege;

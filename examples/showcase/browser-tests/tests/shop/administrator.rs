@@ -85,7 +85,7 @@ async fn a_mass_logout_wants_the_password_again_after_a_while() {
     let admin = chromium.open(&shop, Screen::Desk).await;
     admin.sign_in_as_admin().await;
     admin.visit("/admin").await;
-    shop.clock.advance(Duration::from_secs(901));
+    shop.clock.advance(Duration::from_secs(301));
     admin.unfold("Sign out everybody").await;
     admin.press("Yes, sign out everybody").await;
     assert_eq!(admin.path().await, "/sign-in");
@@ -96,4 +96,28 @@ async fn a_mass_logout_wants_the_password_again_after_a_while() {
     admin.unfold("Sign out everybody").await;
     admin.press("Yes, sign out everybody").await;
     assert!(!alice.is_signed_in().await);
+}
+
+#[rocket::async_test]
+async fn the_administrators_session_is_short_and_its_cookie_strict() {
+    let (shop, mut chromium) = (Shop::open().await, Chromium::start());
+    let admin = chromium.open(&shop, Screen::Desk).await;
+    admin.sign_in_as_admin().await;
+    admin.visit("/admin").await;
+    let cookie = admin.cookie_named("session_admin").await.expect("a cookie");
+    assert_eq!(format!("{:?}", cookie.same_site()), "Some(Strict)");
+    assert_eq!(cookie.http_only(), Some(true));
+
+    // As a customer the same person stays signed in.
+    shop.clock.advance(Duration::from_secs(601));
+    admin.visit("/admin").await;
+    assert_eq!(admin.path().await, "/sign-in");
+    assert!(admin.is_signed_in().await);
+    admin.send_sign_in("admin", "let it steep").await;
+    assert_eq!(admin.path().await, "/admin");
+
+    // The next user of this device is not an administrator.
+    admin.sign_up("alice").await;
+    admin.visit("/admin").await;
+    assert_ne!(admin.heading().await, "Administration");
 }

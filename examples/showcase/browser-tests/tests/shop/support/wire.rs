@@ -1,5 +1,6 @@
 //! A raw HTTP client, which can leave a request unfinished.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Wire {
     port: u16,
     sessions: Sessions,
-    cookie: String,
+    /// By name.
+    cookies: BTreeMap<String, String>,
 }
 
 /// A request whose last byte is still to come.
@@ -37,7 +39,7 @@ impl Wire {
         Wire {
             port: shop.port(),
             sessions: shop.sessions.clone(),
-            cookie: String::new(),
+            cookies: BTreeMap::new(),
         }
     }
 
@@ -52,7 +54,7 @@ impl Wire {
 
     /// Sends a form, with the token of this client's session.
     pub async fn post(&mut self, path: &str, fields: &str) -> Answer {
-        let body = self.form(fields).await;
+        let body = self.form(path, fields).await;
         let mut stream = self.connect().await;
         self.send(&mut stream, path, &body, body.as_bytes()).await;
         let answer = read(stream).await;
@@ -62,7 +64,7 @@ impl Wire {
 
     /// The same but for the last byte; it is held open once the shop has loaded its session.
     pub async fn hold(&mut self, path: &str, fields: &str) -> Held {
-        let body = self.form(fields).await;
+        let body = self.form(path, fields).await;
         let (last, rest) = body.as_bytes().split_last().expect("a body");
         let loaded = self.sessions.stats().hits + 1;
         let mut stream = self.connect().await;
@@ -96,9 +98,15 @@ impl Wire {
         found.split('"').next().unwrap_or_default().to_owned()
     }
 
-    /// The shop's front page has a form for everybody.
-    async fn form(&mut self, fields: &str) -> String {
-        let token = self.find("/", r#"name="csrf_token" value=""#).await;
+    /// The shop's front page has a form for everybody. The administrator's forms have tokens of
+    /// another kind of session.
+    async fn form(&mut self, path: &str, fields: &str) -> String {
+        let page = if path.starts_with("/admin") {
+            "/admin"
+        } else {
+            "/"
+        };
+        let token = self.find(page, r#"name="csrf_token" value=""#).await;
         format!("csrf_token={token}&{fields}")
     }
 
@@ -108,7 +116,11 @@ impl Wire {
     }
 
     fn headers(&self) -> String {
-        let Wire { port, cookie, .. } = self;
+        let Wire { port, cookies, .. } = self;
+        let cookies = cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let cookie = cookies.collect::<Vec<_>>().join("; ");
         format!("Host: 127.0.0.1:{port}\r\nCookie: {cookie}\r\nConnection: close\r\n")
     }
 
@@ -124,8 +136,10 @@ impl Wire {
     }
 
     fn keep_cookie(&mut self, answer: &Answer) {
-        if let Some(cookie) = answer.header("set-cookie") {
-            self.cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+        for line in answer.headers("set-cookie") {
+            let pair = line.split(';').next().and_then(|pair| pair.split_once('='));
+            let (name, value) = pair.expect("a cookie");
+            self.cookies.insert(name.to_owned(), value.to_owned());
         }
     }
 }
@@ -150,8 +164,12 @@ impl Answer {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        let found = lines.find(|(header, _)| header.eq_ignore_ascii_case(name));
+        self.headers(name).next()
+    }
+
+    fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let found = lines.filter(move |(header, _)| header.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value)
     }
 }
