@@ -84,6 +84,7 @@ mod error;
 mod origin;
 mod principals;
 mod record;
+mod seal;
 mod session;
 mod state;
 mod stats;
