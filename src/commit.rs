@@ -13,6 +13,7 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::principals::PrincipalTypes;
 use crate::record::legacy;
+use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Token};
 use crate::record::{Record, alive, field};
 use crate::state::Stored;
@@ -24,6 +25,7 @@ use crate::tasks::Tasks;
 
 pub(crate) mod cas;
 mod insert;
+mod sealing;
 pub(crate) mod tombstone;
 mod update;
 
@@ -66,7 +68,7 @@ pub(crate) enum Outcome {
 
 /// What a write has left in the store.
 pub(crate) enum Written {
-    Inserted(Document, Token),
+    Inserted(Document, Option<Arc<Sealer>>, Token),
     /// The record before the update, the update, and the browser's token after it.
     Updated(Box<(Record, Update, Token)>),
 }
@@ -76,14 +78,15 @@ impl Written {
     /// changed it while the write was in flight.
     pub(crate) fn stored(self, current: Option<&Record>, now: Moment) -> Option<Stored> {
         match self {
-            Written::Inserted(document, token) => {
-                let record = Record::parse(document, None)?;
+            Written::Inserted(document, sealer, token) => {
+                let record = Record::parse(document, None)?.sealed_by(sealer);
                 Some(Stored { record, token })
             }
             Written::Updated(updated) => {
                 let (before, update, token) = *updated;
-                let before = current.unwrap_or(&before);
-                let record = before.after(&update, now)?;
+                let current = current.unwrap_or(&before);
+                // The write itself may have given the session its data key.
+                let record = current.after(&update, now)?.opened_like(&before);
                 Some(Stored { record, token })
             }
         }

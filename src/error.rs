@@ -198,6 +198,12 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
+    /// The values of the session are sealed (`seal = true`): only a request with its cookie reads and
+    /// writes them. Status 500.
+    SealedValues {
+        /// The session's id.
+        id: String,
+    },
     /// No session fairing is attached: `rocket.attach(Sessions::fairing())`. Status 500.
     NotAttached,
     /// The operating system gave no random bytes. Status 503.
@@ -375,6 +381,11 @@ impl fmt::Display for Error {
             Error::Configuration { reason } => {
                 write!(f, "the session configuration cannot be used: {reason}")
             }
+            Error::SealedValues { id } => write!(
+                f,
+                "the values of session {id} are sealed; change them in a request of its browser, or set \
+                 `session.seal = false` for sessions that jobs have to change"
+            ),
             Error::NotAttached => {
                 f.write_str("no session fairing is attached; add `.attach(Sessions::fairing())`")
             }

@@ -140,7 +140,11 @@ impl Key {
         let sealed = sealed.strip_prefix(&HEADER)?;
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
         let (sealed, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
-        let (nonce, data, tag) = (Nonce::from(*nonce), place.associated_data(), Tag::from(*tag));
+        let (nonce, data, tag) = (
+            Nonce::from(*nonce),
+            place.associated_data(),
+            Tag::from(*tag),
+        );
         let mut text = Zeroizing::new(sealed.to_vec());
         self.cipher()
             .decrypt_inout_detached(&nonce, &data, text.as_mut_slice().into(), &tag)

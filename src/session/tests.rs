@@ -67,6 +67,7 @@ impl Bench {
         let record = document.and_then(|document| self.sessions.core.read(document));
         let digest = token.digest("session");
         let record = record.filter(|record| record.token.matches(&digest));
+        let record = record.and_then(|record| record.opened_by(token, "session"));
         self.arrived(match record {
             Some(record) => LoadOutcome::Live(Box::new(Stored {
                 record,
@@ -75,7 +76,7 @@ impl Bench {
             None => {
                 let core = &self.sessions.core;
                 let started = core.clock.started();
-                let found = tombstone::look_up(core, &token.id, Some(&digest), &started);
+                let found = tombstone::look_up(core, &token.id, Some(token), &started);
                 match found.await.unwrap() {
                     Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
                     None => LoadOutcome::Dead(token.id.clone(), NewReason::NotFound),
