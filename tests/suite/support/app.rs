@@ -103,7 +103,8 @@ impl Drop for App {
 
 /// The configuration of an application under test: Rocket's own defaults, a port of its own,
 /// silence, the address of the database if there is one, and the keys of `session`, whatever
-/// `Rocket.toml` or the environment say.
+/// `Rocket.toml` or the environment say. With the environment variable `SEAL` sessions are sealed,
+/// unless `session` says otherwise.
 ///
 /// ```ignore
 /// figment("debug", Some(&url), &[("timeout", 5.into()), ("encoding", "binary".into())])
@@ -128,6 +129,9 @@ pub fn figment(profile: &str, url: Option<&str>, session: &[(&str, Value)]) -> F
     // As in a file's [default.databases.sessions] and [default.session].
     if let Some(url) = url {
         figment = figment.merge(Serialized::default("databases.sessions.url", url));
+    }
+    if std::env::var_os("SEAL").is_some() {
+        figment = figment.merge(Serialized::default("session.seal", true));
     }
     for (key, value) in session {
         figment = figment.merge(Serialized::default(&format!("session.{key}"), value));
