@@ -27,6 +27,7 @@
 //! | handle errors and outages? | [errors and outages](#errors-and-outages), [one error type](#one-error-type-for-your-handlers) |
 //! | test my application? | [testing an application](#testing-an-application) |
 //! | configure it? | [configuration](#configuration) |
+//! | encrypt what sessions contain? | [sealed sessions](#sealed-sessions) |
 //! | go live? | [going live](#going-live) |
 //! | run several applications? | [several applications on one database](#several-applications-on-one-database) |
 //! | operate it? | [operation](#operation): versions, connections, TLS, readiness, logs, indexes, privileges, sizes, backups |
@@ -51,6 +52,8 @@
 #![doc = include_str!("guide/testing.md")]
 //!
 #![doc = include_str!("../docs/configuration.md")]
+//!
+#![doc = include_str!("guide/sealed.md")]
 //!
 #![doc = include_str!("guide/live.md")]
 //!

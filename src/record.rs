@@ -126,7 +126,7 @@ impl Record {
             token: Digest::from_bytes(fields.token?),
             csrf: match *fields.csrf.as_ref()? {
                 StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
-                StoredSecret::Sealed => None,
+                StoredSecret::Sealed => fields.seal.map(|_| None)?,
             },
             meta: fields.meta()?,
             values: Arc::new(Values::new(document, range, sealed * SEALED_VALUE_BYTES)),
