@@ -25,8 +25,7 @@ const TIMEOUT: i64 = 1_200_000;
 /// Every field that the crate writes in a session's document; all others are somebody else's.
 const OURS: [&str; 16] = [
     "_id", "created", "accessed", "value", "token", "csrf", "expires", "user", "timeout",
-    "lifetime", "max_age", "renewed", "sent", "client", "ip",
-    "seal",
+    "lifetime", "max_age", "renewed", "sent", "client", "ip", "seal",
 ];
 
 /// Whether the session is a new one, and whose it is, as far as a text says it.

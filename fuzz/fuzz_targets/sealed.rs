@@ -28,7 +28,9 @@ fn read(session: &Session, form: &str) -> Json<Vec<Value>> {
         Err(error) => panic!("{error}"),
     };
     let mut all: Vec<Value> = KEYS.iter().map(|key| said(session.get(*key))).collect();
-    all.push(said(session.peek_flash().map(|all| Some(Value::Array(all)))));
+    all.push(said(
+        session.peek_flash().map(|all| Some(Value::Array(all))),
+    ));
     all.push(json!(session.verify_csrf(form)));
     all.push(json!(!session.is_new()));
     Json(all)
@@ -40,7 +42,9 @@ async fn change(session: &Session) -> Result<(), Error> {
     for key in KEYS {
         let _ = session.increment(key, 1);
         let _ = session.push(key, "x");
-        let _ = session.modify(key, |value: Option<Value>| json!([value])).await;
+        let _ = session
+            .modify(key, |value: Option<Value>| json!([value]))
+            .await;
         let _ = session.take::<i64>(key);
         session.set(key, &1)?;
     }
@@ -100,7 +104,14 @@ static APP: LazyLock<App> = LazyLock::new(|| {
         let (theirs, _) = fill("theirs", None);
         let theirs = stored(&theirs.expect("a cookie"));
         let is = seen(&client, &mine, &form);
-        (mine.clone(), mine[..22].to_owned(), form, stored(&mine), [before, theirs], [is, was])
+        (
+            mine.clone(),
+            mine[..22].to_owned(),
+            form,
+            stored(&mine),
+            [before, theirs],
+            [is, was],
+        )
     };
     let [read, before] = reads;
     App {
@@ -117,7 +128,9 @@ static APP: LazyLock<App> = LazyLock::new(|| {
 });
 
 fn seen(client: &Client, token: &str, form: &str) -> Vec<Value> {
-    let request = client.get(format!("/read?form={form}")).header(cookie(token));
+    let request = client
+        .get(format!("/read?form={form}"))
+        .header(cookie(token));
     request.dispatch().into_json().expect("an answer")
 }
 
@@ -138,7 +151,10 @@ fn put(document: &mut Document, place: &str, bytes: Vec<u8>) {
     let value = Bson::Binary(bson::Binary { subtype, bytes });
     match place {
         "csrf" | "seal" => document.insert(place, value),
-        name => document.get_document_mut("value").expect("values").insert(name, value),
+        name => document
+            .get_document_mut("value")
+            .expect("values")
+            .insert(name, value),
     };
 }
 
@@ -201,10 +217,19 @@ target!(|data: &[u8]| {
     });
     assert_eq!(*is_valid, json!(is_ours));
 
-    let answer = client.post("/change").header(cookie(&app.cookie)).dispatch();
+    let answer = client
+        .post("/change")
+        .header(cookie(&app.cookie))
+        .dispatch();
     assert_eq!(answer.status().code, 200);
     let sent = set_cookie(&answer).expect("a cookie");
     let after = seen(&client, &sent, "");
-    assert_eq!(after[..5], [1, 1, 1, 1].map(|n| json!({ "is": n })).into_iter()
-        .chain([json!({ "is": [] })]).collect::<Vec<_>>()[..]);
+    assert_eq!(
+        after[..5],
+        [1, 1, 1, 1]
+            .map(|n| json!({ "is": n }))
+            .into_iter()
+            .chain([json!({ "is": [] })])
+            .collect::<Vec<_>>()[..]
+    );
 });

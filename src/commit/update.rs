@@ -98,9 +98,9 @@ impl Core {
         mut update: Update,
     ) -> Result<Option<Update>> {
         if !plan.relative.is_empty() {
-            return self
-                .apply_here(plan, token, filter, update, &plan.relative)
-                .await;
+            // All of them: what the server could count in when it was loaded may be sealed by now.
+            let relative = plan.changes.relative();
+            return self.apply_here(plan, token, filter, update, &relative).await;
         }
         let bare = update.clone();
         plan.record.complete(&mut update);

@@ -12,7 +12,7 @@ use rocket::futures::future::join_all;
 use rocket::serde::json::{Value, json};
 
 use crate::arena::{Arena, Op, Setting, database, set};
-use crate::probe::{Probe, Script, run, run_with};
+use crate::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::alone::{all_lines, alone};
 use crate::support::{Browser, Mongod, ReplicaSet};
 
@@ -48,8 +48,9 @@ fn has(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Every way of storing something, by one browser. Returns the CSRF secrets that it had.
-async fn store_everything(probe: &Probe) -> Vec<Vec<u8>> {
+/// Every way of storing something, by one browser. Returns the id of its session, and the CSRF
+/// secrets that it had.
+async fn store_everything(probe: &Probe) -> (String, Vec<Vec<u8>>) {
     let [text, list, nested, flash, queue, modify, late, kept] = MARKERS;
     let browser = probe.browser();
     let mut secrets = Vec::new();
@@ -100,7 +101,8 @@ async fn store_everything(probe: &Probe) -> Vec<Vec<u8>> {
     let seen = run(&browser, Script::new().get("text").get("kept")).await;
     assert_eq!(seen.results, [json!(text), json!(kept)]);
     assert_eq!(secrets.len(), 3);
-    secrets
+    let cookie = browser.cookie("session").expect("a cookie");
+    (id_of(&cookie).to_owned(), secrets)
 }
 
 /// All documents of a collection, as their bytes.
@@ -120,9 +122,18 @@ async fn bytes_of(database: &Database, collection: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Uses sessions on a server of its own that keeps and logs all that it can. Returns what can be
-/// read there, by where, and the CSRF secrets.
-async fn what_the_server_keeps(seals: bool) -> (BTreeMap<&'static str, Vec<u8>>, Vec<Vec<u8>>) {
+/// What can be read of sessions on a server.
+struct Kept {
+    /// By where it is.
+    places: BTreeMap<&'static str, Vec<u8>>,
+    /// The id of a session that is told everywhere.
+    id: String,
+    /// The CSRF secrets.
+    secrets: Vec<Vec<u8>>,
+}
+
+/// Uses sessions on a server of its own that keeps and logs all that it can.
+async fn what_the_server_keeps(seals: bool) -> Kept {
     // Nothing is compressed, so that a search finds what is there.
     let set = ReplicaSet::builder()
         .arg("--wiredTigerCollectionBlockCompressor=none")
@@ -146,7 +157,7 @@ async fn what_the_server_keeps(seals: bool) -> (BTreeMap<&'static str, Vec<u8>>,
     db.run_command(profile).await.expect("a profiler");
     let keys = [("seal", seals.into()), ("record_client", true.into())];
     let probe = Probe::start_at(client.clone(), &set.url("sealed"), "sealed", &keys, |r| r).await;
-    let secrets = store_everything(&probe).await;
+    let (id, secrets) = store_everything(&probe).await;
     let mut places = BTreeMap::from([
         ("documents", bytes_of(&db, "session").await),
         (
@@ -162,7 +173,11 @@ async fn what_the_server_keeps(seals: bool) -> (BTreeMap<&'static str, Vec<u8>>,
         let place = if name == "log" { "log" } else { "files" };
         places.entry(place).or_default().extend(bytes);
     }
-    (places, secrets)
+    Kept {
+        places,
+        id,
+        secrets,
+    }
 }
 
 /// EN-01: and without sealing the same search finds everything.
@@ -174,9 +189,15 @@ fn nothing_that_the_database_keeps_or_logs_shows_a_value() {
 
 async fn search_everything() {
     for seals in [true, false] {
-        let (places, secrets) = what_the_server_keeps(seals).await;
+        let Kept {
+            places,
+            id,
+            secrets,
+        } = what_the_server_keeps(seals).await;
+        assert_eq!(places.len(), 5);
+        assert!(has(&places["documents"], b"user-in-clear"));
         for (place, bytes) in &places {
-            assert!(has(bytes, b"user-in-clear"), "{place}: the user is there");
+            assert!(has(bytes, id.as_bytes()), "{place}: the session is there");
             let number = NUMBER.to_le_bytes();
             let values = MARKERS
                 .iter()

@@ -558,6 +558,30 @@ async fn value_that_another_process_stored_in_the_other_form_is_counted_in() {
     }
 }
 
+/// One value that the server cannot count in is known, and another has become one meanwhile.
+#[rocket::async_test]
+async fn values_that_were_sealed_before_and_after_the_load_are_counted_in() {
+    let plain = Bench::with(|config| config.seal = false);
+    let sealing = plain.beside(true);
+    let token = sealing.begun(Some(1), &[("n", 1)]).await;
+    let late = plain.comes(&token).await;
+    let other = sealing.comes(&token).await;
+    other.push("list", "a").unwrap();
+    other.increment("m", 1).unwrap();
+    other.finish().await.unwrap();
+    late.increment("n", 1).unwrap();
+    late.increment("m", 1).unwrap();
+    late.push("list", "b").unwrap();
+    late.finish().await.unwrap();
+    let session = sealing.comes(&token).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(2), Some(2))
+    );
+    let list = session.get::<Vec<String>>("list").unwrap();
+    assert_eq!(list.unwrap(), ["a", "b"]);
+}
+
 #[rocket::async_test]
 async fn login_carries_over_what_others_sealed_or_stored_plain_meanwhile() {
     for (old_seals, late_seals, login_seals) in [
