@@ -28,8 +28,8 @@
 //! - AES-256-GCM-SIV ([RFC 8452](https://www.rfc-editor.org/rfc/rfc8452)) stays secret when a nonce
 //!   repeats: what shows is that one text was sealed twice for one place. Nonces are drawn.
 //! - HKDF ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)) takes the cookie's secret, 256 random
-//!   bits. The database has SHA-256 of `"rocket_mongo_session token 1" ‖ 00 ‖ …`, which is no prefix
-//!   and no block of what HMAC hashes. A wrapping key serves one cookie's name and one session.
+//!   bits. The database has SHA-256 of `"rocket_mongo_session token 1" ‖ 00 ‖ …`, which is neither
+//!   a prefix nor a block of what HMAC hashes. A wrapping key serves one cookie's name and one session.
 //! - The associated data name purpose, version, session and field, each in one way only: nothing opens
 //!   in a place for which it was not sealed. An older text of the same place does open.
 //! - AES-GCM-SIV does not commit to its key. No key here comes from a text that can be guessed.

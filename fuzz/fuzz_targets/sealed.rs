@@ -131,7 +131,7 @@ fn seen(client: &Client, token: &str, form: &str) -> Vec<Value> {
     let request = client
         .get(format!("/read?form={form}"))
         .header(cookie(token));
-    request.dispatch().into_json().expect("an answer")
+    request.dispatch().into_json().expect("a response")
 }
 
 /// The sealed bytes of a place.
@@ -195,7 +195,7 @@ target!(|data: &[u8]| {
 
     let [is_valid, is_live] = [&read[5], &read[6]];
     let opens = bytes("seal") == of(&app.good, "seal");
-    // A CSRF secret in another form makes no session.
+    // A CSRF secret in another form: the document is malformed.
     assert_eq!(*is_live, json!(opens && is_sealed("csrf")));
     if *is_live != json!(true) {
         assert_eq!(app.store.stored(&app.id), Some(stored), "it stays as it is");

@@ -151,7 +151,7 @@ fn another_version_does_not_open() {
     for version in [0, 2, b'1'] {
         let mut other = sealed.clone();
         other[1] = version;
-        assert!(is_sealed(&other), "it is no value of another kind");
+        assert!(is_sealed(&other), "not a value of another kind");
         assert!(key.open(place, &other).is_none());
     }
 }

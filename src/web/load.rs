@@ -247,7 +247,7 @@ fn verify(core: &Core, token: &Token, record: Option<&Record>) -> Result<Record,
     }
     let opened = record.clone().opened_by(token, &config.cookie_name);
     opened.ok_or_else(|| {
-        // The token and the wrapped key are always written together: somebody else wrote one.
+        // The token and the wrapped key are always written in one update: another writer wrote one.
         let id = &token.id;
         rocket::warn!("session {id}: the sealed session does not open and was ignored");
         NewReason::NotFound

@@ -17,15 +17,15 @@ use crate::support::alone::{all_lines, alone};
 use crate::support::{Browser, Mongod, ReplicaSet};
 
 /// What is searched for. Short enough to stay whole in every form.
-const MARKERS: [&str; 8] = [
-    "marker-text-1",
-    "marker-list-2",
-    "marker-nested-3",
-    "marker-flash-4",
-    "marker-queue-5",
-    "marker-modify-6",
-    "marker-late-7",
-    "marker-kept-8",
+const PLANTED: [&str; 8] = [
+    "planted-text-1",
+    "planted-list-2",
+    "planted-nested-3",
+    "planted-flash-4",
+    "planted-queue-5",
+    "planted-modify-6",
+    "planted-late-7",
+    "planted-kept-8",
 ];
 const NUMBER: i64 = 0x1122_3344_5566_7788;
 
@@ -51,7 +51,7 @@ fn has(bytes: &[u8], part: &[u8]) -> bool {
 /// Every way of storing something, by one browser. Returns the id of its session, and the CSRF
 /// secrets that it had.
 async fn store_everything(probe: &Probe) -> (String, Vec<Vec<u8>>) {
-    let [text, list, nested, flash, queue, modify, late, kept] = MARKERS;
+    let [text, list, nested, flash, queue, modify, late, kept] = PLANTED;
     let browser = probe.browser();
     let mut secrets = Vec::new();
     for script in [
@@ -199,9 +199,9 @@ async fn search_everything() {
         for (place, bytes) in &places {
             assert!(has(bytes, id.as_bytes()), "{place}: the session is there");
             let number = NUMBER.to_le_bytes();
-            let values = MARKERS
+            let values = PLANTED
                 .iter()
-                .map(|marker| marker.as_bytes())
+                .map(|planted| planted.as_bytes())
                 .chain([&number[..]]);
             let mut found = Vec::new();
             for value in values.chain(secrets.iter().map(Vec::as_slice)) {
@@ -220,9 +220,9 @@ async fn search_everything() {
             .flat_map(|line| line.text.clone().into_bytes())
             .collect();
         assert!(!ours.is_empty());
-        for value in MARKERS
+        for value in PLANTED
             .iter()
-            .map(|marker| marker.as_bytes())
+            .map(|planted| planted.as_bytes())
             .chain(secrets.iter().map(Vec::as_slice))
         {
             assert!(forms(value).iter().all(|form| !has(&ours, form)));

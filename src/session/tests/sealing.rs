@@ -319,7 +319,7 @@ async fn damaged_csrf_secret_accepts_nothing_and_is_replaced() {
     assert!(bench.comes(&token).await.verify_csrf(&form));
 }
 
-/// The user is told by the document, whoever can read it; but nobody is let in by half of one.
+/// A document whose parts do not belong to each other lets no user in.
 #[rocket::async_test]
 async fn session_whose_key_does_not_open_is_none() {
     let bench = sealing();
@@ -347,7 +347,7 @@ async fn session_whose_key_does_not_open_is_none() {
     assert_eq!(number(&bench.comes(&token).await, "n"), Some(1));
 }
 
-/// What version 1 has stored opens for ever.
+/// What version 1 has stored stays readable.
 #[rocket::async_test]
 async fn stored_session_of_version_1_is_read() {
     let path = concat!(
