@@ -14,6 +14,7 @@ use crate::error::{Error, Operation, Result, cause};
 use crate::live::{End, Live};
 use crate::principals::PrincipalTypes;
 use crate::record::legacy;
+use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Token};
 use crate::record::{Record, alive, field};
 use crate::state::Stored;
@@ -25,6 +26,7 @@ use crate::tasks::Tasks;
 
 pub(crate) mod cas;
 mod insert;
+mod sealing;
 pub(crate) mod tombstone;
 mod update;
 
@@ -68,7 +70,7 @@ pub(crate) enum Outcome {
 
 /// What a write has left in the store.
 pub(crate) enum Written {
-    Inserted(Document, Token),
+    Inserted(Document, Option<Arc<Sealer>>, Token),
     /// The record before the update, the update, and the browser's token after it.
     Updated(Box<(Record, Update, Token)>),
 }
@@ -77,7 +79,7 @@ impl Written {
     /// The session that was stored for the first time.
     pub(crate) fn new_id(&self) -> Option<&Id> {
         match self {
-            Written::Inserted(_, token) => Some(&token.id),
+            Written::Inserted(.., token) => Some(&token.id),
             Written::Updated(_) => None,
         }
     }
@@ -86,14 +88,15 @@ impl Written {
     /// changed it while the write was in flight.
     pub(crate) fn stored(self, current: Option<&Record>, now: Moment) -> Option<Stored> {
         match self {
-            Written::Inserted(document, token) => {
-                let record = Record::parse(document, None)?;
+            Written::Inserted(document, sealer, token) => {
+                let record = Record::parse(document, None)?.sealed_by(sealer);
                 Some(Stored { record, token })
             }
             Written::Updated(updated) => {
                 let (before, update, token) = *updated;
-                let before = current.unwrap_or(&before);
-                let record = before.after(&update, now)?;
+                let current = current.unwrap_or(&before);
+                // The write itself may have given the session its data key.
+                let record = current.after(&update, now)?.opened_like(&before);
                 Some(Stored { record, token })
             }
         }

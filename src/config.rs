@@ -105,6 +105,8 @@ pub(crate) struct Config {
     pub set_on_exception: bool,
     /// How session values are stored.
     pub encoding: Encoding,
+    /// Whether values are encrypted under a key that only the browser's cookie can unlock.
+    pub seal: bool,
     /// The maximum size of the application's data in one session.
     pub max_bytes: usize,
     /// The time limit of one database operation.
@@ -149,6 +151,7 @@ impl Config {
             reissue_time: Some(Duration::ZERO),
             set_on_exception: true,
             encoding: Encoding::Document,
+            seal: false,
             max_bytes: 1024 * 1024,
             deadline: Duration::from_secs(10),
             trusted_origins: Vec::new(),
@@ -229,6 +232,7 @@ impl Config {
         );
         section.read("set_on_exception", &mut c.set_on_exception, boolean);
         section.read("encoding", &mut c.encoding, encoding);
+        section.read("seal", &mut c.seal, boolean);
         section.read("max_bytes", &mut c.max_bytes, size);
         section.read("deadline", &mut c.deadline, seconds(MIN_SECONDS, 300.0));
         section.read_list("trusted_origins", &mut c.trusted_origins, trusted_origin);

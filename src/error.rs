@@ -206,6 +206,12 @@ pub enum Error {
         /// What is wrong, and where.
         reason: String,
     },
+    /// The values of the session are sealed (`seal = true`): only a request with its cookie reads and
+    /// writes them. Status 500.
+    SealedValues {
+        /// The session's id.
+        id: String,
+    },
     /// No session fairing is attached: `rocket.attach(Sessions::fairing())`, or
     /// `Sessions::fairing_of::<K>()` for a further kind. Status 500.
     NotAttached,
@@ -398,6 +404,11 @@ impl fmt::Display for Error {
             Error::Configuration { reason } => {
                 write!(f, "the session configuration cannot be used: {reason}")
             }
+            Error::SealedValues { id } => write!(
+                f,
+                "the values of session {id} are sealed; change them in a request of its browser, or set \
+                 `session.seal = false` for sessions that jobs have to change"
+            ),
             Error::NotAttached => f.write_str(
                 "no session fairing is attached; add `.attach(Sessions::fairing())`, or \
                  `.attach(Sessions::fairing_of::<K>())` for a further kind of session",

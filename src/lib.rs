@@ -29,6 +29,7 @@
 //! | handle errors and outages? | [errors and outages](#errors-and-outages), [one error type](#one-error-type-for-your-handlers) |
 //! | test my application? | [testing an application](#testing-an-application) |
 //! | configure it? | [configuration](#configuration) |
+//! | encrypt what sessions contain? | [sealed sessions](#sealed-sessions) |
 //! | go live? | [going live](#going-live) |
 //! | have several kinds of session? | [several kinds of session](#several-kinds-of-session) |
 //! | serve phones and command lines? | [bearer tokens](#bearer-tokens-for-phones-and-command-lines) |
@@ -59,6 +60,8 @@
 #![doc = include_str!("../docs/configuration.md")]
 //!
 #![doc = include_str!("guide/kinds.md")]
+//!
+#![doc = include_str!("guide/sealed.md")]
 //!
 #![doc = include_str!("guide/live.md")]
 //!
@@ -93,6 +96,7 @@ mod live;
 mod origin;
 mod principals;
 mod record;
+mod seal;
 mod session;
 mod state;
 mod stats;

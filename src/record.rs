@@ -10,17 +10,20 @@ use bson::{RawBson, RawDocument, RawDocumentBuf};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::document::key::Field;
-use crate::document::value::principal;
+use crate::document::value::{self, Value, principal};
 use crate::document::{Document, Filter, Operator, Path, Update, date, number};
+use crate::error::Error;
 
 pub(crate) mod expiry;
 pub(crate) mod legacy;
+pub(crate) mod sealer;
 pub(crate) mod token;
 mod values;
 
 pub(crate) use expiry::{Expiry, Override, OwnTimes, Times, alive, touch, unless_expired};
 use legacy::Upgrade;
-use token::{Digest, Id, Secret};
+use sealer::{SEALED_VALUE_BYTES, Sealer, Unreadable};
+use token::{Digest, Id, Secret, Token};
 use values::Values;
 
 /// The names of the fields; the first four are the Python package's.
@@ -42,6 +45,8 @@ pub(crate) mod field {
     pub(crate) const SENT: &str = "sent";
     pub(crate) const CLIENT: &str = "client";
     pub(crate) const IP: &str = "ip";
+    /// The data key of a sealed session, wrapped: the cookie's secret opens it.
+    pub(crate) const SEAL: &str = "seal";
 }
 
 /// The id of the document that records for a while that a login replaced a session.
@@ -85,19 +90,27 @@ pub(crate) struct Client {
 pub(crate) struct Record {
     pub(crate) meta: Meta,
     pub(crate) token: Digest,
-    pub(crate) csrf: Secret,
+    /// `None` when it is sealed and does not open.
+    pub(crate) csrf: Option<Secret>,
     /// Shared, so that a clone of the record copies no bytes.
     values: Arc<Values>,
     /// What the next write adds to a document of the Python package.
     upgrade: Option<Arc<Upgrade>>,
+    /// What is written is sealed.
+    seals: bool,
+    /// The session's data key, if it has one.
+    sealer: Option<Arc<Sealer>>,
 }
 
 impl Record {
     /// Reads a stored session; `None` when it is malformed in any field.
     pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<Self> {
         if !document.id().is_some_and(Id::is_legacy_text) {
-            return Record::parse(document, None);
+            let mut record = Record::parse(document, None)?;
+            record.seals = config.seal;
+            return Some(record);
         }
+        // Never sealed: a bare id has no secret, and the Python application may read it still.
         let translated = legacy::read(document, config, now)?;
         Record::parse(translated.document, translated.upgrade)
     }
@@ -115,53 +128,160 @@ impl Record {
         let range = start..start + value.as_bytes().len();
         document.as_bytes().get(range.clone())?;
         // Every element is checked here: a later read has no way to report a malformed one.
-        if value.into_iter().any(|element| element.is_err()) {
-            return None;
+        let mut sealed = 0;
+        for element in value {
+            sealed += usize::from(value::sealed_bytes(element.ok()?.1).is_some());
         }
         Some(Record {
             token: Digest::from_bytes(fields.token?),
-            csrf: Secret::from_bytes(fields.csrf?),
+            csrf: match *fields.csrf.as_ref()? {
+                StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
+                StoredSecret::Sealed => fields.seal.map(|_| None)?,
+            },
             meta: fields.meta()?,
-            values: Arc::new(Values::new(document, range)),
+            values: Arc::new(Values::new(document, range, sealed * SEALED_VALUE_BYTES)),
             upgrade,
+            seals: false,
+            sealer: None,
         })
     }
 
-    /// The session's values, as stored, in stored order.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
+    /// The names of the session's values, in stored order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let all = self.values.raw().into_iter().flatten().flatten();
-        all.filter(|(name, _)| Field::is_one(name))
+        all.map(|(name, _)| name).filter(|name| Field::is_one(name))
     }
 
-    /// Every value, as it is carried into another session.
-    pub(crate) fn fields(&self) -> Vec<(Field, RawBson)> {
-        let values = self.values();
-        values
-            .map(|(name, value)| (Field::stored(name), value.to_raw_bson()))
+    /// The chosen values, in stored order, as they are carried into another session. Those that do
+    /// not open are left out.
+    pub(crate) fn fields(
+        &self,
+        mut is_chosen: impl FnMut(&Field) -> bool,
+    ) -> Vec<(Field, RawBson)> {
+        let fields = self.names().map(Field::stored);
+        let chosen = fields.filter(|field| is_chosen(field));
+        chosen
+            .filter_map(|field| {
+                let value = self.get(&field).ok().flatten()?.into_owned();
+                Some((field, value))
+            })
             .collect()
     }
 
-    pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
+    /// A value, opened if it is sealed.
+    pub(crate) fn get(&self, field: &Field) -> Result<Option<Value<'_>>, Unreadable> {
+        let stored = self.stored(field);
+        let open = |stored| Sealer::open(self.sealer.as_deref(), field, stored);
+        stored.map(open).transpose()
+    }
+
+    /// A value as it is stored.
+    pub(crate) fn stored(&self, field: &Field) -> Option<RawBsonRef<'_>> {
         self.values.get(field.as_str())
     }
 
     /// Adds to an update that a value is as in this record.
     pub(crate) fn copy_value(&self, update: &mut Update, field: &Field) {
-        let value = self.get(field).map(RawBsonRef::to_raw_bson);
+        let value = self.stored(field).map(RawBsonRef::to_raw_bson);
         let operator = value.map_or(Operator::Unset, Operator::Set);
         change(update, field.clone(), operator);
     }
 
-    /// How many bytes the values take.
+    /// How many bytes the values take, not counting what sealing adds.
     pub(crate) fn size(&self) -> usize {
-        self.values.len()
+        self.values.plain_len()
+    }
+
+    /// How many bytes one value takes, not counting what sealing adds.
+    pub(crate) fn size_of(&self, field: &Field) -> usize {
+        self.stored(field).map_or(0, |stored| {
+            let size = value::size(field.as_str(), stored);
+            match value::sealed_bytes(stored) {
+                Some(_) => size.saturating_sub(SEALED_VALUE_BYTES),
+                None => size,
+            }
+        })
     }
 
     /// The record after a write that is known to have been applied.
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
         let document = update.apply(self.values.document(), now).ok()?;
         // What is left of the upgrade is a matter of single keys, and the same as before.
-        Record::parse(document, self.upgrade.clone())
+        let after = Record::parse(document, self.upgrade.clone())?;
+        Some(after.opened_like(self))
+    }
+
+    // ---- sealing
+
+    /// Opens the session's data key, if it has one; `None` when the token does not open it.
+    pub(crate) fn opened_by(self, token: &Token, cookie_name: &str) -> Option<Self> {
+        let sealer = match self.values.document().get(field::SEAL) {
+            Some(wrapped) => Some(Sealer::unwrap(wrapped, token, cookie_name)?),
+            None => None,
+        };
+        Some(self.with_sealer(sealer.map(Arc::new)))
+    }
+
+    /// The same session, read or computed again, with the data key of another record of it, if that
+    /// has one: it stays the same as long as the session has its id.
+    pub(crate) fn opened_like(mut self, other: &Record) -> Self {
+        self.seals |= other.seals;
+        match &other.sealer {
+            Some(sealer) => self.with_sealer(Some(Arc::clone(sealer))),
+            None => self,
+        }
+    }
+
+    /// The record of a session that this process has stored with this data key, or has given it.
+    pub(crate) fn sealed_by(mut self, sealer: Option<Arc<Sealer>>) -> Self {
+        self.seals = sealer.is_some();
+        self.with_sealer(sealer)
+    }
+
+    /// The record for a writer that has no token: what it writes is not sealed.
+    pub(crate) fn written_plain(mut self) -> Self {
+        self.seals = false;
+        self
+    }
+
+    /// Whether the stored session has a data key, opened or not.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.values.document().get(field::SEAL).is_some()
+    }
+
+    fn with_sealer(mut self, sealer: Option<Arc<Sealer>>) -> Self {
+        if let (None, Some(sealer)) = (&self.csrf, &sealer) {
+            let stored = self.values.document().get(field::CSRF);
+            self.csrf = stored.and_then(|stored| sealer.open_csrf(stored));
+        }
+        self.sealer = sealer;
+        self
+    }
+
+    /// The session's data key, if it has one.
+    pub(crate) fn sealer(&self) -> Option<&Arc<Sealer>> {
+        self.sealer.as_ref()
+    }
+
+    /// Whether what is written must be sealed, and the session has no data key yet.
+    pub(crate) fn lacks_data_key(&self) -> bool {
+        self.seals && self.sealer.is_none()
+    }
+
+    /// Makes a value ready to be stored.
+    pub(crate) fn seal(&self, field: &Field, value: RawBson) -> Result<RawBson, Error> {
+        match &self.sealer {
+            Some(sealer) if self.seals => sealer.seal(field, value.as_raw_bson_ref()),
+            _ => Ok(value),
+        }
+    }
+
+    /// Makes an update of values and the CSRF secret ready to be stored.
+    pub(crate) fn seal_update(&self, update: Update) -> Result<Update, Error> {
+        match &self.sealer {
+            Some(sealer) if self.seals => sealer.seal_update(update),
+            _ => Ok(update),
+        }
     }
 
     /// Adds to a whole write what a document of the Python package lacks, and gives the values that
@@ -174,7 +294,7 @@ impl Record {
 
     /// Restricts a filter to this session while a value is the one of this record.
     pub(crate) fn with_same_value(&self, filter: Filter, field: &Field) -> Filter {
-        let value = self.get(field).map(RawBsonRef::to_raw_bson);
+        let value = self.stored(field).map(RawBsonRef::to_raw_bson);
         match &self.upgrade {
             Some(upgrade) => upgrade.with_same_value(filter, field.clone(), value),
             None => filter.still(field.clone(), value),
@@ -195,10 +315,7 @@ impl Record {
             .upgrade
             .as_ref()
             .is_some_and(|upgrade| upgrade.needs_compare_and_set(field));
-        is_renamed
-            || self
-                .get(field)
-                .is_some_and(crate::document::value::is_opaque)
+        self.seals || is_renamed || self.stored(field).is_some_and(value::is_opaque)
     }
 }
 
@@ -224,6 +341,31 @@ impl Meta {
         csrf: &Secret,
         values: &[(Field, RawBson)],
     ) -> Document {
+        self.build(token, binary(csrf.expose()), values, None)
+    }
+
+    /// The same, sealed: the token opens it.
+    pub(crate) fn sealed_document(
+        &self,
+        token: &Token,
+        csrf: &Secret,
+        values: &[(Field, RawBson)],
+        cookie_name: &str,
+    ) -> Result<(Document, Arc<Sealer>), Error> {
+        let sealer = Sealer::draw(&self.id)?;
+        let (digest, csrf) = (token.digest(cookie_name), sealer.seal_csrf(csrf.expose())?);
+        let (values, wrapped) = (sealer.seal_all(values)?, sealer.wrap(token, cookie_name)?);
+        let document = self.build(&digest, csrf, &values, Some(wrapped));
+        Ok((document, Arc::new(sealer)))
+    }
+
+    fn build(
+        &self,
+        token: &Digest,
+        csrf: RawBson,
+        values: &[(Field, RawBson)],
+        seal: Option<RawBson>,
+    ) -> Document {
         let mut value = RawDocumentBuf::new();
         for (field, stored) in values {
             value.append_ref(field.as_str(), stored.as_raw_bson_ref());
@@ -233,13 +375,10 @@ impl Meta {
         document.append(field::CREATED, self.created.seconds());
         document.append(field::ACCESSED, self.accessed.seconds());
         document.append(field::VALUE, value);
-        for (name, bytes) in [
-            (field::TOKEN, token.as_bytes()),
-            (field::CSRF, csrf.expose()),
-        ] {
-            let subtype = BinarySubtype::Generic;
-            document.append_ref(name, RawBsonRef::Binary(RawBinaryRef { subtype, bytes }));
-        }
+        let (subtype, bytes) = (BinarySubtype::Generic, token.as_bytes().as_slice());
+        let token = RawBsonRef::Binary(RawBinaryRef { subtype, bytes });
+        document.append_ref(field::TOKEN, token);
+        document.append(field::CSRF, csrf);
         document.append(field::EXPIRES, date(self.expires));
         if let Some(user) = &self.user {
             document.append_ref(field::USER, user.as_raw_bson_ref());
@@ -261,6 +400,9 @@ impl Meta {
         }
         if let Some(ip) = &self.client.ip {
             document.append(field::IP, ip.as_str());
+        }
+        if let Some(wrapped) = seal {
+            document.append(field::SEAL, wrapped);
         }
         Document::from_raw(document)
     }
@@ -293,7 +435,7 @@ struct Fields<'a> {
     accessed: Option<Moment>,
     expires: Option<Moment>,
     token: Option<[u8; 32]>,
-    csrf: Option<[u8; 32]>,
+    csrf: Option<StoredSecret>,
     value: Option<&'a RawDocument>,
     user: Option<RawBsonRef<'a>>,
     timeout: Option<Option<Duration>>,
@@ -303,6 +445,21 @@ struct Fields<'a> {
     sent: Option<Moment>,
     client: Option<&'a str>,
     ip: Option<&'a str>,
+    seal: Option<&'a [u8]>,
+}
+
+enum StoredSecret {
+    Plain([u8; 32]),
+    Sealed,
+}
+
+impl StoredSecret {
+    fn parse(value: RawBsonRef<'_>) -> Option<Self> {
+        match value::sealed_bytes(value) {
+            Some(_) => Some(StoredSecret::Sealed),
+            None => bytes(value).map(StoredSecret::Plain),
+        }
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -345,7 +502,7 @@ impl<'a> Fields<'a> {
                 once(&mut self.expires, Moment::from_millis(millis))
             }
             field::TOKEN => once(&mut self.token, bytes(value)?),
-            field::CSRF => once(&mut self.csrf, bytes(value)?),
+            field::CSRF => once(&mut self.csrf, StoredSecret::parse(value)?),
             field::VALUE => once(&mut self.value, value.as_document()?),
             field::USER => once(&mut self.user, principal(value)?),
             field::TIMEOUT => once(&mut self.timeout, duration(value)?),
@@ -355,6 +512,7 @@ impl<'a> Fields<'a> {
             field::SENT => once(&mut self.sent, seconds(value)?),
             field::CLIENT => once(&mut self.client, value.as_str()?),
             field::IP => once(&mut self.ip, value.as_str()?),
+            field::SEAL => once(&mut self.seal, value::sealed_bytes(value)?),
             _ => Some(()),
         }
     }

@@ -132,13 +132,13 @@ impl State {
 
     /// A mismatch: another request stored a value that this one's pending change does not fit.
     fn seen(&self, field: &Field) -> Result<Option<Value<'_>>, Mismatch> {
-        changed(self.changes.get(field), self.under(field)?)
+        changed(self.changes.get(field), || self.under(field))
     }
 
     /// The value that the request's changes apply to: what is stored, or will be when the write
     /// that is in flight has ended.
     fn under(&self, field: &Field) -> Result<Option<Value<'_>>, Mismatch> {
-        let stored = self.base.get(field).map(Value::Stored);
+        let stored = || Ok(self.base.get(field)?);
         let in_flight = self.in_flight.as_ref();
         changed(in_flight.and_then(|write| write.changes.get(field)), stored)
     }
@@ -189,7 +189,7 @@ impl State {
         set.or_else(|| match &self.base {
             Base::Empty => self.proof().map(|proof| &proof.csrf),
             Base::Login(_) => None,
-            Base::Stored(stored) => Some(&stored.record.csrf),
+            Base::Stored(stored) => stored.record.csrf.as_ref(),
         })
     }
 
@@ -444,18 +444,17 @@ impl State {
     }
 }
 
-/// A value after a change, if there is one.
+/// A value after a change, if there is one. What a change replaces whole is not read.
 fn changed<'a>(
     change: Option<&Change>,
-    value: Option<Value<'a>>,
+    value: impl FnOnce() -> Result<Option<Value<'a>>, Mismatch>,
 ) -> Result<Option<Value<'a>>, Mismatch> {
-    match change {
-        Some(change) => {
-            let value = change.apply(value.as_ref().map(Value::as_ref))?;
-            Ok(value.map(Value::Made))
-        }
-        None => Ok(value),
-    }
+    let Some(change) = change else {
+        return value();
+    };
+    let value = if change.is_relative() { value()? } else { None };
+    let value = change.apply(value.as_ref().map(Value::as_ref))?;
+    Ok(value.map(Value::Made))
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ pub trait Store: Send + Sync + 'static {
     /// Documents that the filter chooses, in this order: at most `limit` of them (none if that is
     /// 0), after the first `skip`.
     ///
-    /// They may come without the fields `value`, `token` and `csrf`, which no list shows, so that a
+    /// They may come without the fields `value`, `token`, `csrf` and `seal`, which no list shows, so that a
     /// page of large sessions is not large.
     ///
     /// # Errors
@@ -263,8 +263,8 @@ pub struct Aged {
 
 impl Aged {
     /// The fields that the document comes with, where it has them.
-    pub const FIELDS: [&'static str; 8] = [
-        "_id", "at", "renewed", "by", "token", "csrf", "kept", "expires",
+    pub const FIELDS: [&'static str; 9] = [
+        "_id", "at", "renewed", "by", "token", "csrf", "kept", "seal", "expires",
     ];
 }
 

@@ -23,9 +23,9 @@ const OLD: &str = "0123456789abcdef0123456789abcdef";
 const TIMEOUT: i64 = 1_200_000;
 
 /// Every field that the crate writes in a session's document; all others are somebody else's.
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     "_id", "created", "accessed", "value", "token", "csrf", "expires", "user", "timeout",
-    "lifetime", "max_age", "renewed", "sent", "client", "ip",
+    "lifetime", "max_age", "renewed", "sent", "client", "ip", "seal",
 ];
 
 /// Whether the session is a new one, and whose it is, as far as a text says it.
@@ -371,6 +371,8 @@ fn is_well_formed(fields: &BTreeMap<String, RawBsonRef<'_>>, id: &str) -> bool {
         && optional("sent", |value| moment(value).is_some())
         && optional("client", text)
         && optional("ip", text)
+        // A wrapped key that no byte of the input opens.
+        && get("seal").is_none()
 }
 
 /// Whether the time of a well-formed session is still to come.

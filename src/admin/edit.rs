@@ -124,7 +124,7 @@ impl Edit {
     ///
     /// [`Error::Mismatch`] when an increment meets a value that is no integer, or a push one that is
     /// no list; [`Error::TooLarge`] when the session would exceed `max_bytes`; [`Error::BadKey`] of an
-    /// increment; [`Error::Store`]: nothing has changed then. After [`Error::Unknown`] the changes may
+    /// increment; [`Error::SealedValues`]; [`Error::Store`]: nothing has changed then. After [`Error::Unknown`] the changes may
     /// have been stored.
     pub async fn apply(self) -> Result<bool> {
         if let Some(error) = self.error {
@@ -143,9 +143,22 @@ impl Edit {
         if self.changes.is_empty() {
             return Ok(true);
         }
+        let sealed = || Error::SealedValues { id: id.to_string() };
+        if record.is_sealed() {
+            return Err(sealed());
+        }
+        let record = record.written_plain();
         check(&record, &self.changes, core.config.max_bytes)?;
         let plan = ValuesPlan::new(record, self.changes, core.now());
-        core.change_values(plan).await
+        if core.change_values(plan).await? {
+            return Ok(true);
+        }
+        // It has ended, or got its data key meanwhile.
+        let stored = core.store.load(id.as_str()).await?;
+        match stored.and_then(|stored| core.read(stored)) {
+            Some(record) if record.is_sealed() => Err(sealed()),
+            _ => Ok(false),
+        }
     }
 
     fn encode<V: Serialize + ?Sized>(&self, field: &Field, value: &V) -> Result<RawBson> {
@@ -171,7 +184,7 @@ impl Edit {
 fn check(record: &Record, changes: &Changes, max_bytes: usize) -> Result<()> {
     let (mut old, mut new) = (0, 0);
     for (field, change) in changes.iter() {
-        let stored = record.get(field);
+        let stored = record.stored(field);
         let after = change.apply(stored);
         let after = after.map_err(|mismatch| mismatch.of(field))?;
         let size = |value: RawBsonRef<'_>| value::size(field.as_str(), value);

@@ -10,11 +10,16 @@ use crate::document::key::{FLASH, Field};
 use crate::document::value;
 use crate::record::Record;
 
-/// Returns everything that is stored of a session but its secrets.
+/// Returns everything that is stored of a session but its secrets. The values of a sealed one are
+/// null.
 pub(super) fn record(record: &Record, config: &Config) -> Value {
     let meta = &record.meta;
     let (mut values, mut flash) = (Map::new(), Map::new());
-    for (name, stored) in record.values() {
+    for field in record.names().map(Field::stored) {
+        let (name, stored) = (field.as_str(), record.stored(&field));
+        let Some(stored) = stored.filter(|_| !record.is_sealed()) else {
+            continue;
+        };
         let readable = value::decode::<Value>(stored).unwrap_or(Value::Null);
         if let Some(key) = Field::key(name) {
             values.insert(key, readable);
@@ -32,8 +37,8 @@ pub(super) fn record(record: &Record, config: &Config) -> Value {
         "expires": expires.map(|expires| text(expires.date())),
         "client": meta.client.agent,
         "ip": meta.client.ip,
-        "values": values,
-        "flash": flash,
+        "values": (!record.is_sealed()).then_some(values),
+        "flash": (!record.is_sealed()).then_some(flash),
     })
 }
 

@@ -179,7 +179,8 @@ impl UserSessions {
     ///
     /// # Errors
     ///
-    /// [`Error::BadUser`], [`Error::Encode`]; [`Error::Store`] and [`Error::Unknown`] when the
+    /// [`Error::BadUser`], [`Error::Encode`]; [`Error::SealedValues`] for a sealed session, of which
+    /// others may have the message then; [`Error::Store`] and [`Error::Unknown`] when the
     /// database fails: some sessions may have the message then.
     pub async fn flash(&self, message: impl Serialize + Send) -> Result<u64> {
         self.principal()?;

@@ -11,6 +11,7 @@ use super::Core;
 use crate::document::key::Field;
 use crate::document::{Filter, Operator, Update};
 use crate::error::{Error, Operation, Result, cause};
+use crate::record::token::Token;
 use crate::record::{self, Record};
 use crate::store::{Durability, Updated};
 
@@ -27,9 +28,11 @@ pub(crate) enum Attempt<T> {
 
 /// A compare-and-set of one session.
 pub(crate) struct CompareAndSet {
+    /// The request's token, if it is a request: it opens what others have sealed meanwhile.
+    pub(crate) token: Option<Token>,
     /// What must hold of the session beside the compared values.
     pub(crate) filter: Filter,
-    /// What is written beside the compared values.
+    /// What is written beside the compared values, as it is stored.
     pub(crate) update: Update,
     pub(crate) durability: Durability,
     /// The compared values are taken out: by `findAndModify`, whose reply proves what was taken.
@@ -51,6 +54,17 @@ impl Core {
                 Attempt::Unchanged(output) => return Ok(Some((record, output))),
                 Attempt::Write(values, output) => (values, output),
             };
+            if record.lacks_data_key() && values.iter().any(|(_, value)| value.is_some()) {
+                let keyed = match &what.token {
+                    Some(token) => self.with_data_key(record, token).await?,
+                    None => None,
+                };
+                match keyed {
+                    Some(keyed) => record = keyed,
+                    None => return Ok(None),
+                }
+                continue; // it may have been read again
+            }
             if let Some(update) = self.write_if_same(what, &record, values).await? {
                 let record = record.after(&update, self.now()).unwrap_or(record);
                 return Ok(Some((record, output)));
@@ -75,6 +89,7 @@ impl Core {
         let (mut filter, mut update) = (what.filter.clone(), what.update.clone());
         for (field, value) in values {
             filter = record.with_same_value(filter, &field);
+            let value = value.map(|value| record.seal(&field, value)).transpose()?;
             let operator = value.map_or(Operator::Unset, Operator::Set);
             record::change(&mut update, field, operator);
         }
@@ -95,6 +110,7 @@ impl Core {
         let fresh = self.store.load(record.meta.id.as_str()).await?;
         let fresh = fresh.filter(|fresh| what.filter.matches(fresh));
         let fresh = fresh.and_then(|fresh| self.read(fresh));
+        let fresh = fresh.and_then(|fresh| self.reopen(fresh, record, what.token.as_ref()));
         Ok(fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now())))
     }
 }

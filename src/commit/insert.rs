@@ -7,9 +7,11 @@ use bson::RawBson;
 
 use super::tombstone::{self, StoredProof, Tombstone};
 use super::{Core, Done, Outcome, Written};
+use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::live::End;
+use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Secret, Token};
 use crate::state::Proof;
 use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, Replacement, late_changes};
@@ -128,7 +130,7 @@ impl Core {
             return Ok(None);
         }
         let late = match &login.replaces {
-            Some(replacement) => self.end_replaced(replacement, plan, id).await,
+            Some(replacement) => self.end_replaced(replacement, plan, new).await,
             None => Ok(Update::default()),
         };
         late.map(Some).map_err(Error::partly_done)
@@ -159,10 +161,11 @@ impl Core {
         &self,
         replacement: &Replacement,
         plan: &InsertPlan,
-        id: &Id,
+        new: &NewSession,
     ) -> Result<Update> {
-        let filter = Filter::id(replacement.old.as_str());
-        let (live, ids) = (&self.live, [replacement.old.as_str()]);
+        let (old, cookie_name) = (&replacement.old, &self.config.cookie_name);
+        let filter = Filter::id(old.id.as_str());
+        let (live, ids) = (&self.live, [old.id.as_str()]);
         let user = plan.login.as_ref().map(|login| &login.user);
         if replacement.keep.is_nothing() {
             let delete = self.store.delete(filter);
@@ -175,12 +178,18 @@ impl Core {
         let last = last.await?;
         // Gone already, or replaced by a session of another token: the values stay as loaded.
         let last = last.and_then(|last| self.read(last));
-        let Some(last) = last.filter(|last| last.token.matches(&replacement.token)) else {
+        let digest = old.digest(cookie_name);
+        let last = last.filter(|last| last.token.matches(&digest));
+        let Some(last) = last.and_then(|last| last.opened_by(old, cookie_name)) else {
             return Ok(Update::default());
         };
-        let update = late_changes(replacement, &plan.values, &last.fields());
+        let fresh = last.fields(|field| replacement.keep.has(field));
+        let mut update = late_changes(replacement, &plan.values, &fresh);
+        if let Some(sealer) = &new.sealer {
+            update = sealer.seal_update(update)?;
+        }
         if !update.is_empty() {
-            let filter = Filter::id(id.as_str());
+            let filter = Filter::id(new.token.id.as_str());
             let updated = self.store.update(filter, update.clone(), Durability::Data);
             updated.await?;
         }
@@ -192,6 +201,7 @@ impl Core {
 struct NewSession {
     token: Token,
     document: Document,
+    sealer: Option<Arc<Sealer>>,
     tombstones: Vec<Tombstone>,
     undo: RollBack,
 }
@@ -202,11 +212,19 @@ impl NewSession {
             Some(issued) => issued.clone(),
             None => Token::new(Id::draw()?, Secret::draw()?),
         };
-        let digest = token.digest(&core.config.cookie_name);
-        let meta = plan.meta(token.id.clone());
-        let tombstones = tombstones(plan, &token.id);
+        let config = &core.config;
+        let (meta, name) = (plan.meta(token.id.clone()), &config.cookie_name);
+        let (document, sealer) = if config.seal {
+            let sealed = meta.sealed_document(&token, &plan.csrf, &plan.values, name)?;
+            (sealed.0, Some(sealed.1))
+        } else {
+            let digest = token.digest(name);
+            (meta.document(&digest, &plan.csrf, &plan.values), None)
+        };
+        let tombstones = tombstones(plan, &token.id, config)?;
         Ok(NewSession {
-            document: meta.document(&digest, &plan.csrf, &plan.values),
+            document,
+            sealer,
             undo: RollBack::new(&core.store, &token.id, &tombstones),
             token,
             tombstones,
@@ -223,16 +241,20 @@ impl NewSession {
     fn done(self, cookie: CookieLife) -> Done {
         Done {
             outcome: Outcome::Applied,
-            written: Some(Written::Inserted(self.document, self.token.clone())),
+            written: Some(Written::Inserted(
+                self.document,
+                self.sealer,
+                self.token.clone(),
+            )),
             cookie: Some((self.token, cookie)),
             undo: Some(self.undo),
         }
     }
 }
 
-fn tombstones(plan: &InsertPlan, id: &Id) -> Vec<Tombstone> {
+fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombstone>> {
     let Some(login) = &plan.login else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let kept = |replaces: &Replacement| {
         let kept = plan.values.iter();
@@ -240,17 +262,17 @@ fn tombstones(plan: &InsertPlan, id: &Id) -> Vec<Tombstone> {
         kept.cloned().collect()
     };
     let kept: Vec<_> = login.replaces.as_ref().map(kept).unwrap_or_default();
-    let tombstones = login.tombstones.iter().map(|planned| Tombstone {
-        old: planned.old.clone(),
-        by: id.clone(),
-        proof: planned.proof.clone().map(|(token, csrf)| StoredProof {
-            token,
-            proof: Proof {
-                csrf,
-                kept: kept.clone(),
-            },
-        }),
-        expires: plan.now.plus(tombstone::KEPT_FOR),
+    let tombstones = login.tombstones.iter().map(|planned| {
+        let proof = planned.proof.clone().map(|(token, csrf)| {
+            let kept = kept.clone();
+            StoredProof::new(&token, Proof { csrf, kept }, config)
+        });
+        Ok(Tombstone {
+            old: planned.old.clone(),
+            by: id.clone(),
+            proof: proof.transpose()?,
+            expires: plan.now.plus(tombstone::KEPT_FOR),
+        })
     });
     tombstones.collect()
 }

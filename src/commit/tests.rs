@@ -91,7 +91,7 @@ impl Bench {
     async fn stored_n(&self, record: &Record) -> Option<RawBson> {
         let document = self.store.load(record.meta.id.as_str()).await.unwrap();
         let record = self.core.read(document?)?;
-        record.get(&field("n")).map(RawBsonRef::to_raw_bson)
+        record.stored(&field("n")).map(RawBsonRef::to_raw_bson)
     }
 }
 
@@ -101,6 +101,10 @@ fn field(name: &str) -> Field {
 
 fn digest() -> Digest {
     Secret::draw().unwrap().digest("session")
+}
+
+fn token(id: &Id) -> Token {
+    Token::new(id.clone(), Secret::draw().unwrap())
 }
 
 // ---- an insert and its end
@@ -272,19 +276,16 @@ async fn tombstone_whose_login_is_gone_is_rolled_back_after_its_insert() {
 }
 
 /// Stores the tombstone of a replaced session with the proof for whoever has this token.
-async fn bury(bench: &Bench, old: &Id, token: &Digest, csrf: &Secret) {
+async fn bury(bench: &Bench, token: &Token, csrf: &Secret) {
     let kept = vec![(field("n"), RawBson::Int64(5))];
     let proof = Proof {
         csrf: csrf.clone(),
         kept,
     };
     let tombstone = Tombstone {
-        old: old.clone(),
+        old: token.id.clone(),
         by: Id::draw().unwrap(),
-        proof: Some(StoredProof {
-            token: token.clone(),
-            proof,
-        }),
+        proof: StoredProof::new(token, proof, &bench.core.config).ok(),
         expires: bench.core.now().plus(Duration::from_secs(3600)),
     };
     bench.store(tombstone.document()).await;
@@ -296,7 +297,7 @@ async fn tombstone_counts_for_requests_that_began_within_five_seconds() {
     let (old, core) = (Id::draw().unwrap(), &bench.core);
     let before = bench.clock.started();
     assert!(look_up(core, &old, None, &before).await.unwrap().is_none());
-    bury(&bench, &old, &digest(), &Secret::draw().unwrap()).await;
+    bury(&bench, &token(&old), &Secret::draw().unwrap()).await;
     bench.advance(4);
     let soon = bench.clock.started();
     assert!(look_up(core, &old, None, &soon).await.unwrap().is_some());
@@ -314,16 +315,16 @@ async fn tombstone_counts_for_requests_that_began_within_five_seconds() {
 #[rocket::async_test]
 async fn tombstone_gives_its_proof_for_the_right_token_alone() {
     let bench = Bench::new();
-    let (old, token) = (Id::draw().unwrap(), digest());
-    let csrf = Secret::draw().unwrap();
-    bury(&bench, &old, &token, &csrf).await;
+    let old = Id::draw().unwrap();
+    let (right, csrf) = (token(&old), Secret::draw().unwrap());
+    bury(&bench, &right, &csrf).await;
     let started = bench.clock.started();
-    for presented in [None, Some(digest())] {
+    for presented in [None, Some(token(&old))] {
         let found = look_up(&bench.core, &old, presented.as_ref(), &started);
         let found = found.await.unwrap().expect("the session was replaced");
         assert!(found.proof.is_none());
     }
-    let found = look_up(&bench.core, &old, Some(&token), &started).await;
+    let found = look_up(&bench.core, &old, Some(&right), &started).await;
     let proof = found.unwrap().and_then(|found| found.proof);
     let proof = proof.expect("the token proves the session");
     assert!(proof.csrf.matches(&csrf));
@@ -334,6 +335,7 @@ async fn tombstone_gives_its_proof_for_the_right_token_alone() {
 
 fn of(record: &Record) -> CompareAndSet {
     CompareAndSet {
+        token: Some(token(&record.meta.id)),
         filter: record.with_same_token(Filter::id(record.meta.id.as_str())),
         update: Update::default(),
         durability: Durability::Data,
@@ -369,13 +371,13 @@ async fn compare_and_set_tries_again_on_what_another_request_stored() {
     let record = bench.record(RawBson::Int64(1)).await;
     bench.set_n(&record, RawBson::Int64(10)).await;
     let attempt = |record: &Record| {
-        let n = record.get(&field("n")).and_then(|n| n.as_i64()).unwrap();
+        let n = record.stored(&field("n")).and_then(|n| n.as_i64()).unwrap();
         write(n + 1)
     };
     let what = of(&record);
     let done = bench.core.compare_and_set(&what, record.clone(), attempt);
     let (after, ()) = done.await.unwrap().expect("the session is alive");
-    let n = after.get(&field("n")).and_then(|n| n.as_i64());
+    let n = after.stored(&field("n")).and_then(|n| n.as_i64());
     assert_eq!(n, Some(11));
     assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(11)));
 }

@@ -14,10 +14,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::Core;
 use crate::clock::{Moment, Started, TimeSource};
+use crate::config::Config;
 use crate::document::key::Field;
 use crate::document::{Document, Operator, Path, Update, date};
 use crate::error::Result;
-use crate::record::token::{Digest, Id, Secret};
+use crate::record::sealer::Sealer;
+use crate::record::token::{Digest, Id, Secret, Token};
 use crate::record::{self, field};
 use crate::state::{Proof, Replaced};
 use crate::store::REVOCATION_LIFETIME;
@@ -94,12 +96,38 @@ pub(crate) struct Tombstone {
     pub(crate) expires: Moment,
 }
 
-/// What proves the replaced session, and what is handed out for it.
+/// What proves the replaced session, and what is handed out for it, as it is stored.
 pub(crate) struct StoredProof {
     /// The replaced session's token.
-    pub(crate) token: Digest,
+    token: Digest,
     /// Its CSRF secret, and the values that the login kept.
-    pub(crate) proof: Proof,
+    csrf: RawBson,
+    kept: Vec<(Field, RawBson)>,
+    /// The tombstone's data key. Not the session's: what the session held ends with it.
+    seal: Option<RawBson>,
+}
+
+impl StoredProof {
+    /// `token`: the replaced session's.
+    pub(crate) fn new(token: &Token, proof: Proof, config: &Config) -> Result<Self> {
+        let digest = token.digest(&config.cookie_name);
+        // A bare id is no secret: what it would open, everybody could.
+        if !config.seal || token.is_bare() {
+            return Ok(StoredProof {
+                token: digest,
+                csrf: record::binary(proof.csrf.expose()),
+                kept: proof.kept,
+                seal: None,
+            });
+        }
+        let sealer = Sealer::draw(&token.id)?;
+        Ok(StoredProof {
+            token: digest,
+            csrf: sealer.seal_csrf(proof.csrf.expose())?,
+            kept: sealer.seal_all(&proof.kept)?,
+            seal: Some(sealer.wrap(token, &config.cookie_name)?),
+        })
+    }
 }
 
 impl Tombstone {
@@ -118,10 +146,13 @@ impl Tombstone {
         document.append(AT, RawBson::Timestamp(empty));
         document.append(field::EXPIRES, date(self.expires));
         document.append(BY, self.by.as_str());
-        if let Some(StoredProof { token, proof }) = &self.proof {
-            document.append(field::TOKEN, record::binary(token.as_bytes()));
-            document.append(field::CSRF, record::binary(proof.csrf.expose()));
+        if let Some(proof) = &self.proof {
+            document.append(field::TOKEN, record::binary(proof.token.as_bytes()));
+            document.append(field::CSRF, proof.csrf.clone());
             document.append(KEPT, values(&proof.kept));
+            if let Some(wrapped) = &proof.seal {
+                document.append(field::SEAL, wrapped.clone());
+            }
         }
         Document::from_raw(document)
     }
@@ -130,10 +161,12 @@ impl Tombstone {
     pub(crate) fn update(&self) -> Update {
         let mut update = joined();
         update.raise(field::EXPIRES, date(self.expires));
-        if let Some(StoredProof { token, proof }) = &self.proof {
-            update.set(field::TOKEN, record::binary(token.as_bytes()));
-            update.set(field::CSRF, record::binary(proof.csrf.expose()));
+        if let Some(proof) = &self.proof {
+            update.set(field::TOKEN, record::binary(proof.token.as_bytes()));
+            update.set(field::CSRF, proof.csrf.clone());
             update.set(KEPT, RawBson::Document(values(&proof.kept)));
+            let seal = proof.seal.clone().map_or(Operator::Unset, Operator::Set);
+            update.insert(Path::Meta(field::SEAL), seal);
         }
         update
     }
@@ -162,7 +195,7 @@ fn values(kept: &[(Field, RawBson)]) -> RawDocumentBuf {
 pub(crate) async fn look_up(
     core: &Core,
     id: &Id,
-    presented: Option<&Digest>,
+    presented: Option<&Token>,
     started: &Started,
 ) -> Result<Option<Replaced>> {
     let ids = vec![id.as_str().to_owned(), id_of(id)];
@@ -175,7 +208,7 @@ pub(crate) async fn look_up(
     for aged in found.iter().filter(|aged| is_recent(aged.age)) {
         let is_tombstone = aged.document.id() != Some(id.as_str());
         let proof = presented.filter(|_| is_tombstone);
-        let proof = proof.and_then(|presented| proof_in(&aged.document, presented));
+        let proof = proof.and_then(|presented| proof_in(core, &aged.document, presented));
         let is_proven = proof.is_some();
         let id = id.clone();
         replaced = Some(Replaced { id, proof });
@@ -187,16 +220,29 @@ pub(crate) async fn look_up(
 }
 
 /// What a tombstone holds for whoever has the old session's token.
-fn proof_in(tombstone: &Document, presented: &Digest) -> Option<Proof> {
+fn proof_in(core: &Core, tombstone: &Document, presented: &Token) -> Option<Proof> {
+    let cookie_name = &core.config.cookie_name;
     let token = Digest::from_bytes(record::bytes(tombstone.get(field::TOKEN)?)?);
-    if !token.matches(presented) {
+    if !token.matches(&presented.digest(cookie_name)) {
         return None;
     }
-    let csrf = Secret::from_bytes(record::bytes(tombstone.get(field::CSRF)?)?);
+    let sealer = match tombstone.get(field::SEAL) {
+        Some(wrapped) => Some(Sealer::unwrap(wrapped, presented, cookie_name)?),
+        None => None,
+    };
+    let csrf = tombstone.get(field::CSRF)?;
+    let csrf = match &sealer {
+        Some(sealer) => sealer.open_csrf(csrf)?,
+        None => Secret::from_bytes(record::bytes(csrf)?),
+    };
     let kept = tombstone.get(KEPT).and_then(RawBsonRef::as_document);
     let kept = kept.into_iter().flatten().flatten();
     let kept = kept.filter(|(name, _)| Field::is_one(name));
-    let kept = kept.map(|(name, value)| (Field::stored(name), value.to_raw_bson()));
+    let kept = kept.filter_map(|(name, value)| {
+        let field = Field::stored(name);
+        let value = Sealer::open(sealer.as_ref(), &field, value).ok()?;
+        Some((field, value.into_owned()))
+    });
     Some(Proof {
         csrf,
         kept: kept.collect(),

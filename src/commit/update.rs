@@ -2,10 +2,11 @@
 
 use super::cas::{Attempt, CompareAndSet};
 use super::{Core, Done, Outcome, Written};
-use crate::document::{Filter, Update};
+use crate::document::value::Value;
+use crate::document::{Filter, Path, Update};
 use crate::error::{Error, Result};
-use crate::record::Record;
 use crate::record::token::Token;
+use crate::record::{Record, field};
 use crate::state::changes::Changes;
 use crate::state::plan::{CookieLife, UpdatePlan, ValuesPlan};
 use crate::store::Updated;
@@ -14,7 +15,14 @@ impl Core {
     /// Carries an update out. Of updates that share a command it is not always known whether a session
     /// ended before or after its own: whoever is told the outcome (`is_last` is false) gets a command
     /// of its own, as does a session that may expire, and be prolonged, while the command runs.
-    pub(super) async fn update(&self, plan: UpdatePlan, is_last: bool) -> Result<Done> {
+    pub(super) async fn update(&self, mut plan: UpdatePlan, is_last: bool) -> Result<Done> {
+        if plan.must_seal() {
+            match self.with_data_key(plan.values.record, &plan.token).await? {
+                Some(record) => plan.values.record = record,
+                None => return Ok(Done::without_write(Outcome::Gone)),
+            }
+        }
+        plan.seal(&self.config.cookie_name)?;
         let filter = match is_last && !self.ends_soon(&plan.values.record) {
             true => plan.values.filter.clone(),
             false => plan.values.filter.clone().alone(),
@@ -22,10 +30,25 @@ impl Core {
         if let Some(part) = &plan.with_token {
             let mut update = plan.values.update.clone();
             update.merge(&part.update);
-            let guarded = plan.values.record.with_same_token(filter.clone());
-            if let Some(update) = self.attempt(&plan.values, guarded, update).await? {
+            let record = &plan.values.record;
+            let mut guarded = record.with_same_token(filter.clone());
+            let wraps_nothing = part.is_required && record.sealer().is_none();
+            if wraps_nothing {
+                // A data key that the session has got meanwhile must not stay under the old secret.
+                guarded = guarded.missing(field::SEAL);
+            }
+            let token = Some(&plan.token);
+            if let Some(update) = self.attempt(&plan.values, token, guarded, update).await? {
                 let cookie = part.cookie.clone();
                 return Ok(plan.applied(update, cookie));
+            }
+            if wraps_nothing {
+                let keyed = self.with_foreign_data_key(record, &plan.token);
+                if let Some(record) = keyed.await? {
+                    plan.values.record = record;
+                    // Once: a session has its data key until it ends.
+                    return Box::pin(self.update(plan, is_last)).await;
+                }
             }
             let has_data = !plan.values.update.is_empty() || !plan.values.relative.is_empty();
             if part.is_required || !has_data {
@@ -39,17 +62,25 @@ impl Core {
             None => filter,
         };
         let update = plan.values.update.clone();
-        Ok(match self.attempt(&plan.values, filter, update).await? {
-            Some(update) => plan.applied(update, None),
-            None => Done::without_write(Outcome::Gone),
-        })
+        Ok(
+            match self
+                .attempt(&plan.values, Some(&plan.token), filter, update)
+                .await?
+            {
+                Some(update) => plan.applied(update, None),
+                None => Done::without_write(Outcome::Gone),
+            },
+        )
     }
 
     /// Changes values of a session, outside of a request; `false` when it has ended.
     pub(crate) async fn change_values(&self, mut plan: ValuesPlan) -> Result<bool> {
         plan.filter = plan.filter.alone(); // whoever asks is told the outcome
+        // Without a token there is nothing to seal with.
+        plan.filter = plan.filter.missing(field::SEAL);
+        plan.record = plan.record.written_plain();
         let (filter, update) = (plan.filter.clone(), plan.update.clone());
-        Ok(self.attempt(&plan, filter, update).await?.is_some())
+        Ok(self.attempt(&plan, None, filter, update).await?.is_some())
     }
 
     /// Whether the session expires before an update that is sent now has ended.
@@ -62,11 +93,16 @@ impl Core {
     async fn attempt(
         &self,
         plan: &ValuesPlan,
+        token: Option<&Token>,
         filter: Filter,
         mut update: Update,
     ) -> Result<Option<Update>> {
         if !plan.relative.is_empty() {
-            return self.apply_here(plan, filter, update, &plan.relative).await;
+            // All of them: what the server could count in when it was loaded may be sealed by now.
+            let relative = plan.changes.relative();
+            return self
+                .apply_here(plan, token, filter, update, &relative)
+                .await;
         }
         let bare = update.clone();
         plan.record.complete(&mut update);
@@ -80,7 +116,7 @@ impl Core {
             // compare-and-set it fits, or its error names the key.
             Err(Error::Mismatch { .. }) => {
                 let relative = plan.changes.relative();
-                self.apply_here(plan, filter, bare, &relative).await
+                self.apply_here(plan, token, filter, bare, &relative).await
             }
             Err(error) => Err(error),
         }
@@ -90,11 +126,13 @@ impl Core {
     async fn apply_here(
         &self,
         plan: &ValuesPlan,
+        token: Option<&Token>,
         filter: Filter,
         update: Update,
         relative: &Changes,
     ) -> Result<Option<Update>> {
         let what = CompareAndSet {
+            token: token.cloned(),
             filter,
             update,
             durability: plan.durability,
@@ -103,7 +141,8 @@ impl Core {
         let attempt = |record: &Record| {
             let mut values = Vec::new();
             for (field, change) in relative.iter() {
-                let value = change.apply(record.get(field));
+                let now = record.get(field).map_err(|error| error.of(field))?;
+                let value = change.apply(now.as_ref().map(Value::as_ref));
                 let value = value.map_err(|mismatch| mismatch.of(field))?;
                 values.push((field.clone(), value));
             }
@@ -122,6 +161,33 @@ impl Core {
 }
 
 impl UpdatePlan {
+    /// Whether it writes what is sealed, and the session has no data key for it yet.
+    fn must_seal(&self) -> bool {
+        let is_sealed = |path: &Path| matches!(path, Path::Value(_) | Path::Meta(field::CSRF));
+        let part = self.with_token.as_ref();
+        self.values.record.lacks_data_key()
+            && (!self.values.relative.is_empty()
+                || self.values.update.sets(is_sealed)
+                || part.is_some_and(|part| part.update.sets(is_sealed)))
+    }
+
+    /// Seals what is written, and wraps the data key for the new token, if there is one: whether or
+    /// not this process seals.
+    fn seal(&mut self, cookie_name: &str) -> Result<()> {
+        let record = &self.values.record;
+        self.values.update = record.seal_update(std::mem::take(&mut self.values.update))?;
+        if let Some(part) = &mut self.with_token {
+            part.update = record.seal_update(std::mem::take(&mut part.update))?;
+            if let (true, Some((token, _)), Some(sealer)) =
+                (part.is_required, &part.cookie, record.sealer())
+            {
+                part.update
+                    .set(field::SEAL, sealer.wrap(token, cookie_name)?);
+            }
+        }
+        Ok(())
+    }
+
     fn applied(self, update: Update, cookie: Option<(Token, CookieLife)>) -> Done {
         let token = cookie.as_ref().map(|(token, _)| token.clone());
         let token = token.unwrap_or(self.token);

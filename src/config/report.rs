@@ -30,6 +30,7 @@ impl Config {
             ("reissue time", time(self.reissue_time, "never")),
             ("set on exception", self.set_on_exception.to_string()),
             ("encoding", format!("{:?}", self.encoding).to_lowercase()),
+            ("seal", self.seal.to_string()),
             ("max bytes", ByteUnit::from(self.max_bytes).to_string()),
             ("deadline", in_seconds(self.deadline)),
             (

@@ -39,6 +39,7 @@ use crate::document::key::Field;
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
 /// | `expires` | `{$not: {$lt: date}}` | it is missing, no date, or not before that |
 /// | `expires` | `{$not: {$type: "date"}}` | it is missing, or no date |
+/// | `seal` | `{$exists: false}` | the session's values are not sealed |
 /// | `accessed` | `{$lt: double}` | it is a number (of any type), and less |
 /// | `value.<name>` | `{$exists: false}` | the session has no value of that name |
 /// | `$expr` | `{$eq: ["$value.<name>", {$literal: value}]}` | it has this very value under that name: not an array that holds it |
@@ -119,6 +120,11 @@ impl Filter {
     /// A session's value is exactly as it was loaded.
     pub(crate) fn still(self, field: Field, value: Option<RawBson>) -> Self {
         self.with(Clause::Is(Path::Value(field), value))
+    }
+
+    /// A field of the crate's own is missing.
+    pub(crate) fn missing(self, name: &'static str) -> Self {
+        self.with(Clause::Is(Path::Meta(name), None))
     }
 
     pub(crate) fn not_before(self, name: &'static str, moment: Moment) -> Self {

@@ -84,6 +84,25 @@ impl Update {
         operations.any(|operation| matches!(operation, Operator::Now))
     }
 
+    /// Replaces each value that it sets.
+    pub(crate) fn map_set<E>(
+        mut self,
+        mut map: impl FnMut(&Path, RawBson) -> Result<RawBson, E>,
+    ) -> Result<Self, E> {
+        for (path, operation) in &mut self.operations {
+            if let Operator::Set(value) = operation {
+                *value = map(path, std::mem::replace(value, RawBson::Null))?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether it sets a field or a value.
+    pub(crate) fn sets(&self, mut is_it: impl FnMut(&Path) -> bool) -> bool {
+        let mut operations = self.operations.iter();
+        operations.any(|(path, operation)| matches!(operation, Operator::Set(_)) && is_it(path))
+    }
+
     /// Adds another update's operations; where both name a path, the other's counts.
     pub(crate) fn merge(&mut self, other: &Update) {
         let others = other.operations.iter();

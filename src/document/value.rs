@@ -3,10 +3,10 @@
 //! A stored value tells its own encoding, so that both encodings can be read at any time:
 //!
 //! * Native BSON is stored as it is.
-//! * An opaque value is Binary of subtype 0x80. Its first byte tells what follows: CBOR (`c`), or a
-//!   BSON document that holds the value (`b`). The latter is for values that cannot be stored as
-//!   native BSON: a name inside begins with `$` (MongoDB 4.4 refuses it in `$set`), or the value is
-//!   an application's own Binary of subtype 0x80.
+//! * An opaque value is Binary of subtype 0x80. Its first byte tells what follows: CBOR (`c`), a
+//!   BSON document that holds the value (`b`), or a sealed value (`s`, see [`seal`](crate::seal)).
+//!   `b` is for values that cannot be stored as native BSON: a name inside begins with `$` (MongoDB
+//!   4.4 refuses it in `$set`), or the value is an application's own Binary of subtype 0x80.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::document::depth::{self, Limit};
 use crate::document::key::Field;
 use crate::document::reason;
 use crate::error::Error;
+use crate::seal;
 
 const OPAQUE: BinarySubtype = BinarySubtype::UserDefined(0x80);
 const CBOR: u8 = b'c';
@@ -334,6 +335,24 @@ fn array_as_cbor(array: &RawArray) -> Option<Vec<u8>> {
 /// nor push to it.
 pub(crate) fn is_opaque(value: RawBsonRef<'_>) -> bool {
     matches!(value, RawBsonRef::Binary(binary) if binary.subtype == OPAQUE)
+}
+
+/// Returns sealed bytes as a value that can be stored.
+pub(crate) fn sealed(bytes: Vec<u8>) -> RawBson {
+    RawBson::Binary(bson::Binary {
+        subtype: OPAQUE,
+        bytes,
+    })
+}
+
+/// Returns the bytes of a sealed value, or `None` if the value is not sealed.
+pub(crate) fn sealed_bytes(value: RawBsonRef<'_>) -> Option<&[u8]> {
+    match value {
+        RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => {
+            seal::is_sealed(binary.bytes).then_some(binary.bytes)
+        }
+        _ => None,
+    }
 }
 
 /// Returns whether any name inside starts with `$`.

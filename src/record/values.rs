@@ -20,6 +20,8 @@ pub(super) struct Values {
     document: Document,
     /// Where in it they are.
     range: Range<usize>,
+    /// How many bytes of them sealing has added.
+    added: usize,
     lookups: AtomicU32,
     /// Made for a request that looks for many of many, which would take the square of their number
     /// otherwise.
@@ -27,10 +29,11 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(document: Document, range: Range<usize>) -> Self {
+    pub(super) fn new(document: Document, range: Range<usize>, added: usize) -> Self {
         Values {
             document,
             range,
+            added,
             lookups: AtomicU32::new(0),
             index: OnceLock::new(),
         }
@@ -46,8 +49,9 @@ impl Values {
         self.index.get().is_some()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.range.len()
+    /// How many bytes they take, not counting what sealing has added.
+    pub(super) fn plain_len(&self) -> usize {
+        self.range.len().saturating_sub(self.added)
     }
 
     pub(super) fn raw(&self) -> Option<&RawDocument> {

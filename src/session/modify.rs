@@ -8,16 +8,19 @@ use serde::de::DeserializeOwned;
 
 use super::{Session, decode_unless_null};
 use crate::commit::cas::{Attempt, CompareAndSet};
+use crate::document::Update;
 use crate::document::key::{Field, KeyFor};
-use crate::document::{Update, value};
+use crate::document::value::{self, Value};
 use crate::error::{Error, Result};
 use crate::record::{self, Record};
 use crate::state::Stored;
 use crate::state::changes::Change;
 use crate::store::Durability;
 
-/// What becomes of a value, and what the caller gets for it.
-type Step<'f, T> = dyn FnMut(Option<RawBsonRef<'_>>) -> Result<(Option<RawBson>, T)> + Send + 'f;
+/// What becomes of a value, and what the caller gets for it. The value is an error when it is sealed
+/// and does not open.
+type Step<'f, T> =
+    dyn FnMut(Result<Option<RawBsonRef<'_>>>) -> Result<(Option<RawBson>, T)> + Send + 'f;
 
 impl Session {
     /// Changes one value in any way, and loses no update: `f` makes the new value from the old one.
@@ -64,8 +67,8 @@ impl Session {
     ) -> Result<T> {
         let field = Field::of_key(key.name())?;
         let name = field.clone();
-        let mut step = |stored: Option<RawBsonRef<'_>>| {
-            let stored = stored.map(|stored| decode_unless_null(&name, stored));
+        let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
+            let stored = stored?.map(|stored| decode_unless_null(&name, stored));
             let value = f(stored.transpose()?.flatten());
             let encoded = self.encode(&name, &value)?;
             Ok((Some(encoded), value))
@@ -106,8 +109,8 @@ impl Session {
     ) -> Result<Option<T>> {
         let field = Field::of_key(key.name())?;
         let name = field.clone();
-        let mut step = |stored: Option<RawBsonRef<'_>>| {
-            let stored = stored.map(|stored| decode_unless_null(&name, stored));
+        let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
+            let stored = stored?.map(|stored| decode_unless_null(&name, stored));
             let value = f(stored.transpose()?.flatten());
             let encoded = value.as_ref().map(|value| self.encode(&name, value));
             Ok((encoded.transpose()?, value))
@@ -120,7 +123,7 @@ impl Session {
     pub(super) async fn pop_all<T: DeserializeOwned + Send>(&self, field: Field) -> Result<Vec<T>> {
         let (is_empty, may_be_unseen) = {
             let state = &self.open()?.state;
-            (state.get(&field)?.is_none(), state.may_be_unseen)
+            (!state.contains(&field), state.may_be_unseen)
         };
         if is_empty {
             return Ok(Vec::new());
@@ -129,10 +132,12 @@ impl Session {
             return Ok(self.read(&field)?.unwrap_or_default());
         }
         let name = field.clone();
-        let mut step = |stored: Option<RawBsonRef<'_>>| {
-            let all = stored.map(|stored| decode_unless_null::<Vec<T>>(&name, stored));
-            let all = all.transpose().map(Option::flatten);
-            Ok((None, all.map(Option::unwrap_or_default)))
+        let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
+            let all = stored.and_then(|stored| {
+                let all = stored.map(|stored| decode_unless_null::<Vec<T>>(&name, stored));
+                Ok(all.transpose()?.flatten().unwrap_or_default())
+            });
+            Ok((None, all))
         };
         self.exchange(field, true, &mut step).await?
     }
@@ -166,13 +171,18 @@ impl Session {
         let Some(stored) = stored else {
             return self.exchange_here(field, step);
         };
-        let what = self.compare_and_set(&stored.record, takes);
+        let what = self.compare_and_set(&stored, takes);
         let attempt = |record: &Record| {
             let now = record.get(&field);
-            let (next, output) = step(now)?;
+            let now = match &now {
+                Ok(now) => Ok(now.as_ref().map(Value::as_ref)),
+                Err(unreadable) => Err(unreadable.of(&field)),
+            };
+            let (next, output) = step(now.clone())?;
             let is_same = match (now, &next) {
-                (Some(now), Some(next)) => value::same(now, next.as_raw_bson_ref()),
-                (now, next) => now.is_none() && next.is_none(),
+                (Ok(Some(now)), Some(next)) => value::same(now, next.as_raw_bson_ref()),
+                (Ok(None), None) => true,
+                _ => false,
             };
             if is_same {
                 return Ok(Attempt::Unchanged(output));
@@ -195,7 +205,8 @@ impl Session {
                         false => {
                             let mut update = Update::default();
                             record.copy_value(&mut update, &field);
-                            current.record.after(&update, self.core.now())
+                            let after = current.record.after(&update, self.core.now());
+                            after.map(|after| after.opened_like(&record))
                         }
                     };
                     if let Some(record) = record {
@@ -216,7 +227,8 @@ impl Session {
 
     /// The token is a condition: a request whose cookie was replaced meanwhile must not read on with
     /// it.
-    fn compare_and_set(&self, record: &Record, takes: bool) -> CompareAndSet {
+    fn compare_and_set(&self, stored: &Stored, takes: bool) -> CompareAndSet {
+        let Stored { record, token } = stored;
         let config = &self.core.config;
         let now = self.core.now();
         let expiry = record.meta.expiry(config);
@@ -226,6 +238,7 @@ impl Session {
             record::touch(&mut update, now, expires);
         }
         CompareAndSet {
+            token: Some(token.clone()),
             filter: record.with_same_token(record::unless_expired(record.meta.id.as_str(), now)),
             update,
             durability: Durability::Data,
@@ -240,9 +253,8 @@ impl Session {
         next: Option<&RawBson>,
         pending_growth: isize,
     ) -> Result<()> {
-        let size = |value: RawBsonRef<'_>| value::size(field.as_str(), value);
-        let old = record.get(field).map_or(0, size);
-        let new = next.map_or(0, |next| size(next.as_raw_bson_ref()));
+        let size = |value: &RawBson| value::size(field.as_str(), value.as_raw_bson_ref());
+        let (old, new) = (record.size_of(field), next.map_or(0, size));
         let whole = record.size().saturating_sub(old) + new;
         let limit = self.core.config.max_bytes;
         if new > old && whole.saturating_add_signed(pending_growth) > limit {
@@ -259,7 +271,7 @@ impl Session {
                 let inner = self.lock();
                 (inner.state.get(&field)?, inner.state.version)
             };
-            let (next, output) = step(now.as_ref().map(RawBson::as_raw_bson_ref))?;
+            let (next, output) = step(Ok(now.as_ref().map(RawBson::as_raw_bson_ref)))?;
             let mut inner = self.open_to_write()?;
             if inner.state.version != version {
                 continue;

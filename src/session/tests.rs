@@ -18,6 +18,7 @@ use crate::store::{Filter, Order, Store};
 mod ending;
 mod modifying;
 mod saving;
+mod sealing;
 mod times;
 mod values;
 
@@ -36,7 +37,13 @@ impl Bench {
         let clock = Clock::new();
         let store = FaultyStore::with_clock(&clock);
         let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+        // The whole run with sealed sessions: `SEAL=1 scripts/test`.
+        config.seal = std::env::var_os("SEAL").is_some();
         configure(&mut config);
+        Bench::on(store, clock, config)
+    }
+
+    fn on(store: FaultyStore, clock: Clock, config: Config) -> Self {
         let core = Core::new(config, Arc::new(store.clone()), clock, Arc::default());
         let core = Arc::new(core);
         let sessions = Sessions { core };
@@ -65,8 +72,10 @@ impl Bench {
     pub(super) async fn comes(&self, token: &Token) -> Session {
         let document = self.store.load(token.id.as_str()).await.unwrap();
         let record = document.and_then(|document| self.sessions.core.read(document));
-        let digest = token.digest("session");
+        let cookie_name = &self.sessions.core.config.cookie_name;
+        let digest = token.digest(cookie_name);
         let record = record.filter(|record| record.token.matches(&digest));
+        let record = record.and_then(|record| record.opened_by(token, cookie_name));
         self.arrived(match record {
             Some(record) => LoadOutcome::Live(Box::new(Stored {
                 record,
@@ -75,7 +84,7 @@ impl Bench {
             None => {
                 let core = &self.sessions.core;
                 let started = core.clock.started();
-                let found = tombstone::look_up(core, &token.id, Some(&digest), &started);
+                let found = tombstone::look_up(core, &token.id, Some(token), &started);
                 match found.await.unwrap() {
                     Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
                     None => LoadOutcome::Dead(token.id.clone(), NewReason::NotFound),

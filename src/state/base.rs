@@ -1,13 +1,13 @@
 //! What a request's changes build on.
 
 use bson::RawBson;
-use bson::raw::RawBsonRef;
 use indexmap::IndexMap;
 
 use super::changes::Changes;
 use crate::document::key::Field;
-use crate::document::value;
+use crate::document::value::{self, Value};
 use crate::record::Record;
+use crate::record::sealer::Unreadable;
 use crate::record::token::{Id, Token};
 
 /// The session that a request's changes apply to.
@@ -86,19 +86,23 @@ impl Keep {
 }
 
 impl Base {
-    pub(crate) fn get(&self, field: &Field) -> Option<RawBsonRef<'_>> {
+    pub(crate) fn get(&self, field: &Field) -> Result<Option<Value<'_>>, Unreadable> {
         match self {
-            Base::Empty => None,
-            Base::Login(login) => login.values.get(field).map(RawBson::as_raw_bson_ref),
+            Base::Empty => Ok(None),
+            Base::Login(login) => {
+                let value = login.values.get(field);
+                Ok(value.map(|value| Value::Stored(value.as_raw_bson_ref())))
+            }
             Base::Stored(stored) => stored.record.get(field),
         }
     }
 
-    pub(super) fn values(&self) -> Vec<(Field, RawBson)> {
+    /// The values that a login may keep.
+    pub(super) fn values(&self, keep: &Keep) -> Vec<(Field, RawBson)> {
         match self {
             Base::Empty => Vec::new(),
             Base::Login(login) => login.values.clone().into_iter().collect(),
-            Base::Stored(stored) => stored.record.fields(),
+            Base::Stored(stored) => stored.record.fields(|field| keep.has(field)),
         }
     }
 
@@ -106,10 +110,7 @@ impl Base {
         match self {
             Base::Empty => Vec::new(),
             Base::Login(login) => login.values.keys().cloned().collect(),
-            Base::Stored(stored) => {
-                let names = stored.record.values().map(|(name, _)| name);
-                names.map(Field::stored).collect()
-            }
+            Base::Stored(stored) => stored.record.names().map(Field::stored).collect(),
         }
     }
 
@@ -126,6 +127,18 @@ impl Base {
                 sizes.sum::<usize>() + EMPTY_DOCUMENT_BYTES
             }
             Base::Stored(stored) => stored.record.size(),
+        }
+    }
+
+    /// How many bytes one value takes in it.
+    pub(super) fn size_of(&self, field: &Field) -> usize {
+        match self {
+            Base::Empty => 0,
+            Base::Login(login) => {
+                let value = login.values.get(field).map(RawBson::as_raw_bson_ref);
+                value.map_or(0, |value| value::size(field.as_str(), value))
+            }
+            Base::Stored(stored) => stored.record.size_of(field),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::document::Operator;
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::Error;
+use crate::record::sealer::Unreadable;
 
 /// What a request does to one value. Whatever it does, in whatever order, folds to one of these,
 /// so that one path never occurs twice in an update.
@@ -28,6 +29,14 @@ pub(crate) enum Mismatch {
     NotAnInteger,
     NotAnArray,
     OutOfRange,
+    /// It is sealed and does not open.
+    Unreadable,
+}
+
+impl From<Unreadable> for Mismatch {
+    fn from(_: Unreadable) -> Self {
+        Mismatch::Unreadable
+    }
 }
 
 impl Mismatch {
@@ -36,10 +45,14 @@ impl Mismatch {
             Mismatch::NotAnInteger => "its value is not an integer",
             Mismatch::NotAnArray => "its value is not an array",
             Mismatch::OutOfRange => "the sum leaves the range of i64",
+            Mismatch::Unreadable => "its sealed value does not open",
         }
     }
 
     pub(crate) fn of(self, field: &Field) -> Error {
+        if self == Mismatch::Unreadable {
+            return Unreadable.of(field);
+        }
         Error::Mismatch {
             key: field.display(),
             reason: self.reason(),

@@ -13,7 +13,7 @@ use crate::document::key::Field;
 use crate::document::value;
 use crate::document::{Filter, Operator, Update, date};
 use crate::error::Error;
-use crate::record::token::{Digest, Id, Secret, Token};
+use crate::record::token::{Id, Secret, Token};
 use crate::record::{self, Client, Expiry, Meta, Override, OwnTimes, Record, field};
 use crate::store::{Durability, Touch};
 
@@ -83,13 +83,12 @@ pub(crate) struct LoginPlan {
 pub(crate) struct TombstonePlan {
     pub(crate) old: Id,
     /// The old session's token and CSRF secret, where it was the browser's.
-    pub(crate) proof: Option<(Digest, Secret)>,
+    pub(crate) proof: Option<(Token, Secret)>,
 }
 
 /// How the old document ends when a login takes its place.
 pub(crate) struct Replacement {
-    pub(crate) old: Id,
-    pub(crate) token: Digest,
+    pub(crate) old: Token,
     pub(crate) keep: Keep,
     /// What the request did to the old session before the login, and to the new one after it.
     pub(crate) before: Changes,
@@ -213,17 +212,17 @@ fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<Insert
 
 fn plan_login(state: &State, login: &Login) -> LoginPlan {
     let replaces = login.replaces.as_ref().map(|replaces| Replacement {
-        old: replaces.id().clone(),
-        token: replaces.old.record.token.clone(),
+        old: replaces.old.token.clone(),
         keep: replaces.keep.clone(),
         before: replaces.before.clone(),
         after: state.changes.clone(),
     });
     let of_old = |replaces: &Replaces| {
-        let record = &replaces.old.record;
+        let Stored { record, token } = &*replaces.old;
+        let csrf = record.csrf.clone();
         TombstonePlan {
             old: record.meta.id.clone(),
-            proof: Some((record.token.clone(), record.csrf.clone())),
+            proof: csrf.map(|csrf| (token.clone(), csrf)),
         }
     };
     let without_proof = |old: Id| TombstonePlan { old, proof: None };

@@ -50,14 +50,17 @@ impl State {
 
     /// The bytes that a value takes before and after a change.
     fn sizes(&self, field: &Field, change: &Change) -> Result<(usize, usize), Error> {
+        let size = |value: RawBsonRef<'_>| size_of(field, value);
         let seen = match (change, self.seen(field)) {
             (_, Ok(seen)) => seen,
             // What a change replaces whole does not have to fit.
-            (Change::Set(_) | Change::Unset, Err(_)) => self.base.get(field).map(Value::Stored),
+            (Change::Set(value), Err(_)) => {
+                return Ok((self.base.size_of(field), size(value.as_raw_bson_ref())));
+            }
+            (Change::Unset, Err(_)) => return Ok((self.base.size_of(field), 0)),
             (_, Err(mismatch)) => return Err(mismatch.of(field)),
         };
         let seen = seen.as_ref().map(Value::as_ref);
-        let size = |value: RawBsonRef<'_>| size_of(field, value);
         let new = match change {
             Change::Set(value) => size(value.as_raw_bson_ref()),
             Change::Unset => 0,
@@ -105,10 +108,7 @@ impl State {
             .flat_map(|write| write.changes.fields());
         let touched: HashSet<&Field> = in_flight.chain(self.changes.fields()).collect();
         touched.into_iter().fold(self.base.size(), |sum, field| {
-            let stored = self
-                .base
-                .get(field)
-                .map_or(0, |value| size_of(field, value));
+            let stored = self.base.size_of(field);
             let now = match self.seen(field) {
                 Ok(now) => now.map_or(0, |value| size_of(field, value.as_ref())),
                 Err(_) => stored,

@@ -13,7 +13,7 @@ impl State {
         // What a write in flight carries is shown already. It is in the old session, or not, by the
         // time this one is stored.
         let InFlight { changes, .. } = self.in_flight.take().unwrap_or_default();
-        let mut values = self.changes.after(changes.after(self.base.values()));
+        let mut values = self.changes.after(changes.after(self.base.values(&keep)));
         // An earlier login of this request has taken these already, and what was done since counts.
         if let (Base::Empty, Some(proof)) = (&self.base, self.proof()) {
             values.extend(proof.kept.iter().cloned());

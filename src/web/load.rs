@@ -171,7 +171,6 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
     let record = document.and_then(|document| core.read(document));
     match verify(core, &token, record.as_ref()) {
         Ok(record) => {
-            let record = record.clone();
             core.stats.hits.count();
             Ok(LoadOutcome::Live(Box::new(Stored { record, token })))
         }
@@ -185,8 +184,7 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
                 // There is no cookie that a new session could overwrite.
                 return Ok(LoadOutcome::New(reason));
             }
-            let digest = token.digest(&core.config.cookie_name);
-            let replaced = tombstone::look_up(core, &token.id, Some(&digest), started);
+            let replaced = tombstone::look_up(core, &token.id, Some(&token), started);
             Ok(match replaced.await? {
                 Some(replaced) => LoadOutcome::Replaced(Box::new(replaced)),
                 None => LoadOutcome::Dead(token.id, reason),
@@ -215,10 +213,7 @@ async fn load_several(
     for token in tokens {
         let record = records.iter().find(|record| record.meta.id == token.id);
         match verify(core, &token, record) {
-            Ok(record) => {
-                let record = record.clone();
-                alive.push(Stored { record, token });
-            }
+            Ok(record) => alive.push(Stored { record, token }),
             Err(NewReason::Expired) => others.push(token.id),
             Err(_) => {}
         }
@@ -250,12 +245,8 @@ fn ambiguous(core: &Core) -> LoadOutcome {
     LoadOutcome::New(NewReason::Ambiguous)
 }
 
-/// Returns the record if the token proves it and it has not expired.
-fn verify<'a>(
-    core: &Core,
-    token: &Token,
-    record: Option<&'a Record>,
-) -> Result<&'a Record, NewReason> {
+/// Returns the record, opened, if the token proves it and it has not expired.
+fn verify(core: &Core, token: &Token, record: Option<&Record>) -> Result<Record, NewReason> {
     let (config, stats) = (&core.config, &core.stats);
     // With a collation the database can find another id than the one that was asked for.
     let record = record
@@ -270,7 +261,13 @@ fn verify<'a>(
         stats.expired.count();
         return Err(NewReason::Expired);
     }
-    Ok(record)
+    let opened = record.clone().opened_by(token, &config.cookie_name);
+    opened.ok_or_else(|| {
+        // The token and the wrapped key are always written in one update: another writer wrote one.
+        let id = &token.id;
+        rocket::warn!("session {id}: the sealed session does not open and was ignored");
+        NewReason::NotFound
+    })
 }
 
 // ---- the client

@@ -27,6 +27,7 @@ mod public_api;
 mod races;
 mod reproduced;
 mod saving;
+mod sealed;
 mod security;
 mod session_calls;
 mod soak;

@@ -34,7 +34,7 @@ pub(super) async fn find(
     };
     let options = FindOptions::builder()
         // What a list does not show can be a megabyte a session.
-        .projection(doc! { "value": 0, "token": 0, "csrf": 0 })
+        .projection(doc! { "value": 0, "token": 0, "csrf": 0, "seal": 0 })
         .sort(order)
         // The default is 101 documents a round trip.
         .batch_size(limit)

@@ -75,6 +75,7 @@ fn is_documented(path: &str, condition: &Bson) -> bool {
             not.len() == 1
                 && (not.get_str("$type") == Ok("date") || not.get_datetime("$lt").is_ok())
         }
+        ("seal", Some(("$exists", Bson::Boolean(false)))) => true,
         ("accessed", Some(("$lt", Bson::Double(_)))) => true,
         ("$expr", Some(("$eq", Bson::Array(both)))) => match both.as_slice() {
             [Bson::String(path), Bson::Document(literal)] => {

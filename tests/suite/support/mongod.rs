@@ -188,6 +188,29 @@ impl Mongod {
         }
     }
 
+    /// Every file that it keeps, its log (`log`) among them. Read them when it was stopped.
+    pub async fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let mut directories = vec![self.process().dir.clone()];
+        off_runtime(move || {
+            let mut files = Vec::new();
+            while let Some(directory) = directories.pop() {
+                for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+                    let path = entry.path();
+                    match path.is_dir() {
+                        true => directories.push(path),
+                        false => {
+                            let bytes = std::fs::read(&path).expect("a file");
+                            let name = path.file_name().unwrap_or_default();
+                            files.push((name.to_string_lossy().into_owned(), bytes));
+                        }
+                    }
+                }
+            }
+            files
+        })
+        .await
+    }
+
     /// SIGKILL, and gone when this returns.
     pub async fn kill(&self) {
         self.order("KILL").await;

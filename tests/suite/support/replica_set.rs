@@ -52,6 +52,12 @@ impl Builder {
         self
     }
 
+    /// One more argument of each member's command line.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.node = self.node.arg(arg);
+        self
+    }
+
     /// One member is a replica set, too: it has retryable writes and transactions, and starts
     /// sooner.
     pub fn members(mut self, count: usize) -> Self {

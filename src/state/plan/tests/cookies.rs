@@ -20,7 +20,7 @@ fn renew_is_one_update_of_the_token_that_was_loaded() {
     // What the browser gets is what is stored.
     let stored = old.record.after(&whole(&plan), start()).unwrap();
     assert!(stored.token.matches(&token.digest("session")));
-    assert!(stored.csrf.matches(&old.record.csrf));
+    assert!(stored.csrf().matches(old.record.csrf()));
     assert_eq!(stored.meta.created, old.record.meta.created);
 }
 
@@ -44,7 +44,7 @@ fn elevate_is_a_renewal_that_counts_as_a_creation() {
     assert_eq!(stored.meta.id, old.record.meta.id);
     assert_eq!(stored.meta.created, now);
     assert_eq!(stored.meta.expires, now.plus(TIMEOUT));
-    assert!(stored.csrf.matches(&csrf));
+    assert!(stored.csrf().matches(&csrf));
     assert!(
         stored
             .token

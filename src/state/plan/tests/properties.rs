@@ -114,7 +114,7 @@ proptest! {
         for (field, change) in made.values.relative.iter() {
             let path = format!("value.{}", field.as_str());
             prop_assert!(!paths(&update).contains(&path));
-            let value = change.apply(made.values.record.get(field)).unwrap().unwrap();
+            let value = change.apply(made.values.record.stored(field)).unwrap().unwrap();
             record::change(&mut update, field.clone(), Operator::Set(value));
         }
         let before = &made.values.record.meta;

@@ -109,7 +109,7 @@ fn login_is_a_new_document_that_replaces_the_old_one() {
     let old = state.public_id().unwrap().clone();
     let (token, csrf) = {
         let record = &state.stored().unwrap().record;
-        (record.token.clone(), record.csrf.clone())
+        (record.token.clone(), record.csrf().clone())
     };
     state.change(name("a"), Change::Add(1)).unwrap();
     state.login(RawBson::Int64(7), Keep::fields(vec![name("a")]));
@@ -130,9 +130,9 @@ fn login_is_a_new_document_that_replaces_the_old_one() {
     };
     assert_eq!(tombstone.old, old);
     let proof = tombstone.proof.as_ref().unwrap();
-    assert!(proof.0.matches(&token) && proof.1.matches(&csrf));
+    assert!(proof.0.digest("session").matches(&token) && proof.1.matches(&csrf));
     let replaces = login.replaces.unwrap();
-    assert!(replaces.old == old && replaces.token.matches(&token));
+    assert!(replaces.old.id == old && replaces.old.digest("session").matches(&token));
     assert_eq!(replaces.before.get(&name("a")), Some(&Change::Add(1)));
     assert_eq!(replaces.after.get(&name("a")), Some(&Change::Add(5)));
 }

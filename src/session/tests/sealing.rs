@@ -1,0 +1,787 @@
+//! Sealed sessions: what is stored of them, what opens, and processes that seal beside others that
+//! do not.
+
+use bson::Bson;
+use rocket::serde::json::{self, Value};
+
+use super::*;
+use crate::document::Update;
+
+/// What no stored byte may show.
+const MARKER: &str = "ThePlainText";
+
+/// All stored documents, tombstones included.
+async fn everything(bench: &Bench) -> Vec<Document> {
+    bench
+        .store
+        .find(Filter::all(), Order::OldestFirst, 0, 100)
+        .await
+        .unwrap()
+}
+
+async fn document(bench: &Bench, token: &Token) -> bson::Document {
+    let stored = bench.store.load(token.id.as_str()).await.unwrap();
+    bson::from_slice(stored.unwrap().as_bytes()).unwrap()
+}
+
+fn is_sealed(value: &Bson) -> bool {
+    matches!(value, Bson::Binary(binary) if binary.bytes.starts_with(b"s\x01"))
+}
+
+fn sealing() -> Bench {
+    Bench::with(|config| config.seal = true)
+}
+
+impl Bench {
+    /// Another process on the same store.
+    fn beside(&self, seals: bool) -> Bench {
+        let mut config = self.sessions.core.config.clone();
+        config.seal = seals;
+        let clock = self.sessions.core.clock.clone();
+        Bench::on(self.store.clone(), clock, config)
+    }
+
+    /// Puts something else in the place of a session's document.
+    async fn put(&self, token: &Token, document: &bson::Document) {
+        self.store
+            .delete(Filter::id(token.id.as_str()))
+            .await
+            .unwrap();
+        let document = Document::from_bson(document);
+        let inserted = self
+            .store
+            .insert(vec![document], crate::store::Durability::Data);
+        inserted.await.unwrap();
+    }
+}
+
+/// Every call that stores something, with the marker in it.
+async fn use_everything(bench: &Bench) -> Token {
+    let session = bench.session();
+    session.set("text", MARKER).unwrap();
+    session.set("nested", &vec![(MARKER, 1)]).unwrap();
+    session.push("list", MARKER).unwrap();
+    session.flash(MARKER).unwrap();
+    session.increment("n", 1).unwrap();
+    let token = given(&session).await.unwrap();
+
+    let session = bench.comes(&token).await;
+    session.push("list", MARKER).unwrap();
+    session.increment("n", 5).unwrap();
+    session.flash_queue("q").push_unique(MARKER).unwrap();
+    session.flash_queue("q").push_unique(MARKER).unwrap();
+    let modified = session.modify("text", |text: Option<String>| text.unwrap() + MARKER);
+    modified.await.unwrap();
+    session.save().await.unwrap();
+    session.set("late", MARKER).unwrap();
+    session.renew().unwrap();
+    let token = given(&session).await.unwrap();
+
+    let session = bench.comes(&token).await;
+    assert_eq!(session.take::<String>("late").unwrap().unwrap(), MARKER);
+    session.elevate().unwrap();
+    session.set("kept", MARKER).unwrap();
+    let token = given(&session).await.unwrap();
+    let session = bench.comes(&token).await;
+    session
+        .login_keeping(7, &["text", "list", "n", "kept"])
+        .unwrap();
+    session.flash(MARKER).unwrap();
+    given(&session).await.unwrap()
+}
+
+#[rocket::async_test]
+async fn nothing_that_is_stored_shows_a_value() {
+    for encoding in [Encoding::Document, Encoding::Binary] {
+        let bench = Bench::with(|config| (config.seal, config.encoding) = (true, encoding));
+        let token = use_everything(&bench).await;
+        for stored in everything(&bench).await {
+            let bytes = stored.as_bytes();
+            let found = bytes
+                .windows(MARKER.len())
+                .any(|part| part == MARKER.as_bytes());
+            assert!(!found, "{:?}", stored.id());
+        }
+        let stored = document(&bench, &token).await;
+        for (key, value) in stored.get_document("value").unwrap() {
+            assert!(is_sealed(value), "{key}");
+        }
+        assert!(is_sealed(stored.get("csrf").unwrap()) && is_sealed(stored.get("seal").unwrap()));
+        assert_eq!(stored.get("user"), Some(&Bson::Int32(7)), "lists need it");
+
+        let session = bench.comes(&token).await;
+        let twice = MARKER.repeat(2);
+        assert_eq!(session.get::<String>("text").unwrap(), Some(twice));
+        assert_eq!(
+            session.get::<Vec<String>>("list").unwrap().unwrap(),
+            [MARKER; 2]
+        );
+        assert_eq!(number(&session, "n"), Some(6));
+        assert_eq!(session.peek_flash::<String>().unwrap(), [MARKER]);
+        assert_eq!(session.pop_flash::<String>().await.unwrap(), [MARKER]);
+        assert!(session.peek_flash::<String>().unwrap().is_empty());
+    }
+}
+
+/// A login's tombstone is sealed, too.
+#[rocket::async_test]
+async fn second_login_gets_the_kept_keys_of_a_sealed_session() {
+    for seals in [true, false] {
+        let bench = sealing();
+        let token = bench.begun(None, &[("basket", 5), ("other", 6)]).await;
+        let first = bench.comes(&token).await;
+        let form = first.csrf_token();
+        first.login_keeping(7, &["basket"]).unwrap();
+        first.finish().await.unwrap();
+        let tombstone = everything(&bench).await;
+        let tombstone = tombstone
+            .iter()
+            .find(|one| one.id().unwrap().starts_with('~'))
+            .unwrap();
+        let tombstone: bson::Document = bson::from_slice(tombstone.as_bytes()).unwrap();
+        assert!(is_sealed(
+            tombstone
+                .get_document("kept")
+                .unwrap()
+                .get("basket")
+                .unwrap()
+        ));
+        assert!(is_sealed(tombstone.get("csrf").unwrap()));
+
+        let process = bench.beside(seals);
+        let second = process.comes(&token).await;
+        assert!(second.verify_csrf(&form));
+        second.login_keeping(7, &["basket"]).unwrap();
+        let token = given(&second).await.unwrap();
+        let session = bench.comes(&token).await;
+        assert_eq!(number(&session, "basket"), Some(5));
+        assert_eq!(number(&session, "other"), None);
+    }
+}
+
+#[rocket::async_test]
+async fn csrf_token_is_valid_until_its_secret_is_replaced() {
+    let bench = sealing();
+    let session = bench.session();
+    let form = session.csrf_token();
+    let token = given(&session).await.unwrap();
+    assert!(is_sealed(
+        document(&bench, &token).await.get("csrf").unwrap()
+    ));
+    let session = bench.comes(&token).await;
+    assert!(session.verify_csrf(&form));
+    session.renew().unwrap();
+    let token = given(&session).await.unwrap();
+    assert!(bench.comes(&token).await.verify_csrf(&form));
+    let other = bench.comes(&token).await;
+    let fresh = other.new_csrf_token();
+    other.finish().await.unwrap();
+    let session = bench.comes(&token).await;
+    assert!(session.verify_csrf(&fresh) && !session.verify_csrf(&form));
+}
+
+// ---- what does not open
+
+/// Bytes in the place of a sealed value.
+fn damages(sealed: &[u8], other: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let flipped = |at: usize| {
+        let mut bytes = sealed.to_vec();
+        bytes[at] ^= 1;
+        bytes
+    };
+    vec![
+        ("truncated", sealed[..sealed.len() - 1].to_vec()),
+        ("the header alone", sealed[..2].to_vec()),
+        ("empty but the letter", b"s".to_vec()),
+        ("extended", [sealed, &[0]].concat()),
+        ("another version", flipped(1)),
+        ("another nonce", flipped(2)),
+        ("flipped text", flipped(15)),
+        ("flipped tag", flipped(sealed.len() - 1)),
+        ("that of another key", other.to_vec()),
+    ]
+}
+
+fn sealed_bytes(value: &Bson) -> Vec<u8> {
+    let Bson::Binary(binary) = value else {
+        panic!("{value}");
+    };
+    binary.bytes.clone()
+}
+
+fn opaque(bytes: Vec<u8>) -> Bson {
+    Bson::Binary(bson::Binary {
+        subtype: bson::spec::BinarySubtype::UserDefined(0x80),
+        bytes,
+    })
+}
+
+#[rocket::async_test]
+async fn damaged_value_is_an_error_for_its_key_alone() {
+    let bench = sealing();
+    let stranger = bench.begun(None, &[("n", 9)]).await;
+    let stranger = document(&bench, &stranger).await;
+    let stranger = sealed_bytes(stranger.get_document("value").unwrap().get("n").unwrap());
+    let token = bench.begun(None, &[("n", 1), ("m", 2), ("_", 3)]).await;
+    let session = bench.comes(&token).await;
+    session.flash("Hello").unwrap();
+    session.finish().await.unwrap();
+    let good = document(&bench, &token).await;
+    let values = good.get_document("value").unwrap();
+    let of = |field: &str| sealed_bytes(values.get(field).unwrap());
+    let mut damages = damages(&of("n"), &of("m"));
+    damages.push(("that of another session", stranger));
+    for (what, bytes) in damages {
+        let mut damaged = good.clone();
+        let values = damaged.get_document_mut("value").unwrap();
+        values.insert("n", opaque(bytes.clone()));
+        values.insert("_f_", opaque(bytes));
+        bench.put(&token, &damaged).await;
+
+        let session = bench.comes(&token).await;
+        let is_decode = |error: Error| matches!(error, Error::Decode { .. });
+        assert!(is_decode(session.get::<i64>("n").unwrap_err()), "{what}");
+        assert!(is_decode(session.increment("n", 1).unwrap_err()), "{what}");
+        assert!(is_decode(session.push("n", &1).unwrap_err()), "{what}");
+        assert!(is_decode(session.take::<i64>("n").unwrap_err()), "{what}");
+        let modified = session.modify("n", |n: Option<i64>| n.unwrap_or(0)).await;
+        assert!(is_decode(modified.unwrap_err()), "{what}");
+        assert!(
+            is_decode(session.peek_flash::<String>().unwrap_err()),
+            "{what}"
+        );
+        assert!(
+            session.contains("n") && number(&session, "m") == Some(2),
+            "{what}"
+        );
+        session.increment("m", 1).unwrap();
+        // It stands in the way of nothing: it can be replaced, and a queue is emptied.
+        assert!(
+            is_decode(session.pop_flash::<String>().await.unwrap_err()),
+            "{what}"
+        );
+        assert!(
+            session.pop_flash::<String>().await.unwrap().is_empty(),
+            "{what}"
+        );
+        session.set("n", &5).unwrap();
+        assert_eq!(number(&session, "n"), Some(5), "{what}");
+        session.finish().await.unwrap();
+        let session = bench.comes(&token).await;
+        assert_eq!(
+            (number(&session, "n"), number(&session, "m")),
+            (Some(5), Some(3)),
+            "{what}"
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn damaged_value_is_removed_and_not_kept_by_a_login() {
+    let bench = sealing();
+    for login in [false, true] {
+        let token = bench.begun(None, &[("n", 1), ("m", 2)]).await;
+        let mut damaged = document(&bench, &token).await;
+        let values = damaged.get_document_mut("value").unwrap();
+        values.insert("n", opaque(b"s\x01".to_vec()));
+        bench.put(&token, &damaged).await;
+        let session = bench.comes(&token).await;
+        let token = match login {
+            true => {
+                session.login_keeping(7, &["n", "m"]).unwrap();
+                given(&session).await.unwrap()
+            }
+            false => {
+                assert!(session.remove("n"));
+                session.finish().await.unwrap();
+                token
+            }
+        };
+        let session = bench.comes(&token).await;
+        assert_eq!(
+            (number(&session, "n"), number(&session, "m")),
+            (None, Some(2))
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn damaged_csrf_secret_accepts_nothing_and_is_replaced() {
+    let bench = sealing();
+    let session = bench.session();
+    let form = session.csrf_token();
+    let token = given(&session).await.unwrap();
+    let mut damaged = document(&bench, &token).await;
+    let mut bytes = sealed_bytes(damaged.get("csrf").unwrap());
+    bytes[20] ^= 1;
+    damaged.insert("csrf", opaque(bytes));
+    bench.put(&token, &damaged).await;
+    let session = bench.comes(&token).await;
+    assert!(!session.verify_csrf(&form) && !session.verify_csrf(""));
+    let form = session.csrf_token();
+    session.finish().await.unwrap();
+    assert!(bench.comes(&token).await.verify_csrf(&form));
+}
+
+/// A document whose parts do not belong to each other lets no user in.
+#[rocket::async_test]
+async fn session_whose_key_does_not_open_is_none() {
+    let bench = sealing();
+    let (token, other) = (
+        bench.begun(Some(1), &[("n", 1)]).await,
+        bench.begun(Some(2), &[]).await,
+    );
+    let (good, other) = (
+        document(&bench, &token).await,
+        document(&bench, &other).await,
+    );
+    let key = |of: &bson::Document| sealed_bytes(of.get("seal").unwrap());
+    for (what, bytes) in damages(&key(&good), &key(&other)) {
+        let mut damaged = good.clone();
+        damaged.insert("seal", opaque(bytes));
+        bench.put(&token, &damaged).await;
+        let session = bench.comes(&token).await;
+        assert!(
+            session.is_new() && session.user::<i32>().unwrap().is_none(),
+            "{what}"
+        );
+        assert_eq!(document(&bench, &token).await, damaged, "it stays as it is");
+    }
+    bench.put(&token, &good).await;
+    assert_eq!(number(&bench.comes(&token).await, "n"), Some(1));
+}
+
+/// What version 1 has stored stays readable.
+#[rocket::async_test]
+async fn stored_session_of_version_1_is_read() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/seal/version_1_session.json"
+    );
+    let fixture: Value = json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let stored = Bson::try_from(fixture["document"].as_object().unwrap().clone()).unwrap();
+    for seals in [true, false] {
+        let name = fixture["cookie_name"].as_str().unwrap().to_owned();
+        let bench = Bench::with(|config| (config.seal, config.cookie_name) = (seals, name));
+        let token = Token::parse(fixture["cookie"].as_str().unwrap(), false).unwrap();
+        bench.put(&token, stored.as_document().unwrap()).await;
+        let session = bench.comes(&token).await;
+        assert_eq!(session.user::<String>().unwrap().as_deref(), Some("alice"));
+        for (stored, wanted) in fixture["values"].as_object().unwrap() {
+            let read: Option<Value> = session.read(&Field::stored(stored)).unwrap();
+            assert_eq!(read.as_ref(), Some(wanted), "{stored}");
+        }
+        let csrf = session.lock().state.csrf().unwrap().clone();
+        assert_eq!(csrf.expose(), &[7; 32]);
+    }
+}
+
+// ---- a session that was stored plain, and processes that seal beside others
+
+#[rocket::async_test]
+async fn plain_values_are_read_and_sealed_at_their_next_write() {
+    let plain = Bench::with(|config| config.seal = false);
+    let sealing = plain.beside(true);
+    let session = plain.session();
+    session.set("n", &1).unwrap();
+    session.set("m", &2).unwrap();
+    let form = session.csrf_token();
+    let token = given(&session).await.unwrap();
+
+    let session = sealing.comes(&token).await;
+    assert_eq!(number(&session, "n"), Some(1));
+    assert!(session.verify_csrf(&form));
+    session.finish().await.unwrap();
+    let before = document(&plain, &token).await;
+    assert!(before.get("seal").is_none(), "who reads seals nothing");
+
+    let session = sealing.comes(&token).await;
+    session.increment("n", 1).unwrap();
+    session.finish().await.unwrap();
+    let stored = document(&plain, &token).await;
+    let values = stored.get_document("value").unwrap();
+    assert!(is_sealed(values.get("n").unwrap()) && !is_sealed(values.get("m").unwrap()));
+    assert!(is_sealed(stored.get("seal").unwrap()));
+
+    // Switched off again: sealed values are read, and stored plain when they are written.
+    let session = plain.comes(&token).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(2), Some(2))
+    );
+    session.increment("n", 1).unwrap();
+    session.finish().await.unwrap();
+    let stored = document(&plain, &token).await;
+    assert_eq!(
+        stored.get_document("value").unwrap().get("n"),
+        Some(&Bson::Int64(3))
+    );
+    assert_eq!(number(&sealing.comes(&token).await, "n"), Some(3));
+}
+
+#[rocket::async_test]
+async fn renewal_wraps_the_key_whether_or_not_the_process_seals() {
+    let sealing = sealing();
+    let plain = sealing.beside(false);
+    let mut token = sealing.begun(Some(1), &[("n", 1)]).await;
+    for process in [&plain, &sealing, &plain] {
+        for elevate in [false, true] {
+            let session = process.comes(&token).await;
+            match elevate {
+                true => session.elevate().unwrap(),
+                false => session.renew().unwrap(),
+            }
+            session.increment("n", 1).unwrap();
+            let old = std::mem::replace(&mut token, given(&session).await.unwrap());
+            assert!(sealing.comes(&old).await.is_new());
+            let session = sealing.comes(&token).await;
+            session.increment("n", 1).unwrap();
+            session.finish().await.unwrap();
+        }
+    }
+    assert_eq!(number(&plain.comes(&token).await, "n"), Some(13));
+}
+
+/// The renewal would leave the key under the old secret, which nobody has.
+#[rocket::async_test]
+async fn renewal_wraps_a_key_that_the_session_got_meanwhile() {
+    for elevate in [false, true] {
+        for seals in [false, true] {
+            let plain = Bench::with(|config| config.seal = false);
+            let (sealing, renewing) = (plain.beside(true), plain.beside(seals));
+            let token = plain.begun(Some(1), &[("n", 1)]).await;
+            let session = renewing.comes(&token).await;
+            let other = sealing.comes(&token).await;
+            other.increment("n", 1).unwrap();
+            other.finish().await.unwrap();
+            match elevate {
+                true => session.elevate().unwrap(),
+                false => session.renew().unwrap(),
+            }
+            let token = given(&session).await.expect("a cookie");
+            for process in [&plain, &sealing] {
+                assert_eq!(number(&process.comes(&token).await, "n"), Some(2));
+            }
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn one_of_two_requests_gives_the_session_its_key() {
+    let plain = Bench::with(|config| config.seal = false);
+    let sealing = plain.beside(true);
+    let token = plain.begun(Some(1), &[("n", 1)]).await;
+    let (first, second) = (sealing.comes(&token).await, sealing.comes(&token).await);
+    first.increment("n", 10).unwrap();
+    second.increment("n", 100).unwrap();
+    second.set("m", &2).unwrap();
+    let held = plain.store.hold("update");
+    let other = async {
+        held.has_come().await;
+        second.finish().await.unwrap();
+        held.release();
+    };
+    let (finished, ()) = rocket::tokio::join!(first.finish(), other);
+    finished.unwrap();
+    let session = plain.comes(&token).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(111), Some(2))
+    );
+}
+
+#[rocket::async_test]
+async fn request_whose_token_was_replaced_does_not_write_what_it_cannot_seal() {
+    for modifies in [false, true] {
+        let plain = Bench::with(|config| config.seal = false);
+        let sealing = plain.beside(true);
+        let token = plain.begun(Some(1), &[("n", 1)]).await;
+        let late = sealing.comes(&token).await;
+        let other = sealing.comes(&token).await;
+        other.elevate().unwrap();
+        let elevated = given(&other).await.unwrap();
+        let gone = match modifies {
+            true => late.modify("n", |_: Option<i64>| 5).await.map(|_| ()),
+            false => {
+                late.set("n", &5).unwrap();
+                late.save().await
+            }
+        };
+        assert!(matches!(gone, Err(Error::Gone)));
+        let session = sealing.comes(&elevated).await;
+        assert_eq!(number(&session, "n"), Some(1));
+        session.set("n", &7).unwrap();
+        session.finish().await.unwrap();
+        assert!(is_sealed(
+            document(&plain, &elevated)
+                .await
+                .get_document("value")
+                .unwrap()
+                .get("n")
+                .unwrap()
+        ));
+    }
+}
+
+/// A request with the key goes on writing after its token was replaced, as it does unsealed.
+#[rocket::async_test]
+async fn request_whose_token_was_replaced_still_stores_values_with_the_key() {
+    let bench = sealing();
+    let token = bench.begun(Some(1), &[("n", 1)]).await;
+    let late = bench.comes(&token).await;
+    let other = bench.comes(&token).await;
+    other.elevate().unwrap();
+    let elevated = given(&other).await.unwrap();
+    late.increment("n", 5).unwrap();
+    assert!(given(&late).await.is_none(), "but gets no cookie");
+    assert_eq!(number(&bench.comes(&elevated).await, "n"), Some(6));
+}
+
+#[rocket::async_test]
+async fn value_that_another_process_stored_in_the_other_form_is_counted_in() {
+    for seals in [false, true] {
+        let plain = Bench::with(|config| config.seal = false);
+        let (one, other) = (plain.beside(seals), plain.beside(!seals));
+        let token = plain.begun(Some(1), &[("n", 1)]).await;
+        let late = one.comes(&token).await;
+        let session = other.comes(&token).await;
+        session.set("n", &10).unwrap();
+        session.push("list", "a").unwrap();
+        session.finish().await.unwrap();
+        late.increment("n", 1).unwrap();
+        late.push("list", "b").unwrap();
+        late.flash("c").unwrap();
+        late.finish().await.unwrap();
+        let session = other.comes(&token).await;
+        assert_eq!(number(&session, "n"), Some(11));
+        assert_eq!(
+            session.get::<Vec<String>>("list").unwrap().unwrap(),
+            ["a", "b"]
+        );
+        assert_eq!(session.pop_flash::<String>().await.unwrap(), ["c"]);
+    }
+}
+
+/// One value that the server cannot count in is known, and another has become one meanwhile.
+#[rocket::async_test]
+async fn values_that_were_sealed_before_and_after_the_load_are_counted_in() {
+    let plain = Bench::with(|config| config.seal = false);
+    let sealing = plain.beside(true);
+    let token = sealing.begun(Some(1), &[("n", 1)]).await;
+    let late = plain.comes(&token).await;
+    let other = sealing.comes(&token).await;
+    other.push("list", "a").unwrap();
+    other.increment("m", 1).unwrap();
+    other.finish().await.unwrap();
+    late.increment("n", 1).unwrap();
+    late.increment("m", 1).unwrap();
+    late.push("list", "b").unwrap();
+    late.finish().await.unwrap();
+    let session = sealing.comes(&token).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(2), Some(2))
+    );
+    let list = session.get::<Vec<String>>("list").unwrap();
+    assert_eq!(list.unwrap(), ["a", "b"]);
+}
+
+#[rocket::async_test]
+async fn login_carries_over_what_others_sealed_or_stored_plain_meanwhile() {
+    for (old_seals, late_seals, login_seals) in [
+        (false, true, true),
+        (false, true, false),
+        (true, false, true),
+        (true, true, true),
+        (true, true, false),
+    ] {
+        let bench = Bench::with(|config| config.seal = old_seals);
+        let (late, login) = (bench.beside(late_seals), bench.beside(login_seals));
+        let token = bench.begun(None, &[("n", 1), ("m", 2)]).await;
+        let session = login.comes(&token).await;
+        session.increment("n", 1).unwrap();
+        session.login_keeping(7, &["n", "m"]).unwrap();
+        session.increment("n", 100).unwrap();
+        let other = late.comes(&token).await;
+        other.increment("n", 10).unwrap();
+        other.set("m", &20).unwrap();
+        other.finish().await.unwrap();
+        let token = given(&session).await.unwrap();
+        let what = (old_seals, late_seals, login_seals);
+        let stored = document(&bench, &token).await;
+        for (key, value) in stored.get_document("value").unwrap() {
+            assert_eq!(is_sealed(value), login_seals, "{key} {what:?}");
+        }
+        assert_eq!(stored.contains_key("seal"), login_seals, "{what:?}");
+        let session = bench.comes(&token).await;
+        let read = (number(&session, "n"), number(&session, "m"));
+        assert_eq!(read, (Some(112), Some(20)), "{what:?}");
+    }
+}
+
+/// A modification in the same request gives the session its key while a save is under way.
+#[rocket::async_test]
+async fn save_and_modify_of_one_request_share_the_key() {
+    let plain = Bench::with(|config| config.seal = false);
+    let sealing = plain.beside(true);
+    let token = plain.begun(Some(1), &[("n", 1)]).await;
+    let session = sealing.comes(&token).await;
+    session.set("a", &1).unwrap();
+    let held = plain.store.hold("update");
+    let modifies = async {
+        held.has_come().await;
+        session
+            .modify("n", |n: Option<i64>| n.unwrap() + 1)
+            .await
+            .unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), modifies);
+    saved.unwrap();
+    assert_eq!(
+        (number(&session, "a"), number(&session, "n")),
+        (Some(1), Some(2))
+    );
+    session.increment("n", 1).unwrap();
+    session.renew().unwrap();
+    let token = given(&session).await.unwrap();
+    let session = sealing.comes(&token).await;
+    assert_eq!(
+        (number(&session, "a"), number(&session, "n")),
+        (Some(1), Some(3))
+    );
+}
+
+#[rocket::async_test]
+async fn key_whose_update_loses_its_reply_is_used_by_the_next_request() {
+    let plain = Bench::with(|config| config.seal = false);
+    let sealing = plain.beside(true);
+    for fault in [Fault::LosesReply, Fault::Fails] {
+        let token = plain.begun(Some(1), &[("n", 1)]).await;
+        let session = sealing.comes(&token).await;
+        session.increment("n", 1).unwrap();
+        plain.store.next("update", fault);
+        assert!(session.finish().await.is_err());
+        let session = sealing.comes(&token).await;
+        assert_eq!(number(&session, "n"), Some(1), "nothing else was written");
+        session.increment("n", 1).unwrap();
+        session.finish().await.unwrap();
+        assert_eq!(number(&plain.comes(&token).await, "n"), Some(2));
+    }
+}
+
+// ---- sizes, equality and cost
+
+#[rocket::async_test]
+async fn equal_value_is_no_change() {
+    let bench = sealing();
+    let token = bench.begun(None, &[("n", 1)]).await;
+    let before = document(&bench, &token).await;
+    let session = bench.comes(&token).await;
+    session.set("n", &1_i64).unwrap();
+    session.increment("n", 0).unwrap();
+    session.finish().await.unwrap();
+    assert_eq!(document(&bench, &token).await, before);
+}
+
+#[rocket::async_test]
+async fn max_bytes_counts_what_is_plain() {
+    let sizes = |seals: bool| async move {
+        let bench = Bench::with(|config| (config.seal, config.max_bytes) = (seals, 400));
+        let token = bench.begun(None, &[("a", 1), ("b", 2), ("c", 3)]).await;
+        let mut longest = 0;
+        for length in 0..400 {
+            // Each request loads what the one before has stored.
+            let session = bench.comes(&token).await;
+            if session.set("text", &"x".repeat(length)).is_err() {
+                break;
+            }
+            session.finish().await.unwrap();
+            longest = length;
+        }
+        let session = bench.comes(&token).await;
+        let modified = session.modify("text", |text: Option<String>| text.unwrap() + "x");
+        assert!(matches!(modified.await, Err(Error::TooLarge { .. })));
+        longest
+    };
+    let (plain, sealed) = (sizes(false).await, sizes(true).await);
+    assert!(plain > 300, "{plain}");
+    assert_eq!(plain, sealed);
+}
+
+/// Nothing is opened that is not asked for: all others would be errors.
+#[rocket::async_test]
+async fn one_key_of_a_thousand_opens_alone() {
+    let bench = sealing();
+    let session = bench.session();
+    for n in 0..1000 {
+        session.set(&n.to_string(), &n).unwrap();
+    }
+    let token = given(&session).await.unwrap();
+    let mut stored = document(&bench, &token).await;
+    for (key, value) in stored.get_document_mut("value").unwrap().iter_mut() {
+        if key != "500" {
+            *value = opaque(b"s\x01".to_vec());
+        }
+    }
+    bench.put(&token, &stored).await;
+    let session = bench.comes(&token).await;
+    assert_eq!((session.len(), number(&session, "500")), (1000, Some(500)));
+    session.set("500", &1).unwrap();
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&token).await, "500"), Some(1));
+}
+
+/// By how much the documents grow: SEALED_VALUE_BYTES a value, and once the key and the secret.
+#[rocket::async_test]
+async fn sealing_adds_42_bytes_a_value_and_103_a_session() {
+    let size = |seals: bool, values: usize| async move {
+        let bench = Bench::with(|config| config.seal = seals);
+        let session = bench.session();
+        let _ = session.csrf_token();
+        for n in 0..values {
+            session.set(&format!("{n:03}"), &"text".repeat(n)).unwrap();
+        }
+        let token = given(&session).await.unwrap();
+        bson::to_vec(&document(&bench, &token).await).unwrap().len()
+    };
+    for values in [0, 1, 10] {
+        let added = size(true, values).await - size(false, values).await;
+        assert_eq!(added, 103 + 42 * values);
+    }
+}
+
+/// Somebody who writes to the database puts the key of a session of their own into another: it does
+/// not open, and the values of both stay what they are.
+#[rocket::async_test]
+async fn documents_do_not_mix() {
+    let bench = sealing();
+    let mine = bench.begun(Some(1), &[("n", 1)]).await;
+    let theirs = bench.begun(Some(2), &[("n", 2)]).await;
+    let (own, other) = (
+        document(&bench, &mine).await,
+        document(&bench, &theirs).await,
+    );
+    let mut mixed = own.clone();
+    for name in ["value", "seal", "token", "csrf"] {
+        mixed.insert(name, other.get(name).unwrap().clone());
+    }
+    // With the other's secret, under this id.
+    bench.put(&mine, &mixed).await;
+    let forged = Token::new(mine.id.clone(), theirs.secret.clone());
+    assert!(bench.comes(&forged).await.is_new());
+    let mut update = Update::default();
+    update.set(
+        "seal",
+        RawBson::try_from(other.get("seal").unwrap().clone()).unwrap(),
+    );
+    bench.put(&mine, &own).await;
+    let changed = bench.store.update(
+        Filter::id(mine.id.as_str()),
+        update,
+        crate::store::Durability::Data,
+    );
+    changed.await.unwrap();
+    assert!(bench.comes(&mine).await.is_new());
+    assert_eq!(number(&bench.comes(&theirs).await, "n"), Some(2));
+}
