@@ -63,6 +63,8 @@
 #![doc = include_str!("guide/limits.md")]
 //!
 #![doc = include_str!("guide/migration.md")]
+//!
+#![doc = include_str!("guide/calls.md")]
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),
