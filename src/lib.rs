@@ -35,6 +35,7 @@
 //! | know its limits? | [what it does not promise](#what-it-does-not-promise) |
 //! | use sessions outside of a request? | [outside of a request](#outside-of-a-request) |
 //! | migrate from another library? | [migrating](#migrating) |
+//! | find a call? | [the calls at a glance](#the-calls-at-a-glance) |
 //!
 #![doc = include_str!("guide/start.md")]
 //!
