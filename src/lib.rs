@@ -38,6 +38,7 @@
 //! | know its limits? | [what it does not promise](#what-it-does-not-promise) |
 //! | use sessions outside of a request? | [outside of a request](#outside-of-a-request) |
 //! | migrate from another library? | [migrating](#migrating) |
+//! | find a call? | [the calls at a glance](#the-calls-at-a-glance) |
 //!
 #![doc = include_str!("guide/start.md")]
 //!
@@ -70,6 +71,8 @@
 #![doc = include_str!("guide/limits.md")]
 //!
 #![doc = include_str!("guide/migration.md")]
+//!
+#![doc = include_str!("guide/calls.md")]
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),

@@ -67,12 +67,12 @@ async fn a_standalone_answers() {
 }
 
 #[rocket::async_test]
-async fn so_does_an_older_one() {
+async fn a_standalone_of_5_0_answers() {
     answers_as("5.0", "5.0.").await;
 }
 
 #[rocket::async_test]
-async fn and_the_oldest() {
+async fn a_standalone_of_4_4_answers() {
     answers_as("4.4", "4.4.").await;
 }
 
@@ -317,7 +317,7 @@ async fn command_that_a_fail_point_holds_is_in_progress() {
 }
 
 #[rocket::async_test]
-async fn counters_and_profile_tell_what_was_asked() {
+async fn counters_and_profile_tell_what_was_asked_on_6_0_5_0_and_4_4() {
     for series in ["6.0", "5.0", "4.4"] {
         tells_what_was_asked(Mongod::builder().series(series).start().await).await;
     }

@@ -85,7 +85,7 @@ async fn every_update_arrives_once_on_a_replica_set() {
 }
 
 #[rocket::async_test]
-async fn every_update_arrives_once_on_older_servers() {
+async fn every_update_arrives_once_on_5_0_and_4_4() {
     for series in ["4.4", "5.0"] {
         let mongod = Mongod::builder().series(series).start().await;
         every_update_arrives_once(&mongod.url("together_old"), true).await;

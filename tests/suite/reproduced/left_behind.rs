@@ -13,7 +13,9 @@ use crate::support::{Mongod, figment, watchful};
 
 async fn connections(client: &Client) -> i32 {
     let admin = client.database("admin");
-    let status = admin.run_command(doc! { "serverStatus": 1 }).await;
+    let status = admin
+        .run_command(doc! { "serverStatus": 1, "wiredTiger": 0 })
+        .await;
     let status: Document = status.expect("serverStatus");
     let connections = status.get_document("connections").expect("connections");
     connections.get_i32("current").expect("a number")

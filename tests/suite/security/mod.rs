@@ -1,4 +1,4 @@
-//! What an attacker tries, over the wire, and what comes of it. `SECURITY.md` names the test for
+//! What an attacker tries, over the wire, and what comes of it. `docs/security.md` names the test for
 //! each requirement.
 
 mod caching;

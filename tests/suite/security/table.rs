@@ -1,4 +1,4 @@
-//! The table in `SECURITY.md`: it leaves out nothing that must be met, and the tests that it names
+//! The table in `docs/security.md`: it leaves out nothing that must be met, and the tests that it names
 //! are there. And what the sources alone can show.
 
 use std::collections::BTreeSet;
@@ -98,7 +98,7 @@ fn tests(text: &str) -> Vec<(&str, &str)> {
 
 #[test]
 fn every_requirement_that_must_be_met_has_a_row_and_a_test() {
-    let page = read("SECURITY.md");
+    let page = read("docs/security.md");
     let rows = rows(&page);
     let mut count = 0;
     for (group, numbers) in MUST {
@@ -125,8 +125,8 @@ fn every_requirement_that_must_be_met_has_a_row_and_a_test() {
 }
 
 #[test]
-fn every_test_that_security_md_names_exists_and_every_id_here_is_in_it() {
-    let page = read("SECURITY.md");
+fn every_test_that_the_page_names_exists_and_every_id_here_is_in_it() {
+    let page = read("docs/security.md");
     let mut files = Vec::new();
     for directory in ["src", "tests/suite"] {
         sources(&root().join(directory), &mut files);
@@ -152,7 +152,7 @@ fn every_test_that_security_md_names_exists_and_every_id_here_is_in_it() {
         });
         assert!(
             is_there,
-            "SECURITY.md names `{module}::{test}`, which is not there"
+            "docs/security.md names `{module}::{test}`, which is not there"
         );
     }
     assert!(named > 200, "{named} tests are named");

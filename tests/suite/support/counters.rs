@@ -21,7 +21,7 @@ impl Commands {
     pub async fn now(client: &Client) -> Commands {
         let status = client
             .database("admin")
-            .run_command(doc! { "serverStatus": 1 })
+            .run_command(doc! { "serverStatus": 1, "wiredTiger": 0 })
             .await
             .expect("serverStatus");
         let metrics = status

@@ -66,7 +66,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Which MongoDB: "6.0" (the default), "5.0" or "4.4".
+    /// Which MongoDB: "6.0" (the default), "5.0", "4.4", or one that a variable names (`MONGOD_8_0`).
     pub fn series(mut self, series: &str) -> Self {
         self.series = Some(series.to_owned());
         self
@@ -333,15 +333,16 @@ impl Process {
         Ok(())
     }
 
-    /// Whether it is this process, and no other on its port, that answers.
+    /// Whether it is this process, and no other on its port, that answers: by its directory, since
+    /// a mongod in an emulator has another pid.
     fn answers(&self) -> bool {
-        let question = bson::doc! { "serverStatus": 1, "metrics": 0, "wiredTiger": 0, "repl": 0 };
+        let question = bson::doc! { "getCmdLineOpts": 1 };
         let answer = wire::ask(self.port, "admin", question, Duration::from_secs(1));
-        let pid = self.pid.load(Ordering::SeqCst);
-        pid != 0
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        self.pid.load(Ordering::SeqCst) != 0
             && match answer {
-                Ok(status) => status.get_i64("pid") == Ok(i64::from(pid)),
-                // With `--auth` it does not tell its pid to strangers.
+                Ok(options) => options.to_string().contains(&*name),
+                // With `--auth` it does not tell its options to strangers.
                 Err(refusal) => refusal.to_string().contains("auth"),
             }
     }
@@ -484,12 +485,16 @@ pub(super) fn free_port() -> u16 {
     panic!("no free port on the loopback interface");
 }
 
-/// The binary of a series: `MONGOD` for the default one, or what `scripts/fetch-mongod` fetched,
-/// now if need be.
+/// The binary of a series: of the variable `MONGOD_6_0` and so on, of `MONGOD` for the default one,
+/// or what `scripts/fetch-mongod` fetched, now if need be.
 fn binary(series: &str) -> PathBuf {
-    if series == DEFAULT_SERIES
-        && let Some(own) = std::env::var_os("MONGOD").filter(|own| !own.is_empty())
-    {
+    let of_series = format!("MONGOD_{}", series.replace('.', "_"));
+    let mut variables = vec![of_series.as_str()];
+    if series == DEFAULT_SERIES {
+        variables.push("MONGOD");
+    }
+    let mut own = variables.iter().filter_map(std::env::var_os);
+    if let Some(own) = own.find(|own| !own.is_empty()) {
         return own.into();
     }
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -507,7 +512,7 @@ fn binary(series: &str) -> PathBuf {
         };
         assert!(
             why.is_empty(),
-            "no mongod for the tests. Run `scripts/fetch-mongod {series}`, or set MONGOD to a mongod of your own (in the place of {DEFAULT_SERIES}).\n{why}"
+            "no mongod for the tests. Run `scripts/fetch-mongod {series}`, or set {of_series} to a mongod of your own.\n{why}"
         );
     }
     place.join("mongod")
