@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Does what must have happened before a login's cookie may be sent. Returns what other requests
-    /// have changed in the kept values, which is stored by then; `None` when the user's sessions were
+    /// have changed in the kept values, which is stored already; `None` when the user's sessions were
     /// revoked meanwhile. The old session ends last: until then everything that fails leaves it as it
     /// was.
     async fn finalize_login(
