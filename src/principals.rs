@@ -67,7 +67,7 @@ mod tests {
         let (text, _) = kind(&RawBson::String("7".into()));
         assert!(
             !types.is_news(text),
-            "nobody has logged in, so nothing is known"
+            "no user has logged in, so nothing is known"
         );
         types.note(&RawBson::Int32(7));
         assert!(!types.is_news(number), "numbers are one type");

@@ -30,7 +30,7 @@ impl Sessions {
     /// Returns a change of one session of any user, to be made from a job or another request.
     ///
     /// As with the session's own requests, only the named keys are written, concurrent changes of other
-    /// keys stay, and a session that has ended is never created again. An edit is no use of the
+    /// keys stay, and a session that has ended is never created again. An edit does not count as use of the
     /// session: it does not keep it alive. No round trip.
     ///
     /// ```
@@ -82,7 +82,7 @@ impl Edit {
     }
 
     /// Adds to an integer, as [`Session::increment`](crate::Session::increment) does. A key that
-    /// cannot be one, and a value that is no integer, are errors of [`apply`](Edit::apply).
+    /// cannot be one, and a value that is not an integer, are errors of [`apply`](Edit::apply).
     pub fn increment(mut self, key: impl AsKey, by: i64) -> Self {
         match Field::of_key(key.name()) {
             Ok(field) => self.with(field, Change::Add(by)),
@@ -122,7 +122,7 @@ impl Edit {
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] when an increment meets a value that is no integer, or a push one that is
+    /// [`Error::Mismatch`] when an increment meets a value that is not an integer, or a push one that is
     /// no list; [`Error::TooLarge`] when the session would exceed `max_bytes`; [`Error::BadKey`] of an
     /// increment; [`Error::SealedValues`]; [`Error::Store`]: nothing has changed then. After [`Error::Unknown`] the changes may
     /// have been stored.

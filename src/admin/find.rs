@@ -143,7 +143,7 @@ impl Sessions {
     ///
     /// Sessions are read in the order of the index on `_id`, 1000 documents a command without their
     /// values, and compared in this process. One call reads for a second at most, so a page may be short
-    /// or empty and still have a `next`: continue until there is none. Sessions of the Python package are
+    /// or empty and still have a `next`: continue as long as there is one. Sessions of the Python package are
     /// left out until their next login, because their ids are credentials. A session that is created
     /// during the search may be missing. None is shown twice.
     ///

@@ -45,7 +45,7 @@ pub struct SessionInfo {
 }
 
 impl SessionInfo {
-    /// Returns the user (principal) that the session belongs to; `None` when nobody is logged in.
+    /// Returns the user (principal) that the session belongs to; `None` when no user is logged in.
     ///
     /// # Errors
     ///

@@ -155,7 +155,7 @@ impl UserSessions {
     ///         sessions.of(user_id).revoke_all().await?;
     ///     }
     ///     session.logout()?;
-    ///     session.flash("You are signed out on all devices.")?; // in a new session, of nobody
+    ///     session.flash("You are signed out on all devices.")?; // in a new session, without a user
     ///     Ok(Redirect::to("/"))
     /// }
     /// ```

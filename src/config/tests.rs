@@ -306,9 +306,9 @@ fn dangerous_settings_cause_warnings_outside_the_debug_profile() {
     let warnings = good(dangerous).warnings(&release);
     assert_eq!(warnings.len(), 6, "{warnings:#?}");
     for (warning, says) in warnings.iter().zip([
+        "`lifetime`",
         "`secure = false`",
         "`http_only = false`",
-        "`lifetime`",
         "`legacy_ids` accepts the old application's cookies",
         "http://b.example",
         "a.example",

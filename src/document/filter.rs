@@ -102,7 +102,7 @@ impl Filter {
         self.with(Clause::NotId(id.to_owned()))
     }
 
-    /// The id sorts after this one: the scan of all goes on there.
+    /// The id sorts after this one: the scan of all continues there.
     pub(crate) fn after_id(self, id: &str) -> Self {
         self.with(Clause::AfterId(id.to_owned()))
     }

@@ -107,7 +107,10 @@ mod tests {
                 "data did not match any variant of untagged enum Either",
                 "data did not match any variant of untagged enum Either",
             ),
-            ("hunter2 is no name", "its `Deserialize` refused the value"),
+            (
+                "hunter2 is not a name",
+                "its `Deserialize` refused the value",
+            ),
             (
                 "unknown variant `hunter2`, there are no variants",
                 "its `Deserialize` refused the value",

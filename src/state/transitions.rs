@@ -13,12 +13,14 @@ impl State {
         // What a write in flight carries is shown already. It is in the old session, or not, by the
         // time this one is stored.
         let InFlight { changes, .. } = self.in_flight.take().unwrap_or_default();
-        let mut values = self.changes.after(changes.after(self.base.values(&keep)));
+        let return_to = Field::return_to();
+        let mut wanted = keep.clone();
+        wanted.add(return_to.clone());
+        let mut values = self.changes.after(changes.after(self.base.values(&wanted)));
         // An earlier login of this request has taken these already, and what was done since counts.
         if let (Base::Empty, Some(proof)) = (&self.base, self.proof()) {
             values.extend(proof.kept.iter().cloned());
         }
-        let return_to = Field::return_to();
         let of_logged_out = self.return_to.take();
         if values.iter().any(|(field, _)| *field == return_to) {
             keep.add(return_to);

@@ -56,6 +56,7 @@ pub trait Kind: Send + Sync + 'static {
 
 /// The kind of `&Session`, configured by `[default.session]`.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Main {}
 
 impl Kind for Main {

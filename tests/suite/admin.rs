@@ -76,13 +76,13 @@ async fn of_user_counts_lists_newest_first_and_ends_only_theirs() {
 #[rocket::async_test]
 async fn of_a_user_that_cannot_be_one_is_an_error_of_each_call() {
     let (_probe, sessions) = start("admin_bad_user", &[]).await;
-    let nobody = sessions.of(None::<i64>);
-    assert!(matches!(nobody.count().await, Err(Error::BadUser)));
-    assert!(matches!(nobody.list(0, 0).await, Err(Error::BadUser)));
-    assert!(matches!(nobody.revoke("x").await, Err(Error::BadUser)));
-    assert!(matches!(nobody.revoke_all().await, Err(Error::BadUser)));
-    assert!(matches!(nobody.flash("m").await, Err(Error::BadUser)));
-    assert!(matches!(nobody.export().await, Err(Error::BadUser)));
+    let unset = sessions.of(None::<i64>);
+    assert!(matches!(unset.count().await, Err(Error::BadUser)));
+    assert!(matches!(unset.list(0, 0).await, Err(Error::BadUser)));
+    assert!(matches!(unset.revoke("x").await, Err(Error::BadUser)));
+    assert!(matches!(unset.revoke_all().await, Err(Error::BadUser)));
+    assert!(matches!(unset.flash("m").await, Err(Error::BadUser)));
+    assert!(matches!(unset.export().await, Err(Error::BadUser)));
 }
 
 #[rocket::async_test]

@@ -315,7 +315,7 @@ async fn a_kind_whose_store_fails_makes_a_503_with_the_cookies_of_the_others() {
     }
 }
 
-/// `set_on_exception` is a kind's own, and which kind the catcher takes makes no difference.
+/// `set_on_exception` is a kind's own, and which kind the catcher takes does not matter.
 #[rocket::async_test]
 async fn a_catcher_that_takes_one_kind_is_seen_by_the_others() {
     let keys = [("session_admin.set_on_exception", false.into())];

@@ -161,7 +161,6 @@ const IDENTIFIERS: &[(&str, &str)] = &[
 /// be removed from it.
 const UNCONVERTED: &[&str] = &[
     // Being rebuilt.
-    "src/admin.rs",
     "src/clock.rs",
     "src/commit",
     "src/commit.rs",

@@ -83,7 +83,7 @@ async fn return_to_is_never_another_host() {
         );
     }
     assert!(asked(&profile).await.is_empty(), "nothing is stored");
-    // Somebody else wrote it into the database.
+    // Another program wrote it into the database.
     go(&browser, json!([["set", "n", 1]])).await;
     let id = id_of(&cookie(&browser)).to_owned();
     for stored in [

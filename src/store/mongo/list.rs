@@ -36,8 +36,8 @@ pub(super) async fn find(
         // What a list does not show can be a megabyte a session.
         .projection(doc! { "value": 0, "token": 0, "csrf": 0, "seal": 0 })
         .sort(order)
-        // The default is 101 documents a round trip.
-        .batch_size(limit)
+        // The default is 101 documents a round trip. The server takes an `i32`.
+        .batch_size(limit.min(i32::MAX.unsigned_abs()))
         .skip(skip)
         .limit(i64::from(limit))
         .build();
