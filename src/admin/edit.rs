@@ -123,7 +123,7 @@ impl Edit {
     /// # Errors
     ///
     /// [`Error::Mismatch`] when an increment meets a value that is not an integer, or a push one that is
-    /// no list; [`Error::TooLarge`] when the session would exceed `max_bytes`; [`Error::BadKey`] of an
+    /// not a list; [`Error::TooLarge`] when the session would exceed `max_bytes`; [`Error::BadKey`] of an
     /// increment; [`Error::SealedValues`]; [`Error::Store`]: nothing has changed then. After [`Error::Unknown`] the changes may
     /// have been stored.
     pub async fn apply(self) -> Result<bool> {
