@@ -202,12 +202,14 @@ pub enum Error {
     CrossSiteWrite,
     /// The configuration that [`Sessions::connect`](crate::Sessions::connect) was given would refuse a
     /// launch. Status 500.
+    #[non_exhaustive]
     Configuration {
         /// What is wrong, and where.
         reason: String,
     },
     /// The values of the session are sealed (`seal = true`): only a request with its cookie reads and
     /// writes them. Status 500.
+    #[non_exhaustive]
     SealedValues {
         /// The session's id.
         id: String,
@@ -216,6 +218,7 @@ pub enum Error {
     /// `Sessions::fairing_of::<K>()` for a further kind. Status 500.
     NotAttached,
     /// A call that needs another `transport` than the section of its kind names. Status 500.
+    #[non_exhaustive]
     WrongTransport {
         /// What was called.
         call: &'static str,

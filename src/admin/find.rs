@@ -40,7 +40,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// Returns a query for every live session.
+    /// Creates a query that chooses all live sessions.
     pub fn new() -> Self {
         Query::default()
     }

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::record::Meta;
 
-/// One session as a list shows it. Nothing in it lets anybody in.
+/// One session as a list shows it, without credentials.
 ///
 /// It is serialized with its times in RFC 3339 and the user as the value that the login was given.
 #[derive(Clone, Debug, Serialize)]

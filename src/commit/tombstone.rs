@@ -111,7 +111,7 @@ impl StoredProof {
     /// `token`: the replaced session's.
     pub(crate) fn new(token: &Token, proof: Proof, config: &Config) -> Result<Self> {
         let digest = token.digest(&config.cookie_name);
-        // A bare id is no secret: what it would open, everybody could.
+        // A bare id is stored in the clear, so it must not wrap a key.
         if !config.seal || token.is_bare() {
             return Ok(StoredProof {
                 token: digest,

@@ -71,7 +71,7 @@ impl Ended {
     /// Records that the session was used: an open stream or socket does not keep it alive by
     /// itself.
     ///
-    /// Call it for every message of a client; uses within a second, or a hundredth of the idle
+    /// Call it for each message of a client; uses within a second, or a hundredth of the idle
     /// timeout, are recorded once. The record is written in the background, with those of other
     /// sessions in one command. A session that has ended stays ended, and one that is not stored yet
     /// is not touched. No round trip.

@@ -169,7 +169,7 @@ impl Inner {
         }
     }
 
-    /// Sends an item; `false` when there is no reader any more, and the feed is gone.
+    /// Sends an item; `false` when the last reader is gone and the feed has ended.
     fn send(&self, items: impl IntoIterator<Item = Result<Event>>) -> bool {
         let mut feed = self.feed();
         let Some(open) = &*feed else { return false };

@@ -187,7 +187,7 @@ impl Session {
     /// #[post("/logout")]
     /// fn logout(session: &Session) -> Result<Redirect, Error> {
     ///     session.logout()?;
-    ///     session.flash("You are signed out.")?; // in a new session, of nobody
+    ///     session.flash("You are signed out.")?; // in a new session, without a user
     ///     Ok(Redirect::to("/"))
     /// }
     /// ```
@@ -211,7 +211,7 @@ impl Session {
     }
 
     /// Signs the user out as [`logout`](Session::logout) does, and carries the named keys over into a
-    /// new session of nobody: the user goes, the language stays.
+    /// new session without a user: the user goes, the language stays.
     ///
     /// The new session has a new id, new secrets and the configured times. It gets the values as this
     /// request sees them; where none of the keys is set, none is created. One round trip more than a

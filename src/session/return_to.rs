@@ -33,7 +33,7 @@ impl Session {
     /// # struct Credentials<'r> { name: &'r str, password: &'r str }
     /// # fn find_user(_: &Credentials<'_>) -> Option<i64> { None }
     ///
-    /// #[catch(401)] // a guard found nobody signed in
+    /// #[catch(401)] // a guard found no signed-in user
     /// async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, Status> {
     ///     let session = request.guard::<&Session>().await.success_or(Status::ServiceUnavailable)?;
     ///     if let Err(error) = session.set_return_to(request.uri()) {

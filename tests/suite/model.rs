@@ -48,6 +48,7 @@ fn op() -> impl Strategy<Value = Op> {
     let number = prop::sample::select(vec!["n", "m"]);
     let user = prop::sample::select(vec!["ann", "bob"]);
     let small = -1_i64..3;
+    let page = prop::sample::select(vec!["/a", "/b?c=d"]);
     let number_to_count_down = number.clone().prop_map(|key| Op::CountDown(key.to_owned()));
     prop_oneof![
         3 => Just(Op::View),
@@ -69,6 +70,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Renew),
         1 => Just(Op::Logout),
         1 => Just(Op::LogoutKeeping(vec!["n".into(), "list".into()])),
+        1 => page.prop_map(|page| Op::ReturnTo(page.to_owned())),
+        1 => Just(Op::TakeReturnTo),
         1 => prop::sample::select(vec![Op::SkipTouch, Op::ResetTimes]),
         // What follows is not carried out.
         1 => prop::sample::select(vec![Op::Fail(404), Op::Fail(500), Op::Panic]),

@@ -442,7 +442,7 @@ async fn renewal_wraps_the_key_whether_or_not_the_process_seals() {
     assert_eq!(number(&plain.comes(&token).await, "n"), Some(13));
 }
 
-/// The renewal would leave the key under the old secret, which nobody has.
+/// The renewal would leave the key wrapped under the old secret, which is lost.
 #[rocket::async_test]
 async fn renewal_wraps_a_key_that_the_session_got_meanwhile() {
     for elevate in [false, true] {
@@ -784,4 +784,35 @@ async fn documents_do_not_mix() {
     changed.await.unwrap();
     assert!(bench.comes(&mine).await.is_new());
     assert_eq!(number(&bench.comes(&theirs).await, "n"), Some(2));
+}
+
+// ---- jobs
+
+#[rocket::async_test]
+async fn job_gets_a_clear_error_for_a_sealed_session_alone() {
+    let plain = Bench::with(|config| config.seal = false);
+    let sealing = plain.beside(true);
+    let token = sealing.begun(Some(1), &[("n", 1)]).await;
+    let before = document(&plain, &token).await;
+    for process in [&plain, &sealing] {
+        let edit = process.sessions.edit(token.id.as_str()).increment("n", 1);
+        assert!(
+            matches!(edit.apply().await, Err(Error::SealedValues { id }) if id == token.id.as_str())
+        );
+        let flash = process.sessions.of(1).flash("Hello").await;
+        assert!(matches!(flash, Err(Error::SealedValues { .. })));
+        let exported = process.sessions.of(1).export().await.unwrap();
+        assert_eq!(exported.len(), 1);
+        assert_eq!(exported[0]["id"], token.id.as_str());
+        assert!(exported[0]["values"].is_null() && exported[0]["flash"].is_null());
+    }
+    assert_eq!(document(&plain, &token).await, before);
+    // Of a session that was stored plain, whoever asks.
+    let token = plain.begun(Some(2), &[("n", 1)]).await;
+    for process in [&plain, &sealing] {
+        let edit = process.sessions.edit(token.id.as_str()).increment("n", 1);
+        assert!(edit.apply().await.unwrap());
+    }
+    assert_eq!(number(&sealing.comes(&token).await, "n"), Some(3));
+    assert!(!document(&plain, &token).await.contains_key("seal"));
 }

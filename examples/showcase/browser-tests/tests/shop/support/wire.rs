@@ -98,7 +98,7 @@ impl Wire {
         found.split('"').next().unwrap_or_default().to_owned()
     }
 
-    /// The shop's front page has a form for everybody. The administrator's forms have tokens of
+    /// The shop's front page has a form for all visitors. The administrator's forms have tokens of
     /// another kind of session.
     async fn form(&mut self, path: &str, fields: &str) -> String {
         let page = if path.starts_with("/admin") {
