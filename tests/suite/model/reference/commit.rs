@@ -162,6 +162,10 @@ impl Request {
             })
             .await;
         if !is_there {
+            if renews {
+                // Has another process sealed the session meanwhile?
+                world.at(Kind::Load, |_| ()).await;
+            }
             return Outcome::Gone;
         }
         if renews {
