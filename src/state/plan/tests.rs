@@ -198,7 +198,7 @@ fn a_read_is_a_touch_once_reissue_time_has_passed_and_at_most_once_a_second() {
         assert!(touched(&one(), &config, early).is_none(), "{reissue:?}");
         let state = one();
         let touch = touched(&state, &config, due).unwrap();
-        assert_eq!(touch.id(), state.public_id().unwrap().as_str());
+        assert_eq!(touch.id, state.public_id().unwrap().as_str());
         assert_eq!(touch.accessed, start().plus(due));
         assert_eq!(touch.expires, start().plus(due).plus(TIMEOUT));
     }
@@ -310,7 +310,7 @@ fn legacy() -> State {
 fn read_of_a_legacy_session_is_a_touch_of_it() {
     assert!(touched(&legacy(), &config(), Duration::from_millis(999)).is_none());
     let touch = touched(&legacy(), &config(), SECOND).unwrap();
-    assert_eq!(touch.id(), "0123456789abcdef0123456789abcdef");
+    assert_eq!(touch.id, "0123456789abcdef0123456789abcdef");
     assert_eq!(touch.expires, start().plus(SECOND + TIMEOUT));
 }
 
