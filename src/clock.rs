@@ -117,6 +117,7 @@ pub(crate) struct Started {
     pub(crate) moment: Moment,
     instant: Instant,
     monotonic: Duration,
+    ticks: Duration,
 }
 
 impl Started {
@@ -129,6 +130,11 @@ impl Started {
             TimeSource::Server => self.instant.elapsed(),
             TimeSource::Process => clock.monotonic().saturating_sub(self.monotonic),
         }
+    }
+
+    /// How long the request has been under way. No time passes on a clock that stands still.
+    pub(crate) fn elapsed(&self, clock: &Clock) -> Duration {
+        clock.ticks().saturating_sub(self.ticks)
     }
 }
 
@@ -183,11 +189,18 @@ impl Clock {
     /// The time since the process started, which never goes back. What a test has advanced the clock
     /// by is added.
     pub(crate) fn monotonic(&self) -> Duration {
-        let advanced = match &self.0 {
-            Source::System => Duration::ZERO,
+        match &self.0 {
+            Source::System => self.ticks(),
+            Source::Held(_) => PROCESS_START.elapsed().saturating_add(self.ticks()),
+        }
+    }
+
+    /// The same, by a clock that stands still only what a test has advanced it by.
+    fn ticks(&self) -> Duration {
+        match &self.0 {
+            Source::System => PROCESS_START.elapsed(),
             Source::Held(held) => Duration::from_millis(held.advanced.load(Ordering::SeqCst)),
-        };
-        PROCESS_START.elapsed().saturating_add(advanced)
+        }
     }
 
     /// Notes that a request begins now.
@@ -196,6 +209,7 @@ impl Clock {
             moment: self.now(),
             instant: Instant::now(),
             monotonic: self.monotonic(),
+            ticks: self.ticks(),
         }
     }
 
@@ -286,6 +300,18 @@ mod tests {
         assert!(after - before >= Duration::from_secs(60));
         clock.rewind(Duration::from_secs(3600));
         assert!(clock.monotonic() >= after);
+    }
+
+    #[test]
+    fn a_request_takes_no_time_by_a_clock_that_stands_still() {
+        let (held, system) = (Clock::new(), Clock::system());
+        let (by_held, by_system) = (held.started(), system.started());
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(2) {}
+        assert_eq!(by_held.elapsed(&held), Duration::ZERO);
+        assert!(by_system.elapsed(&system) >= Duration::from_millis(2));
+        held.advance(Duration::from_secs(1));
+        assert_eq!(by_held.elapsed(&held), Duration::from_secs(1));
     }
 
     #[test]

@@ -87,11 +87,10 @@ impl Core {
     }
 
     async fn was_replaced_meanwhile(&self, plan: &InsertPlan) -> Result<bool> {
-        let source = self.store.time_source();
         let Some(dead) = plan.dead.as_ref().filter(|_| plan.login.is_none()) else {
             return Ok(false);
         };
-        let is_fresh = plan.started.age(&self.clock, source) < LOOKUP_VALID_FOR;
+        let is_fresh = plan.started.elapsed(&self.clock) < LOOKUP_VALID_FOR;
         if plan.dead_is_looked_up && is_fresh {
             return Ok(false);
         }

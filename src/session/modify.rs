@@ -27,7 +27,8 @@ impl Session {
     ///
     /// The new value is stored only if nobody else has changed the old one meanwhile. Otherwise `f`
     /// is called again, with the value of today. So it should do nothing but compute. Returns the
-    /// value that was stored.
+    /// value that was stored. A change between values that MongoDB compares as equal is not noticed: from
+    /// `1` to `1.0`, or from `0.0` to `-0.0`.
     ///
     /// It is stored at once, not with the response: one round trip, and two more for each time that
     /// another request was faster. If the request has changed the key before, or has kept it in a

@@ -19,7 +19,7 @@ mod gate;
 mod program;
 
 pub use gate::{Gate, Gates};
-pub use program::{Op, Results, View, set};
+pub use program::{FLOAT, Float, Leaving, Op, Results, View, set, shown};
 
 /// The path of every program; it decides nothing but which cookies belong to it.
 const PATH: &str = "/run";

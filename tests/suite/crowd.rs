@@ -16,7 +16,7 @@ use rocket::serde::json::{Value, json};
 use rocket::tokio::task::JoinHandle;
 use rocket::tokio::{spawn, time};
 
-use crate::arena::{Arena, Op, Results, request, set};
+use crate::arena::{Arena, Leaving, Op, Results, request, set};
 use crate::history::{Event, History, Told, Work};
 use crate::support::{Browser, Request};
 
@@ -56,6 +56,19 @@ fn weight(work: &Work) -> u32 {
         Work::Plant(_) | Work::Revoke => 1,
     }
 }
+
+/// How a handler ends that changes something: the response saves, or the handler, which waits for
+/// the outcome or does not.
+const SAVES: [Option<Op>; 8] = [
+    None,
+    None,
+    None,
+    Some(Op::Save),
+    Some(Op::Save),
+    Some(Op::LeaveSave(Leaving::Dropped)),
+    Some(Op::LeaveSave(Leaving::PutAside)),
+    Some(Op::LeaveSave(Leaving::TimedOut)),
+];
 
 const KEPT: [&str; 8] = ["mark", "n", "r", "a", "b", "log", "mod", "kept"];
 
@@ -134,7 +147,7 @@ impl Crowd {
         for visitor in &self.visitors {
             let mut apps = visitor.apps.iter().cycle();
             let mut app = || apps.next().expect("an application");
-            visitor.act(app(), Work::Read, false).await;
+            visitor.act(app(), Work::Read, None).await;
             let old = visitor.old().clone();
             for cookie in old {
                 visitor.replay(app(), cookie).await;
@@ -163,7 +176,7 @@ impl Visitor {
             if work == Work::Revoke && !self.may_revoke() {
                 work = Work::Read;
             }
-            let saves = rng.random_bool(0.5);
+            let saves = SAVES.choose(&mut rng).cloned().flatten();
             self.act(&app, self.numbered(work, &mut rng), saves).await;
         }
     }
@@ -208,12 +221,20 @@ impl Visitor {
     }
 
     /// One request, from the cookies that the browser has now to those it has then.
-    async fn act(&self, app: &Arena, work: Work, saves: bool) {
+    async fn act(&self, app: &Arena, work: Work, saves: Option<Op>) {
         if work == Work::Revoke {
             return self.revoke(app).await;
         }
         let browser = self.browser();
         let mut program = program(&work, self.number, saves);
+        if let Work::Increment(by) = work
+            && by == 1
+            && !is_sealed()
+        {
+            // As a job of the application does it, from outside.
+            program.truncate(2);
+            program.push(Op::Edit("n".into(), by));
+        }
         let stream = self.number();
         program.insert(1, Op::Follow(stream));
         let event = self.ask(app, &browser, work, &program).await;
@@ -287,6 +308,11 @@ impl Visitor {
     }
 }
 
+/// Nothing edits a sealed session from outside.
+fn is_sealed() -> bool {
+    std::env::var_os("SEAL").is_some()
+}
+
 /// The session's cookie that a request sends.
 fn cookie_of(request: &Request) -> Option<String> {
     let (_, value) = request.headers.iter().find(|(name, _)| name == "Cookie")?;
@@ -295,7 +321,7 @@ fn cookie_of(request: &Request) -> Option<String> {
     values.next().map(str::to_owned)
 }
 
-fn program(work: &Work, browser: usize, saves: bool) -> Vec<Op> {
+fn program(work: &Work, browser: usize, saves: Option<Op>) -> Vec<Op> {
     let user = format!("user{browser}");
     let begins = match work {
         Work::Plant(_) => Op::Fresh,
@@ -325,8 +351,8 @@ fn program(work: &Work, browser: usize, saves: bool) -> Vec<Op> {
     }
     use Work::{Flash, Increment, Pair, Push, Set};
     // A `modify` and a pop are done at once, and leave nothing to be saved.
-    if saves && matches!(work, Set(_) | Increment(_) | Push(_) | Pair(_) | Flash(_)) {
-        program.push(Op::Save);
+    if matches!(work, Set(_) | Increment(_) | Push(_) | Pair(_) | Flash(_)) {
+        program.extend(saves);
     }
     program
 }
@@ -338,9 +364,10 @@ fn told(event: &mut Event, program: &[Op], results: &Results) {
     event.told = match (failed, program.last()) {
         // Ended: it did not even begin, without a session to begin with.
         (Some(error), _) if error.starts_with("Gone") || error.starts_with("Ended") => Told::Gone,
+        (None, Some(Op::Edit(..))) if *results.value(program.len() - 1) != true => Told::Gone,
         // Open, as far as the handler knows.
         (Some(_), _) => Told::Open,
-        (None, Some(Op::Save | Op::Append(..) | Op::Pop)) => Told::Saved,
+        (None, Some(Op::Save | Op::Append(..) | Op::Edit(..) | Op::Pop)) => Told::Saved,
         (None, _) => Told::Done,
     };
     if event.work == Work::Pop && event.told == Told::Saved {

@@ -8,6 +8,9 @@ use mongodb::Client;
 use mongodb::bson::Document;
 use rand::RngExt;
 use rocket::serde::json::json;
+use rocket::tokio::spawn;
+use rocket::tokio::time::sleep;
+use rocket_mongo_session::testing::Clock;
 
 use crate::arena::{Arena, Op, Setting, database, set};
 use crate::crowd::{Crowd, stored};
@@ -47,6 +50,8 @@ struct Load {
     options: &'static str,
     /// The processes that serve it.
     apps: usize,
+    /// How far the clock of each is ahead of that of the one before it.
+    apart: Duration,
     failover: bool,
 }
 
@@ -57,6 +62,7 @@ impl Load {
             share,
             options: "",
             apps: 1,
+            apart: Duration::ZERO,
             failover: true,
         }
     }
@@ -64,6 +70,12 @@ impl Load {
     /// Half of the tabs ask a second application with the same database.
     fn on_two_apps(mut self) -> Load {
         self.apps = 2;
+        self
+    }
+
+    /// The clocks of two applications differ by so much.
+    fn apart(mut self, by: Duration) -> Load {
+        self.apart = by;
         self
     }
 
@@ -77,6 +89,23 @@ impl Load {
         self.options = options;
         self
     }
+}
+
+/// A clock that runs as the system's does, and is ahead of it.
+fn clock_ahead(by: Duration) -> Clock {
+    let (clock, start) = (Clock::new(), Instant::now());
+    clock.advance(by);
+    let ticks = clock.clone();
+    spawn(async move {
+        let mut shown = Duration::ZERO;
+        loop {
+            sleep(Duration::from_millis(20)).await;
+            let step = start.elapsed().saturating_sub(shown);
+            shown += step;
+            ticks.advance(step);
+        }
+    });
+    clock
 }
 
 /// Lets a crowd loose on a replica set, does something to the set, and holds what the crowd was
@@ -105,8 +134,13 @@ async fn endures(
     let db = database();
     let url = format!("{}{}", set.url(&db), load.options);
     let mut apps = Vec::new();
-    for _ in 0..load.apps {
-        let app = Arena::start(&setting(&url, load.share)).await;
+    for number in 0..load.apps {
+        let mut setting = setting(&url, load.share);
+        if !load.apart.is_zero() {
+            let ahead = load.apart * u32::try_from(number).unwrap_or(u32::MAX);
+            setting = setting.clock(&clock_ahead(ahead));
+        }
+        let app = Arena::start(&setting).await;
         serves(&app).await;
         apps.push(app);
     }

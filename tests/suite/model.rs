@@ -19,7 +19,7 @@ use rocket::tokio::runtime;
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, MongoStore, Sessions, Store};
 
-use crate::arena::{Answer, Arena, Op, Results, Setting, View, database, request, set};
+use crate::arena::{Answer, Arena, Float, Op, Results, Setting, View, database, request, set};
 use crate::probe::id_of;
 use crate::support::{Browser, Mongod, in_time, seed};
 
@@ -58,11 +58,14 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Clear),
         4 => (number.clone(), small.clone()).prop_map(|(key, by)| Op::Increment(key.to_owned(), by)),
         3 => small.clone().prop_map(|item| Op::Push("list".to_owned(), json!(item))),
+        1 => (number.clone(), small.clone()).prop_map(|(key, by)| Op::Edit(key.to_owned(), by)),
         3 => (number, small.clone()).prop_map(|(key, by)| Op::Add(key.to_owned(), by)),
         2 => number_to_count_down,
         2 => small.clone().prop_map(|item| Op::Append("list".to_owned(), json!(item))),
         2 => small.prop_map(|item| Op::Flash(json!(item))),
         2 => Just(Op::Pop),
+        2 => prop::sample::select(&Float::ALL[..]).prop_map(Op::SetFloat),
+        2 => Just(Op::Negate),
         2 => Just(Op::Save),
         1 => user.clone().prop_map(|user| Op::Login(user.to_owned())),
         2 => user.prop_map(|user| Op::LoginKeeping(user.to_owned(), vec!["n".into(), "list".into()])),

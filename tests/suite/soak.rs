@@ -1,22 +1,26 @@
 //! The soak: crowds on a replica set of three, with and without sharing, while at random one fault
 //! after another happens, for as long as it is told. `scripts/soak SECONDS` runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use mongodb::Client;
 use mongodb::bson::doc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rocket::tokio::spawn;
+use rocket::tokio::task::JoinHandle;
 use rocket::tokio::time::sleep;
+use rocket_mongo_session::EventKind;
 
 use crate::arena::{Arena, database};
 use crate::crowd::Crowd;
 use crate::faults::{self, APP, DEADLINE};
 use crate::history::{Terms, Verdict};
-use crate::support::{FailPoint, Failure, Mode, ReplicaSet, Traffic};
+use crate::support::{FailPoint, Failure, Mode, ReplicaSet, Traffic, eventually};
 
 /// The time between two checks of a crowd.
 const ROUND: Duration = Duration::from_secs(45);
@@ -26,10 +30,72 @@ const ROUND: Duration = Duration::from_secs(45);
 /// ends in this process (the driver's, and both of the proxy); and some more for the rest.
 const FILES: u64 = (2 * 34 + 12) * 3 * 3 + 80;
 
-/// An application, and where it keeps its sessions.
+/// An application, where it keeps its sessions, and who reads its events.
 struct Stand {
     arena: Arc<Arena>,
     db: String,
+    listener: Listener,
+}
+
+/// Reads the events of an application, through every fault.
+struct Listener {
+    heard: Arc<Mutex<Heard>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    events: u64,
+    /// Sessions that have ended since the last round.
+    ended: BTreeSet<String>,
+    /// Whether something was missed in this round, and how often in all.
+    has_missed: bool,
+    missed: u64,
+}
+
+impl Listener {
+    fn to(arena: &Arena) -> Listener {
+        let heard = Arc::<Mutex<Heard>>::default();
+        let (mut events, notes) = (arena.sessions().events(), Arc::clone(&heard));
+        let task = spawn(async move {
+            while let Some(event) = events.next().await {
+                let event = event.expect("a replica set has a change stream");
+                let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+                notes.events += 1;
+                match event.kind {
+                    EventKind::Missed => {
+                        notes.has_missed = true;
+                        notes.missed += 1;
+                    }
+                    EventKind::LoggedOut
+                    | EventKind::Revoked
+                    | EventKind::Expired
+                    | EventKind::Deleted => {
+                        notes.ended.insert(event.id);
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Listener { heard, task }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it has heard of every one of these ends, or that it has missed something.
+    async fn hears(&self, ends: &BTreeSet<String>) {
+        eventually("the events of every end", async || {
+            assert!(!self.task.is_finished(), "the stream of events has ended");
+            let heard = self.lock();
+            heard.has_missed || ends.is_subset(&heard.ended)
+        })
+        .await;
+        let mut heard = self.lock();
+        heard.ended.clear();
+        heard.has_missed = false;
+    }
 }
 
 #[rocket::async_test]
@@ -51,7 +117,12 @@ async fn every_invariant_holds_under_random_faults() {
         let db = database();
         let arena = Arena::start(&faults::setting(&set.url(&db), share)).await;
         faults::serves(&arena).await;
-        stands.push(Stand { arena, db });
+        let listener = Listener::to(&arena);
+        stands.push(Stand {
+            arena,
+            db,
+            listener,
+        });
     }
 
     let began = Instant::now();
@@ -77,6 +148,8 @@ async fn every_invariant_holds_under_random_faults() {
     println!("after each round: {footprints:?}");
     for stand in &stands {
         println!("{:?}", stand.arena.sessions().stats());
+        let heard = stand.listener.lock();
+        println!("{} events, {} times missed", heard.events, heard.missed);
     }
     println!("soak: {:?} with SOAK_SEED={seed}\n{total}", began.elapsed());
     total.assert();
@@ -115,9 +188,11 @@ async fn round(
             several_apps: false,
             healed: Some(healed),
         };
+        let streams = Arc::clone(crowd.history.streams());
         verdicts.push(faults::judge(client, &stand.db, crowd, terms).await);
+        stand.listener.hears(&streams.told()).await;
         // Room for the next crowd, whose members have the same names.
-        crate::support::eventually("an empty collection", async || {
+        eventually("an empty collection", async || {
             stand.arena.sessions().revoke_all().await.is_ok()
         })
         .await;

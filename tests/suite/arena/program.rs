@@ -1,11 +1,15 @@
 //! A request as a list of session calls, and the route that carries one out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rocket::http::Status;
 use rocket::http::uri::Origin;
 use rocket::serde::json::{self, Json, Value, json};
 use rocket::serde::{Deserialize, Serialize};
+use rocket::tokio::time::timeout;
 use rocket::{Route, State, post, routes};
 use rocket_mongo_session::{Error, Session, Sessions};
 
@@ -29,6 +33,10 @@ pub enum Op {
     CountDown(String),
     /// `modify` that appends.
     Append(String, Value),
+    /// `set` of [`FLOAT`].
+    SetFloat(Float),
+    /// `modify` of [`FLOAT`] that changes its sign.
+    Negate,
     Flash(Value),
     Pop,
     Login(String),
@@ -43,11 +51,15 @@ pub enum Op {
     Touch,
     SkipTouch,
     Save,
+    /// `save`, whose end the handler does not wait for.
+    LeaveSave(Leaving),
     SetTimeout(u64),
     SetMaxAge(u64),
     ResetTimes,
     /// The administrator's call that concerns this session.
     RevokeOthers,
+    /// Another: adds to a number of this session, from outside of it. Whether the session was there.
+    Edit(String, i64),
     Csrf,
     /// Follows the session to its end, under this number.
     Follow(u64),
@@ -61,6 +73,66 @@ pub enum Op {
     Panic,
     /// The whole process ends here, as by kill -9.
     Die,
+}
+
+/// Where a program has a float.
+pub const FLOAT: &str = "float";
+
+/// Floats that are not equal to themselves, or equal to another, or no JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "rocket::serde")]
+pub enum Float {
+    NotANumber,
+    Infinity,
+    Zero,
+    NegativeZero,
+}
+
+impl Float {
+    pub const ALL: [Float; 4] = [
+        Float::NotANumber,
+        Float::Infinity,
+        Float::Zero,
+        Float::NegativeZero,
+    ];
+
+    pub fn value(self) -> f64 {
+        match self {
+            Float::NotANumber => f64::NAN,
+            Float::Infinity => f64::INFINITY,
+            Float::Zero => 0.0,
+            Float::NegativeZero => -0.0,
+        }
+    }
+}
+
+/// How programs show a float: JSON has no NaN.
+pub fn shown(float: f64) -> Value {
+    json!(format!("{float:?}"))
+}
+
+/// How a handler leaves a future that it has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(crate = "rocket::serde")]
+pub enum Leaving {
+    /// Polled once and dropped.
+    Dropped,
+    /// Polled once and kept, but never again.
+    PutAside,
+    /// Dropped after a millisecond.
+    TimedOut,
+}
+
+impl Leaving {
+    /// What the future answers if it does so in time, and what is left of it.
+    async fn leave<'a, T>(self, future: BoxFuture<'a, T>) -> (Option<T>, Option<BoxFuture<'a, T>>) {
+        let mut future = future;
+        match self {
+            Leaving::TimedOut => (timeout(Duration::from_millis(1), future).await.ok(), None),
+            Leaving::Dropped => (future.as_mut().now_or_never(), None),
+            Leaving::PutAside => (future.as_mut().now_or_never(), Some(future)),
+        }
+    }
 }
 
 impl Arena {
@@ -120,7 +192,9 @@ impl View {
         };
         let mut values = BTreeMap::new();
         for key in session.keys() {
-            if let Some(value) = session.get::<Value>(key.as_str())? {
+            if key == FLOAT {
+                values.extend(session.get::<f64>(FLOAT)?.map(|float| (key, shown(float))));
+            } else if let Some(value) = session.get::<Value>(key.as_str())? {
                 values.insert(key, value);
             }
         }
@@ -207,7 +281,7 @@ async fn run(
     gates: &State<Gates>,
     program: Json<Vec<Op>>,
 ) -> Result<Json<Vec<Step>>, Status> {
-    let mut steps = Vec::new();
+    let (mut steps, mut aside) = (Vec::new(), Vec::new());
     for op in program.into_inner() {
         if let Op::Fail(code) = op {
             return Err(Status::new(code));
@@ -215,6 +289,15 @@ async fn run(
         if (op == Op::Stored && session.is_new()) || (op == Op::Fresh && !session.is_new()) {
             steps.push(Step::Err("Ended: here, as the program has it".to_owned()));
             break;
+        }
+        if let Op::LeaveSave(how) = op {
+            let (saved, rest) = how.leave(session.save().boxed()).await;
+            aside.push(rest);
+            steps.push(match saved {
+                Some(Err(error)) => Step::Err(format!("{error:?}")),
+                _ => Step::Ok(Value::Null),
+            });
+            continue;
         }
         steps.push(match carry_out(session, sessions, gates, op).await {
             Ok(value) => Step::Ok(value),
@@ -253,6 +336,11 @@ async fn carry_out(
             };
             return Ok(json!(session.modify(name.as_str(), append).await?));
         }
+        Op::SetFloat(float) => session.set(FLOAT, &float.value())?,
+        Op::Negate => {
+            let negate = |float: Option<f64>| -float.unwrap_or(0.0);
+            return Ok(shown(session.modify(FLOAT, negate).await?));
+        }
         Op::Flash(message) => session.flash(message)?,
         Op::Pop => return Ok(json!(session.pop_flash::<Value>().await?)),
         Op::Login(user) => session.login(user)?,
@@ -279,16 +367,23 @@ async fn carry_out(
         Op::ResetTimes => session.reset_times()?,
         Op::Save => session.save().await?,
         Op::SetTimeout(millis) => {
-            session.set_timeout(Some(std::time::Duration::from_millis(millis)))?;
+            session.set_timeout(Some(Duration::from_millis(millis)))?;
         }
         Op::SetMaxAge(seconds) => {
-            session.set_max_age(Some(std::time::Duration::from_secs(seconds)))?;
+            session.set_max_age(Some(Duration::from_secs(seconds)))?;
         }
         Op::RevokeOthers => return Ok(json!(sessions.revoke_others(session).await?)),
+        Op::Edit(name, by) => {
+            let Some(id) = session.id() else {
+                return Ok(json!(false));
+            };
+            let edit = sessions.edit(&id).increment(name.as_str(), by);
+            return Ok(json!(edit.apply().await?));
+        }
         Op::Csrf => return Ok(json!(session.csrf_token())),
         Op::Follow(number) => gates.follow(number, session.ended()),
         Op::Gate(number) => gates.pass(number).await,
-        Op::Stored | Op::Fresh | Op::Fail(_) => {} // the route's own
+        Op::Stored | Op::Fresh | Op::Fail(_) | Op::LeaveSave(_) => {} // the route's own
         // As any other panic unwinds, without a report of each.
         Op::Panic => std::panic::resume_unwind(Box::new("a handler's")),
         Op::Die => {

@@ -1,5 +1,7 @@
 //! A primary that dies, steps down or stalls, secondaries that stall, every node restarted in turn.
 
+use std::time::Duration;
+
 use mongodb::bson::doc;
 use mongodb::{Client, Database};
 
@@ -10,6 +12,7 @@ use crate::support::{Mongod, ReplicaSet};
 both_ways! {
     a_killed_primary_takes_nothing_acknowledged_with_it => killed;
     a_step_down_loses_nothing => stepped_down;
+    a_step_down_loses_nothing_where_clocks_differ_by_minutes => stepped_down_with_clocks_apart;
     a_stalled_primary_neither_hangs_a_request_nor_comes_back_with_old_data => paused;
     a_stalled_secondary_is_noticed_by_nobody => one_secondary_paused;
     stalled_secondaries_cost_answers_and_nothing_that_was_answered => both_secondaries_paused;
@@ -43,6 +46,20 @@ async fn stepped_down(share: bool) {
                 set.step_down().await;
                 crowd.see(60).await;
             }
+        },
+    )
+    .await;
+}
+
+async fn stepped_down_with_clocks_apart(share: bool) {
+    let set = ReplicaSet::start().await;
+    let load = Load::sharing(share).on_two_apps();
+    survives(
+        &set,
+        load.apart(Duration::from_secs(240)),
+        async |set, crowd| {
+            set.step_down().await;
+            crowd.see(200).await;
         },
     )
     .await;

@@ -50,6 +50,13 @@ impl Streams {
         self.lock().len()
     }
 
+    /// The sessions whose streams were told of the end.
+    pub fn told(&self) -> BTreeSet<String> {
+        let streams = self.lock();
+        let told = streams.iter().filter(|(_, stream)| stream.end.is_some());
+        told.map(|((_, id), _)| id.clone()).collect()
+    }
+
     /// A session that is stored has not ended, since none comes back.
     pub(super) fn check(&self, stored: &[Document]) -> Vec<String> {
         let ids = ids(stored);

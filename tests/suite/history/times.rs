@@ -18,7 +18,9 @@ impl Work {
             // With a dead cookie it asks whether a login replaced that session.
             Work::Read => 2,
             // After a `save` nothing is left to be written.
-            Work::Set(_) | Work::Increment(_) | Work::Push(_) | Work::Pair(_) | Work::Flash(_) => 2,
+            Work::Set(_) | Work::Push(_) | Work::Pair(_) | Work::Flash(_) => 2,
+            // An edit from outside reads before and after its update.
+            Work::Increment(_) => 4,
             // And asks again, when its insert comes late.
             Work::Plant(_) => 4,
             // On the condition of the token, and then without it.

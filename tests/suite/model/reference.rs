@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rocket::serde::json::{Value, json};
 
 use super::stepped::Steps;
-use crate::arena::Op;
+use crate::arena::{FLOAT, Op, shown};
 use crate::hooked::Kind;
 
 mod commit;
@@ -385,6 +385,16 @@ impl Request {
                     .await?
                     .unwrap_or(value);
             }
+            Op::SetFloat(float) => self.change(FLOAT, Change::Set(shown(float.value()))),
+            Op::Negate => {
+                let negate = |old: Option<&Value>| {
+                    let float = old
+                        .and_then(Value::as_str)
+                        .and_then(|text| text.parse().ok());
+                    Some(shown(-float.unwrap_or(0.0)))
+                };
+                value = self.exchange(FLOAT, false, negate).await?.unwrap_or(value);
+            }
             Op::Pop if !self.view().contains_key(FLASH) => value = json!([]),
             Op::Pop => {
                 value = self
@@ -392,6 +402,7 @@ impl Request {
                     .await?
                     .unwrap_or(json!([]))
             }
+            Op::Edit(key, by) => value = json!(self.edit(&key, by).await),
             Op::Save => match self.commit().await {
                 Outcome::Fine => {}
                 Outcome::Gone => return Err("Gone"),

@@ -30,18 +30,20 @@ impl App {
     /// As `launch`, for an application that may refuse to.
     pub async fn try_launch(rocket: Rocket<Build>) -> Result<App, Error> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        let rocket = rocket.attach(AdHoc::on_liftoff(
-            "tests: where it listens",
-            move |rocket| {
-                // Port 0 became a real one by now.
-                let config = rocket.config();
-                let _ = tell.send((
-                    SocketAddr::new(config.address, config.port),
-                    rocket.shutdown(),
-                ));
-                Box::pin(async {})
-            },
-        ));
+        let listens = AdHoc::on_liftoff("tests: where it listens", move |rocket| {
+            // Port 0 became a real one by now.
+            let config = rocket.config();
+            let _ = tell.send((
+                SocketAddr::new(config.address, config.port),
+                rocket.shutdown(),
+            ));
+            Box::pin(async {})
+        });
+        // After the fairings that the session's fairing attaches at ignition, and so the last to be
+        // told of the liftoff.
+        let rocket = rocket.attach(AdHoc::on_ignite("tests: is told last", |rocket| async {
+            rocket.attach(listens)
+        }));
         let mut launch = spawn(rocket.launch());
         select! {
             Some((addr, stop)) = told.recv() => Ok(App { addr, stop, launch: Some(launch) }),

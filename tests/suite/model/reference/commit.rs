@@ -177,6 +177,30 @@ impl Request {
         Outcome::Fine
     }
 
+    /// Adds to a stored value from outside: neither this request's changes nor its token matter.
+    pub(super) async fn edit(&self, key: &str, by: i64) -> bool {
+        let Some(Token { session, .. }) = self.base.token else {
+            return false;
+        };
+        let is_there = |data: &mut Data| data.sessions.contains_key(&session);
+        if !self.world.at(Kind::Load, is_there).await {
+            return false;
+        }
+        let add = Changes::from([(key.to_owned(), vec![Change::Add(by)])]);
+        let write = |data: &mut Data| {
+            let stored = data.sessions.get_mut(&session);
+            stored
+                .map(|stored| apply(&mut stored.values, &add))
+                .is_some()
+        };
+        let is_done = self.world.at(Kind::Update, write).await;
+        if !is_done {
+            // Has it ended, or was it sealed meanwhile?
+            self.world.at(Kind::Load, |_| ()).await;
+        }
+        is_done
+    }
+
     /// Reads, changes and writes one value as if nobody else were there. What a pop takes is what
     /// was there before; what a modification answers is what is there after it.
     pub(super) async fn exchange(
@@ -222,9 +246,9 @@ impl Request {
                 .at(kind, |data| {
                     let found = data.sessions.get_mut(&token.session);
                     let found = found.filter(|found| found.secret == token.secret);
-                    let Some(found) =
-                        found.filter(|found| found.values.get(key) == stored.as_ref())
-                    else {
+                    let same =
+                        |found: &&mut Stored| is_equal(found.values.get(key), stored.as_ref());
+                    let Some(found) = found.filter(same) else {
                         return false;
                     };
                     match &next {
@@ -258,6 +282,15 @@ impl Request {
             }
         }
     }
+}
+
+/// Whether two values are the same to a database, which has one zero.
+fn is_equal(one: Option<&Value>, other: Option<&Value>) -> bool {
+    let is_zero = |value: Option<&Value>| {
+        let zeros = [0.0, -0.0].map(shown);
+        value.is_some_and(|value| zeros.contains(value))
+    };
+    one == other || is_zero(one) && is_zero(other)
 }
 
 /// The old session ends; what others did until then to what is kept is carried over, unless its
