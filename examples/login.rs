@@ -9,7 +9,7 @@
 //! curl -i -c jar -b jar -X POST http://127.0.0.1:8000/logout
 //! ```
 //!
-//! For password hashing see `examples/showcase/src/password.rs` in the repository.
+//! For password hashing see the page "Recipes" of the guide.
 
 #[macro_use]
 extern crate rocket;

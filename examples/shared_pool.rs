@@ -1,6 +1,6 @@
 //! Sessions in the application's own MongoDB pool: one client for both, and one error type.
 //!
-//! It needs a MongoDB. The README explains how to start one:
+//! It needs a MongoDB, such as `docker run --rm -p 27017:27017 mongo:7.0`:
 //!
 //! ```sh
 //! export ROCKET_DATABASES='{main={url="mongodb://localhost:27017/my_app"}}'

@@ -3,76 +3,64 @@
 //! A handler takes [`&Session`](Session), reads values and changes them, and the crate stores the
 //! changes before the response is sent.
 //!
+//! ```no_run
+//! # use rocket::{get, launch, routes};
+//! use rocket_mongo_session::{Error, Key, Session, Sessions};
+//!
+//! const VISITS: Key<i64> = Key::new("visits");
+//!
+//! #[get("/")]
+//! fn index(session: &Session) -> Result<String, Error> {
+//!     Ok(format!("visit number {}", session.increment(VISITS, 1)?))
+//! }
+//!
+//! #[launch]
+//! fn rocket() -> _ {
+//!     rocket::build().attach(Sessions::fairing()).mount("/", routes![index])
+//! }
+//! ```
+//!
+//! `cargo add rocket_mongo_session`, and run it: without a database, sessions are kept in memory. The
+//! [quick start](guide::start) continues from here, and **[the guide](guide) has a page for each
+//! subject**. Something does not work: [my session is lost](guide::troubleshooting).
+//!
+//! # What it promises
+//!
 //! * **Concurrent requests do not overwrite each other's keys.** `increment`, `push` and `modify`
-//!   lose no update.
+//!   lose no update ([values](guide::values#concurrent-requests)).
 //! * **A session that ended never comes back.** No late request revives a session that was logged
 //!   out, revoked or expired.
 //! * **No success without storage.** If the changes cannot be stored, the browser gets an error
 //!   (503) and no session cookie. Changes to a session that ended while the request ran end with
 //!   it: they are dropped, and the response is the handler's.
 //!
-//! This page is the guide. A complete application is in `examples/showcase` of the repository.
+//! [What it does not promise](guide::limits) is as exact.
 //!
-//! | how do I … | |
-//! |---|---|
-//! | start? | [quick start](#quick-start) |
-//! | store a value, a counter, a list? | [values](#values), [concurrent requests](#concurrent-requests) |
-//! | sign users in and out? | [signing in and out](#signing-in-and-out) |
-//! | ask for a second factor? | [a second factor](#a-second-factor) |
-//! | show a user's devices and end them? | [a user's devices](#a-users-devices) |
-//! | use single sign-on? | [single sign-on](#single-sign-on) |
-//! | show a message on the next page? | [flash messages](#flash-messages) |
-//! | protect forms and `fetch()`? | [CSRF](#csrf) |
-//! | end streams and websockets with their session? | [streams, sockets and long requests](#streams-sockets-and-long-requests) |
-//! | hear what happens to sessions? | [what happens to sessions](#what-happens-to-sessions) |
-//! | keep users signed in? | [timeouts and remember-me](#timeouts-and-remember-me) |
-//! | handle errors and outages? | [errors and outages](#errors-and-outages), [one error type](#one-error-type-for-your-handlers) |
-//! | test my application? | [testing an application](#testing-an-application) |
-//! | configure it? | [configuration](#configuration) |
-//! | encrypt what sessions contain? | [sealed sessions](#sealed-sessions) |
-//! | go live? | [going live](#going-live) |
-//! | have several kinds of session? | [several kinds of session](#several-kinds-of-session) |
-//! | serve phones and command lines? | [bearer tokens](#bearer-tokens-for-phones-and-command-lines) |
-//! | run several applications? | [several applications on one database](#several-applications-on-one-database) |
-//! | operate it? | [operation](#operation): versions, connections, TLS, readiness, logs, indexes, privileges, sizes, backups |
-//! | know its limits? | [what it does not promise](#what-it-does-not-promise) |
-//! | use sessions outside of a request? | [outside of a request](#outside-of-a-request) |
-//! | migrate from another library? | [migrating](#migrating) |
-//! | find a call? | [the calls at a glance](#the-calls-at-a-glance) |
+//! # What is in it
 //!
-#![doc = include_str!("guide/start.md")]
+//! | for | use | read |
+//! |---|---|---|
+//! | values of any serde type, counters, lists | [`Session`], [`Key`] | [values](guide::values) |
+//! | signing in and out, a second factor, privileges | [`Session::login`], [`RecentLogin`] | [signing in](guide::sign_in) |
+//! | lists of devices, revocation, jobs, search | [`Sessions`], [`UserSessions`], [`Query`] | [devices](guide::sign_in#a-users-devices), [jobs](guide::operation#outside-of-a-request) |
+//! | idle and absolute timeouts, "remember me" | [`Session::remember_for`] | [timeouts](guide::timeouts) |
+//! | flash messages | [`Session::flash`], [`Queue`] | [flash messages](guide::flash) |
+//! | CSRF tokens and a same-origin check | [`CsrfForm`], [`CsrfHeader`] | [CSRF](guide::csrf) |
+//! | streams and websockets that end with their session | [`Session::ended`], [`Sessions::events`] | [streams](guide::streams) |
+//! | several kinds of session, bearer tokens | [`Kind`], [`Of`] | [kinds](guide::kinds) |
+//! | encrypted values | `seal = true` | [sealed sessions](guide::sealed) |
+//! | tests without a database, and a clock to advance | [`testing`], [`Sessions::in_memory`] | [testing](guide::testing) |
+//! | configuration in `Rocket.toml` | `[default.session]` | [configuration](guide::configuration) |
+//! | operation: readiness, counters, indexes, privileges | [`Sessions::is_ready`], [`Stats`] | [operation](guide::operation) |
 //!
-#![doc = include_str!("guide/data.md")]
+//! # Versions
 //!
-#![doc = include_str!("guide/sign_in.md")]
+//! | Rust | Rocket | `mongodb` (the driver) | MongoDB |
+//! |---|---|---|---|
+//! | 1.89 or later | 0.5.2 or later | 3.9.1 or later, [re-exported](mongodb) | 4.4 or later; [what was tested](guide::operation#versions) |
 //!
-#![doc = include_str!("guide/flash.md")]
-//!
-#![doc = include_str!("guide/csrf.md")]
-//!
-#![doc = include_str!("guide/times.md")]
-//!
-#![doc = include_str!("guide/streams.md")]
-//!
-#![doc = include_str!("guide/errors.md")]
-//!
-#![doc = include_str!("guide/testing.md")]
-//!
-#![doc = include_str!("../docs/configuration.md")]
-//!
-#![doc = include_str!("guide/kinds.md")]
-//!
-#![doc = include_str!("guide/sealed.md")]
-//!
-#![doc = include_str!("guide/live.md")]
-//!
-#![doc = include_str!("guide/operation.md")]
-//!
-#![doc = include_str!("guide/limits.md")]
-//!
-#![doc = include_str!("guide/migration.md")]
-//!
-#![doc = include_str!("guide/calls.md")]
+//! Features: `srv` (`mongodb+srv://` addresses) and `rustls-tls` are on by default; `openssl-tls`
+//! uses the system's OpenSSL ([TLS](guide::operation#tls)).
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),
@@ -95,6 +83,8 @@ mod commit;
 mod config;
 mod document;
 mod error;
+#[cfg(doc)]
+pub mod guide;
 mod live;
 mod origin;
 mod principals;

@@ -192,6 +192,7 @@ impl Session {
     ///
     /// Use it to find out why users lose their sessions. The same reason is logged at debug level.
     #[must_use]
+    #[doc(alias("troubleshooting", "session lost", "debugging"))]
     pub fn why_new(&self) -> Option<NewReason> {
         self.lock().state.why_new
     }
@@ -226,6 +227,7 @@ impl Session {
     ///
     /// The write runs in a task of its own and ends even if the future is dropped. If it fails then,
     /// the response becomes the 503.
+    #[doc(alias("commit", "flush"))]
     pub async fn save(&self) -> Result<()> {
         match self.save_detached().await? {
             Outcome::Gone => Err(Error::Gone),

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// Counters of this process since it started ([`Sessions::stats`](crate::Sessions::stats)).
 ///
 /// A counter never decreases. Each process has its own: add them up for the whole application.
-#[doc(alias = "metrics")]
+#[doc(alias("metrics", "prometheus", "monitoring"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {

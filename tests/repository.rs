@@ -56,10 +56,7 @@ fn is_packaged(path: &str, include: &[&str]) -> bool {
 #[test]
 fn packaged_pages_link_to_packaged_files() {
     let manifest = read("Cargo.toml");
-    let (_, include) = manifest.split_once("\ninclude = [").expect("include");
-    let (include, _) = include.split_once(']').expect("an end of include");
-    let include: Vec<&str> = include.split('"').skip(1).step_by(2).collect();
-
+    let include = include(&manifest);
     let mut pages = files("", ".md");
     pages.extend(files("docs", ".md"));
     let mut count = 0;
@@ -84,7 +81,230 @@ fn packaged_pages_link_to_packaged_files() {
             count += 1;
         }
     }
-    assert!(count > 20, "{count} links");
+    assert!(count > 10, "{count} links");
+}
+
+/// Where the guide and the files of the package can be read once it is published.
+const GUIDE: &str = "https://docs.rs/rocket_mongo_session/latest/rocket_mongo_session/guide/";
+const SOURCE: &str = "https://docs.rs/crate/rocket_mongo_session/latest/source/";
+
+/// Returns the patterns of the files that the package has.
+fn include(manifest: &str) -> Vec<&str> {
+    let (_, include) = manifest.split_once("\ninclude = [").expect("include");
+    let (include, _) = include.split_once(']').expect("an end of include");
+    include.split('"').skip(1).step_by(2).collect()
+}
+
+/// Returns the rest of each address that starts so.
+fn addresses<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    let rests = text.split(start).skip(1);
+    let end = |c: char| c.is_whitespace() || ")\"'`>".contains(c);
+    rests.filter_map(|rest| rest.split(end).next()).collect()
+}
+
+/// Returns the pages of the guide: the module, and the text with its headings.
+fn guide() -> Vec<(String, String)> {
+    let source = read("src/guide.rs");
+    let parts = source.split("include_str!(\"").skip(1);
+    let pages = parts.map(|part| {
+        let (file, rest) = part.split_once('"').expect("a file");
+        let (_, rest) = rest.split_once("pub mod ").expect("a module");
+        let (name, _) = rest.split_once(' ').expect("a name");
+        let path = match file.strip_prefix("../") {
+            Some(file) => file.to_owned(),
+            None => format!("src/{file}"),
+        };
+        (name.to_owned(), read(&path))
+    });
+    pages.collect()
+}
+
+/// Returns whether a page has a heading with this anchor, as rustdoc makes it.
+fn has_heading(page: &str, anchor: &str) -> bool {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let anchors = headings.map(|line| {
+        let text = line.trim_start_matches('#').trim().to_lowercase();
+        let text = text.replace(' ', "-");
+        text.replace(|c: char| !c.is_alphanumeric() && c != '-' && c != '_', "")
+    });
+    anchors.into_iter().any(|known| known == anchor)
+}
+
+#[test]
+fn links_to_published_pages_name_pages_of_the_package() {
+    let manifest = read("Cargo.toml");
+    let include = include(&manifest);
+    let guide = guide();
+    let mut pages = files("", ".md");
+    for folder in ["docs", "src/guide"] {
+        pages.extend(files(folder, ".md"));
+    }
+    let (mut sources, mut links) = (0, 0);
+    for page in pages {
+        let text = read(&page);
+        for path in addresses(&text, SOURCE) {
+            assert!(root().join(path).is_file(), "{page} links to {path}");
+            let is_packaged = is_packaged(path, &include);
+            assert!(
+                is_packaged,
+                "{page} links to {path}, which is not in the package"
+            );
+            sources += 1;
+        }
+        for address in addresses(&text, GUIDE) {
+            let (path, anchor) = address.split_once('#').unwrap_or((address, ""));
+            let module = path.trim_end_matches("index.html").trim_end_matches('/');
+            let found = guide.iter().find(|(name, _)| name == module);
+            let is_there = match found {
+                Some((_, text)) => anchor.is_empty() || has_heading(text, anchor),
+                None => module.is_empty(),
+            };
+            assert!(is_there, "{page} links to {address}");
+            links += 1;
+        }
+    }
+    assert!(
+        sources > 10 && links > 15,
+        "{sources} files and {links} pages"
+    );
+}
+
+#[test]
+fn every_page_of_the_guide_is_a_module() {
+    let source = read("src/guide.rs");
+    for file in files("src/guide", ".md") {
+        let name = file.trim_start_matches("src/");
+        assert!(
+            source.contains(&format!("include_str!(\"{name}\")")),
+            "{file}"
+        );
+    }
+    for (name, _) in guide() {
+        let is_in_the_table = source.contains(&format!("[`{name}`]"));
+        assert!(is_in_the_table, "the table of the guide lacks {name}");
+    }
+}
+
+/// Headings are not searched by rustdoc: an item has to have the word as its name or an alias.
+#[test]
+fn words_that_people_search_for_lead_to_an_item() {
+    let mut known: Vec<String> = guide().into_iter().map(|(name, _)| name).collect();
+    for file in files("src", ".rs") {
+        let text = read(&file);
+        for part in text.split("#[doc(alias").skip(1) {
+            let aliases = part.split(']').next().unwrap_or_default();
+            known.extend(aliases.split('"').skip(1).step_by(2).map(str::to_lowercase));
+        }
+    }
+    for word in [
+        "concurrent",
+        "atomic",
+        "absolute timeout",
+        "idle timeout",
+        "remember me",
+        "session fixation",
+        "authentication",
+        "2fa",
+        "nginx",
+        "cors",
+        "htmx",
+        "tera",
+        "upload",
+        "prometheus",
+        "kubernetes",
+        "health",
+        "atlas",
+        "gdpr",
+        "upgrade",
+        "rolling deploy",
+        "troubleshooting",
+        "session lost",
+        "regenerate",
+        "destroy",
+        "websocket",
+        "argon2",
+        "integration test",
+        "bearer",
+        "encryption",
+        "express-session",
+    ] {
+        assert!(known.iter().any(|alias| alias == word), "{word}");
+    }
+}
+
+/// A registry shows the README without the repository around it.
+#[test]
+fn readme_links_to_no_file_beside_it() {
+    let text = read("README.md");
+    let without_images = text.replace("<img src=\"docs/images/", "");
+    assert_eq!(links(&without_images), Vec::<&str>::new());
+    for line in text.lines() {
+        if let Some((_, target)) = line
+            .strip_prefix('[')
+            .and_then(|line| line.split_once("]: "))
+        {
+            assert!(target.starts_with("https://"), "{line}");
+        }
+    }
+}
+
+/// rustdoc checks that a page which is linked is there, and not that it has the heading.
+#[test]
+fn links_within_the_guide_lead_to_headings() {
+    let guide = guide();
+    let mut count = 0;
+    let mut check = |place: &str, target: &str, own: Option<&str>| {
+        let Some((path, anchor)) = target.split_once('#') else {
+            return;
+        };
+        let path = path.trim_start_matches("crate::");
+        let module = match own {
+            Some(_) => path.trim_start_matches("guide::"),
+            None => match path.strip_prefix("guide::") {
+                Some(module) => module,
+                None => return,
+            },
+        };
+        let found = guide.iter().find(|(name, _)| name == module);
+        let page = match (found, own) {
+            (Some((_, page)), _) => page.as_str(),
+            (None, Some(own)) if path.is_empty() => own,
+            _ => return,
+        };
+        assert!(has_heading(page, anchor), "{place} links to {target}");
+        count += 1;
+    };
+    for (name, page) in &guide {
+        for part in page.split("](").skip(1) {
+            check(name, part.split(')').next().unwrap_or_default(), Some(page));
+        }
+    }
+    for file in files("src", ".rs") {
+        let text = read(&file);
+        let own = (file == "src/guide.rs").then_some("");
+        for part in text.split("](").skip(1) {
+            check(&file, part.split(')').next().unwrap_or_default(), own);
+        }
+    }
+    assert!(count > 40, "{count} links to headings");
+}
+
+#[test]
+fn tests_that_the_comparison_names_are_there() {
+    let page = read("docs/comparison.md");
+    let suite = files("tests/suite", ".rs");
+    let suite: String = suite.iter().map(|file| read(file)).collect();
+    let mut count = 0;
+    for name in quoted(&page).filter(|name| name.contains("::")) {
+        let Some(name) = name.rsplit("::").next().filter(|name| name.contains('_')) else {
+            continue;
+        };
+        let is_there =
+            suite.contains(&format!("fn {name}(")) || suite.contains(&format!("{name}(round)"));
+        assert!(is_there, "docs/comparison.md names the test {name}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count} tests");
 }
 
 /// Returns the cells of the table rows below a heading.

@@ -164,7 +164,7 @@ impl UserSessions {
     ///
     /// [`Error::BadUser`]; [`Error::Store`] and [`Error::Unknown`] when the database fails: call it
     /// again then.
-    #[doc(alias = "mass logout")]
+    #[doc(alias("mass logout", "logout everywhere", "erasure"))]
     pub async fn revoke_all(&self) -> Result<u64> {
         let user = self.principal()?;
         let revocation = tombstone::of_user(user);

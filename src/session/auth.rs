@@ -29,7 +29,7 @@ impl Session {
     ///
     /// The login stands even if the handler then returns an error, unless `set_on_exception` is
     /// `false`. Before a second factor is proved, call something else: the guide's part [a second
-    /// factor](crate#a-second-factor) says what.
+    /// factor](crate::guide::sign_in#a-second-factor) says what.
     ///
     /// ```
     /// # use rocket::{FromForm, post, response::Redirect};
@@ -55,6 +55,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::BadUser`], [`Error::Sealed`]. Nothing has changed then.
+    #[doc(alias("authenticate", "sign in", "session fixation", "cycle_id"))]
     pub fn login(&self, user: impl Serialize) -> Result<()> {
         self.login_with(&user, Keep::nothing())
     }
@@ -135,9 +136,9 @@ impl Session {
     /// new secrets anyway. It costs the round trip of a change.
     ///
     /// It is not the place for a second factor: whoever is logged in before it is logged in without
-    /// it. See [a second factor](crate#a-second-factor). Keep the privileges themselves in your
-    /// database and check them at each request; the session only tells how long ago the user proved
-    /// who they are.
+    /// it. See [a second factor](crate::guide::sign_in#a-second-factor). Keep the privileges themselves
+    /// in your database and check them at each request; the session only tells how long ago the user
+    /// proved who they are.
     ///
     /// # Examples
     ///
@@ -166,6 +167,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Sealed`].
+    #[doc(alias("privileges", "step-up", "regenerate"))]
     pub fn elevate(&self) -> Result<()> {
         let secret = Secret::draw()?;
         let mut inner = self.open_to_write()?;
@@ -195,6 +197,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Sealed`].
+    #[doc(alias("sign out", "destroy", "flush"))]
     pub fn logout(&self) -> Result<()> {
         let mut inner = self.open()?;
         if let Some(stored) = inner.state.stored() {
@@ -288,6 +291,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Sealed`].
+    #[doc(alias("rotate", "regenerate", "cycle_key"))]
     pub fn renew(&self) -> Result<()> {
         let mut inner = self.open_to_write()?;
         if inner.state.stored().is_some() {

@@ -61,6 +61,7 @@ impl Session {
     ///
     /// If the future is dropped (by a timeout around it, for instance), the value is stored or not,
     /// and the request does not learn which.
+    #[doc(alias("atomic", "concurrent", "compare-and-set", "optimistic locking"))]
     pub async fn modify<T: Serialize + DeserializeOwned + Send>(
         &self,
         key: impl KeyFor<T> + Send,

@@ -116,6 +116,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
+    #[doc(alias("idle timeout", "sliding expiration", "ttl"))]
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
         check_timeout(timeout)?;
         self.set_times(|times| times.timeout = own(timeout))
@@ -129,6 +130,7 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
+    #[doc(alias = "absolute timeout")]
     pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<()> {
         check_timeout(lifetime)?;
         self.set_times(|times| times.lifetime = own(lifetime))

@@ -70,6 +70,7 @@ impl Session {
     ///
     /// [`Error::BadKey`], [`Error::Encode`], [`Error::TooLarge`], [`Error::Sealed`]. Nothing has
     /// changed then.
+    #[doc(alias = "insert")]
     pub fn set<V: Serialize + ?Sized>(&self, key: impl KeyOf<V>, value: &V) -> Result<()> {
         let field = Field::of_key(key.name())?;
         let value = self.encode(&field, value)?;
@@ -274,6 +275,7 @@ impl Session {
     ///
     /// [`Error::Mismatch`] when the value is no integer or the sum leaves the range of `i64`;
     /// [`Error::BadKey`], [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
+    #[doc(alias("atomic", "concurrent", "counter"))]
     pub fn increment(&self, key: impl AsKey, by: i64) -> Result<i64> {
         let field = Field::of_key(key.name())?;
         let mut inner = self.open_to_write()?;
@@ -307,6 +309,7 @@ impl Session {
     ///
     /// [`Error::Mismatch`] when the value is no list; [`Error::BadKey`], [`Error::Encode`],
     /// [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
+    #[doc(alias("atomic", "append"))]
     pub fn push<V: Serialize + ?Sized>(&self, key: impl AsKey, value: &V) -> Result<()> {
         let field = Field::of_key(key.name())?;
         let value = self.encode_element(&field, value)?;

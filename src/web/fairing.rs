@@ -38,7 +38,7 @@ impl Sessions {
     /// Returns the fairing that is configured by `Rocket.toml`.
     ///
     /// The section `[default.databases.sessions]` names the database, `[default.session]` has every
-    /// other key; see [configuration](crate#configuration). Without `databases.sessions.url` the
+    /// other key; see [configuration](crate::guide::configuration). Without `databases.sessions.url` the
     /// debug profile keeps sessions in memory and logs that; every other profile refuses to launch.
     /// The pool has 32 connections unless `max_connections` is set.
     ///

@@ -55,7 +55,9 @@ fn is_hidden(attributes: &[Attribute]) -> bool {
         let arguments = arguments(attribute);
         (attribute.path().is_ident("doc") && arguments == "hidden")
             || (attribute.path().is_ident("cfg")
-                && (arguments == "test" || arguments.contains("unstable-store")))
+                && (arguments == "test"
+                    || arguments == "doc"
+                    || arguments.contains("unstable-store")))
     })
 }
 
