@@ -96,11 +96,13 @@ mod config;
 mod document;
 mod error;
 mod live;
+mod metrics;
 mod origin;
 mod principals;
 mod record;
 mod seal;
 mod session;
+mod spans;
 mod state;
 mod stats;
 #[cfg(feature = "unstable-store")]
