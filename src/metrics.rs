@@ -1,10 +1,8 @@
 //! What a process exports through the `metrics` facade: counters, latencies, waits and connections in
 //! use.
 //!
-//! Handles are made once, when the store is opened, from the recorder that is installed by then. Without
+//! Handles are made once, when the store is opened, from the recorder that is installed then. Without
 //! the feature `metrics` all types here are empty, and their functions do nothing.
-
-use std::sync::Arc;
 
 #[cfg(not(feature = "metrics"))]
 use disabled as facade;
@@ -56,8 +54,8 @@ impl Drop for Timer<'_> {
 
 /// Where operations on the store of one kind of session wait, and the connections that they hold.
 pub(crate) struct Usage {
-    pub(crate) batch: Arc<Queue>,
-    pub(crate) connection: Arc<Queue>,
+    pub(crate) batch: Queue,
+    pub(crate) connection: Queue,
     connections_in_use: Gauge,
 }
 
@@ -90,15 +88,16 @@ impl Drop for InUse<'_> {
 }
 
 /// What operations wait for: a batch, or a connection.
+#[derive(Clone)]
 pub(crate) struct Queue {
     waiting: Gauge,
     wait: Histogram,
 }
 
 impl Queue {
-    fn new(kind: &str, awaited: &str) -> Arc<Self> {
+    fn new(kind: &str, awaited: &str) -> Self {
         let labels = [("kind", kind), ("for", awaited)];
-        Arc::new(Queue {
+        Queue {
             waiting: facade::gauge(
                 "rocket_mongo_session_waiting_requests",
                 "Operations of requests that wait for a batch or for a connection.",
@@ -109,21 +108,21 @@ impl Queue {
                 "Time that an operation waited for a batch or for a connection.",
                 &labels,
             ),
-        })
+        }
     }
 
     /// Counts an operation as waiting until the guard is dropped.
-    pub(crate) fn wait(self: &Arc<Self>) -> Wait {
+    pub(crate) fn wait(&self) -> Wait {
         self.waiting.increment(1.0);
         Wait {
-            queue: Arc::clone(self),
+            queue: self.clone(),
             started: Stopwatch::start(),
         }
     }
 }
 
 pub(crate) struct Wait {
-    queue: Arc<Queue>,
+    queue: Queue,
     started: Stopwatch,
 }
 
@@ -186,7 +185,9 @@ mod enabled {
 #[cfg(not(feature = "metrics"))]
 mod disabled {
     pub(crate) struct Counter;
+    #[derive(Clone)]
     pub(super) struct Gauge;
+    #[derive(Clone)]
     pub(super) struct Histogram;
     pub(super) struct Stopwatch;
 

@@ -46,7 +46,7 @@ struct Shared<J, R> {
     queue: Mutex<Queue<J, Result<R>>>,
     run: Run<J, R>,
     operation: Operation,
-    waits: Arc<metrics::Queue>,
+    waits: metrics::Queue,
     /// The operation had no result: its command panicked, or could not start before the deadline.
     lost: Error,
 }
@@ -85,7 +85,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         most: usize,
         operation: Operation,
         lost: Error,
-        waits: &Arc<metrics::Queue>,
+        waits: &metrics::Queue,
         run: impl Fn(Vec<J>, Instant) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -104,7 +104,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
             queue: Mutex::new(queue),
             run: Box::new(move |jobs, until| Box::pin(run(jobs, until))),
             operation,
-            waits: Arc::clone(waits),
+            waits: waits.clone(),
             lost,
         }))
     }

@@ -25,7 +25,7 @@ fn bench(few: usize, most: usize) -> Bench {
     let ends = Arc::new(Semaphore::new(0));
     let may_end = Arc::clone(&ends);
     let (operation, lost) = (Operation::LoadSession, Error::NotAttached);
-    let waits = Arc::clone(&metrics::Usage::of_kind("main").batch);
+    let waits = metrics::Usage::of_kind("main").batch;
     let batcher = Batcher::new(
         few,
         most,
