@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::live::{End, Live};
+use crate::metrics::Latencies;
 use crate::principals::PrincipalTypes;
 use crate::record::legacy;
 use crate::record::sealer::Sealer;
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) stats: Arc<Counters>,
+    pub(crate) latencies: Latencies,
     pub(crate) tasks: Tasks,
     /// When the last login of this process was created, where `max_per_user` ends the oldest: two
     /// logins of one millisecond would have no order otherwise.
@@ -121,13 +123,11 @@ impl Core {
         clock: Clock,
         connections: Arc<ConnectionCounters>,
     ) -> Self {
-        let stats = Arc::new(Counters {
-            connections,
-            ..Counters::default()
-        });
+        let stats = Arc::new(Counters::of_kind(config.kind(), connections));
         let store = Bounded::new(store, config.deadline, Arc::clone(&stats));
         Core {
             live: Live::new(&store, &config, &clock),
+            latencies: Latencies::of_kind(config.kind()),
             store,
             config,
             clock,

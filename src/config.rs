@@ -174,6 +174,13 @@ impl Config {
         Config::from_section(figment, MAIN_SECTION.to_owned())
     }
 
+    /// Returns the name of the kind of session that the section configures.
+    pub(crate) fn kind(&self) -> &str {
+        let name = self.section.strip_prefix(MAIN_SECTION);
+        let name = name.and_then(|name| name.strip_prefix('_'));
+        name.unwrap_or("main")
+    }
+
     /// Reads and validates the section of a kind, whose name is also the default of its collection
     /// and its cookie.
     ///

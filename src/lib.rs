@@ -86,11 +86,13 @@ mod error;
 #[cfg(doc)]
 pub mod guide;
 mod live;
+mod metrics;
 mod origin;
 mod principals;
 mod record;
 mod seal;
 mod session;
+mod spans;
 mod state;
 mod stats;
 #[cfg(feature = "unstable-store")]

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::live::{Followed, Subscriber};
 use crate::record::Client;
 use crate::record::token::Token;
+use crate::spans::RequestSpan;
 use crate::state::plan::CookieLife;
 use crate::state::{Loaded, NewReason, State};
 
@@ -82,6 +83,7 @@ struct Shared {
     inner: Mutex<Inner>,
     /// Held by a task that commits: commits happen one at a time, in the order of their calls.
     commit_order: tokio::sync::Mutex<()>,
+    span: RequestSpan,
 }
 
 struct Inner {
@@ -120,7 +122,13 @@ impl Shared {
 }
 
 impl Session {
-    pub(crate) fn new(core: Arc<Core>, loaded: Loaded, client: Client, started: Started) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        loaded: Loaded,
+        client: Client,
+        started: Started,
+        span: RequestSpan,
+    ) -> Self {
         let state = State::new(loaded, client, started, core.config.max_bytes);
         if let Some(reason) = state.why_new {
             rocket::debug!("Session: the request has no earlier session: {reason:?}");
@@ -138,6 +146,7 @@ impl Session {
         let shared = Shared {
             inner: Mutex::new(inner),
             commit_order: tokio::sync::Mutex::default(),
+            span,
         };
         Session {
             core,

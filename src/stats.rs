@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::metrics;
+
 /// Counters of this process since it started ([`Sessions::stats`](crate::Sessions::stats)).
 ///
-/// A counter never decreases. Each process has its own: add them up for the whole application.
+/// A counter never decreases. Each process has its own: add them up for the whole application. With the
+/// feature `metrics` each is also exported, as `rocket_mongo_session_<name>_total`.
 #[doc(alias("metrics", "prometheus", "monitoring"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -59,68 +62,119 @@ pub struct Stats {
 }
 
 /// A counter that requests increment concurrently.
-#[derive(Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct Counter {
+    count: AtomicU64,
+    exported: metrics::Counter,
+}
 
 impl Counter {
+    fn new(name: &'static str, text: &'static str, labels: &[(&'static str, &str)]) -> Self {
+        Counter {
+            count: AtomicU64::new(0),
+            exported: metrics::counter(name, text, labels),
+        }
+    }
+
     pub(crate) fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.exported.increment(1);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 }
 
-/// Counters of a connection pool, which several kinds of sessions may share.
-#[derive(Default)]
-pub(crate) struct ConnectionCounters {
-    pub(crate) lost: Counter,
-    pub(crate) refused: Counter,
-}
-
-/// The counters behind [`Stats`].
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) hits: Counter,
-    pub(crate) misses: Counter,
-    pub(crate) wrong_secrets: Counter,
-    pub(crate) expired: Counter,
-    pub(crate) ambiguous: Counter,
-    pub(crate) overtaken: Counter,
-    pub(crate) commits: Counter,
-    pub(crate) gone: Counter,
-    pub(crate) conflicts: Counter,
-    pub(crate) touches: Counter,
-    pub(crate) refused: Counter,
-    pub(crate) csrf_refused: Counter,
-    pub(crate) failures: Counter,
-    pub(crate) deadlines: Counter,
-    pub(crate) loads: Counter,
-    pub(crate) connections: Arc<ConnectionCounters>,
-}
-
-impl Counters {
-    pub(crate) fn read(&self, touch_batches: u64) -> Stats {
-        Stats {
-            loads: self.loads.get(),
-            hits: self.hits.get(),
-            misses: self.misses.get(),
-            wrong_secrets: self.wrong_secrets.get(),
-            expired: self.expired.get(),
-            ambiguous: self.ambiguous.get(),
-            overtaken: self.overtaken.get(),
-            commits: self.commits.get(),
-            gone: self.gone.get(),
-            conflicts: self.conflicts.get(),
-            touches: self.touches.get(),
-            touch_batches,
-            refused: self.refused.get(),
-            csrf_refused: self.csrf_refused.get(),
-            failures: self.failures.get(),
-            deadlines: self.deadlines.get(),
-            connections_lost: self.connections.lost.get(),
-            connections_refused: self.connections.refused.get(),
+/// Makes the counters behind [`Stats`] and their metrics. Each is in one list, by who counts, with the
+/// text of its metric. `read` names every field of `Stats`, so that none can be left out.
+macro_rules! counters {
+    (
+        core { $($core:ident: $core_text:literal,)* }
+        store { $($store:ident: $store_text:literal,)* }
+        pool { $($pool:ident as $event:ident: $pool_text:literal,)* }
+    ) => {
+        /// What the crate's core counts, for one kind of session.
+        pub(crate) struct Counters {
+            $(pub(crate) $core: Counter,)*
+            pub(crate) connections: Arc<ConnectionCounters>,
         }
+
+        /// What a store counts, for one kind of session.
+        pub(crate) struct StoreCounters {
+            $(pub(crate) $store: Counter,)*
+        }
+
+        /// Counters of a connection pool, which several kinds of sessions may share.
+        pub(crate) struct ConnectionCounters {
+            $(pub(crate) $event: Counter,)*
+        }
+
+        impl Counters {
+            pub(crate) fn of_kind(kind: &str, connections: Arc<ConnectionCounters>) -> Self {
+                let labels = [("kind", kind)];
+                Counters {
+                    $($core: Counter::new(metric_name!($core), $core_text, &labels),)*
+                    connections,
+                }
+            }
+
+            pub(crate) fn read(&self, $($store: u64),*) -> Stats {
+                Stats {
+                    $($core: self.$core.get(),)*
+                    $($store,)*
+                    $($pool: self.connections.$event.get(),)*
+                }
+            }
+        }
+
+        impl StoreCounters {
+            pub(crate) fn of_kind(kind: &str) -> Self {
+                let labels = [("kind", kind)];
+                StoreCounters {
+                    $($store: Counter::new(metric_name!($store), $store_text, &labels),)*
+                }
+            }
+        }
+
+        impl Default for ConnectionCounters {
+            fn default() -> Self {
+                ConnectionCounters {
+                    $($event: Counter::new(metric_name!($pool), $pool_text, &[]),)*
+                }
+            }
+        }
+    };
+}
+
+macro_rules! metric_name {
+    ($name:ident) => {
+        concat!("rocket_mongo_session_", stringify!($name), "_total")
+    };
+}
+
+counters! {
+    core {
+        loads: "Loads of a session.",
+        hits: "Loads that found a live session.",
+        misses: "Loads that found no live session.",
+        wrong_secrets: "Misses because of a wrong secret in the cookie.",
+        expired: "Loads that found an expired session.",
+        ambiguous: "Requests with more than one session cookie.",
+        overtaken: "New sessions discarded because a login came first.",
+        commits: "Commits of changes before a response.",
+        gone: "Commits discarded because the session had ended.",
+        conflicts: "Compare-and-set attempts that were repeated.",
+        touches: "Recorded uses of a session.",
+        refused: "Requests from another site that were refused.",
+        csrf_refused: "Requests refused for a missing or wrong CSRF token.",
+        failures: "Database operations that failed.",
+        deadlines: "Database operations that did not end within the deadline.",
+    }
+    store {
+        touch_batches: "Commands that wrote recorded uses.",
+    }
+    pool {
+        connections_lost as lost: "Connections to the database that were lost.",
+        connections_refused as refused: "Connections to the database that could not be opened.",
     }
 }

@@ -40,6 +40,10 @@ async fn serve() {
 }
 
 async fn ask(kind: &str, url: &str, path: &str, count: usize) {
+    #[cfg(feature = "metrics")]
+    let _exporter = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .expect("a recorder");
     let settings = Settings {
         kind: match kind {
             "by-hand" => Kind::ByHand,

@@ -24,7 +24,7 @@ impl Bench {
         let clock = Clock::new();
         let store = FaultyStore::with_clock(&clock);
         let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
-        let stats = Arc::new(Counters::default());
+        let stats = Arc::new(Counters::of_kind("main", Arc::default()));
         let bounded = Bounded::new(Arc::new(store.clone()), config.deadline, stats);
         let live = Live::new(&bounded, &config, &clock);
         live.0.lock().is_polling = true; // by the tests themselves

@@ -133,7 +133,12 @@ impl Shared {
             (plan, state.generation, is_issued)
         };
         let deleted = plan.delete.clone();
-        let done = core.execute(plan, is_last).await;
+        let is_touch = plan.only_touches();
+        let kind = core.config.kind();
+        let timer = (!is_touch).then(|| core.latencies.time_commit());
+        let commit = core.execute(plan, is_last);
+        let done = self.span.commit(kind, is_touch, outcome_name, commit).await;
+        drop(timer);
         let outcome = self.settle(core, done, &deleted, generation, is_last);
         let lost = match &outcome {
             Err(error) => Some(error.clone()),
@@ -211,6 +216,16 @@ impl Shared {
             inner.pending_cookie = done.cookie;
         }
         Ok(done.outcome)
+    }
+}
+
+/// The outcome of a commit, for its span.
+fn outcome_name(done: &Result<Done>) -> &'static str {
+    match done.as_ref().map(|done| done.outcome) {
+        Ok(Outcome::Nothing) => "nothing",
+        Ok(Outcome::Applied) => "applied",
+        Ok(Outcome::Gone) => "gone",
+        Err(_) => "error",
     }
 }
 

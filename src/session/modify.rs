@@ -192,8 +192,16 @@ impl Session {
             self.check_size(record, &field, next.as_ref(), pending_growth)?;
             Ok(Attempt::Write(vec![(field.clone(), next)], output))
         };
-        let done = self.core.compare_and_set(&what, stored.record, attempt);
-        let done = done.await?;
+        let exchanged = self.core.compare_and_set(&what, stored.record, attempt);
+        let outcome = |done: &Result<Option<_>>| match done {
+            Ok(Some(_)) => "applied",
+            Ok(None) => "gone",
+            Err(_) => "error",
+        };
+        let (kind, timer) = (self.core.config.kind(), self.core.latencies.time_commit());
+        let span = &self.shared.span;
+        let done = span.commit(kind, false, outcome, exchanged).await?;
+        drop(timer);
         let mut inner = self.lock();
         let is_same = inner.state.generation == generation;
         match done {

@@ -65,7 +65,8 @@ impl Bench {
             may_be_unseen: false,
             outcome,
         };
-        Session::new(core, loaded, Default::default(), started)
+        let span = RequestSpan::none();
+        Session::new(core, loaded, Default::default(), started, span)
     }
 
     /// The session of a request that comes with this cookie, as it is stored.

@@ -47,6 +47,11 @@ impl CommitPlan {
     pub(crate) fn is_nothing(&self) -> bool {
         self.delete.is_empty() && matches!(self.write, Write::Nothing)
     }
+
+    /// Whether it only records that the session was used, after the response.
+    pub(crate) fn only_touches(&self) -> bool {
+        self.delete.is_empty() && matches!(self.write, Write::Touch(_))
+    }
 }
 
 /// How to store a new session. Its id and secret are drawn for each attempt, unless they were handed

@@ -16,6 +16,7 @@ use rocket::tokio::time::timeout;
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
+use crate::spans::carried;
 use crate::stats::Counters;
 use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated, Watch};
 use crate::tasks::Tasks;
@@ -78,7 +79,7 @@ impl Bounded {
         call: impl Future<Output = Result<T>> + Send + 'static,
         kind: Kind,
     ) -> Result<T> {
-        let task = self.tasks.spawn(call);
+        let task = self.tasks.spawn(carried(call));
         let result = match timeout(self.deadline, task).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(kind.panicked(operation)),
@@ -125,7 +126,7 @@ impl Bounded {
     ) -> Result<Inserted> {
         let store = Arc::clone(&self.store);
         let (reply, mut replied) = oneshot::channel();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(carried(async move {
             let result = store.insert(documents, durability).await;
             let is_undone = matches!(result, Err(Error::Store { .. }) | Ok(Inserted::Exists));
             let is_settled = result.is_ok();
@@ -133,7 +134,7 @@ impl Bounded {
             if !is_undone && (is_late || !is_settled) {
                 roll_back.await;
             }
-        });
+        }));
         let operation = Operation::CreateSession;
         let in_time = timeout(self.deadline, &mut replied).await;
         let result = in_time.ok().or_else(|| {

@@ -86,14 +86,26 @@ impl MongoStore {
     ///     rocket::build().attach(Sessions::with_store(store))
     /// }
     /// ```
+    #[cfg(feature = "unstable-store")]
     pub fn new<T: Send + Sync>(
         collection: &Collection<T>,
         deadline: Duration,
         connections: u32,
         share: bool,
     ) -> Self {
-        let client = Arc::new(Client::new(collection, deadline, connections));
-        let touches = Arc::new(Touches::new(&client));
+        MongoStore::of_kind(collection, deadline, connections, share, "main")
+    }
+
+    /// Keeps the sessions of a kind in a collection.
+    pub(crate) fn of_kind<T: Send + Sync>(
+        collection: &Collection<T>,
+        deadline: Duration,
+        connections: u32,
+        share: bool,
+        kind: &str,
+    ) -> Self {
+        let client = Arc::new(Client::new(collection, deadline, connections, kind));
+        let touches = Arc::new(Touches::new(&client, kind));
         MongoStore(Arc::new(Inner {
             loads: Loads::new(&client, &touches, share),
             inserts: Inserts::new(&client, share),

@@ -216,7 +216,8 @@ fn mongo(
     retry_writes: bool,
 ) -> Arc<dyn Store> {
     let (deadline, share) = (config.deadline, config.share);
-    let store = MongoStore::new(collection, deadline, connections, share);
+    let kind = config.kind();
+    let store = MongoStore::of_kind(collection, deadline, connections, share, kind);
     Arc::new(if retry_writes {
         store
     } else {

@@ -14,9 +14,11 @@ use crate::origin::{self, OriginHeaders, RequestTraits};
 use crate::record::token::{Id, Token};
 use crate::record::{Client, Record};
 use crate::session::Session;
+use crate::spans::RequestSpan;
 use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Stored};
 use crate::web::client_ip::client_ip;
 use crate::web::cookie::{self, SessionCookies};
+use crate::web::request_cache::request_span;
 
 /// Checks where the request comes from, and loads its session.
 pub(super) async fn load(
@@ -26,7 +28,8 @@ pub(super) async fn load(
     is_head: bool,
 ) -> Result<Session> {
     let core = &sessions.core;
-    let mut loaded = load_cookies(request, core, started)
+    let span = request_span(request);
+    let mut loaded = load_cookies(request, core, started, &span)
         .await
         .inspect_err(log_failure)?;
     loaded.may_be_unseen = is_head || is_prefetch(request);
@@ -35,7 +38,8 @@ pub(super) async fn load(
     } else {
         Client::default()
     };
-    Ok(Session::new(Arc::clone(core), loaded, client, started))
+    let core = Arc::clone(core);
+    Ok(Session::new(core, loaded, client, started, span))
 }
 
 /// Logs why the load failed. A refused request is logged already, with the reason.
@@ -45,7 +49,12 @@ fn log_failure(error: &Error) {
     }
 }
 
-async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> Result<Loaded> {
+async fn load_cookies(
+    request: &Request<'_>,
+    core: &Core,
+    started: Started,
+    span: &RequestSpan,
+) -> Result<Loaded> {
     let source = Source::of(request);
     let headers = source.headers(core.config.secure);
     let is_bearer = core.config.transport == Transport::Bearer;
@@ -75,13 +84,11 @@ async fn load_cookies(request: &Request<'_>, core: &Core, started: Started) -> R
         SessionCookies::None => LoadOutcome::New(NewReason::NoCookie),
         SessionCookies::Malformed => LoadOutcome::New(NewReason::Malformed),
         SessionCookies::TooMany => ambiguous(core),
-        SessionCookies::Tokens(mut tokens) => match (tokens.pop(), tokens.is_empty()) {
-            (Some(token), true) => load_one(core, token, &started).await?,
-            (last, _) => {
-                tokens.extend(last);
-                load_several(core, tokens, &mut other_sessions).await?
-            }
-        },
+        SessionCookies::Tokens(tokens) => {
+            let _timer = core.latencies.time_load();
+            let load = load_tokens(core, tokens, &started, &mut other_sessions);
+            span.load(core.config.kind(), outcome_name, load).await?
+        }
     };
     Ok(Loaded {
         outcome,
@@ -163,6 +170,31 @@ impl<'r> Source<'r> {
 }
 
 // ---- what is stored
+
+async fn load_tokens(
+    core: &Core,
+    mut tokens: Vec<Token>,
+    started: &Started,
+    others: &mut Vec<Id>,
+) -> Result<LoadOutcome> {
+    match (tokens.pop(), tokens.is_empty()) {
+        (Some(token), true) => load_one(core, token, started).await,
+        (last, _) => {
+            tokens.extend(last);
+            load_several(core, tokens, others).await
+        }
+    }
+}
+
+/// The outcome of a load, for its span.
+fn outcome_name(loaded: &Result<LoadOutcome>) -> &'static str {
+    match loaded {
+        Ok(LoadOutcome::Live(_)) => "live",
+        Ok(LoadOutcome::Replaced(_)) => "replaced",
+        Ok(LoadOutcome::New(_) | LoadOutcome::Dead(..)) => "none",
+        Err(_) => "error",
+    }
+}
 
 /// Loads the session of the request's only token: one find, and one more when it is not there.
 async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOutcome> {

@@ -12,6 +12,7 @@ use rocket::tokio::sync::OnceCell;
 use crate::clock::{Clock, Started};
 use crate::error::Result;
 use crate::session::Session;
+use crate::spans::RequestSpan;
 use crate::web::kind::Kind;
 use crate::web::sign_in::SignIn;
 
@@ -27,6 +28,16 @@ pub(crate) struct RequestCache {
     is_settled: AtomicBool,
     /// A login that a test has ordered.
     sign_in: OnceLock<Arc<SignIn>>,
+}
+
+/// Returns the request's span: the `tracing::Span` that the application keeps in the request-local
+/// state, or else the current one.
+pub(super) fn request_span(request: &Request<'_>) -> RequestSpan {
+    #[cfg(feature = "tracing")]
+    let span = RequestSpan::new(request.local_cache(tracing::Span::current).clone());
+    #[cfg(not(feature = "tracing"))]
+    let (span, _) = (RequestSpan, request);
+    span
 }
 
 struct Cached<K>(RequestCache, PhantomData<fn() -> K>);

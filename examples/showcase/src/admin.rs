@@ -1,13 +1,14 @@
 //! The administrator's pages: counters, signed-in users, and buttons that end sessions.
 
 use rocket::response::Redirect;
-use rocket::{FromForm, Route, State, get, post, routes, uri};
+use rocket::{FromForm, Route, Shutdown, State, get, post, routes, uri};
 use rocket_dyn_templates::{Template, context};
 use rocket_mongo_session::{CsrfForm, NoFields, Of, RecentLogin, Session, Sessions, SessionsOf};
 
 use crate::customer::{Admin, Administrator, still_signed_in};
 use crate::device::{Device, newest};
 use crate::failure::Result;
+use crate::live::{self, Changes};
 use crate::notice::Notice;
 use crate::now::Now;
 use crate::page::Page;
@@ -18,7 +19,15 @@ use crate::words::count;
 const SHOWN: u32 = 20;
 
 pub fn routes() -> Vec<Route> {
-    routes![overview, user, end, end_user, end_everyone]
+    routes![
+        overview,
+        overview_changes,
+        user,
+        user_changes,
+        end,
+        end_user,
+        end_everyone
+    ]
 }
 
 #[get("/?<search>")]
@@ -38,11 +47,13 @@ async fn overview(
         found.push(context! { name, devices, link });
     }
     let stats = sessions.stats();
+    let live = sessions.count().await?;
     let content = context! {
         admin_token: admin.csrf_token(),
+        changes: uri!("/admin", overview_changes(live)).to_string(),
         search,
         found,
-        sessions: sessions.count().await?,
+        sessions: live,
         accounts: users.count().await?,
         stats: [
             ("Loads", stats.loads, "requests with a session's cookie"),
@@ -63,6 +74,25 @@ async fn overview(
     page.show("admin", content).await
 }
 
+/// Tells the open overview of everything that happens to customers' sessions. `seen` is how many live
+/// ones it shows.
+#[get("/changes?<seen>")]
+async fn overview_changes<'r>(
+    admin: Option<Administrator>,
+    session: Of<'r, Admin>,
+    sessions: &'r Sessions,
+    seen: u64,
+    shutdown: Shutdown,
+) -> Result<Changes<'r>> {
+    if admin.is_none() {
+        return Ok(live::ended());
+    }
+    let is_new = sessions.count().await? != seen;
+    Ok(live::changes(&session, sessions, shutdown, is_new, |_| {
+        true
+    }))
+}
+
 #[get("/user/<name>")]
 async fn user(
     _admin: Administrator,
@@ -74,10 +104,31 @@ async fn user(
     now: Now,
 ) -> Result<Template> {
     let (found, older) = newest(sessions, name, SHOWN).await?;
+    let changes = uri!("/admin", user_changes(name, live::version(&found))).to_string();
     let devices = Device::list(found, session.id().as_deref(), now.0);
     let admin_token = admin.csrf_token();
-    let content = context! { admin_token, name, devices, older };
+    let content = context! { admin_token, name, devices, older, changes };
     page.show("admin_user", content).await
+}
+
+#[get("/user/<name>/changes?<seen>")]
+async fn user_changes<'r>(
+    admin: Option<Administrator>,
+    name: &str,
+    session: Of<'r, Admin>,
+    sessions: &'r Sessions,
+    seen: u64,
+    shutdown: Shutdown,
+) -> Result<Changes<'r>> {
+    if admin.is_none() {
+        return Ok(live::ended());
+    }
+    let (found, _) = newest(sessions, name, SHOWN).await?;
+    let is_new = live::version(&found) != seen;
+    let is_change = live::changes_list(found, name.to_owned());
+    Ok(live::changes(
+        &session, sessions, shutdown, is_new, is_change,
+    ))
 }
 
 #[derive(FromForm)]

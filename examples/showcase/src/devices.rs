@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 
 use rocket::response::Redirect;
-use rocket::{FromForm, Route, get, post, routes};
+use rocket::{FromForm, Route, Shutdown, get, post, routes, uri};
 use rocket_dyn_templates::{Template, context};
 use rocket_mongo_session::{CsrfForm, Of, Session, Sessions, SessionsOf};
 
 use crate::customer::{Admin, Customer, still_signed_in};
 use crate::device::{Device, newest};
 use crate::failure::Result;
+use crate::live::{self, Changes};
 use crate::notice::Notice;
 use crate::now::Now;
 use crate::page::Page;
@@ -19,7 +20,7 @@ use crate::words::count;
 const LISTED: u32 = 50;
 
 pub fn routes() -> Vec<Route> {
-    routes![devices, end, end_others, end_all]
+    routes![devices, changes, end, end_others, end_all]
 }
 
 #[get("/")]
@@ -35,8 +36,30 @@ async fn devices(
     let (mut found, older) = newest(sessions, &user.name, LISTED).await?;
     // This device first, then by last use.
     found.sort_by_key(|info| (this.as_ref() != Some(&info.id), Reverse(info.accessed)));
+    let changes = uri!("/account", changes(live::version(&found))).to_string();
     let devices = Device::list(found, this.as_deref(), now.0);
-    page.show("account", context! { devices, older }).await
+    page.show("account", context! { devices, older, changes })
+        .await
+}
+
+/// Tells the open account page of new and ended devices. `seen` is the version that it shows.
+#[get("/changes?<seen>")]
+async fn changes<'r>(
+    customer: Option<Customer>,
+    session: &'r Session,
+    sessions: &'r Sessions,
+    seen: u64,
+    shutdown: Shutdown,
+) -> Result<Changes<'r>> {
+    let Some(Customer(user)) = customer else {
+        return Ok(live::ended());
+    };
+    let (found, _) = newest(sessions, &user.name, LISTED).await?;
+    let is_new = live::version(&found) != seen;
+    let is_change = live::changes_list(found, user.name);
+    Ok(live::changes(
+        session, sessions, shutdown, is_new, is_change,
+    ))
 }
 
 #[derive(FromForm)]

@@ -9,6 +9,7 @@ use rocket_mongo_session::Session;
 
 use crate::failure::Failure;
 use crate::notice::Notice;
+use crate::page::is_refresh;
 use crate::sign::RETURN_TO;
 
 pub fn catchers() -> Vec<Catcher> {
@@ -18,6 +19,9 @@ pub fn catchers() -> Vec<Catcher> {
 /// Remembers the requested page and redirects to the sign-in page.
 #[catch(401)]
 async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, (Status, Template)> {
+    if is_refresh(request) {
+        return Err(page(Status::Unauthorized));
+    }
     let session = match request.guard::<&Session>().await {
         Outcome::Success(session) => session,
         Outcome::Error((status, _)) | Outcome::Forward(status) => return Err(page(status)),

@@ -3,9 +3,11 @@
 use rocket::fairing::AdHoc;
 use rocket::http::Header;
 
-/// The pages load one stylesheet and one icon, run no script, and are not framed.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+/// The pages load the shop's own stylesheet, icon and script, connect to the shop alone, and are not
+/// framed.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; \
+                      frame-ancestors 'none'";
 
 pub fn fairing() -> AdHoc {
     AdHoc::on_response("Security headers", |_, response| {

@@ -10,6 +10,8 @@ mod devices;
 mod error_page;
 mod failure;
 mod headers;
+mod live;
+mod metrics;
 mod mistake;
 mod notice;
 mod now;
@@ -42,7 +44,7 @@ pub fn rocket(figment: Figment, clock: &Clock) -> Rocket<Build> {
     let has_database = figment.contains("databases.sessions.url");
     // Find the templates from any working directory.
     let figment = figment.join(("template_dir", relative!("templates")));
-    let rocket = rocket::custom(figment);
+    let rocket = rocket::custom(figment).manage(metrics::install());
     let rocket = if has_database {
         rocket
             .attach(Db::init())
@@ -69,5 +71,6 @@ pub fn rocket(figment: Figment, clock: &Clock) -> Rocket<Build> {
         .mount("/account", devices::routes())
         .mount("/account/password", password_page::routes())
         .mount("/admin", admin::routes())
+        .mount("/metrics", metrics::routes())
         .register("/", error_page::catchers())
 }

@@ -17,6 +17,12 @@ pub struct Page<'r> {
     session: &'r Session,
     user: Option<&'r User>,
     path: &'r str,
+    is_refresh: bool,
+}
+
+/// Returns whether the page's script loads it again, and not the user.
+pub fn is_refresh(request: &Request<'_>) -> bool {
+    request.headers().contains("X-Refresh")
 }
 
 /// The layout around a page's content.
@@ -36,6 +42,10 @@ impl Page<'_> {
     /// Renders the page and removes the notices, so that the next page does not show them again.
     pub async fn show(&self, template: &'static str, content: impl Serialize) -> Result<Template> {
         let session = self.session;
+        let notices = match self.is_refresh {
+            true => Vec::new(), // they wait for a page that the user sees
+            false => session.pop_flash().await?,
+        };
         let basket: Basket = session.get(BASKET)?.unwrap_or_default();
         Ok(Template::render(
             template,
@@ -44,7 +54,7 @@ impl Page<'_> {
                 is_admin: self.user.is_some_and(User::is_admin),
                 path: self.path,
                 basket_count: basket.values().map(|count| u64::from(*count)).sum(),
-                notices: session.pop_flash().await?,
+                notices,
                 // A token creates a session, also for visitors and crawlers that only read. A site
                 // with many of them would call this only on pages with a form, keep forms off the
                 // most visited pages (here a link to a page for each tea instead of 'Add'), and give
@@ -67,11 +77,16 @@ impl<'r> FromRequest<'r> for Page<'r> {
                 .await
                 .map_error(|(status, error)| (status, error.into()))
         );
+        let is_refresh = is_refresh(request);
+        if is_refresh {
+            session.skip_touch(); // the session ends when its user is idle
+        }
         match signed_in(request, session).await {
             Ok(user) => Outcome::Success(Page {
                 session,
                 user: user.as_ref(),
                 path: request.uri().path().as_str(),
+                is_refresh,
             }),
             Err(failure) => Outcome::Error((failure.status(), failure.clone())),
         }

@@ -22,7 +22,9 @@ use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::{Instant, timeout};
 
 use self::pace::Pace;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
+use crate::metrics;
+use crate::spans::{Origin, run_batch};
 
 /// Operations in one command, and bytes of the documents that they are about.
 const MAX_OPERATIONS: usize = 128;
@@ -43,6 +45,8 @@ pub(super) struct Batcher<J, R>(Arc<Shared<J, R>>);
 struct Shared<J, R> {
     queue: Mutex<Queue<J, Result<R>>>,
     run: Run<J, R>,
+    operation: Operation,
+    waits: metrics::Queue,
     /// The operation had no result: its command panicked, or could not start before the deadline.
     lost: Error,
 }
@@ -69,6 +73,8 @@ struct Waiting<J, R> {
     since: Instant,
     until: Instant,
     reply: oneshot::Sender<R>,
+    origin: Origin,
+    _wait: metrics::Wait,
 }
 
 impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
@@ -77,7 +83,9 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
     pub(super) fn new<F>(
         few: usize,
         most: usize,
+        operation: Operation,
         lost: Error,
+        waits: &metrics::Queue,
         run: impl Fn(Vec<J>, Instant) -> F + Send + Sync + 'static,
     ) -> Self
     where
@@ -95,6 +103,8 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         Batcher(Arc::new(Shared {
             queue: Mutex::new(queue),
             run: Box::new(move |jobs, until| Box::pin(run(jobs, until))),
+            operation,
+            waits: waits.clone(),
             lost,
         }))
     }
@@ -111,6 +121,8 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
                 since,
                 until,
                 reply,
+                origin: Origin::current(),
+                _wait: self.0.waits.wait(),
             });
             (queue.next(), queue.pace.patience())
         };
@@ -156,11 +168,14 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     async fn run(&self, batch: Batch<J, R>) -> Option<Batch<J, R>> {
         let (operations, started) = (batch.len(), Instant::now());
         let until = batch.iter().map(|waiting| waiting.until).max();
-        let (jobs, replies): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|waiting| (waiting.job, waiting.reply))
-            .unzip();
+        let (mut jobs, mut replies, mut origins) = (Vec::new(), Vec::new(), Vec::new());
+        for waiting in batch {
+            jobs.push(waiting.job);
+            replies.push(waiting.reply);
+            origins.push(waiting.origin);
+        }
         let command = async { (self.run)(jobs, until.unwrap_or(started)).await };
+        let command = run_batch(self.operation, origins, command);
         let results = match AssertUnwindSafe(command).catch_unwind().await {
             Ok(Ok(results)) => results,
             Ok(Err(error)) => replies.iter().map(|_| Err(error.clone())).collect(),

@@ -19,6 +19,7 @@ use super::error::{self, Failure, reading};
 use super::server_session::ServerSessions;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
+use crate::metrics::{InUse, Usage};
 use crate::store::Durability;
 
 /// The pause before a command is sent again. An election takes seconds; a few attempts a second
@@ -36,8 +37,15 @@ pub(super) struct Client {
     /// the deadline ends its wait, and not in the driver's queue, where it could not.
     permits: Semaphore,
     pub(super) permit_count: usize,
+    pub(super) usage: Usage,
     topology: Mutex<Option<Topology>>,
     pub(super) server_sessions: ServerSessions,
+}
+
+/// The right to use a connection, until it is dropped.
+pub(super) struct Permit<'a> {
+    _permit: SemaphorePermit<'a>,
+    _in_use: InUse<'a>,
 }
 
 /// What kind of deployment answers.
@@ -78,6 +86,7 @@ impl Client {
         collection: &Collection<T>,
         deadline: Duration,
         connections: u32,
+        kind: &str,
     ) -> Self {
         let sessions = collection.clone_with_type::<RawDocumentBuf>();
         let database = sessions.client().database(&sessions.namespace().db);
@@ -88,6 +97,7 @@ impl Client {
             deadline: deadline.min(MAX_DEADLINE),
             permits: Semaphore::new(permit_count),
             permit_count,
+            usage: Usage::of_kind(kind),
             topology: Mutex::default(),
             server_sessions: ServerSessions::default(),
         }
@@ -99,13 +109,15 @@ impl Client {
     }
 
     /// Waits for a permit until the deadline. Nothing starts after it.
-    pub(super) async fn permit(
-        &self,
-        operation: Operation,
-        until: Instant,
-    ) -> Result<SemaphorePermit<'_>> {
-        match timeout_at(until, self.permits.acquire()).await {
-            Ok(Ok(permit)) if Instant::now() < until => Ok(permit),
+    pub(super) async fn permit(&self, operation: Operation, until: Instant) -> Result<Permit<'_>> {
+        let wait = self.usage.connection.wait();
+        let acquired = timeout_at(until, self.permits.acquire()).await;
+        drop(wait);
+        match acquired {
+            Ok(Ok(permit)) if Instant::now() < until => Ok(Permit {
+                _permit: permit,
+                _in_use: self.usage.connection_in_use(),
+            }),
             Ok(_) => Err(Error::store(operation, Failure::Late)),
             Err(_) => Err(Error::store(operation, Failure::PoolExhausted)),
         }

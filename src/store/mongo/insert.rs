@@ -27,7 +27,10 @@ impl Inserts {
         let batching = Arc::clone(client);
         let run = move |statements, until| run(Arc::clone(&batching), statements, until);
         let lost = Error::unknown(OPERATION, Failure::Lost);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
+        let batcher = share.then(|| {
+            let (most, waits) = (client.permit_count, &client.usage.batch);
+            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, waits, run)
+        });
         Inserts {
             client: Arc::clone(client),
             batcher,

@@ -45,7 +45,10 @@ impl Loads {
         let batching = Arc::clone(&finder);
         let run = move |ids, until| run(Arc::clone(&batching), ids, until);
         let lost = Error::store(OPERATION, Failure::Lost);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
+        let batcher = share.then(|| {
+            let (most, waits) = (client.permit_count, &client.usage.batch);
+            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, waits, run)
+        });
         Loads { finder, batcher }
     }
 

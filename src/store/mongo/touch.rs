@@ -1,7 +1,6 @@
 //! Touches: that sessions were in use, written in the background, many in one command.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +13,8 @@ use crate::clock::Moment;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
 use crate::record::{self, field};
+use crate::spans::{Origin, SharedCommand, carried};
+use crate::stats::StoreCounters;
 use crate::store::Touch;
 
 /// The pause between two batches, in which the next one grows. It doubles with every failure.
@@ -36,12 +37,14 @@ pub(super) struct Touches {
     queue: Mutex<Queue>,
     /// One batch at a time: a flush waits for the one that is being written.
     writing: tokio::sync::Mutex<()>,
-    batches: AtomicU64,
+    counters: StoreCounters,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: HashMap<String, Times>,
+    /// The command that will write what waits.
+    command: Option<SharedCommand>,
     /// What is being written.
     in_flight: Arc<HashMap<String, Times>>,
     /// A task writes, and will write what comes.
@@ -122,12 +125,12 @@ impl Queue {
 }
 
 impl Touches {
-    pub(super) fn new(client: &Arc<Client>) -> Self {
+    pub(super) fn new(client: &Arc<Client>, kind: &str) -> Self {
         Touches {
             client: Arc::clone(client),
             queue: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
-            batches: AtomicU64::new(0),
+            counters: StoreCounters::of_kind(kind),
         }
     }
 
@@ -136,7 +139,7 @@ impl Touches {
     }
 
     pub(super) fn batches(&self) -> u64 {
-        self.batches.load(Ordering::Relaxed)
+        self.counters.touch_batches.get()
     }
 
     /// Returns the times of these sessions that may not be in the database yet.
@@ -153,6 +156,9 @@ impl Touches {
             expires: touch.expires,
         };
         queue.add(touch.id, times);
+        // Now, because spans that wait for the write would keep those of their requests open.
+        let command = queue.command.get_or_insert_with(new_command);
+        command.follows_from(&Origin::current());
         if !queue.writer_running
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -165,15 +171,16 @@ impl Touches {
     /// Writes what waits now, after what is being written.
     pub(super) async fn flush(&self) {
         let _writing = self.writing.lock().await;
-        let batch = {
+        let (batch, command) = {
             let mut queue = self.lock();
             queue.in_flight = Arc::new(std::mem::take(&mut queue.waiting));
-            Arc::clone(&queue.in_flight)
+            (Arc::clone(&queue.in_flight), queue.command.take())
         };
         if batch.is_empty() {
             return;
         }
-        let (left, failure) = self.write(&batch).await;
+        let command = command.unwrap_or_else(new_command);
+        let (left, failure) = command.run(batch.len(), self.write(&batch)).await;
         let mut queue = self.lock();
         queue.in_flight = Arc::default();
         if !left.is_empty() {
@@ -229,17 +236,20 @@ impl Touches {
             single: false,
             ..Terms::new(OPERATION, None, until)
         };
-        self.batches.fetch_add(1, Ordering::Relaxed);
-        let sent =
-            tokio::spawn(
-                async move { command::send(&client, Verb::Update, &statements, terms).await },
-            );
+        self.counters.touch_batches.count();
+        let sent = tokio::spawn(carried(async move {
+            command::send(&client, Verb::Update, &statements, terms).await
+        }));
         match tokio::time::timeout_at(until, sent).await {
             Ok(Ok(outcomes)) => Ok(outcomes?.errors),
             Ok(Err(_)) => Err(Error::store(OPERATION, Failure::Lost)),
             Err(_) => Err(Error::store(OPERATION, Failure::Late)),
         }
     }
+}
+
+fn new_command() -> SharedCommand {
+    SharedCommand::new(OPERATION)
 }
 
 /// Writes batch after batch until nothing waits.

@@ -36,7 +36,10 @@ impl Updates {
         let batching = Arc::clone(client);
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let lost = Error::unknown(OPERATION, Failure::Lost);
-        let batcher = share.then(|| Batcher::new(MAX_IN_FLIGHT, client.permit_count, lost, run));
+        let batcher = share.then(|| {
+            let (most, waits) = (client.permit_count, &client.usage.batch);
+            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, waits, run)
+        });
         Updates {
             client: Arc::clone(client),
             batcher,

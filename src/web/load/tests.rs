@@ -63,7 +63,8 @@ impl App {
             request.add_header(Header::new("Cookie", format!("session={cookie}")));
         }
         let started = self.clock.started();
-        let loaded = load_cookies(request.inner(), self.core(), started);
+        let span = RequestSpan::none();
+        let loaded = load_cookies(request.inner(), self.core(), started, &span);
         loaded.await.unwrap()
     }
 
@@ -74,7 +75,8 @@ impl App {
             request.add_header(Header::new(name.to_string(), value.to_string()));
         }
         let started = self.clock.started();
-        let loaded = load_cookies(request.inner(), self.core(), started);
+        let span = RequestSpan::none();
+        let loaded = load_cookies(request.inner(), self.core(), started, &span);
         loaded.await.unwrap().creation
     }
 }
@@ -265,7 +267,13 @@ async fn an_unsafe_request_of_another_origin_is_refused_before_the_store_is_aske
         if let Some(content) = content {
             request.add_header(content);
         }
-        let loaded = load_cookies(request.inner(), app.core(), app.clock.started()).await;
+        let loaded = load_cookies(
+            request.inner(),
+            app.core(),
+            app.clock.started(),
+            &RequestSpan::none(),
+        )
+        .await;
         assert!(matches!(loaded, Err(Error::CrossSite)));
     }
     let after = app.core().stats.read(0);

@@ -24,18 +24,27 @@ fn bench(few: usize, most: usize) -> Bench {
     let (sends, sent) = unbounded_channel();
     let ends = Arc::new(Semaphore::new(0));
     let may_end = Arc::clone(&ends);
-    let batcher = Batcher::new(few, most, Error::NotAttached, move |jobs: Vec<u32>, _| {
-        sends.send(jobs.clone()).unwrap();
-        let may_end = Arc::clone(&may_end);
-        async move {
-            assert!(!jobs.contains(&PANIC), "for a test");
-            may_end.acquire().await.unwrap().forget();
-            match jobs.contains(&FAILS) {
-                true => Err(Error::Gone),
-                false => Ok(jobs.iter().map(|job| Ok(job * 10)).collect()),
+    let (operation, lost) = (Operation::LoadSession, Error::NotAttached);
+    let waits = metrics::Usage::of_kind("main").batch;
+    let batcher = Batcher::new(
+        few,
+        most,
+        operation,
+        lost,
+        &waits,
+        move |jobs: Vec<u32>, _| {
+            sends.send(jobs.clone()).unwrap();
+            let may_end = Arc::clone(&may_end);
+            async move {
+                assert!(!jobs.contains(&PANIC), "for a test");
+                may_end.acquire().await.unwrap().forget();
+                match jobs.contains(&FAILS) {
+                    true => Err(Error::Gone),
+                    false => Ok(jobs.iter().map(|job| Ok(job * 10)).collect()),
+                }
             }
-        }
-    });
+        },
+    );
     Bench {
         batcher: Arc::new(batcher),
         sent,

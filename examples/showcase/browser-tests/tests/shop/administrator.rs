@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Chromium, Screen, Shop};
+use crate::support::{Chromium, PASSWORD, Screen, Shop, Wire};
 
 #[rocket::async_test]
 async fn customer_is_refused_on_administrator_pages() {
@@ -96,6 +96,27 @@ async fn a_mass_logout_wants_the_password_again_after_a_while() {
     admin.unfold("Sign out everybody").await;
     admin.press("Yes, sign out everybody").await;
     assert!(!alice.is_signed_in().await);
+}
+
+#[rocket::async_test]
+async fn metrics_are_for_administrators() {
+    let shop = Shop::open().await;
+    let mut alice = Wire::new(&shop);
+    alice.enter("/sign-up", "alice", PASSWORD).await;
+    assert_eq!(alice.get("/metrics").await.status(), 403);
+    let mut admin = Wire::new(&shop);
+    admin.enter("/sign-in", "admin", "let it steep").await;
+    let metrics = admin.get("/metrics").await;
+    assert_eq!(metrics.status(), 200);
+    for series in [
+        r#"rocket_mongo_session_loads_total{kind="main"}"#,
+        r#"rocket_mongo_session_loads_total{kind="admin"}"#,
+        r#"rocket_mongo_session_load_seconds_bucket{kind="main",le="0.005"}"#,
+        "# TYPE rocket_mongo_session_commit_seconds histogram",
+        "# TYPE rocket_mongo_session_connections_lost_total counter",
+    ] {
+        assert!(metrics.body.contains(series), "{series}: {}", metrics.body);
+    }
 }
 
 #[rocket::async_test]

@@ -76,6 +76,41 @@ async fn in_the_release_profile_the_cookie_is_held_to_its_host() {
         (Some("/"), Some("127.0.0.1"))
     );
 
+    // The administrator's has a name of the same kind, and goes with the shop's own pages alone.
+    let password = Serialized::default("showcase.admin_password", "a password of its own");
+    let url = Serialized::default("databases.sessions.url", mongod.url());
+    let shop = Shop::open_with(release_figment().merge(url).merge(password)).await;
+    let admin = chromium.open(&shop, Screen::Desk).await;
+    admin.send_sign_in("admin", "a password of its own").await;
+    admin.visit("/admin").await;
+    assert_eq!(admin.heading().await, "Administration");
+    let name = "__Host-session_admin";
+    let cookie = admin.cookie_named(name).await.expect("a cookie");
+    assert_eq!(
+        (cookie.secure(), cookie.http_only(), cookie.path()),
+        (Some(true), Some(true), Some("/"))
+    );
+    assert_eq!(cookie.domain(), Some("127.0.0.1"));
+    assert_eq!(format!("{:?}", cookie.same_site()), "Some(Strict)");
+    assert!(admin.cookie_named("session_admin").await.is_none());
+    // The browser refuses what another host or a part of the site could set.
+    for attributes in [
+        "Secure; Path=/admin",
+        "Path=/",
+        "Secure; Path=/; Domain=127.0.0.1",
+    ] {
+        let plant = format!("document.cookie = '{name}=planted; {attributes}'");
+        admin.script(&plant).await;
+        let kept = admin.cookie_named(name).await.expect("a cookie");
+        assert_eq!(kept.value(), cookie.value(), "{attributes}");
+    }
+    admin.visit("/admin").await;
+    assert_eq!(admin.heading().await, "Administration");
+    // A logout removes it.
+    admin.visit("/account").await;
+    admin.press("Sign out").await;
+    assert!(admin.cookie_named(name).await.is_none());
+
     // A published password must not open the administrator's account.
     alice.send_sign_in("admin", "let it steep").await;
     assert_eq!(alice.texts(".error").await.len(), 1);

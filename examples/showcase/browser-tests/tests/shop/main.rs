@@ -1,7 +1,6 @@
 //! The showcase in a real Chromium, which is driven through WebDriver.
 //!
-//! The shop forbids scripts altogether (see its `headers.rs`), so each of these also shows that it
-//! works without JavaScript.
+//! The shop's one script lets open pages change by themselves (`live`). All else works without it.
 
 mod support;
 
@@ -11,6 +10,7 @@ mod database;
 mod devices;
 mod forms;
 mod held_open;
+mod live;
 mod looks;
 mod password;
 mod routes;

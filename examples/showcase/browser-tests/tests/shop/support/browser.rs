@@ -78,11 +78,18 @@ impl Browser {
     }
 
     pub async fn texts(&self, css: &str) -> Vec<String> {
-        let mut texts = Vec::new();
-        for element in self.client.find_all(Locator::Css(css)).await.expect(css) {
-            texts.push(element.text().await.expect(css));
+        loop {
+            let mut texts = Vec::new();
+            let elements = self.client.find_all(Locator::Css(css)).await.expect(css);
+            let count = elements.len();
+            for element in elements {
+                texts.extend(element.text().await.ok());
+            }
+            // The page may have changed by itself meanwhile.
+            if texts.len() == count {
+                return texts;
+            }
         }
-        texts
     }
 
     /// The page as a customer reads it.
@@ -259,13 +266,40 @@ impl Browser {
         self.client.screenshot().await.expect("a picture")
     }
 
+    /// The address of its shop.
+    pub fn shop(&self) -> String {
+        self.shop.clone()
+    }
+
+    /// Marks the page, which a page that is loaded again is not.
+    pub async fn mark(&self) {
+        self.script("window.isMarked = true").await;
+    }
+
+    pub async fn is_marked(&self) -> bool {
+        self.script("return window.isMarked === true").await == true
+    }
+
+    /// From now on no page runs a script of its own.
+    pub async fn forbid_scripts(&self) {
+        let params = json!({ "value": true });
+        self.devtools("Emulation.setScriptExecutionDisabled", params)
+            .await;
+    }
+
     /// Looks until it sees what it hopes for.
-    pub async fn wait_until<T: Debug + PartialEq>(
+    pub async fn wait_until<T: Debug + PartialEq>(&self, hoped: T, look: impl AsyncFnMut() -> T) {
+        self.wait_at_most(PATIENCE, hoped, look).await;
+    }
+
+    /// The same, for what is to happen soon.
+    pub async fn wait_at_most<T: Debug + PartialEq>(
         &self,
+        limit: Duration,
         hoped: T,
         mut look: impl AsyncFnMut() -> T,
     ) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + limit;
         loop {
             let seen = look().await;
             if seen == hoped {

@@ -53,6 +53,11 @@ impl Chromium {
 
     /// A browser that has never been anywhere, at the shop's door.
     pub async fn open(&mut self, shop: &Shop, screen: Screen) -> Browser {
+        self.open_at(&shop.address(), screen).await
+    }
+
+    /// The same at the shop of another process.
+    pub async fn open_at(&mut self, shop: &str, screen: Screen) -> Browser {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let count = NEXT.fetch_add(1, Ordering::Relaxed);
         let profile = format!("showcase-chromium-{}-{count}", std::process::id());
@@ -64,10 +69,10 @@ impl Chromium {
     /// Closes a browser and opens it again, with what it kept of its life so far.
     pub async fn reopen(&mut self, browser: Browser, shop: &Shop, screen: Screen) -> Browser {
         let profile = browser.close().await;
-        self.run(&profile, shop, screen).await
+        self.run(&profile, &shop.address(), screen).await
     }
 
-    async fn run(&self, profile: &Path, shop: &Shop, screen: Screen) -> Browser {
+    async fn run(&self, profile: &Path, shop: &str, screen: Screen) -> Browser {
         let mut args: Vec<String> = [
             "--headless=new",
             "--no-sandbox",
@@ -103,7 +108,7 @@ impl Chromium {
             .connect(&driver)
             .await
             .expect("chromedriver starts a Chromium");
-        let browser = Browser::new(client, profile.to_owned(), shop.address());
+        let browser = Browser::new(client, profile.to_owned(), shop.to_owned());
         browser.visit("/").await;
         browser
     }

@@ -5,12 +5,14 @@ mod chromium;
 mod devtools;
 mod group;
 mod mongod;
+mod process;
 mod shop;
 mod wire;
 
 pub use browser::Browser;
 pub use chromium::{Chromium, Screen};
 pub use mongod::Mongod;
+pub use process::Process;
 pub use shop::{Shop, figment, launch, release_figment};
 pub use wire::{Answer, Wire};
 

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rocket::tokio::time::sleep;
+use rocket_mongo_session::mongodb::Client;
+use rocket_mongo_session::mongodb::bson::doc;
+
 use super::group::Group;
 
 pub struct Mongod {
@@ -15,6 +19,32 @@ pub struct Mongod {
 
 impl Mongod {
     pub fn start() -> Mongod {
+        Mongod::start_with(&[])
+    }
+
+    /// A replica set of one, which has change streams.
+    pub async fn start_set() -> Mongod {
+        let mongod = Mongod::start_with(&["--replSet=showcase".to_owned()]);
+        let url = format!("{}?directConnection=true", mongod.url());
+        let client = Client::with_uri_str(url).await.expect("a client");
+        let admin = client.database("admin");
+        let host = format!("127.0.0.1:{}", mongod.port);
+        let set = doc! { "_id": "showcase", "members": [{ "_id": 0, "host": host }] };
+        let initiated = admin.run_command(doc! { "replSetInitiate": set }).await;
+        initiated.expect("a replica set of one");
+        let end = Instant::now() + Duration::from_secs(60);
+        let is_primary = async || {
+            let hello = admin.run_command(doc! { "hello": 1 }).await;
+            hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary") == Ok(true))
+        };
+        while !is_primary().await {
+            assert!(Instant::now() < end, "the replica set has no primary");
+            sleep(Duration::from_millis(20)).await;
+        }
+        mongod
+    }
+
+    fn start_with(more: &[String]) -> Mongod {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = free.local_addr().expect("its number").port();
         drop(free);
@@ -29,7 +59,7 @@ impl Mongod {
             "--nounixsocket".to_owned(),
             "--wiredTigerCacheSizeGB=0.25".to_owned(),
         ];
-        let process = Some(Group::start(binary(), &args));
+        let process = Some(Group::start(binary(), &[&args, more].concat()));
         let end = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             assert!(
