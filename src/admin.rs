@@ -24,7 +24,7 @@ use crate::session::Session;
 use crate::stats::Stats;
 
 pub use edit::Edit;
-pub use find::{Page, Query};
+pub use find::{Page, Query, RevokedPage};
 pub use info::SessionInfo;
 pub use user::UserSessions;
 
@@ -213,6 +213,27 @@ impl Sessions {
             purged += self.core.end_matching(orphans, End::Expired).await?;
         }
         Ok(purged)
+    }
+
+    /// Returns how many stored sessions have expired: what [`purge_expired`](Sessions::purge_expired)
+    /// would delete now.
+    ///
+    /// Two round trips, and one where the configured `timeout` is `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the database fails.
+    pub async fn count_expired(&self) -> Result<u64> {
+        let (now, store) = (self.now(), &self.core.store);
+        let expired = Filter::sessions().before(field::EXPIRES, now);
+        let mut count = store.count(expired).await?;
+        if let Some(timeout) = self.core.config.timeout {
+            let orphans = Filter::sessions()
+                .no_date(field::EXPIRES)
+                .older(field::ACCESSED, now.minus(timeout));
+            count += store.count(orphans).await?;
+        }
+        Ok(count)
     }
 
     /// Creates the indexes, or repairs them.

@@ -104,6 +104,13 @@ impl MongoStore {
         }))
     }
 
+    /// The indexes that [`ensure_indexes`](Store::ensure_indexes) makes, as `createIndexes` takes them.
+    #[cfg(feature = "unstable-store")]
+    #[must_use]
+    pub fn index_definitions() -> [mongodb::bson::Document; 2] {
+        index::definitions()
+    }
+
     /// For an address that forbids to send a write again (`retryWrites=false`).
     pub(crate) fn without_repeats(self) -> Self {
         self.0.client.server_sessions.close();

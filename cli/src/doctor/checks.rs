@@ -1,0 +1,147 @@
+//! The checks, in the order of the report.
+
+use std::sync::Arc;
+
+use rocket::tokio::join;
+
+use super::{Examination, promises, server, streams, writes};
+
+/// What is tried, what it means where it does not hold, and what to do.
+pub struct Check {
+    pub name: &'static str,
+    pub tried: &'static str,
+    pub means: &'static str,
+    pub advice: &'static str,
+}
+
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: "version",
+        tried: "The series of the server is supported by its vendor today.",
+        means: "Security faults of this series are not mended any more.",
+        advice: "Upgrade to a supported series, one step at a time.",
+    },
+    Check {
+        name: "topology",
+        tried: "The deployment is a replica set or a sharded cluster.",
+        means: "Sessions are as durable as this one server: no majority, no failover, no events(). \
+                After a lost reply a change is answered with 503, because a write cannot be sent again.",
+        advice: "Run a replica set of three members in production.",
+    },
+    Check {
+        name: "tls",
+        tried: "The connection is encrypted, or does not leave this machine.",
+        means: "Whoever reads the network reads what sessions hold, and can change it.",
+        advice: "Add tls=true to the URL, with the server's certificate.",
+    },
+    Check {
+        name: "authentication",
+        tried: "The server asks who connects.",
+        means: "Whoever reaches the port can read, change and end every session.",
+        advice: "Switch authorization on, and use a user with the role readWrite on this database.",
+    },
+    Check {
+        name: "latency",
+        tried: "30 round trips, one after the other.",
+        means: "A request with a session waits for one round trip, and one more where it changes the \
+                session.",
+        advice: "Run the application near the primary.",
+    },
+    Check {
+        name: "connections",
+        tried: "As many connections at once as the pool of one process may have.",
+        means: "Requests wait for a connection, and are answered with 503 after the deadline.",
+        advice: "Raise the server's limit, or lower max_connections in [default.databases.sessions].",
+    },
+    Check {
+        name: "clock",
+        tried: "The clock of the server and of this machine differ by less than a second.",
+        means: "Expiry is judged by the application's clock, the deletion of what expired by the \
+                server's, and revocations compare the two.",
+        advice: "Synchronize both by NTP.",
+    },
+    Check {
+        name: "privileges",
+        tried: "find, insert, update and remove; createIndex, dropIndex and collMod; changeStream.",
+        means: "Without find, insert, update and remove no session works. Without createIndex, dropIndex and \
+                collMod, set indexes = false and create the indexes by hand. Without changeStream, \
+                events() is an error.",
+        advice: "Grant the missing actions on the collection of the sessions.",
+    },
+    Check {
+        name: "majority",
+        tried: "A write that waits for the majority of the members, and for their journals.",
+        means: "A login, logout or change that was answered with success can be lost by a failover.",
+        advice: "Bring the members back that are down. Remove `w` and `journal` from the URL.",
+    },
+    Check {
+        name: "numbering",
+        tried: "A numbered batch of increments sent twice with one transaction number (a retryable \
+                write), and then an older number.",
+        means: "After a lost reply a batch is sent again, and an increment, a push or a login is applied \
+                twice.",
+        advice: "Set retryWrites=false in the URL: nothing is sent again then, and a lost reply is a 503.",
+    },
+    Check {
+        name: "currentDate",
+        tried: "$currentDate and $$NOW store the server's present time.",
+        means: "Revocations and renewals cannot be put in order, so a login that a revocation should end \
+                may stay.",
+        advice: "Use another server.",
+    },
+    Check {
+        name: "partial-index",
+        tried: "An index with a partialFilterExpression, as listIndexes tells it afterwards.",
+        means: "The index of users cannot be made, or holds every session: lists and ends of a user's sessions \
+                read the whole collection, or the index takes more memory.",
+        advice: "Create {user: 1, created: 1, _id: 1} without the expression, and set indexes = false.",
+    },
+    Check {
+        name: "ttl",
+        tried: "An expired document is deleted by a TTL index.",
+        means: "Expired sessions are refused all the same, but their documents stay, with what they hold.",
+        advice: "Run `rocket-mongo-session purge` every hour.",
+    },
+    Check {
+        name: "change-streams",
+        tried: "A change stream tells an insertion, a change and a deletion, in this order.",
+        means: "events() and `rocket-mongo-session watch` are an error, or miss what ends. Ended does not \
+                need them.",
+        advice: "Do without events(), or use a replica set of MongoDB.",
+    },
+    Check {
+        name: "conformance",
+        tried: "Every promise that the storage of sessions makes, each on a collection of its own.",
+        means: "See the lines below, one for each promise that is broken.",
+        advice: "Do not use this deployment for sessions.",
+    },
+    Check {
+        name: "races",
+        tried: "Concurrent writes to the same sessions, again and again for some seconds.",
+        means: "Concurrent requests overwrite each other, or an ended session comes back.",
+        advice: "Do not use this deployment for sessions.",
+    },
+];
+
+/// Runs all of them.
+pub(super) async fn run(examination: Arc<Examination>) {
+    let this = &*examination;
+    server::look(this).await;
+    if !server::privileges(this).await {
+        this.report.deny();
+        this.report.leave_out("the privileges are not enough");
+        return;
+    }
+    // What waits for the server's own timer runs beside the rest.
+    join!(writes::ttl(this), async {
+        writes::majority(this).await;
+        writes::numbering(this).await;
+        writes::current_date(this).await;
+        writes::partial_index(this).await;
+        streams::look(this).await;
+        promises::conformance(&examination).await;
+        promises::races(this).await;
+        this.report
+            .begin("waiting for the server to delete an expired document");
+    });
+}
