@@ -222,6 +222,10 @@ impl Store for MongoStore {
         delete::delete_all(&self.0.client, &filter).await
     }
 
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+        delete::delete_some(&self.0.client, filter, limit).await
+    }
+
     async fn ensure_indexes(&self) -> Result<()> {
         const OPERATION: Operation = Operation::MakeIndexes;
         let (client, until) = (&self.0.client, self.0.client.until());
