@@ -131,6 +131,12 @@ pub struct Doctor {
     /// Does not wait for the server to delete an expired document, which takes up to a minute.
     #[arg(long)]
     pub quick: bool,
+    /// Only these checks, by their names in the report.
+    #[arg(long, value_name = "CHECK")]
+    pub only: Vec<String>,
+    /// How long it waits for the server to delete an expired document, in seconds.
+    #[arg(long, hide = true, default_value_t = 95)]
+    pub ttl_patience: u64,
 }
 
 #[derive(clap::Args)]

@@ -40,6 +40,9 @@ struct Examination {
     report: Report,
     until: Instant,
     is_quick: bool,
+    /// The checks that were asked for; all where there are none.
+    only: Vec<String>,
+    ttl_patience: Duration,
 }
 
 /// How an examination came to its end.
@@ -56,6 +59,9 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
         Some(url) => url,
         None => context.app.url()?,
     };
+    if let Some(name) = args.only.iter().find(|name| !checks::is_known(name)) {
+        return Err(Failure::Usage(format!("--only: there is no check {name}")));
+    }
     let connection = connection::open(&url).await?;
     let database = connection.database()?;
     let hello = connection.hello().await?;
@@ -67,6 +73,8 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
         hello,
         until,
         is_quick: args.quick,
+        only: args.only,
+        ttl_patience: Duration::from_secs(args.ttl_patience),
     });
     // A task of its own: a fault of the doctor's leaves no collection behind.
     let mut task = spawn(checks::run(Arc::clone(&examination)));

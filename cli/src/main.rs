@@ -34,9 +34,13 @@ fn main() -> ExitCode {
         clap_complete::generate(shell, &mut Args::command(), name, &mut std::io::stdout());
         return ExitCode::SUCCESS;
     }
-    let done = Runtime::new()
-        .map_err(Failure::Output)
-        .and_then(|runtime| runtime.block_on(commands::run(args)));
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::Output(error).report(),
+    };
+    let done = runtime.block_on(commands::run(args));
+    // A thread may still wait for an answer at the terminal.
+    runtime.shutdown_background();
     match done {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.report(),

@@ -18,7 +18,7 @@ impl Progress {
     pub fn new(total: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let template = match total {
-            Some(_) => "{bar:30} {pos}/{len} sessions read, {per_sec}, {eta} left{msg}",
+            Some(_) => "{bar:30} {pos}/{len} sessions, {per_sec}, {eta} left{msg}",
             None => "{spinner} {msg} ({elapsed})",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -2,7 +2,9 @@
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 
-use rocket_mongo_session::Sessions;
+use rocket::tokio::select;
+use rocket::tokio::task::spawn_blocking;
+use rocket_mongo_session::{Error, Sessions};
 use serde_json::json;
 
 use super::reading::{batch, hint, matching, total};
@@ -12,7 +14,7 @@ use crate::failure::{Failure, NO};
 use crate::output;
 use crate::progress::Progress;
 
-/// The part of the deadline's errors that tells what is left to do.
+/// How a command that did a part of its work is continued.
 const CONTINUES: &str = "the same command ends the rest";
 
 pub async fn revoke(context: Context, revoke: Revoke) -> Result<u8, Failure> {
@@ -68,7 +70,7 @@ async fn by_filter(context: &Context, filter: &Filter, ending: &Ending) -> Resul
         let count = matching(context, &sessions, filter, |_| Ok(())).await?;
         hint(count, filter.user.as_ref());
         if count > 0 {
-            confirm(&format!("End {}?", number_of(count)))?;
+            confirm(context, format!("End {}?", number_of(count))).await?;
         }
     }
     let ended = match &filter.user {
@@ -121,11 +123,17 @@ pub async fn revoke_all(context: Context, ending: Ending) -> Result<(), Failure>
     }
     if !ending.yes {
         let about = sessions.estimated_count().await?;
-        confirm(&format!(
-            "End all sessions of the application (about {about})?"
-        ))?;
+        let question = format!("End all sessions of the application (about {about})?");
+        confirm(&context, question).await?;
     }
-    let ended = sessions.revoke_all().await?;
+    let mut progress = Progress::new(Some(sessions.estimated_count().await?));
+    let mut before = 0;
+    let ended = sessions.revoke_all_with(|so_far| {
+        progress.advance(so_far.saturating_sub(before));
+        before = so_far;
+    });
+    let ended = async { ended.await.map_err(continues) };
+    let ended = or_interrupted(&context, ended).await?;
     said_ended(&context, ended)
 }
 
@@ -135,8 +143,24 @@ pub async fn purge(context: Context, dry_run: bool) -> Result<(), Failure> {
         let count = sessions.count_expired().await?;
         return context.say("would_end", count, "expired sessions would be deleted");
     }
-    let count = sessions.purge_expired().await?;
+    let mut progress = Progress::new(Some(sessions.count_expired().await?));
+    let mut before = 0;
+    let purged = sessions.purge_expired_with(|so_far| {
+        progress.advance(so_far.saturating_sub(before));
+        before = so_far;
+    });
+    let purged = async { purged.await.map_err(continues) };
+    let count = or_interrupted(&context, purged).await?;
+    progress.finish();
     context.say("purged", count, "expired sessions deleted")
+}
+
+/// What failed after some of the work.
+fn continues(error: Error) -> Failure {
+    match Failure::from(error) {
+        Failure::Database(text) => Failure::Database(format!("{text}; {CONTINUES}")),
+        other => other,
+    }
 }
 
 /// Shows the sessions that a filter chooses.
@@ -167,19 +191,35 @@ pub fn said_ended(context: &Context, ended: u64) -> Result<(), Failure> {
 }
 
 /// Asks at the terminal.
-pub fn confirm(question: &str) -> Result<(), Failure> {
+pub async fn confirm(context: &Context, question: String) -> Result<(), Failure> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
         let text = format!("{question} Nobody can be asked here: add --yes. Nothing was ended.");
         return Err(Failure::Declined(text));
     }
     eprint!("{question} [y/N] ");
     stderr().flush()?;
-    let mut answer = String::new();
-    stdin().read_line(&mut answer)?;
-    match answer.trim() {
+    let answer = spawn_blocking(|| {
+        let mut answer = String::new();
+        stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = or_interrupted(context, async { Ok(answer.await) }).await?;
+    match answer.map_err(std::io::Error::other)??.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Declined(
             "not confirmed; nothing was ended".to_owned(),
         )),
+    }
+}
+
+/// Runs a call to its end, or until Ctrl-C. Each command of the database that was under way is carried
+/// out, or is not.
+async fn or_interrupted<T>(
+    context: &Context,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut interrupt = context.interrupt.clone();
+    select! {
+        done = call => done,
+        () = interrupt.wait() => Err(Failure::Interrupted(format!("interrupted; {CONTINUES}"))),
     }
 }

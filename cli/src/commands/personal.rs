@@ -48,7 +48,8 @@ pub async fn erase(context: Context, user: User, ending: Ending) -> Result<(), F
     if !ending.yes {
         let count = theirs.count().await?;
         hint(count, Some(&user.user));
-        confirm(&format!("Erase {} of this user?", number_of(count)))?;
+        let question = format!("Erase {} of this user?", number_of(count));
+        confirm(&context, question).await?;
     }
     let mut erased = 0;
     let mut remaining = 1;

@@ -13,8 +13,6 @@ use super::report::Outcome;
 const NUMBER: i64 = 1 << 32;
 /// The server takes no transaction numbers: a standalone server.
 const NO_NUMBERS: i32 = 20;
-/// A monitor of the server looks for what expired every minute; a busy one may be late.
-const TTL_PATIENCE: Duration = Duration::from_secs(95);
 
 pub(super) async fn majority(this: &Examination) {
     this.report.begin("writing with majority acknowledgement");
@@ -275,7 +273,7 @@ async fn try_ttl(this: &Examination, started: Instant) -> Result<bool, Refusal> 
         doc! { "insert": scratch.name(), "documents": [expired] },
     )
     .await?;
-    while started.elapsed() < TTL_PATIENCE {
+    while started.elapsed() < this.ttl_patience {
         let found = answer(scratch.find_one(doc! { "_id": "a" }).into_future()).await?;
         if found.is_none() {
             return Ok(true);
