@@ -117,9 +117,8 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
         End::Interrupted => Err(Failure::Interrupted("interrupted".to_owned())),
         End::Failed(why) => Err(Failure::Database(format!("the doctor failed: {why}"))),
         _ if report.is_broken() => Ok(NO),
-        _ if report.is_denied() => Err(Failure::Database(
-            "the privileges are not enough to try it: see the line `privileges`".to_owned(),
-        )),
-        _ => Ok(0),
+        _ => report
+            .stopped()
+            .map_or(Ok(0), |why| Err(Failure::Database(why))),
     }
 }

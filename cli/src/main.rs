@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => return Failure::Output(error).report(),
     };
     let done = runtime.block_on(commands::run(args));
-    // A thread may still wait for an answer at the terminal.
+    // A thread may still read from the terminal.
     runtime.shutdown_background();
     match done {
         Ok(code) => ExitCode::from(code),

@@ -20,7 +20,7 @@ impl FromStr for UserId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let value = match serde_json::from_str::<Value>(text) {
-            Ok(Value::Null) => return Err("null is no user".to_owned()),
+            Ok(Value::Null) => return Err("null is not a user".to_owned()),
             Ok(value) => Bson::try_from(value).map_err(|error| error.to_string())?,
             Err(_) => Bson::String(text.to_owned()),
         };

@@ -193,7 +193,8 @@ pub fn said_ended(context: &Context, ended: u64) -> Result<(), Failure> {
 /// Asks at the terminal.
 pub async fn confirm(context: &Context, question: String) -> Result<(), Failure> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
-        let text = format!("{question} Nobody can be asked here: add --yes. Nothing was ended.");
+        let text =
+            format!("{question} There is no terminal to ask at: add --yes. Nothing was ended.");
         return Err(Failure::Declined(text));
     }
     eprint!("{question} [y/N] ");
@@ -211,7 +212,7 @@ pub async fn confirm(context: &Context, question: String) -> Result<(), Failure>
     }
 }
 
-/// Runs a call to its end, or until Ctrl-C. Each command of the database that was under way is carried
+/// Runs a call to its end, or until Ctrl-C. Each command of the database that was in flight is carried
 /// out, or is not.
 async fn or_interrupted<T>(
     context: &Context,

@@ -32,13 +32,13 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "tls",
         tried: "The connection is encrypted, or does not leave this machine.",
-        means: "Whoever reads the network reads what sessions hold, and can change it.",
+        means: "A reader of the network can read what sessions hold, and change it.",
         advice: "Add tls=true to the URL, with the server's certificate.",
     },
     Check {
         name: "authentication",
         tried: "The server asks who connects.",
-        means: "Whoever reaches the port can read, change and end every session.",
+        means: "Everyone who reaches the port can read, change and end every session.",
         advice: "Switch authorization on, and use a user with the role readWrite on this database.",
     },
     Check {
@@ -57,7 +57,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "clock",
         tried: "The clock of the server and of this machine differ by less than a second.",
-        means: "Expiry is judged by the application's clock, the deletion of what expired by the \
+        means: "Expiry goes by the application's clock, the deletion of what expired by the \
                 server's, and revocations compare the two.",
         advice: "Synchronize both by NTP.",
     },
@@ -100,7 +100,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "ttl",
         tried: "An expired document is deleted by a TTL index.",
-        means: "Expired sessions are refused all the same, but their documents stay, with what they hold.",
+        means: "Expired sessions are refused anyway, but their documents stay, with what they hold.",
         advice: "Run `rocket-mongo-session purge` every hour.",
     },
     Check {

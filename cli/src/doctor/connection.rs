@@ -42,8 +42,12 @@ pub async fn open(url: &str) -> Result<Connection, Failure> {
     let ready = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&ready);
     options.app_name = Some("rocket-mongo-session".to_owned());
-    options.server_selection_timeout = Some(PATIENCE);
-    options.connect_timeout = Some(PATIENCE);
+    for limit in [
+        &mut options.server_selection_timeout,
+        &mut options.connect_timeout,
+    ] {
+        *limit = Some(limit.unwrap_or(PATIENCE).min(PATIENCE));
+    }
     options.max_pool_size = Some(options.max_pool_size.unwrap_or(POOL).max(2));
     options.cmap_event_handler = Some(EventHandler::callback(move |event| {
         if let CmapEvent::ConnectionReady(_) = event {
@@ -79,7 +83,7 @@ impl Connection {
                     with_causes(&error)
                 )));
             }
-            Err(_) => return Err(Failure::Database("cannot connect: no answer".to_owned())),
+            Err(_) => return Err(Failure::Database("cannot connect: no reply".to_owned())),
         };
         Ok(hello)
     }
@@ -114,35 +118,35 @@ impl Connection {
 }
 
 /// Runs a command, for `COMMAND` at most; on failure its code and text.
-pub async fn ask(database: &Database, command: Document) -> Result<Document, Refusal> {
+pub async fn ask(database: &Database, command: Document) -> Result<Document, Refused> {
     answer(database.run_command(command).into_future()).await
 }
 
-/// Waits for an answer, for `COMMAND` at most.
-pub async fn answer<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Refusal> {
+/// Waits for the reply to a call, for `COMMAND` at most.
+pub async fn answer<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Refused> {
     match timeout(COMMAND, call).await {
-        Ok(answer) => answer.map_err(|error| Refusal::of(&error)),
-        Err(_) => Err(Refusal {
+        Ok(answer) => answer.map_err(|error| Refused::of(&error)),
+        Err(_) => Err(Refused {
             code: None,
-            text: format!("no answer in {} s", COMMAND.as_secs()),
+            text: format!("no reply in {} s", COMMAND.as_secs()),
         }),
     }
 }
 
 /// Why a command was not carried out.
 #[derive(Clone, Debug)]
-pub struct Refusal {
+pub struct Refused {
     pub code: Option<i32>,
     pub text: String,
 }
 
-impl Refusal {
+impl Refused {
     fn of(error: &Error) -> Self {
         let text = match error.kind.as_ref() {
             ErrorKind::Command(error) => error.message.clone(),
             _ => with_causes(error),
         };
-        Refusal {
+        Refused {
             code: code(error),
             text: text.replace('\n', " "),
         }
@@ -153,7 +157,7 @@ impl Refusal {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.code {
             Some(code) => write!(f, "refused with code {code}: {}", self.text),

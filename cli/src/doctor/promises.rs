@@ -7,10 +7,12 @@ use std::time::Duration;
 use rocket::futures::future::join_all;
 use rocket::futures::{StreamExt, stream};
 use rocket::tokio::time::Instant;
+use rocket_mongo_session::mongodb::bson::doc;
 use rocket_mongo_session::testing::conformance::{self, Kept};
 use rocket_mongo_session::{MongoStore, Store};
 
 use super::Examination;
+use super::connection::ask;
 use super::report::{Line, Outcome};
 
 /// How many promises are tried at a time. Each has a collection of its own.
@@ -19,7 +21,7 @@ const CONCURRENT: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The store's own limit of one operation.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How long the races go on.
+/// How long the races last.
 const RACING: Duration = Duration::from_secs(4);
 
 /// The promises about what happens at the same time.
@@ -36,13 +38,19 @@ const RACES: [&str; 8] = [
 
 async fn attempt(this: &Examination, promise: &'static str) -> Option<Kept> {
     let left = this.until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
+    if left.is_zero() || this.report.stopped().is_some() {
         return None;
     }
     let collection = this.scratch.collection();
     let pool = this.connection.pool_size();
     let store: Arc<dyn Store> = Arc::new(MongoStore::new(&collection, DEADLINE, pool, true));
-    conformance::check_one(promise, PATIENCE.min(left), store).await
+    let kept = conformance::check_one(promise, PATIENCE.min(left), store).await;
+    // A server that is gone breaks no promise.
+    if matches!(kept, Some(Err(_))) && ask(&this.database, doc! { "ping": 1 }).await.is_err() {
+        this.report.stop("the server does not reply any more");
+        return None;
+    }
+    kept
 }
 
 pub(super) async fn conformance(this: &Arc<Examination>) {
@@ -75,7 +83,7 @@ pub(super) async fn conformance(this: &Arc<Examination>) {
     let tried = kept_count + broken.len();
     let found = match left_out {
         0 => format!("{kept_count} of {tried} hold"),
-        _ => format!("{kept_count} of {tried} hold; there was no time for {left_out} more"),
+        _ => format!("{kept_count} of {tried} hold; {left_out} more were not tried"),
     };
     let outcome = match (broken.is_empty(), left_out) {
         (false, _) => Outcome::Broken,
@@ -109,8 +117,9 @@ pub(super) async fn races(this: &Examination) {
     match failures.first() {
         Some(failure) => this.report.write("races", Outcome::Broken, failure.clone()),
         None if rounds == 0 => {
-            this.report
-                .write("races", Outcome::NotTried, "there was no time left")
+            let why = this.report.stopped();
+            let why = why.unwrap_or_else(|| "there was no time left".to_owned());
+            this.report.write("races", Outcome::NotTried, why);
         }
         None => {
             let seconds = started.elapsed().as_secs_f64();
@@ -166,7 +175,7 @@ fn meaning(promise: &str) -> (&'static str, &'static str) {
         ("Sessions expire too early or too late.", NOT_USABLE)
     } else if has(&["ages", "present_time", "revocation"]) {
         ("A login that a revocation should end may stay.", NOT_USABLE)
-    } else if has(&["find", "count", "markers"]) {
+    } else if has(&["find", "count", "no_sessions"]) {
         (
             "Lists, counts and ends of a user's sessions are not exact.",
             "Do without lists of devices and without of(user).revoke_all.",

@@ -54,7 +54,8 @@ pub struct Report {
     pub server: Mutex<String>,
     lines: Mutex<Vec<Line>>,
     current: Mutex<String>,
-    denied: Mutex<bool>,
+    /// Why the rest could not be tried.
+    stopped: Mutex<Option<String>>,
 }
 
 impl Report {
@@ -74,7 +75,7 @@ impl Report {
             server: Mutex::default(),
             lines: Mutex::new(CHECKS.iter().map(line).collect()),
             current: Mutex::new("connecting".to_owned()),
-            denied: Mutex::default(),
+            stopped: Mutex::default(),
         }
     }
 
@@ -161,13 +162,15 @@ impl Report {
             .clone()
     }
 
-    /// The privileges are not enough to try anything.
-    pub fn deny(&self) {
-        *self.denied.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    /// Nothing more can be tried.
+    pub fn stop(&self, why: &str) {
+        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.get_or_insert_with(|| why.to_owned());
     }
 
-    pub fn is_denied(&self) -> bool {
-        *self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn stopped(&self) -> Option<String> {
+        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.clone()
     }
 
     pub fn count(&self, outcome: Outcome) -> usize {

@@ -17,7 +17,7 @@ pub const PREFIX: &str = "rocket_mongo_session_doctor_";
 
 /// The removal takes this long at most.
 const REMOVAL: Duration = Duration::from_secs(10);
-/// A command that was under way may create a collection again: the removal looks once more.
+/// A command that was in flight may create a collection again: the removal looks once more.
 const AGAIN: Duration = Duration::from_millis(250);
 const ROUNDS: u32 = 10;
 
@@ -40,7 +40,7 @@ impl Scratch {
         }
     }
 
-    /// Returns a collection that nobody has used.
+    /// Returns a new collection.
     pub fn collection(&self) -> Collection<Document> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}_{number}", self.name);

@@ -9,7 +9,7 @@ use rocket_mongo_session::mongodb::Client;
 use rocket_mongo_session::mongodb::bson::{Document, doc};
 
 use super::Examination;
-use super::connection::{Refusal, ask};
+use super::connection::{Refused, ask};
 use super::report::Outcome;
 
 /// The ends of life (<https://www.mongodb.com/legal/support-policy/lifecycles>, read 2026-11-29).
@@ -159,9 +159,11 @@ async fn authentication(this: &Examination) {
             let users = status.get_document("authInfo");
             let users = users.and_then(|info| info.get_array("authenticatedUsers"));
             match users.map_or(0, Vec::len) {
-                0 => this
-                    .report
-                    .write("authentication", Outcome::Attention, "nobody is logged in"),
+                0 => this.report.write(
+                    "authentication",
+                    Outcome::Attention,
+                    "the connection is not logged in",
+                ),
                 _ => this
                     .report
                     .write("authentication", Outcome::Holds, "logged in"),
@@ -287,7 +289,7 @@ pub(super) async fn privileges(this: &Examination) -> bool {
         let means = "What cannot be removed is not made, so nothing was tried.";
         let found = "missing: dropCollection";
         report.write_as("privileges", Outcome::Attention, found, means, &advice);
-        report.deny();
+        report.stop("the privileges are not enough to try it: see the line `privileges`");
         return false;
     }
     let stream = doc! { "aggregate": name, "pipeline": [{ "$changeStream": {} }], "cursor": {} };
@@ -335,7 +337,7 @@ pub(super) async fn privileges(this: &Examination) -> bool {
                 is_enough &= !is_needed;
             }
             // What the server cannot do at all is another check's.
-            Ok(_) | Err(Refusal { .. }) => {}
+            Ok(_) | Err(Refused { .. }) => {}
         }
     }
     match (missing.as_slice(), is_enough) {

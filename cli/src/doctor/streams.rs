@@ -7,7 +7,7 @@ use rocket::tokio::time::timeout;
 use rocket_mongo_session::mongodb::bson::doc;
 
 use super::Examination;
-use super::connection::{Refusal, answer, ask};
+use super::connection::{Refused, answer, ask};
 use super::report::Outcome;
 
 const NAME: &str = "change-streams";
@@ -42,7 +42,7 @@ pub(super) async fn look(this: &Examination) {
 }
 
 /// The kinds of events that were told.
-async fn read(this: &Examination) -> Result<Vec<String>, Refusal> {
+async fn read(this: &Examination) -> Result<Vec<String>, Refused> {
     let scratch = this.scratch.collection();
     let name = scratch.name();
     let mut stream = answer(scratch.watch().into_future()).await?;

@@ -6,7 +6,7 @@ use rocket::tokio::time::{Instant, sleep};
 use rocket_mongo_session::mongodb::bson::{DateTime, Document, doc};
 
 use super::Examination;
-use super::connection::{Refusal, answer, ask};
+use super::connection::{Refused, answer, ask};
 use super::report::Outcome;
 
 /// The first number of the doctor's own commands: the driver begins with small ones.
@@ -89,7 +89,7 @@ pub(super) async fn numbering(this: &Examination) {
     }
 }
 
-async fn try_numbering(this: &Examination) -> Result<(Outcome, String), Refusal> {
+async fn try_numbering(this: &Examination) -> Result<(Outcome, String), Refused> {
     let scratch = this.scratch.collection();
     let documents = [doc! { "_id": "a", "n": 0 }, doc! { "_id": "b", "n": 0 }];
     let insert = doc! { "insert": scratch.name(), "documents": documents.to_vec() };
@@ -157,9 +157,9 @@ pub(super) async fn current_date(this: &Examination) {
 }
 
 /// What is wrong with the times, if anything is.
-async fn try_current_date(this: &Examination) -> Result<Option<String>, Refusal> {
+async fn try_current_date(this: &Examination) -> Result<Option<String>, Refused> {
     let scratch = this.scratch.collection();
-    let now = async || -> Result<Option<i64>, Refusal> {
+    let now = async || -> Result<Option<i64>, Refused> {
         let hello = ask(&this.database, doc! { "hello": 1 }).await?;
         Ok(hello
             .get_datetime("localTime")
@@ -260,7 +260,7 @@ pub(super) async fn ttl(this: &Examination) {
     }
 }
 
-async fn try_ttl(this: &Examination, started: Instant) -> Result<bool, Refusal> {
+async fn try_ttl(this: &Examination, started: Instant) -> Result<bool, Refused> {
     let scratch = this.scratch.collection();
     let index =
         doc! { "key": { "expires": 1 }, "name": "session_expires", "expireAfterSeconds": 0 };

@@ -375,7 +375,7 @@ async fn watch_tells_events_until_ctrl_c() {
     let out = BufReader::new(child.stdout.take().expect("stdout"));
     let lines = rocket::tokio::task::spawn_blocking(move || out.lines().next());
     let first = rocket::tokio::spawn(lines);
-    // The stream may not be open yet: whoever logs in meanwhile is not told.
+    // The stream may not be open yet: a login before that is not told.
     eventually("an event", async || {
         shop.login(json!("bob"), FIREFOX).await;
         shop.login(json!("alice"), FIREFOX).await;

@@ -1,9 +1,8 @@
 //! The doctor on whole servers: what holds, what it leaves behind, and what it may do.
 
-use mongodb::bson::doc;
 use serde_json::{Value, json};
 
-use crate::support::{FailPoint, Failure, Mode, Mongod, Proxy, ReplicaSet, eventually, users};
+use crate::support::{FailPoint, Failure, Mode, Mongod, ReplicaSet, eventually, users};
 use crate::tool::{Said, run, signal, start, wait};
 
 /// Of every scratch collection.
@@ -171,7 +170,7 @@ async fn doctor_ends_when_its_server_goes() {
     .await;
     mongod.kill().await;
     let said = wait(child).await;
-    assert_ne!(said.code, 0, "{said:#?}");
+    assert!(matches!(said.code, 1 | 2), "{said:#?}");
     assert!(
         said.out.contains("rocket_mongo_session_doctor_"),
         "what may be left is named: {said:#?}"
@@ -206,17 +205,9 @@ async fn doctor_reads_the_options_of_the_url() {
     );
 }
 
-/// Its clock check is about this machine's clock and the server's.
 #[rocket::async_test]
-async fn doctor_hides_the_password_and_needs_a_database() {
+async fn doctor_needs_a_database() {
     let mongod = Mongod::shared().await;
-    let proxy = Proxy::start(mongod.port()).await;
-    let said = run(&["doctor", &proxy.url("")]).await.ends_with(3);
+    let said = run(&["doctor", &mongod.url("")]).await.ends_with(3);
     assert!(said.err.contains("names no database"), "{said:#?}");
-    let client = mongod.client().await;
-    let status = client
-        .database("admin")
-        .run_command(doc! { "ping": 1 })
-        .await;
-    status.expect("an answer");
 }
