@@ -1,7 +1,7 @@
 //! A million sessions: how much memory a filtered end takes, and that it is exact. For a run by hand:
 //!
 //! ```sh
-//! cargo test --release -p rocket_mongo_session_cli --test cli -- --ignored million --nocapture
+//! cargo test -p rocket_mongo_session_cli --test cli -- --ignored million --nocapture
 //! ```
 
 use std::time::Instant;

@@ -108,8 +108,8 @@ impl Drop for Shop {
 
 #[post("/login", data = "<user>")]
 async fn login(session: &Session, user: Json<Value>) -> Result<String, Error> {
-    session.set(NOTE, "a secret of the user")?;
     session.login(&user.0)?;
+    session.set(NOTE, "a secret of the user")?;
     session.save().await?;
     Ok(session.id().unwrap_or_default())
 }
