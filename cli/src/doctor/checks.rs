@@ -1,9 +1,13 @@
 //! The checks, in the order of the report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rocket::tokio::join;
+use rocket::tokio::time::sleep;
+use rocket::tokio::{join, select};
+use rocket_mongo_session::mongodb::bson::doc;
 
+use super::connection::ask;
 use super::report::Outcome;
 use super::{Examination, promises, server, streams, writes};
 
@@ -140,6 +144,30 @@ pub(super) async fn run(examination: Arc<Examination>) {
         this.report.leave_out("the privileges are not enough");
         return;
     }
+    select! {
+        () = try_all(&examination) => {}
+        () = gone(this) => {
+            this.report.stop("the server does not reply any more");
+            this.report.leave_out("the server does not reply any more");
+        }
+    }
+}
+
+/// Returns when the server does not reply, time after time.
+async fn gone(this: &Examination) {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let mut failures = 0;
+    while failures < 3 {
+        sleep(PAUSE).await;
+        match ask(&this.database, doc! { "ping": 1 }).await {
+            Ok(_) => failures = 0,
+            Err(_) => failures += 1,
+        }
+    }
+}
+
+async fn try_all(examination: &Arc<Examination>) {
+    let this = &**examination;
     // What waits for the server's own timer runs beside the rest.
     join!(
         async {
@@ -164,7 +192,7 @@ pub(super) async fn run(examination: Arc<Examination>) {
                 streams::look(this).await;
             }
             if this.wants("conformance") {
-                promises::conformance(&examination).await;
+                promises::conformance(examination).await;
             }
             if this.wants("races") {
                 promises::races(this).await;
