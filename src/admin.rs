@@ -24,7 +24,7 @@ use crate::session::Session;
 use crate::stats::Stats;
 
 pub use edit::Edit;
-pub use find::{Page, Query};
+pub use find::{Page, Query, RevokedPage};
 pub use info::SessionInfo;
 pub use user::UserSessions;
 
@@ -169,14 +169,27 @@ impl Sessions {
     /// Ends every session (mass logout); returns how many there were.
     ///
     /// Logins whose request began before the revocation end, too, as with
-    /// [`of(user).revoke_all()`](UserSessions::revoke_all). Two round trips.
+    /// [`of(user).revoke_all()`](UserSessions::revoke_all). Two round trips, and two more for each 1000
+    /// sessions.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
     pub async fn revoke_all(&self) -> Result<u64> {
-        self.revoke_matching(tombstone::ALL.to_owned(), Filter::sessions())
-            .await
+        self.revoke_all_with(|_| {}).await
+    }
+
+    /// Does what [`revoke_all`](Sessions::revoke_all) does, and tells its progress: after each 1000
+    /// sessions, how many have been deleted so far.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`revoke_all`](Sessions::revoke_all).
+    pub async fn revoke_all_with(&self, mut progress: impl FnMut(u64) + Send) -> Result<u64> {
+        self.core.store.put_revocation(tombstone::ALL).await?;
+        let all = Filter::sessions();
+        let ended = self.core.end_in_steps(all, End::Revoked, &mut progress);
+        ended.await.map_err(Error::partly_done)
     }
 
     /// Records the revocation, so that logins in progress end, and then deletes what is stored. What
@@ -190,29 +203,77 @@ impl Sessions {
     /// Deletes what has expired, and documents that can never expire because they have no
     /// `expires`; returns how many sessions there were.
     ///
-    /// The TTL index does the first by itself, five minutes later. Three round trips, and two where
-    /// the configured `timeout` is `false`.
+    /// The TTL index does the first by itself, five minutes later. Both are found by the index on
+    /// `expires`. Three round trips when there is nothing to delete (two where the configured `timeout`
+    /// is `false`), and two more for each 1000 documents.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] and [`Error::Unknown`] when the database fails.
+    /// [`Error::Store`] and [`Error::Unknown`] when the database fails: what was deleted until then
+    /// stays so.
     pub async fn purge_expired(&self) -> Result<u64> {
-        let now = self.now();
+        self.purge_expired_with(|_| {}).await
+    }
+
+    /// Does what [`purge_expired`](Sessions::purge_expired) does, and tells its progress: after each
+    /// 1000 sessions, how many have been deleted so far.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`purge_expired`](Sessions::purge_expired).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Sessions};
+    /// async fn purge(sessions: &Sessions) -> Result<(), Error> {
+    ///     let purged = sessions.purge_expired_with(|so_far| println!("{so_far} …")).await?;
+    ///     println!("{purged} sessions deleted");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn purge_expired_with(&self, mut progress: impl FnMut(u64) + Send) -> Result<u64> {
+        let (core, now) = (&self.core, self.now());
         let expired = |all: Filter| all.before(field::EXPIRES, now);
-        let expired_sessions = expired(Filter::sessions());
-        let purged = self.core.end_matching(expired_sessions, End::Expired);
+        let sessions = expired(Filter::sessions());
+        let purged = core.end_in_steps(sessions, End::Expired, &mut progress);
         let mut purged = purged.await?;
         // What is left then are tombstones, which are not counted.
-        self.core.store.delete_all(expired(Filter::all())).await?;
-        if let Some(timeout) = self.core.config.timeout {
+        let tombstones = expired(Filter::all());
+        core.delete_in_steps(&tombstones, &mut |_| {}).await?;
+        if let Some(timeout) = core.config.timeout {
             // A legacy document has no date to expire by, and may be alive.
             let old = now.minus(timeout);
             let orphans = Filter::sessions()
                 .no_date(field::EXPIRES)
                 .older(field::ACCESSED, old);
-            purged += self.core.end_matching(orphans, End::Expired).await?;
+            let before = purged;
+            let mut progress = |so_far| progress(before + so_far);
+            let ended = core.end_in_steps(orphans, End::Expired, &mut progress);
+            purged += ended.await?;
         }
         Ok(purged)
+    }
+
+    /// Returns how many stored sessions have expired: what [`purge_expired`](Sessions::purge_expired)
+    /// would delete now.
+    ///
+    /// Two round trips, and one where the configured `timeout` is `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the database fails.
+    pub async fn count_expired(&self) -> Result<u64> {
+        let (now, store) = (self.now(), &self.core.store);
+        let expired = Filter::sessions().before(field::EXPIRES, now);
+        let mut count = store.count(expired).await?;
+        if let Some(timeout) = self.core.config.timeout {
+            let orphans = Filter::sessions()
+                .no_date(field::EXPIRES)
+                .older(field::ACCESSED, now.minus(timeout));
+            count += store.count(orphans).await?;
+        }
+        Ok(count)
     }
 
     /// Creates the indexes, or repairs them.

@@ -37,6 +37,9 @@ use insert::RollBack;
 /// new, and the next logins end those.
 const MAX_SURPLUS_PER_LOGIN: u32 = 1000;
 
+/// How many documents one command deletes, where there may be many.
+const DELETED_PER_STEP: u32 = 1000;
+
 /// Shared state of the crate: store, configuration, clock and counters.
 pub(crate) struct Core {
     pub(crate) store: Bounded,
@@ -238,6 +241,39 @@ impl Core {
         self.live.name_for_readers(&sessions, end).await;
         let delete = self.store.delete_all(sessions.clone());
         self.live.ending_all(&sessions, end, delete).await
+    }
+
+    /// Does the same in steps that each end by the deadline. `progress` is told how many sessions have
+    /// ended so far.
+    pub(crate) async fn end_in_steps(
+        &self,
+        sessions: Filter,
+        end: End,
+        progress: &mut (impl FnMut(u64) + Send),
+    ) -> Result<u64> {
+        self.live.name_for_readers(&sessions, end).await;
+        let delete = self.delete_in_steps(&sessions, progress);
+        self.live.ending_all(&sessions, end, delete).await
+    }
+
+    /// Deletes all documents that a filter chooses, in steps that each end by the deadline.
+    pub(crate) async fn delete_in_steps(
+        &self,
+        documents: &Filter,
+        progress: &mut (impl FnMut(u64) + Send),
+    ) -> Result<u64> {
+        let mut all = 0;
+        loop {
+            let deleted = self.store.delete_some(documents.clone(), DELETED_PER_STEP);
+            match deleted
+                .await
+                .map_err(|error| error.partly_done_if(all > 0))?
+            {
+                0 => return Ok(all),
+                some => all += some,
+            }
+            progress(all);
+        }
     }
 
     /// Ends the oldest sessions of a user beyond `max_per_user`, in the background. All logins of

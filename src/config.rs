@@ -170,6 +170,7 @@ impl Config {
     /// # Errors
     ///
     /// All errors of the section, as one chain.
+    #[cfg(test)]
     pub(crate) fn from_figment(figment: &Figment) -> Result<Config, Box<Error>> {
         Config::from_section(figment, MAIN_SECTION.to_owned())
     }

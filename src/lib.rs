@@ -108,7 +108,7 @@ pub use mongodb;
 pub use rocket_db_pools;
 pub use time;
 
-pub use admin::{Edit, Page, Query, SessionInfo, Sessions, UserSessions};
+pub use admin::{Edit, Page, Query, RevokedPage, SessionInfo, Sessions, UserSessions};
 pub use document::key::{AsKey, Key, KeyFor, KeyOf};
 pub use error::{Cause, Error, Operation, Result};
 pub use live::{End, Ended, Event, EventKind, Events};

@@ -209,6 +209,26 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when some may have been deleted.
     async fn delete_all(&self, filter: Filter) -> Result<u64>;
 
+    /// Deletes documents that the filter chooses, any `limit` of them at most, and says how many those
+    /// were: 0 when there are none. Work on many documents is done in such steps, each of which ends by
+    /// the deadline.
+    ///
+    /// A store that finds documents in the order of an index rather than by id says so itself; unless it
+    /// does, the ones with the least ids are deleted.
+    ///
+    /// # Errors
+    ///
+    /// As [`delete_all`](Store::delete_all).
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+        let found = self.find(filter.clone(), Order::Id, 0, limit).await?;
+        let ids = found.iter().filter_map(|one| one.id().map(str::to_owned));
+        let ids: Vec<String> = ids.collect();
+        match ids.is_empty() {
+            true => Ok(0),
+            false => self.delete_all(filter.within(ids)).await,
+        }
+    }
+
     /// Makes the indexes that keep the calls above cheap, and repairs them.
     ///
     /// # Errors

@@ -4,11 +4,37 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::Sessions;
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::document::key::{FLASH, Field};
 use crate::document::value;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
 use crate::record::Record;
+use crate::record::token::Id;
+
+impl Sessions {
+    /// Returns everything that is stored of one live session, without secrets, as
+    /// [`of(user).export`](super::UserSessions::export) does; `None` when there is no such session.
+    ///
+    /// It is the administrator's call: the values are the user's. One round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the database fails.
+    pub async fn export(&self, id: &str) -> Result<Option<Value>> {
+        let Some(id) = Id::parse(id) else {
+            return Ok(None); // the id of a tombstone, for instance
+        };
+        let (core, now) = (&self.core, self.now());
+        let stored = core.store.load(id.as_str()).await?;
+        let stored = stored.and_then(|stored| core.read(stored));
+        let alive = stored.filter(|stored| !stored.meta.is_expired(&core.config, now));
+        Ok(alive.map(|alive| record(&alive, &core.config)))
+    }
+}
 
 /// Returns everything that is stored of a session but its secrets. The values of a sealed one are
 /// null.

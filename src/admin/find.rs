@@ -1,17 +1,20 @@
-//! Finds live sessions of all users, page by page.
+//! Finds live sessions, and ends those that were found, page by page.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bson::RawBson;
 use rocket::tokio::time::Instant;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{SessionInfo, Sessions};
-use crate::document::Filter;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use super::{SessionInfo, Sessions, of};
+use crate::clock::Moment;
+use crate::document::{Filter, value};
+use crate::error::{Error, Result};
+use crate::live::End;
+use crate::record::field;
 use crate::record::token::Id;
 use crate::store::Order;
 
@@ -35,8 +38,20 @@ pub struct Query {
     expires_after: Option<OffsetDateTime>,
     client_contains: Option<String>,
     ip: Option<IpAddr>,
+    user: Option<User>,
     limit: Option<u32>,
     after: Option<String>,
+}
+
+/// The user of a query; `None` when it cannot be encoded.
+#[derive(Clone)]
+struct User(Option<RawBson>);
+
+/// Does not show who the user is.
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").finish_non_exhaustive()
+    }
 }
 
 impl Query {
@@ -94,6 +109,13 @@ impl Query {
         self
     }
 
+    /// Chooses the sessions of one user: the value that the login was given, whose type counts, as in
+    /// [`Sessions::of`]. The database reads only these.
+    pub fn user(mut self, user: impl Serialize) -> Self {
+        self.user = Some(User(value::encode_principal(&user)));
+        self
+    }
+
     /// Sets the most sessions of one page: 100 by default, from 1 to 1000.
     pub fn limit(mut self, most: u32) -> Self {
         self.limit = Some(most);
@@ -104,6 +126,15 @@ impl Query {
     pub fn after(mut self, cursor: &str) -> Self {
         self.after = Some(cursor.to_owned());
         self
+    }
+
+    /// Returns the sessions that the database reads for the query.
+    fn filter(&self) -> Result<Filter> {
+        match &self.user {
+            None => Ok(Filter::sessions()),
+            Some(User(Some(user))) => Ok(of(user)),
+            Some(User(None)) => Err(Error::BadUser),
+        }
     }
 
     fn chooses(&self, info: &SessionInfo) -> bool {
@@ -135,6 +166,21 @@ pub struct Page {
     pub sessions: Vec<SessionInfo>,
     /// The cursor of the next page ([`Query::after`]); `None` when this is the last one.
     pub next: Option<String>,
+    /// How many stored sessions were read for this page, for a progress bar.
+    #[serde(skip)]
+    pub examined: u64,
+}
+
+/// What [`Sessions::revoke_found`] did.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RevokedPage {
+    /// How many sessions it ended.
+    pub ended: u64,
+    /// The cursor of the next page ([`Query::after`]); `None` when this was the last one.
+    pub next: Option<String>,
+    /// How many stored sessions were read for this page, for a progress bar.
+    pub examined: u64,
 }
 
 impl Sessions {
@@ -149,7 +195,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when the database fails.
+    /// [`Error::BadUser`] for a user that cannot be encoded; [`Error::Store`] when the database fails.
     ///
     /// # Examples
     ///
@@ -177,19 +223,26 @@ impl Sessions {
     pub async fn find(&self, query: &Query) -> Result<Page> {
         let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
         let started = Instant::now();
+        let chosen = query.filter()?;
+        let mut examined = 0;
         let mut next = query.after.clone();
         let mut sessions = Vec::new();
         loop {
             let all = match &next {
-                Some(cursor) => Filter::sessions().after_id(cursor),
-                None => Filter::sessions(),
+                Some(cursor) => chosen.clone().after_id(cursor),
+                None => chosen.clone(),
             };
             let batch = self.core.store.find(all, Order::Id, 0, BATCH).await?;
             let now = self.now().date();
             for document in &batch {
                 if sessions.len() >= limit {
-                    return Ok(Page { sessions, next });
+                    return Ok(Page {
+                        sessions,
+                        next,
+                        examined,
+                    });
                 }
+                examined += 1;
                 next = document.id().map(cursor_after).or(next);
                 let info = self.info(document);
                 // At the very moment of its end a session is alive.
@@ -199,10 +252,71 @@ impl Sessions {
             let is_last = batch.len() < BATCH as usize;
             if is_last || started.elapsed() >= MAX_TIME {
                 let next = next.filter(|_| !is_last);
-                return Ok(Page { sessions, next });
+                return Ok(Page {
+                    sessions,
+                    next,
+                    examined,
+                });
             }
         }
     }
+
+    /// Ends the sessions of one page: those that [`find`](Sessions::find) returns for the same query.
+    ///
+    /// Call it again with [`Query::after`] as long as there is a `next`. What is ended is ended: after an
+    /// interruption, the same query from its beginning ends the rest. With `accessed_before` or
+    /// `expires_before`, a session that is used between the search and its end is left alone. Logins in
+    /// progress are not ended; [`of(user).revoke_all`](super::UserSessions::revoke_all) does that.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`find`](Sessions::find); [`Error::Unknown`] when some of the page may have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rocket_mongo_session::{Error, Query, Sessions};
+    ///
+    /// /// Ends every session of a browser that is not allowed any more.
+    /// async fn end_old_browsers(sessions: &Sessions) -> Result<u64, Error> {
+    ///     let mut query = Query::new().client_contains("MSIE").limit(1000);
+    ///     let mut ended = 0;
+    ///     loop {
+    ///         let page = sessions.revoke_found(&query).await?;
+    ///         ended += page.ended;
+    ///         let Some(next) = page.next else { return Ok(ended) };
+    ///         query = query.after(&next);
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// The round trips of `find`, and one more where it finds sessions.
+    pub async fn revoke_found(&self, query: &Query) -> Result<RevokedPage> {
+        let started = self.now();
+        let page = self.find(query).await?;
+        let mut revoked = RevokedPage {
+            ended: 0,
+            next: page.next,
+            examined: page.examined,
+        };
+        let ids: Vec<String> = page.sessions.into_iter().map(|info| info.id).collect();
+        if !ids.is_empty() {
+            let found = Filter::ids(ids);
+            let unused = match (query.accessed_before, query.expires_before) {
+                (Some(end), _) => found.older(field::ACCESSED, rounded_up(end)),
+                (None, Some(_)) => found.older(field::ACCESSED, started),
+                (None, None) => found,
+            };
+            revoked.ended = self.core.end_matching(unused, End::Revoked).await?;
+        }
+        Ok(revoked)
+    }
+}
+
+/// The first whole millisecond that is not before a time: stored times have no fractions of one.
+fn rounded_up(at: OffsetDateTime) -> Moment {
+    let millis = (at.unix_timestamp_nanos() + 999_999).div_euclid(1_000_000);
+    Moment::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
 /// The cursor behind a session. The id of a legacy session may be its credential: its cursor has half

@@ -38,7 +38,7 @@ use crate::document::key::Field;
 /// | `token` | `{$in: [null, value]}` | the field has this value, or is missing or null |
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
 /// | `expires` | `{$not: {$lt: date}}` | it is missing, no date, or not before that |
-/// | `expires` | `{$not: {$type: "date"}}` | it is missing, or no date |
+/// | `expires` | `{$not: {$gte: the first date}}` | it is missing, or no date |
 /// | `seal` | `{$exists: false}` | the session's values are not sealed |
 /// | `accessed` | `{$lt: double}` | it is a number (of any type), and less |
 /// | `value.<name>` | `{$exists: false}` | the session has no value of that name |
@@ -96,6 +96,11 @@ impl Filter {
 
     pub(crate) fn ids(ids: Vec<String>) -> Self {
         Filter::default().with(Clause::Ids(ids))
+    }
+
+    /// The id is one of these, too.
+    pub(crate) fn within(self, ids: Vec<String>) -> Self {
+        self.with(Clause::Ids(ids))
     }
 
     pub(crate) fn except(self, id: &str) -> Self {
@@ -288,7 +293,11 @@ impl Clause {
             Clause::UnlessBefore(name, moment) => {
                 of(name, with("$not", with("$lt", date(*moment).into())))
             }
-            Clause::NoDate(name) => of(name, with("$not", with("$type", text("date")))),
+            // Of all dates: an index bounds it, where `$type` reads every document.
+            Clause::NoDate(name) => {
+                let first = bson::DateTime::from_millis(i64::MIN);
+                of(name, with("$not", with("$gte", first.into())))
+            }
             Clause::Older(name, moment) => of(name, with("$lt", moment.seconds().into())),
         }
     }

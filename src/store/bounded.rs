@@ -212,6 +212,10 @@ impl Bounded {
         call!(self, Write EndSessions, delete_all(filter))
     }
 
+    pub(crate) async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+        call!(self, Write EndSessions, delete_some(filter, limit))
+    }
+
     pub(crate) async fn ensure_indexes(&self) -> Result<()> {
         call!(self, Write MakeIndexes, ensure_indexes())
     }

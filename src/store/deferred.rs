@@ -207,6 +207,11 @@ impl Store for Deferred {
         store.delete_all(filter).await
     }
 
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+        let store = self.store(Operation::EndSessions).await?;
+        store.delete_some(filter, limit).await
+    }
+
     async fn ensure_indexes(&self) -> Result<()> {
         let store = self.store(Operation::MakeIndexes).await?;
         store.ensure_indexes().await

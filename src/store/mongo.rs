@@ -116,6 +116,13 @@ impl MongoStore {
         }))
     }
 
+    /// The indexes that [`ensure_indexes`](Store::ensure_indexes) makes, as `createIndexes` takes them.
+    #[cfg(feature = "unstable-store")]
+    #[must_use]
+    pub fn index_definitions() -> [mongodb::bson::Document; 2] {
+        index::definitions()
+    }
+
     /// For an address that forbids to send a write again (`retryWrites=false`).
     pub(crate) fn without_repeats(self) -> Self {
         self.0.client.server_sessions.close();
@@ -225,6 +232,10 @@ impl Store for MongoStore {
 
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
         delete::delete_all(&self.0.client, &filter).await
+    }
+
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+        delete::delete_some(&self.0.client, filter, limit).await
     }
 
     async fn ensure_indexes(&self) -> Result<()> {

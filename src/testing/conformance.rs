@@ -75,7 +75,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::tokio;
-use rocket::tokio::task::JoinError;
+use rocket::tokio::task::{AbortHandle, JoinError};
 
 use crate::error::{Error, Result};
 use crate::store::{Document, Filter, Order, Store};
@@ -225,28 +225,47 @@ pub async fn check_within<S: Store>(patience: Duration, make: impl AsyncFn() -> 
     let mut broken = Vec::new();
     for (promise, attempt) in ALL {
         let store: Arc<dyn Store> = Arc::new(make().await);
-        // A task of its own: a store that panics breaks this promise, and not the others.
-        let attempt = tokio::spawn(async move {
-            begins_empty(&*store).await?;
-            attempt(store).await
-        });
-        let stop = attempt.abort_handle();
-        let kept = match tokio::time::timeout(patience, attempt).await {
-            Ok(Ok(kept)) => kept,
-            Ok(Err(end)) => Err(Failure::panicked(end)),
-            Err(_) => {
-                stop.abort();
-                let limit = patience.as_secs_f64();
-                Err(Failure::new(format!(
-                    "the store did not answer in {limit} s"
-                )))
-            }
-        };
-        if let Err(failure) = kept {
-            broken.push(Broken { promise, failure });
-        }
+        let kept = attempt_within(patience, *attempt, store).await;
+        broken.extend(kept.err().map(|failure| Broken { promise, failure }));
     }
     broken
+}
+
+/// Tries the promise of this name alone, on a store that is empty. `None` when there is no such
+/// promise.
+pub async fn check_one(promise: &str, patience: Duration, store: Arc<dyn Store>) -> Option<Kept> {
+    let (_, attempt) = ALL.iter().find(|(name, _)| *name == promise)?;
+    Some(attempt_within(patience, *attempt, store).await)
+}
+
+async fn attempt_within(patience: Duration, attempt: Attempt, store: Arc<dyn Store>) -> Kept {
+    // A task of its own: a store that panics breaks this promise, and not the others.
+    let attempt = tokio::spawn(async move {
+        begins_empty(&*store).await?;
+        attempt(store).await
+    });
+    let stop = AbortOnDrop(attempt.abort_handle());
+    let kept = match tokio::time::timeout(patience, attempt).await {
+        Ok(Ok(kept)) => kept,
+        Ok(Err(end)) => Err(Failure::panicked(end)),
+        Err(_) => {
+            let limit = patience.as_secs_f64();
+            Err(Failure::new(format!(
+                "the store did not answer in {limit} s"
+            )))
+        }
+    };
+    drop(stop);
+    kept
+}
+
+/// Ends a trial that nobody waits for any more.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The names of the promises that [`run`] and [`check`] try, in their order: of functions in this

@@ -7,11 +7,12 @@ use rocket::figment::Figment;
 use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::commit::Core;
-use crate::config::Config;
+use crate::config::{Config, MAIN_SECTION};
 use crate::error::{Error, Result};
 use crate::stats::ConnectionCounters;
 use crate::store::Store;
 use crate::web::backend;
+use crate::web::kind::check_name;
 
 impl Sessions {
     /// Returns the handle of the sessions that an application with this configuration has, without
@@ -42,20 +43,19 @@ impl Sessions {
     /// ```
     #[doc(alias("job", "cron", "command line"))]
     pub async fn connect(figment: &Figment) -> Result<Sessions> {
-        let refused = |error: backend::OpenError| Error::Configuration {
-            reason: error.to_string(),
-        };
-        let config = Config::from_figment(figment)
-            .map_err(|error| refused(backend::OpenError::Config(error)))?;
-        let clock = Clock::system();
-        let opened = backend::open_configured(figment, &config).await;
-        let opened = opened.map_err(refused)?;
-        Ok(Sessions::new(
-            config,
-            opened.store,
-            clock,
-            opened.connections,
-        ))
+        connect(figment, MAIN_SECTION.to_owned()).await
+    }
+
+    /// Returns the handle of a further [`Kind`](crate::Kind) by its name, as
+    /// [`connect`](Sessions::connect) does for `&Session`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] for everything that would refuse a launch, and for a name that no
+    /// kind can have.
+    pub async fn connect_kind(figment: &Figment, name: &str) -> Result<Sessions> {
+        check_name(name).map_err(refused)?;
+        connect(figment, format!("{MAIN_SECTION}_{name}")).await
     }
 
     pub(super) fn new(
@@ -67,5 +67,25 @@ impl Sessions {
         Sessions {
             core: Arc::new(Core::new(config, store, clock, connections)),
         }
+    }
+}
+
+async fn connect(figment: &Figment, section: String) -> Result<Sessions> {
+    let config = Config::from_section(figment, section)
+        .map_err(|error| refused(backend::OpenError::Config(error)))?;
+    let clock = Clock::system();
+    let opened = backend::open_configured(figment, &config).await;
+    let opened = opened.map_err(refused)?;
+    Ok(Sessions::new(
+        config,
+        opened.store,
+        clock,
+        opened.connections,
+    ))
+}
+
+fn refused(error: backend::OpenError) -> Error {
+    Error::Configuration {
+        reason: error.to_string(),
     }
 }

@@ -109,16 +109,24 @@ impl KindInfo {
 
     /// Checks the name, which is a part of keys, collections and cookies.
     pub(super) fn check_name(&self) -> Result<(), OpenError> {
-        let is_legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        let fits = (1..=32).contains(&self.name.len()) && self.name.bytes().all(is_legal);
-        if self.is_main || (fits && self.name != Main::NAME) {
-            return Ok(());
+        match self.is_main {
+            true => Ok(()),
+            false => check_name(self.name),
         }
-        Err(OpenError::Other(
-            format!("a kind of session cannot be named {:?}", self.name),
-            "Use 1 to 32 ASCII letters, digits, `_` and `-`, and not `main`.",
-        ))
     }
+}
+
+/// Checks the name of a further kind.
+pub(super) fn check_name(name: &str) -> Result<(), OpenError> {
+    let is_legal = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let fits = (1..=32).contains(&name.len()) && name.bytes().all(is_legal);
+    if fits && name != Main::NAME {
+        return Ok(());
+    }
+    Err(OpenError::Other(
+        format!("a kind of session cannot be named {name:?}"),
+        "Use 1 to 32 ASCII letters, digits, `_` and `-`, and not `main`.",
+    ))
 }
 
 fn is_main<K: Kind>() -> bool {

@@ -384,3 +384,127 @@ async fn connect_refuses_what_would_refuse_a_launch() {
     let none = refusal("release", Some("mongodb://127.0.0.1:1"), &[]).await;
     assert!(none.contains("names no database"), "{none}");
 }
+
+#[rocket::async_test]
+async fn find_reads_the_sessions_of_one_user_alone() {
+    let (probe, sessions) = start("admin_find_user", &[]).await;
+    let mut wanted = BTreeSet::new();
+    for user in ["ann", "bob", "ann"] {
+        let cookie = login(&probe, user).await;
+        if user == "ann" {
+            wanted.insert(id_of(&cookie).to_owned());
+        }
+    }
+    let page = sessions.find(&Query::new().user("ann")).await.unwrap();
+    let found: BTreeSet<_> = page.sessions.into_iter().map(|info| info.id).collect();
+    assert_eq!((found, page.examined), (wanted, 2));
+    let none = sessions.find(&Query::new().user(7)).await.unwrap();
+    assert!(none.sessions.is_empty());
+    let impossible = sessions.find(&Query::new().user(())).await;
+    assert!(matches!(impossible, Err(Error::BadUser)), "{impossible:?}");
+}
+
+#[rocket::async_test]
+async fn revoke_found_ends_what_find_finds_and_no_more() {
+    let (probe, sessions) = start("admin_revoke_found", &[("timeout", 3600.into())]).await;
+    for user in ["ann", "bob", "ann", "bob", "bob"] {
+        login(&probe, user).await;
+    }
+    let mut query = Query::new().user("bob").limit(2);
+    let (mut ended, mut pages) = (0, 0);
+    loop {
+        let page = sessions.revoke_found(&query).await.unwrap();
+        (ended, pages) = (ended + page.ended, pages + 1);
+        let Some(next) = page.next else { break };
+        query = query.after(&next);
+    }
+    assert_eq!((ended, sessions.count().await.unwrap()), (3, 2));
+    assert!(pages > 1, "{pages} pages");
+    let all = OffsetDateTime::now_utc() - time::Duration::minutes(1);
+    let idle = Query::new().accessed_before(all);
+    assert_eq!(sessions.revoke_found(&idle).await.unwrap().ended, 0);
+    assert_eq!(sessions.count().await.unwrap(), 2);
+}
+
+/// A session that is used between the search and the deletion is not idle any more.
+#[rocket::async_test]
+async fn revoke_found_leaves_a_session_that_was_used_meanwhile() {
+    let mongod = Mongod::shared().await;
+    let proxy = crate::support::Proxy::start(mongod.port()).await;
+    let (probe, _) = start("admin_revoke_used", &[("timeout", 7200.into())]).await;
+    let idle = login(&probe, "ann").await;
+    let used = login(&probe, "ann").await;
+    let all = probe.sessions();
+    let long_ago = OffsetDateTime::now_utc().unix_timestamp() as f64 - 3600.0;
+    let age = doc! { "$set": { "accessed": long_ago } };
+    all.update_many(doc! {}, age).await.unwrap();
+    let url = proxy.url("admin_revoke_used");
+    let figment = figment("debug", Some(&url), &[("timeout", 7200.into())]);
+    let sessions = Sessions::connect(&figment).await.unwrap();
+    proxy.plan("delete", [crate::support::Fate::Hold]);
+    let before = OffsetDateTime::now_utc() - time::Duration::minutes(30);
+    let query = Query::new().accessed_before(before);
+    let revoking = rocket::tokio::spawn(async move { sessions.revoke_found(&query).await });
+    crate::support::eventually("the deletion", async || proxy.held() == 1).await;
+    let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
+    let touch = doc! { "$set": { "accessed": now } };
+    all.update_one(doc! { "_id": id_of(&used) }, touch)
+        .await
+        .unwrap();
+    proxy.release();
+    assert_eq!(revoking.await.unwrap().unwrap().ended, 1);
+    let left = all.find_one(doc! {}).await.unwrap().expect("a session");
+    assert_eq!(left.get_str("_id").unwrap(), id_of(&used));
+    assert_ne!(id_of(&idle), id_of(&used));
+}
+
+#[rocket::async_test]
+async fn export_of_one_session_shows_its_values_and_no_secret() {
+    let (probe, sessions) = start("admin_export_one", &[]).await;
+    let cookie = login(&probe, "ann").await;
+    let exported = sessions.export(id_of(&cookie)).await.unwrap();
+    let exported = exported.expect("a session");
+    assert_eq!(exported["values"], json!({"n": 1}));
+    assert_eq!(exported["user"], "ann");
+    let secret = cookie.split_once('.').expect("two parts").1;
+    let text = exported.to_string();
+    assert!(!text.contains(secret) && !text.contains("token"), "{text}");
+    for id in ["AAAAAAAAAAAAAAAAAAAAAA", "~a tombstone", ""] {
+        assert_eq!(sessions.export(id).await.unwrap(), None, "{id}");
+    }
+}
+
+#[rocket::async_test]
+async fn count_expired_counts_what_purge_would_delete() {
+    let (probe, sessions) = start("admin_expired", &[("indexes", false.into())]).await;
+    let (dead, _) = (login(&probe, 1).await, login(&probe, 2).await);
+    assert_eq!(sessions.count_expired().await.unwrap(), 0);
+    let all = probe.sessions();
+    let past = mongodb::bson::DateTime::from_millis(1);
+    let expire = doc! { "$set": { "expires": past } };
+    all.update_one(doc! { "_id": id_of(&dead) }, expire)
+        .await
+        .unwrap();
+    let orphan = doc! { "_id": "0123456789abcdef0123456789abcdef", "accessed": 1.0 };
+    all.insert_one(orphan).await.unwrap();
+    assert_eq!(sessions.count_expired().await.unwrap(), 2);
+    assert_eq!(sessions.purge_expired().await.unwrap(), 2);
+    assert_eq!(sessions.count_expired().await.unwrap(), 0);
+}
+
+#[rocket::async_test]
+async fn connect_kind_reads_the_section_of_that_kind() {
+    let url = Mongod::shared().await.url("admin_connect_kind");
+    let figment = figment("debug", Some(&url), &[]);
+    let kind = Sessions::connect_kind(&figment, "admin").await.unwrap();
+    let shown = format!("{kind:?}");
+    assert!(
+        shown.contains("admin_connect_kind.session_admin"),
+        "{shown}"
+    );
+    for name in ["main", "", "a b"] {
+        let refused = Sessions::connect_kind(&figment, name).await;
+        let is_refused = matches!(refused, Err(Error::Configuration { .. }));
+        assert!(is_refused, "{name}: {refused:?}");
+    }
+}

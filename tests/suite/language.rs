@@ -208,7 +208,7 @@ const UNCONVERTED: &[&str] = &[
 
 /// The folders and files that are checked.
 const CHECKED: &[&str] = &[
-    ".ci", "benches", "docs", "examples", "fuzz", "scripts", "src", "tests",
+    ".ci", "benches", "cli", "docs", "examples", "fuzz", "scripts", "src", "tests",
 ];
 
 struct Finding {

@@ -1,8 +1,11 @@
 //! The ends of sessions, and the revocation documents that end logins.
 
 use bson::rawdoc;
+use mongodb::bson::doc;
+use mongodb::options::FindOptions;
+use rocket::tokio::time::Instant;
 
-use super::client::Client;
+use super::client::{Client, to_driver};
 use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error;
 use crate::document::{Document, Filter};
@@ -10,6 +13,7 @@ use crate::error::{Operation, Result};
 use crate::store::{Durability, REVOCATION_LIFETIME};
 
 const ENDING: Operation = Operation::EndSession;
+const ENDING_MANY: Operation = Operation::EndSessions;
 
 /// Deletes the one document that the filter chooses.
 pub(super) async fn delete(client: &Client, filter: &Filter) -> Result<bool> {
@@ -25,10 +29,35 @@ pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Docu
     command::find_and_modify(client, filter, None, terms).await
 }
 
-/// Deletes all that the filter chooses. A deletion of many cannot be numbered.
+/// Deletes all that the filter chooses.
 pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> {
-    const OPERATION: Operation = Operation::EndSessions;
-    let terms = Terms::new(OPERATION, Durability::Identity, client.until());
+    delete_many(client, filter, client.until()).await
+}
+
+/// Deletes `limit` of those that the filter chooses, in whatever order its index finds them.
+pub(super) async fn delete_some(client: &Client, filter: Filter, limit: u32) -> Result<u64> {
+    if limit == 0 {
+        return Ok(0); // which the server would take for "no limit"
+    }
+    let until = client.until();
+    let query = to_driver(&filter.to_bson(), ENDING_MANY)?;
+    let options = FindOptions::builder()
+        .projection(doc! { "_id": 1 })
+        .limit(i64::from(limit))
+        .batch_size(limit.min(i32::MAX.unsigned_abs()))
+        .build();
+    let found = client.find(ENDING_MANY, until, query, options).await?;
+    let ids = found.iter().filter_map(|one| one.id().map(str::to_owned));
+    let ids: Vec<String> = ids.collect();
+    match ids.is_empty() {
+        true => Ok(0),
+        false => delete_many(client, &filter.within(ids), until).await,
+    }
+}
+
+/// A deletion of many cannot be numbered.
+async fn delete_many(client: &Client, filter: &Filter, until: Instant) -> Result<u64> {
+    let terms = Terms::new(ENDING_MANY, Durability::Identity, until);
     let terms = Terms {
         single: false,
         ..terms
@@ -38,7 +67,7 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
         command::send(client, Verb::Delete, &[statement], terms).await?;
     match errors.as_slice() {
         // It may have stopped after some of them.
-        [Some(code)] => Err(error::of_statement(OPERATION, *code).partly_done()),
+        [Some(code)] => Err(error::of_statement(ENDING_MANY, *code).partly_done()),
         _ => Ok(done as u64),
     }
 }

@@ -26,6 +26,12 @@ fn user() -> Document {
     }
 }
 
+/// The indexes as `createIndexes` takes them.
+#[cfg(feature = "unstable-store")]
+pub(super) fn definitions() -> [Document; 2] {
+    [expiry(), user()]
+}
+
 /// Makes the indexes, in one command; where the server refuses that, each by itself, so that one
 /// that it cannot make (a partial index) does not keep the other from being made.
 pub(super) async fn ensure(database: &Database, collection: &str) -> Result<()> {

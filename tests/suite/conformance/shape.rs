@@ -72,8 +72,9 @@ fn is_documented(path: &str, condition: &Bson) -> bool {
         }
         ("expires", Some(("$gte" | "$lt", Bson::DateTime(_)))) => true,
         ("expires", Some(("$not", Bson::Document(not)))) => {
+            let first = mongodb::bson::DateTime::from_millis(i64::MIN);
             not.len() == 1
-                && (not.get_str("$type") == Ok("date") || not.get_datetime("$lt").is_ok())
+                && (not.get_datetime("$gte") == Ok(&first) || not.get_datetime("$lt").is_ok())
         }
         ("seal", Some(("$exists", Bson::Boolean(false)))) => true,
         ("accessed", Some(("$lt", Bson::Double(_)))) => true,

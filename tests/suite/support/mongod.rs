@@ -494,10 +494,13 @@ fn binary(series: &str) -> PathBuf {
         variables.push("MONGOD");
     }
     let mut own = variables.iter().filter_map(std::env::var_os);
+    // Members of the workspace use this file, too.
+    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let home = folders.find(|folder| folder.join("scripts/fetch-mongod").is_file());
+    let home = home.expect("the folder of scripts/fetch-mongod");
     if let Some(own) = own.find(|own| !own.is_empty()) {
-        return own.into();
+        return home.join(own);
     }
-    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let place = home.join("target/mongod").join(series);
     if !place.join("ready").exists() {
         // The script takes care of others that fetch at the same time.

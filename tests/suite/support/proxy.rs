@@ -67,6 +67,7 @@ struct Shared {
 }
 
 type Refusal = Box<dyn Fn(&Document) -> Option<i32> + Send>;
+type Rewrite = Box<dyn Fn(&mut Document) -> bool + Send>;
 
 /// The fates of the next requests, by the name of their command, and what was seen so far.
 #[derive(Default)]
@@ -75,6 +76,7 @@ struct Plans {
     /// Of commands of several statements.
     batch_fates: BTreeMap<String, VecDeque<Fate>>,
     refusals: Vec<Refusal>,
+    rewrites: Vec<Rewrite>,
     requests: BTreeMap<String, Vec<Document>>,
     lost: usize,
     held: usize,
@@ -175,6 +177,12 @@ impl Proxy {
         self.shared.plans().refusals.push(Box::new(refusal));
     }
 
+    /// Changes requests on their way, from now on: those for which this returns true. A server behind it
+    /// is one that does something else than it was asked for.
+    pub fn rewrite(&self, rewrite: impl Fn(&mut Document) -> bool + Send + 'static) {
+        self.shared.plans().rewrites.push(Box::new(rewrite));
+    }
+
     /// How many replies were lost so far: a test of a lost reply is one only if one was lost.
     pub fn cuts(&self) -> usize {
         self.shared.plans().lost
@@ -200,6 +208,17 @@ impl Proxy {
 impl Shared {
     fn plans(&self) -> MutexGuard<'_, Plans> {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request as the server gets it, if it is another one.
+    fn rewritten(&self, request: &Document) -> Option<Document> {
+        let plans = self.plans();
+        let mut request = request.clone();
+        let changes = plans
+            .rewrites
+            .iter()
+            .filter(|rewrite| rewrite(&mut request));
+        (changes.count() > 0).then_some(request)
     }
 
     fn fate_of(&self, request: &Document) -> Fate {
@@ -304,6 +323,10 @@ async fn requests(
         })
         .await?;
         let asked = wire::request(&request);
+        let rewritten = asked.as_ref().and_then(|asked| {
+            let rewritten = shared.upgrade()?.rewritten(asked)?;
+            wire::replacement(&request, &rewritten)
+        });
         let fate = match &asked {
             Some(asked) => shared.upgrade()?.fate_of(asked),
             None => Fate::Pass,
@@ -327,7 +350,10 @@ async fn requests(
                 let reply = wire::reply(&request, &answer)?;
                 to_client.lock().await.write_all(&reply).await.ok()?;
             }
-            None => server.write_all(&request).await.ok()?,
+            None => {
+                let request = rewritten.as_ref().unwrap_or(&request);
+                server.write_all(request).await.ok()?;
+            }
         }
     }
 }

@@ -98,6 +98,13 @@ pub fn reply(to: &[u8], answer: &Document) -> Option<Vec<u8>> {
     Some(reply)
 }
 
+/// A request in place of another one: the reply to it is the reply to that one.
+pub fn replacement(of: &[u8], command: &Document) -> Option<Vec<u8>> {
+    let mut request = message(command).ok()?;
+    request.get_mut(4..8)?.copy_from_slice(of.get(4..8)?);
+    Some(request)
+}
+
 fn i32_at(message: &[u8], at: usize) -> Option<i32> {
     let bytes = message.get(at..at + 4)?;
     Some(i32::from_le_bytes(bytes.try_into().ok()?))

@@ -39,6 +39,28 @@ async fn a_proxy_refuses_single_requests_and_remembers_all() {
 }
 
 #[rocket::async_test]
+async fn proxy_rewrites_requests() {
+    let mongod = Mongod::start().await;
+    let proxy = Proxy::start(mongod.port()).await;
+    let app = app_client(&proxy.url("rewritten")).await;
+    let things = things(&app, "rewritten");
+    proxy.rewrite(|request| {
+        let is_limited = request.contains_key("find") && request.remove("limit").is_some();
+        if is_limited {
+            request.remove("singleBatch");
+        }
+        is_limited
+    });
+    let inserts = [doc! { "_id": 1 }, doc! { "_id": 2 }];
+    things.insert_many(inserts).await.expect("an insertion");
+    let found = things.find(doc! {}).limit(1).await.expect("a find");
+    let found: Vec<_> = futures::TryStreamExt::try_collect(found)
+        .await
+        .expect("documents");
+    assert_eq!(found.len(), 2, "the limit was taken away: {found:?}");
+}
+
+#[rocket::async_test]
 async fn a_proxy_holds_a_request_whose_client_has_left() {
     let mongod = Mongod::start().await;
     let proxy = Proxy::start(mongod.port()).await;

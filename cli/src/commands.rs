@@ -1,0 +1,64 @@
+//! The commands, each in a module of its own where it is more than one call.
+
+mod ending;
+mod indexes;
+mod personal;
+mod reading;
+mod watch;
+
+use crate::app::App;
+use crate::args::{Args, Command};
+use crate::doctor;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::output;
+
+/// What every command has.
+pub struct Context {
+    pub app: App,
+    pub json: bool,
+    pub interrupt: Interrupt,
+}
+
+/// Runs a command; returns its exit code.
+pub async fn run(args: Args) -> Result<u8, Failure> {
+    let context = Context {
+        app: App::read(&args.place)?,
+        json: args.place.json,
+        interrupt: Interrupt::listen(),
+    };
+    match args.command {
+        Command::Doctor(doctor) => return doctor::run(context, doctor).await,
+        Command::List(list) => reading::list(context, list).await?,
+        Command::Show { id, values } => reading::show(context, &id, values).await?,
+        Command::Count { filter, estimate } => reading::count(context, filter, estimate).await?,
+        Command::Revoke(revoke) => return ending::revoke(context, revoke).await,
+        Command::RevokeAll(ending) => ending::revoke_all(context, ending).await?,
+        Command::Purge { dry_run } => ending::purge(context, dry_run).await?,
+        Command::Indexes { dry_run } => return indexes::run(context, dry_run).await,
+        Command::Export { user, output } => personal::export(context, user, output).await?,
+        Command::Erase { user, ending } => personal::erase(context, user, ending).await?,
+        Command::Watch { user } => watch::run(context, user).await?,
+        Command::Completions { .. } => {}
+    }
+    Ok(0)
+}
+
+impl Context {
+    /// Prints a number, as a sentence or as an object.
+    fn say(&self, key: &str, number: u64, sentence: &str) -> Result<(), Failure> {
+        match self.json {
+            true => output::json(&serde_json::json!({ key: number }))?,
+            false => output::line(&format!("{number} {sentence}"))?,
+        }
+        Ok(())
+    }
+}
+
+/// "1 session", "2 sessions".
+fn sessions(count: u64) -> String {
+    match count {
+        1 => "1 session".to_owned(),
+        count => format!("{count} sessions"),
+    }
+}

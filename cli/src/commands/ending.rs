@@ -1,0 +1,226 @@
+//! `revoke`, `revoke-all` and `purge`: what ends sessions.
+
+use std::io::{IsTerminal, Write, stderr, stdin};
+
+use rocket::tokio::select;
+use rocket::tokio::task::spawn_blocking;
+use rocket_mongo_session::{Error, Sessions};
+use serde_json::json;
+
+use super::reading::{batch, hint, matching, total};
+use super::{Context, sessions as number_of};
+use crate::args::{Ending, Filter, Revoke};
+use crate::failure::{Failure, NO};
+use crate::output;
+use crate::progress::Progress;
+
+/// How a command that did a part of its work is continued.
+const CONTINUES: &str = "the same command ends the rest";
+
+pub async fn revoke(context: Context, revoke: Revoke) -> Result<u8, Failure> {
+    let Revoke {
+        ids,
+        filter,
+        ending,
+    } = revoke;
+    match (ids.is_empty(), filter.is_empty()) {
+        (false, true) => by_id(&context, &ids, ending.dry_run).await,
+        (true, false) => by_filter(&context, &filter, &ending).await.map(|()| 0),
+        (false, false) => Err(Failure::Usage("name ids or a filter, not both".to_owned())),
+        (true, true) => Err(Failure::Usage(
+            "which sessions? Name their ids or a filter; revoke-all ends all of them".to_owned(),
+        )),
+    }
+}
+
+async fn by_id(context: &Context, ids: &[String], dry_run: bool) -> Result<u8, Failure> {
+    let sessions = context.app.sessions().await?;
+    let mut missing = 0;
+    for (at, id) in ids.iter().enumerate() {
+        let was_there = match dry_run {
+            true => sessions.export(id).await?.is_some(),
+            false => sessions.revoke(id).await?,
+        };
+        missing += u64::from(!was_there);
+        match context.json {
+            true if dry_run => output::json(&json!({ "id": id, "would_end": was_there }))?,
+            true => output::json(&json!({ "id": id, "ended": was_there }))?,
+            false => {
+                let what = match (was_there, dry_run) {
+                    (true, true) => "would end",
+                    (true, false) => "ended",
+                    (false, _) => "no such session",
+                };
+                output::line(&format!("{}  {what}", output::printable(id)))?;
+            }
+        }
+        if context.interrupt.is_set() && at + 1 < ids.len() {
+            return Err(Failure::Interrupted(format!("interrupted; {CONTINUES}")));
+        }
+    }
+    Ok(if missing == 0 { 0 } else { NO })
+}
+
+async fn by_filter(context: &Context, filter: &Filter, ending: &Ending) -> Result<(), Failure> {
+    let sessions = context.app.sessions().await?;
+    if ending.dry_run {
+        return dry_run(context, &sessions, filter).await;
+    }
+    if !ending.yes {
+        let count = matching(context, &sessions, filter, |_| Ok(())).await?;
+        hint(count, filter.user.as_ref());
+        if count > 0 {
+            confirm(context, format!("End {}?", number_of(count))).await?;
+        }
+    }
+    let ended = match &filter.user {
+        // Which ends logins in progress, too.
+        Some(user) if filter.is_user_alone() => {
+            let ended = sessions.of(&user.value).revoke_all().await?;
+            hint(ended, filter.user.as_ref());
+            ended
+        }
+        _ => in_batches(context, &sessions, filter).await?,
+    };
+    said_ended(context, ended)
+}
+
+/// Ends what a filter chooses. What an interruption or an error leaves, the next run ends.
+async fn in_batches(
+    context: &Context,
+    sessions: &Sessions,
+    filter: &Filter,
+) -> Result<u64, Failure> {
+    let mut progress = Progress::new(Some(total(sessions, filter).await?));
+    let mut query = batch(filter);
+    let mut ended = 0;
+    loop {
+        let page = sessions.revoke_found(&query).await.map_err(|error| {
+            let cause = crate::failure::with_causes(&error);
+            let done = number_of(ended);
+            Failure::Database(format!("{cause}; {done} ended before; {CONTINUES}"))
+        })?;
+        ended += page.ended;
+        progress.advance(page.examined);
+        progress.say(format!(", {ended} ended"));
+        let Some(next) = page.next else {
+            return Ok(ended);
+        };
+        query = query.after(&next);
+        if context.interrupt.is_set() {
+            let done = number_of(ended);
+            return Err(Failure::Interrupted(format!(
+                "interrupted; {done} ended; {CONTINUES}"
+            )));
+        }
+    }
+}
+
+pub async fn revoke_all(context: Context, ending: Ending) -> Result<(), Failure> {
+    let sessions = context.app.sessions().await?;
+    if ending.dry_run {
+        return dry_run(&context, &sessions, &Filter::default()).await;
+    }
+    if !ending.yes {
+        let about = sessions.estimated_count().await?;
+        let question = format!("End all sessions of the application (about {about})?");
+        confirm(&context, question).await?;
+    }
+    let mut progress = Progress::new(Some(sessions.estimated_count().await?));
+    let mut before = 0;
+    let ended = sessions.revoke_all_with(|so_far| {
+        progress.advance(so_far.saturating_sub(before));
+        before = so_far;
+    });
+    let ended = async { ended.await.map_err(continues) };
+    let ended = or_interrupted(&context, ended).await?;
+    said_ended(&context, ended)
+}
+
+pub async fn purge(context: Context, dry_run: bool) -> Result<(), Failure> {
+    let sessions = context.app.sessions().await?;
+    if dry_run {
+        let count = sessions.count_expired().await?;
+        return context.say("would_end", count, "expired sessions would be deleted");
+    }
+    let mut progress = Progress::new(Some(sessions.count_expired().await?));
+    let mut before = 0;
+    let purged = sessions.purge_expired_with(|so_far| {
+        progress.advance(so_far.saturating_sub(before));
+        before = so_far;
+    });
+    let purged = async { purged.await.map_err(continues) };
+    let count = or_interrupted(&context, purged).await?;
+    progress.finish();
+    context.say("purged", count, "expired sessions deleted")
+}
+
+/// What failed after some of the work.
+fn continues(error: Error) -> Failure {
+    match Failure::from(error) {
+        Failure::Database(text) => Failure::Database(format!("{text}; {CONTINUES}")),
+        other => other,
+    }
+}
+
+/// Shows the sessions that a filter chooses.
+pub async fn dry_run(
+    context: &Context,
+    sessions: &Sessions,
+    filter: &Filter,
+) -> Result<(), Failure> {
+    let mut shown = output::Sessions::new(context.json);
+    let count = matching(context, sessions, filter, |page| Ok(shown.print(page)?)).await?;
+    hint(count, filter.user.as_ref());
+    if !context.json {
+        output::line(&format!("{} would end", number_of(count)))?;
+    }
+    Ok(())
+}
+
+pub fn said_ended(context: &Context, ended: u64) -> Result<(), Failure> {
+    context.say(
+        "ended",
+        ended,
+        if ended == 1 {
+            "session ended"
+        } else {
+            "sessions ended"
+        },
+    )
+}
+
+/// Asks at the terminal.
+pub async fn confirm(context: &Context, question: String) -> Result<(), Failure> {
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        let text =
+            format!("{question} There is no terminal to ask at: add --yes. Nothing was ended.");
+        return Err(Failure::Declined(text));
+    }
+    eprint!("{question} [y/N] ");
+    stderr().flush()?;
+    let answer = spawn_blocking(|| {
+        let mut answer = String::new();
+        stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = or_interrupted(context, async { Ok(answer.await) }).await?;
+    match answer.map_err(std::io::Error::other)??.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Declined(
+            "not confirmed; nothing was ended".to_owned(),
+        )),
+    }
+}
+
+/// Runs a call to its end, or until Ctrl-C. Each command of the database that was in flight is carried
+/// out, or is not.
+async fn or_interrupted<T>(
+    context: &Context,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut interrupt = context.interrupt.clone();
+    select! {
+        done = call => done,
+        () = interrupt.wait() => Err(Failure::Interrupted(format!("interrupted; {CONTINUES}"))),
+    }
+}

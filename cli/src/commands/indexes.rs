@@ -1,0 +1,85 @@
+//! `indexes`: compares, creates and repairs the indexes.
+
+use rocket_mongo_session::MongoStore;
+use rocket_mongo_session::mongodb::bson::{Bson, Document, doc};
+use serde_json::json;
+
+use super::Context;
+use crate::doctor::connection;
+use crate::failure::{Failure, NO, with_causes};
+use crate::output;
+
+/// Returns 1 when `--dry-run` finds something to do.
+pub async fn run(context: Context, dry_run: bool) -> Result<u8, Failure> {
+    if !dry_run {
+        let sessions = context.app.sessions().await?;
+        sessions.ensure_indexes().await?;
+        match context.json {
+            true => output::json(&json!({ "indexes": "ok" }))?,
+            false => output::line("the indexes are there")?,
+        }
+        return Ok(0);
+    }
+    let (database, collection) = context.app.collection();
+    let connection = connection::open(&context.app.url()?).await?;
+    let database = match database {
+        Some(name) => connection.client.database(&name),
+        None => connection.database()?,
+    };
+    // A collection that is not there yet has none.
+    let command = doc! { "listIndexes": &collection };
+    let stored = match database.run_command(command).await {
+        Ok(answer) => first_batch(&answer),
+        Err(error) if connection::code(&error) == Some(26) => Vec::new(),
+        Err(error) => return Err(Failure::Database(with_causes(&error))),
+    };
+    let mut is_complete = true;
+    for needed in MongoStore::index_definitions() {
+        let name = needed.get_str("name").unwrap_or_default().to_owned();
+        let same_key =
+            |index: &&Document| index.get("key").map(numbers) == needed.get("key").map(numbers);
+        let state = match stored.iter().find(same_key) {
+            None => "missing",
+            Some(index) if has_options(index, &needed) => "ok",
+            Some(_) => "differs",
+        };
+        is_complete &= state == "ok";
+        match context.json {
+            true => output::json(&json!({ "index": name, "state": state }))?,
+            false => output::line(&format!("{name:<16}  {state}"))?,
+        }
+    }
+    Ok(if is_complete { 0 } else { NO })
+}
+
+fn first_batch(answer: &Document) -> Vec<Document> {
+    let cursor = answer.get_document("cursor").ok();
+    let batch = cursor.and_then(|cursor| cursor.get_array("firstBatch").ok());
+    batch
+        .into_iter()
+        .flatten()
+        .filter_map(|index| index.as_document().cloned())
+        .collect()
+}
+
+fn has_options(index: &Document, needed: &Document) -> bool {
+    ["expireAfterSeconds", "partialFilterExpression"]
+        .iter()
+        .all(|option| index.get(option).map(numbers) == needed.get(option).map(numbers))
+}
+
+/// A value whose numbers are of one type: servers answer with others than they were given.
+fn numbers(value: &Bson) -> String {
+    match value {
+        Bson::Document(document) => {
+            let fields = document
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", numbers(value)));
+            fields.collect::<Vec<_>>().join(", ")
+        }
+        Bson::Int32(number) => f64::from(*number).to_string(),
+        Bson::Int64(number) => (*number as f64).to_string(),
+        Bson::Double(number) => number.to_string(),
+        other => other.to_string(),
+    }
+}
