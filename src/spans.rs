@@ -33,7 +33,7 @@ mod enabled {
             RequestSpan(Span::none())
         }
 
-        /// Runs a load in a span of its own. `outcome` names what became of it.
+        /// Runs a load in a span of its own. `outcome` names its outcome.
         pub(crate) async fn load<T>(
             &self,
             kind: &str,

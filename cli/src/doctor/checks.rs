@@ -99,7 +99,7 @@ pub const CHECKS: &[Check] = &[
         tried: "An index with a partialFilterExpression, as listIndexes tells it afterwards.",
         means: "The index of users cannot be made, or holds every session: lists and ends of a user's sessions \
                 read the whole collection, or the index takes more memory.",
-        advice: "Create {user: 1, created: 1, _id: 1} without the expression, and set indexes = false.",
+        advice: "Make the index {user: 1, created: 1, _id: 1} without the expression, and set indexes = false.",
     },
     Check {
         name: "ttl",

@@ -192,7 +192,7 @@ fn meaning(promise: &str) -> (&'static str, &'static str) {
     } else if has(&["index"]) {
         (
             "The indexes cannot be made.",
-            "Create them by hand, and set indexes = false.",
+            "Make them by hand, and set indexes = false.",
         )
     } else {
         (

@@ -18,7 +18,7 @@ pub const PREFIX: &str = "rocket_mongo_session_doctor_";
 /// The removal takes this long at most.
 const REMOVAL: Duration = Duration::from_secs(10);
 /// A command that was in flight may create a collection again: the removal looks once more.
-const AGAIN: Duration = Duration::from_millis(250);
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 const ROUNDS: u32 = 10;
 
 pub struct Scratch {
@@ -72,7 +72,7 @@ impl Scratch {
             if let Some(why) = failed.into_iter().next() {
                 return Err(why);
             }
-            sleep(AGAIN).await;
+            sleep(RETRY_DELAY).await;
             let filter = doc! { "name": { "$regex": format!("^{}_", self.name) } };
             names = match self.database.list_collection_names().filter(filter).await {
                 Ok(left) => left,
