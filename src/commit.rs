@@ -256,7 +256,8 @@ impl Core {
         self.live.ending_all(&sessions, end, delete).await
     }
 
-    /// Deletes all documents that a filter chooses, in steps that each end by the deadline.
+    /// Deletes all documents that a filter chooses, in steps that each end by the deadline. It ends where
+    /// others are stored all the time: those of the last step are enough.
     pub(crate) async fn delete_in_steps(
         &self,
         documents: &Filter,
@@ -264,13 +265,12 @@ impl Core {
     ) -> Result<u64> {
         let mut all = 0;
         loop {
-            let deleted = self.store.delete_some(documents.clone(), DELETED_PER_STEP);
-            match deleted
-                .await
-                .map_err(|error| error.partly_done_if(all > 0))?
-            {
-                0 => return Ok(all),
-                some => all += some,
+            let step = self.store.delete_some(documents.clone(), DELETED_PER_STEP);
+            let step = step.await;
+            let step = step.map_err(|error| error.partly_done_if(all > 0))?;
+            all += step.deleted;
+            if step.is_last {
+                return Ok(all);
             }
             progress(all);
         }

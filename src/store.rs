@@ -209,9 +209,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when some may have been deleted.
     async fn delete_all(&self, filter: Filter) -> Result<u64>;
 
-    /// Deletes documents that the filter chooses, any `limit` of them at most, and says how many those
-    /// were: 0 when there are none. Work on many documents is done in such steps, each of which ends by
-    /// the deadline.
+    /// Deletes documents that the filter chooses, any `limit` of them at most. Work on many documents is
+    /// done in such steps, each of which ends by the deadline.
     ///
     /// A store that finds documents in the order of an index rather than by id says so itself; unless it
     /// does, the ones with the least ids are deleted.
@@ -219,14 +218,16 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`delete_all`](Store::delete_all).
-    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
         let found = self.find(filter.clone(), Order::Id, 0, limit).await?;
         let ids = found.iter().filter_map(|one| one.id().map(str::to_owned));
         let ids: Vec<String> = ids.collect();
-        match ids.is_empty() {
-            true => Ok(0),
-            false => self.delete_all(filter.within(ids)).await,
-        }
+        let is_last = ids.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        let deleted = match ids.is_empty() {
+            true => 0,
+            false => self.delete_all(filter.within(ids)).await?,
+        };
+        Ok(Step { deleted, is_last })
     }
 
     /// Makes the indexes that keep the calls above cheap, and repairs them.
@@ -325,6 +326,15 @@ pub enum Durability {
     Data,
     /// Who may come in (login, renew, logout, revocation): on disk as well.
     Identity,
+}
+
+/// What one step of a deletion did ([`Store::delete_some`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How many documents it deleted.
+    pub deleted: u64,
+    /// Whether it found no more than these: what is stored later is not looked for.
+    pub is_last: bool,
 }
 
 /// A note that one session was used ([`Store::touch`]).

@@ -18,7 +18,9 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::spans::carried;
 use crate::stats::Counters;
-use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated, Watch};
+use crate::store::{
+    Aged, Durability, Inserted, Order, Step, Store, TimeSource, Touch, Updated, Watch,
+};
 use crate::tasks::Tasks;
 
 #[derive(Clone)]
@@ -212,7 +214,7 @@ impl Bounded {
         call!(self, Write EndSessions, delete_all(filter))
     }
 
-    pub(crate) async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+    pub(crate) async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
         call!(self, Write EndSessions, delete_some(filter, limit))
     }
 

@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::store::{
-    Aged, Change, ChangeKind, Durability, Inserted, Order, Store, TimeSource, Touch, Updated, Watch,
+    Aged, Change, ChangeKind, Durability, Inserted, Order, Step, Store, TimeSource, Touch, Updated,
+    Watch,
 };
 
 /// The pause after a failed attempt. Operations fail meanwhile without an attempt of their own.
@@ -207,7 +208,7 @@ impl Store for Deferred {
         store.delete_all(filter).await
     }
 
-    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
         let store = self.store(Operation::EndSessions).await?;
         store.delete_some(filter, limit).await
     }

@@ -12,7 +12,9 @@ use rocket::{async_trait, tokio};
 
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
-use crate::store::{Aged, Durability, Inserted, Order, Store, TimeSource, Touch, Updated, Watch};
+use crate::store::{
+    Aged, Durability, Inserted, Order, Step, Store, TimeSource, Touch, Updated, Watch,
+};
 
 mod batch;
 mod client;
@@ -234,7 +236,7 @@ impl Store for MongoStore {
         delete::delete_all(&self.0.client, &filter).await
     }
 
-    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<u64> {
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
         delete::delete_some(&self.0.client, filter, limit).await
     }
 

@@ -10,7 +10,7 @@ use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error;
 use crate::document::{Document, Filter};
 use crate::error::{Operation, Result};
-use crate::store::{Durability, REVOCATION_LIFETIME};
+use crate::store::{Durability, REVOCATION_LIFETIME, Step};
 
 const ENDING: Operation = Operation::EndSession;
 const ENDING_MANY: Operation = Operation::EndSessions;
@@ -35,10 +35,8 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
 }
 
 /// Deletes `limit` of those that the filter chooses, in whatever order its index finds them.
-pub(super) async fn delete_some(client: &Client, filter: Filter, limit: u32) -> Result<u64> {
-    if limit == 0 {
-        return Ok(0); // which the server would take for "no limit"
-    }
+pub(super) async fn delete_some(client: &Client, filter: Filter, limit: u32) -> Result<Step> {
+    let limit = limit.max(1); // the server would take 0 for "no limit"
     let until = client.until();
     let query = to_driver(&filter.to_bson(), ENDING_MANY)?;
     let options = FindOptions::builder()
@@ -49,10 +47,12 @@ pub(super) async fn delete_some(client: &Client, filter: Filter, limit: u32) -> 
     let found = client.find(ENDING_MANY, until, query, options).await?;
     let ids = found.iter().filter_map(|one| one.id().map(str::to_owned));
     let ids: Vec<String> = ids.collect();
-    match ids.is_empty() {
-        true => Ok(0),
-        false => delete_many(client, &filter.within(ids), until).await,
-    }
+    let is_last = found.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+    let deleted = match ids.is_empty() {
+        true => 0,
+        false => delete_many(client, &filter.within(ids), until).await?,
+    };
+    Ok(Step { deleted, is_last })
 }
 
 /// A deletion of many cannot be numbered.
