@@ -31,5 +31,8 @@ async fn page_has_the_report_of_every_server() {
 async fn report(series: &str, topology: &str, url: &str) -> String {
     let said = run(&["doctor", url, "--markdown"]).await;
     assert!(said.code == 0 || said.code == 1, "{series}: {said:#?}");
-    format!("### MongoDB {series}, {topology}\n\n{}\n", said.out.trim())
+    format!(
+        "### MongoDB {series}, {topology}\n\n{}\n\n",
+        said.out.trim()
+    )
 }
