@@ -115,10 +115,11 @@ impl Live {
     ) -> Result<T> {
         let began = self.0.lock().reasons.intend_many(filter.clone(), end);
         let result = call.await;
+        let has_readers = self.0.feed().is_some();
         {
             let mut state = self.0.lock();
             let newest = state.registry.last_number();
-            state.reasons.finish_many(began, newest);
+            state.reasons.finish_many(began, newest, has_readers);
         }
         self.0.wake.notify_one();
         result

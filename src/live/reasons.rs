@@ -88,8 +88,14 @@ impl Reasons {
         began
     }
 
-    /// The call that began then has ended; what is subscribed later is not its own.
-    pub(super) fn finish_many(&mut self, began: Instant, newest: u64) {
+    /// The call that began then has ended; what is subscribed later is not its own. Without a
+    /// subscription and a reader of events it is forgotten: a job may end a million sessions, and its
+    /// filters name each of them.
+    pub(super) fn finish_many(&mut self, began: Instant, newest: u64, has_readers: bool) {
+        if newest == 0 && !has_readers {
+            self.bulks.retain(|bulk| bulk.began != began);
+            return;
+        }
         let bulk = self.bulks.iter_mut().find(|bulk| bulk.began == began);
         if let Some(bulk) = bulk {
             bulk.ended = Some((Instant::now(), newest));
@@ -137,6 +143,24 @@ impl Reasons {
             && (is_old(&bulk.began) || self.bulks.len() >= MAX_REMEMBERED)
         {
             self.bulks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_for_many_is_remembered_only_for_those_that_can_ask() {
+        for (newest, has_readers, remembered) in
+            [(0, false, 0), (1, false, 1), (0, true, 1), (1, true, 1)]
+        {
+            let mut reasons = Reasons::default();
+            let began = reasons.intend_many(Filter::sessions(), End::Revoked);
+            assert_eq!(reasons.bulks.len(), 1);
+            reasons.finish_many(began, newest, has_readers);
+            assert_eq!(reasons.bulks.len(), remembered, "{newest}, {has_readers}");
         }
     }
 }

@@ -271,6 +271,42 @@ async fn interrupted_end_is_continued_by_the_same_command() {
     );
 }
 
+/// On a terminal: what takes more than a second shows its progress, and the question takes an answer.
+#[rocket::async_test]
+async fn terminal_shows_progress_and_is_asked() {
+    const COPIES: u64 = 4_000;
+    let mongod = Mongod::start().await;
+    let proxy = Proxy::start(mongod.port()).await;
+    let name = "cli_terminal";
+    let shop = Shop::open(name, &proxy.url(name), mongod.client().await).await;
+    let model = shop.login(json!("alice"), "curl/8.4").await;
+    shop.multiply(&model, COPIES).await;
+    proxy.set(Traffic::Delay(std::time::Duration::from_millis(200)));
+
+    let args = shop.with_config(&["count", "--client", "curl"]);
+    let said = crate::tool::run_on_terminal(&args, "").await.ends_with(0);
+    assert!(said.out.contains(" sessions, "), "no progress: {said:#?}");
+    assert!(said.out.contains("4001 sessions"), "{said:#?}");
+    let piped = shop.run(&["count", "--client", "curl"]).await.ends_with(0);
+    assert_eq!(
+        (piped.out.as_str(), piped.err.as_str()),
+        ("4001 sessions\n", "")
+    );
+
+    proxy.set(Traffic::Pass);
+    let args = shop.with_config(&["revoke", "--client", "curl"]);
+    let said = crate::tool::run_on_terminal(&args, "n\n")
+        .await
+        .ends_with(4);
+    assert!(said.out.contains("End 4001 sessions? [y/N]"), "{said:#?}");
+    assert_eq!(shop.sessions().count().await.expect("a count"), COPIES + 1);
+    let said = crate::tool::run_on_terminal(&args, "y\n")
+        .await
+        .ends_with(0);
+    assert!(said.out.contains("4001 sessions ended"), "{said:#?}");
+    assert_eq!(shop.sessions().count().await.expect("a count"), 0);
+}
+
 #[rocket::async_test]
 async fn purge_deletes_what_has_expired() {
     let shop = shop("cli_purge").await;

@@ -68,6 +68,31 @@ pub async fn run(args: &[&str]) -> Said {
     Said::of(&output.expect("the binary"))
 }
 
+/// Runs the binary on a terminal at which this is typed. Python has one, and the tests need Python anyway.
+pub async fn run_on_terminal(args: &[&str], typed: &'static str) -> Said {
+    const SPAWN: &str = "import os, pty, sys\n\
+        sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    let binary = command(args);
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", SPAWN])
+        .arg(binary.get_program())
+        .args(args);
+    for (name, value) in binary.get_envs() {
+        match value {
+            Some(value) => python.env(name, value),
+            None => python.env_remove(name),
+        };
+    }
+    python.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = python.stderr(Stdio::piped()).spawn().expect("python3");
+    let mut stdin = child.stdin.take().expect("stdin");
+    std::io::Write::write_all(&mut stdin, typed.as_bytes()).expect("what is typed");
+    let said = wait(child).await;
+    drop(stdin); // the end of it would be the end of the terminal
+    said
+}
+
 /// Starts the binary.
 pub fn start(args: &[&str]) -> Child {
     let mut command = command(args);
