@@ -270,7 +270,10 @@ impl State {
         match &self.base {
             Base::Empty => self.started.moment,
             Base::Login(_) => now,
-            Base::Stored(_) if self.all_settings().token == TokenChange::Elevate => now,
+            // Not back in time, where the clock of another process is ahead.
+            Base::Stored(stored) if self.all_settings().token == TokenChange::Elevate => {
+                stored.record.meta.created.max(now)
+            }
             Base::Stored(stored) => stored.record.meta.created,
         }
     }

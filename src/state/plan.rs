@@ -321,7 +321,8 @@ fn changed_settings(state: &State, config: &Config, now: Moment) -> TokenPart {
             Some(Override::Inherit) => update.unset(name),
         }
     }
-    let expires = state.expiry(config).expires_at(state.created(now), now);
+    let created = state.created(now);
+    let expires = state.expiry(config).expires_at(created, now);
     if times.timeout.is_some() || times.lifetime.is_some() {
         // Not only raised: the application's own times may also shorten the session.
         update.set(field::EXPIRES, date(expires));
@@ -329,7 +330,7 @@ fn changed_settings(state: &State, config: &Config, now: Moment) -> TokenPart {
         update.raise(field::EXPIRES, date(expires));
     }
     if settings.token == TokenChange::Elevate {
-        update.set(field::CREATED, now.seconds());
+        update.set(field::CREATED, created.seconds());
     }
     part
 }
