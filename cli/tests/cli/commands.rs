@@ -271,7 +271,7 @@ async fn interrupted_end_is_continued_by_the_same_command() {
     );
 }
 
-/// On a terminal: what takes more than a second shows its progress, and the question takes an answer.
+/// On a terminal: what takes more than a second shows its progress, and the question waits for a reply.
 #[rocket::async_test]
 async fn terminal_shows_progress_and_is_asked() {
     const COPIES: u64 = 4_000;

@@ -60,7 +60,7 @@ async fn a_login_of_tomorrow_is_not_a_recent_one() {
     }
 }
 
-/// CC-04, RV-06, CC-03, SZ-09: a page of what is alive, the oldest first, without a credential.
+/// CC-04, RV-06, CC-03, SZ-09: a page of what is alive, the newest first, without a credential.
 #[rocket::async_test]
 async fn a_users_sessions_are_listed_page_by_page_without_a_credential() {
     let probe = Probe::start("sec_user_list", &[("timeout", 600.into())]).await;
@@ -81,6 +81,7 @@ async fn a_users_sessions_are_listed_page_by_page_without_a_credential() {
         page.map(|info| info["id"].as_str().expect("an id").to_owned())
             .collect()
     };
+    ids.reverse();
     let all = list(0).await;
     assert_eq!(listed(&all), ids);
     assert_eq!(listed(&list(3).await), ids[3..]);
