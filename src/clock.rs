@@ -132,7 +132,7 @@ impl Started {
         }
     }
 
-    /// How long the request has been under way. No time passes on a clock that stands still.
+    /// How long the request has been under way: zero by a clock that stands still.
     pub(crate) fn elapsed(&self, clock: &Clock) -> Duration {
         clock.ticks().saturating_sub(self.ticks)
     }

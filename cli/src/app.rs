@@ -22,7 +22,7 @@ impl App {
         if let Some(path) = &place.config
             && !path.is_file()
         {
-            let text = format!("--config: there is no file {}", path.display());
+            let text = format!("--config: {} is not a file", path.display());
             return Err(Failure::Configuration(text));
         }
         let path = place

@@ -60,7 +60,11 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
         None => context.app.url()?,
     };
     if let Some(name) = args.only.iter().find(|name| !checks::is_known(name)) {
-        return Err(Failure::Usage(format!("--only: there is no check {name}")));
+        let known: Vec<&str> = checks::names().collect();
+        return Err(Failure::Usage(format!(
+            "--only: {name:?} is not a check; the checks are {}",
+            known.join(", ")
+        )));
     }
     let connection = connection::open(&url).await?;
     let database = connection.database()?;

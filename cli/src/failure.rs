@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rocket_mongo_session::Error;
 
-/// A promise of the deployment is broken, or there is no such session.
+/// A promise of the deployment is broken, or the session does not exist.
 pub const NO: u8 = 1;
 /// The arguments are wrong (`EX_USAGE`; clap's own 2 would be the database's).
 pub const USAGE: u8 = 64;
@@ -14,7 +14,7 @@ pub const USAGE: u8 = 64;
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a promise is broken (doctor), or there is no such session (show, revoke ID)
+  1    a promise is broken (doctor), or the session does not exist (show, revoke ID)
   2    the database cannot be reached, or it refused; what was done before stays done
   3    the configuration is invalid or names no database
   4    nothing was ended: the question was not answered with yes, and --yes was not given

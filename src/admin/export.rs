@@ -17,7 +17,7 @@ use crate::record::token::Id;
 
 impl Sessions {
     /// Returns everything that is stored of one live session, without secrets, as
-    /// [`of(user).export`](super::UserSessions::export) does; `None` when there is no such session.
+    /// [`of(user).export`](super::UserSessions::export) does; `None` when the session does not exist.
     ///
     /// It is the administrator's call: the values are the user's. One round trip.
     ///

@@ -231,8 +231,8 @@ pub async fn check_within<S: Store>(patience: Duration, make: impl AsyncFn() -> 
     broken
 }
 
-/// Tries the promise of this name alone, on a store that is empty. `None` when there is no such
-/// promise.
+/// Tries the promise of this name alone, on a store that is empty. `None` when the
+/// promise does not exist.
 pub async fn check_one(promise: &str, patience: Duration, store: Arc<dyn Store>) -> Option<Kept> {
     let (_, attempt) = ALL.iter().find(|(name, _)| *name == promise)?;
     Some(attempt_within(patience, *attempt, store).await)
@@ -259,7 +259,7 @@ async fn attempt_within(patience: Duration, attempt: Attempt, store: Arc<dyn Sto
     kept
 }
 
-/// Ends a trial that nobody waits for any more.
+/// Ends a trial whose caller has gone.
 struct AbortOnDrop(AbortHandle);
 
 impl Drop for AbortOnDrop {

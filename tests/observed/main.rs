@@ -4,6 +4,9 @@
 #[path = "../suite/support/mod.rs"]
 mod support;
 
+#[path = "../suite/secret_forms.rs"]
+mod secret_forms;
+
 mod documents;
 mod exported;
 mod secrets;

@@ -1,12 +1,13 @@
 //! No secret is in any span or event, at any level.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mongodb::bson::Document;
 use rocket::form::FromForm;
 use rocket::{get, post, routes};
 use rocket_mongo_session::{CsrfForm, Error, Session, Sessions};
 
+use crate::secret_forms::{forms, unmasked};
 use crate::subscriber::Recorder;
 use crate::support::{App, Browser, FailPoint, Failure, Mode, Mongod, Request};
 use crate::{block_on, rocket};
@@ -60,30 +61,6 @@ async fn list(sessions: &Sessions) -> Result<String, Error> {
 #[get("/logout")]
 fn logout(session: &Session) -> Result<(), Error> {
     session.logout()
-}
-
-/// A secret as text, in both kinds of base64 and hexadecimal, and as Rust prints bytes.
-fn forms(secret: &[u8]) -> Vec<String> {
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let numbers: Vec<String> = secret.iter().take(12).map(u8::to_string).collect();
-    let mut forms = vec![
-        STANDARD.encode(secret),
-        URL_SAFE_NO_PAD.encode(secret),
-        hex.to_uppercase(),
-        hex,
-        numbers.join(", "),
-        format!("{:?}", secret.escape_ascii().to_string()),
-    ];
-    forms.extend(String::from_utf8(secret.to_vec()).ok());
-    forms
-}
-
-/// What two halves of a masked token hide.
-fn unmasked(token: &str) -> Vec<u8> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).expect("base64url");
-    let (pad, masked) = bytes.split_at(32);
-    let pairs = pad.iter().zip(masked);
-    pairs.map(|(pad, masked)| pad ^ masked).collect()
 }
 
 /// The secrets of a browser's session, and of its document.

@@ -28,6 +28,7 @@ mod races;
 mod reproduced;
 mod saving;
 mod sealed;
+mod secret_forms;
 mod security;
 mod session_calls;
 mod soak;

@@ -13,6 +13,7 @@ use rocket::serde::json::{Value, json};
 
 use crate::arena::{Arena, Op, Setting, database, set};
 use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::secret_forms::unmasked;
 use crate::support::alone::{all_lines, alone};
 use crate::support::{Browser, Mongod, ReplicaSet};
 
@@ -88,14 +89,7 @@ async fn store_everything(probe: &Probe) -> (String, Vec<Vec<u8>>) {
         let ran = run(&browser, script).await;
         let last = ran.results.last().and_then(Value::as_str);
         if let Some(token) = last.filter(|token| token.len() == 86) {
-            let bytes = URL_SAFE_NO_PAD.decode(token).expect("base64url");
-            let (pad, masked) = bytes.split_at(32);
-            secrets.push(
-                pad.iter()
-                    .zip(masked)
-                    .map(|(pad, masked)| pad ^ masked)
-                    .collect(),
-            );
+            secrets.push(unmasked(token));
         }
     }
     let seen = run(&browser, Script::new().get("text").get("kept")).await;

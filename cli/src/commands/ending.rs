@@ -126,14 +126,9 @@ pub async fn revoke_all(context: Context, ending: Ending) -> Result<(), Failure>
         let question = format!("End all sessions of the application (about {about})?");
         confirm(&context, question).await?;
     }
-    let mut progress = Progress::new(Some(sessions.estimated_count().await?));
-    let mut before = 0;
-    let ended = sessions.revoke_all_with(|so_far| {
-        progress.advance(so_far.saturating_sub(before));
-        before = so_far;
-    });
-    let ended = async { ended.await.map_err(continues) };
-    let ended = or_interrupted(&context, ended).await?;
+    let about = sessions.estimated_count().await?;
+    let end = async |progress: &mut Steps<'_>| sessions.revoke_all_with(progress).await;
+    let ended = in_steps(&context, about, end).await?;
     said_ended(&context, ended)
 }
 
@@ -143,16 +138,29 @@ pub async fn purge(context: Context, dry_run: bool) -> Result<(), Failure> {
         let count = sessions.count_expired().await?;
         return context.say("would_end", count, "expired sessions would be deleted");
     }
-    let mut progress = Progress::new(Some(sessions.count_expired().await?));
+    let expired = sessions.count_expired().await?;
+    let purge = async |progress: &mut Steps<'_>| sessions.purge_expired_with(progress).await;
+    let count = in_steps(&context, expired, purge).await?;
+    context.say("purged", count, "expired sessions deleted")
+}
+
+/// What a call in steps tells: how many sessions it has deleted so far.
+type Steps<'a> = dyn FnMut(u64) + Send + 'a;
+
+/// Runs a call in steps beside a progress bar, to its end or until Ctrl-C.
+async fn in_steps(
+    context: &Context,
+    total: u64,
+    call: impl AsyncFnOnce(&mut Steps<'_>) -> Result<u64, Error>,
+) -> Result<u64, Failure> {
+    let mut progress = Progress::new(Some(total));
     let mut before = 0;
-    let purged = sessions.purge_expired_with(|so_far| {
+    let mut advance = |so_far: u64| {
         progress.advance(so_far.saturating_sub(before));
         before = so_far;
-    });
-    let purged = async { purged.await.map_err(continues) };
-    let count = or_interrupted(&context, purged).await?;
-    progress.finish();
-    context.say("purged", count, "expired sessions deleted")
+    };
+    let done = async { call(&mut advance).await.map_err(continues) };
+    or_interrupted(context, done).await
 }
 
 /// What failed after some of the work.
@@ -193,8 +201,7 @@ pub fn said_ended(context: &Context, ended: u64) -> Result<(), Failure> {
 /// Asks at the terminal.
 pub async fn confirm(context: &Context, question: String) -> Result<(), Failure> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
-        let text =
-            format!("{question} There is no terminal to ask at: add --yes. Nothing was ended.");
+        let text = format!("{question} Without a terminal, add --yes. Nothing was ended.");
         return Err(Failure::Declined(text));
     }
     eprint!("{question} [y/N] ");

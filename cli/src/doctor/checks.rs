@@ -128,8 +128,12 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CHECKS.iter().map(|check| check.name)
+}
+
 pub fn is_known(name: &str) -> bool {
-    CHECKS.iter().any(|check| check.name == name)
+    names().any(|known| known == name)
 }
 
 /// Runs those that were asked for.

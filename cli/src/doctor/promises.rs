@@ -115,7 +115,7 @@ pub(super) async fn races(this: &Examination) {
             }
         }
         if rounds == before {
-            break; // there is no time left
+            break; // the time is up
         }
     }
     match failures.first() {

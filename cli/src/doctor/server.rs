@@ -146,7 +146,7 @@ fn topology(this: &Examination) {
             "topology",
             Outcome::Attention,
             name,
-            "Sessions are as durable as this one member: there is no failover.",
+            "Sessions are as durable as this one member, without failover.",
             "Run a replica set of three members in production.",
         ),
         false => this.report.write("topology", Outcome::Holds, name),

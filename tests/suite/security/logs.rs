@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use log::Level;
 use mongodb::bson::Document;
 use rocket::config::LogLevel;
@@ -12,6 +12,7 @@ use rocket_mongo_session::{CsrfError, CsrfForm, MemoryStore, MongoPool, MongoSto
 
 use super::{Order, ask, guards};
 use crate::probe::{Probe, Script, caught, id_of, run, run_with};
+use crate::secret_forms::{forms, unmasked};
 use crate::support::alone::{all_lines, alone, forget_lines, lines};
 use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment};
 
@@ -168,31 +169,6 @@ async fn use_everything() {
         let is_said = lines().iter().any(|line| line.text.contains(said));
         assert!(is_said, "{said}");
     }
-}
-
-/// What two halves of a masked token hide.
-fn unmasked(token: &str) -> Vec<u8> {
-    let bytes = URL_SAFE_NO_PAD.decode(token).expect("base64url");
-    let (pad, masked) = bytes.split_at(32);
-    pad.iter()
-        .zip(masked)
-        .map(|(pad, masked)| pad ^ masked)
-        .collect()
-}
-
-/// As text, both kinds of base64, both kinds of hexadecimal, and as Rust prints bytes.
-fn forms(secret: &[u8]) -> Vec<String> {
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let numbers: Vec<String> = secret.iter().take(12).map(u8::to_string).collect();
-    let mut forms = vec![
-        STANDARD.encode(secret),
-        URL_SAFE_NO_PAD.encode(secret),
-        hex.to_uppercase(),
-        hex,
-        numbers.join(", "),
-    ];
-    forms.extend(String::from_utf8(secret.to_vec()).ok());
-    forms
 }
 
 fn search(secrets: &[Vec<u8>]) {
