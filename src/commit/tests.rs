@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bson::raw::RawBsonRef;
+use rocket::futures::FutureExt;
 use rocket::tokio;
 use rocket::tokio::sync::oneshot;
 
@@ -485,4 +486,25 @@ async fn logins_of_one_moment_are_created_in_their_order() {
     assert!(now <= first && first < second);
     let later = now.plus(Duration::from_secs(1));
     assert_eq!(bench.core.login_created(later), later);
+}
+
+/// On a busy site a step never finds nothing.
+#[rocket::async_test]
+async fn deletion_in_steps_ends_although_sessions_are_created_meanwhile() {
+    let bench = Bench::new();
+    let stored = u64::from(DELETED_PER_STEP) + 5;
+    let documents = (0..stored).map(|_| bench.document(1, 0, &[])).collect();
+    let insert = |documents| bench.store.inner.insert(documents, Durability::Data);
+    insert(documents).await.unwrap();
+    let mut told = Vec::new();
+    let mut progress = |so_far| {
+        told.push(so_far);
+        assert!(told.len() < 10, "it goes on: {told:?}");
+        let another = insert(vec![bench.document(2, 0, &[])]).now_or_never();
+        another.expect("memory is ready").unwrap();
+    };
+    let sessions = Filter::sessions();
+    let deletion = bench.core.delete_in_steps(&sessions, &mut progress);
+    assert_eq!(deletion.await.unwrap(), stored + 1);
+    assert_eq!(told, [u64::from(DELETED_PER_STEP)]);
 }
