@@ -6,7 +6,7 @@ use rocket::config::LogLevel;
 use rocket::fairing::AdHoc;
 use rocket::figment::{Figment, Profile, providers::Serialized, value::Value};
 use rocket::tokio::sync::mpsc;
-use rocket::tokio::task::JoinHandle;
+use rocket::tokio::task::{JoinHandle, yield_now};
 use rocket::tokio::{select, spawn};
 use rocket::{Build, Config, Error, Ignite, Rocket, Shutdown, config};
 
@@ -30,20 +30,19 @@ impl App {
     /// As `launch`, for an application that may refuse to.
     pub async fn try_launch(rocket: Rocket<Build>) -> Result<App, Error> {
         let (tell, mut told) = mpsc::unbounded_channel();
-        let listens = AdHoc::on_liftoff("tests: where it listens", move |rocket| {
-            // Port 0 became a real one by now.
-            let config = rocket.config();
-            let _ = tell.send((
-                SocketAddr::new(config.address, config.port),
-                rocket.shutdown(),
-            ));
-            Box::pin(async {})
-        });
-        // After the fairings that the session's fairing attaches at ignition, and so the last to be
-        // told of the liftoff.
-        let rocket = rocket.attach(AdHoc::on_ignite("tests: is told last", |rocket| async {
-            rocket.attach(listens)
-        }));
+        let rocket = rocket.attach(AdHoc::on_liftoff(
+            "tests: where it listens",
+            move |rocket| {
+                Box::pin(async move {
+                    // Until every other fairing was told of the liftoff, wherever it was attached.
+                    yield_now().await;
+                    // Port 0 became a real one by now.
+                    let config = rocket.config();
+                    let address = SocketAddr::new(config.address, config.port);
+                    let _ = tell.send((address, rocket.shutdown()));
+                })
+            },
+        ));
         let mut launch = spawn(rocket.launch());
         select! {
             Some((addr, stop)) = told.recv() => Ok(App { addr, stop, launch: Some(launch) }),
