@@ -11,6 +11,7 @@ pub(crate) use enabled::{Origin, RequestSpan, SharedCommand, carried, run_batch}
 #[cfg(feature = "tracing")]
 mod enabled {
     use std::future::Future;
+    use std::pin::Pin;
 
     use tracing::field::Empty;
     use tracing::instrument::Instrumented;
@@ -34,11 +35,14 @@ mod enabled {
         }
 
         /// Runs a load in a span of its own. `outcome` names its outcome.
+        ///
+        /// It is pinned by the caller: these futures are large, and each function that takes one by
+        /// value copies it.
         pub(crate) async fn load<T>(
             &self,
             kind: &str,
             outcome: impl Fn(&T) -> &'static str,
-            load: impl Future<Output = T>,
+            load: Pin<&mut impl Future<Output = T>>,
         ) -> T {
             let span = info_span!(
                 target: TARGET, parent: &self.0, "session.load", kind, outcome = Empty
@@ -52,7 +56,7 @@ mod enabled {
             kind: &str,
             is_touch: bool,
             outcome: impl Fn(&T) -> &'static str,
-            commit: impl Future<Output = T>,
+            commit: Pin<&mut impl Future<Output = T>>,
         ) -> T {
             let span = match is_touch {
                 true => info_span!(
@@ -69,7 +73,7 @@ mod enabled {
     async fn run<T>(
         span: Span,
         outcome: impl Fn(&T) -> &'static str,
-        operation: impl Future<Output = T>,
+        operation: Pin<&mut impl Future<Output = T>>,
     ) -> T {
         let done = operation.instrument(span.clone()).await;
         span.record("outcome", outcome(&done));
@@ -131,6 +135,7 @@ mod enabled {
 #[cfg(not(feature = "tracing"))]
 mod disabled {
     use std::future::Future;
+    use std::pin::Pin;
 
     use crate::error::Operation;
 
@@ -146,7 +151,7 @@ mod disabled {
             &self,
             _: &str,
             _: impl Fn(&T) -> &'static str,
-            load: impl Future<Output = T>,
+            load: Pin<&mut impl Future<Output = T>>,
         ) -> T {
             load.await
         }
@@ -156,7 +161,7 @@ mod disabled {
             _: &str,
             _: bool,
             _: impl Fn(&T) -> &'static str,
-            commit: impl Future<Output = T>,
+            commit: Pin<&mut impl Future<Output = T>>,
         ) -> T {
             commit.await
         }

@@ -1,5 +1,6 @@
 //! The commit of a session: by `save`, and with the response.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bson::RawBson;
@@ -136,7 +137,7 @@ impl Shared {
         let is_touch = plan.only_touches();
         let kind = core.config.kind();
         let timer = (!is_touch).then(|| core.latencies.time_commit());
-        let commit = core.execute(plan, is_last);
+        let commit = pin!(core.execute(plan, is_last));
         let done = self.span.commit(kind, is_touch, outcome_name, commit).await;
         drop(timer);
         let outcome = self.settle(core, done, &deleted, generation, is_last);

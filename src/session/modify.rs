@@ -1,6 +1,8 @@
 //! What reads the database again and is carried out at once: [`Session::modify`] and pops. Both
 //! are a compare-and-set of one value, so that no update is lost and nothing is delivered twice.
 
+use std::pin::pin;
+
 use bson::RawBson;
 use bson::raw::RawBsonRef;
 use serde::Serialize;
@@ -192,7 +194,7 @@ impl Session {
             self.check_size(record, &field, next.as_ref(), pending_growth)?;
             Ok(Attempt::Write(vec![(field.clone(), next)], output))
         };
-        let exchanged = self.core.compare_and_set(&what, stored.record, attempt);
+        let exchanged = pin!(self.core.compare_and_set(&what, stored.record, attempt));
         let outcome = |done: &Result<Option<_>>| match done {
             Ok(Some(_)) => "applied",
             Ok(None) => "gone",

@@ -1,5 +1,6 @@
 //! Loads the session that a request's cookies name, or starts an empty one.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use rocket::http::{Method, SameSite};
@@ -86,7 +87,7 @@ async fn load_cookies(
         SessionCookies::TooMany => ambiguous(core),
         SessionCookies::Tokens(tokens) => {
             let _timer = core.latencies.time_load();
-            let load = load_tokens(core, tokens, &started, &mut other_sessions);
+            let load = pin!(load_tokens(core, tokens, &started, &mut other_sessions));
             span.load(core.config.kind(), outcome_name, load).await?
         }
     };
