@@ -72,8 +72,8 @@ impl Sessions {
 
     /// Returns about how many sessions there are, in constant time: from the collection's metadata.
     ///
-    /// Expired sessions and the crate's own documents (tombstones and revocations, which live for
-    /// minutes) are counted, too. After an unclean shutdown of the database the number can be off until
+    /// Expired sessions and the crate's own documents (tombstones and revocations, which are kept
+    /// for up to an hour) are counted, too. After an unclean shutdown of the database the number can be off until
     /// its next checkpoint. One round trip.
     ///
     /// # Errors
@@ -290,7 +290,8 @@ impl Sessions {
         self.core.store.ensure_indexes().await
     }
 
-    /// Succeeds when the database answers now: for health checks.
+    /// Succeeds when the database replies now. For monitoring; probes use
+    /// [`is_ready`](Sessions::is_ready).
     ///
     /// One round trip, and one more at the first call of the process.
     ///
@@ -301,7 +302,7 @@ impl Sessions {
         self.core.store.ping().await
     }
 
-    /// What happened in this process since it started, in numbers. No round trip.
+    /// Returns the counters of this process since it started. No round trip.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let batches = self.core.store.touch_batches();

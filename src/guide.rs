@@ -108,6 +108,7 @@ pub mod troubleshooting {}
 #[doc(alias("htmx", "tera", "template", "upload", "multipart", "button", "payment"))]
 #[doc(alias(
     "log out everywhere",
+    "single-page",
     "logout_everywhere",
     "prometheus",
     "argon2",
@@ -130,16 +131,16 @@ pub mod sealed {}
 
 #[doc = include_str!("guide/going_live.md")]
 #[doc(alias("production", "deployment", "release", "__Host-"))]
+#[doc(alias("x-forwarded-for", "samesite", "same-site", "rate limit"))]
 pub mod going_live {}
 
-/// Operation: versions, connections, readiness, logs, indexes, privileges, sizes and backups; and several
-/// applications on one database.
-///
 #[doc = include_str!("guide/operation.md")]
+#[doc(alias("metrics", "opentelemetry", "tracing"))]
 #[doc(alias("kubernetes", "health", "logs", "index", "role", "backup", "sharding"))]
 pub mod operation {}
 
 #[doc = include_str!("guide/data.md")]
+#[doc(alias("mongodb+srv"))]
 #[doc(alias("upgrade", "rolling deploy", "version", "compatibility", "atlas"))]
 #[doc(alias("gdpr", "erasure", "retention", "stored document", "schema"))]
 pub mod data {}

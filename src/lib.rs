@@ -4,7 +4,7 @@
 //! changes before the response is sent.
 //!
 //! ```no_run
-//! # use rocket::{get, launch, routes};
+//! use rocket::{get, launch, routes};
 //! use rocket_mongo_session::{Error, Key, Session, Sessions};
 //!
 //! const VISITS: Key<i64> = Key::new("visits");
@@ -20,7 +20,7 @@
 //! }
 //! ```
 //!
-//! `cargo add rocket_mongo_session`, and run it: without a database, sessions are kept in memory. The
+//! `cargo add rocket@0.5.2 rocket_mongo_session`, and run it: without a database, sessions are kept in memory. The
 //! [quick start](guide::start) continues from here, and **[the guide](guide) has a page for each
 //! subject**. Something does not work: [my session is lost](guide::troubleshooting).
 //!

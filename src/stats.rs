@@ -27,8 +27,8 @@ pub struct Stats {
     pub wrong_secrets: u64,
     /// Loads that found an expired session.
     pub expired: u64,
-    /// Requests with more than one session cookie, all of which were ignored. Another host of the
-    /// domain may have set one.
+    /// Requests with several session cookies, of which not exactly one named a live session: all were
+    /// ignored. Another host of the domain may have set one.
     pub ambiguous: u64,
     /// New sessions that were discarded because a login of the same browser came first: their cookie
     /// would have replaced the login's.

@@ -13,8 +13,8 @@ use rocket_mongo_session::time::OffsetDateTime;
 use crate::failure::EXIT_CODES;
 use crate::userid::UserId;
 
-/// Lists, ends and exports the sessions of a Rocket application, and tries what its MongoDB deployment
-/// keeps of what sessions need.
+/// Lists, ends and exports the sessions of a Rocket application, and checks that its MongoDB deployment
+/// meets what sessions need.
 ///
 /// It reads the application's own configuration: Rocket.toml in this folder or above it, the
 /// profile, and ROCKET_ variables. It shows neither tokens nor CSRF secrets, and values of sessions

@@ -1,4 +1,4 @@
-//! `doctor`: tries what the sessions need of a deployment.
+//! `doctor`: checks that a deployment meets what sessions need.
 //!
 //! Each check writes one line of the report. Everything is tried in scratch collections, which are
 //! removed whatever happens: at the end, after Ctrl-C, after an error, and when time is up.

@@ -1,5 +1,5 @@
 //! The command line of rocket_mongo_session: lists, ends and exports an application's sessions, and
-//! tries what a MongoDB deployment keeps of what the sessions need.
+//! checks that a MongoDB deployment meets what sessions need.
 
 mod app;
 mod args;

@@ -132,9 +132,9 @@ impl UserSessions {
     /// Ends every session of the user, on every device; returns how many there were.
     ///
     /// Logins whose request began before the revocation end, too, also a later one of this very
-    /// request; the log names the user of a login that was dropped. On MongoDB that holds for
-    /// requests that begin within a second after it, since two clocks are compared. Call it when an
-    /// account is closed or a password was reset.
+    /// request; the log names the user of a login that was dropped. On MongoDB a login whose request
+    /// begins up to a second after the revocation may end as well, because two clocks are compared.
+    /// Call it when an account is closed or a password was reset.
     ///
     /// It ends the session of the request that calls it as well, if that is the user's: what the
     /// handler changes in it afterwards is dropped, a flash message included. To show one, call

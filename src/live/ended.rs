@@ -19,8 +19,8 @@ use crate::store::Touch;
 /// A future that resolves when a session has ended, wherever that happened: see
 /// [`Session::ended`](crate::Session::ended).
 ///
-/// It belongs to no request: move it into a stream, a socket or a task. Clones of it resolve
-/// at once. Dropping the last one ends the subscription.
+/// It belongs to no request: move it into a stream, a socket or a task. All clones resolve
+/// at the same time. Dropping the last one ends the subscription.
 #[derive(Clone)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Ended {

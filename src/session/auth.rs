@@ -18,9 +18,9 @@ impl Session {
     /// Signs a user in: starts a new session that belongs to the user, with a new id, a new secret, a
     /// new CSRF secret and none of the earlier data (OWASP ASVS 7.2.4).
     ///
-    /// The old session's document is deleted before the response leaves. Whoever knows its cookie is
-    /// not let in with it. On top of the load it costs three round trips: an insert, a look whether the
-    /// user's sessions were revoked meanwhile, and the delete of the old session if there is one.
+    /// The old session's document is deleted before the response is sent; its cookie is refused from
+    /// then on. On top of the load it costs three round trips: an insert, a check whether the user's
+    /// sessions were revoked meanwhile, and the delete of the old session if there is one.
     ///
     /// The user (also called the principal) is any serde value but null, of at most 8 KiB. Sessions
     /// are found by it ([`Sessions::of`](crate::Sessions::of)), so let it be what identifies a
@@ -62,8 +62,8 @@ impl Session {
 
     /// Signs a user in as [`login`](Session::login) does, and carries the named keys over.
     ///
-    /// What other requests did to these keys until the old session's end comes along; that costs one
-    /// more round trip, and only then.
+    /// This includes changes that other requests made to these keys before the old session ended; only
+    /// then does it take one more round trip.
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Session};
@@ -92,7 +92,7 @@ impl Session {
         Ok(())
     }
 
-    /// Who is logged in; `None` when nobody is.
+    /// Returns the signed-in user; `None` if there is none.
     ///
     /// ```
     /// # use rocket::get;
@@ -127,8 +127,8 @@ impl Session {
     /// Gives the session a new secret and a new CSRF secret after a change of privilege within a
     /// login, as when a user becomes an administrator (OWASP ASVS 7.2.4, 7.5.3).
     ///
-    /// The session keeps its id, its user and its data. A cookie that was stolen before is dead when
-    /// the response leaves, and forms that were rendered before do not pass the CSRF check any more.
+    /// The session keeps its id, its user and its data. A cookie that was stolen before is
+    /// refused from the moment the response is sent, and forms that were rendered before do not pass the CSRF check any more.
     /// Call it after a proof, such as the password: the absolute timeout starts anew, and
     /// [`RecentLogin`](crate::RecentLogin) counts from here. If another request has replaced the
     /// session's token meanwhile, nothing of this request is stored ([`Error::Gone`] from
@@ -180,7 +180,7 @@ impl Session {
 
     /// Forgets everything: deletes the session's document and removes the cookie (OWASP ASVS 7.4.1).
     ///
-    /// It stands whatever the response becomes, after an error and a panic as well. Later use in the
+    /// It takes effect whatever the response is, after an error and a panic as well. Later use in the
     /// same request starts a new session with a new id. One round trip, with the response.
     ///
     /// ```
@@ -258,15 +258,15 @@ impl Session {
 
     /// Gives the session a new secret, and so the browser a new cookie, from time to time.
     ///
-    /// Data, id and CSRF secret stay, so that open forms go on working. The old cookie is dead before
-    /// the response with the new one leaves. For more rights, use [`elevate`](Session::elevate). On a
+    /// Data, id and CSRF secret stay, so that open forms continue to work. The old cookie is refused
+    /// before the response with the new one is sent. For more rights, use [`elevate`](Session::elevate). On a
     /// session that is not stored it does nothing: a new session has a new secret. It costs the round
     /// trip of a change.
     ///
     /// # Parallel requests
     ///
-    /// What the same browser sends before it has the new cookie is a stranger's: those requests see an
-    /// empty session, and what they write is dropped. So call it where the browser sends nothing else:
+    /// What the same browser sends before it has the new cookie is treated as a request without a
+    /// session: it sees an empty one, and what it writes is dropped. So call it where the browser sends nothing else:
     /// in the response to a form or to a page load, not on a route that scripts or images ask for, and
     /// not in a guard that runs on every route.
     ///

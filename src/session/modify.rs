@@ -27,8 +27,8 @@ type Step<'f, T> =
 impl Session {
     /// Changes one value in any way, and loses no update: `f` makes the new value from the old one.
     ///
-    /// The new value is stored only if nobody else has changed the old one meanwhile. Otherwise `f`
-    /// is called again, with the value of today. So it should do nothing but compute. Returns the
+    /// The new value is stored only if no other request has changed the old one meanwhile. Otherwise
+    /// `f` is called again, with the current value. So it should do nothing but compute. Returns the
     /// value that was stored. A change between values that MongoDB compares as equal is not noticed: from
     /// `1` to `1.0`, or from `0.0` to `-0.0`.
     ///

@@ -20,14 +20,14 @@ impl Session {
     /// [`login`](Session::login), [`login_keeping`](Session::login_keeping) and a
     /// [`logout`](Session::logout) that a login follows in the same request keep it.
     /// [`take_return_to`](Session::take_return_to) takes it. It is not among the application's
-    /// [`keys`](Session::keys).
+    /// [`keys`](Session::keys). The browser returns there by GET, so call this for GET requests only.
     ///
     /// # Examples
     ///
     /// ```
     /// use rocket::http::uri::Origin;
     /// use rocket::{catch, post, response::Redirect, uri};
-    /// use rocket::{http::Status, request::Request};
+    /// use rocket::{http::{Method, Status}, request::Request};
     /// use rocket_mongo_session::{CsrfForm, Error, Session};
     /// # #[derive(rocket::FromForm)]
     /// # struct Credentials<'r> { name: &'r str, password: &'r str }
@@ -36,7 +36,9 @@ impl Session {
     /// #[catch(401)] // a guard found no signed-in user
     /// async fn sign_in_first(request: &Request<'_>) -> Result<Redirect, Status> {
     ///     let session = request.guard::<&Session>().await.success_or(Status::ServiceUnavailable)?;
-    ///     if let Err(error) = session.set_return_to(request.uri()) {
+    ///     if request.method() == Method::Get
+    ///         && let Err(error) = session.set_return_to(request.uri())
+    ///     {
     ///         rocket::info!("the login will lead to the first page: {error}");
     ///     }
     ///     Ok(Redirect::to("/login"))

@@ -55,7 +55,7 @@ impl Session {
         }
     }
 
-    /// Makes this request no use of the session: it neither records use nor extends the session.
+    /// Does not count this request as use of the session: it neither records use nor extends it.
     ///
     /// For requests that the browser sends by itself, such as a poll for news, or that show how long
     /// the session still lasts: without this, a page that is left open keeps its user signed in. What

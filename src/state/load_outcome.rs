@@ -70,7 +70,7 @@ pub enum NewReason {
     WrongSecret,
     /// The session has expired.
     Expired,
-    /// A login or renewal of the last seconds replaced the session, and the browser sent the old
+    /// A login, renewal or elevation of the last five seconds replaced the session, and the browser sent the old
     /// cookie.
     Replaced,
     /// The session ended during this request: by a logout, or elsewhere.

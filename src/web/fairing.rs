@@ -59,7 +59,7 @@ impl Sessions {
 
     /// Returns the fairing of a further [`Kind`] of session, configured by `[default.session_NAME]`.
     ///
-    /// It is [`fairing`](Sessions::fairing) for that kind, in the same database. For another place see
+    /// It is [`fairing`](Sessions::fairing) for that kind, in the same database, with a connection pool of its own. For another place see
     /// [`SessionFairing::for_kind`]. The example is at [`Kind`].
     #[must_use]
     pub fn fairing_of<K: Kind>() -> SessionFairing {

@@ -29,7 +29,7 @@ pub(super) mod url;
 /// key is not set, the option of the URL counts (`maxPoolSize`, `minPoolSize`, `connectTimeoutMS` and
 /// `serverSelectionTimeoutMS`, `maxIdleTimeMS`). The first operation opens the first connection, so an
 /// application starts while its database is down. (The name of a `mongodb+srv://` URL has to be
-/// resolved at launch.)
+/// resolved at launch. The pool that `Sessions::fairing` opens by itself resolves it later as well.)
 ///
 /// # Examples
 ///
