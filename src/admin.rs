@@ -50,7 +50,9 @@ pub use user::UserSessions;
 /// ```
 ///
 /// Every call is one round trip unless it says otherwise, and each round trip ends by the configured
-/// `deadline`. When a call that ends several sessions fails, some of them may have ended.
+/// `deadline`. Once a second a call first asks whether all sessions have ended
+/// ([`revoke_all`](Sessions::revoke_all)), which is one more. When a call that ends several sessions
+/// fails, some of them may have ended.
 #[derive(Clone)]
 pub struct Sessions {
     pub(crate) core: Arc<Core>,
@@ -60,14 +62,23 @@ impl Sessions {
     /// Returns the number of live sessions.
     ///
     /// The database reads an index entry of every one of them: for a page that an administrator
-    /// opens, not for every request.
+    /// opens, not for every request. While the sessions of a [`revoke_all`](Sessions::revoke_all) are being
+    /// deleted it reads the documents, and leaves out sessions of the Python package. Two round trips.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] when the database fails.
     pub async fn count(&self) -> Result<u64> {
-        let all = alive(Filter::sessions(), self.now());
-        self.core.store.count(all).await
+        let (store, now) = (&self.core.store, self.now());
+        let epoch = self.core.epoch.current().await?;
+        if epoch.is_sweeping {
+            let sessions = epoch.restrict(Filter::sessions());
+            return store.count(alive(sessions, now)).await;
+        }
+        // Two ranges of two indexes, where a condition on both reads every document.
+        let all = store.count(alive(Filter::all(), now)).await?;
+        let others = store.count(alive(Filter::tombstones(), now)).await?;
+        Ok(all.saturating_sub(others))
     }
 
     /// Returns about how many sessions there are, in constant time: from the collection's metadata.
@@ -114,6 +125,10 @@ impl Sessions {
         user: Option<&RawBson>,
     ) -> Result<bool> {
         let (core, ids) = (&self.core, [id.as_str()]);
+        let filter = match id.is_legacy() {
+            true => filter, // it may carry no generation
+            false => core.epoch.current().await?.restrict(filter),
+        };
         let delete = core.store.delete(filter);
         let ending = core
             .live
@@ -153,7 +168,7 @@ impl Sessions {
         let Some((user, id, token)) = session.signed_in() else {
             return Ok(0);
         };
-        let stored = self.core.store.load(id.as_str()).await?;
+        let stored = self.core.epoch.load(id.as_str()).await?;
         let stored = stored.and_then(|stored| self.core.read(stored));
         let (config, now) = (&self.core.config, self.core.now());
         let proves =
@@ -166,35 +181,55 @@ impl Sessions {
             .await
     }
 
-    /// Ends every session (mass logout); returns how many there were.
+    /// Ends every session (mass logout), whatever their number; returns how many there were.
+    ///
+    /// One write ends all of them: when this returns, after two seconds, no process serves one any more,
+    /// and a user who signs in from then on stays signed in. The documents are deleted afterwards, in the
+    /// background; until then counts and lists leave them out. The number is exact up to 100,000
+    /// documents. Above, it is the collection's estimate
+    /// ([`estimated_count`](Sessions::estimated_count)).
     ///
     /// Logins whose request began before the revocation end, too, as with
-    /// [`of(user).revoke_all()`](UserSessions::revoke_all). Two round trips, and two more for each 1000
-    /// sessions.
+    /// [`of(user).revoke_all()`](UserSessions::revoke_all). Two round trips, and two for each 1000
+    /// documents up to 100,000. In memory it does not take two seconds.
     ///
     /// # Errors
     ///
     /// [`Error::Store`] and [`Error::Unknown`] when the database fails: call it again then.
     pub async fn revoke_all(&self) -> Result<u64> {
-        self.revoke_all_with(|_| {}).await
+        self.core.revoke_all(&mut |_| {}, false).await
     }
 
-    /// Does what [`revoke_all`](Sessions::revoke_all) does, and tells its progress: after each 1000
-    /// sessions, how many have been deleted so far.
+    /// Does what [`revoke_all`](Sessions::revoke_all) does, and returns when the documents are deleted:
+    /// for a process that ends afterwards, as a command-line tool. The number is exact. `progress` is
+    /// told after each 1000 documents how many have been deleted so far.
+    ///
+    /// The sessions have ended after two seconds, whatever becomes of the deletion. Two round trips,
+    /// and two for each 1000 documents.
     ///
     /// # Errors
     ///
-    /// Those of [`revoke_all`](Sessions::revoke_all).
+    /// [`Error::Store`] when nothing has ended; [`Error::Unknown`] when the outcome is unknown, or not
+    /// all is deleted: call it again then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rocket_mongo_session::{Error, Sessions};
+    /// async fn end_all(sessions: &Sessions) -> Result<(), Error> {
+    ///     let ended = sessions.revoke_all_with(|so_far| println!("{so_far} …")).await?;
+    ///     println!("{ended} sessions ended");
+    ///     Ok(())
+    /// }
+    /// ```
     pub async fn revoke_all_with(&self, mut progress: impl FnMut(u64) + Send) -> Result<u64> {
-        self.core.store.put_revocation(tombstone::ALL).await?;
-        let all = Filter::sessions();
-        let ended = self.core.end_in_steps(all, End::Revoked, &mut progress);
-        ended.await.map_err(Error::partly_done)
+        self.core.revoke_all(&mut progress, true).await
     }
 
     /// Records the revocation, so that logins in progress end, and then deletes what is stored. What
     /// fails after the first step is an unknown outcome.
     async fn revoke_matching(&self, revocation: String, sessions: Filter) -> Result<u64> {
+        let sessions = self.core.epoch.current().await?.restrict(sessions);
         self.core.store.put_revocation(&revocation).await?;
         let ended = self.core.end_matching(sessions, End::Revoked).await;
         ended.map_err(Error::partly_done)

@@ -3,13 +3,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use bson::RawBson;
 
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
+use crate::epoch::EpochLease;
 use crate::error::{Error, Operation, Result, cause};
 use crate::live::{End, Live};
 use crate::metrics::Latencies;
@@ -28,6 +29,7 @@ use crate::tasks::Tasks;
 pub(crate) mod cas;
 mod insert;
 mod sealing;
+mod sweep;
 pub(crate) mod tombstone;
 mod update;
 
@@ -53,6 +55,9 @@ pub(crate) struct Core {
     pub(crate) last_login: AtomicI64,
     pub(crate) principals: PrincipalTypes,
     pub(crate) live: Live,
+    pub(crate) epoch: EpochLease,
+    /// A task deletes the sessions of other generations.
+    is_sweeping: AtomicBool,
 }
 
 /// What a commit has done.
@@ -131,6 +136,8 @@ impl Core {
         Core {
             live: Live::new(&store, &config, &clock),
             latencies: Latencies::of_kind(config.kind()),
+            epoch: EpochLease::new(&store, &clock),
+            is_sweeping: AtomicBool::new(false),
             store,
             config,
             clock,

@@ -82,6 +82,7 @@ mod clock;
 mod commit;
 mod config;
 mod document;
+mod epoch;
 mod error;
 #[cfg(doc)]
 pub mod guide;

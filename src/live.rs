@@ -125,6 +125,11 @@ impl Live {
         result
     }
 
+    /// Makes the poll begin at once.
+    pub(crate) fn look(&self) {
+        self.0.wake.notify_one();
+    }
+
     /// Remembers whose sessions a call for many ends, if anybody reads events: an event of a deletion
     /// tells the id alone. One round trip then, for a thousand sessions at most.
     pub(crate) async fn name_for_readers(&self, sessions: &Filter, end: End) {

@@ -47,6 +47,8 @@ pub(crate) mod field {
     pub(crate) const IP: &str = "ip";
     /// The data key of a sealed session, wrapped: the cookie's secret opens it.
     pub(crate) const SEAL: &str = "seal";
+    /// The generation of its creation, where sessions were revoked before it.
+    pub(crate) const EPOCH: &str = "epoch";
 }
 
 /// The id of the document that records for a while that a login replaced a session.
@@ -76,6 +78,7 @@ pub(crate) struct Meta {
     pub(crate) max_age: Override,
     pub(crate) sent: Option<Moment>,
     pub(crate) client: Client,
+    pub(crate) epoch: Option<i64>,
 }
 
 /// What is kept of a client for device lists (`session.record_client`).
@@ -404,6 +407,9 @@ impl Meta {
         if let Some(wrapped) = seal {
             document.append(field::SEAL, wrapped);
         }
+        if let Some(generation) = self.epoch {
+            document.append(field::EPOCH, generation);
+        }
         Document::from_raw(document)
     }
 }
@@ -446,6 +452,7 @@ struct Fields<'a> {
     client: Option<&'a str>,
     ip: Option<&'a str>,
     seal: Option<&'a [u8]>,
+    epoch: Option<i64>,
 }
 
 enum StoredSecret {
@@ -488,6 +495,7 @@ impl<'a> Fields<'a> {
                 agent: self.client.map(str::to_owned),
                 ip: self.ip.map(str::to_owned),
             },
+            epoch: self.epoch,
         })
     }
 
@@ -513,6 +521,7 @@ impl<'a> Fields<'a> {
             field::CLIENT => once(&mut self.client, value.as_str()?),
             field::IP => once(&mut self.ip, value.as_str()?),
             field::SEAL => once(&mut self.seal, value::sealed_bytes(value)?),
+            field::EPOCH => once(&mut self.epoch, value.as_i64()?),
             _ => Some(()),
         }
     }

@@ -60,7 +60,14 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Store`].
     async fn load(&self, id: &str) -> Result<Option<Document>>;
 
-    /// The documents with these ids, in any order. At most 4 ids are asked for.
+    /// The document with this id, or that it is missing, from a store in this process, which answers
+    /// at once. `None`, unless a store says otherwise: it is asked by [`load`](Store::load).
+    fn load_now(&self, id: &str) -> Option<Option<Document>> {
+        let _ = id;
+        None
+    }
+
+    /// The documents with these ids, in any order. At most 5 ids are asked for.
     ///
     /// # Errors
     ///
@@ -136,7 +143,8 @@ pub trait Store: Send + Sync + 'static {
     async fn put_revocation(&self, id: &str) -> Result<()>;
 
     /// The documents with these ids, in any order: any number of ids, each asked for once. Only the
-    /// fields `_id`, `created`, `accessed`, `expires`, `timeout` and `lifetime` have to be there.
+    /// fields `_id`, `created`, `accessed`, `expires`, `timeout`, `lifetime`, `epoch`, `generation`, `at`
+    /// and `since` have to be there.
     ///
     /// A store that can answer with one command does so: it is asked twice a second while streams
     /// follow their sessions. `is_final`: a deletion that may be rolled back by a failover does not
@@ -284,8 +292,18 @@ pub struct Aged {
 
 impl Aged {
     /// The fields that the document comes with, where it has them.
-    pub const FIELDS: [&'static str; 9] = [
-        "_id", "at", "renewed", "by", "token", "csrf", "kept", "seal", "expires",
+    pub const FIELDS: [&'static str; 11] = [
+        "_id",
+        "at",
+        "renewed",
+        "by",
+        "token",
+        "csrf",
+        "kept",
+        "seal",
+        "expires",
+        "epoch",
+        "generation",
     ];
 }
 

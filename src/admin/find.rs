@@ -233,6 +233,7 @@ impl Sessions {
                 None => chosen.clone(),
             };
             let batch = self.core.store.find(all, Order::Id, 0, BATCH).await?;
+            let epoch = self.core.epoch.current().await?;
             let now = self.now().date();
             for document in &batch {
                 if sessions.len() >= limit {
@@ -244,7 +245,7 @@ impl Sessions {
                 }
                 examined += 1;
                 next = document.id().map(cursor_after).or(next);
-                let info = self.info(document);
+                let info = self.info(document).filter(|_| epoch.includes(document));
                 // At the very moment of its end a session is alive.
                 let info = info.filter(|info| info.expires.is_none_or(|expires| expires >= now));
                 sessions.extend(info.filter(|info| query.chooses(info)));

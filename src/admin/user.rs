@@ -76,8 +76,9 @@ impl UserSessions {
         self.user.as_ref().ok_or(Error::BadUser)
     }
 
-    fn alive(&self) -> Result<Filter> {
-        Ok(alive(of(self.principal()?), self.sessions.now()))
+    async fn alive(&self) -> Result<Filter> {
+        let theirs = alive(of(self.principal()?), self.sessions.now());
+        Ok(self.sessions.core.epoch.current().await?.restrict(theirs))
     }
 
     /// Returns how many live sessions the user has. One round trip.
@@ -86,7 +87,7 @@ impl UserSessions {
     ///
     /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
     pub async fn count(&self) -> Result<u64> {
-        self.sessions.core.store.count(self.alive()?).await
+        self.sessions.core.store.count(self.alive().await?).await
     }
 
     /// Returns the user's live sessions, newest first: `limit` of them (at most 1000) after the first
@@ -99,10 +100,11 @@ impl UserSessions {
     ///
     /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
     pub async fn list(&self, skip: u64, limit: u32) -> Result<Vec<SessionInfo>> {
-        let theirs = self.alive()?;
+        self.principal()?;
         if limit == 0 {
             return Ok(Vec::new());
         }
+        let theirs = self.alive().await?;
         let store = &self.sessions.core.store;
         let found = store.find(theirs, Order::NewestFirst, skip, limit.min(BATCH));
         let found = found.await?;
@@ -219,7 +221,7 @@ impl UserSessions {
         let core = &self.sessions.core;
         let mut all = Vec::new();
         for id in self.ids().await? {
-            let stored = core.store.load(id.as_str()).await?;
+            let stored = core.epoch.load(id.as_str()).await?;
             let record = stored.and_then(|stored| core.read(stored));
             all.extend(record.map(|record| export::record(&record, &core.config)));
         }
@@ -229,7 +231,7 @@ impl UserSessions {
     /// The ids of the user's live sessions.
     async fn ids(&self) -> Result<Vec<Id>> {
         let store = &self.sessions.core.store;
-        let (theirs, mut ids) = (self.alive()?, Vec::<Id>::new());
+        let (theirs, mut ids) = (self.alive().await?, Vec::<Id>::new());
         loop {
             // Not by `skip`: a session that ends meanwhile would move another out of the next page.
             let rest = match ids.last() {

@@ -65,6 +65,9 @@ impl Core {
                 }
                 continue; // it may have been read again
             }
+            if !self.epoch.current().await?.has(&record.meta) {
+                return Ok(None);
+            }
             if let Some(update) = self.write_if_same(what, &record, values).await? {
                 let record = record.after(&update, self.now()).unwrap_or(record);
                 return Ok(Some((record, output)));
@@ -107,7 +110,7 @@ impl Core {
 
     /// The session as it is now, if it is alive and the filter still holds.
     async fn load_again(&self, what: &CompareAndSet, record: &Record) -> Result<Option<Record>> {
-        let fresh = self.store.load(record.meta.id.as_str()).await?;
+        let fresh = self.epoch.load(record.meta.id.as_str()).await?;
         let fresh = fresh.filter(|fresh| what.filter.matches(fresh));
         let fresh = fresh.and_then(|fresh| self.read(fresh));
         let fresh = fresh.and_then(|fresh| self.reopen(fresh, record, what.token.as_ref()));

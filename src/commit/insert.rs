@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bson::RawBson;
 
-use super::tombstone::{self, StoredProof, Tombstone};
+use super::tombstone::{self, Revocation, StoredProof, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::live::End;
+use crate::record::field;
 use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Secret, Token};
 use crate::state::Proof;
@@ -44,8 +45,16 @@ impl Core {
             Some(_) => 1,
             None => MAX_ID_DRAWS,
         };
+        let epoch = self.epoch.current().await?;
+        let replaced = plan
+            .login
+            .as_ref()
+            .and_then(|login| login.replaces.as_ref());
+        if replaced.is_some_and(|replaced| !epoch.has(&replaced.meta)) {
+            return Ok(Done::without_write(Outcome::Gone));
+        }
         for _ in 0..draws {
-            let new = NewSession::draw(self, &plan)?;
+            let new = NewSession::draw(self, &plan, epoch.generation)?;
             let undo = new.undo.clone().run_and_log();
             let inserted = self.store.insert_or(new.documents(), durability, undo);
             match (inserted.await?, &plan.login) {
@@ -120,19 +129,33 @@ impl Core {
                 .update(filter, update, Durability::Identity)
                 .await?;
         }
-        if tombstone::is_revoked(self, &login.user, &plan.started).await? {
-            rocket::warn!(
-                "session {id}: the login of user {} was dropped, because the user's sessions were \
-                 revoked after the request had begun, or the request took more than an hour",
-                tombstone::describe_user(&login.user),
-            );
-            return Ok(None);
+        let look = tombstone::is_revoked(self, &login.user, &plan.started, new.generation);
+        let mut changed = Update::default();
+        match look.await? {
+            Revocation::None => {}
+            Revocation::Restarted(generation) => {
+                changed.set(field::EPOCH, generation.unwrap_or(0));
+                let filter = Filter::id(id.as_str());
+                let updated = self
+                    .store
+                    .update(filter, changed.clone(), Durability::Identity);
+                updated.await?;
+            }
+            Revocation::Revoked => {
+                rocket::warn!(
+                    "session {id}: the login of user {} was dropped, because the user's sessions \
+                     were revoked after the request had begun, or the request took more than an hour",
+                    tombstone::describe_user(&login.user),
+                );
+                return Ok(None);
+            }
         }
         let late = match &login.replaces {
             Some(replacement) => self.end_replaced(replacement, plan, new).await,
             None => Ok(Update::default()),
         };
-        late.map(Some).map_err(Error::partly_done)
+        changed.merge(&late.map_err(Error::partly_done)?);
+        Ok(Some(changed))
     }
 
     /// A tombstone of an earlier login is there already: it is made to speak of this login. It may
@@ -199,6 +222,7 @@ impl Core {
 /// A session that is about to be stored, and the tombstones of those that it replaces.
 struct NewSession {
     token: Token,
+    generation: Option<i64>,
     document: Document,
     sealer: Option<Arc<Sealer>>,
     tombstones: Vec<Tombstone>,
@@ -206,13 +230,14 @@ struct NewSession {
 }
 
 impl NewSession {
-    fn draw(core: &Core, plan: &InsertPlan) -> Result<Self> {
+    fn draw(core: &Core, plan: &InsertPlan, generation: Option<i64>) -> Result<Self> {
         let token = match &plan.issued {
             Some(issued) => issued.clone(),
             None => Token::new(Id::draw()?, Secret::draw()?),
         };
         let config = &core.config;
-        let (meta, name) = (plan.meta(token.id.clone()), &config.cookie_name);
+        let (mut meta, name) = (plan.meta(token.id.clone()), &config.cookie_name);
+        meta.epoch = generation;
         let (document, sealer) = if config.seal {
             let sealed = meta.sealed_document(&token, &plan.csrf, &plan.values, name)?;
             (sealed.0, Some(sealed.1))
@@ -222,6 +247,7 @@ impl NewSession {
         };
         let tombstones = tombstones(plan, &token.id, config)?;
         Ok(NewSession {
+            generation,
             document,
             sealer,
             undo: RollBack::new(&core.store, &token.id, &tombstones),

@@ -40,7 +40,7 @@ impl Core {
         record: &Record,
         token: &Token,
     ) -> Result<Option<Record>> {
-        let fresh = self.store.load(record.meta.id.as_str()).await?;
+        let fresh = self.epoch.load(record.meta.id.as_str()).await?;
         let fresh = fresh.and_then(|fresh| self.read(fresh));
         let fresh = fresh.filter(|fresh| fresh.token.matches(&record.token));
         let fresh = fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now()));

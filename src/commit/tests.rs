@@ -11,7 +11,7 @@ use rocket::tokio;
 use rocket::tokio::sync::oneshot;
 
 use super::cas::{Attempt, CompareAndSet};
-use super::tombstone::{ALL, StoredProof, Tombstone, is_revoked, look_up, of_user};
+use super::tombstone::{Revocation, StoredProof, Tombstone, is_revoked, look_up, of_user};
 use super::*;
 use crate::document::key::Field;
 use crate::record::token::{Digest, Secret};
@@ -65,6 +65,7 @@ impl Bench {
             max_age: Override::Inherit,
             sent: None,
             client: Client::default(),
+            epoch: None,
         };
         meta.document(&digest(), &Secret::draw().unwrap(), values)
     }
@@ -207,19 +208,40 @@ async fn revocation_counts_for_its_user_and_for_requests_that_began_before_it() 
     let bench = Bench::new();
     let (user, other) = (RawBson::Int32(1), RawBson::Int32(2));
     let before = bench.clock.started();
-    assert!(!is_revoked(&bench.core, &user, &before).await.unwrap());
+    assert_eq!(
+        is_revoked(&bench.core, &user, &before, None).await.unwrap(),
+        Revocation::None
+    );
     bench.advance(1);
     let revocation = of_user(&user);
     bench.core.store.put_revocation(&revocation).await.unwrap();
     bench.advance(1);
     let after = bench.clock.started();
-    assert!(is_revoked(&bench.core, &user, &before).await.unwrap());
-    assert!(!is_revoked(&bench.core, &other, &before).await.unwrap());
-    assert!(!is_revoked(&bench.core, &user, &after).await.unwrap());
+    assert_eq!(
+        is_revoked(&bench.core, &user, &before, None).await.unwrap(),
+        Revocation::Revoked
+    );
+    assert_eq!(
+        is_revoked(&bench.core, &other, &before, None)
+            .await
+            .unwrap(),
+        Revocation::None
+    );
+    assert_eq!(
+        is_revoked(&bench.core, &user, &after, None).await.unwrap(),
+        Revocation::None
+    );
     bench.advance(1);
-    bench.core.store.put_revocation(ALL).await.unwrap();
+    bench.core.epoch.advance().await.unwrap();
+    let epoch = bench.core.epoch.current().await.unwrap();
     for user in [&user, &other] {
-        assert!(is_revoked(&bench.core, user, &after).await.unwrap());
+        let revoked = is_revoked(&bench.core, user, &after, epoch.generation);
+        assert_eq!(revoked.await.unwrap(), Revocation::Revoked);
+        bench.advance(1);
+        let later = bench.clock.started();
+        let of_before = is_revoked(&bench.core, user, &later, None).await;
+        let of_before = of_before.unwrap();
+        assert_eq!(of_before, Revocation::Revoked, "an earlier generation");
     }
 }
 
@@ -233,8 +255,32 @@ async fn revocation_is_ordered_by_no_wall_clock() {
     bench.core.store.put_revocation(&revocation).await.unwrap();
     bench.clock.advance(Duration::from_millis(1));
     let after = bench.clock.started();
-    assert!(is_revoked(&bench.core, &user, &before).await.unwrap());
-    assert!(!is_revoked(&bench.core, &user, &after).await.unwrap());
+    assert_eq!(
+        is_revoked(&bench.core, &user, &before, None).await.unwrap(),
+        Revocation::Revoked
+    );
+    assert_eq!(
+        is_revoked(&bench.core, &user, &after, None).await.unwrap(),
+        Revocation::None
+    );
+}
+
+#[rocket::async_test]
+async fn a_deleted_epoch_document_ends_no_login_but_changes_its_generation() {
+    let bench = Bench::new();
+    let user = RawBson::Int32(1);
+    bench.core.epoch.advance().await.unwrap();
+    let first = bench.core.epoch.current().await.unwrap().generation;
+    bench.advance(1);
+    let started = bench.clock.started();
+    let epoch = Filter::id(crate::epoch::ID);
+    bench.store.delete_all(epoch).await.unwrap();
+    let found = is_revoked(&bench.core, &user, &started, first).await;
+    let second = bench.core.epoch.current().await.unwrap().generation;
+    assert_ne!(second, first);
+    assert_eq!(found.unwrap(), Revocation::Restarted(second));
+    let found = is_revoked(&bench.core, &user, &started, second).await;
+    assert_eq!(found.unwrap(), Revocation::None, "it ends no login");
 }
 
 #[rocket::async_test]
@@ -243,9 +289,19 @@ async fn request_of_an_hour_is_revoked_whatever_is_remembered() {
     let user = RawBson::Int32(1);
     let started = bench.clock.started();
     bench.advance(3500);
-    assert!(!is_revoked(&bench.core, &user, &started).await.unwrap());
+    assert_eq!(
+        is_revoked(&bench.core, &user, &started, None)
+            .await
+            .unwrap(),
+        Revocation::None
+    );
     bench.advance(100);
-    assert!(is_revoked(&bench.core, &user, &started).await.unwrap());
+    assert_eq!(
+        is_revoked(&bench.core, &user, &started, None)
+            .await
+            .unwrap(),
+        Revocation::Revoked
+    );
 }
 
 // ---- tombstones

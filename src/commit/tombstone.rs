@@ -17,6 +17,7 @@ use crate::clock::{Moment, Started, TimeSource};
 use crate::config::Config;
 use crate::document::key::Field;
 use crate::document::{Document, Operator, Path, Update, date};
+use crate::epoch::{self, Epoch};
 use crate::error::Result;
 use crate::record::sealer::Sealer;
 use crate::record::token::{Digest, Id, Secret, Token};
@@ -39,9 +40,6 @@ const OVERLAP: Duration = Duration::from_secs(5);
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(3600);
 /// By how much a server's clock may be off within the moments that are compared.
 const SERVER_CLOCK_SLACK: Duration = Duration::from_secs(1);
-
-/// The revocation document of all sessions.
-pub(crate) const ALL: &str = "~all";
 
 /// The id of the revocation document of one user's sessions. Hashed: a principal can be long, or
 /// private.
@@ -207,6 +205,9 @@ pub(crate) async fn look_up(
     let mut replaced = None;
     for aged in found.iter().filter(|aged| is_recent(aged.age)) {
         let is_tombstone = aged.document.id() != Some(id.as_str());
+        if !is_tombstone && core.epoch.has_ended(&aged.document) {
+            continue; // its renewal ended with it
+        }
         let proof = presented.filter(|_| is_tombstone);
         let proof = proof.and_then(|presented| proof_in(core, &aged.document, presented));
         let is_proven = proof.is_some();
@@ -249,21 +250,48 @@ fn proof_in(core: &Core, tombstone: &Document, presented: &Token) -> Option<Proo
     })
 }
 
-/// Whether the user's sessions, or all, were revoked after the request had begun. One round trip.
-pub(crate) async fn is_revoked(core: &Core, user: &RawBson, started: &Started) -> Result<bool> {
+/// Whether the user's sessions, or all, were revoked after the request had begun. All have been, too, if
+/// they have another generation now than the login was stored with; but if the epoch document was
+/// deleted meanwhile, the login may go on with this generation. One round trip.
+pub(crate) async fn is_revoked(
+    core: &Core,
+    user: &RawBson,
+    started: &Started,
+    generation: Option<i64>,
+) -> Result<Revocation> {
     let source = core.store.time_source();
-    let ids = vec![ALL.to_owned(), of_user(user)];
+    let ids = vec![epoch::ID.to_owned(), of_user(user)];
     let found = core.store.ages(ids).await?;
+    let mut documents = found.iter().map(|aged| &aged.document);
+    let epoch = Epoch::read(documents.find(|one| one.id() == Some(epoch::ID)));
+    let mut revocation = Revocation::None;
+    if epoch.generation.is_none() && generation.is_some() {
+        revocation = Revocation::Restarted(core.epoch.read().await?.generation);
+    } else if epoch.generation != generation {
+        return Ok(Revocation::Revoked);
+    }
     let request_age = started.age(&core.clock, source);
     // A request can be held open for as long as its client likes, and what was revoked since it
     // began is not remembered for longer than this.
     if started.age(&core.clock, TimeSource::Process) >= REVOCATION_LIFETIME {
-        return Ok(true);
+        return Ok(Revocation::Revoked);
     }
     let slack = match source {
         TimeSource::Process => Duration::ZERO,
         TimeSource::Server => SERVER_CLOCK_SLACK,
     };
     let mut ages = found.iter().filter_map(|aged| aged.age);
-    Ok(ages.any(|age| age <= request_age + slack))
+    Ok(match ages.any(|age| age <= request_age + slack) {
+        true => Revocation::Revoked,
+        false => revocation,
+    })
+}
+
+/// What a login finds when it looks for revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Revocation {
+    None,
+    Revoked,
+    /// None; but the generation is another one, because the epoch document was deleted.
+    Restarted(Option<i64>),
 }

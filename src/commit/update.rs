@@ -16,6 +16,13 @@ impl Core {
     /// ended before or after its own: whoever is told the outcome (`is_last` is false) gets a command
     /// of its own, as does a session that may expire, and be prolonged, while the command runs.
     pub(super) async fn update(&self, mut plan: UpdatePlan, is_last: bool) -> Result<Done> {
+        let epoch = self.epoch.current().await?;
+        if !epoch.has(&plan.values.record.meta) {
+            return Ok(Done::without_write(Outcome::Gone));
+        }
+        if let Some(part) = &mut plan.with_token {
+            epoch.mark(&mut part.update, &plan.values.record.meta);
+        }
         if plan.must_seal() {
             match self.with_data_key(plan.values.record, &plan.token).await? {
                 Some(record) => plan.values.record = record,
@@ -75,6 +82,9 @@ impl Core {
 
     /// Changes values of a session, outside of a request; `false` when it has ended.
     pub(crate) async fn change_values(&self, mut plan: ValuesPlan) -> Result<bool> {
+        if !self.epoch.current().await?.has(&plan.record.meta) {
+            return Ok(false);
+        }
         plan.filter = plan.filter.alone(); // whoever asks is told the outcome
         // Without a token there is nothing to seal with.
         plan.filter = plan.filter.missing(field::SEAL);

@@ -34,7 +34,7 @@ use crate::document::key::Field;
 /// | `_id` | `{$ne: string}` | the id is another |
 /// | `_id` | `{$gt: string}` | the id sorts after that one |
 /// | `_id` | `{$lt: "~"}` | it is a session: ids of tombstones begin with `~`, which sorts after all others |
-/// | `token`, `user`, `by` | `{$eq: value}` | the field has this value, which is never null and never an array |
+/// | `token`, `user`, `by`, `epoch`, `generation` | `{$eq: value}` | the field has this value, which is never null and never an array |
 /// | `token` | `{$in: [null, value]}` | the field has this value, or is missing or null |
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
 /// | `expires` | `{$not: {$lt: date}}` | it is missing, no date, or not before that |
@@ -88,6 +88,11 @@ impl Filter {
     /// Every session.
     pub(crate) fn sessions() -> Self {
         Filter::default().with(Clause::Session)
+    }
+
+    /// Every document that is not a session.
+    pub(crate) fn tombstones() -> Self {
+        Filter::default().after_id("~")
     }
 
     pub(crate) fn id(id: &str) -> Self {

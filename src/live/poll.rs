@@ -9,6 +9,8 @@ use rocket::tokio::time::{Instant, sleep_until};
 
 use super::{End, Inner, State};
 use crate::clock::Moment;
+use crate::document::Document;
+use crate::epoch::{self, Epoch};
 use crate::error::Result;
 use crate::record::{Times, tombstone_id};
 
@@ -39,13 +41,16 @@ impl Inner {
         }
         // Before it is sent: a use that is recorded later counts only if the session was alive then.
         let sent = self.clock.now();
-        let found = self.store.times(ids.clone(), false).await?;
+        let (epoch, found) = self.times(ids.clone(), false).await?;
         let mut ended = Vec::new();
         let mut missing: HashSet<String> = ids.into_iter().collect();
         {
             let mut state = self.lock();
             for document in found {
                 let Some(id) = document.id() else { continue };
+                if epoch.is_some_and(|epoch| !epoch.includes(&document)) {
+                    continue; // it has ended with its generation
+                }
                 missing.remove(id);
                 match Times::parse(&document, &self.config, sent) {
                     Some(times) if times.ends_at(&self.config) >= sent => {
@@ -65,11 +70,27 @@ impl Inner {
         Ok(())
     }
 
-    /// Why sessions ended that are not stored any more.
+    /// The epoch, if there is one, and the sessions with these ids.
+    async fn times(
+        &self,
+        mut ids: Vec<String>,
+        is_final: bool,
+    ) -> Result<(Option<Epoch>, Vec<Document>)> {
+        ids.push(epoch::ID.to_owned());
+        let mut found = self.store.times(ids, is_final).await?;
+        let at = found.iter().position(|one| one.id() == Some(epoch::ID));
+        let document = at.map(|at| found.swap_remove(at));
+        let epoch = document.map(|document| Epoch::read(Some(&document)));
+        Ok((epoch, found))
+    }
+
+    /// Why sessions ended that are not stored any more, or are of another generation.
     async fn explain(&self, missing: Vec<String>, now: Moment) -> Result<Vec<(String, End)>> {
         // A failover may take back what the primary alone has deleted.
-        let still = self.store.times(missing.clone(), true).await?;
-        let still: HashSet<&str> = still.iter().filter_map(|document| document.id()).collect();
+        let (epoch, still) = self.times(missing.clone(), true).await?;
+        let still = still.iter();
+        let still = still.filter(|one| epoch.is_none_or(|epoch| epoch.includes(one)));
+        let still: HashSet<&str> = still.filter_map(|document| document.id()).collect();
         let ended = missing
             .into_iter()
             .filter(|id| !still.contains(id.as_str()));

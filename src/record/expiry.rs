@@ -69,13 +69,18 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// The names of the fields that [`Times::parse`] reads.
-    pub(crate) const FIELDS: [&'static str; 5] = [
+    /// The names of the fields that [`Times::parse`] reads, and of those by which all sessions end
+    /// ([`epoch`](crate::epoch)).
+    pub(crate) const FIELDS: [&'static str; 9] = [
         field::CREATED,
         field::ACCESSED,
         field::EXPIRES,
         field::TIMEOUT,
         field::LIFETIME,
+        field::EPOCH,
+        "generation",
+        "at",
+        "since",
     ];
 
     /// The latest moment at which the session is alive: the earliest of what is stored and what its

@@ -223,6 +223,7 @@ fn what_the_crate_makes_is_read_as_it_was_made() {
             agent: Some("x".into()),
             ip: Some("::1".into()),
         },
+        epoch: Some(-7),
     };
     let token = Secret::draw().unwrap().digest("session");
     let csrf = Secret::draw().unwrap();

@@ -110,6 +110,15 @@ impl Secret {
     }
 }
 
+/// A random number other than zero.
+pub(crate) fn draw_number() -> Result<i64, Error> {
+    let mut number = i64::from_le_bytes(*draw::<8>()?);
+    while number == 0 {
+        number = i64::from_le_bytes(*draw::<8>()?);
+    }
+    Ok(number)
+}
+
 fn hash(purpose: &[u8], cookie_name: &str, from: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(purpose);

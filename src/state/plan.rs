@@ -94,6 +94,8 @@ pub(crate) struct TombstonePlan {
 /// How the old document ends when a login takes its place.
 pub(crate) struct Replacement {
     pub(crate) old: Token,
+    /// The old session as it was loaded.
+    pub(crate) meta: Meta,
     pub(crate) keep: Keep,
     /// What the request did to the old session before the login, and to the new one after it.
     pub(crate) before: Changes,
@@ -156,6 +158,7 @@ impl InsertPlan {
             max_age: times.max_age,
             sent: self.cookie.map(|_| self.now),
             client: self.client.clone(),
+            epoch: None, // known when it is stored
         }
     }
 }
@@ -218,6 +221,7 @@ fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<Insert
 fn plan_login(state: &State, login: &Login) -> LoginPlan {
     let replaces = login.replaces.as_ref().map(|replaces| Replacement {
         old: replaces.old.token.clone(),
+        meta: replaces.old.record.meta.clone(),
         keep: replaces.keep.clone(),
         before: replaces.before.clone(),
         after: state.changes.clone(),

@@ -42,6 +42,7 @@ fn stored(values: &[(Field, RawBson)], user: Option<RawBson>) -> Box<Stored> {
         max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
+        epoch: None,
     };
     let csrf = Secret::draw().unwrap();
     let document = meta.document(&token.digest("session"), &csrf, values);

@@ -105,6 +105,10 @@ impl Store for Deferred {
         self.store(Operation::LoadSession).await?.load(id).await
     }
 
+    fn load_now(&self, id: &str) -> Option<Option<Document>> {
+        self.opened.get()?.load_now(id)
+    }
+
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
         let store = self.store(Operation::LoadSession).await?;
         store.load_many(ids).await

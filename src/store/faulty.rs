@@ -33,6 +33,8 @@ pub(crate) struct FaultyStore {
     pub(crate) inner: Arc<MemoryStore>,
     next: Arc<Mutex<Option<(&'static str, Fault)>>>,
     inserted: Arc<Mutex<Vec<String>>>,
+    /// It does not answer at once, as one in another process.
+    pub(crate) is_remote: bool,
 }
 
 impl FaultyStore {
@@ -132,6 +134,13 @@ fn failed() -> Error {
 impl Store for FaultyStore {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
         self.run("load", self.inner.load(id)).await
+    }
+
+    fn load_now(&self, id: &str) -> Option<Option<Document>> {
+        match self.is_remote {
+            true => None,
+            false => self.inner.load_now(id),
+        }
     }
 
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {

@@ -242,6 +242,10 @@ impl Store for MemoryStore {
         Ok(self.lock().document(id).cloned())
     }
 
+    fn load_now(&self, id: &str) -> Option<Option<Document>> {
+        Some(self.lock().document(id).cloned())
+    }
+
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
         let stored = self.lock();
         let found = ids.iter().filter_map(|id| stored.document(id));

@@ -11,6 +11,9 @@ use crate::commit::Core;
 /// How often the indexes are checked. They go with a collection that is dropped.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The same while revoked sessions are being deleted: a process that does so says it every second.
+const SWEEP_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// The longest pause before the store has answered once: an orchestrator that waits for readiness sends
@@ -41,6 +44,7 @@ impl Drop for IndexTask {
 async fn maintain_indexes(core: Arc<Core>) {
     let mut retry_delay = MIN_RETRY_DELAY;
     let mut is_reported = false;
+    let mut epoch = None;
     loop {
         let result = if core.config.indexes {
             core.store.ensure_indexes().await
@@ -53,7 +57,11 @@ async fn maintain_indexes(core: Arc<Core>) {
                     rocket::info!("Sessions: the store and its indexes are available again");
                 }
                 (retry_delay, is_reported) = (MIN_RETRY_DELAY, false);
-                tokio::time::sleep(CHECK_INTERVAL).await;
+                let pause = match core.continue_sweep(&mut epoch).await {
+                    Ok(true) => SWEEP_CHECK_INTERVAL,
+                    Ok(false) | Err(_) => CHECK_INTERVAL,
+                };
+                tokio::time::sleep(pause).await;
             }
             Err(error) => {
                 // Without the privilege to create indexes the store can be ready nevertheless.

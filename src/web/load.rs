@@ -200,7 +200,7 @@ fn outcome_name(loaded: &Result<LoadOutcome>) -> &'static str {
 /// Loads the session of the request's only token: one find, and one more when it is not there.
 async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOutcome> {
     core.stats.loads.count();
-    let document = core.store.load(token.id.as_str()).await?;
+    let document = core.epoch.load(token.id.as_str()).await?;
     let record = document.and_then(|document| core.read(document));
     match verify(core, &token, record.as_ref()) {
         Ok(record) => {
@@ -239,7 +239,7 @@ async fn load_several(
     let mut ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let documents = core.store.load_many(ids).await?;
+    let documents = core.epoch.load_many(ids).await?;
     let documents = documents.into_iter();
     let records: Vec<Record> = documents.filter_map(|one| core.read(one)).collect();
     let mut alive = Vec::new();

@@ -49,7 +49,14 @@ impl<H: Hook> Hooked<H> {
 #[async_trait]
 impl<H: Hook> Store for Hooked<H> {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
+        if id == "~epoch" {
+            return self.store.load(id).await; // beside the work of requests, once a second
+        }
         self.hook.around(Kind::Load, self.store.load(id)).await
+    }
+
+    fn load_now(&self, id: &str) -> Option<Option<Document>> {
+        self.store.load_now(id)
     }
 
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {

@@ -8,6 +8,7 @@ mod conformance;
 mod crowd;
 mod deployment;
 mod docs;
+mod epoch;
 mod face;
 mod faults;
 mod history;

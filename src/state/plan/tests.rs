@@ -50,6 +50,7 @@ fn meta() -> Meta {
         max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
+        epoch: None,
     }
 }
 

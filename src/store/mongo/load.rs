@@ -32,7 +32,7 @@ const OPERATION: Operation = Operation::LoadSession;
 
 pub(super) struct Loads {
     finder: Arc<Finder>,
-    batcher: Option<Batcher<String, Option<Document>>>,
+    batcher: Option<Batcher<Vec<String>, Vec<Document>>>,
 }
 
 impl Loads {
@@ -43,7 +43,7 @@ impl Loads {
             sizes: Sizes::default(),
         });
         let batching = Arc::clone(&finder);
-        let run = move |ids, until| run(Arc::clone(&batching), ids, until);
+        let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let lost = Error::store(OPERATION, Failure::Lost);
         let batcher = share.then(|| {
             let (most, waits) = (client.permit_count, &client.usage.batch);
@@ -53,41 +53,41 @@ impl Loads {
     }
 
     pub(super) async fn load(&self, id: &str) -> Result<Option<Document>> {
-        let until = self.finder.client.until();
-        let size = self.finder.sizes.expected(id);
-        match &self.batcher {
-            Some(batcher) if size <= LARGE_THRESHOLD => {
-                batcher.submit(id.to_owned(), size, until).await
-            }
-            _ => {
-                let found = self.finder.find(vec![id.to_owned()], until).await;
-                Ok(found?.remove(id))
-            }
-        }
+        Ok(self.load_many(vec![id.to_owned()]).await?.pop())
     }
 
     pub(super) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
         let until = self.finder.client.until();
-        let found = self.finder.find(ids, until).await?;
-        Ok(found.into_values().collect())
+        let size = self.finder.sizes.expected(&ids);
+        match &self.batcher {
+            Some(batcher) if size <= LARGE_THRESHOLD => batcher.submit(ids, size, until).await,
+            _ => {
+                let found = self.finder.find(ids, until).await?;
+                Ok(found.into_values().collect())
+            }
+        }
     }
 }
 
 async fn run(
     finder: Arc<Finder>,
-    ids: Vec<String>,
+    jobs: Vec<Vec<String>>,
     until: Instant,
-) -> Result<Vec<Result<Option<Document>>>> {
-    let mut distinct = ids.clone();
+) -> Result<Vec<Result<Vec<Document>>>> {
+    let mut distinct: Vec<String> = jobs.iter().flatten().cloned().collect();
     distinct.sort_unstable();
+    let all = distinct.len();
     distinct.dedup();
-    let is_twice = distinct.len() < ids.len();
+    let is_twice = distinct.len() < all;
     let mut found = finder.find(distinct, until).await?;
-    let result = |id: &String| match is_twice {
-        true => Ok(found.get(id).cloned()),
-        false => Ok(found.remove(id)),
+    let mut document = |id: &String| match is_twice {
+        true => found.get(id).cloned(),
+        false => found.remove(id),
     };
-    Ok(ids.iter().map(result).collect())
+    let results = jobs.iter();
+    Ok(results
+        .map(|ids| Ok(ids.iter().filter_map(&mut document).collect()))
+        .collect())
 }
 
 struct Finder {
@@ -157,9 +157,10 @@ impl Sizes {
         }
     }
 
-    fn expected(&self, id: &str) -> usize {
+    fn expected(&self, ids: &[String]) -> usize {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.large.get(id).copied().unwrap_or(seen.average)
+        let sizes = ids.iter().map(|id| seen.large.get(id).copied());
+        sizes.map(|size| size.unwrap_or(seen.average)).sum()
     }
 }
 
@@ -172,9 +173,10 @@ mod tests {
         let sizes = Sizes::default();
         sizes.note("large", 1 << 20);
         (0..100).for_each(|_| sizes.note("small", 1000));
-        assert_eq!(sizes.expected("large"), 1 << 20);
-        assert!(sizes.expected("small") < 2000 && sizes.expected("new") < 2000);
+        let expected = |id: &str| sizes.expected(&[id.to_owned()]);
+        assert_eq!(expected("large"), 1 << 20);
+        assert!(expected("small") < 2000 && expected("new") < 2000);
         sizes.note("large", 1000);
-        assert!(sizes.expected("large") < 2000);
+        assert!(expected("large") < 2000);
     }
 }

@@ -6,7 +6,7 @@ use super::sample::{DATA, a_marker, change, holds, id, is, lacks, now, put, raw,
 use super::{Failure, Kept, text};
 use crate::document::Operator;
 use crate::record::{binary, field};
-use crate::store::{Filter, Store};
+use crate::store::{Filter, Step, Store};
 
 /// [`delete`](Store::delete) deletes the document and says so, once; deleting what is gone already
 /// is no mistake. Other documents stay.
@@ -110,6 +110,34 @@ pub async fn delete_all_deletes_what_its_filter_chooses_and_no_more(store: Arc<d
         must!(
             (deleted, stay) == (some, left),
             "delete_all number {step} deleted {deleted} of {some} and left {stay} of {left}"
+        );
+    }
+    Ok(())
+}
+
+/// [`delete_some`](Store::delete_some) deletes as many documents as it may of those that its filter
+/// chooses, and no other, says how many those were, and says of the last step alone that it is the last.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn delete_some_deletes_no_more_than_its_limit(store: Arc<dyn Store>) -> Kept {
+    for number in 0..30_u32 {
+        let mut document = session(&id(number));
+        document.insert(field::USER, i64::from(number % 3));
+        put(&*store, &document).await?;
+    }
+    let theirs = || Filter::sessions().equals(field::USER, RawBson::Int64(1));
+    for (some, is_last, left) in [(4, false, 26), (4, false, 22), (2, true, 20), (0, true, 20)] {
+        let step = store.delete_some(theirs(), 4).await?;
+        let stay = store.count(Filter::all()).await?;
+        let wanted = Step {
+            deleted: some,
+            is_last,
+        };
+        must!(
+            step == wanted && stay == left,
+            "of at most 4 it says {step:?} and not {wanted:?}, and leaves {stay} of {left}"
         );
     }
     Ok(())

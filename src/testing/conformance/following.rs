@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use bson::{Bson, doc};
+use bson::{Bson, Timestamp, doc};
 
 use super::sample::{DATA, id, put, session, stored};
 use super::{Failure, Kept};
-use crate::document::Update;
+use crate::document::{Document, Update};
 use crate::record::field;
 use crate::store::{ChangeKind, Filter, Store};
 
@@ -97,5 +97,73 @@ pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kep
     ];
     let wanted = kinds.map(|kind| (id(1), kind));
     must!(told == wanted, "it told {told:?} and not {wanted:?}");
+    Ok(())
+}
+
+/// The document that ends every session, `~epoch`, is told by [`load_many`](Store::load_many), by
+/// [`times`](Store::times) and by [`ages`](Store::ages), with the generation that it names, beside
+/// sessions that carry one; and [`load_now`](Store::load_now), where a store has it, tells what
+/// [`load`](Store::load) does.
+///
+/// # Errors
+///
+/// When the promise is broken.
+pub async fn the_epoch_is_told_with_what_it_ends(store: Arc<dyn Store>) -> Kept {
+    const EPOCH: &str = crate::epoch::ID;
+    const NUMBER: i64 = -4_611_686_018_427_387_905;
+    let empty = Bson::Timestamp(Timestamp {
+        time: 0,
+        increment: 0,
+    });
+    put(
+        &*store,
+        &doc! { "_id": EPOCH, "generation": 1_i64, "since": empty },
+    )
+    .await?;
+    let mut update = Update::default();
+    update.set("generation", NUMBER);
+    update.set_now("at");
+    store.update(Filter::id(EPOCH), update, DATA).await?;
+    for number in 0..4 {
+        let mut document = session(&id(number));
+        document.insert(field::EPOCH, NUMBER + i64::from(number));
+        put(&*store, &document).await?;
+    }
+    let ids = || [EPOCH.to_owned()].into_iter().chain((0..4).map(id));
+    let check = |call: &str, found: Vec<Document>| {
+        let number = |document: &Document| {
+            let name = match document.id() == Some(EPOCH) {
+                true => "generation",
+                false => field::EPOCH,
+            };
+            document.get(name).and_then(|number| number.as_i64())
+        };
+        let mut numbers: Vec<_> = found.iter().map(number).collect();
+        numbers.sort_unstable();
+        let wanted = [0, 0, 1, 2, 3].map(|more| Some(NUMBER + more));
+        must!(numbers == wanted, "{call} tells {numbers:?}");
+        Ok(())
+    };
+    check("load_many", store.load_many(ids().collect()).await?)?;
+    check("times", store.times(ids().collect(), false).await?)?;
+    check(
+        "times of what is final",
+        store.times(ids().collect(), true).await?,
+    )?;
+    let ages = store.ages(ids().collect()).await?;
+    let age = ages.iter().find(|aged| aged.document.id() == Some(EPOCH));
+    let age = age.and_then(|aged| aged.age);
+    must!(age.is_some(), "it has no age");
+    check("ages", ages.into_iter().map(|aged| aged.document).collect())?;
+    if let Some(now) = store.load_now(EPOCH) {
+        must!(
+            now == store.load(EPOCH).await?,
+            "load_now tells another one"
+        );
+        must!(
+            store.load_now("~").flatten().is_none(),
+            "one that is not there"
+        );
+    }
     Ok(())
 }

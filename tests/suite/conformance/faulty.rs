@@ -12,8 +12,8 @@ use rocket::async_trait;
 use rocket::tokio::sync::broadcast;
 use rocket::tokio::task::yield_now;
 use rocket_mongo_session::store::{
-    Aged, Change, ChangeKind, Document, Durability, Filter, Inserted, Order, TimeSource, Touch,
-    Update, Updated, Watch,
+    Aged, Change, ChangeKind, Document, Durability, Filter, Inserted, Order, Step, TimeSource,
+    Touch, Update, Updated, Watch,
 };
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Error, Result, Store};
@@ -355,6 +355,10 @@ impl Store for Faulty {
         let found = ids.iter().filter_map(|id| stored.get(id)).cloned();
         Ok(match self.fault {
             Fault::FollowsOneBatch => found.take(101).collect(),
+            Fault::TellsNoEpoch => {
+                let sessions = found.filter(|one| one.id().is_some_and(|id| !id.starts_with('~')));
+                sessions.collect()
+            }
             _ => found.collect(),
         })
     }
@@ -522,6 +526,29 @@ impl Store for Faulty {
         Ok(match self.fault {
             Fault::DeleteAllDoesNotCount => 0,
             _ => gone.len() as u64,
+        })
+    }
+
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
+        if self.is(Fault::DeleteSomeDeletesAll) {
+            let deleted = self.delete_all(filter).await?;
+            return Ok(Step {
+                deleted,
+                is_last: true,
+            });
+        }
+        let mut documents = self.write();
+        let chosen = documents
+            .iter()
+            .filter(|(_, document)| self.matches(&filter, document));
+        let chosen = chosen.map(|(id, _)| id.clone()).take(limit as usize);
+        let chosen: Vec<String> = chosen.collect();
+        for id in &chosen {
+            documents.remove(id);
+        }
+        Ok(Step {
+            deleted: chosen.len() as u64,
+            is_last: chosen.len() < limit as usize && !self.is(Fault::DeleteSomeNeverEnds),
         })
     }
 

@@ -64,7 +64,7 @@ fn is_documented(path: &str, condition: &Bson) -> bool {
         ("_id", Some(("$in", Bson::Array(ids)))) => ids.iter().all(|id| id.as_str().is_some()),
         ("_id", Some(("$ne" | "$gt", Bson::String(_)))) => true,
         ("_id", Some(("$lt", Bson::String(end)))) => end == "~",
-        ("token" | "user" | "by", Some(("$eq", value))) => {
+        ("token" | "user" | "by" | "epoch" | "generation", Some(("$eq", value))) => {
             !matches!(value, Bson::Null | Bson::Array(_))
         }
         ("token", Some(("$in", Bson::Array(either)))) => {

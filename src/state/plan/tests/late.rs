@@ -13,6 +13,7 @@ fn replacement(keep: Keep, before: &[(Field, Change)], after: &[(Field, Change)]
     };
     Replacement {
         old: Token::new(Id::draw().unwrap(), Secret::draw().unwrap()),
+        meta: meta(),
         keep,
         before: changes(before),
         after: changes(after),

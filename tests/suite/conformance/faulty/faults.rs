@@ -81,14 +81,29 @@ pub enum Fault {
     /// Times end after a driver's first batch.
     FollowsOneBatch,
     TellsNoDeletion,
+    /// All that the filter chooses are deleted, however many they are.
+    DeleteSomeDeletesAll,
+    /// No step says that it is the last.
+    DeleteSomeNeverEnds,
+    /// Times are told of sessions alone.
+    TellsNoEpoch,
 }
 
 /// Every fault that one running store can show, and the promise that it is made to break.
-pub const FAULTS: [(Fault, &str); 54] = [
+pub const FAULTS: [(Fault, &str); 57] = [
     (
         Fault::FollowsOneBatch,
         "times_gives_the_documents_asked_for",
     ),
+    (
+        Fault::DeleteSomeDeletesAll,
+        "delete_some_deletes_no_more_than_its_limit",
+    ),
+    (
+        Fault::DeleteSomeNeverEnds,
+        "delete_some_deletes_no_more_than_its_limit",
+    ),
+    (Fault::TellsNoEpoch, "the_epoch_is_told_with_what_it_ends"),
     (
         Fault::TellsNoDeletion,
         "watch_tells_what_happens_in_its_order",

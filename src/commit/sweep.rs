@@ -1,0 +1,182 @@
+//! The end of every session, and the deletion of what it leaves behind.
+//!
+//! The end is one write ([`EpochLease::advance`](crate::epoch::EpochLease::advance)). The sessions of
+//! other generations are deleted afterwards, in steps that each end by the deadline, and once more when
+//! no insert of such a session can be on its way. Until then counts and lists ask for the generation. If
+//! the process ends on the way, another one continues.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rocket::tokio;
+use rocket::tokio::time::{Instant, sleep, sleep_until};
+
+use super::Core;
+use crate::document::{Document, Filter};
+use crate::epoch::Epoch;
+use crate::error::{Error, Result};
+use crate::live::End;
+use crate::record::field;
+use crate::store::Order;
+
+/// How many documents one command reads.
+const BATCH: u32 = 1000;
+
+/// Up to this number, the sessions that end are deleted and counted before the call returns. Above it,
+/// their number is the collection's estimate.
+const MAX_COUNTED: u64 = 100_000;
+
+/// How often a process says that it deletes.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The pause after a deletion that failed.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// A process that deletes sessions: one task of it at a time.
+struct Sweeper(Arc<Core>);
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.0.is_sweeping.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    /// Ends every session. Returns their number when no process serves one of them any more; with
+    /// `all`, when they are deleted, however many they are.
+    pub(crate) async fn revoke_all(
+        self: &Arc<Self>,
+        progress: &mut (impl FnMut(u64) + Send),
+        all: bool,
+    ) -> Result<u64> {
+        let estimate = self.store.estimated_count().await?;
+        let sessions = Filter::sessions();
+        let ending = async {
+            self.epoch.advance().await?;
+            let leases_end = Instant::now() + self.epoch.wait();
+            self.live.look();
+            let swept = match all || estimate <= MAX_COUNTED {
+                true => self.sweep(progress).await,
+                false => Ok(estimate),
+            };
+            sleep_until(leases_end).await;
+            match swept {
+                // All have ended nevertheless. What is stored of them is deleted later.
+                Err(error) if !all => {
+                    error.log();
+                    Ok(estimate)
+                }
+                swept => swept.map_err(Error::partly_done),
+            }
+        };
+        let ended = self.live.ending_all(&sessions, End::Revoked, ending).await;
+        self.sweep_in_background();
+        ended
+    }
+
+    /// Deletes the sessions of other generations that are stored now. Returns how many those were.
+    async fn sweep(&self, progress: &mut (impl FnMut(u64) + Send)) -> Result<u64> {
+        let (mut after, mut ended, mut beat) = (None::<String>, 0, Instant::now());
+        loop {
+            let epoch = self.epoch.current().await?;
+            let rest = match &after {
+                Some(last) => Filter::sessions().after_id(last),
+                None => Filter::sessions(),
+            };
+            let batch = self.store.find(rest, Order::Id, 0, BATCH).await?;
+            let deleted = self.end_others(epoch, &batch).await?;
+            if deleted > 0 {
+                ended += deleted;
+                progress(ended);
+            }
+            if batch.len() < BATCH as usize {
+                return Ok(ended);
+            }
+            after = batch.last().and_then(|last| last.id().map(str::to_owned));
+            if beat.elapsed() >= BEAT {
+                beat = Instant::now();
+                self.beat(epoch).await?;
+            }
+        }
+    }
+
+    async fn end_others(&self, epoch: Epoch, batch: &[Document]) -> Result<u64> {
+        let others = batch.iter().filter(|session| !epoch.includes(session));
+        let mut ids = Vec::new();
+        for session in others {
+            let Some(id) = session.id() else { continue };
+            let user = session.get(field::USER).map(|user| user.to_raw_bson());
+            self.live.intend(&[id], End::Revoked, user.as_ref());
+            ids.push(id);
+        }
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let owned = ids.iter().map(|id| (*id).to_owned()).collect();
+        let delete = self.store.delete_all(Filter::ids(owned));
+        let ending = self.live.ending(&ids, End::Revoked, None, delete, |_| true);
+        ending.await
+    }
+
+    /// Only a store that other processes have, too, is told.
+    async fn beat(&self, epoch: Epoch) -> Result<()> {
+        match epoch.generation {
+            Some(generation) if !self.epoch.is_local() => self.epoch.beat(generation).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes what is left of other generations, in a task, unless one does so already.
+    pub(crate) fn sweep_in_background(self: &Arc<Self>) {
+        if self.is_sweeping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let sweeper = Sweeper(Arc::clone(self));
+        tokio::spawn(async move {
+            let mut is_reported = false;
+            while let Err(error) = sweeper.0.sweep_to_the_end().await {
+                if !is_reported {
+                    is_reported = true;
+                    rocket::warn!(
+                        "Sessions: revoked sessions have ended and cannot be deleted; retrying in \
+                         the background"
+                    );
+                    error.log();
+                }
+                sleep(RETRY_DELAY).await;
+            }
+        });
+    }
+
+    async fn sweep_to_the_end(&self) -> Result<()> {
+        loop {
+            let epoch = self.epoch.current().await?;
+            let Some(generation) = epoch.generation.filter(|_| epoch.is_sweeping) else {
+                return Ok(());
+            };
+            self.sweep(&mut |_| {}).await?;
+            // A session of before may be on its way to the store for as long.
+            let settled = Instant::now() + self.epoch.wait() + self.store.deadline();
+            while Instant::now() < settled {
+                self.beat(epoch).await?;
+                sleep(BEAT.min(settled.saturating_duration_since(Instant::now()))).await;
+            }
+            let is_same = self.epoch.current().await?.generation == Some(generation);
+            if is_same && self.sweep(&mut |_| {}).await? == 0 {
+                self.epoch.swept(generation).await?;
+            }
+        }
+    }
+
+    /// Continues the deletion that another process has begun, when nobody does. `seen`: what the
+    /// epoch was at the last call. Returns whether there is something to delete.
+    pub(crate) async fn continue_sweep(self: &Arc<Self>, seen: &mut Option<Epoch>) -> Result<bool> {
+        let epoch = self.epoch.current().await?;
+        if epoch.is_sweeping && *seen == Some(epoch) {
+            self.sweep_in_background();
+        }
+        *seen = Some(epoch);
+        Ok(epoch.is_sweeping)
+    }
+}

@@ -1,0 +1,432 @@
+//! The epoch: one write ends every session at once, however many there are.
+//!
+//! The document `~epoch` holds a generation, a random number, and `at`, when it was written. A session
+//! carries the generation of its creation and has ended when the two are **not equal**: random numbers
+//! have no order, and a failover may bring an earlier one back. Until sessions are
+//! revoked for the first time there is neither the document nor the field in sessions, and both count as
+//! the same generation.
+//!
+//! A process knows the generation under a lease of one second. The lease counts from the *sending* of
+//! the read, by the monotonic clock and by the wall clock, whichever says that more time has passed
+//! (the first may stand still while the machine sleeps). So [`LEASE_WAIT`] after a new generation is
+//! stored, no process goes by an earlier one, and one that cannot read it serves no session.
+//!
+//! - A load that is sent without a lease brings the document in its own command. The lease is looked at
+//!   when the reply is there.
+//! - What writes to a session, stores a new one, or chooses sessions asks [`EpochLease::current`] first,
+//!   which sends nothing while the lease lasts.
+//! - A process that has known a generation and finds no document (all were deleted by hand, the
+//!   collection was dropped) stores a new one.
+//!
+//! A document of the Python package carries no generation. It has ended when it was not created after
+//! `at`.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bson::raw::RawBsonRef;
+use bson::{RawBson, RawDocumentBuf, Timestamp};
+
+use crate::clock::{Clock, Moment};
+use crate::document::{Document, Filter, Operator, Path, Update};
+use crate::error::{Error, Operation, Result, cause};
+use crate::record::token::{self, Id};
+use crate::record::{Meta, field, seconds};
+use crate::store::bounded::Bounded;
+use crate::store::{Durability, Inserted, Updated};
+
+/// The id of the epoch document. It has no `expires`, so nothing deletes it.
+pub(crate) const ID: &str = "~epoch";
+
+/// How long a process goes by the generation that it has read.
+const LEASE: Duration = Duration::from_secs(1);
+
+/// How long after a new generation is stored no lease of an earlier one lasts, and no request that
+/// begins then is taken for one that began before it, whose logins end (a second of slack between two
+/// readings of a server's clock).
+pub(crate) const LEASE_WAIT: Duration = Duration::from_secs(2);
+
+/// The fields of the document beside its id.
+const GENERATION: &str = "generation";
+/// When sessions were revoked, by the store's clock.
+const AT: &str = "at";
+/// The same of a generation that took the place of a deleted one: it ends no login in progress.
+const SINCE: &str = "since";
+/// Sessions of other generations may still be stored.
+const SWEEPING: &str = "sweeping";
+/// Counts while a process deletes them.
+const BEATS: &str = "beats";
+
+/// What the epoch document says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Epoch {
+    /// `None` until sessions are revoked for the first time.
+    pub(crate) generation: Option<i64>,
+    at: Option<Moment>,
+    /// Sessions of other generations may still be stored: what counts or lists asks for this one.
+    pub(crate) is_sweeping: bool,
+    /// Another number while a process deletes them.
+    pub(crate) beats: i64,
+}
+
+impl Epoch {
+    pub(crate) fn read(document: Option<&Document>) -> Self {
+        let get = |name| document.and_then(|document| document.get(name));
+        Epoch {
+            generation: get(GENERATION).and_then(|it| it.as_i64()),
+            at: get(AT).or_else(|| get(SINCE)).and_then(date_or_timestamp),
+            is_sweeping: get(SWEEPING).and_then(|it| it.as_bool()) == Some(true),
+            beats: get(BEATS).and_then(|it| it.as_i64()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether a stored session is of this generation.
+    pub(crate) fn includes(self, session: &Document) -> bool {
+        let is_legacy = session.id().is_some_and(Id::is_legacy_text);
+        let created = || session.get(field::CREATED).and_then(seconds);
+        match session.get(field::EPOCH).map(|epoch| epoch.as_i64()) {
+            None => self.includes_unmarked(is_legacy, created),
+            Some(None) => false, // malformed
+            Some(Some(generation)) => self.is(generation),
+        }
+    }
+
+    /// Whether a session that was loaded is of this generation.
+    pub(crate) fn has(self, session: &Meta) -> bool {
+        match session.epoch {
+            None => self.includes_unmarked(session.id.is_legacy(), || Some(session.created)),
+            Some(generation) => self.is(generation),
+        }
+    }
+
+    fn includes_unmarked(self, is_legacy: bool, created: impl Fn() -> Option<Moment>) -> bool {
+        match (self.generation, is_legacy) {
+            (None, _) => true,
+            (Some(_), false) => false,
+            (Some(_), true) => match (created(), self.at) {
+                (Some(created), Some(at)) => created > at,
+                _ => false,
+            },
+        }
+    }
+
+    /// Zero is what [`mark`](Epoch::mark) writes for none. It is never drawn.
+    fn is(self, generation: i64) -> bool {
+        self.generation.unwrap_or(0) == generation
+    }
+
+    /// Whether a session's document says that it is of another generation. Without one it says nothing
+    /// here.
+    pub(crate) fn contradicts(self, session: &Document) -> bool {
+        let marked = session.get(field::EPOCH).and_then(|it| it.as_i64());
+        let is_legacy = session.id().is_some_and(Id::is_legacy_text);
+        match marked {
+            Some(generation) => !self.is(generation),
+            None => !is_legacy && self.generation.is_some(),
+        }
+    }
+
+    /// Restricts a filter of sessions to those of this generation, while others may be stored.
+    pub(crate) fn restrict(self, sessions: Filter) -> Filter {
+        match self.generation.filter(|_| self.is_sweeping) {
+            Some(generation) => sessions.equals(field::EPOCH, RawBson::Int64(generation)),
+            None => sessions,
+        }
+    }
+
+    /// Adds the generation to an update that changes when a session of the Python package was created,
+    /// by which it would be checked otherwise.
+    pub(crate) fn mark(self, update: &mut Update, session: &Meta) {
+        let is_checked_by_time = session.id.is_legacy() && session.epoch.is_none();
+        if is_checked_by_time && update.contains(&Path::Meta(field::CREATED)) {
+            update.set(field::EPOCH, self.generation.unwrap_or(0));
+        }
+    }
+}
+
+/// What this process knows of the epoch.
+#[derive(Clone)]
+pub(crate) struct EpochLease(Arc<Inner>);
+
+struct Inner {
+    store: Bounded,
+    clock: Clock,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    epoch: Epoch,
+    /// When the read was sent that told it; `None` before the first.
+    read: Option<Sending>,
+}
+
+/// When a read was sent.
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    monotonic: Duration,
+    wall: Moment,
+}
+
+impl Sending {
+    fn now(clock: &Clock) -> Self {
+        Sending {
+            monotonic: clock.monotonic(),
+            wall: clock.now(),
+        }
+    }
+
+    fn has_lease(self, now: Sending) -> bool {
+        let elapsed = now.monotonic.saturating_sub(self.monotonic);
+        elapsed.max(now.wall.since(self.wall)) < LEASE
+    }
+}
+
+impl EpochLease {
+    pub(crate) fn new(store: &Bounded, clock: &Clock) -> Self {
+        EpochLease(Arc::new(Inner {
+            store: store.clone(),
+            clock: clock.clone(),
+            known: Mutex::default(),
+        }))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent_now(&self) -> Sending {
+        Sending::now(&self.0.clock)
+    }
+
+    /// Whether the store is in this process: it is looked at each time, without a lease.
+    pub(crate) fn is_local(&self) -> bool {
+        self.0.store.load_now(ID).is_some()
+    }
+
+    /// How long a new generation may be unknown to a process.
+    pub(crate) fn wait(&self) -> Duration {
+        match self.is_local() {
+            true => Duration::ZERO,
+            false => LEASE_WAIT,
+        }
+    }
+
+    /// The epoch, while there is a lease.
+    fn held(&self) -> Option<Epoch> {
+        let stored = self.0.store.load_now(ID);
+        let mut known = self.known();
+        match stored {
+            Some(document) => {
+                let epoch = Epoch::read(document.as_ref());
+                if epoch.generation.is_none() && known.epoch.generation.is_some() {
+                    return None; // it was deleted
+                }
+                known.epoch = epoch;
+                Some(epoch)
+            }
+            None => {
+                let read = known.read?;
+                read.has_lease(self.sent_now()).then_some(known.epoch)
+            }
+        }
+    }
+
+    /// Whether a session's document says that it is of another generation than the last that is known.
+    pub(crate) fn has_ended(&self, session: &Document) -> bool {
+        self.known().epoch.contradicts(session)
+    }
+
+    /// The epoch at this moment. One round trip when the lease has run out, at most once a second.
+    pub(crate) async fn current(&self) -> Result<Epoch> {
+        match self.held() {
+            Some(epoch) => Ok(epoch),
+            None => self.read().await,
+        }
+    }
+
+    /// Reads the epoch, whether or not there is a lease. One round trip.
+    pub(crate) async fn read(&self) -> Result<Epoch> {
+        let sent = self.sent_now();
+        let document = self.0.store.load(ID).await?;
+        self.learn(sent, document.as_ref()).await
+    }
+
+    /// Loads a session, if it has not ended with its generation. One round trip.
+    pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
+        let Some(_) = self.held() else {
+            let found = self.load_with_epoch(vec![id.to_owned()]).await?;
+            return Ok(found.into_iter().next());
+        };
+        let found = self.0.store.load(id).await?;
+        Ok(self.check(found.into_iter().collect()).await?.pop())
+    }
+
+    /// Loads the sessions with these ids that have not ended with their generation. One round trip.
+    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
+        let Some(_) = self.held() else {
+            return self.load_with_epoch(ids).await;
+        };
+        let found = self.0.store.load_many(ids).await?;
+        self.check(found).await
+    }
+
+    /// What was loaded without the epoch: the lease may have run out on the way.
+    async fn check(&self, mut found: Vec<Document>) -> Result<Vec<Document>> {
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let mut epoch = self.current().await?;
+        if !found.iter().all(|session| epoch.includes(session)) {
+            // Its generation may be a newer one.
+            epoch = self.read().await?;
+        }
+        found.retain(|session| epoch.includes(session));
+        Ok(found)
+    }
+
+    async fn load_with_epoch(&self, mut ids: Vec<String>) -> Result<Vec<Document>> {
+        ids.push(ID.to_owned());
+        let sent = self.sent_now();
+        let mut found = self.0.store.load_many(ids).await?;
+        let at = found.iter().position(|one| one.id() == Some(ID));
+        let document = at.map(|at| found.swap_remove(at));
+        let epoch = self.learn(sent, document.as_ref()).await?;
+        found.retain(|session| epoch.includes(session));
+        Ok(found)
+    }
+
+    /// Takes note of a read, and returns the newest that is known.
+    async fn learn(&self, sent: Sending, document: Option<&Document>) -> Result<Epoch> {
+        let epoch = Epoch::read(document);
+        {
+            let mut known = self.known();
+            // Replies may come in another order than their reads were sent.
+            if known
+                .read
+                .is_some_and(|read| read.monotonic > sent.monotonic)
+            {
+                return Ok(known.epoch);
+            }
+            if epoch.generation.is_some() || known.epoch.generation.is_none() {
+                *known = Known {
+                    epoch,
+                    read: Some(sent),
+                };
+                return Ok(epoch);
+            }
+        }
+        self.store_again().await
+    }
+
+    /// The document was deleted by hand: another generation takes its place, of whichever process
+    /// stores one first.
+    async fn store_again(&self) -> Result<Epoch> {
+        for _ in 0..MAX_ATTEMPTS {
+            self.insert(token::draw_number()?, SINCE).await?;
+            let sent = self.sent_now();
+            let document = self.0.store.load(ID).await?;
+            let epoch = Epoch::read(document.as_ref());
+            if epoch.generation.is_some() {
+                rocket::warn!(
+                    "Sessions: the document `{ID}` was deleted; sessions of before have ended"
+                );
+                *self.known() = Known {
+                    epoch,
+                    read: Some(sent),
+                };
+                return Ok(epoch);
+            }
+        }
+        Err(Error::store(Operation::RevokeSessions, Contention))
+    }
+
+    async fn insert(&self, generation: i64, time: &str) -> Result<Inserted> {
+        let mut document = RawDocumentBuf::new();
+        document.append(field::ID, ID);
+        document.append(GENERATION, generation);
+        // The server replaces an empty timestamp by its own time.
+        let empty = Timestamp {
+            time: 0,
+            increment: 0,
+        };
+        document.append(time, RawBson::Timestamp(empty));
+        document.append(SWEEPING, true);
+        let documents = vec![Document::from_raw(document)];
+        let (store, durability) = (&self.0.store, Durability::Identity);
+        store.insert_or(documents, durability, async {}).await
+    }
+
+    /// Ends every session: stores a new generation. After [`wait`](EpochLease::wait) no process
+    /// goes by an earlier one.
+    pub(crate) async fn advance(&self) -> Result<()> {
+        let generation = token::draw_number()?;
+        let mut update = Update::default();
+        update.set(GENERATION, generation);
+        update.set_now(AT);
+        update.unset(SINCE);
+        update.set(SWEEPING, true);
+        let stored = self.put(generation, update).await;
+        // Also when the outcome is unknown: this process looks at once.
+        self.known().read = None;
+        stored
+    }
+
+    async fn put(&self, generation: i64, update: Update) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let (filter, durability) = (Filter::id(ID), Durability::Identity);
+            let updated = self.0.store.update(filter, update.clone(), durability);
+            if updated.await? == Updated::Applied
+                || self.insert(generation, AT).await? == Inserted::Stored
+            {
+                return Ok(());
+            }
+        }
+        Err(Error::store(Operation::RevokeSessions, Contention))
+    }
+
+    /// Says that this process deletes the sessions of other generations.
+    pub(crate) async fn beat(&self, generation: i64) -> Result<()> {
+        let mut update = Update::default();
+        update.insert(Path::Meta(BEATS), Operator::Increment(1));
+        let beat = self.update(generation, update);
+        beat.await
+    }
+
+    /// Says that no session of another generation is stored any more.
+    pub(crate) async fn swept(&self, generation: i64) -> Result<()> {
+        let mut update = Update::default();
+        update.unset(SWEEPING);
+        update.unset(BEATS);
+        let done = self.update(generation, update).await;
+        self.known().read = None;
+        done
+    }
+
+    async fn update(&self, generation: i64, update: Update) -> Result<()> {
+        let same = Filter::id(ID).equals(GENERATION, RawBson::Int64(generation));
+        let updated = self.0.store.update(same, update, Durability::Identity);
+        updated.await.map(drop)
+    }
+}
+
+/// Between an update that finds no document and an insert that finds one, another process may delete or
+/// store it.
+const MAX_ATTEMPTS: usize = 3;
+
+cause!(
+    Contention,
+    "the document `~epoch` was deleted and stored again 3 times while it was read"
+);
+
+/// A date that an update set, or the timestamp of an insert: whole seconds, whose end is meant.
+fn date_or_timestamp(value: RawBsonRef<'_>) -> Option<Moment> {
+    match value {
+        RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),
+        RawBsonRef::Timestamp(at) => Some(Moment::from_millis(i64::from(at.time) * 1000 + 999)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
