@@ -63,7 +63,8 @@ impl Sessions {
     ///
     /// The database reads an index entry of every one of them: for a page that an administrator
     /// opens, not for every request. While the sessions of a [`revoke_all`](Sessions::revoke_all) are being
-    /// deleted it reads the documents, and leaves out sessions of the Python package. Two round trips.
+    /// deleted it reads the documents, and leaves out sessions of the Python package. A session that is created
+    /// or replaced while it counts may be missing. Two round trips.
     ///
     /// # Errors
     ///
@@ -125,10 +126,6 @@ impl Sessions {
         user: Option<&RawBson>,
     ) -> Result<bool> {
         let (core, ids) = (&self.core, [id.as_str()]);
-        let filter = match id.is_legacy() {
-            true => filter, // it may carry no generation
-            false => core.epoch.current().await?.restrict(filter),
-        };
         let delete = core.store.delete(filter);
         let ending = core
             .live
@@ -184,14 +181,15 @@ impl Sessions {
     /// Ends every session (mass logout), whatever their number; returns how many there were.
     ///
     /// One write ends all of them: when this returns, after two seconds, no process serves one any more,
-    /// and a user who signs in from then on stays signed in. The documents are deleted afterwards, in the
-    /// background; until then counts and lists leave them out. The number is exact up to 100,000
-    /// documents. Above, it is the collection's estimate
+    /// and a user who signs in from then on stays signed in. The documents are deleted meanwhile and
+    /// afterwards, in the background; until then counts and lists leave them out. The number is exact up
+    /// to 100,000 documents. Above, it is the collection's estimate
     /// ([`estimated_count`](Sessions::estimated_count)).
     ///
     /// Logins whose request began before the revocation end, too, as with
-    /// [`of(user).revoke_all()`](UserSessions::revoke_all). Two round trips, and two for each 1000
-    /// documents up to 100,000. In memory it does not take two seconds.
+    /// [`of(user).revoke_all()`](UserSessions::revoke_all). Two round trips, at the first call two more, and
+    /// three for each 1000 documents that are deleted until it returns. Sessions in memory end and are
+    /// deleted at once.
     ///
     /// # Errors
     ///
@@ -204,8 +202,8 @@ impl Sessions {
     /// for a process that ends afterwards, as a command-line tool. The number is exact. `progress` is
     /// told after each 1000 documents how many have been deleted so far.
     ///
-    /// The sessions have ended after two seconds, whatever becomes of the deletion. Two round trips,
-    /// and two for each 1000 documents.
+    /// The sessions have ended after two seconds, whatever becomes of the deletion: another process
+    /// continues it. The round trips of `revoke_all`.
     ///
     /// # Errors
     ///
@@ -229,7 +227,6 @@ impl Sessions {
     /// Records the revocation, so that logins in progress end, and then deletes what is stored. What
     /// fails after the first step is an unknown outcome.
     async fn revoke_matching(&self, revocation: String, sessions: Filter) -> Result<u64> {
-        let sessions = self.core.epoch.current().await?.restrict(sessions);
         self.core.store.put_revocation(&revocation).await?;
         let ended = self.core.end_matching(sessions, End::Revoked).await;
         ended.map_err(Error::partly_done)

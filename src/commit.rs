@@ -263,6 +263,28 @@ impl Core {
         self.live.ending_all(&sessions, end, delete).await
     }
 
+    /// Revokes sessions that were found: those of one step, if there may be many. Says how many of them
+    /// were still there.
+    pub(crate) async fn end_found<'a>(
+        &self,
+        sessions: impl Iterator<Item = &'a Document>,
+    ) -> Result<u64> {
+        let mut ids = Vec::new();
+        for session in sessions {
+            let Some(id) = session.id() else { continue };
+            let user = session.get(field::USER).map(|user| user.to_raw_bson());
+            self.live.intend(&[id], End::Revoked, user.as_ref());
+            ids.push(id);
+        }
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let owned = ids.iter().map(|id| (*id).to_owned()).collect();
+        let delete = self.store.delete_all(Filter::ids(owned));
+        let ending = self.live.ending(&ids, End::Revoked, None, delete, |_| true);
+        ending.await
+    }
+
     /// Deletes all documents that a filter chooses, in steps that each end by the deadline. It ends where
     /// others are stored all the time: those of the last step are enough.
     pub(crate) async fn delete_in_steps(
@@ -300,16 +322,7 @@ impl Core {
                     .find(theirs, Order::OldestFirst, 0, limit)
                     .await?;
                 let surplus = oldest.len().saturating_sub(max as usize);
-                let ids = oldest.iter().take(surplus);
-                let ids: Vec<String> = ids.filter_map(|one| one.id().map(str::to_owned)).collect();
-                if ids.is_empty() {
-                    return Ok(0);
-                }
-                let delete = core.store.delete_all(Filter::ids(ids.clone()));
-                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-                let live = &core.live;
-                live.ending(&ids, End::Revoked, Some(&user), delete, |_| true)
-                    .await
+                core.end_found(oldest.iter().take(surplus)).await
             };
             if let Err(error) = ended.await {
                 error.log();

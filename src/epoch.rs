@@ -50,7 +50,8 @@ pub(crate) const LEASE_WAIT: Duration = Duration::from_secs(2);
 const GENERATION: &str = "generation";
 /// When sessions were revoked, by the store's clock.
 const AT: &str = "at";
-/// The same of a generation that took the place of a deleted one: it ends no login in progress.
+/// When a generation was stored where there was none, until sessions are revoked: it ends no login in
+/// progress.
 const SINCE: &str = "since";
 /// Sessions of other generations may still be stored.
 const SWEEPING: &str = "sweeping";
@@ -323,7 +324,7 @@ impl EpochLease {
     /// stores one first.
     async fn store_again(&self) -> Result<Epoch> {
         for _ in 0..MAX_ATTEMPTS {
-            self.insert(token::draw_number()?, SINCE).await?;
+            self.insert().await?;
             let sent = self.sent_now();
             let document = self.0.store.load(ID).await?;
             let epoch = Epoch::read(document.as_ref());
@@ -341,16 +342,16 @@ impl EpochLease {
         Err(Error::store(Operation::RevokeSessions, Contention))
     }
 
-    async fn insert(&self, generation: i64, time: &str) -> Result<Inserted> {
+    async fn insert(&self) -> Result<Inserted> {
         let mut document = RawDocumentBuf::new();
         document.append(field::ID, ID);
-        document.append(GENERATION, generation);
+        document.append(GENERATION, token::draw_number()?);
         // The server replaces an empty timestamp by its own time.
         let empty = Timestamp {
             time: 0,
             increment: 0,
         };
-        document.append(time, RawBson::Timestamp(empty));
+        document.append(SINCE, RawBson::Timestamp(empty));
         document.append(SWEEPING, true);
         let documents = vec![Document::from_raw(document)];
         let (store, durability) = (&self.0.store, Durability::Identity);
@@ -366,23 +367,30 @@ impl EpochLease {
         update.set_now(AT);
         update.unset(SINCE);
         update.set(SWEEPING, true);
-        let stored = self.put(generation, update).await;
+        let stored = self.put(update).await;
         // Also when the outcome is unknown: this process looks at once.
         self.known().read = None;
         stored
     }
 
-    async fn put(&self, generation: i64, update: Update) -> Result<()> {
+    async fn put(&self, update: Update) -> Result<()> {
+        let mut is_inserted = false;
         for _ in 0..MAX_ATTEMPTS {
             let (filter, durability) = (Filter::id(ID), Durability::Identity);
             let updated = self.0.store.update(filter, update.clone(), durability);
-            if updated.await? == Updated::Applied
-                || self.insert(generation, AT).await? == Inserted::Stored
-            {
-                return Ok(());
+            match updated.await {
+                Ok(Updated::Applied) => return Ok(()),
+                // An update alone tells the time to the millisecond, and by the server's clock.
+                Ok(Updated::Gone) => {
+                    let inserted = self.insert().await;
+                    inserted.map_err(|error| error.partly_done_if(is_inserted))?;
+                    is_inserted = true;
+                }
+                // Another generation than before has ended every session already.
+                Err(error) => return Err(error.partly_done_if(is_inserted)),
             }
         }
-        Err(Error::store(Operation::RevokeSessions, Contention))
+        Err(Error::store(Operation::RevokeSessions, Contention).partly_done_if(is_inserted))
     }
 
     /// Says that this process deletes the sessions of other generations.
@@ -419,7 +427,7 @@ cause!(
     "the document `~epoch` was deleted and stored again 3 times while it was read"
 );
 
-/// A date that an update set, or the timestamp of an insert: whole seconds, whose end is meant.
+/// The date of an update, or the timestamp of an insert: whole seconds, whose end is meant.
 fn date_or_timestamp(value: RawBsonRef<'_>) -> Option<Moment> {
     match value {
         RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),

@@ -139,7 +139,9 @@ impl Core {
                 let updated = self
                     .store
                     .update(filter, changed.clone(), Durability::Identity);
-                updated.await?;
+                if updated.await? == Updated::Gone {
+                    return Ok(None); // it was deleted with the document
+                }
             }
             Revocation::Revoked => {
                 rocket::warn!(

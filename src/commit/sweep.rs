@@ -13,18 +13,17 @@ use rocket::tokio;
 use rocket::tokio::time::{Instant, sleep, sleep_until};
 
 use super::Core;
-use crate::document::{Document, Filter};
+use crate::document::Filter;
 use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::live::End;
-use crate::record::field;
 use crate::store::Order;
 
-/// How many documents one command reads.
+/// How many documents one command reads, and the next one deletes.
 const BATCH: u32 = 1000;
 
-/// Up to this number, the sessions that end are deleted and counted before the call returns. Above it,
-/// their number is the collection's estimate.
+/// Up to this number, the sessions that end are counted before the call returns. Above it, their number
+/// is the collection's estimate.
 const MAX_COUNTED: u64 = 100_000;
 
 /// How often a process says that it deletes.
@@ -51,49 +50,62 @@ impl Core {
         all: bool,
     ) -> Result<u64> {
         let estimate = self.store.estimated_count().await?;
-        let sessions = Filter::sessions();
+        let all = all || self.epoch.is_local();
         let ending = async {
             self.epoch.advance().await?;
             let leases_end = Instant::now() + self.epoch.wait();
             self.live.look();
-            let swept = match all || estimate <= MAX_COUNTED {
-                true => self.sweep(progress).await,
+            let ended = match all || estimate <= MAX_COUNTED {
+                true => self.sweep(progress, (!all).then_some(leases_end)).await,
                 false => Ok(estimate),
             };
             sleep_until(leases_end).await;
-            match swept {
+            match ended {
                 // All have ended nevertheless. What is stored of them is deleted later.
                 Err(error) if !all => {
                     error.log();
                     Ok(estimate)
                 }
-                swept => swept.map_err(Error::partly_done),
+                ended => ended.map_err(Error::partly_done),
             }
         };
+        let sessions = Filter::sessions();
         let ended = self.live.ending_all(&sessions, End::Revoked, ending).await;
-        self.sweep_in_background();
+        if !matches!(ended, Err(Error::Store { .. })) {
+            self.sweep_in_background();
+        }
         ended
     }
 
-    /// Deletes the sessions of other generations that are stored now. Returns how many those were.
-    async fn sweep(&self, progress: &mut (impl FnMut(u64) + Send)) -> Result<u64> {
-        let (mut after, mut ended, mut beat) = (None::<String>, 0, Instant::now());
+    /// Deletes the sessions of other generations that are stored now, until `limit`. Returns how many
+    /// there were, with those that are left then.
+    ///
+    /// It walks over the ids: a search for the next thousand that begins at the first would pass over
+    /// all that were deleted and created meanwhile.
+    async fn sweep(
+        &self,
+        progress: &mut (impl FnMut(u64) + Send),
+        limit: Option<Instant>,
+    ) -> Result<u64> {
+        let (mut rest, mut ended, mut beat) = (Filter::sessions(), 0, Instant::now());
         loop {
-            let epoch = self.epoch.current().await?;
-            let rest = match &after {
-                Some(last) => Filter::sessions().after_id(last),
-                None => Filter::sessions(),
-            };
-            let batch = self.store.find(rest, Order::Id, 0, BATCH).await?;
-            let deleted = self.end_others(epoch, &batch).await?;
+            let batch = self.store.find(rest.clone(), Order::Id, 0, BATCH).await?;
+            // Later than the find: what this one calls another generation is not a newer one.
+            let epoch = self.epoch.read().await?;
+            let others = batch.iter().filter(|session| !epoch.includes(session));
+            let deleted = self.end_found(others).await?;
             if deleted > 0 {
                 ended += deleted;
                 progress(ended);
             }
-            if batch.len() < BATCH as usize {
+            let last = batch.last().and_then(|last| last.id());
+            let Some(last) = last.filter(|_| batch.len() == BATCH as usize) else {
                 return Ok(ended);
+            };
+            rest = Filter::sessions().after_id(last);
+            if limit.is_some_and(|limit| Instant::now() >= limit) {
+                return Ok(ended + self.count_others(epoch, rest).await?);
             }
-            after = batch.last().and_then(|last| last.id().map(str::to_owned));
             if beat.elapsed() >= BEAT {
                 beat = Instant::now();
                 self.beat(epoch).await?;
@@ -101,22 +113,11 @@ impl Core {
         }
     }
 
-    async fn end_others(&self, epoch: Epoch, batch: &[Document]) -> Result<u64> {
-        let others = batch.iter().filter(|session| !epoch.includes(session));
-        let mut ids = Vec::new();
-        for session in others {
-            let Some(id) = session.id() else { continue };
-            let user = session.get(field::USER).map(|user| user.to_raw_bson());
-            self.live.intend(&[id], End::Revoked, user.as_ref());
-            ids.push(id);
-        }
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let owned = ids.iter().map(|id| (*id).to_owned()).collect();
-        let delete = self.store.delete_all(Filter::ids(owned));
-        let ending = self.live.ending(&ids, End::Revoked, None, delete, |_| true);
-        ending.await
+    /// How many of these sessions are of other generations.
+    async fn count_others(&self, epoch: Epoch, sessions: Filter) -> Result<u64> {
+        let all = self.store.count(sessions.clone()).await?;
+        let current = self.store.count(epoch.restrict(sessions)).await?;
+        Ok(all.saturating_sub(current))
     }
 
     /// Only a store that other processes have, too, is told.
@@ -139,7 +140,7 @@ impl Core {
                 if !is_reported {
                     is_reported = true;
                     rocket::warn!(
-                        "Sessions: revoked sessions have ended and cannot be deleted; retrying in \
+                        "Sessions: the documents of revoked sessions cannot be deleted now; retrying in \
                          the background"
                     );
                     error.log();
@@ -155,15 +156,19 @@ impl Core {
             let Some(generation) = epoch.generation.filter(|_| epoch.is_sweeping) else {
                 return Ok(());
             };
-            self.sweep(&mut |_| {}).await?;
+            self.sweep(&mut |_| {}, None).await?;
             // A session of before may be on its way to the store for as long.
-            let settled = Instant::now() + self.epoch.wait() + self.store.deadline();
+            let on_its_way = match self.epoch.is_local() {
+                true => Duration::ZERO,
+                false => self.epoch.wait() + self.store.deadline(),
+            };
+            let settled = Instant::now() + on_its_way;
             while Instant::now() < settled {
                 self.beat(epoch).await?;
                 sleep(BEAT.min(settled.saturating_duration_since(Instant::now()))).await;
             }
             let is_same = self.epoch.current().await?.generation == Some(generation);
-            if is_same && self.sweep(&mut |_| {}).await? == 0 {
+            if is_same && self.sweep(&mut |_| {}, None).await? == 0 {
                 self.epoch.swept(generation).await?;
             }
         }
@@ -180,3 +185,6 @@ impl Core {
         Ok(epoch.is_sweeping)
     }
 }
+
+#[cfg(test)]
+mod tests;

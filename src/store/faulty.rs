@@ -220,7 +220,8 @@ impl Store for FaultyStore {
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
-        self.inner.find(filter, order, skip, limit).await
+        self.run("find", self.inner.find(filter, order, skip, limit))
+            .await
     }
 
     async fn estimated_count(&self) -> Result<u64> {

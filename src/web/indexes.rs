@@ -1,4 +1,5 @@
-//! Keeps the indexes of the session collection in place, in the background.
+//! In the background: keeps the indexes of the session collection in place, and continues deletions of
+//! revoked sessions that a process has left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::commit::Core;
 /// How often the indexes are checked. They go with a collection that is dropped.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The same while revoked sessions are being deleted: a process that does so says it every second.
+/// The same for deletions, while there is one: a process that deletes says so every second.
 const SWEEP_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -25,7 +26,10 @@ pub(super) struct IndexTask(AbortHandle);
 
 impl IndexTask {
     pub(super) fn spawn(core: Arc<Core>) -> Self {
-        IndexTask(tokio::spawn(maintain_indexes(core)).abort_handle())
+        let tasks = async move {
+            tokio::join!(maintain_indexes(Arc::clone(&core)), continue_sweeps(core));
+        };
+        IndexTask(tokio::spawn(tasks).abort_handle())
     }
 
     pub(super) fn stop(&self) {
@@ -44,7 +48,6 @@ impl Drop for IndexTask {
 async fn maintain_indexes(core: Arc<Core>) {
     let mut retry_delay = MIN_RETRY_DELAY;
     let mut is_reported = false;
-    let mut epoch = None;
     loop {
         let result = if core.config.indexes {
             core.store.ensure_indexes().await
@@ -57,11 +60,7 @@ async fn maintain_indexes(core: Arc<Core>) {
                     rocket::info!("Sessions: the store and its indexes are available again");
                 }
                 (retry_delay, is_reported) = (MIN_RETRY_DELAY, false);
-                let pause = match core.continue_sweep(&mut epoch).await {
-                    Ok(true) => SWEEP_CHECK_INTERVAL,
-                    Ok(false) | Err(_) => CHECK_INTERVAL,
-                };
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(CHECK_INTERVAL).await;
             }
             Err(error) => {
                 // Without the privilege to create indexes the store can be ready nevertheless.
@@ -84,5 +83,17 @@ async fn maintain_indexes(core: Arc<Core>) {
                 retry_delay = (retry_delay * 2).min(limit);
             }
         }
+    }
+}
+
+async fn continue_sweeps(core: Arc<Core>) {
+    let mut epoch = None;
+    loop {
+        let pause = match core.continue_sweep(&mut epoch).await {
+            Ok(true) => SWEEP_CHECK_INTERVAL,
+            // Without the database there is nothing to continue.
+            Ok(false) | Err(_) => CHECK_INTERVAL,
+        };
+        tokio::time::sleep(pause).await;
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mongodb::Collection;
 use mongodb::bson::{Document as Query, doc};
 use rocket::async_trait;
+use rocket::tokio::sync::OnceCell;
 use rocket::tokio::task::yield_now;
 use rocket::tokio::time::sleep;
 use rocket_mongo_session::store::{
@@ -252,6 +253,27 @@ impl<S: Store> Fault for Saving<S> {
         let whole = update.apply_by(&seen, &Clock::default())?;
         self.inside.insert(vec![whole], durability).await?;
         Ok(Updated::Applied)
+    }
+}
+
+/// Answers for the document that ends every session as it was when it was first asked for.
+pub struct Lagging<S> {
+    pub inside: S,
+    pub epoch: OnceCell<Option<Document>>,
+}
+
+#[async_trait]
+impl<S: Store> Fault for Lagging<S> {
+    fn inside(&self) -> &dyn Store {
+        &self.inside
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        let found = self.inside.load(id);
+        match id {
+            "~epoch" => self.epoch.get_or_try_init(|| found).await.cloned(),
+            _ => found.await,
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::progress::Progress;
 
 /// How a command that did a part of its work is continued.
 const CONTINUES: &str = "the same command ends the rest";
+/// The same of `revoke-all`, which would end later logins, too.
+const ALL_ENDED: &str = "if it ended sessions, it ended all; the application deletes the rest";
 
 pub async fn revoke(context: Context, revoke: Revoke) -> Result<u8, Failure> {
     let Revoke {
@@ -128,7 +130,7 @@ pub async fn revoke_all(context: Context, ending: Ending) -> Result<(), Failure>
     }
     let about = sessions.estimated_count().await?;
     let end = async |progress: &mut Steps<'_>| sessions.revoke_all_with(progress).await;
-    let ended = in_steps(&context, about, end).await?;
+    let ended = in_steps(&context, about, ALL_ENDED, end).await?;
     said_ended(&context, ended)
 }
 
@@ -140,17 +142,19 @@ pub async fn purge(context: Context, dry_run: bool) -> Result<(), Failure> {
     }
     let expired = sessions.count_expired().await?;
     let purge = async |progress: &mut Steps<'_>| sessions.purge_expired_with(progress).await;
-    let count = in_steps(&context, expired, purge).await?;
+    let count = in_steps(&context, expired, CONTINUES, purge).await?;
     context.say("purged", count, "expired sessions deleted")
 }
 
 /// What a call in steps tells: how many sessions it has deleted so far.
 type Steps<'a> = dyn FnMut(u64) + Send + 'a;
 
-/// Runs a call in steps beside a progress bar, to its end or until Ctrl-C.
+/// Runs a call in steps beside a progress bar, to its end or until Ctrl-C. `rest`: what becomes of the
+/// work that is left then.
 async fn in_steps(
     context: &Context,
     total: u64,
+    rest: &str,
     call: impl AsyncFnOnce(&mut Steps<'_>) -> Result<u64, Error>,
 ) -> Result<u64, Failure> {
     let mut progress = Progress::new(Some(total));
@@ -159,16 +163,12 @@ async fn in_steps(
         progress.advance(so_far.saturating_sub(before));
         before = so_far;
     };
-    let done = async { call(&mut advance).await.map_err(continues) };
-    or_interrupted(context, done).await
-}
-
-/// What failed after some of the work.
-fn continues(error: Error) -> Failure {
-    match Failure::from(error) {
-        Failure::Database(text) => Failure::Database(format!("{text}; {CONTINUES}")),
+    let failed = |error: Error| match Failure::from(error) {
+        Failure::Database(text) => Failure::Database(format!("{text}; {rest}")),
         other => other,
-    }
+    };
+    let done = async { call(&mut advance).await.map_err(failed) };
+    or_interrupted(context, rest, done).await
 }
 
 /// Shows the sessions that a filter chooses.
@@ -210,7 +210,7 @@ pub async fn confirm(context: &Context, question: String) -> Result<(), Failure>
         let mut answer = String::new();
         stdin().read_line(&mut answer).map(|_| answer)
     });
-    let answer = or_interrupted(context, async { Ok(answer.await) }).await?;
+    let answer = or_interrupted(context, "nothing was ended", async { Ok(answer.await) }).await?;
     match answer.map_err(std::io::Error::other)??.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Declined(
@@ -223,11 +223,12 @@ pub async fn confirm(context: &Context, question: String) -> Result<(), Failure>
 /// out, or is not.
 async fn or_interrupted<T>(
     context: &Context,
+    rest: &str,
     call: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let mut interrupt = context.interrupt.clone();
     select! {
         done = call => done,
-        () = interrupt.wait() => Err(Failure::Interrupted(format!("interrupted; {CONTINUES}"))),
+        () = interrupt.wait() => Err(Failure::Interrupted(format!("interrupted; {rest}"))),
     }
 }

@@ -7,7 +7,7 @@ use rocket_mongo_session::End;
 
 use super::{Process, end_of, has_ended, id};
 use crate::arena::database;
-use crate::support::{Mongod, ReplicaSet};
+use crate::support::{FailPoint, Failure, Mode, Mongod, ReplicaSet};
 
 /// Two processes of one application, on each topology.
 async fn pairs(keys: &[(&str, rocket::figment::value::Value)]) -> Vec<(Process, Process)> {
@@ -56,6 +56,29 @@ async fn every_end_is_told_to_another_process() {
         sessions.revoke_all().await.unwrap();
         assert_eq!(end_of(ended).await, End::Gone);
     }
+}
+
+/// The database refuses to delete, so that the generation alone ends the session.
+#[rocket::async_test]
+async fn revoke_all_is_told_to_another_process_before_the_deletion() {
+    let (mongod, db) = (Mongod::start().await, database());
+    let url = format!("{}?appName=app", mongod.url(&db));
+    let (here, there) = (
+        Process::start(Some(&url), &[]).await,
+        Process::start(Some(&url), &[]).await,
+    );
+    let tests = mongod.client().await;
+    let failure = Failure::code(8000).app_name("app");
+    let undeleted = FailPoint::on(&tests, &["delete"], Mode::Always, failure).await;
+    let mut browser = here.browser("login").await;
+    let ended = here.follow(&mut browser).await;
+    there.sessions().revoke_all().await.unwrap();
+    assert_eq!(end_of(ended).await, End::Gone);
+    let mut browser = here.browser("login").await;
+    let ended = here.follow(&mut browser).await;
+    here.sessions().revoke_all().await.unwrap();
+    assert_eq!(end_of(ended).await, End::Revoked);
+    undeleted.clear().await;
 }
 
 #[rocket::async_test]

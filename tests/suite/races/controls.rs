@@ -1,11 +1,12 @@
 //! Negative controls: the same races must fail with stores that break their promises, or they would
 //! prove nothing.
 
+use rocket::tokio::sync::OnceCell;
 use rocket_mongo_session::{MemoryStore, MongoStore, Sessions, Store};
 
 use super::{ROUNDS, Race, TOGETHER, ending, failures, logins, values};
 use crate::arena::{Arena, Setting, database};
-use crate::wrong_stores::{Replacing, Right, Saving, Upserting, Wrong, in_mongodb};
+use crate::wrong_stores::{Lagging, Replacing, Right, Saving, Upserting, Wrong, in_mongodb};
 
 const ENDINGS: [Race; 3] = [
     ending::a_logged_out_session_never_comes_back::round,
@@ -23,9 +24,13 @@ const UPDATES: [Race; 5] = [
 
 /// How many rounds of a race fail on a store.
 async fn lost(store: impl Store, race: Race) -> usize {
+    lost_of(store, race, ROUNDS / 5, TOGETHER).await
+}
+
+async fn lost_of(store: impl Store, race: Race, rounds: u64, together: usize) -> usize {
     let fairing = Sessions::with_store(store);
     let arena = Arena::start_with(&Setting::in_memory(), fairing).await;
-    failures(&arena, race, ROUNDS / 5, TOGETHER).await.len()
+    failures(&arena, race, rounds, together).await.len()
 }
 
 /// That a race is lost on such stores. Chance decides what meets, so it is run again.
@@ -91,4 +96,14 @@ async fn whole_documents_lose_updates_and_the_races_see_it() {
         })
         .await;
     }
+}
+
+/// A process that does not hear of a mass logout goes on with the sessions from before it.
+#[rocket::async_test]
+async fn a_mass_logout_that_is_not_heard_of_is_seen_by_the_race() {
+    let race = ending::mass_logout_ends_everything_that_began_before_it::round;
+    let inside = mongo().await;
+    assert_eq!(lost_of(Wrong(Right { inside }), race, 2, 1).await, 0);
+    let (inside, epoch) = (mongo().await, OnceCell::new());
+    assert!(lost_of(Wrong(Lagging { inside, epoch }), race, 2, 1).await > 0);
 }

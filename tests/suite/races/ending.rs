@@ -184,11 +184,11 @@ race! {
 }
 
 /// Mass logout concerns everybody, so its rounds come one after the other.
-mod mass_logout_ends_everything_that_began_before_it {
+pub mod mass_logout_ends_everything_that_began_before_it {
     use super::*;
     use crate::races::{ROUNDS, everywhere, run_apart};
 
-    fn round(round: Round) -> futures::future::BoxFuture<'static, ()> {
+    pub fn round(round: Round) -> futures::future::BoxFuture<'static, ()> {
         Box::pin(everybody_out(round))
     }
 
@@ -221,6 +221,6 @@ mod mass_logout_ends_everything_that_began_before_it {
         assert_eq!(round.look(&again).await.user.as_deref(), Some("somebody"));
     }
 
-    // On a server each round waits for a second, until logins stand again.
+    // On a server each round waits for two seconds, until every process has heard of it.
     everywhere!(|place| run_apart(place, round, ROUNDS / 10, |setting| setting));
 }
