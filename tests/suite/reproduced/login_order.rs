@@ -8,9 +8,10 @@ use super::{Standalone, eventually, stored_of};
 use crate::probe::{Probe, Script, run};
 use crate::support::Mongod;
 
-/// A look for revocations and tombstones. The load of a live session is none.
+/// A look for revocations and tombstones, which asks how old they are. A load is none, though it may ask
+/// for the generation of all sessions, too.
 fn is_look_for_revocations(command: &Document) -> bool {
-    command.contains_key("find") && command.to_string().contains("\"~")
+    command.contains_key("find") && command.to_string().contains("$$NOW")
 }
 
 fn refuse_looks_for_revocations(standalone: &Standalone) {
