@@ -8,8 +8,8 @@ use rocket::futures::TryStreamExt;
 use rocket::futures::future::join_all;
 use rocket::serde::json::json;
 
-use crate::cases::{ask, go, script};
-use crate::probe::{PATIENCE, Probe, Ran, eventually, id_of, run, run_with};
+use crate::apps::calls::{ask, go, script};
+use crate::apps::probe::{PATIENCE, Probe, Ran, eventually, id_of, run, run_with};
 use crate::support::Browser;
 
 const VISITORS: usize = 8;

@@ -6,7 +6,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Session;
 
 use super::{guards, member};
-use crate::probe::{Probe, Script, caught, run, run_with, sent_by};
+use crate::apps::probe::{Probe, Script, caught, run, run_with, sent_by};
 use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, Response, figment};
 
 fn vary(answer: &Response) -> usize {
@@ -329,7 +329,7 @@ async fn a_shared_cache_never_mixes_the_pages_of_two_users() {
             };
             strangers_pages += usize::from(answer.text() != own);
             if let Some(line) = sent_by(&answer) {
-                let sent = crate::probe::value_of(line);
+                let sent = crate::apps::probe::value_of(line);
                 let whose = super::whoami(&probe.app, sent).await;
                 strangers_pages += usize::from(whose != json!(*name));
                 *cookie = sent.to_owned();

@@ -6,7 +6,7 @@ use mongodb::bson::Document;
 use rocket::serde::json::json;
 
 use super::{ask, member, null, whoami};
-use crate::probe::{
+use crate::apps::probe::{
     Probe, Script, asked, caught, id_of, removes, run, run_with, sent_by, value_of,
 };
 use crate::support::{App, Browser, Mongod, figment};
@@ -269,7 +269,12 @@ async fn a_host_prefixed_partitioned_cookie_is_kept_and_removed_by_browsers() {
     ];
     let url = Mongod::shared().await.url(db);
     let figment = figment("release", Some(&url), &keys);
-    let app = App::launch(crate::probe::rocket(figment, &probe.clock, &probe.gates)).await;
+    let app = App::launch(crate::apps::probe::rocket(
+        figment,
+        &probe.clock,
+        &probe.gates,
+    ))
+    .await;
     let browser = Browser::at(app.addr(), "https://shop.example.org");
     let answer = browser.send(Script::new().login("alice").request()).await;
     let lines = answer.set_cookies();

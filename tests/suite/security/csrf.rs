@@ -9,7 +9,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 
 use super::{guards, member};
-use crate::probe::{Gates, Probe, Script, run_with};
+use crate::apps::probe::{Gates, Probe, Script, run_with};
 use crate::support::{Request, Response, figment};
 
 /// The probe, a session in it, and a CSRF token of that session.
@@ -272,7 +272,7 @@ async fn a_trusted_origin_may_and_its_lookalikes_may_not() {
 /// CS-08: HTTP/2 has no `Host` header; what stands in its place is as good.
 #[rocket::async_test]
 async fn over_http_2_the_own_origin_is_known_as_well() {
-    let rocket = crate::probe::bare(figment("debug", None, &[]), &Gates::default());
+    let rocket = crate::apps::probe::bare(figment("debug", None, &[]), &Gates::default());
     let rocket = rocket.attach(Sessions::in_memory());
     let client = Client::untracked(rocket).await.expect("a launch");
     let post = |host: &'static str, origin: &'static str| {

@@ -11,7 +11,7 @@ use mongodb::bson::{
 use rocket::serde::json::json;
 
 use super::{ask, call, member, null, whoami};
-use crate::probe::{Probe, Script, id_of, run_with, value_of};
+use crate::apps::probe::{Probe, Script, id_of, run_with, value_of};
 
 fn every_type() -> Vec<Bson> {
     let pattern = "x".to_owned();
@@ -266,7 +266,7 @@ async fn whoever_keeps_using_a_session_does_not_idle_out() {
             assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"), "{round}");
         }
         // A note is on its way when the answer is; time stands still until it has arrived.
-        crate::probe::eventually("the use is noted", async || {
+        crate::apps::probe::eventually("the use is noted", async || {
             let document = probe.document(&cookie).await.expect("a document");
             document.get_f64("accessed") == Ok(created + f64::from(round) * 119.0)
         })

@@ -7,9 +7,9 @@ use rocket_mongo_session::store::{Document, Durability, Inserted};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, Result, Sessions, Store};
 
-use crate::probe::{Gates, Script, id_of, sent_by, value_of};
+use crate::apps::probe::{Gates, Script, id_of, sent_by, value_of};
+use crate::store::wrong_stores::{Fault, Wrong};
 use crate::support::{App, figment};
-use crate::wrong_stores::{Fault, Wrong};
 
 /// In which the next so many ids are taken.
 struct Taken {
@@ -41,7 +41,7 @@ async fn launch(taken: usize) -> App {
         next: AtomicUsize::new(taken),
     });
     let (clock, gates) = (Clock::new(), Gates::default());
-    let rocket = crate::probe::bare(figment("debug", None, &[]), &gates);
+    let rocket = crate::apps::probe::bare(figment("debug", None, &[]), &gates);
     App::launch(rocket.attach(Sessions::with_store(store).with_clock(&clock))).await
 }
 

@@ -4,7 +4,7 @@ use rocket::futures::future::join_all;
 use rocket::serde::json::json;
 
 use super::{call, forget_revocations, guards, member, null, whoami};
-use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::Request;
 
 /// RG-01, RG-02, RG-03, RG-06: the classic, at each change of privilege.

@@ -3,7 +3,7 @@
 use rocket::serde::json::json;
 
 use super::{ask, whoami};
-use crate::probe::{Probe, Script};
+use crate::apps::probe::{Probe, Script};
 use crate::support::Request;
 
 /// BD-03, BD-04: what is kept of a client is the peer's own address and a cut, printable name.
@@ -70,7 +70,7 @@ async fn what_is_recorded_of_a_client_is_bounded_and_not_what_it_claims() {
 async fn by_default_nothing_is_recorded_of_a_client_and_nobody_is_bound_to_one() {
     let probe = Probe::start("sec_headers_default", &[]).await;
     let login = Script::new().login("alice").header("User-Agent", "first");
-    let answer: crate::probe::Ran = probe.app.send(login.request()).await.into();
+    let answer: crate::apps::probe::Ran = probe.app.send(login.request()).await.into();
     let cookie = answer.cookie();
     let listed = ask(&probe.app, json!(["list", "alice"])).await;
     assert_eq!(

@@ -8,7 +8,7 @@ use rocket::serde::json::{Value, json};
 use rocket::tokio::join;
 
 use super::{ask, call, forget_revocations, member, null, whoami};
-use crate::probe::{Probe, Ran, Script, id_of, run_with, value_of};
+use crate::apps::probe::{Probe, Ran, Script, id_of, run_with, value_of};
 
 /// Runs a script that pauses at "held"; meanwhile, a moment later, something else happens.
 async fn while_held(

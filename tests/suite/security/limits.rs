@@ -6,8 +6,8 @@ use rocket::{Build, Rocket, post, routes};
 use rocket_mongo_session::{Error, Session};
 
 use super::{call, member, null, whoami};
-use crate::arena::{Arena, Op, Setting, set};
-use crate::probe::{Probe, Script, id_of, run_with};
+use crate::apps::arena::{Arena, Op, Setting, set};
+use crate::apps::probe::{Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
 /// Replaces a stored value, which it must find as it loaded it.

@@ -9,7 +9,7 @@ use rocket::{get, routes};
 use rocket_mongo_session::{Error, Sessions};
 
 use super::{ask, call, forget_revocations, guards, member, null, whoami};
-use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::{Request, eventually};
 
 /// RA-01, RA-02: the login's own age counts, and nothing that a request writes.
@@ -254,7 +254,7 @@ async fn elevations_at_once_end_neither_each_other_nor_another_device() {
         let [line] = sent.as_slice() else {
             panic!("round {round}: {sent:?}");
         };
-        let new = crate::probe::value_of(line);
+        let new = crate::apps::probe::value_of(line);
         for cookie in [new, &other] {
             assert_eq!(whoami(&probe.app, cookie).await, json!(user), "{round}");
         }
@@ -294,8 +294,8 @@ async fn the_limit_holds_under_parallel_logins() {
         let live = 3;
         let mut known = 0;
         for answer in answers {
-            if let Some(line) = crate::probe::sent_by(&answer) {
-                let cookie = crate::probe::value_of(line);
+            if let Some(line) = crate::apps::probe::sent_by(&answer) {
+                let cookie = crate::apps::probe::value_of(line);
                 known += u64::from(!whoami(&probe.app, cookie).await.is_null());
             }
         }

@@ -9,7 +9,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 
 use super::{ask, member, whoami};
-use crate::probe::{Gates, Probe, Script, bare, id_of, run_with};
+use crate::apps::probe::{Gates, Probe, Script, bare, id_of, run_with};
 use crate::support::{App, Mongod, ReplicaSet, figment};
 
 /// Keeps the secondaries as they are: what the primary gets from now on does not reach them.
@@ -39,7 +39,7 @@ async fn a_login_is_known_at_once_whatever_the_read_preference_says() {
     let in_collection = App::launch(in_collection).await;
 
     let old = member(&probe, "alice").await;
-    crate::probe::eventually("the secondaries have it", async || {
+    crate::apps::probe::eventually("the secondaries have it", async || {
         let id = doc! { "_id": id_of(&old) };
         own.find_one(id).await.expect("a find").is_some()
     })
@@ -94,5 +94,5 @@ async fn an_outage_is_no_health() {
     mongod.stop().await;
     assert_eq!(ping().await, json!({ "error": "Store" }));
     mongod.restart().await;
-    crate::probe::eventually("health", async || ping().await.is_null()).await;
+    crate::apps::probe::eventually("health", async || ping().await.is_null()).await;
 }

@@ -11,7 +11,7 @@ use rocket::{async_trait, post, routes};
 use rocket_mongo_session::{Error, Session};
 
 use super::{ask, call, forget_revocations, member, null, whoami};
-use crate::probe::{Gates, Probe, Script, id_of, run_with};
+use crate::apps::probe::{Gates, Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
 /// RV-01, RV-04, RV-05, LO-01: another process sees it at its next request, whatever that does.
@@ -89,11 +89,11 @@ async fn a_login_that_was_under_way_when_its_user_was_revoked_is_none() {
             assert!(revoked.is_u64(), "{revoked}");
         };
         let (login, ()) = join!(login, revoke);
-        let login: crate::probe::Ran = login.into();
+        let login: crate::apps::probe::Ran = login.into();
         assert_eq!(login.status, 200, "round {round}");
         // Either it ended itself, or it was there in time to be revoked.
         if let Some(line) = login.sent() {
-            let cookie = crate::probe::value_of(line);
+            let cookie = crate::apps::probe::value_of(line);
             assert_eq!(whoami(&probe.app, cookie).await, null(), "round {round}");
         }
         let left = doc! { "user": "alice" };
@@ -194,7 +194,7 @@ async fn revoking_the_others_spares_this_session_in_whatever_state_it_is() {
         );
         let own = ran
             .sent()
-            .map_or(own, |line| crate::probe::value_of(line).to_owned());
+            .map_or(own, |line| crate::apps::probe::value_of(line).to_owned());
         assert_eq!(whoami(&probe.app, &own).await, json!("alice"), "{script:?}");
         for other in &others {
             assert_eq!(whoami(&probe.app, other).await, null());
