@@ -19,7 +19,7 @@ mod shape;
 
 use faulty::{Call, FAULTS, Fault, Faulty};
 
-/// A collection that nobody has used.
+/// A collection that is unused.
 fn fresh(client: &Client) -> Collection<Document> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -36,8 +36,8 @@ fn sharing(sessions: &Collection<Document>, share: bool) -> MongoStore {
     MongoStore::new(sessions, Duration::from_secs(60), 10, share)
 }
 
-/// On a store that knows what deployment it is on, and has its indexes; whether its operations
-/// travel together or alone.
+/// On a store that knows what deployment it is on, and has its indexes; with its operations
+/// batched and alone.
 async fn conforms(client: &Client) {
     for share in [true, false] {
         conformance::run(async || {
@@ -283,7 +283,7 @@ async fn a_store_that_answers_before_the_disk_has_it_is_found_out() {
     };
     survives(Fault::None).await.unwrap();
     for call in [
-        Call::Create,
+        Call::Insert,
         Call::Update,
         Call::UpdateReturning,
         Call::Delete,

@@ -285,15 +285,15 @@ impl Store for Faulty {
         for (at, (id, document)) in ids.into_iter().zip(&documents).enumerate() {
             if at == 0 && exists {
                 created = Inserted::Exists;
-                if !self.is(Fault::KeepsMarkersOfNobody) {
+                if !self.is(Fault::KeepsTombstonesWithoutSession) {
                     break;
                 }
-            } else if at > 0 && stored.contains_key(&id) && !self.is(Fault::ReplacesMarkers) {
+            } else if at > 0 && stored.contains_key(&id) && !self.is(Fault::ReplacesTombstones) {
                 created = match self.fault {
                     Fault::NeverBeside => created,
                     _ => Inserted::Beside,
                 };
-                if self.is(Fault::StopsAtAMarker) {
+                if self.is(Fault::StopsAtATombstone) {
                     break;
                 }
             } else {
@@ -302,7 +302,7 @@ impl Store for Faulty {
             }
         }
         drop(stored);
-        self.done(Call::Create);
+        self.done(Call::Insert);
         Ok(created)
     }
 
@@ -461,9 +461,9 @@ impl Store for Faulty {
         }
         let documents = self.read(Fault::FindLagsBehind);
         let mut found = self.all(&documents, &filter);
-        if self.is(Fault::ListsMarkers) {
-            let markers = documents.iter().filter(|(id, _)| id.starts_with('~'));
-            found.extend(markers.map(|(_, marker)| marker.clone()));
+        if self.is(Fault::ListsTombstones) {
+            let tombstones = documents.iter().filter(|(id, _)| id.starts_with('~'));
+            found.extend(tombstones.map(|(_, tombstone)| tombstone.clone()));
         }
         if order != Order::Id && !self.is(Fault::FindsInTheOrderOfIds) {
             // Stable, and they come in the order of their ids.
@@ -481,7 +481,7 @@ impl Store for Faulty {
             _ => usize::try_from(skip).unwrap_or(usize::MAX),
         };
         let limit = match self.fault {
-            Fault::ZeroIsNoLimit if limit == 0 => usize::MAX,
+            Fault::ZeroMeansUnlimited if limit == 0 => usize::MAX,
             Fault::EndsAfterABatch => (limit as usize).min(101),
             _ => limit as usize,
         };
@@ -506,7 +506,7 @@ impl Store for Faulty {
         let mut gone: Vec<String> = documents
             .iter()
             .filter(|(id, document)| {
-                let is_taken = self.is(Fault::DeleteAllTakesMarkers) && id.starts_with('~');
+                let is_taken = self.is(Fault::DeleteAllTakesTombstones) && id.starts_with('~');
                 is_taken || self.matches(&filter, document)
             })
             .map(|(id, _)| id.clone())

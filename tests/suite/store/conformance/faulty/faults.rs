@@ -8,13 +8,13 @@ pub enum Fault {
     CutsLongTexts,
     /// A new document takes the place of one that has its id.
     CreateReplaces,
-    /// The markers of a session that was not created are there.
-    KeepsMarkersOfNobody,
-    /// A marker that exists is replaced.
-    ReplacesMarkers,
+    /// The tombstones of a session that was not created are there.
+    KeepsTombstonesWithoutSession,
+    /// A tombstone that exists is replaced.
+    ReplacesTombstones,
     NeverBeside,
-    /// The first marker that exists keeps those after it from being stored.
-    StopsAtAMarker,
+    /// The first tombstone that exists keeps those after it from being stored.
+    StopsAtATombstone,
     /// An update leaves out one of its fields.
     PartialUpdate,
     /// An update drops fields that the store knows nothing of.
@@ -36,7 +36,7 @@ pub enum Fault {
     DeleteAlwaysSaysTrue,
     DeletesByIdAlone,
     TakeLeavesTheDocument,
-    DeleteAllTakesMarkers,
+    DeleteAllTakesTombstones,
     DeleteAllStopsAtTen,
     DeleteAllDoesNotCount,
     LosesTouches,
@@ -50,12 +50,12 @@ pub enum Fault {
     FindsInTheOrderOfIds,
     FindsTheNewestFirst,
     IgnoresSkip,
-    ZeroIsNoLimit,
+    ZeroMeansUnlimited,
     /// No page is longer than a driver's first batch.
     EndsAfterABatch,
     CountsOneMore,
     CountsWithoutTheFilter,
-    ListsMarkers,
+    ListsTombstones,
     IndexesOnce,
     IndexesEmptyTheStore,
     /// Whether the id is free is asked before the document is stored.
@@ -99,20 +99,20 @@ pub const FAULTS: [(Fault, &str); 54] = [
     ),
     (Fault::CreateReplaces, "insert_never_replaces_a_document"),
     (
-        Fault::KeepsMarkersOfNobody,
+        Fault::KeepsTombstonesWithoutSession,
         "insert_never_replaces_a_document",
     ),
     (
-        Fault::ReplacesMarkers,
-        "insert_leaves_a_marker_that_exists_as_it_is",
+        Fault::ReplacesTombstones,
+        "insert_leaves_a_tombstone_that_exists_as_it_is",
     ),
     (
         Fault::NeverBeside,
-        "insert_leaves_a_marker_that_exists_as_it_is",
+        "insert_leaves_a_tombstone_that_exists_as_it_is",
     ),
     (
-        Fault::StopsAtAMarker,
-        "insert_leaves_a_marker_that_exists_as_it_is",
+        Fault::StopsAtATombstone,
+        "insert_leaves_a_tombstone_that_exists_as_it_is",
     ),
     (
         Fault::PartialUpdate,
@@ -146,7 +146,7 @@ pub const FAULTS: [(Fault, &str); 54] = [
         "take_gives_the_document_as_it_was_at_its_end",
     ),
     (
-        Fault::DeleteAllTakesMarkers,
+        Fault::DeleteAllTakesTombstones,
         "delete_all_deletes_what_its_filter_chooses_and_no_more",
     ),
     (
@@ -174,7 +174,7 @@ pub const FAULTS: [(Fault, &str); 54] = [
     ),
     (Fault::IgnoresSkip, "find_gives_the_page_that_was_asked_for"),
     (
-        Fault::ZeroIsNoLimit,
+        Fault::ZeroMeansUnlimited,
         "find_gives_the_page_that_was_asked_for",
     ),
     (
@@ -186,7 +186,7 @@ pub const FAULTS: [(Fault, &str); 54] = [
         Fault::CountsWithoutTheFilter,
         "count_counts_what_find_finds",
     ),
-    (Fault::ListsMarkers, "markers_are_no_sessions"),
+    (Fault::ListsTombstones, "tombstones_are_not_sessions"),
     (Fault::IndexesOnce, "indexes_can_be_ensured_again_and_again"),
     (
         Fault::IndexesEmptyTheStore,
@@ -227,7 +227,7 @@ pub const FAULTS: [(Fault, &str); 54] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    Create,
+    Insert,
     Update,
     UpdateReturning,
     Delete,
