@@ -38,7 +38,7 @@ struct Tab {
     program: Vec<Op>,
 }
 
-/// Requests that are under way at the same time, phase after phase, and who goes on when.
+/// Requests that run at the same time, phase after phase, and the order in which they continue.
 #[derive(Clone, Debug)]
 struct Case {
     phases: Vec<Vec<Tab>>,
@@ -90,14 +90,14 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 /// Where cases are tried out. One for all of them: sessions keep apart by themselves.
-struct Stage {
+struct Setup {
     runtime: runtime::Runtime,
     arena: Arc<Arena>,
     steps: Steps,
 }
 
-impl Stage {
-    fn new(store: impl AsyncFnOnce(&Clock) -> Box<dyn Store>) -> Stage {
+impl Setup {
+    fn new(store: impl AsyncFnOnce(&Clock) -> Box<dyn Store>) -> Setup {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let steps = Steps::default();
@@ -108,7 +108,7 @@ impl Stage {
             let setting = Setting::in_memory().clock(&clock);
             Arena::start_with(&setting, Sessions::with_store(stepped)).await
         });
-        Stage {
+        Setup {
             runtime,
             arena,
             steps,
@@ -137,7 +137,7 @@ impl Stage {
 
     async fn play(&self, case: &Case) -> Result<(), TestCaseError> {
         let mut play = Play {
-            stage: self,
+            setup: self,
             world: World::default(),
             browser: self.arena.browser(),
             own: None,
@@ -156,7 +156,7 @@ impl Stage {
 
 /// A case that is being played.
 struct Play<'a, O> {
-    stage: &'a Stage,
+    setup: &'a Setup,
     world: World,
     browser: Browser,
     /// What the browser's cookie stands for in the reference.
@@ -205,7 +205,7 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
     }
 
     async fn phase(&mut self, tabs: &[Tab]) -> Result<(), TestCaseError> {
-        let steps = &self.stage.steps;
+        let steps = &self.setup.steps;
         steps.clear();
         let mut all: Vec<Twins> = tabs.iter().map(|tab| self.twins(tab)).collect();
         for (number, twins) in all.iter_mut().enumerate() {
@@ -247,11 +247,11 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
             }
             _ => self.browser.cookie("session"),
         };
-        let sender = self.stage.arena.browser();
+        let sender = self.setup.arena.browser();
         if let Some(cookie) = &cookie {
             sender.set_cookie(&format!("session={cookie}; Path=/"));
         }
-        let arena = Arc::clone(&self.stage.arena);
+        let arena = Arc::clone(&self.setup.arena);
         let request = request(&sender, &tab.program);
         let token = cookie.and_then(|cookie| self.tokens.get(&cookie).copied());
         Twins {
@@ -337,17 +337,17 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
 
     /// Every token that was ever given leads to what the reference says.
     async fn end(mut self) -> Result<(), TestCaseError> {
-        self.stage.steps.clear();
+        self.setup.steps.clear();
         for cookie in &self.cookies {
-            let visitor = self.stage.arena.browser();
+            let visitor = self.setup.arena.browser();
             visitor.set_cookie(&format!("session={cookie}; Path=/"));
-            let answer = self.stage.arena.run(&visitor, &[Op::View]).await;
+            let answer = self.setup.arena.run(&visitor, &[Op::View]).await;
             let expected = self.world.look(self.tokens[cookie]);
             let view = answer.results().view(0);
             same_view(&view, &expected, &mut self.ids, "in the end")?;
         }
-        // And nobody else is there.
-        let stored = self.stage.stored().await? - self.before;
+        // And no other session is there.
+        let stored = self.setup.stored().await? - self.before;
         prop_assert_eq!(stored, self.world.alive(), "sessions that are stored");
         Ok(())
     }
@@ -367,7 +367,7 @@ fn same_view(real: &View, expected: &Seen, ids: &mut Ids, what: &str) -> Result<
 }
 
 impl Twins {
-    /// Goes on until both wait at the store again, or have ended.
+    /// Continues until both wait at the store again, or have ended.
     async fn advance(&mut self, steps: &Steps, world: &World) -> Result<(), TestCaseError> {
         let number = self.number;
         steps.are_of(Some(number));
@@ -384,7 +384,7 @@ impl Twins {
                 false => Poll::Pending,
             }
         });
-        in_time("a request's way to the store or to its answer", real).await;
+        in_time("a request's way to the store or to its response", real).await;
         steps.are_of(None);
         world.is_of(Some(number));
         poll_fn(|context| {
@@ -413,13 +413,13 @@ impl Twins {
 #[test]
 fn every_interleaving_is_one_that_the_reference_allows() {
     let store = async |clock: &Clock| Box::new(MemoryStore::with_clock(clock)) as Box<dyn Store>;
-    let stage = Stage::new(store);
-    stage.try_out(2000);
+    let setup = Setup::new(store);
+    setup.try_out(2000);
 }
 
 #[test]
 fn every_interleaving_is_one_that_the_reference_allows_on_mongodb() {
-    let stage = Stage::new(async |_: &Clock| {
+    let setup = Setup::new(async |_: &Clock| {
         let client = Mongod::shared().await.client().await;
         let sessions = client
             .database(&database())
@@ -427,5 +427,5 @@ fn every_interleaving_is_one_that_the_reference_allows_on_mongodb() {
         let deadline = std::time::Duration::from_secs(10);
         Box::new(MongoStore::new(&sessions, deadline, 8, true)) as Box<dyn Store>
     });
-    stage.try_out(200);
+    setup.try_out(200);
 }

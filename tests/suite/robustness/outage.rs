@@ -62,14 +62,14 @@ async fn serves_what_needs_no_database(probe: &Probe, browser: &Browser) {
     );
     let option = browser.get("/option").await;
     assert_eq!(option.text(), "false");
-    // An answer without the session is nobody else's either.
+    // A response without the session is for its browser alone, too.
     assert_eq!(option.header("Vary"), Some("Cookie"));
     assert_eq!(option.header("Cache-Control"), Some("private, no-cache"));
     assert_eq!(browser.get("/result").await.text(), r#"{"error":"Store"}"#);
     assert_eq!(
         browser.cookie("session"),
         cookie,
-        "nobody is logged out by an outage"
+        "an outage logs no user out"
     );
 }
 
@@ -78,7 +78,7 @@ async fn serves_what_needs_no_database(probe: &Probe, browser: &Browser) {
 async fn planted(probe: &Probe, script: Script) -> Browser {
     let mut planted = None;
     eventually("a session is stored", async || {
-        // A browser each time: nobody knows what became of an attempt that failed.
+        // A browser each time: the outcome of an attempt that failed is unknown.
         let browser = probe.browser();
         let stored = run(&browser, script.clone()).await.status == 200;
         planted = stored.then_some(browser);
@@ -93,8 +93,8 @@ async fn visitor(probe: &Probe) -> Browser {
     planted(probe, Script::new().set("n", 1)).await
 }
 
-/// One that is logged in as well. A login is on the disk when its answer comes, so that no kill can
-/// take it.
+/// One that is logged in as well. A login is on the disk when its response comes, so that no kill
+/// can take it.
 async fn member(probe: &Probe) -> Browser {
     planted(probe, Script::new().login("bob").set("n", 1)).await
 }

@@ -2,8 +2,8 @@
 //! real mongod with and without sharing, and in memory.
 //!
 //! A round poises its requests inside their handlers, lets them go in an order that its seed
-//! decides (at once, or one after the other), delivers the answers in any order, and looks at what
-//! became of it. `RACE_SEED` repeats the round that a failure names, `RACE_ROUNDS` changes how many
+//! decides (at once, or one after the other), delivers the answers in any order, and looks at the
+//! outcome. `RACE_SEED` repeats the round that a failure names, `RACE_ROUNDS` changes how many
 //! there are.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,8 +30,8 @@ mod versions;
 
 /// How many rounds each race has.
 const ROUNDS: u64 = 500;
-/// How many of them are under way at once.
-const TOGETHER: usize = 16;
+/// How many of them run at once.
+const CONCURRENT_ROUNDS: usize = 16;
 
 /// One round of a race: fails by panicking.
 pub type Race = fn(Round) -> BoxFuture<'static, ()>;
@@ -40,12 +40,12 @@ pub type Race = fn(Round) -> BoxFuture<'static, ()>;
 pub struct Round {
     pub arena: Arc<Arena>,
     pub rng: StdRng,
-    /// Nobody else's, for names of users.
+    /// Of this round alone, for names of users.
     pub seed: u64,
 }
 
 impl Round {
-    /// So many of something, as the seed decides.
+    /// A number of something, as the seed decides.
     pub fn some(&mut self, least: i64, most: i64) -> i64 {
         self.rng.random_range(least..=most)
     }
@@ -139,7 +139,7 @@ pub async fn failures(
     arena: &Arc<Arena>,
     race: Race,
     rounds: u64,
-    together: usize,
+    concurrent: usize,
 ) -> Vec<(u64, String)> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seeds = match number("RACE_SEED") {
@@ -162,7 +162,7 @@ pub async fn failures(
             };
             async move { (seed, tokio::spawn(race(round)).await) }
         })
-        .buffer_unordered(together)
+        .buffer_unordered(concurrent)
         .filter_map(async |(seed, ended)| Some((seed, said(ended.err()?))))
         .collect()
         .await
@@ -213,7 +213,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Sessions of nobody else.
+    /// With sessions of this race alone.
     async fn setting(self) -> Setting {
         let setting = match self {
             Place::MongoDb { share, encoding } => {
@@ -238,16 +238,19 @@ impl Place {
 /// Runs a race, and tells which seeds lost.
 pub async fn run(place: Place, race: Race) {
     let arena = place.arena(&place.setting().await).await;
-    assert_won(failures(&arena, race, ROUNDS, TOGETHER).await, ROUNDS);
+    assert_won(
+        failures(&arena, race, ROUNDS, CONCURRENT_ROUNDS).await,
+        ROUNDS,
+    );
 }
 
 /// The same for a race that concerns everybody: in each of a few applications one round comes after
 /// the other.
 pub async fn run_apart(place: Place, race: Race, rounds: u64, with: fn(Setting) -> Setting) {
-    const APART: u64 = 4;
-    let alone = (0..APART).map(|_| async {
+    const APPLICATIONS: u64 = 4;
+    let alone = (0..APPLICATIONS).map(|_| async {
         let arena = place.arena(&with(place.setting().await)).await;
-        failures(&arena, race, rounds / APART, 1).await
+        failures(&arena, race, rounds / APPLICATIONS, 1).await
     });
     let failures = join_all(alone).await.concat();
     assert_won(failures, rounds);
@@ -286,7 +289,7 @@ macro_rules! everywhere {
 }
 use everywhere;
 
-/// Races whose rounds disturb nobody.
+/// Races whose rounds do not disturb each other.
 macro_rules! race {
     ($($name:ident($round:ident) $body:block)+) => {$(
         pub(super) mod $name {

@@ -10,7 +10,7 @@ use rocket_mongo_session::store::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Load,
-    Create,
+    Insert,
     Update,
     UpdateReturning,
     Delete,
@@ -57,7 +57,7 @@ impl<H: Hook> Store for Hooked<H> {
             self.hook.creating(&documents).await;
             self.store.insert(documents, durability).await
         };
-        self.hook.around(Kind::Create, create).await
+        self.hook.around(Kind::Insert, create).await
     }
 
     async fn update(

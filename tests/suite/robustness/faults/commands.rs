@@ -15,18 +15,18 @@ use crate::apps::arena::{Answer, Arena, Op, Setting, request, set};
 use crate::apps::database;
 use crate::robustness::crowd::stored;
 use crate::support::{
-    Browser, FailPoint, Failure, Mode, ReplicaSet, eventually, under_way, watchful,
+    Browser, FailPoint, Failure, Mode, ReplicaSet, eventually, in_progress, watchful,
 };
 
 both_ways! {
-    a_connection_that_closes_once_is_noticed_by_nobody => closed_once;
-    connections_that_close_twice_are_noticed_by_nobody => closed_twice;
+    a_connection_that_closes_once_goes_unnoticed => closed_once;
+    connections_that_close_twice_go_unnoticed => closed_twice;
     a_command_that_takes_too_long_is_a_503_and_breaks_nothing => blocked;
     a_write_without_its_majority_is_never_acknowledged => without_majority;
     a_server_that_is_not_the_primary_any_more_is_asked_again => not_primary;
 }
 
-/// A deadline, in seconds, where time is no subject.
+/// A deadline, in seconds, where time plays no part.
 const AMPLE: u64 = 30;
 
 /// A session as it is stored, beside the one that the program began with.
@@ -93,7 +93,7 @@ fn cases() -> Vec<Case> {
         case("update", &[Op::Renew, add()], Some(renewed)),
         case("update", &[Op::Add("n".into(), 1)], Some(COUNTED)),
         Case {
-            ran: Some(BEFORE), // the new session, which nobody has the token of, is deleted
+            ran: Some(BEFORE), // the new session, whose token was not sent, is deleted
             ..case("insert", &[keep(), add()], Some(login(2)))
         },
         case("delete", &[Op::Logout], None),
@@ -110,7 +110,7 @@ fn cases() -> Vec<Case> {
             ..case("findAndModify", &[keep(), add()], Some(login(2)))
         },
         Case {
-            refused: Some(COUNTED), // the handler is told of the pop, and goes on
+            refused: Some(COUNTED), // the handler is told of the pop, and continues
             ..case("findAndModify", &[Op::Pop, add()], Some(popped))
         },
     ]
@@ -206,9 +206,9 @@ impl Stand {
             assert_eq!(answer.0.set_cookies(), Vec::<&str>::new(), "{what}");
         }
 
-        // What a fail point held goes on now, and then nothing more comes.
+        // What a fail point held continues now, and then nothing more comes.
         eventually("the end of every command", async || {
-            under_way(tests, &self.name, None).await == 0
+            in_progress(tests, &self.name, None).await == 0
         })
         .await;
         let found = async || -> Vec<Found> {
@@ -292,13 +292,14 @@ fn id(browser: &Browser) -> String {
     crate::apps::probe::id_of(&cookie).to_owned()
 }
 
-/// No marker, and none that an attempt to plant one left behind.
+/// Whether it is the browser's session, or one of a login; not a tombstone, nor what an attempt to
+/// plant a session left behind.
 fn is_session(document: &Document, own: &str) -> bool {
     let id = document.get_str("_id").expect("an id");
     id == own || (!id.starts_with('~') && document.contains_key("user"))
 }
 
-/// Whether the answer says that all went well: its status, and every step.
+/// Whether the response says that all went well: its status, and every step.
 fn is_acknowledged(answer: &Answer) -> bool {
     answer.status() == 200 && {
         let results = answer.results();

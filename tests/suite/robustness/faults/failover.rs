@@ -15,7 +15,7 @@ both_ways! {
     a_step_down_loses_nothing => stepped_down;
     a_step_down_loses_nothing_where_clocks_differ_by_minutes => stepped_down_with_clocks_apart;
     a_stalled_primary_neither_hangs_a_request_nor_comes_back_with_old_data => paused;
-    a_stalled_secondary_is_noticed_by_nobody => one_secondary_paused;
+    a_stalled_secondary_goes_unnoticed => one_secondary_paused;
     stalled_secondaries_cost_answers_and_nothing_that_was_answered => both_secondaries_paused;
     without_a_majority_no_write_is_acknowledged => without_majority;
     a_rolling_restart_loses_nothing => restarted;
@@ -101,7 +101,7 @@ async fn both_secondaries_paused(share: bool) {
         for secondary in secondaries {
             set.pause(secondary).await;
         }
-        // What cannot be promised is refused, by a primary that soon is none.
+        // What cannot be promised is refused, by a primary that soon steps down.
         crowd.see_fail(20).await;
         for secondary in secondaries {
             set.resume(secondary).await;
@@ -122,7 +122,7 @@ async fn without_majority(share: bool) {
     let primary = set_of_three.primary().await;
     let secondaries: Vec<usize> = (0..3).filter(|node| *node != primary).collect();
 
-    // One of three stands still: everything goes on.
+    // One of three stands still: everything continues.
     set_of_three.pause(secondaries[0]).await;
     for _ in 0..5 {
         let answer = arena.run(&browser, &[Op::Increment("n".into(), 1)]).await;
@@ -211,7 +211,7 @@ async fn logout_before_a_rollback(options: &str) -> (bool, bool) {
     }
     three.wait_for_primary().await;
     let mut back = None;
-    eventually("an answer", async || {
+    eventually("a response", async || {
         let answer = arena.run(&thief.twin(), &[Op::View]).await;
         back = (answer.status() == 200).then(|| answer.results().view(0).user.is_some());
         back.is_some()
@@ -222,7 +222,7 @@ async fn logout_before_a_rollback(options: &str) -> (bool, bool) {
 
 #[rocket::async_test]
 async fn a_logout_that_could_be_rolled_back_is_not_acknowledged() {
-    // It may still happen, on the new primary: the driver goes on asking for it.
+    // It may still happen, on the new primary: the driver continues to ask for it.
     let (acknowledged, _) = logout_before_a_rollback("").await;
     assert!(!acknowledged);
 }
@@ -244,7 +244,7 @@ async fn with_w_1_the_checker_finds_what_a_killed_primary_took_with_it() {
         for node in &secondaries {
             hold_replication(&set.nodes()[*node], true).await;
         }
-        // Acknowledged, and nobody has it but the one that dies.
+        // Acknowledged, and only the one that dies has it.
         crowd.see(200).await;
         set.kill(primary).await;
         for node in &secondaries {

@@ -1,4 +1,5 @@
-//! Two connections and three hundred requests: bounded waiting, then 503, and nobody else minds.
+//! Two connections and three hundred requests: bounded waiting, then 503; other
+//! requests are unaffected.
 
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ async fn three_hundred(share: bool) {
             }
         }
     };
-    in_time("an answer for everybody", everybody).await;
+    in_time("all responses", everybody).await;
     point.clear().await;
     println!("{served} served, {refused} refused");
     assert!(served > 0);

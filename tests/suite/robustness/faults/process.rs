@@ -13,7 +13,7 @@ use rocket::fairing::AdHoc;
 use super::{APP, setting};
 use crate::apps::arena::{Answer, Op, Setting, request, set};
 use crate::apps::database;
-use crate::support::{Browser, FailPoint, Failure, Mode, Mongod, eventually, under_way};
+use crate::support::{Browser, FailPoint, Failure, Mode, Mongod, eventually, in_progress};
 
 const URL: &str = "APP_TO_KILL_URL";
 
@@ -77,7 +77,7 @@ impl Process {
         let point = FailPoint::on(tests, &[command], Mode::Times(1), held).await;
         let sent = rocket::tokio::spawn(request(browser, program).try_send(self.addr));
         eventually("the command", async || {
-            under_way(tests, APP, Some(command)).await > 0
+            in_progress(tests, APP, Some(command)).await > 0
         })
         .await;
         self.child.kill().expect("an end");
@@ -86,7 +86,7 @@ impl Process {
         assert!(answer.is_err(), "{answer:?}");
         point.clear().await;
         eventually("the end of the command", async || {
-            under_way(tests, APP, None).await == 0
+            in_progress(tests, APP, None).await == 0
         })
         .await;
     }
@@ -130,15 +130,15 @@ async fn an_application_that_is_killed_leaves_all_or_nothing_of_a_request() {
     let view = second.run(&browser, &[Op::View]).await.results().view(0);
     assert_eq!((view.int("a"), view.int("b")), (1, 1));
 
-    // Between the commit and the answer: all of it has, and nobody was told.
+    // Between the commit and the response: all is stored, and no client was told.
     let program = [set("a", 3), set("b", 3), Op::Save, Op::Die];
     second.dies_of(&browser, &program).await;
     let third = Process::start(&url);
     let view = third.run(&browser, &[Op::View]).await.results().view(0);
     assert_eq!((view.int("a"), view.int("b")), (3, 3));
 
-    // A login that was carried out, and nobody was told of: the old token is dead, and the new one
-    // nobody's.
+    // A login that was carried out, and no client was told of: the old token is dead, and no client
+    // has the new one.
     let program = [
         Op::LoginKeeping("me".into(), vec!["a".into()]),
         Op::Save,
@@ -192,7 +192,7 @@ async fn an_application_that_is_killed_in_its_commit_leaves_all_or_nothing_of_it
     let view = second.run(&browser, &[Op::View]).await.results().view(0);
     assert!([1, 2].contains(&view.int("a")), "{view:?}");
     assert_eq!(view.int("a"), view.int("b"));
-    // And the session goes on.
+    // And the session continues.
     let program = [Op::Increment("a".into(), 10), Op::Increment("b".into(), 10)];
     assert_eq!(second.run(&browser, &program).await.status(), 200);
     let later = second.run(&browser, &[Op::View]).await.results().view(0);
@@ -222,7 +222,7 @@ async fn an_application_that_is_killed_in_a_login_leaves_no_second_session_that_
     assert_eq!(view.user, None);
     let values = (view.int("a"), view.int("b"));
     assert_eq!(values, if view.is_new { (0, 0) } else { (1, 1) });
-    // The next login succeeds all the same, and ends what the browser has.
+    // The next login succeeds nevertheless, and ends what the browser has.
     let old = browser.twin();
     assert!(second.run(&browser, &login).await.sends_cookie());
     let view = second.run(&browser, &[Op::View]).await.results().view(0);

@@ -12,7 +12,7 @@ use crate::support::{
 
 both_ways! {
     a_write_whose_reply_was_lost_happens_once => lost;
-    a_network_that_swallows_everything_hangs_nobody => swallowed;
+    a_network_that_swallows_everything_hangs_no_request => swallowed;
 }
 
 async fn lost(share: bool) {
@@ -52,7 +52,7 @@ async fn lost(share: bool) {
                 ("delete", false) => {}
                 (_, true) => assert_eq!(view.int("n"), 2, "{what}"),
                 // Once or not at all, and the browser has what it had, or had it taken away by a
-                // login whose outcome nobody knows.
+                // login whose outcome is unknown.
                 (_, false) => assert!(
                     view.is_new || (1..=2).contains(&view.int("n")),
                     "{what}: {view:?}"
@@ -64,7 +64,7 @@ async fn lost(share: bool) {
     }
 }
 
-/// So many loads and so many commits are under way when the network goes.
+/// How many loads, and how many commits, are in progress when the network goes.
 const EACH: i64 = 20;
 
 async fn swallowed(share: bool) {
@@ -90,11 +90,11 @@ async fn swallowed(share: bool) {
                 assert_eq!(answer.0.set_cookies(), Vec::<&str>::new());
             }
         };
-        in_time("an answer for everybody", everybody).await;
+        in_time("all responses", everybody).await;
         proxy.set(Traffic::Pass);
         serves(&arena).await;
-        // Whatever was on its way arrives, and takes effect once, though nobody was told: the first
-        // commit at least was sent before its deadline.
+        // Whatever was on its way arrives, and takes effect once, though no client was told: the
+        // first commit at least was sent before its deadline.
         eventually("what was held arrives", async || {
             let n = view(&arena, &browser).await.int("n");
             assert!((1..=1 + EACH).contains(&n), "{n} after {traffic:?}");
@@ -144,7 +144,7 @@ async fn a_write_that_was_done_is_not_said_to_have_failed() {
     let said = results.get(results.len() - 1);
     let is_unknown = matches!(said, Err(error) if error.starts_with("Unknown"));
     assert!(is_unknown, "{said:?}");
-    // What may have been done is not done again with the answer.
+    // What may have been done is not done again with the response.
     assert_eq!(answer.status(), 200);
     assert_eq!(view(&arena, &browser).await.int("n"), 2);
 }

@@ -19,7 +19,7 @@ both_ways! {
     a_silent_database_does_not_hold_the_end_up => silent;
 }
 
-/// An application that gives requests so many seconds to end, and so many gates of it.
+/// An application that gives requests this number of seconds to end, and this number of its gates.
 fn rocket(
     setting: &Setting,
     grace: u32,
@@ -88,8 +88,8 @@ async fn in_flight(share: bool) {
     in_time("the order to stop", shutdown).await;
     gates.iter().for_each(Gate::open);
     for tab in tabs {
-        let answer = in_time("an answer", tab).await.expect("no panic");
-        assert_eq!(answer.expect("an answer").status, 200);
+        let answer = in_time("a response", tab).await.expect("no panic");
+        assert_eq!(answer.expect("a response").status, 200);
     }
     let ended = in_time("the end", ended).await.expect("no panic");
     ended.expect("a clean end");

@@ -10,7 +10,8 @@ use crate::apps::arena::{Arena, Op, Setting, set};
 use crate::apps::database;
 use crate::support::{FailPoint, Failure, Mode, Mongod};
 
-/// One command of each kind hangs for longer than its deadline; whoever comes meanwhile is served.
+/// One command of each kind hangs for longer than its deadline; other requests are served
+/// meanwhile.
 async fn one_hangs(command: &str, times: i32) {
     let mongod = Mongod::start().await;
     let clock = Clock::new();

@@ -13,7 +13,7 @@ use crate::apps::arena::{Arena, Op, Setting, set};
 use crate::apps::database;
 use crate::support::{Mongod, eventually, in_time};
 
-/// With a deadline that is no subject here.
+/// With a deadline that plays no part here.
 fn ample(url: &str) -> Setting {
     setting(url, true).key("deadline", 30)
 }

@@ -238,13 +238,13 @@ struct Request {
     /// The page to return to, of the session that was logged out.
     return_to: Option<Value>,
     ends: Vec<u32>,
-    /// Sessions whose token was replaced, or that ended: a logout ends them all the same.
+    /// Sessions whose token was replaced, or that ended: a logout ends them nevertheless.
     lost: Vec<u32>,
     removes: bool,
     given: Option<Token>,
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 enum Outcome {
     Fine,
     Gone,
@@ -301,9 +301,9 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
         break;
     }
     if status >= 500 {
-        request.discard(); // nobody but Rocket answers it
+        request.discard(); // Rocket alone answers it
     }
-    // What is dropped in the end is nobody's to know.
+    // What is dropped in the end is not reported.
     let _ = request.commit().await;
     Expected {
         status,

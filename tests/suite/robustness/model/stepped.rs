@@ -1,4 +1,4 @@
-//! A store at which every request waits, before each operation, until it is told to go on.
+//! A store at which every request waits, before each operation, until it is told to continue.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ struct Request {
     waiting: Vec<Kind>,
     granted: Option<Kind>,
     /// Operations that the store is at.
-    under_way: usize,
+    running: usize,
 }
 
 impl Inner {
@@ -42,7 +42,7 @@ impl Steps {
         *self.lock() = Inner::default();
     }
 
-    /// What happens from now on is this request's, in its tasks as well; or nobody's.
+    /// Counts what happens from now on, in tasks as well, as this request's; or as no request's.
     pub fn are_of(&self, number: Option<usize>) {
         self.lock().current = number;
     }
@@ -66,9 +66,8 @@ impl Steps {
     pub fn is_waiting(&self, number: usize) -> bool {
         let inner = self.lock();
         let request = inner.requests.get(&number);
-        request.is_some_and(|one| {
-            one.under_way == 0 && one.granted.is_none() && !one.waiting.is_empty()
-        })
+        request
+            .is_some_and(|one| one.running == 0 && one.granted.is_none() && !one.waiting.is_empty())
     }
 
     pub fn grant(&self, number: usize, kind: Kind) {
@@ -78,7 +77,8 @@ impl Steps {
         self.lock().changed();
     }
 
-    /// Waits for its turn. Who is no request of the case (what is left for later) does not.
+    /// Waits for its turn. What does not belong to a request of the case (what is left for later)
+    /// does not wait.
     pub async fn pass(&self, kind: Kind) -> Pass {
         let number = self.lock().current;
         let Some(number) = number else {
@@ -101,7 +101,7 @@ impl Steps {
             if let Some(at) = request.waiting.iter().position(|other| *other == kind) {
                 request.waiting.remove(at);
             }
-            request.under_way += 1;
+            request.running += 1;
             Poll::Ready(())
         })
         .await;
@@ -109,7 +109,7 @@ impl Steps {
     }
 }
 
-/// An operation that is under way.
+/// An operation in progress.
 pub struct Pass(Option<(Steps, usize)>);
 
 impl Drop for Pass {
@@ -117,7 +117,7 @@ impl Drop for Pass {
         if let Some((steps, number)) = &self.0 {
             let mut inner = steps.lock();
             if let Some(request) = inner.requests.get_mut(number) {
-                request.under_way -= 1;
+                request.running -= 1;
             }
             inner.changed();
         }

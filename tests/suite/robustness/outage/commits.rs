@@ -1,4 +1,4 @@
-//! Commits that fail: the application's own 503, and nothing of the answer that it replaces.
+//! Commits that fail: the application's own 503, and nothing of the response that it replaces.
 
 use mongodb::bson::doc;
 use rocket::serde::json::json;
@@ -105,7 +105,7 @@ async fn no_cookie_tells_of(failure: Failure, deadline: Duration, surely_nothing
         let old = browser.cookie("session").expect("a cookie");
         let others = doc! { "_id": { "$not": { "$regex": "^~" }, "$ne": id_of(&old) } };
         let swept = probe.sessions().delete_many(others.clone()).await;
-        swept.expect("nobody else");
+        swept.expect("the deletion of other sessions");
         let failure = failure.clone().app_name(&name);
         let point = FailPoint::on(&probe.client, &[command], Mode::Times(1), failure).await;
         probe.gates.open("no");
@@ -148,7 +148,7 @@ async fn no_cookie_tells_of_a_commit_that_came_too_late() {
 }
 
 #[rocket::async_test]
-async fn a_write_that_perhaps_no_majority_has_is_no_success() {
+async fn a_write_that_perhaps_no_majority_has_is_not_a_success() {
     let mongod = Mongod::start().await;
     let probe = probe(&mongod, own_catchers).await;
     let browser = probe.browser();
@@ -157,10 +157,13 @@ async fn a_write_that_perhaps_no_majority_has_is_no_success() {
     let ran = run(&browser, Script::new().set("n", 1)).await;
     assert_eq!((ran.status, ran.sent()), (503, None));
     point.clear().await;
-    eventually("what nobody has the token of is deleted", async || {
-        let count = probe.sessions().count_documents(doc! {}).await;
-        count.expect("a count") == 0
-    })
+    eventually(
+        "the session whose token was not sent is deleted",
+        async || {
+            let count = probe.sessions().count_documents(doc! {}).await;
+            count.expect("a count") == 0
+        },
+    )
     .await;
 }
 
@@ -177,7 +180,7 @@ async fn a_failed_commit_sends_not_even_the_cookie_of_a_save() {
 }
 
 #[rocket::async_test]
-async fn save_tells_the_handler_and_the_answer_is_its_own() {
+async fn save_tells_the_handler_and_the_response_is_its_own() {
     let mongod = Mongod::start().await;
     let probe = probe(&mongod, own_catchers).await;
     let browser = visitor(&probe).await;

@@ -3,14 +3,14 @@
 
 use rocket_mongo_session::{MemoryStore, MongoStore, Sessions, Store};
 
-use super::{ROUNDS, Race, TOGETHER, ending, failures, logins, values};
+use super::{CONCURRENT_ROUNDS, ROUNDS, Race, ending, failures, logins, values};
 use crate::apps::arena::{Arena, Setting};
 use crate::apps::database;
 use crate::store::wrong_stores::{Replacing, Right, Saving, Upserting, Wrong, in_mongodb};
 
 const ENDINGS: [Race; 3] = [
     ending::a_logged_out_session_never_comes_back::round,
-    ending::a_revoked_user_is_out_and_so_are_logins_that_were_under_way::round,
+    ending::a_revoked_user_is_out_and_so_are_logins_in_progress::round,
     ending::a_session_revoked_by_its_id_stays_away::round,
 ];
 
@@ -26,7 +26,9 @@ const UPDATES: [Race; 5] = [
 async fn lost(store: impl Store, race: Race) -> usize {
     let fairing = Sessions::with_store(store);
     let arena = Arena::start_with(&Setting::in_memory(), fairing).await;
-    failures(&arena, race, ROUNDS / 5, TOGETHER).await.len()
+    failures(&arena, race, ROUNDS / 5, CONCURRENT_ROUNDS)
+        .await
+        .len()
 }
 
 /// That a race is lost on such stores. Chance decides what meets, so it is run again.
@@ -66,7 +68,7 @@ async fn saves_bring_sessions_back_and_the_races_see_it() {
     }
 }
 
-/// An upsert stores no more than the update says, which lets nobody in: it is seen where a race
+/// An upsert stores no more than the update says, which lets no user in: it is seen where a race
 /// looks for the document. (A user's are found by a field that no update names.)
 #[rocket::async_test]
 async fn upserts_store_sessions_again_and_the_races_see_it() {

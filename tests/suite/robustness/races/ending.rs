@@ -1,4 +1,4 @@
-//! Ends: a session that was logged out or revoked never comes back, whatever was under way.
+//! Ends: a session that was logged out or revoked never comes back, whatever was in progress.
 
 use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
@@ -45,7 +45,7 @@ async fn assert_over(round: &Round, answers: &[Answer], user: &str) {
 
 race! {
     a_logged_out_session_never_comes_back(round) {
-        let browser = round.member("somebody").await;
+        let browser = round.member("alice").await;
         let id = round.look(&browser).await.id.expect("a stored session");
         let thief = browser.twin();
         let logout = match round.flip() {
@@ -63,15 +63,15 @@ race! {
         assert_eq!(answers[0].status(), 200);
         round.assert_dead(&thief, "the logged-out session").await;
         let revoked = round.arena.sessions().revoke(&id).await;
-        assert!(!revoked.expect("an answer"), "its document is still there");
+        assert!(!revoked.expect("a result"), "its document is still there");
         // What a tab was given instead is another session: the same login is over, be it renewed
         // or elevated.
-        assert_over(&round, &answers, "somebody").await;
+        assert_over(&round, &answers, "alice").await;
     }
 
     a_logout_ends_only_its_own_session(round) {
-        let browser = round.member("somebody").await;
-        let other = round.member("somebody").await;
+        let browser = round.member("alice").await;
+        let other = round.member("alice").await;
         let tabs = vec![
             round.arena.poise(&browser, &[], &[Op::Logout]).await,
             round.arena.poise(&browser, &[], &[Op::Logout]).await,
@@ -81,10 +81,10 @@ race! {
         round.deliver(&answers[..2], &browser);
         assert_eq!(browser.cookie("session"), None);
         let view = round.look(&other).await;
-        assert_eq!((view.user.as_deref(), view.int("n")), (Some("somebody"), 1));
+        assert_eq!((view.user.as_deref(), view.int("n")), (Some("alice"), 1));
     }
 
-    a_revoked_user_is_out_and_so_are_logins_that_were_under_way(round) {
+    a_revoked_user_is_out_and_so_are_logins_in_progress(round) {
         let user = format!("user{}", round.seed);
         let (one, two) = (round.member(&user).await, round.member(&user).await);
         let bystander = round.member(&format!("other{}", round.seed)).await;
@@ -126,12 +126,12 @@ race! {
     }
 
     a_session_revoked_by_its_id_stays_away(round) {
-        let browser = round.member("somebody").await;
+        let browser = round.member("alice").await;
         let id = round.look(&browser).await.id.expect("a stored session");
         let sessions: Sessions = round.arena.sessions().clone();
         let revoked = id.clone();
         let mut tabs = vec![round.arena.poise_call(async move {
-            sessions.of("somebody").revoke(&revoked).await.expect("a revocation");
+            sessions.of("alice").revoke(&revoked).await.expect("a revocation");
         })];
         for kind in kinds(&mut round) {
             tabs.push(round.arena.poise(&browser, &[Op::View], &busy(kind)).await);
@@ -139,10 +139,10 @@ race! {
         let thief = browser.twin();
         let answers = round.let_go(tabs).await;
         round.assert_dead(&thief, "the revoked session").await;
-        let again = round.arena.sessions().revoke(&id).await.expect("an answer");
+        let again = round.arena.sessions().revoke(&id).await.expect("a result");
         assert!(!again, "its document is still there");
         // Under another id the same login is over as well.
-        assert_over(&round, &answers[1..], "somebody").await;
+        assert_over(&round, &answers[1..], "alice").await;
     }
 
     other_devices_are_out_and_this_one_is_not(round) {
@@ -193,7 +193,7 @@ mod mass_logout_ends_everything_that_began_before_it {
     }
 
     async fn everybody_out(mut round: Round) {
-        let member = round.member("somebody").await;
+        let member = round.member("alice").await;
         let visitor = round.visitor().await;
         let stranger = round.arena.browser();
         let sessions: Sessions = round.arena.sessions().clone();
@@ -201,7 +201,7 @@ mod mass_logout_ends_everything_that_began_before_it {
             sessions.revoke_all().await.expect("a revocation");
         })];
         let kind = round.some(0, 9);
-        let login = || Op::Login("somebody".into());
+        let login = || Op::Login("alice".into());
         tabs.push(round.arena.poise(&member, &[Op::View], &busy(kind)).await);
         tabs.push(round.arena.poise(&visitor, &[Op::View], &[login()]).await);
         tabs.push(round.arena.poise(&stranger, &[Op::View], &[login()]).await);
@@ -217,8 +217,8 @@ mod mass_logout_ends_everything_that_began_before_it {
             answer.arrive(&own);
             assert_eq!(round.look(&own).await.user, None, "{:?}", answer.0);
         }
-        let again = round.member("somebody").await;
-        assert_eq!(round.look(&again).await.user.as_deref(), Some("somebody"));
+        let again = round.member("alice").await;
+        assert_eq!(round.look(&again).await.user.as_deref(), Some("alice"));
     }
 
     // On a server each round waits for a second, until logins stand again.

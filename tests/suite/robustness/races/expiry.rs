@@ -54,7 +54,7 @@ async fn at_the_edge(mut round: Round) {
             round.arena.run(browser, &[set("used", true)]).await;
         }
     }
-    // The rest of the time passes before they go on, or while they do.
+    // The rest of the time passes before they continue, or while they do.
     let past = round.some(0, 6);
     let rest = Duration::from_millis(past as u64);
     let meanwhile = round.flip();
@@ -112,7 +112,7 @@ fn race(round: Round) -> futures::future::BoxFuture<'static, ()> {
     Box::pin(at_the_edge(round))
 }
 
-mod a_session_ends_on_time_whatever_is_under_way {
+mod a_session_ends_on_time_whatever_is_in_progress {
     use super::*;
 
     everywhere!(|place| { run_apart(place, race, ROUNDS, |setting| setting.clock(&Clock::new())) });

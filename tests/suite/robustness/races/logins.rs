@@ -13,13 +13,13 @@ fn late(kind: i64) -> Vec<Op> {
         3 => vec![Op::Increment("n".into(), 1), Op::Save],
         4 => vec![Op::Csrf],
         5 => vec![Op::SetTimeout(86_400_000)],
-        // The session turns out to be gone, and something is stored all the same.
+        // The session turns out to be gone, and something is stored nevertheless.
         6 => vec![Op::Increment("n".into(), 1), Op::Save, set("later", 1)],
         _ => vec![Op::View],
     }
 }
 
-/// Three ways to get a new token, and whether somebody is logged in then.
+/// Three ways to get a new token, with and without a login.
 fn change(kind: i64) -> Vec<Op> {
     match kind {
         0 => vec![Op::Login("me".into())],
@@ -299,7 +299,7 @@ mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
     }
 
     /// What no server can mend: HTTP has no conditional cookie. One that was sent again before a
-    /// login, and reaches the browser after the login's own, is the old one; nobody is let in by it.
+    /// login, and reaches the browser after the login's own, is the old one; it lets no user in.
     #[rocket::async_test]
     async fn and_if_it_arrives_after_the_changes_own_it_is_a_dead_one() {
         let arena = Arena::start(&Setting::in_memory().clock(&Clock::new())).await;

@@ -89,7 +89,7 @@ race! {
         let items: Vec<i64> = list.iter().filter_map(|item| item.as_i64()).collect();
         assert_eq!(items.len(), 12, "{items:?}");
         for tab in 0..6 {
-            // Those of one request stay together and in order.
+            // Those of one request stay side by side and in order.
             let at = items.iter().position(|item| *item == tab);
             let pair = at.and_then(|at| items.get(at..at + 2));
             assert_eq!(pair, Some([tab, tab + 100].as_slice()), "{items:?}");

@@ -25,7 +25,7 @@ const RACES: [(&str, Race); 12] = [
     ),
     (
         "revocation",
-        ending::a_revoked_user_is_out_and_so_are_logins_that_were_under_way::round,
+        ending::a_revoked_user_is_out_and_so_are_logins_in_progress::round,
     ),
     (
         "late answers",

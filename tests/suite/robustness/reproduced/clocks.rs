@@ -72,14 +72,14 @@ async fn revocation_by_a_fast_clock_ends_no_later_login() {
 }
 
 #[rocket::async_test]
-async fn revocation_by_any_clock_ends_a_login_under_way() {
+async fn revocation_by_any_clock_ends_a_login_in_progress() {
     let clock = Clock::new;
     let (slow, right, fast) = (clock(), clock(), clock());
     slow.rewind(WRONG);
     fast.advance(WRONG);
     for (name, clock) in [("slow", slow), ("right", right), ("fast", fast)] {
         for revoke in revocations() {
-            let probe = Probe::start("clocks_under_way", &[]).await;
+            let probe = Probe::start("clocks_in_progress", &[]).await;
             let other = beside(&probe, &clock).await;
             let browser = probe.browser();
             let login = Script::new().pause("checked").login("alice");

@@ -1,5 +1,5 @@
-//! Commits that fail for a reason of the application's are no outage, and an outage is none of the
-//! application's.
+//! Commits that fail for a reason of the application's are not an outage, and an outage is not the
+//! application's fault.
 
 use rocket::serde::json::json;
 
@@ -38,7 +38,7 @@ async fn mismatch_at_the_commit_answers_500() {
 
 /// Code 2 of a whole command, as of a bad write concern, says nothing of a value.
 #[rocket::async_test]
-async fn refused_command_is_no_mismatch() {
+async fn refused_command_is_not_a_mismatch() {
     let mongod = Mongod::start().await;
     let (client, url) = (mongod.client().await, mongod.url("refused"));
     let probe = Probe::start_at(client, &url, "refused", &[], |rocket| rocket).await;

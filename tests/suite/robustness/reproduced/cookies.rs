@@ -94,7 +94,7 @@ async fn logout_removes_whatever_cookie_was_brought() {
         let logout = run_with_all(app, &cookies, Script::new().then("logout")).await;
         assert!(logout.sent().is_some_and(removes), "{what}: {logout:?}");
     }
-    // What another site's page has set is none of ours to remove.
+    // A cookie that another site's page has set is not ours to remove.
     let request = Script::new().then("logout").request();
     let logout = app.send(request.header("Cookie", "theme=dark")).await;
     assert_eq!(sent_by(&logout), None);
@@ -156,7 +156,7 @@ async fn of_several_cookies_the_live_one_counts() {
     assert_eq!(probe.documents().await.len(), 1);
 }
 
-/// Nobody knows which one the browser means.
+/// It is unknown which one the browser means.
 #[rocket::async_test]
 async fn of_two_live_cookies_none_counts() {
     let memory = InMemory::start(|rocket| rocket).await;
@@ -187,7 +187,7 @@ async fn logout_ends_every_session_that_the_cookies_prove() {
 
 /// In two header lines, as HTTP/2 sends them.
 #[rocket::async_test]
-async fn cookies_of_several_lines_are_looked_at_together() {
+async fn cookies_of_all_header_lines_are_considered() {
     let memory = InMemory::start(|rocket| rocket).await;
     let live = visitor(&memory.app, 1).await;
     let request: Request = Script::new().get("n").request();

@@ -1,5 +1,5 @@
-//! A handler that loses patience with its `save`, which goes on and succeeds; and deadlines of any
-//! length.
+//! A handler that loses patience with its `save`, which continues and succeeds; and deadlines of
+//! any length.
 
 use rocket::serde::json::json;
 use rocket::tokio::select;
@@ -38,7 +38,7 @@ async fn save_that_the_handler_dropped_and_that_succeeds_is_a_success() {
     ] {
         let held = proxy.held();
         proxy.plan(command, [Fate::Hold]);
-        let goes_on = async {
+        let continues = async {
             probe.gates.reached("impatient").await;
             eventually("a held save", async || proxy.held() > held).await;
             probe.gates.open("impatient");
@@ -47,7 +47,7 @@ async fn save_that_the_handler_dropped_and_that_succeeds_is_a_success() {
             probe.gates.open("dropped");
         };
         let impatient = browser.send(Request::post("/impatient"));
-        let (answer, ()) = rocket::tokio::join!(impatient, goes_on);
+        let (answer, ()) = rocket::tokio::join!(impatient, continues);
         let said = (answer.status, answer.text());
         assert_eq!(said, (200, "all is well".to_owned()), "{command}");
         let seen = run(&browser, Script::new().get("n")).await;
@@ -57,7 +57,7 @@ async fn save_that_the_handler_dropped_and_that_succeeds_is_a_success() {
 
 /// A deadline that no `Instant` can tell.
 #[rocket::async_test]
-async fn endless_deadline_is_no_panic() {
+async fn endless_deadline_does_not_panic() {
     let mongod = Mongod::shared().await;
     let collection = mongod.client().await.database("endless");
     let collection = collection.collection::<mongodb::bson::Document>("session");
@@ -67,6 +67,6 @@ async fn endless_deadline_is_no_panic() {
     let script = Script::new().set("n", 1).then("save");
     let browser = app.browser();
     let visited = rocket::tokio::time::timeout(NEVER, run(&browser, script)).await;
-    let visited = visited.expect("an answer");
+    let visited = visited.expect("a response");
     assert_eq!(visited.status, 200, "{visited:?}");
 }

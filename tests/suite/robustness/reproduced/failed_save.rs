@@ -37,7 +37,7 @@ fn has_failed(ran: &Ran, call: usize) {
 }
 
 #[rocket::async_test]
-async fn a_login_whose_save_failed_signs_nobody_in() {
+async fn a_login_whose_save_failed_does_not_sign_in() {
     let standalone = Standalone::start(&[]).await;
     let probe = &standalone.probe;
     for (fate, has_session) in [

@@ -24,7 +24,7 @@ async fn expired_cookies_make_no_indexes() {
     assert_eq!(done.expect("a delete").deleted_count, 1);
     let live = visitor(&probe.app).await;
 
-    // What a call makes comes after all that was under way, because one call makes indexes at a time.
+    // What a call makes comes after all that was running, because one call makes indexes at a time.
     let made = async || {
         let done = run(&live, Script::new().then("ensure_indexes")).await;
         assert_eq!(done.status, 200);

@@ -8,7 +8,7 @@ use super::{Standalone, eventually, stored_of};
 use crate::apps::probe::{Probe, Script, run};
 use crate::support::Mongod;
 
-/// A look for revocations and tombstones. The load of a live session is none.
+/// A look for revocations and tombstones. The load of a live session does not count.
 fn is_look_for_revocations(command: &Document) -> bool {
     command.contains_key("find") && command.to_string().contains("\"~")
 }
@@ -44,7 +44,7 @@ async fn login_that_cannot_look_for_revocations_leaves_the_old_session() {
 }
 
 #[rocket::async_test]
-async fn login_that_cannot_look_for_revocations_evicts_nobody() {
+async fn login_that_cannot_look_for_revocations_evicts_no_session() {
     let standalone = Standalone::start(&[("max_per_user", 1.into()), ("deadline", 2.into())]).await;
     let probe = &standalone.probe;
     let phone = probe.browser();

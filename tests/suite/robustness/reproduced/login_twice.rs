@@ -180,7 +180,7 @@ async fn login_form_that_is_sent_twice_at_once_is_welcome_twice() {
     both_are_welcome(&browser, [&first, &second]).await;
 }
 
-/// Whoever sends the old cookie later has no form of the login's any more.
+/// A browser that sends the old cookie later can no longer use the login's form.
 #[rocket::async_test]
 async fn login_form_that_is_sent_again_late_is_refused() {
     let memory = InMemory::start(login_form).await;

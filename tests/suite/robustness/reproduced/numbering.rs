@@ -81,7 +81,7 @@ async fn batch_that_was_done_and_then_refused_is_not_applied_twice() {
     }
 }
 
-/// A count of matches that contradicts what is stored is no acknowledgement.
+/// A count of matches that contradicts what is stored is not an acknowledgement.
 #[rocket::async_test]
 async fn batch_whose_count_is_wrong_is_not_acknowledged() {
     let one = OneNode::start(&[]).await;

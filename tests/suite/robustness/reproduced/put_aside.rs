@@ -86,7 +86,7 @@ async fn many_stored_sessions_aside(share: bool) {
     }
 }
 
-mod save_of_a_new_session_put_aside_stops_nobody {
+mod save_of_a_new_session_put_aside_stops_no_other_request {
     #[rocket::async_test]
     async fn sharing() {
         super::a_new_session_aside(true).await;
@@ -98,7 +98,7 @@ mod save_of_a_new_session_put_aside_stops_nobody {
     }
 }
 
-mod saves_of_many_sessions_put_aside_stop_nobody {
+mod saves_of_many_sessions_put_aside_stop_no_other_request {
     #[rocket::async_test]
     async fn sharing() {
         super::many_stored_sessions_aside(true).await;

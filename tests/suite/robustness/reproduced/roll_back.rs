@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{APP, Standalone, eventually, stored_of};
 use crate::apps::probe::{Script, run};
-use crate::support::{Commands, Fate, under_way};
+use crate::support::{Commands, Fate, in_progress};
 
 #[rocket::async_test]
 async fn login_whose_insert_arrives_late_leaves_no_session() {
@@ -25,7 +25,7 @@ async fn login_whose_insert_arrives_late_leaves_no_session() {
     standalone.proxy.release();
     eventually("the insert arrives", async || {
         let arrived = Commands::now(&client).await.get("insert") > before;
-        arrived && under_way(&client, APP, Some("insert")).await == 0
+        arrived && in_progress(&client, APP, Some("insert")).await == 0
     })
     .await;
     eventually("the login is rolled back", async || {

@@ -9,7 +9,7 @@ use crate::apps::probe::{Script, run};
 use crate::support::alone::{Line, alone, lines};
 use crate::support::{Fate, in_time};
 
-/// So many refusals of one touch are waited for.
+/// How many refusals of one touch are waited for.
 const REFUSALS: usize = 6;
 
 /// Reads a session until the touch that the first read is due was refused `REFUSALS` times: how

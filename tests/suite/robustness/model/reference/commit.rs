@@ -64,7 +64,7 @@ impl Request {
             proof: proof.clone(),
         };
         let is_beside = world
-            .at(Kind::Create, |data| {
+            .at(Kind::Insert, |data| {
                 let stored = Stored {
                     values: values.clone(),
                     user: user.clone(),
@@ -104,7 +104,7 @@ impl Request {
                     }
                     is_free
                 };
-                if world.at(Kind::Create, anew).await {
+                if world.at(Kind::Insert, anew).await {
                     break;
                 }
             }
@@ -119,7 +119,7 @@ impl Request {
                 };
                 world.at(Kind::Update, join).await;
             }
-            // Nobody revokes anything here.
+            // Nothing is revoked here.
             world.at(Kind::Find, |_| ()).await;
             end_old(&world, session, &mut values, replaces, &after).await;
         }
@@ -150,7 +150,7 @@ impl Request {
         let is_there = world
             .at(Kind::Update, |data| {
                 let stored = data.sessions.get_mut(&token.session);
-                // A token is replaced together with everything else, or nothing is done.
+                // A token is replaced in one step with everything else, or nothing is done.
                 let stored = stored.filter(|stored| !renews || stored.secret == old);
                 let Some(stored) = stored else {
                     return false;
@@ -201,8 +201,8 @@ impl Request {
         is_done
     }
 
-    /// Reads, changes and writes one value as if nobody else were there. What a pop takes is what
-    /// was there before; what a modification answers is what is there after it.
+    /// Reads, changes and writes one value as if no other request were there. What a pop takes is
+    /// what was there before; what a modification answers is what is there after it.
     pub(super) async fn exchange(
         &mut self,
         key: &str,
