@@ -11,7 +11,7 @@ use crate::apps::probe::{Gates, Script, id_of, sent_by, value_of};
 use crate::store::wrong_stores::{Fault, Wrong};
 use crate::support::{App, figment};
 
-/// In which the next so many ids are taken.
+/// A store in which a given number of the next ids are taken.
 struct Taken {
     inside: MemoryStore,
     next: AtomicUsize,
@@ -45,9 +45,9 @@ async fn launch(taken: usize) -> App {
     App::launch(rocket.attach(Sessions::with_store(store).with_clock(&clock))).await
 }
 
-/// ID-07: another id is drawn, and a store in which every id is taken is no success.
+/// ID-07: another id is drawn, and a store in which every id is taken is not a success.
 #[rocket::async_test]
-async fn an_id_that_is_taken_is_drawn_again_and_not_for_ever() {
+async fn an_id_that_is_taken_is_drawn_again_up_to_a_limit() {
     for (taken, status) in [(1, 200), (2, 200), (3, 503), (100, 503)] {
         let app = launch(taken).await;
         let answer = app.send(Script::new().login("alice").request()).await;

@@ -66,7 +66,7 @@ async fn whoami(app: &App, cookie: &str) -> Value {
     ran.last().clone()
 }
 
-/// Logs somebody in, from nothing; the cookie.
+/// Logs a user in, without a session before; returns the cookie.
 async fn member(probe: &Probe, user: impl Into<Value>) -> String {
     let login = Script::new().login(user).request();
     let answer: crate::apps::probe::Ran = probe.app.send(login).await.into();

@@ -79,7 +79,7 @@ async fn a_login_is_known_at_once_whatever_the_read_preference_says() {
 
 /// DB-17: a health route says what is so, in bounded time.
 #[rocket::async_test]
-async fn an_outage_is_no_health() {
+async fn an_outage_is_not_healthy() {
     let mongod = Mongod::start().await;
     let url = mongod.url("health") + "?heartbeatFrequencyMS=500&serverMonitoringMode=poll";
     let keys = [("deadline", 1.into()), ("indexes", false.into())];
@@ -87,7 +87,7 @@ async fn an_outage_is_no_health() {
     let probe = Probe::start_at(client, &url, "health", &keys, |rocket| rocket).await;
     let ping = async || ask(&probe.app, json!(["ping"])).await;
     assert_eq!(ping().await, json!(null));
-    // Of one that stands still the deadline tells; of one that is gone, that there is none.
+    // The deadline reports a server that stands still; the driver, that no server is left.
     mongod.pause().await;
     assert_eq!(ping().await, json!({ "error": "Store" }));
     mongod.resume().await;
