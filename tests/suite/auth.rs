@@ -19,11 +19,11 @@ async fn seen_with(probe: &Probe, cookie: &str) -> Vec<Value> {
     run_with(&probe.app, cookie, script).await.results
 }
 
-fn nobody() -> [Value; 3] {
+fn no_session() -> [Value; 3] {
     [json!(null), json!(null), json!(true)]
 }
 
-/// The documents of sessions, without the markers.
+/// The documents of sessions, without tombstones and revocations.
 async fn sessions(probe: &Probe) -> Vec<Document> {
     let all = probe.documents().await.into_iter();
     all.filter(|one| !one.get_str("_id").is_ok_and(|id| id.starts_with('~')))
@@ -70,7 +70,7 @@ async fn a_login_starts_a_new_session_and_ends_the_old_one() {
 
     assert_eq!(
         seen_with(&probe, &old).await,
-        nobody(),
+        no_session(),
         "the old cookie is dead"
     );
     assert_eq!(
@@ -140,7 +140,7 @@ async fn two_logins_on_one_cookie_are_two_sessions() {
         let seen = seen_with(&probe, &login.cookie()).await;
         assert_eq!(seen, [json!(null), json!(user), json!(false)]);
     }
-    assert_eq!(seen_with(&probe, &old).await, nobody());
+    assert_eq!(seen_with(&probe, &old).await, no_session());
     assert_eq!(sessions(&probe).await.len(), 2);
 }
 
@@ -154,7 +154,7 @@ async fn two_logins_in_one_request_are_the_last_one() {
     assert!(ran.sent().is_some());
     let seen = run(&browser, Script::new().then("user").get("n").get("m")).await;
     assert_eq!(seen.results, [json!("bob"), json!(1), json!(null)]);
-    assert_eq!(seen_with(&probe, &old).await, nobody());
+    assert_eq!(seen_with(&probe, &old).await, no_session());
     assert_eq!(sessions(&probe).await.len(), 1);
 }
 
@@ -200,7 +200,7 @@ async fn login_keeping_carries_the_named_keys_and_what_others_did_to_them() {
         seen.results, expected,
         "what was kept is what was there at the end"
     );
-    assert_eq!(seen_with(&probe, &old).await, nobody());
+    assert_eq!(seen_with(&probe, &old).await, no_session());
 }
 
 #[rocket::async_test]
@@ -220,7 +220,7 @@ async fn elevate_keeps_id_and_data_under_new_secrets() {
     assert_eq!(elevated.results, [json!(null), json!(1), json!("bob")]);
     assert_eq!(id_of(&new), id_of(&old));
     assert_ne!(new, old);
-    assert_eq!(seen_with(&probe, &old).await, nobody());
+    assert_eq!(seen_with(&probe, &old).await, no_session());
     let script = Script::new().then("keys").then("peek_flash").then("user");
     let seen = run(&browser, script.call(json!(["verify_csrf", token]))).await;
     let expected = [
@@ -250,7 +250,7 @@ async fn a_renewal_changes_the_secret_and_nothing_else() {
         .cookie();
     assert_eq!(id_of(&new), id_of(&old));
     assert_ne!(new, old);
-    assert_eq!(seen_with(&probe, &old).await, nobody());
+    assert_eq!(seen_with(&probe, &old).await, no_session());
     let script = Script::new().get("n").get("m").then("user").then("created");
     let seen = run(&browser, script.call(json!(["verify_csrf", token]))).await;
     let expected = [

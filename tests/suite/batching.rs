@@ -1,4 +1,4 @@
 //! Commands that operations share, and the round trips of a request.
 
-mod together;
+mod sharing;
 mod trips;

@@ -83,7 +83,7 @@ async fn the_secret_is_drawn_with_the_document_and_never_shown() {
 }
 
 #[rocket::async_test]
-async fn a_stored_token_that_is_none_lets_nobody_in() {
+async fn a_malformed_stored_token_is_never_accepted() {
     let probe = probe(&[("legacy_ids", true.into())]).await;
     let wrong = [bson!(""), bson!(null), bson!(5), bson!(false), bson!(["t"])];
     for (n, wrong) in wrong.into_iter().enumerate() {

@@ -58,7 +58,7 @@ async fn queues_do_not_mix() {
 }
 
 #[rocket::async_test]
-async fn nothing_to_show_is_no_trip_and_no_write() {
+async fn nothing_to_show_costs_no_trip_and_no_write() {
     let probe = probe(&[]).await;
     let (browser, cookie) = visitor(&probe).await;
     let before = probe.document(&cookie).await;
@@ -164,7 +164,7 @@ async fn keys_and_queues_of_one_name_never_meet() {
     for name in names {
         assert_eq!(ask(&browser, json!(["get", name])).await, 7, "{name}");
     }
-    // `clear` is for the application's keys; nobody's open form breaks.
+    // `clear` is for the application's keys; open forms still work.
     let token = ask(&browser, json!(["csrf_token"])).await;
     go(&browser, json!([["clear"]])).await;
     let left = go(

@@ -110,7 +110,7 @@ async fn a_new_session_that_holds_nothing_is_never_stored() {
         assert_eq!(
             ran.header("Vary"),
             Some("Cookie"),
-            "it depends on the cookie all the same"
+            "it depends on the cookie nevertheless"
         );
     }
     assert_eq!(asked(&profile).await, Vec::<String>::new());
@@ -130,7 +130,7 @@ async fn two_guards_of_one_request_share_one_session() {
 }
 
 #[rocket::async_test]
-async fn an_equal_value_is_no_change() {
+async fn an_equal_value_changes_nothing() {
     let probe = Probe::start("life_equal", &[("indexes", false.into())]).await;
     let browser = probe.browser();
     run(
@@ -151,7 +151,7 @@ async fn an_equal_value_is_no_change() {
 }
 
 #[rocket::async_test]
-async fn an_answer_with_a_cookie_is_kept_by_no_cache() {
+async fn a_response_with_a_cookie_is_kept_by_no_cache() {
     let probe = Probe::start("life_headers", &[]).await;
     let browser = probe.browser();
     let order = Script::new()
@@ -214,7 +214,7 @@ async fn requests_on_one_connection_have_nothing_in_common() {
         let answer = connection
             .exchange(&plain(cookie))
             .await
-            .expect("an answer");
+            .expect("a response");
         let results: Value = rocket::serde::json::from_slice(&answer.body).expect("results");
         assert_eq!(results, json!([n]));
     }

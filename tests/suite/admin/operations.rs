@@ -31,9 +31,9 @@ async fn revoke_all_says_how_many_it_ended() {
     let probe = probe(&[("legacy_ids", true.into())]).await;
     let visitors = [visitor(&probe).await, visitor(&probe).await];
     let now = probe.clock.time().unix_timestamp();
-    let ancestors =
+    let legacy =
         doc! { "_id": "0".repeat(32), "created": now as f64, "accessed": now, "value": {} };
-    probe.sessions().insert_one(ancestors).await.unwrap();
+    probe.sessions().insert_one(legacy).await.unwrap();
     assert_eq!(ask(&probe.browser(), json!(["revoke_all"])).await, 3);
     assert_eq!(ask(&probe.browser(), json!(["revoke_all"])).await, 0);
     for (browser, _) in visitors {
@@ -47,11 +47,11 @@ async fn purge_expired_removes_exactly_what_is_dead() {
     let (old, old_cookie) = visitor(&probe).await;
     let (long, _) = visitor(&probe).await;
     go(&long, json!([["set_timeout", 99_999]])).await;
-    let ancestors = |id: &str, age: i64| {
+    let legacy = |id: &str, age: i64| {
         let at = probe.clock.time().unix_timestamp() - age;
         doc! { "_id": id.repeat(32), "created": at as f64, "accessed": at as i32, "value": { "k": 1 } }
     };
-    let documents = [ancestors("a", 100), ancestors("b", 0)];
+    let documents = [legacy("a", 100), legacy("b", 0)];
     probe.sessions().insert_many(documents).await.unwrap();
     probe.clock.advance(seconds(1150.0));
     let (young, _) = visitor(&probe).await;
@@ -99,7 +99,7 @@ async fn the_ttl_index_is_made_once_and_again_at_every_start() {
     })
     .await;
     let url = Mongod::shared().await.url(&db);
-    // Another timeout is no other index: a document says itself when it expires.
+    // Another timeout needs no other index: a document says itself when it expires.
     let again = probe.again(&url, &[("timeout", 60.into())]).await;
     let browser = again.browser();
     go(&browser, json!([["set", "k", "v"], ["ensure_indexes"]])).await;

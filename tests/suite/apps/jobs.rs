@@ -40,8 +40,8 @@ impl Jobs {
         rocket.manage(self.clone()).mount("/", routes![job])
     }
 
-    /// Carries out `work` in the handler of one request of the browser's: what it gave, and the
-    /// answer.
+    /// Carries out `work` in the handler of one request of the browser's: what it returned, and the
+    /// response.
     pub async fn run<T: Send + 'static>(
         &self,
         browser: &Browser,

@@ -98,7 +98,7 @@ impl Probe {
         self.client.database(&self.db).collection("session")
     }
 
-    /// Everything in it, markers included.
+    /// All stored documents, tombstones and revocations included.
     pub async fn documents(&self) -> Vec<Document> {
         let all = self.sessions().find(doc! {}).await.expect("a find");
         all.try_collect().await.expect("documents")
@@ -278,7 +278,7 @@ impl<'r> Responder<'r, 'static> for Caught {
     }
 }
 
-/// Places in handlers (`["pause", "name"]`) at which a request waits until the test lets it go on.
+/// Places in handlers (`["pause", "name"]`) at which a request waits until the test opens the gate.
 #[derive(Clone, Default)]
 pub struct Gates(Arc<Mutex<HashMap<String, Arc<Gate>>>>);
 
@@ -428,7 +428,7 @@ impl Script {
     }
 }
 
-/// The answer to a script.
+/// The response to a script.
 #[derive(Debug)]
 pub struct Ran {
     /// What the calls gave; empty unless the handler's own answer came.

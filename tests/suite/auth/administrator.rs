@@ -4,7 +4,7 @@ use mongodb::bson::{Bson, Document, doc};
 use rocket::serde::json::{Value, json};
 use std::time::Duration;
 
-use super::{nobody, seen_with, sessions, visitor};
+use super::{no_session, seen_with, sessions, visitor};
 use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 
 #[rocket::async_test]
@@ -14,7 +14,7 @@ async fn administrators_count_list_and_end_sessions() {
     let (one, two, other) = (probe.browser(), probe.browser(), probe.browser());
     let mut cookies = Vec::new();
     for (browser, user) in [(&one, "bob"), (&two, "bob"), (&other, "ann")] {
-        run(browser, Script::new().set("n", 1)).await; // so that the logins leave markers
+        run(browser, Script::new().set("n", 1)).await; // so that the logins leave tombstones
         cookies.push(run(browser, Script::new().login(user)).await.cookie());
         probe.clock.advance(Duration::from_secs(1));
     }
@@ -24,7 +24,7 @@ async fn administrators_count_list_and_end_sessions() {
             .last()
             .clone()
     };
-    assert_eq!(ask(json!(["count"])).await, 4, "markers are none");
+    assert_eq!(ask(json!(["count"])).await, 4, "tombstones are not counted");
     assert_eq!(ask(json!(["count_user", "bob"])).await, 2);
     let listed = ask(json!(["list", "bob", 0])).await;
     let ids: Vec<&str> = (0..2).filter_map(|at| listed[at]["id"].as_str()).collect();
@@ -45,7 +45,7 @@ async fn administrators_count_list_and_end_sessions() {
     );
     assert_eq!(ask(json!(["revoke_of", "bob", ids[0]])).await, true);
     assert_eq!(ask(json!(["revoke_of", "bob", ids[0]])).await, false);
-    assert_eq!(seen_with(&probe, &cookies[1]).await, nobody());
+    assert_eq!(seen_with(&probe, &cookies[1]).await, no_session());
     assert_eq!(ask(json!(["revoke", id_of(&cookies[2])])).await, true);
     for nonsense in ["~all", "", "$ne", "abc"] {
         assert_eq!(ask(json!(["revoke", nonsense])).await, false);
@@ -53,7 +53,7 @@ async fn administrators_count_list_and_end_sessions() {
     assert_eq!(ask(json!(["revoke_all"])).await, 2);
     assert_eq!(ask(json!(["count"])).await, 0);
     assert_eq!(sessions(&probe).await, Vec::<Document>::new());
-    assert_eq!(seen_with(&probe, &cookies[0]).await, nobody());
+    assert_eq!(seen_with(&probe, &cookies[0]).await, no_session());
 }
 
 #[rocket::async_test]
@@ -125,12 +125,12 @@ async fn documents_without_a_date_are_purged() {
 }
 
 #[rocket::async_test]
-async fn a_purge_counts_sessions_and_no_markers() {
-    let probe = Probe::start("identity_purge_markers", &[("timeout", 100.into())]).await;
+async fn a_purge_counts_sessions_and_not_tombstones() {
+    let probe = Probe::start("identity_purge_tombstones", &[("timeout", 100.into())]).await;
     for _ in 0..3 {
         let browser = probe.browser();
         run(&browser, Script::new().set("n", 1)).await;
-        run(&browser, Script::new().login("bob")).await; // leaves a marker for the visitor's
+        run(&browser, Script::new().login("bob")).await; // leaves a tombstone of the visitor's
     }
     let anonymous = probe.browser();
     run(

@@ -4,7 +4,7 @@ use mongodb::bson::Document;
 use rocket::serde::json::json;
 use std::time::Duration;
 
-use super::{nobody, seen_with, sessions, visitor};
+use super::{no_session, seen_with, sessions, visitor};
 use crate::apps::probe::{Probe, Script, id_of, removes, run, run_with};
 
 #[rocket::async_test]
@@ -26,7 +26,7 @@ async fn late_writes_to_a_session_that_a_login_ended_find_nothing() {
         let (late, ()) = rocket::tokio::join!(run(&other, slow), fast);
         assert_eq!((late.status, late.sent()), (200, None), "{replaced}");
         assert_eq!(probe.document(&old).await, None, "{replaced}");
-        assert_eq!(seen_with(&probe, &old).await, nobody(), "{replaced}");
+        assert_eq!(seen_with(&probe, &old).await, no_session(), "{replaced}");
         let told = Script::new().get("n").then("stats");
         let stats = run(&browser, told).await.results[1].to_string();
         assert!(stats.contains("gone: 1"), "{replaced}: {stats}");
@@ -102,7 +102,7 @@ async fn a_logout_forgets_everything() {
         assert!(out.sent().is_some_and(removes), "{out:?}");
         assert_eq!(browser.cookie("session"), None);
         assert_eq!(sessions(&probe).await, Vec::<Document>::new());
-        assert_eq!(seen_with(&probe, &old).await, nobody(), "replayed");
+        assert_eq!(seen_with(&probe, &old).await, no_session(), "replayed");
     }
 }
 
@@ -136,7 +136,7 @@ async fn after_a_logout_the_same_request_may_start_anew() {
         !documents[0].contains_key("timeout"),
         "its own settings went with it"
     );
-    assert_eq!(seen_with(&probe, &old).await, nobody());
+    assert_eq!(seen_with(&probe, &old).await, no_session());
 }
 
 #[rocket::async_test]

@@ -20,7 +20,7 @@ async fn a_minute_ago(probe: &Probe, chosen: Document, field: &str) {
 }
 
 #[rocket::async_test]
-async fn a_request_that_a_login_overtook_makes_no_session() {
+async fn a_request_that_a_login_overtook_creates_no_session() {
     let logins = [
         Script::new().login("bob"),
         Script::new().call(json!(["login_keeping", "bob", ["n"]])),
@@ -59,7 +59,7 @@ async fn a_request_that_a_login_overtook_makes_no_session() {
 }
 
 #[rocket::async_test]
-async fn a_request_that_an_elevation_overtook_makes_no_session() {
+async fn a_request_that_an_elevation_overtook_creates_no_session() {
     let probe = Probe::start("overtaken_elevate", &[]).await;
     let (browser, old) = visitor(&probe).await;
     run(&browser, Script::new().then("elevate")).await;
@@ -69,7 +69,7 @@ async fn a_request_that_an_elevation_overtook_makes_no_session() {
 }
 
 #[rocket::async_test]
-async fn a_request_that_a_renewal_overtook_makes_no_session() {
+async fn a_request_that_a_renewal_overtook_creates_no_session() {
     let probe = Probe::start("overtaken_renew", &[]).await;
     let (browser, old) = visitor(&probe).await;
     run(&browser, Script::new().then("renew")).await;
@@ -105,7 +105,7 @@ async fn a_login_with_a_dead_cookie_is_a_login() {
 }
 
 #[rocket::async_test]
-async fn a_logout_overtakes_nobody() {
+async fn a_logout_overtakes_no_request() {
     // After a logout the browser has no session, so a new one overwrites nothing.
     let probe = Probe::start("overtaken_logout", &[]).await;
     let (browser, old) = visitor(&probe).await;

@@ -80,7 +80,7 @@ async fn reissue_time_can_make_it_less_often() {
             assert_eq!(
                 life(&written),
                 Some("100"),
-                "a write tells the browser all the same"
+                "a write tells the browser anyway"
             );
         }
     }
@@ -161,7 +161,7 @@ async fn durations_that_are_none_are_refused() {
 }
 
 #[rocket::async_test]
-async fn an_answer_that_sends_the_token_again_does_so_only_while_it_is_the_token() {
+async fn a_response_that_sends_the_token_again_does_so_only_while_it_is_the_token() {
     let keys = [("max_age", 100.into()), ("indexes", false.into())];
     let probe = Probe::start("sending_late", &keys).await;
     for call in [

@@ -12,7 +12,7 @@ struct Seen {
     profile: Profile,
 }
 
-/// Without the work on the indexes, which comes by itself.
+/// Without the work on the indexes, which starts by itself.
 async fn start(db: &str) -> Seen {
     start_with(db, &[]).await
 }
@@ -37,7 +37,7 @@ impl Seen {
         (browser, cookie)
     }
 
-    /// What a script of these calls costs this browser, before its answer.
+    /// What a script of these calls costs this browser, before its response.
     async fn costs(&self, browser: &Browser, calls: &[Value]) -> Vec<String> {
         self.profile.restart().await;
         let script = calls.iter().cloned().fold(Script::new(), Script::call);
@@ -236,7 +236,7 @@ async fn elevate_is_a_find_and_an_update() {
 }
 
 #[rocket::async_test]
-async fn a_logout_is_a_find_and_a_delete_and_an_insert_if_it_goes_on() {
+async fn a_logout_is_a_find_and_a_delete_and_an_insert_if_it_continues() {
     let seen = start("trips_logout").await;
     let (browser, cookie) = seen.visitor().await;
     assert_eq!(
@@ -285,7 +285,7 @@ async fn each_pop_modify_and_save_is_one_more() {
 }
 
 #[rocket::async_test]
-async fn a_read_that_is_due_is_noted_later_together_with_others() {
+async fn a_read_that_is_due_is_noted_later_with_others() {
     let seen = start("trips_touch").await;
     let mut browsers = Vec::new();
     for _ in 0..20 {

@@ -153,7 +153,7 @@ async fn what_depends_on_the_cookie_says_so() {
 }
 
 #[rocket::async_test]
-async fn an_answer_that_the_application_lets_caches_keep_never_carries_a_cookie() {
+async fn a_response_that_the_application_lets_caches_keep_never_carries_a_cookie() {
     // 91. There is no way to hold the cookie back: what is public is asked for without a session,
     // and where a cookie goes out no cache may keep it.
     let probe = probe(&[]).await;

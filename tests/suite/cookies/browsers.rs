@@ -247,8 +247,8 @@ async fn a_request_outside_the_cookies_path_creates_no_session() {
     assert_eq!((read.status, read.last()), (200, &json!(null)));
 }
 
-/// The return from a payment or identity provider: a cross-site POST, which the `Lax` cookie does
-/// not come along with.
+/// The return from a payment or identity provider: a cross-site POST, with which a browser
+/// does not send the `Lax` cookie.
 #[rocket::async_test]
 async fn a_trusted_cross_site_post_without_a_cookie_creates_a_session_only_by_login() {
     let trusted = (
@@ -320,7 +320,7 @@ async fn a_cookie_name_that_decodes_or_trims_to_ours_is_another_cookie() {
         .header("Cookie", "a=b; c")
         .header("Cookie", format!("d=e;session={good}"));
     assert_eq!(probe.app.send(lines).await.text(), "[1]");
-    // Rocket drops a line that is not UTF-8, so this is no cookie at all.
+    // Rocket drops a line that is not UTF-8, so no cookie arrives.
     let mut bytes = format!("session={good}; a=").into_bytes();
     bytes.push(0xff);
     let answer = probe.app.send(request().header("Cookie", bytes)).await;

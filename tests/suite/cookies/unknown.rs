@@ -125,7 +125,7 @@ async fn a_session_that_was_deleted_behind_our_back_is_gone() {
 }
 
 #[rocket::async_test]
-async fn a_foreign_document_under_the_id_is_no_session_and_stays_as_it_is() {
+async fn a_foreign_document_under_the_id_is_not_a_session_and_stays_as_it_is() {
     let probe = probe(&[]).await;
     let foreign = doc! { "_id": id_of(&unknown()), "kind": "of another application" };
     probe.sessions().insert_one(&foreign).await.unwrap();

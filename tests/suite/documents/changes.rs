@@ -152,7 +152,7 @@ async fn what_a_request_did_not_change_survives_its_write() {
 }
 
 #[rocket::async_test]
-async fn a_malformed_document_is_no_session_and_is_left_as_it_is() {
+async fn a_malformed_document_is_not_a_session_and_is_left_as_it_is() {
     let probe = Probe::start("life_malformed", &[]).await;
     for harm in [
         doc! { "$set": { "value": "text" } },

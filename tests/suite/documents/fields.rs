@@ -18,7 +18,7 @@ fn millis(time: OffsetDateTime) -> i64 {
 }
 
 #[rocket::async_test]
-async fn a_document_has_the_ancestors_fields_and_ours() {
+async fn a_document_has_the_legacy_fields_and_ours() {
     let probe = probe(&[]).await;
     let created = millis(probe.clock.time());
     let (browser, cookie) = visitor(&probe).await;

@@ -52,7 +52,7 @@ async fn a_session_is_the_document_of_the_design() {
     }
     assert!(
         !format!("{document:?}").contains(secret),
-        "read access gives nobody a cookie"
+        "read access gives no one a cookie"
     );
 
     let value = document.get_document("value").expect("values");
@@ -184,7 +184,7 @@ async fn the_indexes_are_made_after_liftoff() {
     assert_eq!(
         again.send(done).await.text(),
         "[null]",
-        "a second time is no error"
+        "a second time is not an error"
     );
     assert!(is_right(&indexes(&probe).await));
 }
@@ -252,7 +252,7 @@ async fn indexes_with_other_options_are_repaired() {
 }
 
 #[rocket::async_test]
-async fn missing_rights_to_make_indexes_stop_nobody() {
+async fn missing_rights_to_make_indexes_stop_no_request() {
     let mongod = Mongod::start().await;
     let client = mongod.client().await;
     let unauthorized = Failure::code(13);

@@ -8,8 +8,8 @@ use crate::apps::calls;
 use crate::apps::calls::{ask, go, probe, script, told, visitor};
 use crate::apps::probe::{Probe, id_of, run_with};
 
-/// A document of the ancestor's, written now.
-fn ancestors(probe: &Probe, id: &str) -> Document {
+/// A document of the Python package, written now.
+fn legacy(probe: &Probe, id: &str) -> Document {
     let now = probe.clock.time().unix_timestamp();
     doc! {
         "_id": id,
@@ -22,9 +22,9 @@ fn ancestors(probe: &Probe, id: &str) -> Document {
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// A document that is no session: the browser is a new visitor and can go on, and the document and
-/// other sessions stay as they are.
-async fn is_no_session(probe: &Probe, cookie: &str, document: Document, what: &str) {
+/// Asserts that a document is not a session: the browser is a new visitor and can continue, and the
+/// document and other sessions stay as they are.
+async fn assert_not_a_session(probe: &Probe, cookie: &str, document: Document, what: &str) {
     let (other, _) = visitor(probe).await;
     let sessions = probe.sessions();
     let by_id = doc! { "_id": id_of(cookie) };
@@ -61,7 +61,7 @@ async fn both(changes: Vec<(&str, Option<Bson>)>) {
         let ours = probe.document(&cookie).await.expect("a document");
         for (whose, cookie, document) in [
             ("ours", cookie.as_str(), ours),
-            ("the ancestor's", ID, ancestors(&probe, ID)),
+            ("legacy", ID, legacy(&probe, ID)),
         ] {
             let mut document = document;
             match &value {
@@ -69,7 +69,7 @@ async fn both(changes: Vec<(&str, Option<Bson>)>) {
                 None => document.remove(field),
             };
             let what = format!("{whose}, {field}: {value:?}");
-            is_no_session(&probe, cookie, document, &what).await;
+            assert_not_a_session(&probe, cookie, document, &what).await;
         }
     }
 }
@@ -101,7 +101,7 @@ async fn times_that_are_none_make_no_session() {
 }
 
 #[rocket::async_test]
-async fn data_that_is_no_document_makes_no_session() {
+async fn data_that_is_not_a_document_is_not_a_session() {
     let wrong = [
         bson!("text"),
         bson!(7),
@@ -133,11 +133,11 @@ async fn nothing_pickled_is_ever_read() {
         (bson!("yes"), bson!({ "k": "v" })),
         (bson!(false), bytes(evil)),
     ] {
-        let mut document = ancestors(&probe, ID);
+        let mut document = legacy(&probe, ID);
         document.insert("pickled", pickled.clone());
         document.insert("value", value.clone());
         let what = format!("{pickled:?} {value:?}");
-        is_no_session(&probe, ID, document, &what).await;
+        assert_not_a_session(&probe, ID, document, &what).await;
     }
 }
 
@@ -149,7 +149,7 @@ async fn no_time_of_last_use_makes_a_session_immortal() {
         .map(|time| ("accessed", Some(time.into())));
     both(changes.collect()).await;
 
-    // The year 2255: of ours `expires` still has its say; the ancestor's is not believed.
+    // The year 2255: of ours `expires` still has its say; the legacy time is not believed.
     let probe = probe(&[("legacy_ids", true.into())]).await;
     let (browser, cookie) = visitor(&probe).await;
     let far = doc! { "$set": { "accessed": 9e9 } };
@@ -158,9 +158,9 @@ async fn no_time_of_last_use_makes_a_session_immortal() {
     probe.clock.advance(calls::seconds(1201.0));
     assert_eq!(ask(&browser, json!(["is_new"])).await, true);
 
-    let mut document = ancestors(&probe, ID);
+    let mut document = legacy(&probe, ID);
     document.insert("accessed", 9e9);
-    is_no_session(&probe, ID, document, "9e9").await;
+    assert_not_a_session(&probe, ID, document, "9e9").await;
 }
 
 #[rocket::async_test]
@@ -181,7 +181,7 @@ async fn a_session_from_the_near_future_is_alive() {
         assert_eq!(after.get(time), before.get(time), "{time} never goes back");
     }
 
-    let mut document = ancestors(&probe, ID);
+    let mut document = legacy(&probe, ID);
     let soon = probe.clock.time().unix_timestamp() + 60;
     document.insert("accessed", soon);
     probe.sessions().insert_one(document).await.unwrap();
@@ -197,7 +197,7 @@ async fn times_of_every_number_type_are_read() {
     let now = probe.clock.time().unix_timestamp();
     for (whose, cookie, document) in [
         ("ours", cookie.as_str(), ours),
-        ("the ancestor's", ID, ancestors(&probe, ID)),
+        ("legacy", ID, legacy(&probe, ID)),
     ] {
         for time in [bson!(now as i32), bson!(now), bson!(now as f64 + 0.25)] {
             let mut document = document.clone();

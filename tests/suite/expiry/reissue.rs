@@ -127,7 +127,7 @@ async fn a_write_extends_whatever_the_reissue_time() {
     }
 }
 
-/// A read that is under way: it was due when it loaded.
+/// A read in progress: it was due when it loaded.
 async fn reading(
     probe: &Probe,
     browser: &Browser,

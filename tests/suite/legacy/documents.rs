@@ -262,8 +262,8 @@ async fn created_accessed_and_expires_are_those_of_the_document() {
     let said = go(&browser, json!([["created"], ["expires"]])).await;
     assert_eq!(told(&said.results[0]), created);
     let expires = said.last();
-    let by_then = crate::apps::calls::now(&probe) + 1200.0;
-    assert_eq!(millis(told(expires)), millis(by_then));
+    let expected = crate::apps::calls::now(&probe) + 1200.0;
+    assert_eq!(millis(told(expires)), millis(expected));
 }
 
 #[rocket::async_test]

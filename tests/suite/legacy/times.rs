@@ -33,8 +33,8 @@ async fn lifetime_ends_a_session_in_use() {
         probe.clock.advance(seconds(8.0));
         assert!(is_alive(&browser).await);
         go(&browser, json!([["set", "n", n]])).await;
-        let by_then = (now(&probe) + 10.0).min(created + 60.0);
-        assert_eq!(expires(&probe, &cookie).await, millis(by_then));
+        let expected = (now(&probe) + 10.0).min(created + 60.0);
+        assert_eq!(expires(&probe, &cookie).await, millis(expected));
     }
     probe.clock.advance(seconds(4.0));
     assert!(is_alive(&browser).await, "at the limit");

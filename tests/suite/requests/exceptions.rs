@@ -88,7 +88,7 @@ async fn set_on_exception_false_drops_what_a_failed_handler_changed() {
 }
 
 #[rocket::async_test]
-async fn a_returned_status_is_no_exception() {
+async fn a_returned_status_is_not_an_exception() {
     for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
         let probe = probe("exceptions_returned", setting, own).await;
         for status in [302, 404, 500, 503] {
@@ -266,7 +266,7 @@ async fn login_is_dropped_with_an_exception_that_keeps_nothing() {
         assert_eq!(
             probe.documents().await,
             before,
-            "neither a new one nor a marker"
+            "neither a new session nor a tombstone"
         );
         let seen = run(&browser, Script::new().get("n").then("user")).await;
         assert_eq!(seen.results, [json!(1), json!(null)]);

@@ -45,7 +45,7 @@ async fn without_set_on_exception_a_failed_handler_changes_nothing() {
 }
 
 #[rocket::async_test]
-async fn what_a_handler_returns_itself_is_no_exception() {
+async fn what_a_handler_returns_itself_is_not_an_exception() {
     let probe = probe(false).await;
     for status in [302, 404, 500] {
         let browser = probe.browser();
@@ -57,7 +57,7 @@ async fn what_a_handler_returns_itself_is_no_exception() {
 }
 
 #[rocket::async_test]
-async fn a_logout_stands_whatever_becomes_of_the_answer() {
+async fn a_logout_stands_whatever_becomes_of_the_response() {
     let probe = probe(false).await;
     let (browser, cookie) = visitor(&probe).await;
     let calls = json!([["invalidate"], ["set", "k", "w"]]);

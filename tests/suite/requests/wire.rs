@@ -46,7 +46,7 @@ async fn answers_without_a_body_carry_the_cookie_too() {
     }
 }
 
-/// Says what became of changes that came too late.
+/// Yields the outcome of changes that come too late.
 #[get("/stream")]
 async fn stream(session: &Session) -> Result<TextStream![String + '_], Error> {
     session.increment("n", 1)?;
@@ -114,7 +114,7 @@ async fn a_stream_comes_after_the_commit_and_what_it_changes_is_an_error() {
         assert_eq!(
             String::from_utf8_lossy(&read),
             format!("Ok(Some({n}))"),
-            "reads go on"
+            "reads still work"
         );
         let seen = run(&browser, Script::new().get("n").then("keys").then("user")).await;
         assert_eq!(seen.results, [json!(n), json!(["n"]), json!(null)]);
@@ -185,8 +185,10 @@ async fn a_websocket_upgrade_commits_first_and_carries_the_cookie() {
             answer.resize(2 + usize::from(answer[1]), 0);
             stream.read_exact(&mut answer[2..]).await
         };
-        let read = timeout(PATIENCE, reading).await.expect("an answer in time");
-        read.expect("an answer");
+        let read = timeout(PATIENCE, reading)
+            .await
+            .expect("a response in time");
+        read.expect("a response");
         assert_eq!(String::from_utf8_lossy(&answer[2..]), expected);
     }
     let seen = run(&browser, Script::new().get("late")).await;
@@ -246,7 +248,7 @@ async fn a_client_that_hangs_up_leaves_a_whole_session_behind() {
 }
 
 #[rocket::async_test]
-async fn what_is_no_request_changes_nothing() {
+async fn what_is_not_a_request_changes_nothing() {
     let probe = Probe::start("wire_garbage", &[]).await;
     let browser = probe.browser();
     let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
@@ -259,7 +261,7 @@ async fn what_is_no_request_changes_nothing() {
             .await
             .expect("a connection");
         connection.write(bytes.as_bytes()).await.expect("bytes");
-        let answer = connection.read("GET").await.expect("an answer");
+        let answer = connection.read("GET").await.expect("a response");
         assert!(answer.status >= 400, "{bytes:?}: {answer:?}");
         assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{bytes:?}");
     }

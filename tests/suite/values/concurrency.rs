@@ -12,7 +12,7 @@ use crate::apps::probe::{Gates, Probe, Ran, id_of, run};
 use crate::support::{App, Browser, Profile, ReplicaSet, figment};
 
 /// A request that has loaded its session and done this, and is held; then `meanwhile`; then its
-/// answer.
+/// response.
 async fn in_flight(
     probe: &Probe,
     browser: &Browser,
@@ -85,7 +85,7 @@ async fn a_session_that_was_logged_out_never_comes_back() {
 }
 
 #[rocket::async_test]
-async fn a_mass_logout_is_not_undone_by_requests_under_way() {
+async fn a_mass_logout_is_not_undone_by_requests_in_progress() {
     for call in [json!(["get", "k"]), json!(["set", "a", 1])] {
         for how in ["revoke_all", "by hand", "drop"] {
             let probe = probe(&[("reissue_time", 0.into())]).await;

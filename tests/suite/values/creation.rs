@@ -247,7 +247,7 @@ fn writes(session: &Session) -> Result<(), Error> {
 }
 
 #[rocket::async_test]
-async fn an_answer_without_a_body_carries_the_cookie_as_well() {
+async fn a_response_without_a_body_carries_the_cookie_as_well() {
     let add = |rocket: rocket::Rocket<rocket::Build>| rocket.mount("/", routes![writes]);
     let probe = Probe::start_with("no_body", &keys(&[]), add).await;
     let set = || script(json!([["set", "k", "v"]]));

@@ -165,7 +165,7 @@ async fn an_emptied_session_is_kept() {
 }
 
 #[rocket::async_test]
-async fn an_equal_value_is_no_change() {
+async fn an_equal_value_changes_nothing() {
     let probe = probe(&[]).await;
     let browser = probe.browser();
     let values = json!({ "a": [1, { "b": null }], "c": 1.5 });

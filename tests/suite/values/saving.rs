@@ -85,7 +85,7 @@ fn show(session: &Session) -> Result<String, Error> {
 }
 
 #[rocket::async_test]
-async fn what_is_done_while_a_save_is_under_way_goes_with_the_answer() {
+async fn what_is_done_during_a_save_is_stored_with_the_response() {
     let url = Mongod::shared().await.url("saving_during");
     let rocket = rocket::custom(figment("debug", Some(&url), &[]))
         .attach(Sessions::fairing())
@@ -114,7 +114,7 @@ async fn app(db: &str) -> App {
     App::launch(rocket).await
 }
 
-/// The write goes on in a task of its own, and the response waits for it.
+/// The write continues in a task of its own, and the response waits for it.
 #[rocket::async_test]
 async fn save_that_the_handler_dropped_is_stored_once_with_the_response() {
     let app = app("saving_dropped").await;

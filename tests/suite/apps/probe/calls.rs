@@ -50,7 +50,7 @@ async fn attempt(
             session.set(key, &call[2])?;
             none
         }
-        // A string of so many bytes.
+        // A string of that many bytes.
         "set_long" => {
             session.set(key, &"x".repeat(number() as usize))?;
             none

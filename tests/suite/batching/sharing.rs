@@ -1,4 +1,4 @@
-//! Loads, commits and new sessions that travel together: exact, whoever shares the command.
+//! Loads, commits and new sessions in one command: each exact, whatever else is in the batch.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn count(session: &Session) -> Result<String, Error> {
 
 async fn launch(url: &str, share: bool) -> App {
     // Without the work on the indexes, which would be among the commands at any moment, and with a
-    // deadline that is no subject here.
+    // deadline that plays no part here.
     let keys = [
         ("share", share.into()),
         ("indexes", false.into()),
@@ -73,28 +73,28 @@ async fn every_update_arrives_once(url: &str, share: bool) {
 #[rocket::async_test]
 async fn every_update_arrives_once_on_a_standalone() {
     let mongod = Mongod::shared().await;
-    every_update_arrives_once(&mongod.url("together_standalone"), true).await;
-    every_update_arrives_once(&mongod.url("together_standalone_alone"), false).await;
+    every_update_arrives_once(&mongod.url("sharing_standalone"), true).await;
+    every_update_arrives_once(&mongod.url("sharing_standalone_alone"), false).await;
 }
 
 #[rocket::async_test]
 async fn every_update_arrives_once_on_a_replica_set() {
     let set = ReplicaSet::shared().await;
-    every_update_arrives_once(&set.url("together_set"), true).await;
-    every_update_arrives_once(&set.url("together_set_alone"), false).await;
+    every_update_arrives_once(&set.url("sharing_set"), true).await;
+    every_update_arrives_once(&set.url("sharing_set_alone"), false).await;
 }
 
 #[rocket::async_test]
 async fn every_update_arrives_once_on_5_0_and_4_4() {
     for series in ["4.4", "5.0"] {
         let mongod = Mongod::builder().series(series).start().await;
-        every_update_arrives_once(&mongod.url("together_old"), true).await;
+        every_update_arrives_once(&mongod.url("sharing_old"), true).await;
         let set = ReplicaSet::builder()
             .series(series)
             .members(1)
             .start()
             .await;
-        every_update_arrives_once(&set.url("together_old"), true).await;
+        every_update_arrives_once(&set.url("sharing_old"), true).await;
     }
 }
 
@@ -102,7 +102,7 @@ async fn every_update_arrives_once_on_5_0_and_4_4() {
 async fn what_meets_shares_a_command_and_what_is_alone_has_its_own() {
     const TABS: i64 = 40;
     let mongod = Mongod::start().await;
-    let database = "together_commands";
+    let database = "sharing_commands";
     let app = launch(&format!("{}?appName=app", mongod.url(database)), true).await;
     let client = mongod.client().await;
     let profile = Profile::start(&client, database).await;
@@ -114,7 +114,7 @@ async fn what_meets_shares_a_command_and_what_is_alone_has_its_own() {
     let names = profile.names().await;
     assert_eq!(names, ["find", "update"], "alone");
 
-    // Each command takes so long that whoever comes meanwhile meets it.
+    // Each command takes so long that operations which come meanwhile share the next.
     let slow = Failure::block(Duration::from_millis(300)).app_name("app");
     let point = FailPoint::on(&client, &["find", "update"], Mode::Always, slow).await;
     profile.stop().await;
@@ -135,7 +135,7 @@ async fn what_meets_shares_a_command_and_what_is_alone_has_its_own() {
 #[rocket::async_test]
 async fn a_session_that_ended_is_gone_for_its_own_request_only() {
     let mongod = Mongod::shared().await;
-    let database = "together_gone";
+    let database = "sharing_gone";
     let app = launch(&mongod.url(database), true).await;
     let client = mongod.client().await;
     let sessions = client
@@ -151,7 +151,7 @@ async fn a_session_that_ended_is_gone_for_its_own_request_only() {
                 requests.push(async move { (at, tab.get("/add").await.status) });
             }
         }
-        // Every other session ends while updates of all of them are under way.
+        // Every other session ends while updates of all of them are in progress.
         let ended: Vec<String> = crowd
             .iter()
             .step_by(2)
@@ -224,7 +224,7 @@ impl Meeting {
 
 #[rocket::async_test]
 async fn new_sessions_that_meet_share_an_insert() {
-    let meeting = Meeting::new("together_new").await;
+    let meeting = Meeting::new("sharing_new").await;
     let documents: Vec<_> = (0..40).map(|id| doc! { "_id": id.to_string() }).collect();
     let (results, inserts) = meeting.insert(&documents).await;
     for result in results {
@@ -237,14 +237,14 @@ async fn new_sessions_that_meet_share_an_insert() {
 
 #[rocket::async_test]
 async fn what_one_new_session_meets_is_nothing_to_those_that_share_its_insert() {
-    let meeting = Meeting::new("together_exists").await;
+    let meeting = Meeting::new("sharing_exists").await;
     let sessions = &meeting.sessions;
-    let database = meeting.mongod.client().await.database("together_exists");
+    let database = meeting.mongod.client().await.database("sharing_exists");
     let no_odd_ones = doc! { "odd": { "$exists": false } };
     let create = database.create_collection("session");
     create.validator(no_odd_ones).await.unwrap();
     sessions.insert_one(doc! { "_id": "a" }).await.unwrap();
-    // The first four have a command each, the others one together.
+    // The first four have a command each, the others share one.
     let documents = [
         doc! { "_id": "1" },
         doc! { "_id": "2" },
@@ -286,7 +286,7 @@ async fn what_one_new_session_meets_is_nothing_to_those_that_share_its_insert() 
 
 #[rocket::async_test]
 async fn large_sessions_are_loaded_each_by_itself() {
-    let meeting = Meeting::new("together_large").await;
+    let meeting = Meeting::new("sharing_large").await;
     let large = "x".repeat(256 << 10);
     let ids: Vec<_> = (0..30).map(|id| id.to_string()).collect();
     for id in &ids {
@@ -307,6 +307,6 @@ async fn large_sessions_are_loaded_each_by_itself() {
         point.clear().await;
         asked.push(Commands::now(&client).await.since(&before).get("find"));
     }
-    // At first nobody knows how large they are.
+    // At first the store does not know how large they are.
     assert!(asked[0] < 10 && asked[1] >= 30, "{asked:?}");
 }
