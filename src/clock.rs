@@ -26,7 +26,7 @@ impl Moment {
         self.0
     }
 
-    /// The moment that so many epoch seconds name, or `None` when they name none (NaN, infinite).
+    /// Converts epoch seconds to a moment; `None` for NaN, infinity and what is out of range.
     pub(crate) fn from_seconds(seconds: f64) -> Option<Self> {
         let millis = (seconds * 1000.0).round();
         // Beyond this no calendar date exists, and arithmetic on it could wrap.
@@ -132,7 +132,7 @@ impl Started {
         }
     }
 
-    /// How long the request has been under way: zero by a clock that stands still.
+    /// How long the request has been running: zero by a clock that stands still.
     pub(crate) fn elapsed(&self, clock: &Clock) -> Duration {
         clock.ticks().saturating_sub(self.ticks)
     }
@@ -141,7 +141,7 @@ impl Started {
 impl Clock {
     /// A clock that stands still at the present time until it is moved: for tests only.
     ///
-    /// Clones of it move together. An application with such a clock would let no session expire.
+    /// Its clones share its time. An application with such a clock would let no session expire.
     #[must_use]
     pub fn new() -> Self {
         Clock(Source::Held(Arc::new(Held {

@@ -331,7 +331,7 @@ impl Core {
     }
 }
 
-/// Runs a future in a task, so that it goes on when the caller stops polling. A panic in it is an
+/// Runs a future in a task, so that it continues when the caller stops polling. A panic in it is an
 /// unknown outcome.
 pub(crate) async fn detached<T: Send + 'static>(
     tasks: &Tasks,

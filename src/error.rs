@@ -1,4 +1,4 @@
-//! What can go wrong, said so that whoever reads it knows what to do next.
+//! What can go wrong, said so that the reader knows what to do next.
 
 use std::fmt;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ pub enum Error {
     },
     /// The stored value is not of the type asked for. Status 500.
     ///
-    /// It was left as it is; only a [`pop`](crate::Queue::pop) empties its queue all the same.
+    /// It was left as it is; only a [`pop`](crate::Queue::pop) empties its queue anyway.
     #[non_exhaustive]
     Decode {
         /// The key, as the application names it.
@@ -173,8 +173,9 @@ pub enum Error {
         /// The limit, in bytes of the stored data.
         limit: usize,
     },
-    /// [`increment`](crate::Session::increment) met a value that is no integer or would leave the
-    /// range of `i64`, or [`push`](crate::Session::push) met a value that is no list. Status 500.
+    /// [`increment`](crate::Session::increment) met a value that is not an integer or would leave
+    /// the range of `i64`, or [`push`](crate::Session::push) met a value that is not a list. Status
+    /// 500.
     #[non_exhaustive]
     Mismatch {
         /// The key, as the application names it.

@@ -181,7 +181,7 @@ impl Session {
 
     // ---- the session itself
 
-    /// Returns the session's public id, which is safe to log and to show: it is no credential.
+    /// Returns the session's public id, which is safe to log and to show: it is not a credential.
     ///
     /// `None` until the session is stored. To have the id before the response, call
     /// [`save`](Session::save). No round trip.
@@ -209,7 +209,7 @@ impl Session {
     /// Stores now what has changed so far, instead of with the response.
     ///
     /// Use it before a stream or a websocket starts, and where the handler has to know whether the
-    /// changes are stored before it goes on. What changes later is stored with the response. What
+    /// changes are stored before it continues. What changes later is stored with the response. What
     /// `save` stored stays, and its cookie is sent, whatever the response becomes; only if storing
     /// the later changes fails, the 503 carries no cookie. One round trip for a change, and none
     /// when nothing changed.

@@ -49,9 +49,9 @@ pub(crate) struct State {
     pub(crate) creation: Creation,
     /// The address to return to after a login, of the session that the request logged out.
     return_to: Option<RawBson>,
-    /// Perhaps nobody sees the response, so messages stay in their queues.
+    /// The response may be unseen, so messages stay in their queues.
     pub(crate) may_be_unseen: bool,
-    /// The request is no use of the session.
+    /// The request does not count as use of the session.
     pub(crate) skips_touch: bool,
     pub(crate) client: Client,
     pub(crate) started: Started,
@@ -61,7 +61,7 @@ pub(crate) struct State {
     pub(crate) sealed: bool,
     /// Counts logins and logouts, so that a write that was in flight meanwhile can tell.
     pub(crate) generation: u32,
-    /// Counts changes: whoever decoded a value without the lock compares it, since values have no
+    /// Counts changes: code that decoded a value without the lock compares it, since values have no
     /// reliable equality (NaN).
     pub(crate) version: u64,
     /// How many bytes the values take, or a few more: appending does not count what is there.
@@ -106,7 +106,7 @@ impl State {
                 }
                 state.dead_is_looked_up = reason != NewReason::Expired;
                 state.why_new = Some(reason);
-                // With another secret it may be somebody else's: no login takes its place.
+                // With another secret it may be another user's: no login takes its place.
                 state.dead = (reason != NewReason::WrongSecret).then_some(id);
             }
             LoadOutcome::Replaced(replaced) => {
@@ -355,7 +355,7 @@ impl State {
 
     // ---- changing
 
-    /// Whether the request may change the session, as opposed to signing somebody in.
+    /// Whether the request may change the session, as opposed to signing a user in.
     pub(crate) fn check_may_write(&self) -> Result<(), Error> {
         match (self.creation, &self.base) {
             (Creation::Never, _) => Err(Error::OutsidePath),
@@ -375,7 +375,7 @@ impl State {
         }
         self.size = size;
         self.version += 1;
-        if self.is_no_change(&field) {
+        if self.is_unchanged(&field) {
             self.changes.take(&field);
         }
         Ok(())
@@ -394,7 +394,7 @@ impl State {
         self.changed();
     }
 
-    /// The CSRF secret, drawn now if there is none yet.
+    /// The CSRF secret, drawn now if it is missing.
     pub(crate) fn csrf_or_draw(&mut self) -> Result<Secret, Error> {
         if let Some(secret) = self.csrf() {
             return Ok(secret.clone());
@@ -434,7 +434,7 @@ impl State {
         let done = self
             .changes
             .fields()
-            .filter(|field| self.is_no_change(field));
+            .filter(|field| self.is_unchanged(field));
         let done: HashSet<Field> = done.cloned().collect();
         self.changes.retain(|field| !done.contains(field));
         self.changed();

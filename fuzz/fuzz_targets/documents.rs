@@ -1,6 +1,7 @@
 //! Stored documents: any bytes at all, or a good document that was changed. What is a session is one
 //! by the rule that stands here a second time: it lets its user in, and keeps every field that was
-//! not written. What is none lets nobody in, is no failure, and stays as it is.
+//! not written. Any other document lets no user in, causes no failure, and stays
+//! as it is.
 #![cfg_attr(fuzzing, no_main)]
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ const OLD: &str = "0123456789abcdef0123456789abcdef";
 /// The configured timeout, in milliseconds: the default.
 const TIMEOUT: i64 = 1_200_000;
 
-/// Every field that the crate writes in a session's document; all others are somebody else's.
+/// Every field that the crate writes in a session's document; other programs wrote the others.
 const OURS: [&str; 16] = [
     "_id", "created", "accessed", "value", "token", "csrf", "expires", "user", "timeout",
     "lifetime", "max_age", "renewed", "sent", "client", "ip", "seal",
@@ -167,7 +168,7 @@ fn own(app: &App, document: &[u8]) {
     app.store.hold_only(&app.id, document.to_vec());
     let answer = client.get("/look").header(cookie(&app.cookie)).dispatch();
     assert_eq!(answer.status().code, 200);
-    let (is_new, user): (bool, Option<String>) = answer.into_json().expect("an answer");
+    let (is_new, user): (bool, Option<String>) = answer.into_json().expect("a result");
     assert_eq!(
         is_session,
         !is_new,
@@ -215,7 +216,7 @@ fn own(app: &App, document: &[u8]) {
         untouched(app, &app.id, document);
     } else if whole(document).is_some() {
         assert_eq!(answer.status().code, 200);
-        goes_on(app, &app.id, &app.cookie, set_cookie(&answer));
+        assert_continues(app, &app.id, &app.cookie, set_cookie(&answer));
     } else {
         assert!(matches!(answer.status().code, 200 | 503));
     }
@@ -228,7 +229,7 @@ fn legacy(app: &App, document: &[u8]) {
     app.store.hold_only(OLD, document.to_vec());
     let answer = client.get("/look").header(cookie(OLD)).dispatch();
     assert_eq!(answer.status().code, 200);
-    let (is_new, _): (bool, Option<String>) = answer.into_json().expect("an answer");
+    let (is_new, _): (bool, Option<String>) = answer.into_json().expect("a result");
     assert_eq!(
         is_session,
         !is_new,
@@ -254,7 +255,7 @@ fn legacy(app: &App, document: &[u8]) {
         assert_eq!(status, 200, "{path}");
         let before = before.get_document("value").expect("values");
         if path == "/everything" {
-            goes_on(app, OLD, OLD, set_cookie(&answer));
+            assert_continues(app, OLD, OLD, set_cookie(&answer));
             continue;
         }
         if before.get("n") == Some(&Bson::Int32(1)) {
@@ -289,7 +290,7 @@ fn untouched(app: &App, id: &str, document: &[u8]) {
 }
 
 /// The session has its id and its document, and the browser is told of a new secret.
-fn goes_on(app: &App, id: &str, before: &str, sent: Option<String>) {
+fn assert_continues(app: &App, id: &str, before: &str, sent: Option<String>) {
     let sent = sent.expect("a cookie");
     assert!(sent.starts_with(&format!("{id}.")), "{sent}");
     assert_ne!(sent, before);
@@ -346,7 +347,7 @@ fn fields(document: &[u8]) -> Option<BTreeMap<String, RawBsonRef<'_>>> {
 
 fn is_well_formed(fields: &BTreeMap<String, RawBsonRef<'_>>, id: &str) -> bool {
     let get = |name: &str| fields.get(name).copied();
-    // What need not be there has its type all the same.
+    // An optional field must have its type, too.
     let optional = |name, is: fn(RawBsonRef<'_>) -> bool| get(name).is_none_or(is);
     let text: fn(RawBsonRef<'_>) -> bool = |value| value.as_str().is_some();
     let key: fn(RawBsonRef<'_>) -> bool = |value| bytes(value).is_some_and(|key| key.len() == 32);

@@ -16,7 +16,7 @@ use crate::lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Load,
-    Create,
+    Insert,
     /// An update, a deletion or a touch of the document with the call's id.
     Write,
 }
@@ -92,7 +92,7 @@ impl Store for Watched {
         let mut created = Inserted::Stored;
         for (at, document) in documents.into_iter().enumerate() {
             let id = document.id().expect("an id").to_owned();
-            self.note(Call::Create, &id);
+            self.note(Call::Insert, &id);
             let documents = &mut lock(&self.0).documents;
             match documents.contains_key(&id) {
                 true if at == 0 => return Ok(Inserted::Exists),

@@ -332,7 +332,7 @@ async fn tombstone_whose_login_is_gone_is_rolled_back_after_its_insert() {
     assert!(bench.store.load(&tombstone.id()).await.unwrap().is_none());
 }
 
-/// Stores the tombstone of a replaced session with the proof for whoever has this token.
+/// Stores the tombstone of a replaced session with the proof for the holder of this token.
 async fn bury(bench: &Bench, token: &Token, csrf: &Secret) {
     let kept = vec![(field("n"), RawBson::Int64(5))];
     let proof = Proof {
@@ -555,7 +555,7 @@ async fn deletion_in_steps_ends_although_sessions_are_created_meanwhile() {
     let mut told = Vec::new();
     let mut progress = |so_far| {
         told.push(so_far);
-        assert!(told.len() < 10, "it goes on: {told:?}");
+        assert!(told.len() < 10, "it does not stop: {told:?}");
         let another = insert(vec![bench.document(2, 0, &[])]).now_or_never();
         another.expect("memory is ready").unwrap();
     };

@@ -220,7 +220,7 @@ pub(crate) async fn look_up(
     Ok(replaced)
 }
 
-/// What a tombstone holds for whoever has the old session's token.
+/// What a tombstone holds for the holder of the old session's token.
 fn proof_in(core: &Core, tombstone: &Document, presented: &Token) -> Option<Proof> {
     let cookie_name = &core.config.cookie_name;
     let token = Digest::from_bytes(record::bytes(tombstone.get(field::TOKEN)?)?);

@@ -13,8 +13,8 @@ use crate::store::Updated;
 
 impl Core {
     /// Carries an update out. Of updates that share a command it is not always known whether a session
-    /// ended before or after its own: whoever is told the outcome (`is_last` is false) gets a command
-    /// of its own, as does a session that may expire, and be prolonged, while the command runs.
+    /// ended before or after its own: a caller that is told the outcome (`is_last` is false) gets
+    /// a command of its own, as does a session that may expire, and be prolonged, while it runs.
     pub(super) async fn update(&self, mut plan: UpdatePlan, is_last: bool) -> Result<Done> {
         let epoch = self.epoch.current().await?;
         if !epoch.has(&plan.values.record.meta) {
@@ -85,7 +85,7 @@ impl Core {
         if !self.epoch.current().await?.has(&plan.record.meta) {
             return Ok(false);
         }
-        plan.filter = plan.filter.alone(); // whoever asks is told the outcome
+        plan.filter = plan.filter.alone(); // the caller is told the outcome
         // Without a token there is nothing to seal with.
         plan.filter = plan.filter.missing(field::SEAL);
         plan.record = plan.record.written_plain();

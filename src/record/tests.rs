@@ -448,7 +448,7 @@ fn a_document_is_read_as_long_as_mongodb_stores_it() {
 
 #[test]
 fn a_name_that_no_key_has_is_not_ours_to_change() {
-    // Somebody else wrote them: as a path, `a.b` would be part of another value.
+    // Another program wrote them: as a path, `a.b` would be part of another value.
     let mut document = good();
     let values = doc! { "a": { "b": 1 }, "a.b": 2, "$set": 3, "": 4, "_f_": [5], "c$d": 6 };
     document.insert(field::VALUE, values);

@@ -129,7 +129,7 @@ fn hash(purpose: &[u8], cookie_name: &str, from: &[u8]) -> [u8; 32] {
 }
 
 /// Begins a derived value with eight zero bytes, and keeps 192 bits of it. So `$max` stores it where
-/// there is none and never replaces a drawn value, whose chance of being lower is 2^-64.
+/// the field is missing, and never replaces a drawn value, whose chance of being lower is 2^-64.
 fn before_drawn_ones(hash: [u8; 32]) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[DERIVED.len()..].copy_from_slice(&hash[DERIVED.len()..]);

@@ -44,7 +44,7 @@ impl Session {
     /// #[post("/login", data = "<form>")]
     /// fn login(form: CsrfForm<Credentials<'_>>, session: &Session) -> Result<Redirect, Error> {
     ///     let Some(user_id) = find_user(&form) else {
-    ///         session.flash("That name and that password do not belong together.")?;
+    ///         session.flash("That name and that password do not match.")?;
     ///         return Ok(Redirect::to("/login"));
     ///     };
     ///     session.login(user_id)?;
@@ -92,7 +92,7 @@ impl Session {
         Ok(())
     }
 
-    /// Returns the signed-in user; `None` if there is none.
+    /// Returns the signed-in user, or `None`.
     ///
     /// ```
     /// # use rocket::get;
@@ -135,10 +135,10 @@ impl Session {
     /// [`save`](Session::save)). On a session that is not stored it does nothing: a new session has
     /// new secrets anyway. It costs the round trip of a change.
     ///
-    /// It is not the place for a second factor: whoever is logged in before it is logged in without
-    /// it. See [a second factor](crate::guide::sign_in#a-second-factor). Keep the privileges themselves
-    /// in your database and check them at each request; the session only tells how long ago the user
-    /// proved who they are.
+    /// It is not the place for a second factor: a user who is logged in before it is logged in
+    /// without it. See [a second factor](crate::guide::sign_in#a-second-factor). Keep the
+    /// privileges themselves in your database and check them at each request; the session only
+    /// tells how long ago the user proved who they are.
     ///
     /// # Examples
     ///

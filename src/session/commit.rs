@@ -76,7 +76,7 @@ impl Session {
         matches!(self.lock().state.base, Base::Login(_))
     }
 
-    /// Commits what has changed so far, in a task that goes on when its caller does not.
+    /// Commits what has changed so far, in a task that continues when its caller stops waiting.
     pub(super) async fn save_detached(&self) -> Result<Outcome> {
         let (shared, core) = (Arc::clone(&self.shared), Arc::clone(&self.core));
         let number = {
@@ -92,7 +92,7 @@ impl Session {
 }
 
 impl Shared {
-    /// Plans and carries out a commit, and settles the state by what became of it. `save`: the number
+    /// Plans and carries out a commit, and settles the state by its outcome. `save`: the number
     /// of the save that asks for it; `None` for the response.
     async fn commit(&self, core: &Arc<Core>, save: Option<u64>) -> Result<Outcome> {
         let _order = match self.commit_order.try_lock() {
@@ -104,7 +104,7 @@ impl Shared {
                     Err(_) => {
                         // The response will not commit: a catcher must not change anything either.
                         self.lock().state.sealed |= save.is_none();
-                        return Err(Error::unknown(Operation::ChangeSession, SaveUnderWay));
+                        return Err(Error::unknown(Operation::ChangeSession, SaveInProgress));
                     }
                 }
             }
@@ -244,6 +244,6 @@ fn log_dropped_changes(state: &State) {
 }
 
 cause!(
-    SaveUnderWay,
+    SaveInProgress,
     "an earlier `save` of this request did not end within `session.deadline`"
 );

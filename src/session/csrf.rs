@@ -21,7 +21,7 @@ impl Session {
     /// [`CsrfForm`](crate::CsrfForm) and [`CsrfHeader`](crate::CsrfHeader) check it.
     ///
     /// On a session that is not stored yet this creates it: on a public page, one for each visitor.
-    /// Where there is none to show (no random bytes, or too late in a stream) the text is empty,
+    /// Where no token can be shown (no random bytes, or too late in a stream) the text is empty,
     /// which no check accepts, and the log says why.
     ///
     /// ```

@@ -139,8 +139,8 @@ impl Queue<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`](crate::Error::Decode) when a message is not a `T`. The queue is emptied all
-    /// the same, so that one odd message does not stand in the way of every page.
+    /// [`Error::Decode`](crate::Error::Decode) when a message is not a `T`. The queue is emptied
+    /// anyway, so that one odd message does not stand in the way of every page.
     ///
     /// [`Error::Gone`](crate::Error::Gone) when the session ended or was renewed by another
     /// request, and [`Error::Store`](crate::Error::Store) when the database failed: nothing is

@@ -122,7 +122,7 @@ impl Session {
         self.exchange(field, false, &mut step).await
     }
 
-    /// Takes all messages of a queue. If one of them is not a `T`, the queue is emptied all the same
+    /// Takes all messages of a queue. If one of them is not a `T`, the queue is emptied anyway
     /// and the call fails: one message must not break every page.
     pub(super) async fn pop_all<T: DeserializeOwned + Send>(&self, field: Field) -> Result<Vec<T>> {
         let (is_empty, may_be_unseen) = {

@@ -72,7 +72,7 @@ impl Session {
         inner.state.change(Field::return_to(), change)
     }
 
-    /// Takes the page to return to after a login; `None` when there is none.
+    /// Takes the page to return to after a login; `None` when the session has no such page.
     ///
     /// It is removed with the response, so it is returned to once. It is checked again: whatever is
     /// stored, this is a path of this site, as a browser reads it. Call it after the login, or in the

@@ -113,7 +113,7 @@ impl Bench {
             .advance(Duration::from_secs(seconds));
     }
 
-    /// Waits for what goes on in the background.
+    /// Waits for what runs in the background.
     async fn settled(&self) {
         const LIMIT: Duration = Duration::from_secs(60);
         let core = &self.sessions.core;
@@ -129,7 +129,7 @@ impl Bench {
     }
 }
 
-/// The cookie that the answer gives, if it does.
+/// The cookie that the response sets, if any.
 pub(super) async fn given(session: &Session) -> Option<Token> {
     match session.finish().await.unwrap() {
         CookieChange::Send(token, _) => Some(token),
@@ -273,7 +273,7 @@ async fn request_that_is_answered_twice_is_committed_once() {
     let cookie = given(&session).await.expect("a cookie");
     assert!(
         given(&session).await.is_none(),
-        "and the second is no failure"
+        "and the second is not a failure"
     );
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }

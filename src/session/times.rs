@@ -59,7 +59,7 @@ impl Session {
     ///
     /// For requests that the browser sends by itself, such as a poll for news, or that show how long
     /// the session still lasts: without this, a page that is left open keeps its user signed in. What
-    /// the request changes is stored all the same. The calls that set times or secrets, and
+    /// the request changes is stored anyway. The calls that set times or secrets, and
     /// [`touch`](Session::touch), still count as use. No round trip, and it saves the one of a touch.
     ///
     /// # Examples
@@ -108,8 +108,8 @@ impl Session {
     /// it.
     ///
     /// The time is kept in the session, to the millisecond, and stored with the response. An equal
-    /// time is no change. On a session that is not stored yet this creates it. The absolute timeout
-    /// still holds. A login starts with the configured times again, so set them after it;
+    /// time changes nothing. On a session that is not stored yet this creates it. The absolute
+    /// timeout still holds. A login starts with the configured times again, so set them after it;
     /// [`reset_times`](Session::reset_times) returns to them. For "remember me" use
     /// [`remember_for`](Session::remember_for).
     ///

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::state::changes::Change;
 
 impl Session {
-    /// Reads one value; `None` when the key is not set, or holds a null that is no `T`.
+    /// Reads one value; `None` when the key is not set, or holds a null that is not a `T`.
     ///
     /// The value is a copy: after a change, [`set`](Session::set) it again.
     ///
@@ -51,7 +51,7 @@ impl Session {
 
     /// Sets one value.
     ///
-    /// It is stored with the response, as this key alone. An equal value is no change. When two
+    /// It is stored with the response, as this key alone. An equal value changes nothing. When two
     /// requests set the same key at the same time, the later one wins; where the new value depends
     /// on the old one, use [`increment`](Session::increment), [`push`](Session::push) or
     /// [`modify`](Session::modify).
@@ -122,7 +122,8 @@ impl Session {
         existed
     }
 
-    /// Reads one value and removes it; `None` when the key is not set, or holds a null that is no `T`.
+    /// Reads one value and removes it; `None` when the key is not set, or holds a null that is not
+    /// a `T`.
     ///
     /// The removal is stored with the response. Two requests at the same time may both take the same
     /// value. For messages of which each is to be taken once, use a [`Queue`](crate::Queue). For the
@@ -273,7 +274,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] when the value is no integer or the sum leaves the range of `i64`;
+    /// [`Error::Mismatch`] when the value is not an integer or the sum leaves the range of `i64`;
     /// [`Error::BadKey`], [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
     #[doc(alias("atomic", "concurrent", "counter"))]
     pub fn increment(&self, key: impl AsKey, by: i64) -> Result<i64> {
@@ -307,7 +308,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] when the value is no list; [`Error::BadKey`], [`Error::Encode`],
+    /// [`Error::Mismatch`] when the value is not a list; [`Error::BadKey`], [`Error::Encode`],
     /// [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
     #[doc(alias("atomic", "append"))]
     pub fn push<V: Serialize + ?Sized>(&self, key: impl AsKey, value: &V) -> Result<()> {

@@ -84,7 +84,7 @@ impl Change {
     }
 
     /// Makes of this change the one that does what it and then `next` do. In place: a request may
-    /// append one by one what somebody sent it. After a mismatch nothing has changed.
+    /// append one by one what a client sent it. After a mismatch nothing has changed.
     pub(crate) fn fold(&mut self, next: Change) -> Result<(), Mismatch> {
         match (&mut *self, next) {
             (_, next @ (Change::Set(_) | Change::Unset)) => *self = next,
@@ -268,7 +268,7 @@ mod tests {
     fn stored() -> impl Strategy<Value = Option<RawBson>> {
         prop_oneof![
             Just(None),
-            // Not below zero: there, increments could fit one by one whose sum is no i64.
+            // Not below zero: there, increments could fit one by one whose sum is not an i64.
             (0_i64..3).prop_map(|n| Some(RawBson::Int64(n))),
             Just(Some(RawBson::String("text".into()))),
             Just(Some(value::from_elements(&[RawBson::Int32(1)]))),
@@ -286,23 +286,23 @@ mod tests {
             let mut folded: Option<Change> = None;
             for next in changes {
                 let by_hand = next.apply(value.as_ref().map(RawBson::as_raw_bson_ref));
-                let together = match folded.clone() {
+                let both = match folded.clone() {
                     Some(mut whole) => whole.fold(next.clone()).map(|()| whole),
                     None => Ok(next.clone()),
                 };
-                let applied = together.clone().and_then(|change| {
+                let applied = both.clone().and_then(|change| {
                     change.apply(stored.as_ref().map(RawBson::as_raw_bson_ref))
                 });
                 prop_assert_eq!(by_hand.is_ok(), applied.is_ok());
-                if let (Some(before), Err(_)) = (&folded, &together) {
+                if let (Some(before), Err(_)) = (&folded, &both) {
                     let mut untouched = before.clone();
                     prop_assert!(untouched.fold(next).is_err());
                     prop_assert_eq!(&untouched, before, "a mismatch changes nothing");
                 }
-                if let (Ok(by_hand), Ok(applied), Ok(together)) = (by_hand, applied, together) {
+                if let (Ok(by_hand), Ok(applied), Ok(both)) = (by_hand, applied, both) {
                     prop_assert_eq!(&by_hand, &applied);
                     value = by_hand;
-                    folded = Some(together);
+                    folded = Some(both);
                 }
             }
         }

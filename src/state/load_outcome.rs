@@ -14,7 +14,7 @@ pub(crate) struct Loaded {
     /// The request brought a cookie of our name, well-formed or not. A logout removes it.
     pub(crate) brought_cookie: bool,
     pub(crate) creation: Creation,
-    /// Perhaps nobody sees the response: a HEAD request or a prefetch.
+    /// The response may be unseen: a HEAD request or a prefetch.
     pub(crate) may_be_unseen: bool,
 }
 

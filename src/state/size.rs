@@ -75,7 +75,7 @@ impl State {
     }
 
     /// Whether what was done to a field leaves it as it is.
-    pub(super) fn is_no_change(&self, field: &Field) -> bool {
+    pub(super) fn is_unchanged(&self, field: &Field) -> bool {
         if let Some(write) = &self.in_flight
             && write.changes.get(field).is_some()
         {

@@ -100,7 +100,7 @@ fn login(state: &State) -> &Login {
 // ---- values
 
 #[test]
-fn setting_an_equal_value_is_no_change() {
+fn setting_an_equal_value_changes_nothing() {
     let mut state = live(&[(name("a"), int(1))], ROOM);
     state.change(name("a"), set(1)).unwrap();
     assert!(state.changes.is_empty());
@@ -200,7 +200,7 @@ fn what_is_done_during_a_write_is_counted_by_the_server() {
     state.change(name("n"), set(5)).unwrap();
     state.start_flush();
     state.change(name("n"), Change::Add(1)).unwrap();
-    // Somebody else adds as well, between the write and the next one.
+    // Another request adds as well, between the write and the next one.
     let written = stored(&[(name("n"), int(15))], None);
     state.flush_succeeded(Base::Stored(written));
     assert_eq!(state.changes.get(&name("n")), Some(&Change::Add(1)));

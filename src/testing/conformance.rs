@@ -1,4 +1,4 @@
-//! The promises of [`Store`], each as a function that tries it: for whoever writes a store.
+//! The promises of [`Store`], each as a function that tries it: for authors of a store.
 //!
 //! [`run`] tries them all, each on a store that you make for it, which must be empty, and panics with
 //! the names of those that are broken. [`survives_a_restart`] tries whether what a write has said is
@@ -12,7 +12,7 @@
 //!
 //!     use super::MyStore;
 //!
-//!     /// A store that holds nothing: in a table, a directory, a name space that nobody has used.
+//!     /// A store that holds nothing: in a table, a directory, a name space that is unused.
 //!     async fn empty() -> MyStore {
 //!         MyStore::new()
 //!     }
@@ -56,9 +56,9 @@
 //! Look after these yourself:
 //!
 //! - **What an `Err` means.** [`Error::Store`] says that a write surely changed nothing, and
-//!   [`Error::Unknown`] that nobody knows. Which of the two a failure is depends on how your
-//!   database fails, and the suite cannot make it fail. Test it with a database that refuses, one
-//!   that does not answer, and a connection that breaks before the answer comes. What you cannot
+//!   [`Error::Unknown`] that the outcome is unknown. Which of the two a failure is depends on how
+//!   your database fails, and the suite cannot make it fail. Test it with a database that refuses,
+//!   one that does not answer, and a connection that breaks before the reply comes. What you cannot
 //!   tell is [`Error::Unknown`].
 //! - **Durability beyond one crash.** [`survives_a_restart`] sees a process die. It sees no power
 //!   fail, no disk break, and no node of a cluster get lost.
@@ -113,7 +113,7 @@ pub use restart::*;
 pub use touching::*;
 
 /// How long [`run`] and [`check`] wait for one promise to be tried, and [`survives_a_restart`] for
-/// one crash: three minutes. A store that has not answered by then breaks the promise.
+/// one crash: three minutes. A store that has not answered within that time breaks the promise.
 ///
 /// The longest trial makes some 2300 calls, one after the other. So a store far away, that needs
 /// more than 70 milliseconds for a call, needs more patience: [`check_within`] takes it.
@@ -275,7 +275,7 @@ pub fn promises() -> impl Iterator<Item = &'static str> {
 }
 
 /// What the trials see must be their own. Otherwise a store that keeps every promise would be
-/// blamed for documents of somebody else's, or of the trial before.
+/// blamed for documents of another program, or of the trial before.
 async fn begins_empty(store: &dyn Store) -> Kept {
     let found = store.find(Filter::all(), Order::OldestFirst, 0, 1).await?;
     must!(found.is_empty(), "the store that `make` gave is not empty");
@@ -294,7 +294,7 @@ macro_rules! all {
 const ALL: &[(&str, Attempt)] = all![
     insert_stores_documents_as_they_were_given,
     insert_never_replaces_a_document,
-    insert_leaves_a_marker_that_exists_as_it_is,
+    insert_leaves_a_tombstone_that_exists_as_it_is,
     update_changes_the_named_fields_and_nothing_else,
     update_adds_fields_that_were_missing,
     update_never_creates,
@@ -317,7 +317,7 @@ const ALL: &[(&str, Attempt)] = all![
     find_goes_by_created_and_then_by_id,
     find_gives_the_page_that_was_asked_for,
     count_counts_what_find_finds,
-    markers_are_no_sessions,
+    tombstones_are_not_sessions,
     load_many_gives_the_documents_asked_for,
     ages_go_by_the_clock_of_the_store,
     put_revocation_sets_the_present_time,
@@ -338,7 +338,7 @@ const ALL: &[(&str, Attempt)] = all![
 ];
 
 /// Runs calls at the same time, each in a task of its own.
-async fn together<T: Send + 'static>(
+async fn at_once<T: Send + 'static>(
     calls: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
 ) -> Result<Vec<T>, Failure> {
     let tasks: Vec<_> = calls.into_iter().map(tokio::spawn).collect();

@@ -1,6 +1,8 @@
 //! `Sessions` as jobs and administrators use it: `of`, `find`, `edit` and `connect`, on a real MongoDB,
 //! beside an application that uses the same sessions.
 
+mod operations;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use rocket::serde::json::{Value, json};
 use rocket_mongo_session::time::{self, OffsetDateTime};
 use rocket_mongo_session::{Error, Key, Query, Sessions};
 
-use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::{Mongod, figment};
 
 /// An application, and a handle to its sessions from outside of it.
@@ -360,7 +362,7 @@ async fn estimated_count_takes_no_look_at_the_sessions() {
     }
     let profile = probe.profile().await;
     assert_eq!(sessions.estimated_count().await.unwrap(), 3);
-    assert_eq!(crate::probe::asked(&profile).await, ["count"]);
+    assert_eq!(crate::apps::probe::asked(&profile).await, ["count"]);
     let count = profile.commands().await.remove(0);
     assert_eq!(count.entry.get_i32("docsExamined").unwrap_or(0), 0);
 }

@@ -8,7 +8,7 @@ use rocket::http::Status;
 use rocket::{Build, Rocket, State, catch, catchers, get, post, routes};
 use rocket_mongo_session::{Error, Kind, Of, RecentLogin, Session, Sessions, SessionsOf};
 
-use crate::probe::{Gates, id_of};
+use crate::apps::probe::{Gates, id_of};
 use crate::support::{App, Fate, Mongod, Proxy, Request, Response, figment};
 
 struct Phone;
@@ -330,7 +330,8 @@ async fn a_token_of_a_session_that_was_not_stored_is_not_sent() {
             assert_eq!(proxy.cuts() > 0, is_lost, "{path}");
         }
         // The attempt whose reply was lost is taken back.
-        crate::probe::eventually("nothing stored", async || api.stored().await.is_empty()).await;
+        crate::apps::probe::eventually("nothing stored", async || api.stored().await.is_empty())
+            .await;
     }
 }
 

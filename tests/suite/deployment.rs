@@ -12,7 +12,7 @@ use rocket::{Build, Rocket, get, routes};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Sessions, Stats};
 
-use crate::probe::{Gates, Probe, Script, run};
+use crate::apps::probe::{Gates, Probe, Script, run};
 use crate::support::{App, Mongod, Proxy, Traffic, eventually, figment, in_time, users, watchful};
 
 #[get("/ready")]
@@ -96,7 +96,7 @@ async fn readiness_ends_with_the_beginning_of_a_shutdown() {
 async fn readiness_needs_no_privilege_to_create_indexes() {
     let (mongod, _) = users::server(&["find", "insert", "update", "remove"], &[]).await;
     let url = users::url(mongod.port());
-    let rocket = crate::probe::rocket(
+    let rocket = crate::apps::probe::rocket(
         figment("debug", Some(&url), &[]),
         &Clock::new(),
         &Gates::default(),
@@ -140,7 +140,8 @@ async fn refused_credentials_are_refused_connections() {
     let (mongod, _) = users::server(&["find"], &[]).await;
     let url = users::url(mongod.port()).replace("apppassword", "another");
     let clock = Clock::new();
-    let rocket = crate::probe::rocket(figment("debug", Some(&url), &[]), &clock, &Gates::default());
+    let rocket =
+        crate::apps::probe::rocket(figment("debug", Some(&url), &[]), &clock, &Gates::default());
     let app = App::launch(with_routes(rocket)).await;
     eventually("a refused connection", async || {
         app.get("/connections").await.text().split(' ').nth(1) != Some("0")

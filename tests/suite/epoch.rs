@@ -17,8 +17,8 @@ use rocket::serde::json::{Value, json};
 use rocket::tokio;
 use rocket_mongo_session::{Query, Sessions};
 
-use crate::arena::database;
-use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::apps::database;
+use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::{
     App, FailPoint, Failure, Mode, Mongod, Proxy, ReplicaSet, eventually, figment, watchful,
 };
@@ -439,7 +439,7 @@ async fn nothing_from_before_a_revocation_is_alive_after_it_and_all_from_after_i
                     let ran = run(&apps[at % 2].browser(), login).await;
                     cookies.extend(
                         ran.sent()
-                            .map(|line| crate::probe::value_of(line).to_owned()),
+                            .map(|line| crate::apps::probe::value_of(line).to_owned()),
                     );
                     let cookie = &before[at % 8];
                     let write = Script::new()

@@ -13,7 +13,7 @@ use rocket_mongo_session::{
     Sessions, SessionsOf, testing,
 };
 
-use crate::probe::{id_of, removes};
+use crate::apps::probe::{id_of, removes};
 use crate::support::alone::{alone, forget_lines, lines};
 use crate::support::{App, Mongod, Proxy, Request, Response, figment};
 

@@ -13,9 +13,9 @@ use bson::{Bson, Document};
 use rocket::figment::value::Value as Setting;
 use rocket::serde::json::{Value, from_str};
 
-use crate::cases::keys;
-use crate::jobs::Jobs;
-use crate::probe::Probe;
+use crate::apps::calls::keys;
+use crate::apps::jobs::Jobs;
+use crate::apps::probe::Probe;
 use crate::support::Browser;
 
 /// A session that the Python package itself wrote (`scripts/capture-legacy`).
@@ -45,7 +45,7 @@ fn fixture(name: &str, probe: &Probe) -> Fixture {
     document.insert("created", created - then + now as f64);
     document.insert("accessed", i32::try_from(now).expect("a time before 2038"));
     Fixture {
-        cookie: crate::probe::value_of(&line).to_owned(),
+        cookie: crate::apps::probe::value_of(&line).to_owned(),
         document,
         csrf: text("csrf"),
     }

@@ -10,7 +10,7 @@ use rocket::{Build, Rocket, State, get, routes};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{End, Ended, Error, Session, SessionFairing, Sessions};
 
-use crate::arena::database;
+use crate::apps::database;
 use crate::support::{Mongod, ReplicaSet, figment, in_time};
 
 mod elsewhere;
@@ -138,7 +138,7 @@ fn rocket(fairing: SessionFairing, url: Option<&str>, keys: &[(&str, Value)]) ->
 
 fn id(cookie: &Option<String>) -> String {
     let cookie = cookie.as_deref().expect("a cookie");
-    crate::probe::id_of(cookie).to_owned()
+    crate::apps::probe::id_of(cookie).to_owned()
 }
 
 async fn end_of(ended: Ended) -> End {

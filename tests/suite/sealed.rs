@@ -11,8 +11,9 @@ use rocket::futures::TryStreamExt;
 use rocket::futures::future::join_all;
 use rocket::serde::json::{Value, json};
 
-use crate::arena::{Arena, Op, Setting, database, set};
-use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::apps::arena::{Arena, Op, Setting, set};
+use crate::apps::database;
+use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::secret_forms::unmasked;
 use crate::support::alone::{all_lines, alone};
 use crate::support::{Browser, Mongod, ReplicaSet};

@@ -12,7 +12,7 @@ use rocket::tokio::time::timeout;
 
 use crate::support::{
     Commands, FailPoint, Failure, Mode, Mongod, Profile, Proxy, ReplicaSet, Traffic, eventually,
-    under_way, watchful,
+    in_progress, watchful,
 };
 
 mod browsers;
@@ -305,14 +305,14 @@ async fn command_that_a_fail_point_holds_is_in_progress() {
     let point = FailPoint::on(&tests, &["find"], Mode::Times(1), held).await;
     let find = spawn(async move { sessions.find_one(doc! {}).await });
     eventually("the find", async || {
-        under_way(&tests, "app", Some("find")).await == 1
+        in_progress(&tests, "app", Some("find")).await == 1
     })
     .await;
-    assert_eq!(under_way(&tests, "app", None).await, 1);
-    assert_eq!(under_way(&tests, "app", Some("update")).await, 0);
-    assert_eq!(under_way(&tests, "another", None).await, 0);
+    assert_eq!(in_progress(&tests, "app", None).await, 1);
+    assert_eq!(in_progress(&tests, "app", Some("update")).await, 0);
+    assert_eq!(in_progress(&tests, "another", None).await, 0);
     find.await.expect("no panic").expect("a find");
-    assert_eq!(under_way(&tests, "app", None).await, 0);
+    assert_eq!(in_progress(&tests, "app", None).await, 0);
     point.clear().await;
 }
 

@@ -2,7 +2,8 @@
 //! to find each.
 //!
 //! They are the faults of services that speak MongoDB's protocol, and of the crate's negative controls
-//! (`tests/suite/wrong_stores.rs`, `tests/suite/conformance/faulty.rs`), as far as a server can have them.
+//! (`tests/suite/store/wrong_stores.rs`, `tests/suite/store/conformance/faulty.rs`), as far as a server can
+//! have them.
 
 use bson::{Bson, Document, doc};
 use serde_json::Value;

@@ -160,7 +160,7 @@ async fn refused_address_changes_nothing() {
 }
 
 #[rocket::async_test]
-async fn address_is_no_key_of_the_application() {
+async fn address_is_not_a_key_of_the_application() {
     let session = Bench::new().session();
     set(&session, "/a").unwrap();
     session.set("_return_to_", "own").unwrap();

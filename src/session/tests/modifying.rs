@@ -82,7 +82,7 @@ async fn modify_that_cannot_save_the_earlier_change_drops_it() {
 }
 
 #[rocket::async_test]
-async fn compare_and_set_that_loses_to_an_equal_value_goes_on() {
+async fn compare_and_set_that_loses_to_an_equal_value_continues() {
     // The server cannot append to an opaque list, so it goes by compare-and-set.
     let bench = Bench::with(|config| config.encoding = Encoding::Binary);
     let session = bench.session();

@@ -68,7 +68,7 @@ async fn login_that_cannot_end_the_old_session_is_unknown_and_rolled_back() {
 }
 
 #[rocket::async_test]
-async fn login_whose_end_of_the_old_session_got_no_reply_signs_nobody_in() {
+async fn login_whose_end_of_the_old_session_got_no_reply_does_not_sign_in() {
     for (keeps, ends) in [(false, "delete"), (true, "take")] {
         let bench = Bench::new();
         let old = bench.begun(Some(1), &[("n", 1)]).await;
@@ -82,7 +82,7 @@ async fn login_whose_end_of_the_old_session_got_no_reply_signs_nobody_in() {
 }
 
 #[rocket::async_test]
-async fn save_that_is_put_aside_goes_on_and_the_response_waits_for_it() {
+async fn save_that_is_put_aside_continues_and_the_response_waits_for_it() {
     let bench = Bench::new();
     let cookie = bench.begun(None, &[("n", 1)]).await;
     let session = bench.comes(&cookie).await;
@@ -126,7 +126,7 @@ async fn failed_login(fault: Fault) -> (Bench, Session) {
 }
 
 #[rocket::async_test]
-async fn failed_save_of_a_login_signs_nobody_in() {
+async fn failed_save_of_a_login_does_not_sign_in() {
     for fault in [Fault::Fails, Fault::LosesReply] {
         let (bench, session) = failed_login(fault).await;
         assert_eq!(session.user::<i32>().unwrap(), None);
@@ -184,7 +184,7 @@ async fn drop_save(session: &Session, held: &Held) {
     begin(pin!(session.save()), held).await;
 }
 
-/// Answers the request while the write of a dropped save is held, and then lets the write go on.
+/// Answers the request while the write of a dropped save is held, and then releases the write.
 async fn finish_during_a_save(session: &Session, held: &Held) -> Result<CookieChange> {
     let mut finish = pin!(session.finish());
     let early = rocket::futures::future::poll_immediate(finish.as_mut()).await;
@@ -194,7 +194,7 @@ async fn finish_during_a_save(session: &Session, held: &Held) -> Result<CookieCh
 }
 
 #[rocket::async_test]
-async fn dropped_save_goes_on_and_the_response_waits_for_it() {
+async fn dropped_save_continues_and_the_response_waits_for_it() {
     let bench = Bench::new();
     let cookie = bench.begun(None, &[("n", 1)]).await;
     let session = bench.comes(&cookie).await;

@@ -11,7 +11,7 @@ mod concurrent;
 mod damaged;
 
 /// What no stored byte may show.
-const MARKER: &str = "ThePlainText";
+const PLAIN_TEXT: &str = "ThePlainText";
 
 /// All stored documents, tombstones included.
 async fn everything(bench: &Bench) -> Vec<Document> {
@@ -65,38 +65,38 @@ fn opaque(bytes: Vec<u8>) -> Bson {
     })
 }
 
-/// Every call that stores something, with the marker in it.
+/// Every call that stores something, with the marked value in it.
 async fn use_everything(bench: &Bench) -> Token {
     let session = bench.session();
-    session.set("text", MARKER).unwrap();
-    session.set("nested", &vec![(MARKER, 1)]).unwrap();
-    session.push("list", MARKER).unwrap();
-    session.flash(MARKER).unwrap();
+    session.set("text", PLAIN_TEXT).unwrap();
+    session.set("nested", &vec![(PLAIN_TEXT, 1)]).unwrap();
+    session.push("list", PLAIN_TEXT).unwrap();
+    session.flash(PLAIN_TEXT).unwrap();
     session.increment("n", 1).unwrap();
     let token = given(&session).await.unwrap();
 
     let session = bench.comes(&token).await;
-    session.push("list", MARKER).unwrap();
+    session.push("list", PLAIN_TEXT).unwrap();
     session.increment("n", 5).unwrap();
-    session.flash_queue("q").push_unique(MARKER).unwrap();
-    session.flash_queue("q").push_unique(MARKER).unwrap();
-    let modified = session.modify("text", |text: Option<String>| text.unwrap() + MARKER);
+    session.flash_queue("q").push_unique(PLAIN_TEXT).unwrap();
+    session.flash_queue("q").push_unique(PLAIN_TEXT).unwrap();
+    let modified = session.modify("text", |text: Option<String>| text.unwrap() + PLAIN_TEXT);
     modified.await.unwrap();
     session.save().await.unwrap();
-    session.set("late", MARKER).unwrap();
+    session.set("late", PLAIN_TEXT).unwrap();
     session.renew().unwrap();
     let token = given(&session).await.unwrap();
 
     let session = bench.comes(&token).await;
-    assert_eq!(session.take::<String>("late").unwrap().unwrap(), MARKER);
+    assert_eq!(session.take::<String>("late").unwrap().unwrap(), PLAIN_TEXT);
     session.elevate().unwrap();
-    session.set("kept", MARKER).unwrap();
+    session.set("kept", PLAIN_TEXT).unwrap();
     let token = given(&session).await.unwrap();
     let session = bench.comes(&token).await;
     session
         .login_keeping(7, &["text", "list", "n", "kept"])
         .unwrap();
-    session.flash(MARKER).unwrap();
+    session.flash(PLAIN_TEXT).unwrap();
     given(&session).await.unwrap()
 }
 
@@ -108,8 +108,8 @@ async fn nothing_that_is_stored_shows_a_value() {
         for stored in everything(&bench).await {
             let bytes = stored.as_bytes();
             let found = bytes
-                .windows(MARKER.len())
-                .any(|part| part == MARKER.as_bytes());
+                .windows(PLAIN_TEXT.len())
+                .any(|part| part == PLAIN_TEXT.as_bytes());
             assert!(!found, "{:?}", stored.id());
         }
         let stored = document(&bench, &token).await;
@@ -120,15 +120,15 @@ async fn nothing_that_is_stored_shows_a_value() {
         assert_eq!(stored.get("user"), Some(&Bson::Int32(7)), "lists need it");
 
         let session = bench.comes(&token).await;
-        let twice = MARKER.repeat(2);
+        let twice = PLAIN_TEXT.repeat(2);
         assert_eq!(session.get::<String>("text").unwrap(), Some(twice));
         assert_eq!(
             session.get::<Vec<String>>("list").unwrap().unwrap(),
-            [MARKER; 2]
+            [PLAIN_TEXT; 2]
         );
         assert_eq!(number(&session, "n"), Some(6));
-        assert_eq!(session.peek_flash::<String>().unwrap(), [MARKER]);
-        assert_eq!(session.pop_flash::<String>().await.unwrap(), [MARKER]);
+        assert_eq!(session.peek_flash::<String>().unwrap(), [PLAIN_TEXT]);
+        assert_eq!(session.pop_flash::<String>().await.unwrap(), [PLAIN_TEXT]);
         assert!(session.peek_flash::<String>().unwrap().is_empty());
     }
 }
@@ -284,7 +284,7 @@ async fn renewal_wraps_the_key_whether_or_not_the_process_seals() {
 }
 
 #[rocket::async_test]
-async fn equal_value_is_no_change() {
+async fn equal_value_changes_nothing() {
     let bench = sealing();
     let token = bench.begun(None, &[("n", 1)]).await;
     let before = document(&bench, &token).await;
@@ -381,7 +381,7 @@ async fn job_gets_a_clear_error_for_a_sealed_session_alone() {
         assert!(exported[0]["values"].is_null() && exported[0]["flash"].is_null());
     }
     assert_eq!(document(&plain, &token).await, before);
-    // Of a session that was stored plain, whoever asks.
+    // Of a session that was stored plain, whichever process asks.
     let token = plain.begun(Some(2), &[("n", 1)]).await;
     for process in [&plain, &sealing] {
         let edit = process.sessions.edit(token.id.as_str()).increment("n", 1);

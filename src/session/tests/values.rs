@@ -1,4 +1,4 @@
-//! Null, what errors say, logouts that keep values, and queues that nobody sees.
+//! Null, what errors say, logouts that keep values, and queues whose response may be unseen.
 
 use std::collections::BTreeMap;
 
@@ -179,7 +179,7 @@ async fn logout_keeping_outside_of_the_path_still_signs_out() {
 }
 
 #[rocket::async_test]
-async fn pop_leaves_the_queue_when_perhaps_nobody_sees_the_response() {
+async fn pop_leaves_the_queue_when_the_response_may_be_unseen() {
     let bench = Bench::new();
     let session = bench.session();
     session.flash("hello").unwrap();

@@ -201,8 +201,8 @@ proptest! {
         }
     }
 
-    /// Writes may be in flight while the request goes on: nothing that it did is lost by them, and
-    /// nothing is written twice.
+    /// Writes may be in flight while the request continues: nothing that it did is lost by them,
+    /// and nothing is written twice.
     #[test]
     fn changes_during_a_write_stay_pending(start in start(), steps in steps(true)) {
         let mut database = Model { values: start.clone(), limit: ROOM };

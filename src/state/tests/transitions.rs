@@ -134,7 +134,7 @@ fn logout_ends_every_session_that_the_request_proves() {
     );
     expired.logout();
     assert_eq!(expired.ended, ids[..1]);
-    // A cookie with a wrong secret may name somebody else's session.
+    // A cookie with a wrong secret may name another user's session.
     for reason in [NewReason::WrongSecret, NewReason::NotFound] {
         let dead = LoadOutcome::Dead(ids[0].clone(), reason);
         let mut dead = state(loaded(dead), ROOM);

@@ -4,13 +4,13 @@ use std::time::Duration;
 use bson::{Bson, Timestamp, doc};
 
 use super::sample::{DATA, at, id, put, raw, session, stored};
-use super::{Failure, Kept, text, together};
+use super::{Failure, Kept, at_once, text};
 use crate::document::{Update, date};
 use crate::record::field;
 use crate::store::{Aged, Filter, REVOCATION_LIFETIME, Store, Updated};
 
 /// By how much an age may differ from what it should be: a store may keep some times in whole
-/// seconds, and the suite is no stopwatch.
+/// seconds, and the suite is not a stopwatch.
 const LEEWAY: Duration = Duration::from_secs(60);
 
 /// [`load_many`](Store::load_many) gives the documents that have one of the ids, whole, and no
@@ -129,7 +129,7 @@ pub async fn put_revocation_sets_the_present_time(store: Arc<dyn Store>) -> Kept
         let store = Arc::clone(&store);
         async move { store.put_revocation(id).await }
     });
-    together(puts).await?;
+    at_once(puts).await?;
     let found = store.ages(vec![NEW.to_owned(), OLD.to_owned()]).await?;
     for id in [NEW, OLD] {
         let one = one(&found, id)?;

@@ -52,7 +52,7 @@ pub async fn update_changes_the_named_fields_and_nothing_else(store: Arc<dyn Sto
 }
 
 /// A field that is missing is added by setting, counting from zero, appending to an empty array
-/// and raising; to remove it is no mistake.
+/// and raising; to remove it succeeds.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// All conditions of a [`Filter`] must hold. When one does not, the answer is [`Updated::Gone`]
+/// All conditions of a [`Filter`] must hold. When one does not, the result is [`Updated::Gone`]
 /// and nothing changes.
 ///
 /// # Errors
@@ -226,7 +226,7 @@ pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
     );
     put(&*store, &before).await?;
     let push = || Operator::Push(vec![RawBson::Int64(1)]);
-    let misfits = [
+    let mismatches = [
         ("counting in text", change("text", Operator::Increment(1))),
         ("counting in null", change("none", Operator::Increment(1))),
         (
@@ -236,8 +236,8 @@ pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
         ("appending to a number", change("number", push())),
         ("appending to null", change("none", push())),
     ];
-    for (what, misfit) in misfits {
-        let mut update = misfit;
+    for (what, mismatch) in mismatches {
+        let mut update = mismatch;
         // One on either side of it, in whatever order a store goes.
         update.insert(path("aaa"), Operator::Set("x".into()));
         update.insert(path("zzz"), Operator::Increment(1));

@@ -2,14 +2,16 @@ use std::sync::Arc;
 
 use bson::RawBson;
 
-use super::sample::{DATA, a_marker, change, holds, id, is, lacks, now, put, raw, session, stored};
+use super::sample::{
+    DATA, a_tombstone, change, holds, id, is, lacks, now, put, raw, session, stored,
+};
 use super::{Failure, Kept, text};
 use crate::document::Operator;
 use crate::record::{binary, field};
 use crate::store::{Filter, Step, Store};
 
 /// [`delete`](Store::delete) deletes the document and says so, once; deleting what is gone already
-/// is no mistake. Other documents stay.
+/// is not an error. Other documents stay.
 ///
 /// # Errors
 ///
@@ -93,7 +95,7 @@ pub async fn delete_all_deletes_what_its_filter_chooses_and_no_more(store: Arc<d
         document.insert(field::USER, i64::from(number % 3));
         put(&*store, &document).await?;
     }
-    store.insert(vec![a_marker(1, 0)], DATA).await?;
+    store.insert(vec![a_tombstone(1, 0)], DATA).await?;
     let theirs = |user: i64| Filter::sessions().equals(field::USER, RawBson::Int64(user));
     let steps = [
         (theirs(1).except(&id(1)), 9, 22),

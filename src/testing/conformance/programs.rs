@@ -6,7 +6,7 @@ use bson::{Binary, Bson, RawBson, doc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::sample::{DATA, a_marker, at, id, listed, path, raw, touch};
+use super::sample::{DATA, a_tombstone, at, id, listed, path, raw, touch};
 use super::{Failure, Kept, text};
 use crate::clock::Moment;
 use crate::document::key::Field;
@@ -87,7 +87,7 @@ async fn compare(store: &dyn Store, program: &[Step]) -> Result<Option<String>> 
 #[derive(Clone)]
 enum Step {
     Load(String),
-    Create(Vec<Document>),
+    Insert(Vec<Document>),
     Update(Filter, Update),
     UpdateReturning(Filter, Update),
     Delete(Filter),
@@ -120,7 +120,7 @@ impl Step {
         let one = |document: Option<Document>| Answer::Documents(Vec::from_iter(document));
         Ok(match self.clone() {
             Step::Load(id) => one(store.load(&id).await?),
-            Step::Create(documents) => done(&store.insert(documents, DATA).await?),
+            Step::Insert(documents) => done(&store.insert(documents, DATA).await?),
             Step::Update(filter, update) => done(&store.update(filter, update, DATA).await?),
             Step::UpdateReturning(filter, update) => {
                 one(store.update_returning(filter, update, DATA).await?)
@@ -148,7 +148,7 @@ impl fmt::Display for Step {
         let changes = |update: &Update| text(&Document::from_bytes(update.to_bson()));
         match self {
             Step::Load(id) => write!(f, "load {id}"),
-            Step::Create(documents) => {
+            Step::Insert(documents) => {
                 let documents: Vec<String> = documents.iter().map(text).collect();
                 write!(f, "create {}", documents.join(" and "))
             }
@@ -203,7 +203,7 @@ impl Dice {
     fn step(&mut self) -> Step {
         match self.below(20) {
             0 => Step::Load(self.id()),
-            1..=4 => Step::Create(self.documents()),
+            1..=4 => Step::Insert(self.documents()),
             5..=8 => Step::Update(self.filter_of_one(), self.update()),
             9..=11 => Step::UpdateReturning(self.filter_of_one(), self.update()),
             12 => Step::Delete(self.filter_of_one()),
@@ -261,7 +261,7 @@ impl Dice {
         let mut documents = vec![raw(&document)];
         for _ in 0..self.below(3).saturating_sub(1) {
             let number = self.below(2) as u32;
-            documents.push(a_marker(number, 0));
+            documents.push(a_tombstone(number, 0));
         }
         documents
     }

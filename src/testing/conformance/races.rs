@@ -5,9 +5,9 @@ use bson::RawBson;
 use bson::raw::RawBsonRef;
 
 use super::sample::{
-    DATA, a_marker, at, change, id, integer, is, lacks, put, raw, session, set, stored, touch,
+    DATA, a_tombstone, at, change, id, integer, is, lacks, put, raw, session, set, stored, touch,
 };
-use super::{Failure, Kept, together};
+use super::{Failure, Kept, at_once};
 use crate::document::Operator;
 use crate::record::field;
 use crate::store::{Document, Filter, Inserted, Store, Updated};
@@ -25,11 +25,11 @@ const ROUNDS: u32 = 12;
 /// When the promise is broken.
 pub async fn of_many_that_create_one_document_one_does(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
-        let created = together((0..MANY).map(|number| {
+        let created = at_once((0..MANY).map(|number| {
             let store = Arc::clone(&store);
             let mut document = session(&id(round));
             document.insert(field::USER, number);
-            let documents = vec![raw(&document), a_marker(round, 0)];
+            let documents = vec![raw(&document), a_tombstone(round, 0)];
             async move { store.insert(documents, DATA).await.map(|c| (number, c)) }
         }))
         .await?;
@@ -55,7 +55,7 @@ pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kep
     stored(&*store, 1).await?;
     let mut seen = RawBson::Int64(5);
     for round in 0..i64::from(ROUNDS) {
-        let updated = together((0..MANY).map(|number| {
+        let updated = at_once((0..MANY).map(|number| {
             let (store, mine) = (Arc::clone(&store), round * 1000 + 100 + number);
             let filter = is(Filter::id(&id(1)), "number", Some(seen.clone()));
             // All by the one call, all by the other, or both.
@@ -92,7 +92,7 @@ pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kep
 pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
     const EACH: i64 = 5;
     stored(&*store, 1).await?;
-    let seen = together((0..MANY).map(|number| {
+    let seen = at_once((0..MANY).map(|number| {
         let store = Arc::clone(&store);
         async move {
             let mut seen = Vec::new();
@@ -122,7 +122,7 @@ pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// Every element that is pushed is there once, the elements of one push together and in their
+/// Every element that is pushed is there once, the elements of one push side by side and in their
 /// order, and the pushes of one task in theirs.
 ///
 /// # Errors
@@ -131,7 +131,7 @@ pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
 pub async fn no_push_is_lost(store: Arc<dyn Store>) -> Kept {
     const EACH: i64 = 4;
     stored(&*store, 1).await?;
-    together((0..MANY).map(|task| {
+    at_once((0..MANY).map(|task| {
         let store = Arc::clone(&store);
         async move {
             for push in 0..EACH {
@@ -178,7 +178,7 @@ pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kep
     document.insert(field::VALUE, bson::Document::new());
     put(&*store, &document).await?;
     for round in 0..i64::from(ROUNDS) {
-        together((0..MANY).map(|number| {
+        at_once((0..MANY).map(|number| {
             let store = Arc::clone(&store);
             let update = set(&format!("k{number}"), round);
             async move { store.update(Filter::id(&id(1)), update, DATA).await }
@@ -208,7 +208,7 @@ pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kep
 pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
-        let got = together((0..MANY).map(|number| {
+        let got = at_once((0..MANY).map(|number| {
             let store = Arc::clone(&store);
             async move {
                 let filter = Filter::id(&id(round));
@@ -253,7 +253,7 @@ pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
                 Ok((applied, None))
             }
         });
-        let results = together(calls).await?;
+        let results = at_once(calls).await?;
         let applied: i64 = results.iter().map(|(applied, _)| applied).sum();
         let taken = results.into_iter().find_map(|(_, taken)| taken);
         let there = taken.and_then(|document| integer(&document, "number"));
@@ -265,7 +265,7 @@ pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// Whatever is under way when a document is deleted, updates and touches of any kind, it stays
+/// Whatever is running when a document is deleted, updates and touches of any kind, it stays
 /// deleted.
 ///
 /// # Errors
@@ -274,7 +274,7 @@ pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
 pub async fn nothing_brings_a_deleted_document_back(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
-        together((0..MANY).map(|number| {
+        at_once((0..MANY).map(|number| {
             let store = Arc::clone(&store);
             async move {
                 let filter = Filter::id(&id(round));

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bson::RawBson;
 
-use super::sample::{DATA, a_marker, at, id, integer, listed, put, raw, session, set, stored};
+use super::sample::{DATA, a_tombstone, at, id, integer, listed, put, raw, session, set, stored};
 use super::{Failure, Kept};
 use crate::record::{field, seconds};
 use crate::store::{Document, Filter, Order, Store};
@@ -100,7 +100,7 @@ pub async fn find_goes_by_created_and_then_by_id(store: Arc<dyn Store>) -> Kept 
 }
 
 /// [`find`](Store::find) skips as many as it is told, and gives at most as many as it is told:
-/// none if that is none. Each [`Order`] is kept.
+/// with a limit of zero, none. Each [`Order`] is kept.
 ///
 /// # Errors
 ///
@@ -168,7 +168,7 @@ pub async fn count_counts_what_find_finds(store: Arc<dyn Store>) -> Kept {
         }
         put(&*store, &document).await?;
     }
-    store.insert(vec![a_marker(1, 0)], DATA).await?;
+    store.insert(vec![a_tombstone(1, 0)], DATA).await?;
     let sessions = Filter::sessions;
     let cases = [
         ("all", Filter::all(), 21),
@@ -209,28 +209,28 @@ pub async fn count_counts_what_find_finds(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// What is asked of sessions leaves markers out.
+/// What is asked of sessions leaves tombstones out.
 ///
 /// # Errors
 ///
 /// When the promise is broken.
-pub async fn markers_are_no_sessions(store: Arc<dyn Store>) -> Kept {
+pub async fn tombstones_are_not_sessions(store: Arc<dyn Store>) -> Kept {
     let document = stored(&*store, 1).await?;
-    let marker = a_marker(2, 0);
-    store.insert(vec![marker.clone()], DATA).await?;
+    let tombstone = a_tombstone(2, 0);
+    store.insert(vec![tombstone.clone()], DATA).await?;
     let found = store
         .find(Filter::sessions(), Order::OldestFirst, 0, 10)
         .await?;
     let found: Vec<_> = found.iter().map(listed).collect();
     must!(
         found == [listed(&raw(&document))],
-        "a list of sessions holds a marker"
+        "a list of sessions holds a tombstone"
     );
     let deleted = store.delete_all(Filter::sessions()).await?;
-    let left = store.load(marker.id().unwrap_or_default()).await?;
+    let left = store.load(tombstone.id().unwrap_or_default()).await?;
     must!(
-        deleted == 1 && left == Some(marker),
-        "a marker was deleted with the sessions"
+        deleted == 1 && left == Some(tombstone),
+        "a tombstone was deleted with the sessions"
     );
     Ok(())
 }

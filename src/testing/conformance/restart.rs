@@ -1,6 +1,6 @@
 use rocket::tokio::time::timeout;
 
-use super::sample::{a_marker, change, id, lacks, raw, session};
+use super::sample::{a_tombstone, change, id, lacks, raw, session};
 use super::{Failure, Kept, PATIENCE, begins_empty, text};
 use crate::document::Operator;
 use crate::record::field;
@@ -9,7 +9,7 @@ use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
 /// What is tried to be the last call before a crash.
 #[derive(Clone, Copy, Debug)]
 enum Last {
-    Create,
+    Insert,
     Update,
     UpdateReturning,
     Delete,
@@ -29,7 +29,7 @@ enum Last {
 ///
 /// What is created and updated asks for [`Durability::Identity`]; what ends a session always is
 /// durable. [`Durability::Data`] promises what the database is set up for, and touches nothing:
-/// neither is tried. A crash is not tried while a call is under way: what nobody was told may be
+/// neither is tried. A crash is not tried while a call is running: what was not acknowledged may be
 /// there or not.
 ///
 /// This example crashes nothing, and only shows the shape:
@@ -52,7 +52,7 @@ pub async fn survives_a_restart<S: Store>(
     reopen: impl AsyncFn(S) -> S,
 ) -> Kept {
     let all = [
-        Last::Create,
+        Last::Insert,
         Last::Update,
         Last::UpdateReturning,
         Last::Delete,
@@ -93,15 +93,15 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
         let created = store.insert(vec![other.clone()], DURABLY).await?;
         must!(created == Inserted::Stored, "insert said {created:?}");
     }
-    let (mut this, marker) = (session(&id(1)), a_marker(1, 0));
-    let documents = vec![raw(&this), marker.clone()];
+    let (mut this, tombstone) = (session(&id(1)), a_tombstone(1, 0));
+    let documents = vec![raw(&this), tombstone.clone()];
     let created = store.insert(documents, DURABLY).await?;
     must!(created == Inserted::Stored, "insert said {created:?}");
 
     let filter = Filter::id(&id(1));
     let update = change("number", Operator::Increment(1));
     match last {
-        Last::Create => {}
+        Last::Insert => {}
         Last::PutRevocation => store.put_revocation(REVOCATION).await?,
         Last::Update => {
             let updated = store.update(filter, update, DURABLY).await?;
@@ -120,9 +120,9 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
     }
 
     let (mut there, mut gone) = (others, Vec::new());
-    there.push(marker);
+    there.push(tombstone);
     match last {
-        Last::Create => there.push(raw(&this)),
+        Last::Insert => there.push(raw(&this)),
         Last::PutRevocation => {
             there.push(raw(&this));
             let revocation = store.load(REVOCATION).await?;

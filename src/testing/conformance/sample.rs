@@ -61,7 +61,7 @@ pub(super) fn session(id: &str) -> bson::Document {
         field::CSRF: binary(BinarySubtype::Generic),
         field::EXPIRES: date(at(86_400)),
         field::USER: 7_i64,
-        "unknown": { "of": "somebody else" },
+        "unknown": { "of": "another program" },
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn listed(document: &Document) -> Document {
     )
 }
 
-pub(super) fn a_marker(number: u32, seconds: i64) -> Document {
+pub(super) fn a_tombstone(number: u32, seconds: i64) -> Document {
     let id = format!("~{}", id(number));
     raw(&doc! { field::ID: id, "at": date(at(seconds)), field::EXPIRES: date(at(86_400)) })
 }

@@ -19,7 +19,7 @@ pub async fn touch_moves_times_forward(store: Arc<dyn Store>) -> Kept {
         let (accessed, expires) = (at(5), at(100_000));
         store.touch(touch(&id(round), accessed, expires));
         if round % 2 == 1 {
-            rocket::tokio::task::yield_now().await; // a store may have begun to write by then
+            rocket::tokio::task::yield_now().await; // lets a store begin to write
         }
         store.flush().await;
         document.insert(field::ACCESSED, accessed.seconds());
@@ -115,7 +115,7 @@ pub async fn touch_changes_nothing_else(store: Arc<dyn Store>) -> Kept {
     for number in 0..6 {
         documents.push(stored(&*store, number).await?);
     }
-    // Together, as a store may write them.
+    // In one batch, as a store may write them.
     let (accessed, expires) = (at(5), at(100_000));
     for (number, document) in (0..).zip(&mut documents) {
         if number % 2 == 0 {

@@ -8,8 +8,8 @@ use rocket::{Build, FromForm, Rocket, post, routes};
 use rocket_mongo_session::{CsrfError, CsrfForm, CsrfHeader, CsrfRefusal, Error, Session};
 
 use super::{fixture, start};
-use crate::cases::{ask, go, keys};
-use crate::probe::{Probe, caught};
+use crate::apps::calls::{ask, go, keys};
+use crate::apps::probe::{Probe, caught};
 use crate::support::{Browser, Request, Response};
 
 #[derive(FromForm)]

@@ -6,8 +6,8 @@ use mongodb::bson::{Bson, doc};
 use rocket::serde::json::{Value, json};
 
 use super::{fixture, start, stored};
-use crate::cases::{ask, go, millis, script, seconds, told};
-use crate::probe::{asked, eventually, run_with};
+use crate::apps::calls::{ask, go, millis, script, seconds, told};
+use crate::apps::probe::{asked, eventually, run_with};
 
 const KEYS: [&str; 17] = [
     "text",
@@ -262,8 +262,8 @@ async fn created_accessed_and_expires_are_those_of_the_document() {
     let said = go(&browser, json!([["created"], ["expires"]])).await;
     assert_eq!(told(&said.results[0]), created);
     let expires = said.last();
-    let by_then = crate::cases::now(&probe) + 1200.0;
-    assert_eq!(millis(told(expires)), millis(by_then));
+    let expected = crate::apps::calls::now(&probe) + 1200.0;
+    assert_eq!(millis(told(expires)), millis(expected));
 }
 
 #[rocket::async_test]
@@ -278,7 +278,7 @@ async fn reads_change_only_the_times_of_a_legacy_document() {
     let read = go(&browser, json!([["get", "int"], ["keys"]])).await;
     assert_eq!(read.sent(), None);
     assert_eq!(asked(&profile).await[0], "find");
-    let expected = crate::cases::now(&probe);
+    let expected = crate::apps::calls::now(&probe);
     eventually("the touch", || async {
         let after = probe.document(&fixture.cookie).await.unwrap();
         after.get_f64("accessed") == Ok(expected)

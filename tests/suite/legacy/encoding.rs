@@ -11,9 +11,9 @@ use rocket_mongo_session::{Error, Session};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::cases::{ask, go, keys, script, value};
-use crate::jobs::Jobs;
-use crate::probe::{Probe, run};
+use crate::apps::calls::{ask, go, keys, script, value};
+use crate::apps::jobs::Jobs;
+use crate::apps::probe::{Probe, run};
 use crate::support::{App, Browser, Mongod, figment};
 
 async fn start(name: &str, encoding: &'static str) -> (Jobs, Probe) {
@@ -27,7 +27,7 @@ async fn flipped(name: &str, probe: &Probe, encoding: &'static str) -> (Jobs, Ap
     let url = Mongod::shared().await.url(&format!("encoding_{name}"));
     let keys = keys(&[("encoding", Setting::from(encoding))]);
     let figment = figment("debug", Some(&url), &keys);
-    let rocket = crate::probe::rocket(figment, &probe.clock, &probe.gates);
+    let rocket = crate::apps::probe::rocket(figment, &probe.clock, &probe.gates);
     (jobs.clone(), App::launch(jobs.mount(rocket)).await)
 }
 
@@ -480,7 +480,7 @@ async fn garbage_in_an_encoded_value_fails_that_key_alone() {
             subtype: mongodb::bson::spec::BinarySubtype::UserDefined(0x80),
             bytes,
         };
-        let by_id = doc! { "_id": crate::probe::id_of(&cookie) };
+        let by_id = doc! { "_id": crate::apps::probe::id_of(&cookie) };
         let update = doc! { "$set": { "value.bad": binary } };
         probe.sessions().update_one(by_id, update).await.unwrap();
         let calls = json!([

@@ -13,8 +13,8 @@ use rocket_mongo_session::{Error, Session};
 use serde::{Deserialize, Deserializer};
 
 use super::{Jobs, start};
-use crate::cases::{ask, go, keys, script};
-use crate::probe::{asked, id_of, run};
+use crate::apps::calls::{ask, go, keys, script};
+use crate::apps::probe::{asked, id_of, run};
 
 /// All messages that pops delivered, sorted.
 fn sorted(deliveries: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {

@@ -8,8 +8,8 @@ use rocket::futures::TryStreamExt;
 use rocket::futures::future::join_all;
 use rocket::serde::json::json;
 
-use crate::cases::{ask, go, script};
-use crate::probe::{PATIENCE, Probe, Ran, eventually, id_of, run, run_with};
+use crate::apps::calls::{ask, go, script};
+use crate::apps::probe::{PATIENCE, Probe, Ran, eventually, id_of, run, run_with};
 use crate::support::Browser;
 
 const VISITORS: usize = 8;
@@ -39,7 +39,7 @@ impl Traffic {
     }
 
     /// Every visitor got this number of further responses.
-    async fn goes_on(&self, times: usize) {
+    async fn continues(&self, times: usize) {
         let counts = || self.answered.each_ref().map(|n| n.load(Ordering::SeqCst));
         let before = counts();
         let waiting = async {
@@ -92,10 +92,10 @@ async fn logs_everybody_out(name: &str, mass_logout: impl AsyncFnOnce(&Probe)) -
         .enumerate()
         .map(|(n, browser)| traffic.visitor(n, browser));
     let logging_out = async {
-        traffic.goes_on(3).await;
+        traffic.continues(3).await;
         mass_logout(&probe).await;
         // Requests that had loaded their session before it end as well.
-        traffic.goes_on(6).await;
+        traffic.continues(6).await;
         traffic.over.store(true, Ordering::SeqCst);
     };
     rocket::tokio::join!(join_all(working), logging_out);

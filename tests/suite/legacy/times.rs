@@ -5,8 +5,8 @@ use rocket::figment::value::Value as Setting;
 use rocket::serde::json::json;
 use rocket_mongo_session::testing::Clock;
 
-use crate::cases::{ask, go, keys, millis, now, script, seconds, told, value, visitor};
-use crate::probe::{Gates, Probe, eventually, id_of, run};
+use crate::apps::calls::{ask, go, keys, millis, now, script, seconds, told, value, visitor};
+use crate::apps::probe::{Gates, Probe, eventually, id_of, run};
 use crate::support::{App, Browser, Mongod, figment};
 
 async fn probe(name: &str, more: &[(&str, Setting)]) -> Probe {
@@ -33,8 +33,8 @@ async fn lifetime_ends_a_session_in_use() {
         probe.clock.advance(seconds(8.0));
         assert!(is_alive(&browser).await);
         go(&browser, json!([["set", "n", n]])).await;
-        let by_then = (now(&probe) + 10.0).min(created + 60.0);
-        assert_eq!(expires(&probe, &cookie).await, millis(by_then));
+        let expected = (now(&probe) + 10.0).min(created + 60.0);
+        assert_eq!(expires(&probe, &cookie).await, millis(expected));
     }
     probe.clock.advance(seconds(4.0));
     assert!(is_alive(&browser).await, "at the limit");
@@ -173,7 +173,12 @@ async fn reissue_time_shortens_the_guaranteed_idle_time() {
 async fn elsewhere(name: &str, clock: &Clock, more: &[(&str, Setting)]) -> App {
     let url = Mongod::shared().await.url(&format!("times_{name}"));
     let figment = figment("debug", Some(&url), &keys(more));
-    App::launch(crate::probe::rocket(figment, clock, &Gates::default())).await
+    App::launch(crate::apps::probe::rocket(
+        figment,
+        clock,
+        &Gates::default(),
+    ))
+    .await
 }
 
 fn at(app: &App, cookie: &str) -> Browser {

@@ -5,8 +5,8 @@ use rocket::futures::future::join_all;
 use rocket::serde::json::{Value, json};
 
 use super::{Fixture, fixture, start, stored};
-use crate::cases::{ask, go, keys, script, seconds};
-use crate::probe::{Probe, Ran, id_of, removes, run, run_with};
+use crate::apps::calls::{ask, go, keys, script, seconds};
+use crate::apps::probe::{Probe, Ran, id_of, removes, run, run_with};
 use crate::support::{Browser, Mongod};
 
 const SECRET_CHARS: usize = 43;

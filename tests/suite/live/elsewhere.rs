@@ -6,7 +6,7 @@ use rocket::http::Status;
 use rocket_mongo_session::End;
 
 use super::{Process, end_of, has_ended, id};
-use crate::arena::database;
+use crate::apps::database;
 use crate::support::{FailPoint, Failure, Mode, Mongod, ReplicaSet};
 
 /// Two processes of one application, on each topology.

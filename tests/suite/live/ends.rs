@@ -8,7 +8,7 @@ use rocket::http::Status;
 use rocket_mongo_session::End;
 
 use super::{Process, end_of, everywhere, has_ended, id};
-use crate::arena::database;
+use crate::apps::database;
 use crate::support::{Mongod, in_time};
 
 #[rocket::async_test]

@@ -6,7 +6,7 @@ use rocket::http::Status;
 use rocket_mongo_session::{Event, EventKind, Events};
 
 use super::{Process, id};
-use crate::arena::database;
+use crate::apps::database;
 use crate::support::{Commands, Fate, Mongod, ReplicaSet, eventually, in_time, watchful};
 
 async fn next(events: &mut Events) -> Event {

@@ -4,7 +4,7 @@ use rocket::http::Status;
 use rocket_mongo_session::End;
 
 use super::{Process, end_of, has_ended, id};
-use crate::arena::database;
+use crate::apps::database;
 use crate::support::{Mongod, Proxy, ReplicaSet, Traffic, eventually, watchful};
 
 /// Sends it again until the database takes it.

@@ -6,7 +6,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Session;
 
 use super::{guards, member};
-use crate::probe::{Probe, Script, caught, run, run_with, sent_by};
+use crate::apps::probe::{Probe, Script, caught, run, run_with, sent_by};
 use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, Response, figment};
 
 fn vary(answer: &Response) -> usize {
@@ -17,7 +17,7 @@ fn vary(answer: &Response) -> usize {
         .count()
 }
 
-/// CH-02: by whatever call the session was used, the answer says so once.
+/// CH-02: by whatever call the session was used, the response says so once.
 #[rocket::async_test]
 async fn every_read_makes_the_response_vary_by_cookie() {
     let probe = Probe::start("sec_cache_reads", &[]).await;
@@ -51,7 +51,7 @@ async fn every_read_makes_the_response_vary_by_cookie() {
     assert_eq!(run(&browser, starred).await.headers_named("Vary"), ["*"]);
 }
 
-/// CH-01, CH-07: every answer with a cookie of ours, the catchers' included.
+/// CH-01, CH-07: every response with a cookie of ours, the catchers' included.
 #[rocket::async_test]
 async fn a_response_with_a_session_cookie_is_never_cached() {
     let own = |rocket: rocket::Rocket<rocket::Build>| rocket.register("/", caught());
@@ -86,7 +86,7 @@ async fn a_response_with_a_session_cookie_is_never_cached() {
             assert_eq!(answer.header("Expires"), None, "{answer:?}");
             assert_eq!(vary(&answer), 1, "{answer:?}");
         }
-        // A logout stands though the handler panics; its answer is nobody else's either.
+        // A logout stands though the handler panics; its response is for its browser alone, too.
         let cookie = member(&probe, "bob").await;
         let out = run_with(&probe.app, &cookie, Script::new().then("logout").panic()).await;
         assert!(out.sent().is_some());
@@ -109,7 +109,7 @@ async fn a_cookie_resent_by_a_read_is_never_cached() {
     assert_eq!(vary(&read), 1);
 }
 
-/// A refusal is an answer that depends on the request's origin and cookie, too.
+/// A refusal is a response that depends on the request's origin and cookie, too.
 #[rocket::async_test]
 async fn a_refused_request_varies_by_cookie() {
     let probe = Probe::start_with("sec_cache_refused", &[], guards).await;
@@ -256,7 +256,7 @@ impl<'r> rocket::response::Responder<'r, 'static> for Public {
 }
 
 /// A shared cache in front of an application: what may be stored is stored, and answered again to
-/// every request of the same path whose headers are those that the answer varies by.
+/// every request of the same path whose headers are those that the response varies by.
 struct Cache<'a> {
     app: &'a App,
     /// Whether it obeys; the control does not.
@@ -301,7 +301,7 @@ impl<'a> Cache<'a> {
     }
 }
 
-/// CH-06: whoever asks in whatever order, a shared cache gives each its own pages.
+/// CH-06: whatever the order of requests, a shared cache gives each its own pages.
 #[rocket::async_test]
 async fn a_shared_cache_never_mixes_the_pages_of_two_users() {
     let probe = Probe::start_with("sec_cache_shared", &[], |rocket| {
@@ -329,7 +329,7 @@ async fn a_shared_cache_never_mixes_the_pages_of_two_users() {
             };
             strangers_pages += usize::from(answer.text() != own);
             if let Some(line) = sent_by(&answer) {
-                let sent = crate::probe::value_of(line);
+                let sent = crate::apps::probe::value_of(line);
                 let whose = super::whoami(&probe.app, sent).await;
                 strangers_pages += usize::from(whose != json!(*name));
                 *cookie = sent.to_owned();

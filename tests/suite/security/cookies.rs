@@ -6,7 +6,7 @@ use mongodb::bson::Document;
 use rocket::serde::json::json;
 
 use super::{ask, member, null, whoami};
-use crate::probe::{
+use crate::apps::probe::{
     Probe, Script, asked, caught, id_of, removes, run, run_with, sent_by, value_of,
 };
 use crate::support::{App, Browser, Mongod, figment};
@@ -105,7 +105,7 @@ async fn odd_bytes_and_old_cookie_syntax_open_no_session() {
     let twice = format!("session={good}; {pairs}session={good}");
     let answer = probe.app.send(script().header("Cookie", twice)).await;
     assert_eq!(answer.text(), "[\"alice\"]");
-    // More than the server takes at all: refused, and the server goes on.
+    // More than the server takes at all: refused, and the server continues.
     let _ = script()
         .header("Cookie", "x".repeat(2 << 20))
         .try_send(probe.app.addr())
@@ -148,7 +148,7 @@ fn as_number(value: &mongodb::bson::Bson) -> Option<i64> {
     value.as_i64().or_else(|| value.as_i32().map(i64::from))
 }
 
-/// MC-03: unknown cookies are counted, stored nowhere, and lock nobody out.
+/// MC-03: unknown cookies are counted, stored nowhere, and lock no browser out.
 #[rocket::async_test]
 async fn unknown_cookies_are_counted_and_store_nothing() {
     let probe = Probe::start("sec_cookie_flood", &[]).await;
@@ -170,7 +170,7 @@ async fn unknown_cookies_are_counted_and_store_nothing() {
     );
 }
 
-/// AR-01: whoever reads the database has nothing that opens a session.
+/// AR-01: a reader of the database has nothing that opens a session.
 #[rocket::async_test]
 async fn stored_documents_contain_no_cookie() {
     let probe = Probe::start("sec_cookie_stored", &[]).await;
@@ -269,7 +269,12 @@ async fn a_host_prefixed_partitioned_cookie_is_kept_and_removed_by_browsers() {
     ];
     let url = Mongod::shared().await.url(db);
     let figment = figment("release", Some(&url), &keys);
-    let app = App::launch(crate::probe::rocket(figment, &probe.clock, &probe.gates)).await;
+    let app = App::launch(crate::apps::probe::rocket(
+        figment,
+        &probe.clock,
+        &probe.gates,
+    ))
+    .await;
     let browser = Browser::at(app.addr(), "https://shop.example.org");
     let answer = browser.send(Script::new().login("alice").request()).await;
     let lines = answer.set_cookies();
@@ -446,7 +451,7 @@ async fn a_cookie_header_of_400_kilobytes_costs_at_most_one_lookup() {
     }
 }
 
-/// TM-03: what a stranger is told does not say what became of the session that a cookie names.
+/// TM-03: what a stranger is told does not reveal the fate of the session that a cookie names.
 #[rocket::async_test]
 async fn an_unknown_an_expired_and_a_revoked_cookie_are_answered_alike() {
     let keys = [("timeout", 600.into())];

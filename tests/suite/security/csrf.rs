@@ -9,7 +9,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 
 use super::{guards, member};
-use crate::probe::{Gates, Probe, Script, run_with};
+use crate::apps::probe::{Gates, Probe, Script, run_with};
 use crate::support::{Request, Response, figment};
 
 /// The probe, a session in it, and a CSRF token of that session.
@@ -75,7 +75,7 @@ impl Site {
     }
 
     /// What the three kinds answer, and that each wrote if and only if it answered 200.
-    async fn judge(&self, with_token: bool, headers: &[(&str, String)]) -> [u16; 3] {
+    async fn check(&self, with_token: bool, headers: &[(&str, String)]) -> [u16; 3] {
         let mut all = [0; 3];
         for (at, (kind, request)) in self.requests(with_token).into_iter().enumerate() {
             let answer = self.send(request, headers).await;
@@ -150,9 +150,9 @@ async fn the_matrix_holds_row_by_row_relaxed_and_strict() {
         (vec![origin(&format!("{own}, {own}"))], REFUSED, REFUSED),
     ];
     for (headers, without, with) in rows {
-        let got = site.judge(false, &headers).await;
+        let got = site.check(false, &headers).await;
         assert_eq!(got, without, "without a token: {headers:?}");
-        let got = site.judge(true, &headers).await;
+        let got = site.check(true, &headers).await;
         assert_eq!(got, with, "with a token: {headers:?}");
     }
 }
@@ -192,7 +192,7 @@ async fn no_method_is_a_way_round() {
         }
         assert!(!site.was_written().await, "{method}");
     }
-    // Looking is everybody's right: it changes nothing, and the answer is for the browser alone.
+    // Looking is everybody's right: it changes nothing, and the response is for the browser alone.
     let look = site.send(Request::get("/unused"), &evil).await;
     assert_eq!(look.status, 200);
 }
@@ -244,8 +244,8 @@ async fn a_trusted_origin_may_and_its_lookalikes_may_not() {
         for fetch in [None, Some("cross-site"), Some("same-site")] {
             let mut headers = vec![("Origin", origin.to_owned())];
             headers.extend(fetch.map(|fetch| ("Sec-Fetch-Site", fetch.to_owned())));
-            assert_eq!(site.judge(false, &headers).await, RELAXED, "{headers:?}");
-            assert_eq!(site.judge(true, &headers).await, FINE, "{headers:?}");
+            assert_eq!(site.check(false, &headers).await, RELAXED, "{headers:?}");
+            assert_eq!(site.check(true, &headers).await, FINE, "{headers:?}");
         }
     }
     for origin in [
@@ -265,14 +265,14 @@ async fn a_trusted_origin_may_and_its_lookalikes_may_not() {
         "null",
     ] {
         let headers = [("Origin", origin.to_owned())];
-        assert_eq!(site.judge(true, &headers).await, REFUSED, "{origin}");
+        assert_eq!(site.check(true, &headers).await, REFUSED, "{origin}");
     }
 }
 
 /// CS-08: HTTP/2 has no `Host` header; what stands in its place is as good.
 #[rocket::async_test]
 async fn over_http_2_the_own_origin_is_known_as_well() {
-    let rocket = crate::probe::bare(figment("debug", None, &[]), &Gates::default());
+    let rocket = crate::apps::probe::bare(figment("debug", None, &[]), &Gates::default());
     let rocket = rocket.attach(Sessions::in_memory());
     let client = Client::untracked(rocket).await.expect("a launch");
     let post = |host: &'static str, origin: &'static str| {
@@ -312,7 +312,7 @@ async fn forwarded_headers_change_no_verdict() {
             (name, value.to_owned()),
             ("X-Forwarded-Proto", "https".to_owned()),
         ];
-        assert_eq!(site.judge(true, &headers).await, REFUSED, "{name}");
+        assert_eq!(site.check(true, &headers).await, REFUSED, "{name}");
     }
 }
 
@@ -422,7 +422,7 @@ async fn only_a_masked_token_of_this_session_in_its_place_is_one() {
 
 /// CS-14, CS-15, FX-04: who has no session gets none by failing, and no login either.
 #[rocket::async_test]
-async fn a_refused_request_makes_no_session() {
+async fn a_refused_request_creates_no_session() {
     let site = Site::start("sec_csrf_none", &[]).await;
     let before = site.probe.documents().await.len();
     let evil = "https://evil.example";
@@ -448,7 +448,7 @@ async fn a_refused_request_makes_no_session() {
     assert_eq!(site.probe.documents().await.len(), before);
 }
 
-/// LO-08: nobody is signed out by a page that they look at.
+/// LO-08: a page that a user looks at does not sign them out.
 #[rocket::async_test]
 async fn a_logout_from_another_site_ends_nothing() {
     let site = Site::start("sec_csrf_logout", &[]).await;

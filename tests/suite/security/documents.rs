@@ -1,4 +1,4 @@
-//! Documents that somebody else wrote: no session, no failure, no overwriting.
+//! Documents that another program wrote: no session, no failure, no overwriting.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use mongodb::bson::{
 use rocket::serde::json::json;
 
 use super::{ask, call, member, null, whoami};
-use crate::probe::{Probe, Script, id_of, run_with, value_of};
+use crate::apps::probe::{Probe, Script, id_of, run_with, value_of};
 
 fn every_type() -> Vec<Bson> {
     let pattern = "x".to_owned();
@@ -80,7 +80,7 @@ fn is_legal(field: &str, value: &Bson) -> bool {
 
 /// NJ-09: each field of the crate's own, with each type that BSON has.
 #[rocket::async_test]
-async fn a_field_of_a_wrong_type_is_no_way_in_and_no_failure() {
+async fn a_field_of_a_wrong_type_neither_opens_a_session_nor_fails() {
     let keys = [("lifetime", 3600.into()), ("indexes", false.into())];
     let probe = Probe::start("sec_documents_types", &keys).await;
     let fine = member(&probe, "bob").await;
@@ -195,7 +195,7 @@ async fn a_monstrous_document_is_read_at_bounded_cost() {
 
 /// TO-01, TO-04, DB-11: the document's presence proves nothing; its times do.
 #[rocket::async_test]
-async fn a_document_that_nobody_deleted_ends_by_its_times() {
+async fn a_document_that_was_not_deleted_ends_by_its_times() {
     let keys = [
         ("timeout", 60.into()),
         ("lifetime", 600.into()),
@@ -221,7 +221,7 @@ async fn a_document_that_nobody_deleted_ends_by_its_times() {
     assert_eq!(
         whoami(&probe.app, &cookie).await,
         null(),
-        "TO-02, TO-03: use is no new life"
+        "TO-02, TO-03: use does not prolong it"
     );
     assert!(
         probe.document(&cookie).await.is_some(),
@@ -252,10 +252,10 @@ async fn the_cookies_life_ends_nothing_on_the_server() {
     assert_eq!(whoami(&probe.app, &cookie).await, null());
 }
 
-/// TO-07: whoever comes back within the idle time stays, however often that is, and few of the
+/// TO-07: a user who returns within the idle time stays, however often that is, and few of the
 /// requests are noted.
 #[rocket::async_test]
-async fn whoever_keeps_using_a_session_does_not_idle_out() {
+async fn a_session_in_use_does_not_idle_out() {
     let probe = Probe::start("sec_documents_used", &[("timeout", 120.into())]).await;
     let cookie = member(&probe, "alice").await;
     let created = probe.document(&cookie).await.expect("a document");
@@ -265,8 +265,8 @@ async fn whoever_keeps_using_a_session_does_not_idle_out() {
         for _ in 0..10 {
             assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"), "{round}");
         }
-        // A note is on its way when the answer is; time stands still until it has arrived.
-        crate::probe::eventually("the use is noted", async || {
+        // A note is on its way when the response is; time stands still until it has arrived.
+        crate::apps::probe::eventually("the use is noted", async || {
             let document = probe.document(&cookie).await.expect("a document");
             document.get_f64("accessed") == Ok(created + f64::from(round) * 119.0)
         })
@@ -277,7 +277,7 @@ async fn whoever_keeps_using_a_session_does_not_idle_out() {
     let (_, touches) = stats.split_once("touches: ").expect("a number");
     let (touches, _) = touches.split_once(',').expect("a number");
     let touches: u32 = touches.parse().expect("a number");
-    // One a round, and one more where a read was under way while the note arrived; not all 300.
+    // One a round, and one more where a read was running while the note arrived; not all 300.
     assert!((30..=90).contains(&touches), "{stats}");
     probe.clock.advance(Duration::from_millis(120_001));
     assert_eq!(whoami(&probe.app, &cookie).await, null());

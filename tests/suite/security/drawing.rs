@@ -7,11 +7,11 @@ use rocket_mongo_session::store::{Document, Durability, Inserted};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, Result, Sessions, Store};
 
-use crate::probe::{Gates, Script, id_of, sent_by, value_of};
+use crate::apps::probe::{Gates, Script, id_of, sent_by, value_of};
+use crate::store::wrong_stores::{Fault, Wrong};
 use crate::support::{App, figment};
-use crate::wrong_stores::{Fault, Wrong};
 
-/// In which the next so many ids are taken.
+/// A store in which a given number of the next ids are taken.
 struct Taken {
     inside: MemoryStore,
     next: AtomicUsize,
@@ -41,13 +41,13 @@ async fn launch(taken: usize) -> App {
         next: AtomicUsize::new(taken),
     });
     let (clock, gates) = (Clock::new(), Gates::default());
-    let rocket = crate::probe::bare(figment("debug", None, &[]), &gates);
+    let rocket = crate::apps::probe::bare(figment("debug", None, &[]), &gates);
     App::launch(rocket.attach(Sessions::with_store(store).with_clock(&clock))).await
 }
 
-/// ID-07: another id is drawn, and a store in which every id is taken is no success.
+/// ID-07: another id is drawn, and a store in which every id is taken is not a success.
 #[rocket::async_test]
-async fn an_id_that_is_taken_is_drawn_again_and_not_for_ever() {
+async fn an_id_that_is_taken_is_drawn_again_up_to_a_limit() {
     for (taken, status) in [(1, 200), (2, 200), (3, 503), (100, 503)] {
         let app = launch(taken).await;
         let answer = app.send(Script::new().login("alice").request()).await;

@@ -1,15 +1,15 @@
-//! Fixation and privilege: nobody is let in with a token that somebody else may know.
+//! Fixation and privilege: no token that another person may know lets a user in.
 
 use rocket::futures::future::join_all;
 use rocket::serde::json::json;
 
 use super::{call, forget_revocations, guards, member, null, whoami};
-use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::Request;
 
 /// RG-01, RG-02, RG-03, RG-06: the classic, at each change of privilege.
 #[rocket::async_test]
-async fn a_planted_session_lets_nobody_in() {
+async fn a_planted_session_gives_no_access() {
     let probe = Probe::start("sec_fix_planted", &[]).await;
     for change in [
         Script::new().login("victim"),
@@ -146,7 +146,7 @@ async fn an_elevation_that_is_saved_says_that_the_session_ended() {
     assert_eq!(left, json!(0));
 }
 
-/// FX-01: an emptied session is nobody else's, and a logout is no emptying.
+/// FX-01: an emptied session keeps its user, and a logout does more than empty it.
 #[rocket::async_test]
 async fn after_a_logout_the_next_session_has_another_name() {
     let probe = Probe::start("sec_fix_cleared", &[]).await;

@@ -216,7 +216,7 @@ async fn a_refused_form_is_handed_back() {
 
 /// A script whose page has no token sends the header without a value.
 #[rocket::async_test]
-async fn an_empty_header_is_no_token() {
+async fn an_empty_header_is_not_a_token() {
     let app = app(LogLevel::Off).await;
     let (browser, token) = visitor(&app).await;
     let good = format!("csrf_token={token}");

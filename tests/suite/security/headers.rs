@@ -3,7 +3,7 @@
 use rocket::serde::json::json;
 
 use super::{ask, whoami};
-use crate::probe::{Probe, Script};
+use crate::apps::probe::{Probe, Script};
 use crate::support::Request;
 
 /// BD-03, BD-04: what is kept of a client is the peer's own address and a cut, printable name.
@@ -67,10 +67,10 @@ async fn what_is_recorded_of_a_client_is_bounded_and_not_what_it_claims() {
 
 /// BD-01, BD-04: unless asked for, nothing is.
 #[rocket::async_test]
-async fn by_default_nothing_is_recorded_of_a_client_and_nobody_is_bound_to_one() {
+async fn by_default_nothing_is_recorded_of_a_client_and_no_session_is_bound_to_one() {
     let probe = Probe::start("sec_headers_default", &[]).await;
     let login = Script::new().login("alice").header("User-Agent", "first");
-    let answer: crate::probe::Ran = probe.app.send(login.request()).await.into();
+    let answer: crate::apps::probe::Ran = probe.app.send(login.request()).await.into();
     let cookie = answer.cookie();
     let listed = ask(&probe.app, json!(["list", "alice"])).await;
     assert_eq!(
@@ -82,7 +82,7 @@ async fn by_default_nothing_is_recorded_of_a_client_and_nobody_is_bound_to_one()
     assert_eq!(probe.app.send(other.request()).await.text(), "[\"alice\"]");
 }
 
-/// RB-10: whatever the headers, the answer is no 5xx and the session is what it was.
+/// RB-10: whatever the headers, the response is not a 5xx and the session is what it was.
 #[rocket::async_test]
 async fn hostile_headers_are_no_trouble() {
     let probe = Probe::start("sec_headers_hostile", &[("record_client", true.into())]).await;

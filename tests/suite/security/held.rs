@@ -1,5 +1,5 @@
 //! Requests that a client holds open for as long as it likes: what has ended meanwhile stays ended,
-//! and a login that comes to nothing is in nobody's way.
+//! and a login that fails is in the way of no other.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rocket::serde::json::{Value, json};
 use rocket::tokio::join;
 
 use super::{ask, call, forget_revocations, member, null, whoami};
-use crate::probe::{Probe, Ran, Script, id_of, run_with, value_of};
+use crate::apps::probe::{Probe, Ran, Script, id_of, run_with, value_of};
 
 /// Runs a script that pauses at "held"; meanwhile, a moment later, something else happens.
 async fn while_held(
@@ -32,7 +32,7 @@ fn gone() -> Value {
     json!({ "error": "Gone" })
 }
 
-/// CC-05: a thief who was thrown out while a form of his was under way throws nobody out.
+/// CC-05: a thief who was thrown out while a form of his was in progress throws no other user out.
 #[rocket::async_test]
 async fn a_session_that_has_ended_ends_no_others() {
     let probe = Probe::start("sec_held_others", &[]).await;
@@ -78,8 +78,8 @@ async fn who_has_just_logged_in_may_end_the_others_whatever_became_of_the_old_se
     assert_eq!(whoami(&probe.app, &ran.cookie()).await, json!("alice"));
 }
 
-/// RV-02: a revocation is remembered for an hour. A login that was held for longer may have been
-/// before one that nobody knows of any more.
+/// RV-02: a revocation is remembered for an hour. A login that was held for longer may be
+/// older than one that is forgotten.
 #[rocket::async_test]
 async fn a_login_that_was_held_longer_than_revocations_are_remembered_is_none() {
     let probe = Probe::start("sec_held_long", &[]).await;
@@ -97,7 +97,7 @@ async fn a_login_that_was_held_longer_than_revocations_are_remembered_is_none() 
     let script = Script::new().pause("held").login("alice").then("save");
     let ran = while_held(&probe, "", script, wait).await;
     assert_eq!((ran.last(), ran.sent()), (&gone(), None));
-    // What only goes on with an older login is that login.
+    // What only continues an older login is that login.
     let own = member(&probe, "bob").await;
     let wait = async {
         // Not beyond its timeout.
@@ -112,7 +112,7 @@ async fn a_login_that_was_held_longer_than_revocations_are_remembered_is_none() 
 }
 
 /// A login announces itself, so that no late answer of another tab overwrites its cookie. One that
-/// comes to nothing has no cookie: its browser, whose old session is gone, begins anew at once.
+/// fails sends no cookie: its browser, whose old session is gone, begins anew at once.
 #[rocket::async_test]
 async fn a_login_that_was_revoked_on_its_way_keeps_its_browser_out_of_nothing() {
     let probe = Probe::start("sec_held_anew", &[]).await;
@@ -142,9 +142,9 @@ async fn a_login_that_was_revoked_on_its_way_keeps_its_browser_out_of_nothing() 
     }
 }
 
-/// Of two logins of one browser, the one that comes to nothing takes back no word of the other.
+/// Of two logins of one browser, the one that fails does not withdraw the other's announcement.
 #[rocket::async_test]
-async fn a_login_that_comes_to_nothing_leaves_the_announcement_of_another() {
+async fn a_login_that_fails_leaves_the_announcement_of_another() {
     let probe = Probe::start("sec_held_two", &[]).await;
     let old = run_with(&probe.app, "", Script::new().set("n", 1))
         .await

@@ -10,7 +10,7 @@ use rocket_mongo_session::testing::conformance;
 use rocket_mongo_session::{MongoStore, Store};
 
 use super::{ask, call, member, null, whoami};
-use crate::probe::{Probe, Script, run, run_with};
+use crate::apps::probe::{Probe, Script, run, run_with};
 use crate::support::{Mongod, Proxy, users};
 
 /// TL-08, DB-17, LG-03: everything works without `indexes`; what the role forbids says so.
@@ -65,11 +65,14 @@ async fn a_user_who_may_only_read_and_write_the_sessions_is_enough() {
         (json!(["count"]), json!(2)),
         (json!(["count_user", "alice"]), json!(2)),
         (
-            json!(["revoke_of", "bob", crate::probe::id_of(&other)]),
+            json!(["revoke_of", "bob", crate::apps::probe::id_of(&other)]),
             json!(false),
         ),
         (json!(["purge_expired"]), json!(0)),
-        (json!(["revoke", crate::probe::id_of(&other)]), json!(true)),
+        (
+            json!(["revoke", crate::apps::probe::id_of(&other)]),
+            json!(true),
+        ),
     ] {
         assert_eq!(ask(&probe.app, order.clone()).await, expected, "{order}");
     }

@@ -6,8 +6,8 @@ use rocket::{Build, Rocket, post, routes};
 use rocket_mongo_session::{Error, Session};
 
 use super::{call, member, null, whoami};
-use crate::arena::{Arena, Op, Setting, set};
-use crate::probe::{Probe, Script, id_of, run_with};
+use crate::apps::arena::{Arena, Op, Setting, set};
+use crate::apps::probe::{Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
 /// Replaces a stored value, which it must find as it loaded it.
@@ -217,7 +217,7 @@ async fn a_value_that_nests_too_deep_is_refused() {
 
 /// A user's name is a value as well, and no way to be another.
 #[rocket::async_test]
-async fn a_hostile_principal_is_itself_and_nobody_else() {
+async fn a_hostile_principal_is_itself_and_no_other() {
     let probe = Probe::start("sec_limits_user", &[]).await;
     let alice = member(&probe, "alice").await;
     for user in [
@@ -251,7 +251,7 @@ async fn a_hostile_principal_is_itself_and_nobody_else() {
     assert_eq!(whoami(&probe.app, &alice).await, json!("alice"));
 }
 
-/// SZ-05: each was judged by what it had loaded.
+/// SZ-05: each was checked against what it had loaded.
 #[rocket::async_test]
 async fn requests_at_once_may_exceed_the_limit_and_the_next_write_is_refused() {
     let setting = Setting::on(Mongod::shared().await, true).key("max_bytes", "4KiB");
@@ -363,7 +363,7 @@ async fn many_keys_and_many_elements_cost_no_more_than_their_number() {
     assert_eq!(lists().await, (0, 0));
 }
 
-/// RB-15: a session is no lock. Whoever opens twenty tabs does not wait for one after the other.
+/// RB-15: a session is not a lock. A user with twenty tabs does not wait for one after the other.
 #[rocket::async_test]
 async fn requests_of_one_browser_are_inside_at_once() {
     let probe = Probe::start("sec_limits_parallel", &[]).await;
@@ -376,7 +376,7 @@ async fn requests_of_one_browser_are_inside_at_once() {
         run_with(&probe.app, &cookie, script)
     });
     let all_inside = async {
-        // Every one has its session before the first goes on.
+        // Every one has its session before the first continues.
         for _ in 0..20 {
             probe.gates.reached("inside").await;
         }

@@ -11,7 +11,7 @@ use rocket::serde::json::{Value, json};
 use rocket_mongo_session::{CsrfError, CsrfForm, MemoryStore, MongoPool, MongoStore, Store, store};
 
 use super::{Order, ask, guards};
-use crate::probe::{Probe, Script, caught, id_of, run, run_with};
+use crate::apps::probe::{Probe, Script, caught, id_of, run, run_with};
 use crate::secret_forms::{forms, unmasked};
 use crate::support::alone::{all_lines, alone, forget_lines, lines};
 use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, figment};
@@ -149,7 +149,7 @@ async fn use_everything() {
     ] {
         let figment = figment("release", Some(url), &[("deadline", 1.into())]);
         let clock = rocket_mongo_session::testing::Clock::new();
-        let rocket = crate::probe::rocket(figment, &clock, &Default::default());
+        let rocket = crate::apps::probe::rocket(figment, &clock, &Default::default());
         match App::try_launch(rocket).await {
             Ok(app) => {
                 app.send(Script::new().set("n", 1).request()).await;
@@ -217,7 +217,7 @@ fn a_log_that_shows_cookies_is_warned_about_outside_debug() {
             let url = Mongod::shared().await.url("sec_logs_level");
             let figment = figment(profile, Some(&url), &[]).merge(("log_level", level));
             let clock = rocket_mongo_session::testing::Clock::new();
-            let app = crate::probe::rocket(figment, &clock, &Default::default());
+            let app = crate::apps::probe::rocket(figment, &clock, &Default::default());
             let app = App::launch(app).await;
             let cookie = format!("{}.{}", "A".repeat(22), "S".repeat(43));
             run_with(&app, &cookie, Script::new()).await;

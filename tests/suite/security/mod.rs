@@ -23,7 +23,7 @@ use rocket::serde::json::{Value, json};
 use rocket::{Build, FromForm, Rocket, get, post, routes};
 use rocket_mongo_session::{CsrfForm, CsrfHeader, Error, RecentLogin, Session};
 
-use crate::probe::{Probe, Script, run_with};
+use crate::apps::probe::{Probe, Script, run_with};
 use crate::support::App;
 
 #[derive(Debug, FromForm)]
@@ -66,10 +66,10 @@ async fn whoami(app: &App, cookie: &str) -> Value {
     ran.last().clone()
 }
 
-/// Logs somebody in, from nothing; the cookie.
+/// Logs a user in, without a session before; returns the cookie.
 async fn member(probe: &Probe, user: impl Into<Value>) -> String {
     let login = Script::new().login(user).request();
-    let answer: crate::probe::Ran = probe.app.send(login).await.into();
+    let answer: crate::apps::probe::Ran = probe.app.send(login).await.into();
     answer.cookie()
 }
 
@@ -90,7 +90,7 @@ async fn call(app: &App, cookie: &str, call: Value) -> Value {
 
 /// The administrator's call, without a session.
 async fn ask(app: &App, call: Value) -> Value {
-    let answer: crate::probe::Ran = app.send(Script::new().call(call).request()).await.into();
+    let answer: crate::apps::probe::Ran = app.send(Script::new().call(call).request()).await.into();
     answer.last().clone()
 }
 

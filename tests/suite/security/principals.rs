@@ -9,7 +9,7 @@ use rocket::{get, routes};
 use rocket_mongo_session::{Error, Sessions};
 
 use super::{ask, call, forget_revocations, guards, member, null, whoami};
-use crate::probe::{Probe, Script, id_of, run, run_with};
+use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::{Request, eventually};
 
 /// RA-01, RA-02: the login's own age counts, and nothing that a request writes.
@@ -18,7 +18,7 @@ async fn a_sensitive_route_asks_for_a_recent_login() {
     let probe = Probe::start_with("sec_user_recent", &[], guards).await;
     let browser = probe.browser();
     let recent = || async { browser.get("/recent").await.status };
-    assert_eq!(recent().await, 401, "nobody");
+    assert_eq!(recent().await, 401, "without a session");
     run(&browser, Script::new().set("n", 1)).await;
     assert_eq!(recent().await, 401, "a visitor");
     run(&browser, Script::new().login("alice")).await;
@@ -34,7 +34,7 @@ async fn a_sensitive_route_asks_for_a_recent_login() {
         .then("touch")
         .call(json!(["set_timeout", 86_400]));
     run(&browser, use_it).await;
-    assert_eq!(recent().await, 401, "use is no login");
+    assert_eq!(recent().await, 401, "use is not a login");
     run(&browser, Script::new().then("elevate")).await;
     assert_eq!(recent().await, 200, "a second factor is");
     run(&browser, Script::new().then("logout")).await;
@@ -103,7 +103,7 @@ async fn what_comes_from_a_request_ends_nothing_else() {
     let probe = Probe::start("sec_user_requests", &[]).await;
     let alice = member(&probe, "alice").await;
     let bob = member(&probe, "bob").await;
-    // A revocation leaves its markers, which are no sessions.
+    // A revocation leaves its documents, which are not sessions.
     member(&probe, "carol").await;
     probe.clock.advance(Duration::from_millis(1));
     ask(&probe.app, json!(["revoke_user", "carol"])).await;
@@ -170,8 +170,8 @@ async fn what_comes_from_a_request_ends_nothing_else() {
         let of = ask(&probe.app, json!(["revoke_of", user, id_of(&alice)])).await;
         assert_eq!(of, json!(false), "{user}");
     }
-    for nobody in [json!(null), json!("x".repeat(10_000))] {
-        let refused = ask(&probe.app, json!(["revoke_user", nobody])).await;
+    for invalid in [json!(null), json!("x".repeat(10_000))] {
+        let refused = ask(&probe.app, json!(["revoke_user", invalid])).await;
         assert_eq!(refused, json!({ "error": "BadUser" }));
     }
     assert!(probe.documents().await.len() >= before);
@@ -254,7 +254,7 @@ async fn elevations_at_once_end_neither_each_other_nor_another_device() {
         let [line] = sent.as_slice() else {
             panic!("round {round}: {sent:?}");
         };
-        let new = crate::probe::value_of(line);
+        let new = crate::apps::probe::value_of(line);
         for cookie in [new, &other] {
             assert_eq!(whoami(&probe.app, cookie).await, json!(user), "{round}");
         }
@@ -294,12 +294,12 @@ async fn the_limit_holds_under_parallel_logins() {
         let live = 3;
         let mut known = 0;
         for answer in answers {
-            if let Some(line) = crate::probe::sent_by(&answer) {
-                let cookie = crate::probe::value_of(line);
+            if let Some(line) = crate::apps::probe::sent_by(&answer) {
+                let cookie = crate::apps::probe::value_of(line);
                 known += u64::from(!whoami(&probe.app, cookie).await.is_null());
             }
         }
-        assert_eq!(known, live, "whatever lives, somebody has");
+        assert_eq!(known, live, "every live session has a known cookie");
     }
 }
 
@@ -342,7 +342,7 @@ async fn calls_about_a_user_read_that_users_sessions_alone() {
     }
 }
 
-/// RA-02, NJ-12: what an application stores is no field of the session's own.
+/// RA-02, NJ-12: what an application stores is not a field of the session's own.
 #[rocket::async_test]
 async fn no_key_of_the_application_says_who_it_is() {
     let probe = Probe::start_with("sec_user_keys", &[], guards).await;
@@ -368,10 +368,10 @@ async fn no_key_of_the_application_says_who_it_is() {
     assert_eq!(browser.send(Request::get("/recent")).await.status, 401);
 }
 
-/// RA-03: who gave the right password, and not yet the second factor, is nobody; as the guide shows
-/// it.
+/// RA-03: a user who gave the right password, and not yet the second factor, is not logged in; as
+/// the guide shows it.
 #[rocket::async_test]
-async fn who_has_shown_one_factor_only_is_nobody() {
+async fn a_user_with_one_factor_only_is_not_logged_in() {
     let probe = Probe::start_with("sec_user_factors", &[], guards).await;
     let browser = probe.browser();
     let early = run(&browser, Script::new().set("basket", 1)).await.cookie();

@@ -9,7 +9,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 
 use super::{ask, member, whoami};
-use crate::probe::{Gates, Probe, Script, bare, id_of, run_with};
+use crate::apps::probe::{Gates, Probe, Script, bare, id_of, run_with};
 use crate::support::{App, Mongod, ReplicaSet, figment};
 
 /// Keeps the secondaries as they are: what the primary gets from now on does not reach them.
@@ -39,7 +39,7 @@ async fn a_login_is_known_at_once_whatever_the_read_preference_says() {
     let in_collection = App::launch(in_collection).await;
 
     let old = member(&probe, "alice").await;
-    crate::probe::eventually("the secondaries have it", async || {
+    crate::apps::probe::eventually("the secondaries have it", async || {
         let id = doc! { "_id": id_of(&old) };
         own.find_one(id).await.expect("a find").is_some()
     })
@@ -79,7 +79,7 @@ async fn a_login_is_known_at_once_whatever_the_read_preference_says() {
 
 /// DB-17: a health route says what is so, in bounded time.
 #[rocket::async_test]
-async fn an_outage_is_no_health() {
+async fn an_outage_is_not_healthy() {
     let mongod = Mongod::start().await;
     let url = mongod.url("health") + "?heartbeatFrequencyMS=500&serverMonitoringMode=poll";
     let keys = [("deadline", 1.into()), ("indexes", false.into())];
@@ -87,12 +87,12 @@ async fn an_outage_is_no_health() {
     let probe = Probe::start_at(client, &url, "health", &keys, |rocket| rocket).await;
     let ping = async || ask(&probe.app, json!(["ping"])).await;
     assert_eq!(ping().await, json!(null));
-    // Of one that stands still the deadline tells; of one that is gone, that there is none.
+    // The deadline reports a server that stands still; the driver, that no server is left.
     mongod.pause().await;
     assert_eq!(ping().await, json!({ "error": "Store" }));
     mongod.resume().await;
     mongod.stop().await;
     assert_eq!(ping().await, json!({ "error": "Store" }));
     mongod.restart().await;
-    crate::probe::eventually("health", async || ping().await.is_null()).await;
+    crate::apps::probe::eventually("health", async || ping().await.is_null()).await;
 }

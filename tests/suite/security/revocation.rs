@@ -1,4 +1,4 @@
-//! Revocation: at once, everywhere, and against logins that are under way.
+//! Revocation: at once, everywhere, and against logins in progress.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rocket::{async_trait, post, routes};
 use rocket_mongo_session::{Error, Session};
 
 use super::{ask, call, forget_revocations, member, null, whoami};
-use crate::probe::{Gates, Probe, Script, id_of, run_with};
+use crate::apps::probe::{Gates, Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
 /// RV-01, RV-04, RV-05, LO-01: another process sees it at its next request, whatever that does.
@@ -63,7 +63,7 @@ async fn two_applications_on_one_database_see_a_revocation_at_the_next_request()
 
 /// RV-02: 500 logins that read the password before it was changed; none is left.
 #[rocket::async_test]
-async fn a_login_that_was_under_way_when_its_user_was_revoked_is_none() {
+async fn a_login_in_progress_when_its_user_was_revoked_fails() {
     let probe = Probe::start("sec_revoke_race", &[]).await;
     for round in 0..500 {
         let order = match round % 50 {
@@ -84,16 +84,16 @@ async fn a_login_that_was_under_way_when_its_user_was_revoked_is_none() {
             // The login has begun, and has checked what it is shown.
             probe.gates.reached("checked").await;
             probe.clock.advance(Duration::from_millis(1));
-            let goes_on = async { probe.gates.open("checked") };
-            let (revoked, ()) = join!(ask(&probe.app, order), goes_on);
+            let continues = async { probe.gates.open("checked") };
+            let (revoked, ()) = join!(ask(&probe.app, order), continues);
             assert!(revoked.is_u64(), "{revoked}");
         };
         let (login, ()) = join!(login, revoke);
-        let login: crate::probe::Ran = login.into();
+        let login: crate::apps::probe::Ran = login.into();
         assert_eq!(login.status, 200, "round {round}");
         // Either it ended itself, or it was there in time to be revoked.
         if let Some(line) = login.sent() {
-            let cookie = crate::probe::value_of(line);
+            let cookie = crate::apps::probe::value_of(line);
             assert_eq!(whoami(&probe.app, cookie).await, null(), "round {round}");
         }
         let left = doc! { "user": "alice" };
@@ -159,7 +159,8 @@ async fn a_login_whose_password_was_checked_before_the_session_was_asked_for_is_
     assert_eq!(login.set_cookies().len(), 1, "{login:?}");
 }
 
-/// CC-05 with RV-02: who changes the password stays, and nobody else, not even from this moment.
+/// CC-05 with RV-02: the user who changes the password stays, and no other session, not even
+/// one of this moment.
 #[rocket::async_test]
 async fn revoking_the_others_spares_this_session_in_whatever_state_it_is() {
     let probe = Probe::start("sec_revoke_others", &[]).await;
@@ -190,11 +191,11 @@ async fn revoking_the_others_spares_this_session_in_whatever_state_it_is() {
         assert_eq!(
             late.set_cookies(),
             Vec::<&str>::new(),
-            "under way elsewhere"
+            "in progress elsewhere"
         );
         let own = ran
             .sent()
-            .map_or(own, |line| crate::probe::value_of(line).to_owned());
+            .map_or(own, |line| crate::apps::probe::value_of(line).to_owned());
         assert_eq!(whoami(&probe.app, &own).await, json!("alice"), "{script:?}");
         for other in &others {
             assert_eq!(whoami(&probe.app, other).await, null());
@@ -207,13 +208,13 @@ async fn revoking_the_others_spares_this_session_in_whatever_state_it_is() {
         ask(&probe.app, json!(["revoke_all"])).await;
         forget_revocations(&probe).await;
     }
-    // Nobody's others are nobody.
+    // Without a user there are no other sessions.
     let visitor = run_with(&probe.app, "", Script::new().call(json!(["revoke_others"]))).await;
     assert_eq!(visitor.last(), &json!(0));
 }
 
 /// CC-05 with RV-02: a login that ends the others stands against its own revocation, and against
-/// no other that began while it was under way.
+/// no other that began while it was in progress.
 #[rocket::async_test]
 async fn a_login_that_ends_the_others_outlives_no_other_revocation() {
     let probe = Probe::start("sec_revoke_both", &[]).await;
@@ -239,9 +240,9 @@ async fn a_login_that_ends_the_others_outlives_no_other_revocation() {
     }
 }
 
-/// RV-02: numbers that the database takes for equal are one user, also to a login under way.
+/// RV-02: numbers that the database takes for equal are one user, also to a login in progress.
 #[rocket::async_test]
-async fn a_login_under_way_is_revoked_by_an_equal_number_of_another_type() {
+async fn a_login_in_progress_is_revoked_by_an_equal_number_of_another_type() {
     let probe = Probe::start("sec_revoke_numbers", &[]).await;
     for (user, same) in [
         (json!(7), json!(7.0)),
@@ -266,7 +267,7 @@ async fn a_login_under_way_is_revoked_by_an_equal_number_of_another_type() {
 
 /// LO-03, LO-04, RV-08: what was slower than a revocation changes nothing and sends nothing.
 #[rocket::async_test]
-async fn a_request_that_was_under_way_when_its_session_was_revoked_leaves_nothing() {
+async fn a_request_in_progress_when_its_session_was_revoked_leaves_nothing() {
     let probe = Probe::start("sec_revoke_slow", &[("max_age", 60.into())]).await;
     for slow in ["renew", "touch", "csrf_token", "new_csrf_token", "elevate"] {
         let cookie = member(&probe, "alice").await;

@@ -172,7 +172,7 @@ fn every_test_that_the_page_names_exists_and_every_id_here_is_in_it() {
     }
 }
 
-/// TO-12: the crate sends nobody anywhere, and reads no header that says where somebody came from.
+/// TO-12: the crate redirects no browser, and reads no header that says where a request came from.
 /// It names headers of an application's answer that redirect, to take them away.
 #[test]
 fn no_code_redirects_or_reads_a_referrer() {

@@ -55,7 +55,7 @@ impl Commands {
 
 /// Returns the operations on sessions in progress of clients with this `appName`, those that a fail
 /// point holds included: of one command, or of any.
-pub async fn under_way(client: &Client, app_name: &str, command: Option<&str>) -> usize {
+pub async fn in_progress(client: &Client, app_name: &str, command: Option<&str>) -> usize {
     const ALL: [&str; 5] = ["find", "insert", "update", "delete", "findAndModify"];
     let commands = command.as_ref().map_or(&ALL[..], std::slice::from_ref);
     // By the command, because one that is held has no namespace yet.

@@ -17,7 +17,7 @@ mod wire;
 
 pub use {
     app::{App, figment},
-    counters::{Commands, Profile, under_way},
+    counters::{Commands, Profile, in_progress},
     failpoint::{FailPoint, Failure, Mode},
     http::{Browser, Connection, Request, Response},
     mongod::Mongod,
@@ -78,7 +78,7 @@ async fn off_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
         .unwrap_or_else(|stopped| std::panic::resume_unwind(stopped.into_panic()))
 }
 
-/// As `eventually`, of what blocks: asks until there is an answer.
+/// As `eventually`, of what blocks: asks until there is a result.
 fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -495,7 +495,8 @@ fn binary(series: &str) -> PathBuf {
     }
     let mut own = variables.iter().filter_map(std::env::var_os);
     // Members of the workspace use this file, too.
-    let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = std::iter::successors(Some(manifest), |folder| folder.parent());
     let home = folders.find(|folder| folder.join("scripts/fetch-mongod").is_file());
     let home = home.expect("the folder of scripts/fetch-mongod");
     if let Some(own) = own.find(|own| !own.is_empty()) {

@@ -31,7 +31,7 @@ pub enum Traffic {
     HoldRequests,
     /// What the server answers gets lost on the way, likewise.
     HoldReplies,
-    /// Both: the network is gone, and nobody is told.
+    /// Both: the network is gone, and neither side is told.
     Hold,
     /// Connections are closed, and new ones refused: the process is gone.
     Refuse,
@@ -47,7 +47,7 @@ pub enum Fate {
     LoseReply,
     /// The server never sees it; the proxy answers with this error code.
     Refuse(i32),
-    /// It reaches the server after `release`, even if the client has given up by then.
+    /// It reaches the server after `release`, even if the client has given up before.
     Hold,
     /// The server never sees it; the proxy answers that all statements but one found a document.
     MissOne,
@@ -66,7 +66,7 @@ struct Shared {
     target: AtomicU16,
 }
 
-type Refusal = Box<dyn Fn(&Document) -> Option<i32> + Send>;
+type RefusalRule = Box<dyn Fn(&Document) -> Option<i32> + Send>;
 type Rewrite = Box<dyn Fn(&mut Document) -> bool + Send>;
 
 /// The fates of the next requests, by the name of their command, and what was seen so far.
@@ -75,7 +75,7 @@ struct Plans {
     fates: BTreeMap<String, VecDeque<Fate>>,
     /// Of commands of several statements.
     batch_fates: BTreeMap<String, VecDeque<Fate>>,
-    refusals: Vec<Refusal>,
+    refusals: Vec<RefusalRule>,
     rewrites: Vec<Rewrite>,
     requests: BTreeMap<String, Vec<Document>>,
     lost: usize,
@@ -89,8 +89,8 @@ impl Proxy {
     }
 
     pub(super) fn start_blocking(target: u16) -> Proxy {
-        // Not any port: while it refuses, the port is free, and nobody else is to get it. Another
-        // process may take it between the question and the answer, so there is another.
+        // Not any port: while it refuses, the port is free, and no other may get it. Another
+        // process may take it between the two calls, so this is tried again.
         let listens = (0..5).find_map(|_| {
             let port = free_port();
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
@@ -163,7 +163,7 @@ impl Proxy {
     }
 
     /// Loses replies: of the requests of this command from now on, `pass` are served as usual, and
-    /// the `cut` that follow are done by the server, which answers, but the answer is dropped and
+    /// the `cut` that follow are done by the server, which answers, but the reply is dropped and
     /// the connection closed.
     pub fn cut_replies(&self, command: &str, pass: usize, cut: usize) {
         let passing = std::iter::repeat_n(Fate::Pass, pass);
@@ -193,7 +193,7 @@ impl Proxy {
         self.shared.plans().held
     }
 
-    /// Lets one held request go on to the server, now or when it comes.
+    /// Forwards one held request to the server, now or when it comes.
     pub fn release(&self) {
         self.shared.released.add_permits(1);
     }
@@ -395,7 +395,7 @@ async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// The answer to a command that was not carried out. The text of code 225 names `txnNumber`, as a
+/// The reply to a command that was not carried out. The text of code 225 names `txnNumber`, as a
 /// server's does.
 fn refused(code: i32) -> Document {
     let text = match code {
@@ -406,7 +406,7 @@ fn refused(code: i32) -> Document {
     doc! { "ok": 0.0, "code": code, "codeName": "RefusedByTests", "errmsg": text }
 }
 
-/// The answer to an update of which one statement found nothing.
+/// The reply to an update of which one statement found nothing.
 fn all_but_one(request: &Document) -> Document {
     let found = statements(request) - 1;
     doc! { "ok": 1.0, "n": found, "nModified": found }

@@ -83,7 +83,7 @@ async fn request_whose_token_was_replaced_does_not_write_what_it_cannot_seal() {
     }
 }
 
-/// A request with the key goes on writing after its token was replaced, as it does unsealed.
+/// A request with the key continues to write after its token was replaced, as it does unsealed.
 #[rocket::async_test]
 async fn request_whose_token_was_replaced_still_stores_values_with_the_key() {
     let bench = sealing();
@@ -179,7 +179,7 @@ async fn login_carries_over_what_others_sealed_or_stored_plain_meanwhile() {
     }
 }
 
-/// A modification in the same request gives the session its key while a save is under way.
+/// A modification in the same request gives the session its key while a save is in progress.
 #[rocket::async_test]
 async fn save_and_modify_of_one_request_share_the_key() {
     let plain = Bench::with(|config| config.seal = false);

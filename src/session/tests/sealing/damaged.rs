@@ -164,8 +164,8 @@ async fn session_whose_key_does_not_open_is_none() {
     assert_eq!(number(&bench.comes(&token).await, "n"), Some(1));
 }
 
-/// Somebody who writes to the database puts the key of a session of their own into another: it does
-/// not open, and the values of both stay what they are.
+/// An attacker who can write to the database puts the key of a session of their own into another:
+/// it does not open, and the values of both stay what they are.
 #[rocket::async_test]
 async fn documents_do_not_mix() {
     let bench = sealing();

@@ -37,7 +37,7 @@ fn rendered(update: &Update) -> Document {
 }
 
 #[test]
-fn when_nobody_else_wrote_nothing_is_late() {
+fn nothing_is_late_without_another_write() {
     let replacement = replacement(all(), &[(name("a"), Change::Add(1))], &[]);
     let update = late_changes(&replacement, &numbers(&[("a", 6)]), &numbers(&[("a", 5)]));
     assert!(update.is_empty());

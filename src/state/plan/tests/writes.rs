@@ -72,7 +72,7 @@ fn dead_cookie_is_looked_up_before_a_session_takes_its_place() {
         assert!(tombstones.len() == 1 && tombstones[0].old == id);
         assert!(tombstones[0].proof.is_none());
     }
-    // With another secret it may be somebody else's session.
+    // With another secret it may be another user's session.
     let mut state = state(LoadOutcome::Dead(id, NewReason::WrongSecret));
     state.login(RawBson::Int64(7), Keep::nothing());
     let made = insert(&state, &config(), SECOND);

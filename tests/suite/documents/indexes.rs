@@ -1,0 +1,316 @@
+//! What is in the database: the documents, and the indexes that look after themselves.
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Bson, DateTime, Document, doc};
+use rocket::futures::TryStreamExt;
+use rocket::serde::json::json;
+use std::time::Duration;
+
+use crate::apps::probe::{Probe, Script, eventually, id_of, run};
+use crate::support::{FailPoint, Failure, Mode, Mongod};
+
+#[rocket::async_test]
+async fn a_session_is_the_document_of_the_design() {
+    let probe = Probe::start("stored_document", &[("timeout", 100.into())]).await;
+    let now = probe.clock.time().unix_timestamp_nanos() / 1_000_000;
+    let browser = probe.browser();
+    let script = Script::new()
+        .set("n", 1)
+        .set("text", "a")
+        .set("list", json!([1.5, true, null]))
+        .set("map", json!({"a.b": {"c": "d"}}))
+        .set("a.b", 2)
+        .set("$gt", 3)
+        .set("%", 4)
+        .set("_f_mine", 5)
+        .call(json!(["flash", "m"]));
+    let cookie = run(&browser, script).await.cookie();
+    let document = probe.document(&cookie).await.expect("a session");
+    let fields: Vec<&String> = document.keys().collect();
+    assert_eq!(
+        fields,
+        [
+            "_id", "created", "accessed", "value", "token", "csrf", "expires"
+        ]
+    );
+    assert_eq!(document.get_str("_id"), Ok(id_of(&cookie)));
+    for field in ["created", "accessed"] {
+        assert_eq!(document.get_f64(field), Ok(now as f64 / 1000.0), "{field}");
+    }
+    let expires = DateTime::from_millis((now + 100_000) as i64);
+    assert_eq!(document.get_datetime("expires"), Ok(&expires));
+    let secret = cookie.split_once('.').expect("two parts").1;
+    for field in ["token", "csrf"] {
+        let Some(Bson::Binary(binary)) = document.get(field) else {
+            panic!("{field} in {document}");
+        };
+        assert_eq!(
+            (binary.subtype, binary.bytes.len()),
+            (BinarySubtype::Generic, 32),
+            "{field}"
+        );
+    }
+    assert!(
+        !format!("{document:?}").contains(secret),
+        "read access gives no one a cookie"
+    );
+
+    let value = document.get_document("value").expect("values");
+    assert_eq!(value.get("n"), Some(&Bson::Int64(1)));
+    assert_eq!(value.get_str("text"), Ok("a"));
+    assert_eq!(
+        value.get_array("list"),
+        Ok(&vec![1.5.into(), true.into(), Bson::Null])
+    );
+    assert_eq!(value.get_document("map"), Ok(&doc! { "a.b": { "c": "d" } }));
+    assert_eq!(value.get_array("_f_"), Ok(&vec!["m".into()]));
+    assert_eq!(value.len(), 9);
+    let names = value
+        .keys()
+        .filter(|name| name.contains('.') || name.starts_with('$'));
+    assert_eq!(names.count(), 0, "no key is a path or an operator: {value}");
+    let keys = run(&browser, Script::new().then("keys")).await;
+    let expected = json!(["n", "text", "list", "map", "a.b", "$gt", "%", "_f_mine"]);
+    assert_eq!(keys.results, [expected]);
+}
+
+#[rocket::async_test]
+async fn fields_that_say_nothing_are_not_there() {
+    let probe = Probe::start("stored_optional", &[("max_age", 500.into())]).await;
+    let browser = probe.browser();
+    let script = Script::new()
+        .login("bob")
+        .call(json!(["set_timeout", null]));
+    let script = script.call(json!(["set_max_age", 50.5]));
+    let cookie = run(&browser, script).await.cookie();
+    let document = probe.document(&cookie).await.expect("a session");
+    assert_eq!(document.get_str("user"), Ok("bob"));
+    assert_eq!(document.get_bool("timeout"), Ok(false));
+    assert_eq!(document.get_f64("max_age"), Ok(50.5));
+    let never = document.get_datetime("expires").expect("always present");
+    assert!(never.to_string().starts_with("9999-12-31"), "{never}");
+    assert!(!document.contains_key("renewed"));
+    run(&browser, Script::new().then("renew")).await;
+    let document = probe.document(&cookie).await.expect("a session");
+    assert!(document.get_datetime("renewed").is_ok(), "{document}");
+}
+
+#[rocket::async_test]
+async fn a_read_moves_only_the_times() {
+    let probe = Probe::start("stored_touch", &[("timeout", 100.into())]).await;
+    let browser = probe.browser();
+    let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
+    let mut before = probe.document(&cookie).await.expect("a session");
+    probe.clock.advance(Duration::from_secs(30));
+    assert_eq!(
+        run(&browser, Script::new().get("n")).await.results,
+        [json!(1)]
+    );
+    let then = before.get_f64("accessed").expect("a time");
+    eventually("the touch", async || {
+        let document = probe.document(&cookie).await.expect("a session");
+        document.get_f64("accessed") == Ok(then + 30.0)
+    })
+    .await;
+    let mut after = probe.document(&cookie).await.expect("a session");
+    let moved = |of: &Document| {
+        of.get_datetime("expires")
+            .expect("a time")
+            .timestamp_millis()
+    };
+    assert_eq!(moved(&after) - moved(&before), 30_000);
+    for times in [&mut before, &mut after] {
+        times.remove("accessed");
+        times.remove("expires");
+    }
+    assert_eq!(after, before);
+
+    // A clock that is set back moves nothing back.
+    let latest = probe.document(&cookie).await;
+    probe.clock.rewind(Duration::from_secs(3000));
+    run(&browser, Script::new().then("touch")).await;
+    assert_eq!(probe.document(&cookie).await, latest);
+}
+
+/// The indexes but the server's own, by name.
+async fn indexes(probe: &Probe) -> Vec<Document> {
+    let list = doc! { "listIndexes": "session" };
+    let Ok(cursor) = probe
+        .client
+        .database(&probe.db)
+        .run_cursor_command(list)
+        .await
+    else {
+        return Vec::new(); // no collection yet
+    };
+    let all: Vec<Document> = cursor.try_collect().await.expect("indexes");
+    let ours = all
+        .into_iter()
+        .filter(|index| index.get_str("name") != Ok("_id_"));
+    ours.collect()
+}
+
+fn is_right(indexes: &[Document]) -> bool {
+    let on = |keys: Document| {
+        let found = indexes
+            .iter()
+            .find(|index| index.get_document("key") == Ok(&keys));
+        found.cloned().unwrap_or_default()
+    };
+    let seconds = on(doc! { "expires": 1 }).get("expireAfterSeconds").cloned();
+    let seconds = seconds.and_then(|seconds| match seconds {
+        Bson::Int32(seconds) => Some(i64::from(seconds)),
+        Bson::Int64(seconds) => Some(seconds),
+        Bson::Double(seconds) => Some(seconds as i64),
+        _ => None,
+    });
+    let some_user = doc! { "user": { "$exists": true } };
+    let user = on(doc! { "user": 1, "created": 1, "_id": 1 });
+    let partial = user.get_document("partialFilterExpression");
+    indexes.len() == 2 && seconds == Some(300) && partial == Ok(&some_user)
+}
+
+async fn become_right(probe: &Probe, what: &str) {
+    eventually(what, async || is_right(&indexes(probe).await)).await;
+}
+
+#[rocket::async_test]
+async fn the_indexes_are_made_after_liftoff() {
+    let probe = Probe::start("stored_indexes", &[]).await;
+    become_right(&probe, "the indexes").await;
+    let url = Mongod::shared().await.url(&probe.db);
+    let again = probe.again(&url, &[]).await;
+    let done = Script::new().then("ensure_indexes").request();
+    assert_eq!(
+        again.send(done).await.text(),
+        "[null]",
+        "a second time is not an error"
+    );
+    assert!(is_right(&indexes(&probe).await));
+}
+
+#[rocket::async_test]
+async fn with_indexes_off_none_is_made() {
+    let probe = Probe::start("stored_no_indexes", &[("indexes", false.into())]).await;
+    let browser = probe.browser();
+    run(&browser, Script::new().login("bob")).await;
+    let profile = probe.profile().await;
+    run(&browser, Script::new().set("n", 1).then("ping")).await;
+    let names = profile.names().await;
+    assert!(
+        !names.iter().any(|name| name == "createIndexes"),
+        "{names:?}"
+    );
+    assert_eq!(indexes(&probe).await, []);
+}
+
+#[rocket::async_test]
+async fn indexes_with_other_options_are_repaired() {
+    let expiry = |name: &str, seconds: i32| {
+        doc! { "key": { "expires": 1 }, "name": name, "expireAfterSeconds": seconds }
+    };
+    for (what, found) in [
+        ("another grace", expiry("session_expires", 5)),
+        ("another grace and name", expiry("expires_1", 5)),
+        ("another name", expiry("expires_1", 300)),
+        (
+            "no TTL",
+            doc! { "key": { "expires": 1 }, "name": "expires_1" },
+        ),
+        (
+            "no TTL under our name",
+            doc! { "key": { "expires": 1 }, "name": "session_expires" },
+        ),
+        (
+            "other keys under our name",
+            doc! { "key": { "value.n": 1 }, "name": "session_expires" },
+        ),
+        (
+            "a whole user index",
+            doc! { "key": { "user": 1, "created": 1 }, "name": "session_user" },
+        ),
+        (
+            "other user keys",
+            doc! { "key": { "user": 1 }, "name": "session_user" },
+        ),
+    ] {
+        let mongod = Mongod::shared().await;
+        let db = "stored_repaired";
+        let client = mongod.client().await;
+        client.database(db).drop().await.expect("an empty database");
+        let make = doc! { "createIndexes": "session", "indexes": [found] };
+        client
+            .database(db)
+            .run_command(make)
+            .await
+            .expect("an index");
+        let url = mongod.url(db);
+        let probe = Probe::start_at(client, &url, db, &[], |rocket| rocket).await;
+        become_right(&probe, what).await;
+        probe.app.shutdown().await.expect("a clean end");
+    }
+}
+
+#[rocket::async_test]
+async fn missing_rights_to_make_indexes_stop_no_request() {
+    let mongod = Mongod::start().await;
+    let client = mongod.client().await;
+    let unauthorized = Failure::code(13);
+    let point = FailPoint::on(
+        &client,
+        &["createIndexes", "collMod"],
+        Mode::Always,
+        unauthorized,
+    )
+    .await;
+    let url = mongod.url("rights");
+    let probe = Probe::start_at(client, &url, "rights", &[], |rocket| rocket).await;
+    let browser = probe.browser();
+    run(&browser, Script::new().set("n", 1)).await;
+    let seen = run(&browser, Script::new().get("n").then("ensure_indexes")).await;
+    assert_eq!(seen.results, [json!(1), json!({"error": "Store"})]);
+    assert_eq!(indexes(&probe).await, []);
+    point.clear().await;
+    become_right(&probe, "as soon as it may").await;
+}
+
+#[rocket::async_test]
+async fn a_dropped_collection_is_a_mass_logout_and_its_indexes_come_back() {
+    let probe = Probe::start("stored_dropped", &[]).await;
+    let browser = probe.browser();
+    let old = run(&browser, Script::new().login("bob")).await.cookie();
+    become_right(&probe, "the indexes").await;
+    probe.sessions().drop().await.expect("no collection");
+
+    let seen = run(&browser, Script::new().then("user").then("is_new")).await;
+    assert_eq!((seen.status, seen.sent()), (200, None));
+    assert_eq!(seen.results, [json!(null), json!(true)]);
+    become_right(&probe, "the indexes once more").await;
+    let new = run(&browser, Script::new().set("n", 1)).await.cookie();
+    assert_ne!(id_of(&new), id_of(&old));
+}
+
+#[rocket::async_test]
+async fn what_expired_long_ago_is_deleted_by_the_server_itself() {
+    let probe = Probe::start("stored_ttl", &[]).await;
+    become_right(&probe, "the indexes").await;
+    let mut cookies = Vec::new();
+    for age in [0, 290, 400] {
+        let browser = probe.browser();
+        let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
+        let past = DateTime::from_millis(DateTime::now().timestamp_millis() - age * 1000);
+        let id = doc! { "_id": id_of(&cookie) };
+        let set = doc! { "$set": { "expires": past } };
+        probe
+            .sessions()
+            .update_one(id, set)
+            .await
+            .expect("another time");
+        cookies.push(cookie);
+    }
+    eventually("the oldest is gone", async || {
+        probe.document(&cookies[2]).await.is_none()
+    })
+    .await;
+    assert!(probe.document(&cookies[0]).await.is_some());
+}

@@ -1,0 +1,539 @@
+//! The reference: what a session is, said as plainly as possible. Documents are maps, a request is
+//! a function that waits wherever the crate would ask the store.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rocket::serde::json::{Value, json};
+
+use super::stepped::Steps;
+use crate::apps::arena::{FLOAT, Op, shown};
+use crate::store::hooked::Kind;
+
+mod commit;
+
+type Values = BTreeMap<String, Value>;
+
+/// The flash queue, among the values.
+const FLASH: &str = "\0flash";
+/// The page to return to after a login, among the values.
+const RETURN_TO: &str = "\0return";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    pub session: u32,
+    secret: u32,
+}
+
+struct Stored {
+    values: Values,
+    user: Option<String>,
+    secret: u32,
+    renewed: bool,
+}
+
+/// Everything that is stored, and who waits to get at it.
+#[derive(Clone, Default)]
+pub struct World {
+    data: Rc<RefCell<Data>>,
+    steps: Steps,
+}
+
+#[derive(Default)]
+struct Data {
+    sessions: BTreeMap<u32, Stored>,
+    /// What is remembered of sessions that a login has replaced.
+    tombstones: BTreeMap<u32, Tombstone>,
+    next: u32,
+}
+
+#[derive(Clone)]
+struct Tombstone {
+    /// The session of the only login that it speaks of, which takes its word back when it fails.
+    by: Option<u32>,
+    /// The secret of the session that was replaced, and what was kept of it.
+    proof: Option<(u32, Values)>,
+}
+
+/// What a request ought to answer.
+pub struct Expected {
+    pub status: u16,
+    /// Of what was answered well.
+    pub results: Vec<Result<Output, &'static str>>,
+    pub token: Option<Token>,
+    pub removes: bool,
+}
+
+#[derive(Debug)]
+pub enum Output {
+    View(Seen),
+    Value(Value),
+}
+
+#[derive(Debug)]
+pub struct Seen {
+    pub id: Option<u32>,
+    pub is_new: bool,
+    pub values: Values,
+    pub flash: Vec<Value>,
+    pub user: Option<String>,
+}
+
+impl World {
+    pub fn is_of(&self, number: Option<usize>) {
+        self.steps.are_of(number);
+    }
+
+    pub fn waiting(&self, number: usize) -> Vec<Kind> {
+        self.steps.waiting(number)
+    }
+
+    pub fn grant(&self, number: usize, kind: Kind) {
+        self.steps.grant(number, kind);
+    }
+
+    pub fn alive(&self) -> u64 {
+        self.data.borrow().sessions.len() as u64
+    }
+
+    /// What a token leads to.
+    pub fn look(&self, token: Token) -> Seen {
+        let data = self.data.borrow();
+        let found = data.sessions.get(&token.session);
+        let found = found.filter(|stored| stored.secret == token.secret);
+        match found {
+            Some(stored) => Seen {
+                id: Some(token.session),
+                is_new: false,
+                ..seen(&stored.values, stored.user.clone())
+            },
+            None => seen(&Values::new(), None),
+        }
+    }
+
+    /// Does something to what is stored, when its turn comes.
+    async fn at<T>(&self, kind: Kind, act: impl FnOnce(&mut Data) -> T) -> T {
+        let _pass = self.steps.pass(kind).await;
+        act(&mut self.data.borrow_mut())
+    }
+
+    fn number(&self) -> u32 {
+        let mut data = self.data.borrow_mut();
+        data.next += 1;
+        data.next
+    }
+}
+
+/// What a new session shows, that holds these values.
+fn seen(values: &Values, user: Option<String>) -> Seen {
+    let flash = values.get(FLASH).and_then(Value::as_array).cloned();
+    let own = values.iter().filter(|(key, _)| !key.starts_with('\0'));
+    Seen {
+        id: None,
+        is_new: true,
+        values: own
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        flash: flash.unwrap_or_default(),
+        user,
+    }
+}
+
+/// What a request does to one key.
+#[derive(Clone)]
+enum Change {
+    Set(Value),
+    Remove,
+    Add(i64),
+    Push(Value),
+}
+
+fn replay(value: Option<&Value>, changes: &[Change]) -> Option<Value> {
+    changes
+        .iter()
+        .fold(value.cloned(), |value, change| match change {
+            Change::Set(value) => Some(value.clone()),
+            Change::Remove => None,
+            Change::Add(by) => Some(json!(value.and_then(|n| n.as_i64()).unwrap_or(0) + by)),
+            Change::Push(item) => {
+                let mut list = value
+                    .and_then(|list| list.as_array().cloned())
+                    .unwrap_or_default();
+                list.push(item.clone());
+                Some(Value::Array(list))
+            }
+        })
+}
+
+type Changes = BTreeMap<String, Vec<Change>>;
+
+fn apply(values: &mut Values, changes: &Changes) {
+    for (key, changes) in changes {
+        match replay(values.get(key), changes) {
+            Some(value) => values.insert(key.clone(), value),
+            None => values.remove(key),
+        };
+    }
+}
+
+/// Which keys a login carries over.
+#[derive(Clone)]
+struct Keep(Vec<String>);
+
+impl Keep {
+    fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|other| other == key)
+    }
+
+    fn and(mut self, other: &Keep) -> Keep {
+        self.0.retain(|key| other.has(key));
+        self
+    }
+}
+
+/// The stored session that a login takes the place of.
+struct Replaces {
+    old: Token,
+    keep: Keep,
+    before: Changes,
+}
+
+/// What a request's changes are made to.
+struct Base {
+    values: Values,
+    user: Option<String>,
+    /// None: not stored yet.
+    token: Option<Token>,
+    by_login: bool,
+    replaces: Option<Replaces>,
+}
+
+impl Base {
+    fn nothing() -> Base {
+        Base {
+            values: Values::new(),
+            user: None,
+            token: None,
+            by_login: false,
+            replaces: None,
+        }
+    }
+}
+
+struct Request {
+    world: World,
+    base: Base,
+    changes: Changes,
+    /// Not the one that the cookie named.
+    is_new: bool,
+    renews: bool,
+    /// It began with a cookie.
+    brought: bool,
+    dead: Option<u32>,
+    /// The load looked whether a login has replaced it.
+    is_looked_up: bool,
+    /// The session of the cookie was replaced a moment ago, and this is what was kept of it.
+    replaced: Option<(u32, Values)>,
+    /// The page to return to, of the session that was logged out.
+    return_to: Option<Value>,
+    ends: Vec<u32>,
+    /// Sessions whose token was replaced, or that ended: a logout ends them nevertheless.
+    lost: Vec<u32>,
+    removes: bool,
+    given: Option<Token>,
+}
+
+/// The outcome of a commit.
+enum Outcome {
+    Fine,
+    Gone,
+}
+
+pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Expected {
+    let mut request = Request {
+        world: world.clone(),
+        base: Base::nothing(),
+        changes: Changes::new(),
+        is_new: true,
+        renews: false,
+        brought: token.is_some(),
+        dead: None,
+        is_looked_up: false,
+        replaced: None,
+        return_to: None,
+        ends: Vec::new(),
+        lost: Vec::new(),
+        removes: false,
+        given: None,
+    };
+    if let Some(token) = token {
+        let loaded = world
+            .at(Kind::Load, |data| {
+                let stored = data.sessions.get(&token.session);
+                let own = stored.filter(|stored| stored.secret == token.secret);
+                own.map(|stored| (stored.values.clone(), stored.user.clone()))
+            })
+            .await;
+        match loaded {
+            Some((values, user)) => {
+                request.is_new = false;
+                request.base = Base {
+                    values,
+                    user,
+                    token: Some(token),
+                    ..Base::nothing()
+                };
+            }
+            None => request.look_up(token).await,
+        }
+    }
+    let (mut status, mut results) = (200, Vec::new());
+    for op in program {
+        status = match op {
+            Op::Fail(status) => status,
+            Op::Panic => 500,
+            op => {
+                results.push(request.carry_out(op).await);
+                continue;
+            }
+        };
+        break;
+    }
+    if status >= 500 {
+        request.discard(); // Rocket alone answers it
+    }
+    // What is dropped in the end is not reported.
+    let _ = request.commit().await;
+    Expected {
+        status,
+        results,
+        removes: request.removes && request.given.is_none(),
+        token: request.given,
+    }
+}
+
+impl Request {
+    /// Whether a login or a renewal replaced what the cookie named.
+    async fn look_up(&mut self, token: Token) {
+        let found = |data: &mut Data| {
+            let tombstone = data.tombstones.get(&token.session);
+            if let Some(tombstone) = tombstone {
+                let proof = tombstone.proof.clone();
+                let proof = proof.filter(|(secret, _)| *secret == token.secret);
+                return Ok(proof.map(|(_, kept)| kept).unwrap_or_default());
+            }
+            let stored = data.sessions.get(&token.session);
+            match stored {
+                Some(stored) if stored.renewed => Ok(Values::new()),
+                stored => Err(stored.is_some()),
+            }
+        };
+        match self.world.at(Kind::Find, found).await {
+            Ok(kept) => self.replaced = Some((token.session, kept)),
+            Err(is_there) => {
+                self.is_looked_up = true;
+                self.dead = (!is_there).then_some(token.session);
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, op: Op) -> Result<Output, &'static str> {
+        let mut value = Value::Null;
+        match op {
+            Op::View => {
+                return Ok(Output::View(Seen {
+                    id: self.base.token.map(|token| token.session),
+                    is_new: self.is_new,
+                    ..seen(&self.view(), self.base.user.clone())
+                }));
+            }
+            Op::Set(key, new) => self.change(&key, Change::Set(new)),
+            Op::Remove(key) => {
+                value = json!(self.view().contains_key(&key));
+                self.change(&key, Change::Remove);
+            }
+            Op::Clear => {
+                for key in self.view().into_keys().filter(|key| !key.starts_with('\0')) {
+                    self.change(&key, Change::Remove);
+                }
+            }
+            Op::Increment(key, by) => {
+                self.change(&key, Change::Add(by));
+                value = json!(self.view().get(&key).and_then(Value::as_i64).unwrap_or(by));
+            }
+            Op::Push(key, item) => self.change(&key, Change::Push(item)),
+            Op::Flash(item) => self.change(FLASH, Change::Push(item)),
+            Op::Add(key, by) => {
+                let add = [Change::Add(by)];
+                value = self
+                    .exchange(&key, false, |old| replay(old, &add))
+                    .await?
+                    .unwrap_or(value);
+            }
+            Op::CountDown(key) => {
+                let less = |old: Option<&Value>| {
+                    let left = old.and_then(Value::as_i64).filter(|n| *n > 1);
+                    left.map(|n| json!(n - 1))
+                };
+                value = self.exchange(&key, false, less).await?.unwrap_or(value);
+            }
+            Op::Append(key, item) => {
+                let push = [Change::Push(item)];
+                value = self
+                    .exchange(&key, false, |old| replay(old, &push))
+                    .await?
+                    .unwrap_or(value);
+            }
+            Op::SetFloat(float) => self.change(FLOAT, Change::Set(shown(float.value()))),
+            Op::Negate => {
+                let negate = |old: Option<&Value>| {
+                    let float = old
+                        .and_then(Value::as_str)
+                        .and_then(|text| text.parse().ok());
+                    Some(shown(-float.unwrap_or(0.0)))
+                };
+                value = self.exchange(FLOAT, false, negate).await?.unwrap_or(value);
+            }
+            Op::Pop if !self.view().contains_key(FLASH) => value = json!([]),
+            Op::Pop => {
+                value = self
+                    .exchange(FLASH, true, |_| None)
+                    .await?
+                    .unwrap_or(json!([]))
+            }
+            Op::Edit(key, by) => value = json!(self.edit(&key, by).await),
+            Op::Save => match self.commit().await {
+                Outcome::Fine => {}
+                Outcome::Gone => return Err("Gone"),
+            },
+            Op::Login(user) => self.login(user, Keep(Vec::new())),
+            Op::LoginKeeping(user, keys) => self.login(user, Keep(keys)),
+            Op::ReturnTo(page) => self.change(RETURN_TO, Change::Set(json!(page))),
+            Op::TakeReturnTo => {
+                value = self.view().remove(RETURN_TO).unwrap_or(value);
+                self.change(RETURN_TO, Change::Remove);
+            }
+            Op::LogoutKeeping(keys) => {
+                let mut kept = self.view();
+                kept.retain(|key, _| keys.contains(key));
+                self.logout();
+                for (key, value) in kept {
+                    self.change(&key, Change::Set(value));
+                }
+            }
+            Op::Elevate | Op::Renew if self.base.token.is_none() => {}
+            Op::Elevate | Op::Renew => self.renews = true,
+            Op::Logout => self.logout(),
+            _ => {}
+        }
+        Ok(Output::Value(value))
+    }
+
+    fn view(&self) -> Values {
+        let mut view = self.base.values.clone();
+        apply(&mut view, &self.changes);
+        view
+    }
+
+    fn change(&mut self, key: &str, change: Change) {
+        self.changes.entry(key.to_owned()).or_default().push(change);
+        self.forget_what_changes_nothing();
+    }
+
+    /// A key that is as it was when it was loaded is not written.
+    fn forget_what_changes_nothing(&mut self) {
+        let base = &self.base.values;
+        self.changes.retain(|key, changes| {
+            let before = base.get(key);
+            replay(before, changes).as_ref() != before
+        });
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.base.token.is_some() || self.base.by_login || !self.changes.is_empty()
+    }
+
+    fn login(&mut self, user: String, mut keep: Keep) {
+        let mut values = self.view();
+        // A second login has them already, and what was done to them since.
+        if let Some((_, kept)) = &self.replaced
+            && self.base.token.is_none()
+            && !self.base.by_login
+        {
+            values.extend(kept.clone());
+        }
+        if let Some(page) = self.return_to.take() {
+            values.entry(RETURN_TO.to_owned()).or_insert(page);
+        }
+        if values.contains_key(RETURN_TO) {
+            keep.0.push(RETURN_TO.to_owned());
+        }
+        values.retain(|key, _| keep.has(key));
+        let before = std::mem::take(&mut self.changes);
+        let replaces = match (self.base.token, self.base.replaces.take()) {
+            (Some(old), _) => Some(Replaces { old, keep, before }),
+            // Once more in one request: what both keep, after what was done to it at both times.
+            (None, Some(mut first)) => {
+                for (key, more) in before {
+                    first.before.entry(key).or_default().extend(more);
+                }
+                first.keep = first.keep.and(&keep);
+                Some(first)
+            }
+            (None, None) => None,
+        };
+        self.base = Base {
+            values,
+            user: Some(user),
+            token: None,
+            by_login: true,
+            replaces,
+        };
+        self.is_new = true;
+        self.renews = false;
+    }
+
+    fn logout(&mut self) {
+        if let Some(page) = self.view().remove(RETURN_TO) {
+            self.return_to = Some(page);
+        }
+        let replaced = self.base.replaces.as_ref().map(|one| one.old.session);
+        if let Some(ended) = self.base.token.map(|token| token.session).or(replaced) {
+            self.ends.push(ended);
+        }
+        self.ends.append(&mut self.lost);
+        if let Some((_, kept)) = &mut self.replaced {
+            kept.clear();
+        }
+        self.removes |= self.brought;
+        self.base = Base::nothing();
+        self.changes.clear();
+        self.is_new = true;
+        self.renews = false;
+        self.given = None;
+    }
+
+    /// What was not saved is dropped; a logout stands, and so does what a save told the browser.
+    fn discard(&mut self) {
+        self.changes.clear();
+        self.renews = false;
+        if self.base.token.is_none() {
+            self.base = Base::nothing();
+        }
+    }
+
+    /// The session turned out to be gone.
+    fn lose(&mut self) {
+        if let Some(token) = self.base.token {
+            self.dead = Some(token.session);
+            self.is_looked_up = false;
+            self.lost.push(token.session);
+        }
+        self.base = Base::nothing();
+        self.changes.clear();
+        self.is_new = true;
+        self.renews = false;
+        self.given = None;
+    }
+}
