@@ -159,14 +159,14 @@ async fn endures(
         several_apps: load.apps > 1,
         healed: Some(healed),
     };
-    let verdict = judge(&set.client().await, &db, crowd, terms).await;
+    let verdict = check(&set.client().await, &db, crowd, terms).await;
     println!("{verdict}");
     verdict
 }
 
 /// Lets a crowd disperse, and holds what it was told and what is stored then against the
 /// invariants.
-pub async fn judge(client: &Client, db: &str, crowd: Crowd, terms: Terms) -> Verdict {
+pub async fn check(client: &Client, db: &str, crowd: Crowd, terms: Terms) -> Verdict {
     let history = crowd.disperse().await;
     let mut documents = stored(client, db).await;
     documents.retain(|one| !is_probe(one));

@@ -31,6 +31,7 @@ mod sealed;
 mod secret_forms;
 mod security;
 mod session_calls;
+mod sharded;
 mod soak;
 mod stored;
 mod support;

@@ -189,7 +189,7 @@ async fn round(
             healed: Some(healed),
         };
         let streams = Arc::clone(crowd.history.streams());
-        verdicts.push(faults::judge(client, &stand.db, crowd, terms).await);
+        verdicts.push(faults::check(client, &stand.db, crowd, terms).await);
         stand.listener.hears(&streams.told()).await;
         // Room for the next crowd, whose members have the same names.
         eventually("an empty collection", async || {
