@@ -22,6 +22,7 @@ mod robustness;
 mod sealed;
 mod secret_forms;
 mod security;
+mod sharded;
 mod store;
 mod support;
 mod support_works;

@@ -40,13 +40,17 @@ fn sharing(sessions: &Collection<Document>, share: bool) -> MongoStore {
 /// batched and alone.
 async fn conforms(client: &Client) {
     for share in [true, false] {
-        conformance::run(async || {
-            let store = sharing(&fresh(client), share);
-            store.ensure_indexes().await.expect("indexes");
-            store
-        })
-        .await;
+        conforms_with(client, share).await;
     }
+}
+
+pub async fn conforms_with(client: &Client, share: bool) {
+    conformance::run(async || {
+        let store = sharing(&fresh(client), share);
+        store.ensure_indexes().await.expect("indexes");
+        store
+    })
+    .await;
 }
 
 /// The names of the promises that a store breaks.

@@ -6,8 +6,10 @@
 
 pub mod alone;
 pub mod app;
+mod cluster;
 pub mod counters;
 pub mod failpoint;
+mod front;
 pub mod http;
 pub mod mongod;
 pub mod proxy;
@@ -17,6 +19,7 @@ mod wire;
 
 pub use {
     app::{App, figment},
+    cluster::Cluster,
     counters::{Commands, Profile, in_progress},
     failpoint::{FailPoint, Failure, Mode},
     http::{Browser, Connection, Request, Response},

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bson::{Document, doc};
-use rocket::tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rocket::tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use rocket::tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use rocket::tokio::net::{TcpListener, TcpStream};
 use rocket::tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
@@ -89,17 +89,7 @@ impl Proxy {
     }
 
     pub(super) fn start_blocking(target: u16) -> Proxy {
-        // Not any port: while it refuses, the port is free, and no other may get it. Another
-        // process may take it between the two calls, so this is tried again.
-        let listens = (0..5).find_map(|_| {
-            let port = free_port();
-            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-            Some((port, listener))
-        });
-        let (port, listener) = listens.expect("a port for a proxy");
-        listener
-            .set_nonblocking(true)
-            .expect("a listener for a runtime");
+        let (port, listener) = listen();
         let (traffic, changes) = watch::channel(Traffic::Pass);
         let shared = Arc::new(Shared {
             traffic,
@@ -248,6 +238,22 @@ impl Shared {
     }
 }
 
+/// Listens on a port of the tests, for a runtime.
+pub(super) fn listen() -> (u16, std::net::TcpListener) {
+    // Not any port: while it refuses, the port is free, and nobody else is to get it. Another
+    // process may take it between the question and the answer, so there is another.
+    let listens = (0..5).find_map(|_| {
+        let port = free_port();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        Some((port, listener))
+    });
+    let (port, listener) = listens.expect("a port to listen on");
+    listener
+        .set_nonblocking(true)
+        .expect("a listener for a runtime");
+    (port, listener)
+}
+
 type Changes = watch::Receiver<Traffic>;
 
 /// Takes connections until the proxy is dropped.
@@ -387,7 +393,7 @@ async fn pass(changes: &mut Changes, holds: impl Fn(&Traffic) -> bool) -> Option
 }
 
 /// One whole message; each begins with its length.
-async fn message(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
+pub(super) async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let length = from.read_i32_le().await.ok()?;
     let mut message = length.to_le_bytes().to_vec();
     message.resize(usize::try_from(length).ok()?.max(message.len()), 0);

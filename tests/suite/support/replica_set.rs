@@ -14,8 +14,6 @@ use super::mongod::{CLIENT, Mongod};
 use super::proxy::Proxy;
 use super::{PATIENCE, off_runtime, wait_for, wire};
 
-const NAME: &str = "rs";
-
 /// The time without a primary after which members hold an election, in milliseconds: soon, for
 /// tests that bring elections about and wait for their ends.
 const ELECTION_TIMEOUT: i32 = 2000;
@@ -34,6 +32,7 @@ pub struct ReplicaSet {
     proxies: Vec<Proxy>,
     /// How the members are called, in the set's own configuration and so by every driver.
     hosts: Vec<u16>,
+    name: String,
     /// Given back when the mongods are gone: fields are dropped in their order.
     _turn: Option<SemaphorePermit<'static>>,
 }
@@ -44,6 +43,8 @@ pub struct Builder {
     members: usize,
     proxied: bool,
     election_timeout: i32,
+    name: String,
+    is_config: bool,
 }
 
 impl Builder {
@@ -73,6 +74,13 @@ impl Builder {
         self
     }
 
+    /// Makes it a part of a sharded cluster: its config server (`configsvr`) or a shard (`shardsvr`).
+    pub(super) fn part(mut self, name: &str, role: &str) -> Self {
+        self.name = name.to_owned();
+        self.is_config = role == "configsvr";
+        self.arg(format!("--{role}"))
+    }
+
     /// How long members do without a primary before they hold an election. Much, where none is
     /// wanted: a busy machine does not cause one.
     pub fn election_timeout(mut self, millis: i32) -> Self {
@@ -87,15 +95,15 @@ impl Builder {
         let set = off_runtime(move || self.start_blocking()).await;
         let turn = match is_one {
             true => None,
-            false => TURN.acquire().await.ok(),
+            false => turn().await,
         };
         ReplicaSet { _turn: turn, ..set }
     }
 
-    fn start_blocking(self) -> ReplicaSet {
+    pub(super) fn start_blocking(self) -> ReplicaSet {
         let node = self
             .node
-            .arg(format!("--replSet={NAME}"))
+            .arg(format!("--replSet={}", self.name))
             .arg("--oplogSize=64");
         let starting: Vec<_> = (0..self.members)
             .map(|_| {
@@ -123,9 +131,10 @@ impl Builder {
             nodes,
             proxies,
             hosts,
+            name: self.name,
             _turn: None,
         };
-        set.initiate(self.election_timeout);
+        set.initiate(self.election_timeout, self.is_config);
         set
     }
 }
@@ -141,6 +150,8 @@ impl ReplicaSet {
             members: 3,
             proxied: false,
             election_timeout: ELECTION_TIMEOUT,
+            name: "rs".to_owned(),
+            is_config: false,
         }
     }
 
@@ -152,8 +163,30 @@ impl ReplicaSet {
     }
 
     pub fn url(&self, db: &str) -> String {
+        format!(
+            "mongodb://{}/{db}?replicaSet={}",
+            self.addresses(),
+            self.name
+        )
+    }
+
+    fn addresses(&self) -> String {
         let hosts: Vec<_> = self.hosts.iter().map(|port| address(*port)).collect();
-        format!("mongodb://{}/{db}?replicaSet={NAME}", hosts.join(","))
+        hosts.join(",")
+    }
+
+    /// As the config server of a sharded cluster takes it.
+    pub(super) fn seeds(&self) -> String {
+        format!("{}/{}", self.name, self.addresses())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As its own configuration has them.
+    pub(super) fn hosts(&self) -> &[u16] {
+        &self.hosts
     }
 
     pub fn nodes(&self) -> &[Mongod] {
@@ -241,7 +274,7 @@ impl ReplicaSet {
         }
     }
 
-    fn initiate(&self, election_timeout: i32) {
+    fn initiate(&self, election_timeout: i32, is_config: bool) {
         let members = self.members();
         let list: Vec<_> = (0i32..)
             .zip(&members.hosts)
@@ -253,7 +286,10 @@ impl ReplicaSet {
             "heartbeatIntervalMillis": 500,
             "chainingAllowed": false,
         };
-        let config = doc! { "_id": NAME, "members": list, "settings": settings };
+        let mut config = doc! { "_id": &self.name, "members": list, "settings": settings };
+        if is_config {
+            config.insert("configsvr", true);
+        }
         let order = doc! { "replSetInitiate": config };
         let asked = wire::ask(members.ports[0], "admin", order, PATIENCE);
         asked.unwrap_or_else(|error| panic!("the replica set cannot be initiated: {error}"));
@@ -274,10 +310,14 @@ impl ReplicaSet {
         // What every member has acknowledged proves more than what they say of themselves. The
         // election may not be the last one, so it is asked until it is done.
         let everyone = doc! { "w": everyone as i32, "wtimeout": 10_000 };
-        members.does("harness", doc! { "insert": "ready", "documents": [{}] });
-        let gone = doc! { "dropDatabase": 1, "writeConcern": everyone };
-        members.does("harness", gone);
+        let data = doc! { "set": "ready" };
+        members.does(doc! { "appendOplogNote": 1, "data": data, "writeConcern": everyone });
     }
+}
+
+/// Waits until no other test has a set with several members.
+pub(super) async fn turn() -> Option<SemaphorePermit<'static>> {
+    TURN.acquire().await.ok()
 }
 
 /// How the members can be asked, past any proxy, and how they are called.
@@ -301,10 +341,10 @@ impl Members {
     }
 
     /// Asks the primary, whichever it is, until it has done so.
-    fn does(&self, db: &str, order: Document) {
+    fn does(&self, order: Document) {
         wait_for(&format!("{order}"), || {
             let primary = self.ports[self.primary()?];
-            let done = wire::ask(primary, db, order.clone(), ANSWER).ok()?;
+            let done = wire::ask(primary, "admin", order.clone(), ANSWER).ok()?;
             (!done.contains_key("writeConcernError")).then_some(())
         });
     }

@@ -45,7 +45,8 @@ pub fn ask(port: u16, db: &str, mut command: Document, patience: Duration) -> io
     }
 }
 
-fn message(command: &Document) -> io::Result<Vec<u8>> {
+/// A message that asks for this command.
+pub fn message(command: &Document) -> io::Result<Vec<u8>> {
     let body = bson::to_vec(command).map_err(io::Error::other)?;
     let mut message = Vec::with_capacity(HEADER + 5 + body.len());
     for number in [(HEADER + 5 + body.len()) as i32, 1, 0, OP_MSG, 0] {
