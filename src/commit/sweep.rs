@@ -174,7 +174,7 @@ impl Core {
         }
     }
 
-    /// Continues the deletion that another process has begun, when nobody does. `seen`: what the
+    /// Continues the deletion that another process has begun, when no process does. `seen`: what the
     /// epoch was at the last call. Returns whether there is something to delete.
     pub(crate) async fn continue_sweep(self: &Arc<Self>, seen: &mut Option<Epoch>) -> Result<bool> {
         let epoch = self.epoch.current().await?;

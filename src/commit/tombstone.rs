@@ -252,7 +252,7 @@ fn proof_in(core: &Core, tombstone: &Document, presented: &Token) -> Option<Proo
 
 /// Whether the user's sessions, or all, were revoked after the request had begun. All have been, too, if
 /// they have another generation now than the login was stored with; but if the epoch document was
-/// deleted meanwhile, the login may go on with this generation. One round trip.
+/// deleted meanwhile, the login may continue with this generation. One round trip.
 pub(crate) async fn is_revoked(
     core: &Core,
     user: &RawBson,

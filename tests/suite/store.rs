@@ -1,6 +1,6 @@
 //! The storage trait: what every store keeps, and stores that do not.
 
-mod conformance;
+pub mod conformance;
 pub mod hooked;
 mod writes;
 pub mod wrong_stores;

@@ -240,8 +240,8 @@ impl Shared {
 
 /// Listens on a port of the tests, for a runtime.
 pub(super) fn listen() -> (u16, std::net::TcpListener) {
-    // Not any port: while it refuses, the port is free, and nobody else is to get it. Another
-    // process may take it between the question and the answer, so there is another.
+    // Not any port: while it refuses, the port is free, and no other may get it. Another process may
+    // take it between the two calls, so this is tried again.
     let listens = (0..5).find_map(|_| {
         let port = free_port();
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;

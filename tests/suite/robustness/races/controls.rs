@@ -99,7 +99,7 @@ async fn whole_documents_lose_updates_and_the_races_see_it() {
     }
 }
 
-/// A process that does not hear of a mass logout goes on with the sessions from before it.
+/// A process that does not hear of a mass logout continues with the sessions from before it.
 #[rocket::async_test]
 async fn a_mass_logout_that_is_not_heard_of_is_seen_by_the_race() {
     let race = ending::mass_logout_ends_everything_that_began_before_it::round;
