@@ -7,6 +7,7 @@
 
 use rocket::http::{Cookie, Header};
 use rocket::local::asynchronous::Client;
+use rocket::tokio::runtime::{Builder, Runtime};
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -14,10 +15,13 @@ mod support;
 use support::app::{Kind, Settings, build};
 use support::server::{Deployment, Server};
 
+/// Requests before those that are counted: what is done once in a process is done then.
+const WARM_UP: usize = 50;
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let runtime = rocket::tokio::runtime::Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
@@ -25,7 +29,9 @@ fn main() {
         ["--serve"] => runtime.block_on(serve()),
         [kind, url, path, count] => {
             let count = count.parse().expect("a number of requests");
-            runtime.block_on(ask(kind, url, path, count));
+            let browser = runtime.block_on(Browser::start(kind, url, path));
+            runtime.block_on(browser.ask(path, WARM_UP));
+            ask_and_count(&runtime, &browser, path, count);
         }
         // `cargo bench` starts every benchmark.
         _ => println!("scripts/instructions runs this under valgrind"),
@@ -39,38 +45,57 @@ async fn serve() {
     let _ = std::io::stdin().lines().last();
 }
 
-async fn ask(kind: &str, url: &str, path: &str, count: usize) {
-    #[cfg(feature = "metrics")]
-    let _exporter = metrics_exporter_prometheus::PrometheusBuilder::new()
-        .install_recorder()
-        .expect("a recorder");
-    let settings = Settings {
-        kind: match kind {
-            "by-hand" => Kind::ByHand,
-            "shared" => Kind::Session { share: true },
-            _ => Kind::Session { share: false },
-        },
-        url: url.to_owned(),
-        collection: "counted".to_owned(),
-        majority: false,
-    };
-    let client = Client::untracked(build(&settings).await);
-    let client = client.await.expect("an application");
-    // A session first, in every run, so that all runs do the same but for the count.
-    let answer = client.get("/new").dispatch().await;
-    let header = answer.headers().get_one("Set-Cookie").expect("a cookie");
-    let cookie = header.split(';').next().unwrap_or_default().to_owned();
-    drop(answer);
-    let has_cookie = !matches!(path, "/none" | "/unused" | "/new");
-    for _ in 0..count {
-        let mut request = client.get(path);
-        if has_cookie {
-            // Over the wire Rocket's jar is filled from the header.
-            request.add_header(Header::new("Cookie", cookie.clone()));
-            request = request.cookie(Cookie::parse(cookie.clone()).expect("a cookie"));
+/// What `scripts/instructions` counts. It finds it by its name.
+#[inline(never)]
+fn ask_and_count(runtime: &Runtime, browser: &Browser, path: &str, count: usize) {
+    runtime.block_on(browser.ask(path, count));
+}
+
+/// An application, and the cookie of a session.
+struct Browser {
+    client: Client,
+    cookie: String,
+}
+
+impl Browser {
+    async fn start(kind: &str, url: &str, path: &str) -> Browser {
+        #[cfg(feature = "metrics")]
+        metrics_exporter_prometheus::PrometheusBuilder::new()
+            .install_recorder()
+            .map(drop)
+            .expect("a recorder");
+        let settings = Settings {
+            kind: match kind {
+                "by-hand" => Kind::ByHand,
+                "shared" => Kind::Session { share: true },
+                _ => Kind::Session { share: false },
+            },
+            url: url.to_owned(),
+            collection: "counted".to_owned(),
+            majority: false,
+        };
+        let client = Client::untracked(build(&settings).await);
+        let client = client.await.expect("an application");
+        let answer = client.get("/new").dispatch().await;
+        let header = answer.headers().get_one("Set-Cookie").expect("a cookie");
+        let cookie = header.split(';').next().unwrap_or_default().to_owned();
+        drop(answer);
+        let has_cookie = !matches!(path, "/none" | "/unused" | "/new");
+        let cookie = if has_cookie { cookie } else { String::new() };
+        Browser { client, cookie }
+    }
+
+    async fn ask(&self, path: &str, count: usize) {
+        for _ in 0..count {
+            let mut request = self.client.get(path);
+            if !self.cookie.is_empty() {
+                // Over the wire Rocket's jar is filled from the header.
+                request.add_header(Header::new("Cookie", self.cookie.clone()));
+                request = request.cookie(Cookie::parse(self.cookie.clone()).expect("a cookie"));
+            }
+            let response = request.dispatch().await;
+            assert_eq!(response.status().code, 200, "{path}");
+            assert!(response.into_bytes().await.is_some());
         }
-        let answer = request.dispatch().await;
-        assert_eq!(answer.status().code, 200, "{path}");
-        assert!(answer.into_bytes().await.is_some());
     }
 }

@@ -57,7 +57,7 @@ async fn printed_by(which: &str, profile: &str, toml: &str, env: &[(&str, &str)]
     )
     .expect("a file");
     let output = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", &format!("launch::toml::{which}")])
+        .args(["--exact", &format!("config::toml::{which}")])
         .args(["--ignored", "--nocapture"])
         .env("ROCKET_CONFIG", &file)
         .env("ROCKET_PROFILE", profile)

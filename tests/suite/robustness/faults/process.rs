@@ -42,7 +42,7 @@ impl Process {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args([
                 "--exact",
-                "faults::process::the_application",
+                "robustness::faults::process::the_application",
                 "--ignored",
                 "--nocapture",
             ])

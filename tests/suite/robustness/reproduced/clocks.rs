@@ -101,7 +101,8 @@ async fn revocation_by_any_clock_ends_a_login_in_progress() {
 /// As a password reset does it that revokes before it signs in: the handler knows of no failure.
 #[test]
 fn a_login_that_a_revocation_ends_is_logged_with_its_user() {
-    let test = "reproduced::clocks::a_login_that_a_revocation_ends_is_logged_with_its_user";
+    let test =
+        "robustness::reproduced::clocks::a_login_that_a_revocation_ends_is_logged_with_its_user";
     alone(test, async {
         let memory = InMemory::start(|rocket| rocket).await;
         let browser = memory.app.browser();

@@ -47,20 +47,23 @@ async fn post(browser: &Browser, path: &str) -> (u16, String) {
 
 #[test]
 fn take_of_a_stored_nan_ends() {
-    alone("reproduced::loops::take_of_a_stored_nan_ends", async {
-        let memory = InMemory::start(prices).await;
-        let browser = memory.app.browser();
-        assert_eq!(post(&browser, "/price?price=NaN").await.0, 200);
-        let taken = post(&browser, "/take").await;
-        assert_eq!(taken, (200, "Some(NaN) false".to_owned()));
-        let taken = post(&browser, "/take").await;
-        assert_eq!(taken, (200, "None false".to_owned()));
-    });
+    alone(
+        "robustness::reproduced::loops::take_of_a_stored_nan_ends",
+        async {
+            let memory = InMemory::start(prices).await;
+            let browser = memory.app.browser();
+            assert_eq!(post(&browser, "/price?price=NaN").await.0, 200);
+            let taken = post(&browser, "/take").await;
+            assert_eq!(taken, (200, "Some(NaN) false".to_owned()));
+            let taken = post(&browser, "/take").await;
+            assert_eq!(taken, (200, "None false".to_owned()));
+        },
+    );
 }
 
 #[test]
 fn modify_of_a_nan_in_a_new_session_ends() {
-    let test = "reproduced::loops::modify_of_a_nan_in_a_new_session_ends";
+    let test = "robustness::reproduced::loops::modify_of_a_nan_in_a_new_session_ends";
     alone(test, async {
         let memory = InMemory::start(prices).await;
         let modified = post(&memory.app.browser(), "/modify/new?price=NaN").await;
@@ -71,25 +74,28 @@ fn modify_of_a_nan_in_a_new_session_ends() {
 /// The store compares NaN, too.
 #[test]
 fn modify_of_a_stored_nan_ends() {
-    alone("reproduced::loops::modify_of_a_stored_nan_ends", async {
-        let memory = InMemory::start(prices).await;
-        let mongod = Mongod::start().await;
-        let (client, url) = (mongod.client().await, mongod.url("nan"));
-        let probe = Probe::start_at(client, &url, "nan", &[], prices).await;
-        for app in [&memory.app, &probe.app] {
-            let browser = app.browser();
-            assert_eq!(post(&browser, "/price?price=NaN").await.0, 200);
-            let modified = post(&browser, "/modify").await;
-            assert_eq!(modified, (200, "NaN".to_owned()));
-        }
-    });
+    alone(
+        "robustness::reproduced::loops::modify_of_a_stored_nan_ends",
+        async {
+            let memory = InMemory::start(prices).await;
+            let mongod = Mongod::start().await;
+            let (client, url) = (mongod.client().await, mongod.url("nan"));
+            let probe = Probe::start_at(client, &url, "nan", &[], prices).await;
+            for app in [&memory.app, &probe.app] {
+                let browser = app.browser();
+                assert_eq!(post(&browser, "/price?price=NaN").await.0, 200);
+                let modified = post(&browser, "/modify").await;
+                assert_eq!(modified, (200, "NaN".to_owned()));
+            }
+        },
+    );
 }
 
 /// An increment is pending, and another request has stored a text in its place.
 #[test]
 fn get_or_insert_of_a_mismatch_ends() {
     alone(
-        "reproduced::loops::get_or_insert_of_a_mismatch_ends",
+        "robustness::reproduced::loops::get_or_insert_of_a_mismatch_ends",
         async {
             let results = with_a_mismatch(json!(["get_or_insert", "n", 5])).await;
             let said = &results[0];
@@ -100,7 +106,7 @@ fn get_or_insert_of_a_mismatch_ends() {
 
 #[test]
 fn contains_agrees_with_get_on_a_mismatch() {
-    let test = "reproduced::loops::contains_agrees_with_get_on_a_mismatch";
+    let test = "robustness::reproduced::loops::contains_agrees_with_get_on_a_mismatch";
     alone(test, async {
         let results = with_a_mismatch(json!(["contains", "n"])).await;
         let is_there = !results[1].is_null();
@@ -111,7 +117,7 @@ fn contains_agrees_with_get_on_a_mismatch() {
 #[test]
 fn take_of_a_mismatch_is_not_silent() {
     alone(
-        "reproduced::loops::take_of_a_mismatch_is_not_silent",
+        "robustness::reproduced::loops::take_of_a_mismatch_is_not_silent",
         async {
             let results = with_a_mismatch(json!(["take", "n"])).await;
             assert_eq!(results[0]["error"], "Mismatch", "{results:?}");

@@ -51,7 +51,7 @@ async fn refused_touch_is_sent_again_ever_more_seldom() {
 
 #[test]
 fn refused_touch_is_not_logged_each_time() {
-    let test = "reproduced::touches::refused_touch_is_not_logged_each_time";
+    let test = "robustness::reproduced::touches::refused_touch_is_not_logged_each_time";
     alone(test, async {
         let standalone = Standalone::start(&[]).await;
         let is_failure =
