@@ -353,7 +353,7 @@ async fn survives(cluster: &Cluster, failover: bool, fault: impl AsyncFnOnce(&st
 }
 
 #[rocket::async_test]
-async fn crowd_notices_nothing_of_chunks_that_move() {
+async fn crowd_keeps_every_invariant_while_chunks_move() {
     let cluster = Cluster::shared().await;
     survives(cluster, false, async |namespace, crowd| {
         for number in 0..6 {
