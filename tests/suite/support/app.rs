@@ -124,6 +124,8 @@ const READ_STORED_VALUES: &[&str] = &[
     "robustness::faults::replies::a_write_that_was_done",
     "robustness::faults::shutdown::commits_in_flight",
     "robustness::model::",
+    "sharded::every_call",
+    "sharded::increments_whose_replies",
     "values::concurrency::changes_of_different_keys",
     "values::concurrency::of_two_values",
     "values::creation::the_first_write_creates",
