@@ -61,10 +61,10 @@ pub struct Sessions {
 impl Sessions {
     /// Returns the number of live sessions.
     ///
-    /// The database reads an index entry of every one of them: for a page that an administrator
-    /// opens, not for every request. While the sessions of a [`revoke_all`](Sessions::revoke_all) are being
-    /// deleted it reads the documents, and leaves out sessions of the Python package. A session that is created
-    /// or replaced while it counts may be missing. Two round trips.
+    /// The database reads an index entry for each session, so call it for an administrator's page and not
+    /// for every request. While the sessions of a [`revoke_all`](Sessions::revoke_all) are being deleted,
+    /// the database reads each live document instead, and sessions of the Python package are left out. A
+    /// session that is created or replaced during the count may be missing. Two round trips.
     ///
     /// # Errors
     ///

@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::store::Store;
 use crate::web::backend::{Backend, OpenError, Opened};
 use crate::web::cookie::UnfitDomains;
-use crate::web::indexes::IndexTask;
 use crate::web::kind::{Attached, Kind, KindInfo, Kinds, Main, unused_sections};
+use crate::web::maintenance::MaintenanceTask;
 use crate::web::pool::{MongoPool, command_tracing};
 use crate::web::response;
 
@@ -59,7 +59,8 @@ impl Sessions {
 
     /// Returns the fairing of a further [`Kind`] of session, configured by `[default.session_NAME]`.
     ///
-    /// It is [`fairing`](Sessions::fairing) for that kind, in the same database, with a connection pool of its own. For another place see
+    /// It is [`fairing`](Sessions::fairing) for that kind, in the same database, with a connection
+    /// pool of its own. For another place see
     /// [`SessionFairing::for_kind`]. The example is at [`Kind`].
     #[must_use]
     pub fn fairing_of<K: Kind>() -> SessionFairing {
@@ -297,7 +298,7 @@ impl Fairing for StoreInit {
                 let kinds = Arc::new(Kinds::default());
                 let commit = CommitFairing {
                     kinds: Arc::clone(&kinds),
-                    index_tasks: OnceLock::new(),
+                    maintenance: OnceLock::new(),
                 };
                 rocket.manage(kinds).attach(commit)
             }
@@ -319,7 +320,7 @@ struct CommitFairing {
     kinds: Arc<Kinds>,
     /// They end with the application, also one that is dropped without a shutdown, as a local client
     /// is.
-    index_tasks: OnceLock<Vec<IndexTask>>,
+    maintenance: OnceLock<Vec<MaintenanceTask>>,
 }
 
 #[async_trait]
@@ -334,8 +335,8 @@ impl Fairing for CommitFairing {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let kinds = self.kinds.all();
         let core = |kind: &Attached| Arc::clone(&kind.sessions.core);
-        self.index_tasks.get_or_init(|| {
-            let tasks = kinds.iter().map(|kind| IndexTask::spawn(core(kind)));
+        self.maintenance.get_or_init(|| {
+            let tasks = kinds.iter().map(|kind| MaintenanceTask::spawn(core(kind)));
             tasks.collect()
         });
         for kind in kinds {
@@ -375,7 +376,7 @@ impl Fairing for CommitFairing {
         for kind in self.kinds.all() {
             kind.sessions.core.store.stop();
         }
-        for task in self.index_tasks.get().into_iter().flatten() {
+        for task in self.maintenance.get().into_iter().flatten() {
             task.stop();
         }
         let grace = rocket.config().shutdown.grace;

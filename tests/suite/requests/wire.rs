@@ -33,7 +33,7 @@ async fn a_head_request_is_a_request_like_any_other() {
 }
 
 #[rocket::async_test]
-async fn answers_without_a_body_carry_the_cookie_too() {
+async fn responses_without_a_body_carry_the_cookie_too() {
     let probe = Probe::start("wire_bodiless", &[]).await;
     for status in [204, 304, 302] {
         let browser = probe.browser();

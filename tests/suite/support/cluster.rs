@@ -1,7 +1,7 @@
-//! `Cluster`: a sharded cluster of real mongods: a config server and two shards. There is no mongos in it:
-//! a [`Front`] and a mongod that holds no data, but runs MongoDB's router code, stand in for one.
+//! `Cluster`: a sharded cluster of real mongods, a config server and two shards. In place of a mongos,
+//! a [`Front`] and a mongod without data, which runs MongoDB's router code, reply to the driver.
 //!
-//! MongoDB 6.0 and later. Change streams and transactions over several shards are not to be had.
+//! MongoDB 6.0 and later. It supports neither change streams nor transactions over several shards.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

@@ -22,14 +22,14 @@ const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 const MAX_UNREADY_DELAY: Duration = Duration::from_secs(5);
 
 /// The background task. It ends when this is dropped.
-pub(super) struct IndexTask(AbortHandle);
+pub(super) struct MaintenanceTask(AbortHandle);
 
-impl IndexTask {
+impl MaintenanceTask {
     pub(super) fn spawn(core: Arc<Core>) -> Self {
         let tasks = async move {
             tokio::join!(maintain_indexes(Arc::clone(&core)), continue_sweeps(core));
         };
-        IndexTask(tokio::spawn(tasks).abort_handle())
+        MaintenanceTask(tokio::spawn(tasks).abort_handle())
     }
 
     pub(super) fn stop(&self) {
@@ -37,7 +37,7 @@ impl IndexTask {
     }
 }
 
-impl Drop for IndexTask {
+impl Drop for MaintenanceTask {
     fn drop(&mut self) {
         self.stop();
     }
