@@ -99,6 +99,8 @@ pub(crate) struct Record {
     values: Arc<Values>,
     /// What the next write adds to a document of the Python package.
     upgrade: Option<Arc<Upgrade>>,
+    /// The stored session has a data key, opened or not.
+    has_data_key: bool,
     /// What is written is sealed.
     seals: bool,
     /// The session's data key, if it has one.
@@ -136,6 +138,7 @@ impl Record {
             sealed += usize::from(value::sealed_bytes(element.ok()?.1).is_some());
         }
         Some(Record {
+            has_data_key: fields.seal.is_some(),
             token: Digest::from_bytes(fields.token?),
             csrf: match *fields.csrf.as_ref()? {
                 StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
@@ -218,11 +221,12 @@ impl Record {
 
     /// Opens the session's data key, if it has one; `None` when the token does not open it.
     pub(crate) fn opened_by(self, token: &Token, cookie_name: &str) -> Option<Self> {
-        let sealer = match self.values.document().get(field::SEAL) {
-            Some(wrapped) => Some(Sealer::unwrap(wrapped, token, cookie_name)?),
-            None => None,
-        };
-        Some(self.with_sealer(sealer.map(Arc::new)))
+        if !self.has_data_key {
+            return Some(self.with_sealer(None));
+        }
+        let wrapped = self.values.document().get(field::SEAL)?;
+        let sealer = Sealer::unwrap(wrapped, token, cookie_name)?;
+        Some(self.with_sealer(Some(Arc::new(sealer))))
     }
 
     /// The same session, read or computed again, with the data key of another record of it, if that
@@ -249,7 +253,7 @@ impl Record {
 
     /// Whether the stored session has a data key, opened or not.
     pub(crate) fn is_sealed(&self) -> bool {
-        self.values.document().get(field::SEAL).is_some()
+        self.has_data_key
     }
 
     fn with_sealer(mut self, sealer: Option<Arc<Sealer>>) -> Self {

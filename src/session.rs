@@ -78,7 +78,8 @@ pub struct Session {
     shared: Arc<Shared>,
 }
 
-/// What the request and the tasks of its writes share.
+/// What the request and the tasks of its writes share. Kept below 1,032 bytes, which is what glibc's
+/// allocator serves from a cache of the thread: what few requests need is boxed.
 struct Shared {
     inner: Mutex<Inner>,
     /// Held by a task that commits: commits happen one at a time, in the order of their calls.
@@ -102,7 +103,7 @@ struct Inner {
     /// Subscriptions to the session that this request stores.
     subscribers: Vec<Subscriber>,
     /// The session that the response has stored.
-    stored_last: Option<Followed>,
+    stored_last: Option<Box<Followed>>,
 }
 
 impl Inner {

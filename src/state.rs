@@ -31,7 +31,7 @@ pub(crate) use self::load_outcome::{Creation, LoadOutcome, Loaded, Proof, Replac
 /// the request has done since.
 pub(crate) struct State {
     pub(crate) base: Base,
-    in_flight: Option<InFlight>,
+    in_flight: Option<Box<InFlight>>,
     pub(crate) changes: Changes,
     pub(crate) settings: Settings,
     /// The session that the browser's cookie names, when that one is not alive.
@@ -410,10 +410,10 @@ impl State {
     /// A write of all that is pending starts. What the request does until it has ended stays
     /// pending after it.
     pub(crate) fn start_flush(&mut self) {
-        self.in_flight = Some(InFlight {
+        self.in_flight = Some(Box::new(InFlight {
             changes: std::mem::take(&mut self.changes),
             settings: std::mem::take(&mut self.settings),
-        });
+        }));
     }
 
     /// The write has ended, and this is stored. What was done meanwhile stays pending.

@@ -67,6 +67,13 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// Whether [`load`](Store::load), [`load_many`](Store::load_many) and [`update`](Store::update) may
+    /// be dropped, or not polled, at any time: what others wait for, and what has to end, runs in tasks
+    /// of the store's own, until [`flush`](Store::flush). Otherwise each call gets a task.
+    fn runs_in_own_tasks(&self) -> bool {
+        false
+    }
+
     /// The documents with these ids, in any order. At most 5 ids are asked for.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod cookie;
 mod csrf;
 mod fairing;
 mod guard;
+mod headers;
 mod kind;
 mod load;
 mod maintenance;

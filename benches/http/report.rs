@@ -31,6 +31,7 @@ pub struct Row {
     throughputs: Vec<f64>,
     p50: f64,
     p99: f64,
+    p999: f64,
     app: f64,
     server: f64,
     clients: f64,
@@ -99,6 +100,7 @@ impl Report {
                 "÷ by hand (rounds)",
                 "p50",
                 "p99",
+                "p99.9",
                 "app",
                 "mongod",
                 "clients",
@@ -135,7 +137,7 @@ impl Report {
             format!("{:.0}", median(&row.throughputs)),
             ratio,
         ];
-        let times = [row.p50, row.p99, row.app, row.server, row.clients];
+        let times = [row.p50, row.p99, row.p999, row.app, row.server, row.clients];
         cells.extend(times.map(|micros| format!("{micros:.0}")));
         let counts = [row.finds, row.updates, row.inserts, row.others];
         cells.extend(counts.map(|count| format!("{count:.3}")));
@@ -165,6 +167,7 @@ impl Row {
                 .collect(),
             p50: quantile(&mut latencies, 0.5),
             p99: quantile(&mut latencies, 0.99),
+            p999: quantile(&mut latencies, 0.999),
             app: each(&|sample| sample.app.as_secs_f64() * micros),
             server: each(&|sample| sample.server.cpu.as_secs_f64() * micros),
             clients: each(&|sample| sample.clients.as_secs_f64() * micros),

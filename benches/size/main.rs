@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench size                      with 1,000,000
 //!     cargo bench --bench size -- 10000000          with ten million
+//!     cargo bench --bench size -- 10000000 600      and ten minutes of 1,000 logins a second
 //!
 //! The server is a mongod of its own. The work is the database's, so that a build without optimization
 //! (`--profile dev`) tells nearly the same.
@@ -20,6 +21,7 @@ use rocket::tokio::time::sleep;
 use rocket::{Config, get, routes};
 use rocket_mongo_session::{Error, Query, Session, Sessions};
 
+mod logins;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -42,8 +44,9 @@ fn user(session: &Session) -> Result<String, Error> {
 }
 
 fn main() {
-    let number = std::env::args().filter_map(|arg| arg.parse().ok()).next();
-    rocket::execute(measure(number.unwrap_or(1_000_000)));
+    let mut numbers = std::env::args().filter_map(|arg| arg.parse().ok());
+    let (number, seconds) = (numbers.next(), numbers.next());
+    rocket::execute(measure(number.unwrap_or(1_000_000), seconds));
 }
 
 async fn app(server: &Server) -> Client {
@@ -60,21 +63,21 @@ async fn app(server: &Server) -> Client {
     Client::untracked(rocket).await.expect("a launch")
 }
 
-async fn measure(number: usize) {
+async fn measure(number: usize, seconds: Option<usize>) {
     let server = Server::start(Deployment::Standalone, "6.0").await;
-    server.cache("2G").await;
+    server.cache("4G").await;
     let client = app(&server).await;
     let sessions: &Sessions = client.rocket().state().expect("it is managed");
     sessions.ensure_indexes().await.expect("indexes");
     let stored = server.database().collection::<Document>("session");
-    let response = client.get("/login/0").dispatch().await;
-    let cookie = response
-        .cookies()
-        .get("session")
-        .map(|one| one.value().to_owned());
-    let cookie = cookie.expect("a cookie");
+    let cookie = login_cookie(&client, 0).await;
+    let started = Instant::now();
     fill(&stored, number).await;
-    println!("{number} sessions, MongoDB {}", server.version);
+    println!(
+        "{number} sessions, MongoDB {}, stored in {:.0?}",
+        server.version,
+        started.elapsed()
+    );
     sizes(&server).await;
 
     time("estimated_count", sessions.estimated_count()).await;
@@ -103,6 +106,10 @@ async fn measure(number: usize) {
         started.elapsed(),
         last.1
     );
+    if let Some(seconds) = seconds {
+        logins::measure(&client, &server, &stored, number, seconds as u32).await;
+    }
+    build_indexes(&stored, sessions).await;
     read(&client, &cookie, "a read before").await;
     time("revoke_all", sessions.revoke_all()).await;
     read(
@@ -111,18 +118,14 @@ async fn measure(number: usize) {
         "a read after, of a session that has ended",
     )
     .await;
-    let response = client.get("/login/1").dispatch().await;
-    let new = response
-        .cookies()
-        .get("session")
-        .map(|one| one.value().to_owned());
-    let new = new.expect("a login after it stands");
+    let new = login_cookie(&client, 1).await;
     read(&client, &new, "a read after, of a new session").await;
     time(
         "of(user).count while it is deleted",
         sessions.of(1_i64).count(),
     )
     .await;
+    time("count while it is deleted", sessions.count()).await;
     let (started, mut slowest) = (Instant::now(), Duration::ZERO);
     loop {
         let asked = Instant::now();
@@ -144,6 +147,29 @@ async fn measure(number: usize) {
         started.elapsed()
     );
     time("count", sessions.count()).await;
+}
+
+/// Logs a user in; the value of the session's cookie.
+async fn login_cookie(client: &Client, user: i64) -> String {
+    let response = client.get(format!("/login/{user}")).dispatch().await;
+    assert_eq!(response.status().code, 200, "a login");
+    let cookies = response.cookies();
+    let cookie = cookies.get("session").map(|one| one.value().to_owned());
+    cookie.expect("a cookie")
+}
+
+/// What a collection that has no indexes yet waits for at the first launch.
+async fn build_indexes(stored: &Collection<Document>, sessions: &Sessions) {
+    stored.drop_indexes().await.expect("no indexes");
+    let (started, mut calls) = (Instant::now(), 1);
+    // The server goes on with a build whose call has passed the deadline.
+    while sessions.ensure_indexes().await.is_err() {
+        calls += 1;
+    }
+    println!(
+        "ensure_indexes, none was there: {:.1?} in {calls} calls",
+        started.elapsed()
+    );
 }
 
 async fn time<T: std::fmt::Debug>(what: &str, call: impl Future<Output = Result<T, Error>>) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::server::Deployment;
 
-/// What a benchmark's command line says; the rest is an error that names what there is.
+/// What a benchmark's command line says; the rest is an error that lists the options.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub rounds: usize,
@@ -35,7 +35,7 @@ impl Options {
     pub fn read(mut self) -> Option<Options> {
         let all = self.only.clone();
         let refuse = |why: String| -> ! {
-            eprintln!("{why}; there is:{USAGE}{}", all.join(","));
+            eprintln!("{why}. The options are:{USAGE}{}", all.join(","));
             std::process::exit(2)
         };
         let mut is_bench = false;
@@ -68,7 +68,7 @@ impl Options {
                         refuse(format!("{other} is not an option"));
                     }
                 }
-                other => refuse(format!("{other} is not known here")),
+                other => refuse(format!("{other} is not an option")),
             }
         }
         is_bench.then_some(self)

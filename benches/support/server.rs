@@ -140,6 +140,15 @@ impl Server {
         }
     }
 
+    /// The documents that the server's TTL indexes have deleted since it started.
+    pub async fn ttl_deleted(&self) -> i64 {
+        let status = self.status().await;
+        let ttl = status
+            .get_document("metrics")
+            .and_then(|metrics| metrics.get_document("ttl"));
+        number(ttl.expect("counts of the TTL monitor"), "deletedDocuments") as i64
+    }
+
     async fn status(&self) -> Document {
         let question = doc! { "serverStatus": 1, "repl": 0, "wiredTiger": 0, "locks": 0 };
         self.client

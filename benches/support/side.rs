@@ -15,7 +15,18 @@ pub struct Side {
     pub name: String,
     pub collection: String,
     pub app: App,
-    share: Option<bool>,
+    settings: Settings,
+}
+
+impl Side {
+    pub fn is_by_hand(&self) -> bool {
+        self.settings.kind == Kind::ByHand
+    }
+
+    /// Another process takes the place of the application, on another port.
+    pub fn restart(&mut self) {
+        self.app = App::start(&self.settings);
+    }
 }
 
 /// The application by hand first, then one with sessions for each of `share`.
@@ -35,7 +46,7 @@ pub async fn start(server: &Server, share: &[bool]) -> Vec<Side> {
             name: (if *share { "shared" } else { "alone" }).to_owned(),
             collection,
             app: App::start(&settings),
-            share: Some(*share),
+            settings,
         }
     });
     let mut sides: Vec<Side> = sessions.collect();
@@ -50,7 +61,7 @@ pub async fn start(server: &Server, share: &[bool]) -> Vec<Side> {
         name: "by hand".to_owned(),
         collection: BY_HAND.to_owned(),
         app: App::start(&settings),
-        share: None,
+        settings,
     };
     sides.insert(0, by_hand);
     sides
@@ -65,7 +76,7 @@ pub async fn seed(
     bytes: usize,
 ) -> Vec<Vec<Visitor>> {
     let mut all = vec![Vec::new()];
-    for side in sides.iter().filter(|side| side.share.is_some()) {
+    for side in sides.iter().filter(|side| !side.is_by_hand()) {
         let mut connection = Connection::open(side.app.addr).await;
         let mut visitors = Vec::new();
         for _ in 0..count {

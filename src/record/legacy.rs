@@ -100,12 +100,13 @@ pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<T
 /// Whether the `_id` of a stored document is a credential: it opens the session by itself.
 pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
     let is_legacy = document.id().is_some_and(Id::is_legacy_text);
-    let token = document.get(field::TOKEN);
     is_legacy
-        && token.is_none_or(|token| match crate::record::bytes(token) {
-            Some(bytes) => Digest::from_bytes(bytes).is_of_bare_id(),
-            None => true,
-        })
+        && document
+            .get(field::TOKEN)
+            .is_none_or(|token| match crate::record::bytes(token) {
+                Some(bytes) => Digest::from_bytes(bytes).is_of_bare_id(),
+                None => true,
+            })
 }
 
 /// Our secret for a CSRF token of the Python package, so that a form that it rendered stays

@@ -1,6 +1,5 @@
 //! The commit of a session: by `save`, and with the response.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use bson::RawBson;
@@ -137,7 +136,9 @@ impl Shared {
         let is_touch = plan.only_touches();
         let kind = core.config.kind();
         let timer = (!is_touch).then(|| core.latencies.time_commit());
-        let commit = pin!(core.execute(plan, is_last));
+        // Boxed, so that the response of a request that changes nothing does not carry the room for it.
+        let mut commit = Box::pin(core.execute(plan, is_last));
+        let commit = commit.as_mut();
         let done = self.span.commit(kind, is_touch, outcome_name, commit).await;
         drop(timer);
         let outcome = self.settle(core, done, &deleted, generation, is_last);

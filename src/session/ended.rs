@@ -60,7 +60,9 @@ impl Session {
         let mut inner = self.lock();
         let followed = match &inner.state.base {
             Base::Stored(stored) => Some(followed(stored)),
-            Base::Empty | Base::Login(_) if inner.state.sealed => inner.stored_last.clone(),
+            Base::Empty | Base::Login(_) if inner.state.sealed => {
+                inner.stored_last.as_deref().cloned()
+            }
             Base::Empty | Base::Login(_) => {
                 inner.subscribers.push(subscriber);
                 return ended;
@@ -98,6 +100,6 @@ impl Inner {
         for subscriber in self.subscribers.drain(..) {
             core.live.follow(subscriber, followed.clone());
         }
-        self.stored_last = is_last.then_some(followed);
+        self.stored_last = is_last.then(|| Box::new(followed));
     }
 }

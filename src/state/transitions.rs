@@ -12,7 +12,7 @@ impl State {
         self.generation += 1;
         // What a write in flight carries is shown already. It is in the old session, or not, by the
         // time this one is stored.
-        let InFlight { changes, .. } = self.in_flight.take().unwrap_or_default();
+        let InFlight { changes, .. } = *self.in_flight.take().unwrap_or_default();
         let return_to = Field::return_to();
         let mut wanted = keep.clone();
         wanted.add(return_to.clone());

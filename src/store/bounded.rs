@@ -1,15 +1,17 @@
-//! The store as the rest of the crate sees it: every call runs in a task of its own, ends by the
-//! deadline, and is counted.
+//! The store as the rest of the crate sees it: every call ends by the deadline, and is counted.
 //!
 //! A call may hold what others wait for (a connection, a place in a batch), and a caller may stop
-//! polling its future, or drop it. So no caller owns one: what is late continues in its task, which also
-//! never drops a driver's future before its end.
+//! polling its future, or drop it. So no caller owns one: it runs in a task, here or, where the store
+//! says so ([`Store::runs_in_own_tasks`]), in the store's. What is late continues there, and a driver's
+//! future is never dropped before its end.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rocket::futures::FutureExt;
 use rocket::tokio;
 use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::timeout;
@@ -29,12 +31,26 @@ pub(crate) struct Bounded {
     deadline: Duration,
     stats: Arc<Counters>,
     tasks: Tasks,
+    runs_in_own_tasks: bool,
     /// Whether a call has ever succeeded.
     has_answered: Arc<AtomicBool>,
     is_stopping: Arc<AtomicBool>,
 }
 
-/// Calls a store's method in a task of its own.
+/// Calls a store's method that the store may run in tasks of its own: the calls of most requests, which
+/// cost a task less then.
+macro_rules! call_or_spawn {
+    ($self:ident, $kind:ident $operation:ident, $method:ident($($argument:expr),*)) => {
+        if $self.runs_in_own_tasks {
+            let call = $self.store.$method($($argument),*);
+            $self.run_here(Operation::$operation, call, Kind::$kind).await
+        } else {
+            call!($self, $kind $operation, $method($($argument),*))
+        }
+    };
+}
+
+/// Calls a store's method in a task.
 macro_rules! call {
     ($self:ident, $kind:ident $operation:ident, $method:ident($($argument:expr),*)) => {{
         let store = Arc::clone(&$self.store);
@@ -66,6 +82,7 @@ cause!(
 impl Bounded {
     pub(crate) fn new(store: Arc<dyn Store>, deadline: Duration, stats: Arc<Counters>) -> Self {
         Bounded {
+            runs_in_own_tasks: store.runs_in_own_tasks(),
             store,
             deadline,
             stats,
@@ -83,6 +100,22 @@ impl Bounded {
     ) -> Result<T> {
         let task = self.tasks.spawn(carried(call));
         let result = match timeout(self.deadline, task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(kind.panicked(operation)),
+            Err(_) => Err(self.late(kind, operation)),
+        };
+        self.counted(result)
+    }
+
+    /// As [`run`](Bounded::run), for a call that may be dropped.
+    async fn run_here<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T>>,
+        kind: Kind,
+    ) -> Result<T> {
+        let call = AssertUnwindSafe(call).catch_unwind();
+        let result = match timeout(self.deadline, call).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(kind.panicked(operation)),
             Err(_) => Err(self.late(kind, operation)),
@@ -120,7 +153,7 @@ impl Bounded {
 
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
         let id = id.to_owned();
-        call!(self, Read LoadSession, load(&id))
+        call_or_spawn!(self, Read LoadSession, load(&id))
     }
 
     /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` runs
@@ -160,7 +193,7 @@ impl Bounded {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        call!(self, Write ChangeSession, update(filter, update, durability))
+        call_or_spawn!(self, Write ChangeSession, update(filter, update, durability))
     }
 
     pub(crate) async fn update_returning(
@@ -181,7 +214,7 @@ impl Bounded {
     }
 
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        call!(self, Read LoadSession, load_many(ids))
+        call_or_spawn!(self, Read LoadSession, load_many(ids))
     }
 
     pub(crate) async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {

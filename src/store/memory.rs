@@ -242,6 +242,11 @@ impl Store for MemoryStore {
         Ok(self.lock().document(id).cloned())
     }
 
+    /// Nothing waits, so a call ends when it is polled for the first time.
+    fn runs_in_own_tasks(&self) -> bool {
+        true
+    }
+
     fn load_now(&self, id: &str) -> Option<Option<Document>> {
         Some(self.lock().document(id).cloned())
     }

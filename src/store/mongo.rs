@@ -48,8 +48,8 @@ use watch::ChangeStreamWatch;
 /// and logins, renewals and ends of sessions wait for the journal. A write concern of the
 /// collection's own (from the URL) has the last word on how many nodes a write waits for.
 ///
-/// Its calls hold what others wait for (connections, places in a batch), so poll each to its end:
-/// the crate runs every call in a task of its own.
+/// Its calls hold what others wait for (connections), so poll each to its end. Loads and updates may be
+/// dropped: they run in tasks of the store.
 #[derive(Clone)]
 pub struct MongoStore(Arc<Inner>);
 
@@ -143,6 +143,10 @@ impl fmt::Debug for MongoStore {
 impl Store for MongoStore {
     async fn load(&self, id: &str) -> Result<Option<Document>> {
         self.0.loads.load(id).await
+    }
+
+    fn runs_in_own_tasks(&self) -> bool {
+        true
     }
 
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
@@ -265,6 +269,7 @@ impl Store for MongoStore {
 
     async fn flush(&self) {
         self.0.touches.flush().await;
+        self.0.client.tasks.wait(self.0.client.deadline).await;
     }
 
     fn describe(&self) -> String {

@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use rocket::http::{Cookie, HeaderMap};
+use rocket::http::Cookie;
 use rocket::{Request, Response};
 
 use crate::config::{Config, Transport};
 use crate::record::token::Token;
 use crate::state::plan::CookieLife;
+use crate::web::headers::RequestHeaders;
 
 /// How many different tokens of one request are looked up. A browser has more than one cookie of
 /// our name only while `path`, `domain` or `partitioned` changes; a client can send thousands.
@@ -28,12 +29,12 @@ pub(super) enum SessionCookies {
 
 impl SessionCookies {
     /// Reads the session cookies of a request, or its bearer token.
-    pub(super) fn of(request: &Request<'_>, config: &Config) -> Self {
+    pub(super) fn of(request: &Request<'_>, headers: &RequestHeaders<'_>, config: &Config) -> Self {
         if config.transport == Transport::Bearer {
-            return Self::from_authorization(request.headers(), config);
+            return Self::from_authorization(&headers.authorization, config);
         }
-        if request.headers().contains("Cookie") {
-            return Self::from_headers(request.headers(), config);
+        if !headers.cookie.is_empty() {
+            return Self::from_headers(&headers.cookie, config);
         }
         // Rocket's local client fills the jar without a header. Over the wire the jar is empty here.
         let cookie = request.cookies().get(&config.cookie_name);
@@ -42,8 +43,8 @@ impl SessionCookies {
 
     /// Reads the raw headers byte by byte. Rocket's jar decodes and trims names, so that a cookie of
     /// another name could shadow ours, and keeps only the last of several.
-    fn from_headers(headers: &HeaderMap<'_>, config: &Config) -> Self {
-        let values = headers.get("Cookie").flat_map(|header| {
+    fn from_headers(headers: &[&str], config: &Config) -> Self {
+        let values = headers.iter().flat_map(|header| {
             header.split(';').filter_map(|pair| {
                 let (name, value) = pair.trim_matches([' ', '\t']).split_once('=')?;
                 (name == config.cookie_name).then_some(value)
@@ -54,17 +55,16 @@ impl SessionCookies {
 
     /// Reads the token of `Authorization: Bearer` (RFC 6750, 2.1). The header is not repeatable, so
     /// none of several is believed; another scheme does not count.
-    fn from_authorization(headers: &HeaderMap<'_>, config: &Config) -> Self {
-        let mut lines = headers.get("Authorization");
-        match (lines.next(), lines.next()) {
-            (Some(_), Some(_)) => SessionCookies::TooMany,
-            (Some(line), None) => match line.trim_start_matches(' ').split_once(' ') {
+    fn from_authorization(headers: &[&str], config: &Config) -> Self {
+        match headers {
+            [] => SessionCookies::None,
+            [line] => match line.trim_start_matches(' ').split_once(' ') {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
                     Self::from_values(std::iter::once(token.trim_matches(' ')), config)
                 }
                 _ => SessionCookies::None,
             },
-            (None, _) => SessionCookies::None,
+            _ => SessionCookies::TooMany,
         }
     }
 
@@ -183,17 +183,24 @@ fn domain_matches(domain: &str, host: &str) -> bool {
 
 /// Removes the `Set-Cookie` headers that `keep` refuses. Returns whether there were any.
 pub(super) fn retain(response: &mut Response<'_>, keep: impl Fn(&str) -> bool) -> bool {
-    let all = response.headers().get("Set-Cookie");
-    let (kept, removed): (Vec<String>, Vec<String>) =
-        all.map(str::to_owned).partition(|cookie| keep(cookie));
-    if removed.is_empty() {
-        return false;
+    let (mut kept, mut is_any_removed) = (Vec::new(), false);
+    // With a few headers, comparing all of them costs less than hashing one name.
+    for header in response.headers().iter() {
+        if header.name() != "Set-Cookie" {
+            continue;
+        }
+        match keep(header.value()) {
+            true => kept.push(header.value().to_owned()),
+            false => is_any_removed = true,
+        }
     }
-    response.remove_header("Set-Cookie");
-    for cookie in kept {
-        response.adjoin_raw_header("Set-Cookie", cookie);
+    if is_any_removed {
+        response.remove_header("Set-Cookie");
+        for cookie in kept {
+            response.adjoin_raw_header("Set-Cookie", cookie);
+        }
     }
-    true
+    is_any_removed
 }
 
 #[cfg(test)]
@@ -216,11 +223,7 @@ mod tests {
 
     /// What is read of these headers: the tokens as cookie values, or why there are none.
     fn read(lines: &[&str], config: &Config) -> Result<Vec<String>, &'static str> {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.add(Header::new("Cookie", (*line).to_owned()));
-        }
-        match SessionCookies::from_headers(&headers, config) {
+        match SessionCookies::from_headers(lines, config) {
             SessionCookies::None => Err("none"),
             SessionCookies::Malformed => Err("malformed"),
             SessionCookies::TooMany => Err("too many"),
@@ -342,17 +345,11 @@ mod tests {
     fn a_bearer_token_is_read_from_one_authorization_header() {
         let (mut config, good) = (config("session"), token());
         config.transport = Transport::Bearer;
-        let read = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.add(Header::new("Authorization", (*line).to_owned()));
-            }
-            match SessionCookies::from_authorization(&headers, &config) {
-                SessionCookies::Tokens(tokens) => tokens[0].cookie_value().to_string(),
-                SessionCookies::None => "none".into(),
-                SessionCookies::Malformed => "malformed".into(),
-                SessionCookies::TooMany => "too many".into(),
-            }
+        let read = |lines: &[&str]| match SessionCookies::from_authorization(lines, &config) {
+            SessionCookies::Tokens(tokens) => tokens[0].cookie_value().to_string(),
+            SessionCookies::None => "none".into(),
+            SessionCookies::Malformed => "malformed".into(),
+            SessionCookies::TooMany => "too many".into(),
         };
         for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
             assert_eq!(read(&[&format!("{scheme} {good}")]), good, "{scheme}");

@@ -183,7 +183,7 @@ pub(super) async fn session_of<'r, K: Kind>(
     let loaded = cache.get_or_load(load).await;
     if !cache.is_settled() {
         let mark = KindInfo::of::<K>().mark_name();
-        if !mark::is_set(request, &mark) {
+        if is_first || !mark::is_set(request, &mark) {
             // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
             // response and with it the mark.
             if let (false, false, Ok(session)) = (is_first, core.config.set_on_exception, loaded) {

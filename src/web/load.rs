@@ -1,9 +1,9 @@
 //! Loads the session that a request's cookies name, or starts an empty one.
 
-use std::pin::pin;
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use rocket::http::{Method, SameSite};
+use rocket::http::{ContentType, Method, SameSite};
 use rocket::request::Request;
 
 use crate::admin::Sessions;
@@ -19,6 +19,7 @@ use crate::spans::RequestSpan;
 use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Stored};
 use crate::web::client_ip::client_ip;
 use crate::web::cookie::{self, SessionCookies};
+use crate::web::headers::RequestHeaders;
 use crate::web::request_cache::request_span;
 
 /// Checks where the request comes from, and loads its session.
@@ -30,12 +31,13 @@ pub(super) async fn load(
 ) -> Result<Session> {
     let core = &sessions.core;
     let span = request_span(request);
-    let mut loaded = load_cookies(request, core, started, &span)
+    let headers = RequestHeaders::read(request.headers());
+    let mut loaded = load_cookies(request, &headers, core, started, &span)
         .await
         .inspect_err(log_failure)?;
-    loaded.may_be_unseen = is_head || is_prefetch(request);
+    loaded.may_be_unseen = is_head || headers.is_prefetch;
     let client = if core.config.record_client {
-        client(request, &core.config)
+        client(request, &headers, &core.config)
     } else {
         Client::default()
     };
@@ -52,30 +54,31 @@ fn log_failure(error: &Error) {
 
 async fn load_cookies(
     request: &Request<'_>,
+    headers: &RequestHeaders<'_>,
     core: &Core,
     started: Started,
     span: &RequestSpan,
 ) -> Result<Loaded> {
-    let source = Source::of(request);
-    let headers = source.headers(core.config.secure);
+    let source = Source::of(request, headers);
+    let origin_headers = source.headers(headers, core.config.secure);
     let is_bearer = core.config.transport == Transport::Bearer;
     // No browser sends a bearer token by itself, so no other site can use it.
     if !is_bearer
         && !source.traits.is_exempt()
-        && let Err(reason) = origin::check_origin(&headers, &core.config.trusted_origins)
+        && let Err(reason) = origin::check_origin(&origin_headers, &core.config.trusted_origins)
     {
         core.stats.refused.count();
         let method = request.method();
         rocket::warn!("Session: a {method} request was refused: {reason}");
         return Err(Error::CrossSite);
     }
-    let cookies = SessionCookies::of(request, &core.config);
+    let cookies = SessionCookies::of(request, headers, &core.config);
     let brought_cookie = !is_bearer && !matches!(cookies, SessionCookies::None);
     let creation = if is_bearer {
         Creation::Allowed
     } else if !cookie::path_matches(&core.config.path, request.uri().path().as_str()) {
         Creation::Never
-    } else if !brought_cookie && source.may_lack_cookie(&headers, core.config.same_site) {
+    } else if !brought_cookie && source.may_lack_cookie(&origin_headers, core.config.same_site) {
         Creation::OnlyByLogin
     } else {
         Creation::Allowed
@@ -87,7 +90,10 @@ async fn load_cookies(
         SessionCookies::TooMany => ambiguous(core),
         SessionCookies::Tokens(tokens) => {
             let _timer = core.latencies.time_load();
-            let load = pin!(load_tokens(core, tokens, &started, &mut other_sessions));
+            // Boxed, so that the future of a request without a cookie is small enough for the
+            // allocator's caches.
+            let mut load = Box::pin(load_tokens(core, tokens, &started, &mut other_sessions));
+            let load = load.as_mut();
             span.load(core.config.kind(), outcome_name, load).await?
         }
     };
@@ -100,59 +106,48 @@ async fn load_cookies(
     })
 }
 
-/// Returns whether the browser fetches a page that the user may never open
-/// (<https://wicg.github.io/nav-speculation/prefetch.html#sec-purpose-header>). `Purpose` is the
-/// older name.
-fn is_prefetch(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    let mut purposes = headers.get("Sec-Purpose").chain(headers.get("Purpose"));
-    purposes.any(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
-}
-
 // ---- where the request comes from
 
 /// What a request tells of its source.
 struct Source<'r> {
     traits: RequestTraits,
-    sec_fetch_site: Vec<&'r str>,
-    origin: Vec<&'r str>,
-    host: Option<String>,
+    host: Option<Cow<'r, str>>,
     /// A page load in the address bar's own frame, as by a link.
     is_page_load: bool,
 }
 
 impl<'r> Source<'r> {
-    fn of(request: &'r Request<'_>) -> Self {
-        let headers = request.headers();
-        let content = request.content_type();
-        let all = |name| headers.get(name).collect::<Vec<&str>>();
-        let hosts = all("Host");
+    fn of(request: &Request<'_>, headers: &RequestHeaders<'r>) -> Self {
+        let content = headers.has_content_type.then(|| request.content_type());
+        let is_form = |content: &ContentType| content.is_form() || content.is_form_data();
         Source {
             traits: RequestTraits {
                 method_is_safe: matches!(
                     request.method(),
                     Method::Get | Method::Head | Method::Options | Method::Trace
                 ),
-                is_form: content.is_some_and(|content| content.is_form() || content.is_form_data()),
-                upgrades: headers.contains("Upgrade"),
+                is_form: content.flatten().is_some_and(is_form),
+                upgrades: headers.upgrades,
             },
-            sec_fetch_site: all("Sec-Fetch-Site"),
-            origin: all("Origin"),
-            host: match hosts.as_slice() {
+            host: match headers.host.as_slice() {
                 // HTTP/2 has `:authority` instead.
-                [] => request.host().map(ToString::to_string),
-                [host] => Some((*host).to_owned()),
+                [] => request.host().map(|host| host.to_string().into()),
+                [host] => Some((*host).into()),
                 _ => None,
             },
-            is_page_load: all("Sec-Fetch-Dest") == ["document"],
+            is_page_load: headers.sec_fetch_dest == ["document"],
         }
     }
 
-    fn headers(&self, secure_cookie: bool) -> OriginHeaders<'_> {
+    fn headers<'a>(
+        &'a self,
+        headers: &'a RequestHeaders<'_>,
+        secure_cookie: bool,
+    ) -> OriginHeaders<'a> {
         OriginHeaders {
             secure_cookie,
-            sec_fetch_site: &self.sec_fetch_site,
-            origin: &self.origin,
+            sec_fetch_site: &headers.sec_fetch_site,
+            origin: &headers.origin,
             host: self.host.as_deref(),
         }
     }
@@ -202,7 +197,7 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
     core.stats.loads.count();
     let document = core.epoch.load(token.id.as_str()).await?;
     let record = document.and_then(|document| core.read(document));
-    match verify(core, &token, record.as_ref()) {
+    match verify(core, &token, record) {
         Ok(record) => {
             core.stats.hits.count();
             Ok(LoadOutcome::Live(Box::new(Stored { record, token })))
@@ -245,7 +240,7 @@ async fn load_several(
     let mut alive = Vec::new();
     for token in tokens {
         let record = records.iter().find(|record| record.meta.id == token.id);
-        match verify(core, &token, record) {
+        match verify(core, &token, record.cloned()) {
             Ok(record) => alive.push(Stored { record, token }),
             Err(NewReason::Expired) => others.push(token.id),
             Err(_) => {}
@@ -279,7 +274,7 @@ fn ambiguous(core: &Core) -> LoadOutcome {
 }
 
 /// Returns the record, opened, if the token proves it and it has not expired.
-fn verify(core: &Core, token: &Token, record: Option<&Record>) -> Result<Record, NewReason> {
+fn verify(core: &Core, token: &Token, record: Option<Record>) -> Result<Record, NewReason> {
     let (config, stats) = (&core.config, &core.stats);
     // With a collation the database can find another id than the one that was asked for.
     let record = record
@@ -294,7 +289,7 @@ fn verify(core: &Core, token: &Token, record: Option<&Record>) -> Result<Record,
         stats.expired.count();
         return Err(NewReason::Expired);
     }
-    let opened = record.clone().opened_by(token, &config.cookie_name);
+    let opened = record.opened_by(token, &config.cookie_name);
     opened.ok_or_else(|| {
         // The token and the wrapped key are always written in one update: another writer wrote one.
         let id = &token.id;
@@ -306,9 +301,9 @@ fn verify(core: &Core, token: &Token, record: Option<&Record>) -> Result<Record,
 // ---- the client
 
 /// Describes the client, for lists of devices.
-fn client(request: &Request<'_>, config: &Config) -> Client {
+fn client(request: &Request<'_>, headers: &RequestHeaders<'_>, config: &Config) -> Client {
     const MAX_AGENT_CHARS: usize = 128;
-    let agent = request.headers().get_one("User-Agent").map(|agent| {
+    let agent = headers.user_agent.map(|agent| {
         let printable = agent.chars().filter(|c| !c.is_control() && !is_format(*c));
         printable.take(MAX_AGENT_CHARS).collect()
     });

@@ -5,7 +5,8 @@
 //! guard adds a cookie of its own: if it is missing in the response, a catcher answered.
 //!
 //! The fairing removes the mark from the response, so it never reaches the browser. Its value is
-//! random, because the jar falls back to the cookies that the client sent.
+//! random, because the jar falls back to the cookies that the client sent, and short, because Rocket
+//! writes it into a header of each response.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -16,10 +17,18 @@ use rocket::{Request, Response};
 use crate::record::token::Id;
 use crate::web::cookie;
 
-/// Empty without random bytes. No session can be created then either, and a client can at most have
-/// a catcher on its own request overlooked.
-static VALUE: LazyLock<String> =
-    LazyLock::new(|| Id::draw().map_or_else(|_| String::new(), |id| id.to_string()));
+/// Characters of base64: a client that guesses 48 bits has a catcher on its own request overlooked,
+/// nothing else.
+const LENGTH: usize = 8;
+
+/// Empty without random bytes. No session can be created then either.
+static VALUE: LazyLock<String> = LazyLock::new(|| {
+    let id = Id::draw();
+    id.map_or_else(
+        |_| String::new(),
+        |id| id.as_str().chars().take(LENGTH).collect(),
+    )
+});
 
 pub(super) fn is_set(request: &Request<'_>, name: &str) -> bool {
     let pending = request.cookies().get_pending(name);

@@ -25,6 +25,7 @@ use self::pace::Pace;
 use crate::error::{Error, Operation, Result};
 use crate::metrics;
 use crate::spans::{Origin, run_batch};
+use crate::tasks::Tasks;
 
 /// Operations in one command, and bytes of the documents that they are about.
 const MAX_OPERATIONS: usize = 128;
@@ -46,6 +47,7 @@ struct Shared<J, R> {
     queue: Mutex<Queue<J, Result<R>>>,
     run: Run<J, R>,
     operation: Operation,
+    tasks: Tasks,
     waits: metrics::Queue,
     /// The operation had no result: its command panicked, or could not start before the deadline.
     lost: Error,
@@ -85,6 +87,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         most: usize,
         operation: Operation,
         lost: Error,
+        tasks: &Tasks,
         waits: &metrics::Queue,
         run: impl Fn(Vec<J>, Instant) -> F + Send + Sync + 'static,
     ) -> Self
@@ -104,6 +107,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
             queue: Mutex::new(queue),
             run: Box::new(move |jobs, until| Box::pin(run(jobs, until))),
             operation,
+            tasks: tasks.clone(),
             waits: waits.clone(),
             lost,
         }))
@@ -113,7 +117,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
     pub(super) async fn submit(&self, job: J, bytes: usize, until: Instant) -> Result<R> {
         let (reply, mut replied) = oneshot::channel();
         let since = Instant::now();
-        let (next, mut patience) = {
+        let (next, mut patience, is_queued) = {
             let mut queue = self.0.lock();
             queue.waiting.push_back(Waiting {
                 job,
@@ -124,10 +128,15 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
                 origin: Origin::current(),
                 _wait: self.0.waits.wait(),
             });
-            (queue.next(), queue.pace.patience())
+            let next = queue.next();
+            (next, queue.pace.patience(), !queue.waiting.is_empty())
         };
         if let Some(batch) = next {
             self.0.start(batch);
+        }
+        if !is_queued {
+            let result = replied.await;
+            return result.unwrap_or_else(|_| Err(self.0.lost.clone()));
         }
         // A timer of each caller's: whichever is polled starts the next command.
         loop {
@@ -153,9 +162,9 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     /// Runs a batch, and those that follow it, in a task.
     fn start(self: &Arc<Self>, batch: Batch<J, R>) {
         // Without a runtime (it is shutting down) the callers see their channels close.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if tokio::runtime::Handle::try_current().is_ok() {
             let shared = Arc::clone(self);
-            runtime.spawn(async move {
+            self.tasks.spawn(async move {
                 let mut next = Some(batch);
                 while let Some(batch) = next.take() {
                     next = shared.run(batch).await;

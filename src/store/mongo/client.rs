@@ -20,7 +20,9 @@ use super::server_session::ServerSessions;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
 use crate::metrics::{InUse, Usage};
+use crate::spans::carried;
 use crate::store::Durability;
+use crate::tasks::Tasks;
 
 /// The pause before a command is sent again. An election takes seconds; a few attempts a second
 /// find its end soon enough.
@@ -38,6 +40,8 @@ pub(super) struct Client {
     permits: Semaphore,
     pub(super) permit_count: usize,
     pub(super) usage: Usage,
+    /// The loads and writes that run.
+    pub(super) tasks: Tasks,
     topology: Mutex<Option<Topology>>,
     pub(super) server_sessions: ServerSessions,
 }
@@ -98,6 +102,7 @@ impl Client {
             permits: Semaphore::new(permit_count),
             permit_count,
             usage: Usage::of_kind(kind),
+            tasks: Tasks::default(),
             topology: Mutex::default(),
             server_sessions: ServerSessions::default(),
         }
@@ -121,6 +126,17 @@ impl Client {
             Ok(_) => Err(Error::store(operation, Failure::Late)),
             Err(_) => Err(Error::store(operation, Failure::PoolExhausted)),
         }
+    }
+
+    /// Runs a call in a task, so that it ends whatever becomes of its caller. `lost`: the error of a call
+    /// that panics, or finds the runtime shutting down.
+    pub(super) async fn detached<T: Send + 'static>(
+        &self,
+        lost: &Error,
+        call: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let result = self.tasks.spawn(carried(call)).await;
+        result.unwrap_or_else(|_| Err(lost.clone()))
     }
 
     /// Runs a read. It is sent again until the deadline where its connection proves dead (beyond the

@@ -28,8 +28,8 @@ impl Inserts {
         let run = move |statements, until| run(Arc::clone(&batching), statements, until);
         let lost = Error::unknown(OPERATION, Failure::Lost);
         let batcher = share.then(|| {
-            let (most, waits) = (client.permit_count, &client.usage.batch);
-            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, waits, run)
+            let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
+            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, tasks, waits, run)
         });
         Inserts {
             client: Arc::clone(client),

@@ -44,10 +44,9 @@ impl Loads {
         });
         let batching = Arc::clone(&finder);
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
-        let lost = Error::store(OPERATION, Failure::Lost);
         let batcher = share.then(|| {
-            let (most, waits) = (client.permit_count, &client.usage.batch);
-            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, waits, run)
+            let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
+            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost(), tasks, waits, run)
         });
         Loads { finder, batcher }
     }
@@ -62,11 +61,17 @@ impl Loads {
         match &self.batcher {
             Some(batcher) if size <= LARGE_THRESHOLD => batcher.submit(ids, size, until).await,
             _ => {
-                let found = self.finder.find(ids, until).await?;
+                let (finder, lost) = (Arc::clone(&self.finder), lost());
+                let find = async move { finder.find(ids, until).await };
+                let found = self.finder.client.detached(&lost, find).await?;
                 Ok(found.into_values().collect())
             }
         }
     }
+}
+
+fn lost() -> Error {
+    Error::store(OPERATION, Failure::Lost)
 }
 
 async fn run(
@@ -129,8 +134,9 @@ struct Sizes(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// The average of the last few documents.
-    average: usize,
+    /// Settles at the median of the documents. An average would follow a few large ones, and then
+    /// small ones were not batched either.
+    typical: usize,
     /// The documents that were not small when they were loaded last.
     large: HashMap<String, usize>,
 }
@@ -143,7 +149,11 @@ impl Sizes {
 
     fn note(&self, id: &str, bytes: usize) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.average = (seen.average * 7 + bytes) / 8;
+        let step = (seen.typical / 8).max(64);
+        seen.typical = match bytes > seen.typical {
+            true => (seen.typical + step).min(bytes),
+            false => seen.typical.saturating_sub(step).max(bytes),
+        };
         if bytes <= Self::SMALL {
             seen.large.remove(id);
             return;
@@ -160,7 +170,7 @@ impl Sizes {
     fn expected(&self, ids: &[String]) -> usize {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sizes = ids.iter().map(|id| seen.large.get(id).copied());
-        sizes.map(|size| size.unwrap_or(seen.average)).sum()
+        sizes.map(|size| size.unwrap_or(seen.typical)).sum()
     }
 }
 
@@ -178,5 +188,22 @@ mod tests {
         assert!(expected("small") < 2000 && expected("new") < 2000);
         sizes.note("large", 1000);
         assert!(expected("large") < 2000);
+    }
+
+    #[test]
+    fn a_few_large_documents_do_not_make_others_expected_to_be_large() {
+        let sizes = Sizes::default();
+        (0..1000).for_each(|at| match at % 4 {
+            0 => sizes.note(&format!("large {at}"), 8 << 20),
+            _ => sizes.note("small", 1000),
+        });
+        assert!(sizes.expected(&["new".to_owned()]) < 2000);
+    }
+
+    #[test]
+    fn where_all_documents_are_large_a_new_one_is_expected_to_be_large() {
+        let sizes = Sizes::default();
+        (0..100).for_each(|at| sizes.note(&at.to_string(), 256 << 10));
+        assert!(sizes.expected(&["new".to_owned()]) > LARGE_THRESHOLD);
     }
 }

@@ -35,10 +35,9 @@ impl Updates {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
-        let lost = Error::unknown(OPERATION, Failure::Lost);
         let batcher = share.then(|| {
-            let (most, waits) = (client.permit_count, &client.usage.batch);
-            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, waits, run)
+            let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
+            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost(), tasks, waits, run)
         });
         Updates {
             client: Arc::clone(client),
@@ -61,8 +60,12 @@ impl Updates {
                 batcher.submit((filter, statement), bytes, until).await
             }
             _ => {
-                let terms = Terms::new(OPERATION, durability, until);
-                let sent = command::send(&self.client, Verb::Update, &[statement], terms).await?;
+                let (client, lost) = (Arc::clone(&self.client), lost());
+                let send = async move {
+                    let terms = Terms::new(OPERATION, durability, until);
+                    command::send(&client, Verb::Update, &[statement], terms).await
+                };
+                let sent = self.client.detached(&lost, send).await?;
                 Ok(Updated::of(sent.of_one(OPERATION)? > 0))
             }
         }
@@ -78,6 +81,10 @@ impl Updates {
         let terms = Terms::new(OPERATION, durability, self.client.until());
         command::find_and_modify(&self.client, filter, Some(update), terms).await
     }
+}
+
+fn lost() -> Error {
+    Error::unknown(OPERATION, Failure::Lost)
 }
 
 /// An empty update document would replace the document by nothing.

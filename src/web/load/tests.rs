@@ -64,7 +64,8 @@ impl App {
         }
         let started = self.clock.started();
         let span = RequestSpan::none();
-        let loaded = load_cookies(request.inner(), self.core(), started, &span);
+        let headers = RequestHeaders::read(request.inner().headers());
+        let loaded = load_cookies(request.inner(), &headers, self.core(), started, &span);
         loaded.await.unwrap()
     }
 
@@ -76,7 +77,8 @@ impl App {
         }
         let started = self.clock.started();
         let span = RequestSpan::none();
-        let loaded = load_cookies(request.inner(), self.core(), started, &span);
+        let headers = RequestHeaders::read(request.inner().headers());
+        let loaded = load_cookies(request.inner(), &headers, self.core(), started, &span);
         loaded.await.unwrap().creation
     }
 }
@@ -269,6 +271,7 @@ async fn an_unsafe_request_of_another_origin_is_refused_before_the_store_is_aske
         }
         let loaded = load_cookies(
             request.inner(),
+            &RequestHeaders::read(request.inner().headers()),
             app.core(),
             app.clock.started(),
             &RequestSpan::none(),

@@ -31,6 +31,7 @@ fn bench(few: usize, most: usize) -> Bench {
         most,
         operation,
         lost,
+        &Tasks::default(),
         &waits,
         move |jobs: Vec<u32>, _| {
             sends.send(jobs.clone()).unwrap();
