@@ -83,7 +83,7 @@ impl Epoch {
 
     /// Whether a stored session is of this generation.
     pub(crate) fn includes(self, session: &Document) -> bool {
-        let is_legacy = session.id().is_some_and(Id::is_legacy_text);
+        let is_legacy = || session.id().is_some_and(Id::is_legacy_text);
         let created = || session.get(field::CREATED).and_then(seconds);
         match session.get(field::EPOCH).map(|epoch| epoch.as_i64()) {
             None => self.includes_unmarked(is_legacy, created),
@@ -95,19 +95,22 @@ impl Epoch {
     /// Whether a session that was loaded is of this generation.
     pub(crate) fn has(self, session: &Meta) -> bool {
         match session.epoch {
-            None => self.includes_unmarked(session.id.is_legacy(), || Some(session.created)),
+            None => self.includes_unmarked(|| session.id.is_legacy(), || Some(session.created)),
             Some(generation) => self.is(generation),
         }
     }
 
-    fn includes_unmarked(self, is_legacy: bool, created: impl Fn() -> Option<Moment>) -> bool {
-        match (self.generation, is_legacy) {
-            (None, _) => true,
-            (Some(_), false) => false,
-            (Some(_), true) => match (created(), self.at) {
-                (Some(created), Some(at)) => created > at,
-                _ => false,
-            },
+    fn includes_unmarked(
+        self,
+        is_legacy: impl Fn() -> bool,
+        created: impl Fn() -> Option<Moment>,
+    ) -> bool {
+        if self.generation.is_none() {
+            return true;
+        }
+        match (is_legacy().then(created).flatten(), self.at) {
+            (Some(created), Some(at)) => created > at,
+            _ => false,
         }
     }
 
