@@ -82,7 +82,7 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
     });
     // A task of its own: a fault of the doctor's leaves no collection behind.
     let mut task = spawn(checks::run(Arc::clone(&examination)));
-    let mut progress = Progress::new(None);
+    let mut progress = Progress::of_steps();
     let mut tick = interval(Duration::from_millis(100));
     let end = loop {
         select! {
