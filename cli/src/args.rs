@@ -13,6 +13,14 @@ use rocket_mongo_session::time::OffsetDateTime;
 use crate::failure::EXIT_CODES;
 use crate::userid::UserId;
 
+const EXAMPLES: &str = "\
+Examples:
+  rocket-mongo-session doctor                            tries the deployment of the application
+  rocket-mongo-session list --user alice                 where alice is signed in
+  rocket-mongo-session revoke --user alice --dry-run     what would end
+  rocket-mongo-session revoke --user alice               ends it, after a question
+  rocket-mongo-session revoke --idle 30d --client MSIE   ends what both conditions choose";
+
 /// Lists, ends and exports the sessions of a Rocket application, and checks that its MongoDB deployment
 /// meets what sessions need.
 ///
@@ -20,7 +28,11 @@ use crate::userid::UserId;
 /// profile, and ROCKET_ variables. It shows neither tokens nor CSRF secrets, and values of sessions
 /// only with `show --values` and `export`.
 #[derive(Parser)]
-#[command(name = "rocket-mongo-session", version, after_long_help = EXIT_CODES, after_help = EXIT_CODES)]
+#[command(
+    name = "rocket-mongo-session",
+    version,
+    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}")
+)]
 pub struct Args {
     #[command(flatten)]
     pub place: Place,
@@ -55,9 +67,9 @@ pub struct Place {
 pub enum Command {
     /// Tries what the sessions need of a deployment, in scratch collections that it removes.
     ///
-    /// It takes up to two minutes: a server deletes expired documents once a minute. It needs the
+    /// It takes two minutes at most: a server deletes expired documents once a minute. It needs the
     /// role readWrite on the URL's database, and says which privilege is missing otherwise. Exit code
-    /// 1 when a promise is broken, 2 when it cannot connect.
+    /// 1 when a promise is broken, 2 when it cannot connect or had no time for a check.
     Doctor(Doctor),
     /// Lists live sessions.
     List(List),
@@ -134,6 +146,9 @@ pub struct Doctor {
     /// Only these checks, by their names in the report.
     #[arg(long, value_name = "CHECK")]
     pub only: Vec<String>,
+    /// After this many seconds it leaves out what was not tried: with the removal it is two minutes.
+    #[arg(long, hide = true, default_value_t = 105)]
+    pub limit: u64,
     /// How long it waits for the server to delete an expired document, in seconds.
     #[arg(long, hide = true, default_value_t = 95)]
     pub ttl_patience: u64,

@@ -6,12 +6,19 @@ mod personal;
 mod reading;
 mod watch;
 
+use std::pin::pin;
+use std::time::Duration;
+
+use rocket::tokio::select;
+use rocket::tokio::time::interval;
+
 use crate::app::App;
 use crate::args::{Args, Command};
 use crate::doctor;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::output;
+use crate::progress::Progress;
 
 /// What every command has.
 pub struct Context {
@@ -60,5 +67,37 @@ fn sessions(count: u64) -> String {
     match count {
         1 => "1 session".to_owned(),
         count => format!("{count} sessions"),
+    }
+}
+
+/// Runs a call to its end, or until Ctrl-C. Each command of the database that was in flight is carried
+/// out, or is not. `rest`: what becomes of the work that is left then.
+async fn or_interrupted<T>(
+    context: &Context,
+    rest: &str,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut interrupt = context.interrupt.clone();
+    select! {
+        done = call => done,
+        () = interrupt.wait() => Err(Failure::Interrupted(format!("interrupted; {rest}"))),
+    }
+}
+
+/// As `or_interrupted`, for a call that tells no progress: says what is being done.
+async fn watched<T>(
+    context: &Context,
+    what: &str,
+    rest: &str,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut call = pin!(or_interrupted(context, rest, call));
+    let mut progress = Progress::of_steps();
+    let mut tick = interval(Duration::from_millis(100));
+    loop {
+        select! {
+            done = &mut call => return done,
+            _ = tick.tick() => progress.say(what.to_owned()),
+        }
     }
 }

@@ -28,9 +28,6 @@ use connection::Connection;
 use report::Report;
 use scratch::Scratch;
 
-/// After this time, what was not tried is left out: with the removal it is two minutes.
-const LIMIT: Duration = Duration::from_secs(105);
-
 /// What a check has.
 struct Examination {
     connection: Connection,
@@ -45,6 +42,8 @@ struct Examination {
     ttl_patience: Duration,
 }
 
+const NO_TIME: &str = "there was no time left";
+
 /// How an examination came to its end.
 enum End {
     Complete,
@@ -54,7 +53,7 @@ enum End {
 }
 
 pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
-    let until = Instant::now() + LIMIT;
+    let until = Instant::now() + Duration::from_secs(args.limit);
     let url = match args.url {
         Some(url) => url,
         None => context.app.url()?,
@@ -82,7 +81,7 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
     });
     // A task of its own: a fault of the doctor's leaves no collection behind.
     let mut task = spawn(checks::run(Arc::clone(&examination)));
-    let mut progress = Progress::new(None);
+    let mut progress = Progress::of_steps();
     let mut tick = interval(Duration::from_millis(100));
     let end = loop {
         select! {
@@ -104,11 +103,13 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
     let why = match &end {
         End::Complete => None,
         End::Failed(why) => Some(format!("the doctor failed: {why}")),
-        End::TimeIsUp => Some("there was no time left".to_owned()),
+        End::TimeIsUp => Some(NO_TIME.to_owned()),
         End::Interrupted => Some("it was interrupted".to_owned()),
     };
-    if let Some(why) = why {
-        report.leave_out(&why);
+    if let Some(why) = why
+        && report.leave_out(&why) > 0
+    {
+        report.stop(&why);
     }
     report.removed(&removed);
     let text = match (context.json, args.markdown) {

@@ -1,6 +1,6 @@
 //! Why a command failed, and its exit code.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write, stderr};
 use std::process::ExitCode;
 
 use rocket_mongo_session::Error;
@@ -15,7 +15,7 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    a promise is broken (doctor), or the session does not exist (show, revoke ID)
-  2    the database cannot be reached, or it refused; what was done before stays done
+  2    the database cannot be reached or refuses, or doctor had no time; what was done stays done
   3    the configuration is invalid or names no database
   4    nothing was ended: the question was not answered with yes, and --yes was not given
   64   the arguments are wrong
@@ -50,15 +50,16 @@ impl Failure {
     /// Tells it on stderr.
     pub fn report(self) -> ExitCode {
         let code = self.code();
-        match &self {
-            Failure::Output(error) if code != 0 => eprintln!("error: {error}"),
-            Failure::Output(_) => {}
-            Failure::NotFound(text) | Failure::Interrupted(text) => eprintln!("{text}"),
+        // The terminal may have been closed, which is not worth a panic.
+        let _ = match &self {
+            Failure::Output(error) if code != 0 => writeln!(stderr(), "error: {error}"),
+            Failure::Output(_) => Ok(()),
+            Failure::NotFound(text) | Failure::Interrupted(text) => writeln!(stderr(), "{text}"),
             Failure::Usage(text)
             | Failure::Configuration(text)
             | Failure::Database(text)
-            | Failure::Declined(text) => eprintln!("error: {text}"),
-        }
+            | Failure::Declined(text) => writeln!(stderr(), "error: {text}"),
+        };
         ExitCode::from(code)
     }
 }

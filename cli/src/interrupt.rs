@@ -1,5 +1,7 @@
-//! Ctrl-C and TERM: asked for between batches, so that what runs ends whole.
+//! Ctrl-C, TERM and a terminal that closes: asked for between batches, so that what runs ends whole.
 
+#[cfg(unix)]
+use std::io::{IsTerminal, stderr};
 use std::process;
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use rocket::tokio::{select, spawn};
 pub struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Listens for Ctrl-C and TERM from now on. A second one ends the process at once.
+    /// Listens for Ctrl-C, TERM and the end of its terminal from now on. A second one ends the process
+    /// at once.
     pub fn listen() -> Self {
         let (sender, receiver) = watch::channel(false);
         spawn(async move {
@@ -41,13 +44,21 @@ impl Interrupt {
 
 #[cfg(unix)]
 async fn one_signal() {
-    use signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => select! {
-            _ = signal::ctrl_c() => {},
-            _ = terminate.recv() => {},
-        },
-        Err(_) => drop(signal::ctrl_c().await),
+    use signal::unix::SignalKind;
+    select! {
+        _ = signal::ctrl_c() => {}
+        () = received(SignalKind::terminate()) => {}
+        // `nohup`, which ignores it, leaves no terminal.
+        () = received(SignalKind::hangup()), if stderr().is_terminal() => {}
+    }
+}
+
+/// Returns when the process gets this signal; never if it cannot listen.
+#[cfg(unix)]
+async fn received(kind: signal::unix::SignalKind) {
+    match signal::unix::signal(kind) {
+        Ok(mut signals) => drop(signals.recv().await),
+        Err(_) => std::future::pending().await,
     }
 }
 

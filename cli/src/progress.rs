@@ -14,13 +14,22 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `total` is an estimate where it is not known exactly.
-    pub fn new(total: Option<u64>) -> Self {
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+    /// Counts sessions, of a total where one is known. The total may be an estimate.
+    pub fn of_sessions(total: Option<u64>) -> Self {
         let template = match total {
             Some(_) => "{bar:30} {pos}/{len} sessions, {per_sec}, {eta} left{msg}",
-            None => "{spinner} {msg} ({elapsed})",
+            None => "{spinner} {pos} sessions{msg} ({elapsed})",
         };
+        Progress::new(total, template)
+    }
+
+    /// Tells what is being done.
+    pub fn of_steps() -> Self {
+        Progress::new(None, "{spinner} {msg} ({elapsed})")
+    }
+
+    fn new(total: Option<u64>, template: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -48,6 +57,11 @@ impl Progress {
         self.show();
         self.bar.set_message(text);
         self.bar.tick();
+    }
+
+    /// Prints to stdout, which may be the same terminal, without the bar in between.
+    pub fn print<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
     }
 
     fn show(&mut self) {

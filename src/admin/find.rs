@@ -188,8 +188,9 @@ impl Sessions {
     /// ids.
     ///
     /// Sessions are read in the order of the index on `_id`, 1000 documents a command without their
-    /// values, and compared in this process. One call reads for a second at most, so a page may be short
-    /// or empty and still have a `next`: continue as long as there is one. Sessions of the Python package are
+    /// values, and compared in this process. One call reads for a second at most, and ends with the command
+    /// that fills half of the page. So a page may be short or empty and still have a `next`: continue as
+    /// long as there is one. Sessions of the Python package are
     /// left out until their next login, because their ids are credentials. A session that is created
     /// during the search may be missing. None is shown twice.
     ///
@@ -251,7 +252,9 @@ impl Sessions {
                 sessions.extend(info.filter(|info| query.chooses(info)));
             }
             let is_last = batch.len() < BATCH as usize;
-            if is_last || started.elapsed() >= MAX_TIME {
+            // What the next batch has beyond the limit would be read again for the next page.
+            let is_half_full = sessions.len() * 2 >= limit;
+            if is_last || is_half_full || started.elapsed() >= MAX_TIME {
                 let next = next.filter(|_| !is_last);
                 return Ok(Page {
                     sessions,

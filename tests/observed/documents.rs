@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use metrics_util::MetricKind;
+use serde_json::{Value, json};
 
 use crate::exported::all;
 
@@ -69,7 +70,7 @@ fn named(text: &str) -> BTreeSet<String> {
 #[test]
 fn dashboard_names_only_metrics_that_exist() {
     let text = read("docs/grafana.json");
-    let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");
     let mut ids = BTreeSet::new();
     for panel in panels {
@@ -102,4 +103,74 @@ fn alerts_name_only_metrics_that_exist_and_say_what_to_do() {
             assert!(!value(key).is_empty(), "{alert}");
         }
     }
+}
+
+/// What the dashboard schema of Grafana asks for, as far as it is used here.
+#[test]
+fn dashboard_can_be_imported() {
+    let text = read("docs/grafana.json");
+    let dashboard: Value = serde_json::from_str(&text).expect("JSON");
+    // The id of a dashboard is that of one installation.
+    assert!(dashboard.get("id").is_none_or(Value::is_null));
+    assert!(dashboard["schemaVersion"].is_u64());
+    assert!(dashboard["uid"].as_str().is_some_and(|uid| uid.len() <= 40));
+
+    let source = json!({ "type": "prometheus", "uid": "${datasource}" });
+    let list = dashboard["templating"]["list"].as_array();
+    let mut variables = BTreeSet::from(["__rate_interval"]);
+    for variable in list.expect("variables") {
+        variables.insert(variable["name"].as_str().expect("a name"));
+        match variable["type"].as_str() {
+            Some("datasource") => assert_eq!(variable["query"], "prometheus"),
+            _ => assert_eq!(variable["datasource"], source, "{variable}"),
+        }
+    }
+    assert!(variables.contains("datasource"));
+    for rest in text.split('$').skip(1) {
+        let name = rest.trim_start_matches('{');
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let name = &name[..end.unwrap_or(name.len())];
+        assert!(name == "__all" || variables.contains(name), "{name}");
+    }
+
+    let mut taken = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        assert_eq!(panel["type"], "timeseries", "{panel}");
+        assert_eq!(panel["datasource"], source, "{panel}");
+        let unit = &panel["fieldConfig"]["defaults"]["unit"];
+        assert!(unit.is_string(), "{panel}");
+        let side = |name: &str| panel["gridPos"][name].as_u64().expect("a number");
+        let (x, y) = (side("x"), side("y"));
+        assert!(x + side("w") <= 24, "beyond the right edge: {panel}");
+        for column in x..x + side("w") {
+            for row in y..y + side("h") {
+                assert!(taken.insert((column, row)), "over another one: {panel}");
+            }
+        }
+        let targets = panel["targets"].as_array().expect("targets");
+        let ids: BTreeSet<_> = targets
+            .iter()
+            .map(|target| target["refId"].as_str())
+            .collect();
+        assert!(
+            ids.len() == targets.len() && !ids.contains(&None),
+            "{panel}"
+        );
+    }
+}
+
+/// `scripts/check-alerts` runs them.
+#[test]
+fn each_alert_has_a_test() {
+    let words = |file: &str, before: &str| -> BTreeSet<String> {
+        let text = read(file);
+        let end = |c: char| !c.is_ascii_alphanumeric();
+        let found = text.split(before).skip(1);
+        found
+            .filter_map(|rest| rest.split(end).next())
+            .map(str::to_owned)
+            .collect()
+    };
+    let tested = words("tests/observed/alerts.test.yml", "alertname=\"");
+    assert_eq!(tested, words("docs/alerts.yml", "- alert: "));
 }

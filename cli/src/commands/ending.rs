@@ -2,20 +2,19 @@
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 
-use rocket::tokio::select;
 use rocket::tokio::task::spawn_blocking;
 use rocket_mongo_session::{Error, Sessions};
 use serde_json::json;
 
 use super::reading::{batch, hint, matching, total};
-use super::{Context, sessions as number_of};
+use super::{Context, or_interrupted, sessions as number_of, watched};
 use crate::args::{Ending, Filter, Revoke};
 use crate::failure::{Failure, NO};
 use crate::output;
 use crate::progress::Progress;
 
 /// How a command that did a part of its work is continued.
-const CONTINUES: &str = "the same command ends the rest";
+pub const CONTINUES: &str = "the same command ends the rest";
 /// The same of `revoke-all`, which would end later logins, too.
 const ALL_ENDED: &str = "if it ended sessions, it ended all; the application deletes the rest";
 
@@ -78,7 +77,9 @@ async fn by_filter(context: &Context, filter: &Filter, ending: &Ending) -> Resul
     let ended = match &filter.user {
         // Which ends logins in progress, too.
         Some(user) if filter.is_user_alone() => {
-            let ended = sessions.of(&user.value).revoke_all().await?;
+            let theirs = sessions.of(&user.value);
+            let end = async { theirs.revoke_all().await.map_err(Failure::from) };
+            let ended = watched(context, "ending the sessions", CONTINUES, end).await?;
             hint(ended, filter.user.as_ref());
             ended
         }
@@ -93,7 +94,7 @@ async fn in_batches(
     sessions: &Sessions,
     filter: &Filter,
 ) -> Result<u64, Failure> {
-    let mut progress = Progress::new(Some(total(sessions, filter).await?));
+    let mut progress = Progress::of_sessions(total(sessions, filter).await?);
     let mut query = batch(filter);
     let mut ended = 0;
     loop {
@@ -157,7 +158,7 @@ async fn in_steps(
     rest: &str,
     call: impl AsyncFnOnce(&mut Steps<'_>) -> Result<u64, Error>,
 ) -> Result<u64, Failure> {
-    let mut progress = Progress::new(Some(total));
+    let mut progress = Progress::of_sessions(Some(total));
     let mut before = 0;
     let mut advance = |so_far: u64| {
         progress.advance(so_far.saturating_sub(before));
@@ -216,19 +217,5 @@ pub async fn confirm(context: &Context, question: String) -> Result<(), Failure>
         _ => Err(Failure::Declined(
             "not confirmed; nothing was ended".to_owned(),
         )),
-    }
-}
-
-/// Runs a call to its end, or until Ctrl-C. Each command of the database that was in flight is carried
-/// out, or is not.
-async fn or_interrupted<T>(
-    context: &Context,
-    rest: &str,
-    call: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let mut interrupt = context.interrupt.clone();
-    select! {
-        done = call => done,
-        () = interrupt.wait() => Err(Failure::Interrupted(format!("interrupted; {rest}"))),
     }
 }

@@ -4,7 +4,7 @@ use rocket_mongo_session::MongoStore;
 use rocket_mongo_session::mongodb::bson::{Bson, Document, doc};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, watched};
 use crate::doctor::connection;
 use crate::failure::{Failure, NO, with_causes};
 use crate::output;
@@ -13,7 +13,14 @@ use crate::output;
 pub async fn run(context: Context, dry_run: bool) -> Result<u8, Failure> {
     if !dry_run {
         let sessions = context.app.sessions().await?;
-        sessions.ensure_indexes().await?;
+        let make = async { sessions.ensure_indexes().await.map_err(Failure::from) };
+        watched(
+            &context,
+            "making the indexes",
+            "the server may still make them",
+            make,
+        )
+        .await?;
         match context.json {
             true => output::json(&json!({ "indexes": "ok" }))?,
             false => output::line("the indexes are there")?,

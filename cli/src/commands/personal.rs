@@ -6,16 +6,24 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::ending::{confirm, dry_run};
+use super::ending::{CONTINUES, confirm, dry_run};
 use super::reading::hint;
-use super::{Context, sessions as number_of};
+use super::{Context, sessions as number_of, watched};
 use crate::args::{Ending, Filter, User};
 use crate::failure::Failure;
 use crate::output;
 
 pub async fn export(context: Context, user: User, to: Option<PathBuf>) -> Result<(), Failure> {
     let sessions = context.app.sessions().await?;
-    let exported = sessions.of(&user.user.value).export().await?;
+    let theirs = sessions.of(&user.user.value);
+    let export = async { theirs.export().await.map_err(Failure::from) };
+    let exported = watched(
+        &context,
+        "reading the sessions",
+        "nothing was written",
+        export,
+    )
+    .await?;
     hint(exported.len() as u64, Some(&user.user));
     let count = exported.len() as u64;
     let text = serde_json::to_string_pretty(&Value::Array(exported))?;
@@ -54,7 +62,8 @@ pub async fn erase(context: Context, user: User, ending: Ending) -> Result<(), F
     let mut erased = 0;
     let mut remaining = 1;
     for _ in 0..ROUNDS {
-        erased += theirs.revoke_all().await?;
+        let erase = async { theirs.revoke_all().await.map_err(Failure::from) };
+        erased += watched(&context, "erasing the sessions", CONTINUES, erase).await?;
         remaining = theirs.count().await?;
         if remaining == 0 {
             break;

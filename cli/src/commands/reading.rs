@@ -3,7 +3,7 @@
 use rocket_mongo_session::{Query, Sessions};
 use serde_json::Value;
 
-use super::Context;
+use super::{Context, watched};
 use crate::args::{Filter, List};
 use crate::failure::Failure;
 use crate::output::{self, user};
@@ -12,6 +12,8 @@ use crate::userid::UserId;
 
 /// The most sessions of one page.
 const PAGE: u32 = 1000;
+const COUNTING: &str = "counting";
+const UNCHANGED: &str = "nothing was changed";
 
 pub async fn list(context: Context, list: List) -> Result<(), Failure> {
     let sessions = context.app.sessions().await?;
@@ -21,12 +23,14 @@ pub async fn list(context: Context, list: List) -> Result<(), Failure> {
         query = query.after(cursor);
     }
     let mut shown = output::Sessions::new(context.json);
+    let mut progress = Progress::of_sessions(None);
     let mut count = 0;
     let mut next = None;
     while left > 0 {
         query = query.limit(u32::try_from(left).unwrap_or(u32::MAX).min(PAGE));
         let page = sessions.find(&query).await?;
-        shown.print(&page.sessions)?;
+        progress.advance(page.examined);
+        progress.print(|| shown.print(&page.sessions))?;
         left -= page.sessions.len() as u64;
         count += page.sessions.len() as u64;
         next = page.next;
@@ -37,6 +41,7 @@ pub async fn list(context: Context, list: List) -> Result<(), Failure> {
             return Err(Failure::Interrupted(text));
         }
     }
+    progress.finish();
     if let Some(cursor) = next {
         eprintln!("more may follow: --after {cursor}, or --all");
     }
@@ -142,8 +147,15 @@ pub async fn count(context: Context, filter: Filter, estimate: bool) -> Result<(
             let text = "--estimate counts all sessions; leave the filter out";
             return Err(Failure::Usage(text.to_owned()));
         }
-        None if filter.is_empty() => sessions.count().await?,
-        Some(user) if filter.is_user_alone() => sessions.of(&user.value).count().await?,
+        None if filter.is_empty() => {
+            let count = async { sessions.count().await.map_err(Failure::from) };
+            watched(&context, COUNTING, UNCHANGED, count).await?
+        }
+        Some(user) if filter.is_user_alone() => {
+            let theirs = sessions.of(&user.value);
+            let count = async { theirs.count().await.map_err(Failure::from) };
+            watched(&context, COUNTING, UNCHANGED, count).await?
+        }
         _ => matching(&context, &sessions, &filter, |_| Ok(())).await?,
     };
     hint(count, filter.user.as_ref());
@@ -162,30 +174,29 @@ pub async fn matching(
     mut see: impl FnMut(&[rocket_mongo_session::SessionInfo]) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
     let mut query = filter.query().limit(PAGE);
-    let mut progress = Progress::new(Some(total(sessions, filter).await?));
+    let mut progress = Progress::of_sessions(total(sessions, filter).await?);
     let mut count = 0;
     loop {
         let page = sessions.find(&query).await?;
         progress.advance(page.examined);
         count += page.sessions.len() as u64;
-        see(&page.sessions)?;
+        progress.print(|| see(&page.sessions))?;
         let Some(next) = page.next else {
             return Ok(count);
         };
         query = query.after(&next);
         if context.interrupt.is_set() {
-            return Err(Failure::Interrupted(
-                "interrupted; nothing was changed".to_owned(),
-            ));
+            return Err(Failure::Interrupted(format!("interrupted; {UNCHANGED}")));
         }
     }
 }
 
-/// Returns how many sessions a search reads, about.
-pub async fn total(sessions: &Sessions, filter: &Filter) -> Result<u64, Failure> {
-    Ok(match &filter.user {
-        Some(user) => sessions.of(&user.value).count().await?,
-        None => sessions.estimated_count().await?,
+/// Returns how many sessions a search reads, about. Those of a user are not counted: that reads all of
+/// them.
+pub async fn total(sessions: &Sessions, filter: &Filter) -> Result<Option<u64>, Failure> {
+    Ok(match filter.user {
+        Some(_) => None,
+        None => Some(sessions.estimated_count().await?),
     })
 }
 

@@ -11,9 +11,9 @@ use rocket_mongo_session::mongodb::bson::doc;
 use rocket_mongo_session::testing::conformance::{self, Kept};
 use rocket_mongo_session::{MongoStore, Store};
 
-use super::Examination;
 use super::connection::ask;
 use super::report::{Line, Outcome};
+use super::{Examination, NO_TIME};
 
 /// How many promises are tried at a time. Each has a collection of its own.
 const CONCURRENT: usize = 6;
@@ -85,6 +85,7 @@ pub(super) async fn conformance(this: &Arc<Examination>) {
     let found = match left_out.as_slice() {
         [] => format!("{kept_count} of {tried} hold"),
         names => {
+            this.report.stop(NO_TIME);
             let names = names.join(", ");
             format!("{kept_count} of {tried} hold; there was no time for {names}")
         }
@@ -122,7 +123,7 @@ pub(super) async fn races(this: &Examination) {
         Some(failure) => this.report.write("races", Outcome::Broken, failure.clone()),
         None if rounds == 0 => {
             let why = this.report.stopped();
-            let why = why.unwrap_or_else(|| "there was no time left".to_owned());
+            let why = why.unwrap_or_else(|| NO_TIME.to_owned());
             this.report.write("races", Outcome::NotTried, why);
         }
         None => {

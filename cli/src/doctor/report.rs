@@ -118,13 +118,16 @@ impl Report {
         self.locked().push(line);
     }
 
-    /// Says why the rest was not tried.
-    pub fn leave_out(&self, why: &str) {
+    /// Says why the rest was not tried; returns how many checks that are.
+    pub fn leave_out(&self, why: &str) -> usize {
+        let mut count = 0;
         for line in self.locked().iter_mut() {
             if line.outcome == Outcome::NotTried && line.found.is_empty() {
                 line.found = why.to_owned();
+                count += 1;
             }
         }
+        count
     }
 
     pub fn removed(&self, removed: &Result<(), String>) {

@@ -3,7 +3,7 @@
 use rocket_mongo_session::mongodb::bson::doc;
 use serde_json::{Value, json};
 
-use crate::support::{Mongod, Proxy, ReplicaSet, Traffic, eventually};
+use crate::support::{Mongod, Profile, Proxy, ReplicaSet, Traffic, eventually};
 use crate::tool::{FIREFOX, Shop, run, signal, start, wait};
 
 async fn shop(name: &str) -> Shop {
@@ -225,6 +225,41 @@ async fn filtered_end_is_asked_for_and_exact() {
     assert_eq!(run(&["revoke-all"]).await.0, Some(4));
     let (code, out, _) = run(&["revoke-all", "--yes"]).await;
     assert_eq!((code, out.as_str()), (Some(0), "1 session ended\n"));
+}
+
+/// Of more than two pages, with and without an index for the filter.
+#[rocket::async_test]
+async fn dry_run_reads_each_session_once() {
+    const COPIES: u64 = 2_500;
+    let shop = shop("cli_once").await;
+    let model = shop.login(json!("alice"), "curl/8.4").await;
+    shop.multiply(&model, COPIES).await;
+    let profile = Profile::start(&shop.database, &shop.name).await;
+    for filter in [["--user", "alice"], ["--client", "curl"]] {
+        profile.restart().await;
+        let dry = shop
+            .run(&["revoke", filter[0], filter[1], "--dry-run"])
+            .await;
+        let dry = dry.ends_with(0);
+        assert!(dry.out.contains("2501 sessions would end"), "{filter:?}");
+        let mut read = 0;
+        for seen in profile.commands().await {
+            // The number of documents in the metadata, for the progress bar.
+            let is_estimate = seen.name == "count" && filter[0] != "--user";
+            assert!(seen.name == "find" || is_estimate, "{filter:?}: {seen:#?}");
+            let returned = seen.entry.get("nreturned");
+            read += returned
+                .and_then(|n| n.as_i64().or(n.as_i32().map(i64::from)))
+                .unwrap_or(0);
+        }
+        // The generation of all sessions beside them.
+        let once = 2_501..2_510;
+        assert!(
+            once.contains(&read),
+            "{filter:?}: {read} documents were read"
+        );
+    }
+    profile.stop().await;
 }
 
 /// Ctrl-C after the first batch: the batch is whole, and the same command ends the rest.

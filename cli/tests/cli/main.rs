@@ -9,4 +9,5 @@ mod compatibility;
 mod doctor;
 mod faults;
 mod million;
+mod operator;
 mod tool;

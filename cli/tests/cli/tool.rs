@@ -15,6 +15,7 @@ use serde_json::Value;
 
 pub const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:121.0) Gecko/20100101 Firefox/121.0";
 const NOTE: Key<String> = Key::new("note");
+const BINARY: &str = env!("CARGO_BIN_EXE_rocket-mongo-session");
 
 /// What a run of the binary said.
 #[derive(Debug)]
@@ -48,44 +49,92 @@ impl Said {
     }
 }
 
-pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rocket-mongo-session"));
+/// Leaves out what configures another application.
+fn without_rocket(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROCKET_") {
             command.env_remove(name);
         }
     }
-    command.args(args).env("TZ", "UTC").stdin(Stdio::null());
+    command.env("TZ", "UTC").stdin(Stdio::null());
+}
+
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    without_rocket(command.args(args));
     command
 }
 
-/// Runs the binary to its end.
-pub async fn run(args: &[&str]) -> Said {
-    let mut command = command(args);
+/// What an operator types at a shell in this folder, with the binary installed.
+fn shell(folder: &Path, line: &str) -> Command {
+    let installed = Path::new(BINARY).parent().expect("its folder");
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let all = [installed.to_owned()]
+        .into_iter()
+        .chain(std::env::split_paths(&others));
+    let path = std::env::join_paths(all).expect("a PATH");
+    let mut command = Command::new("sh");
+    without_rocket(command.args(["-c", line]));
+    command.current_dir(folder).env("PATH", path);
+    command
+}
+
+/// Runs a command to its end.
+async fn ended(mut command: Command) -> Said {
     let output = spawn_blocking(move || command.output())
         .await
         .expect("a thread");
     Said::of(&output.expect("the binary"))
 }
 
-/// Runs the binary on a terminal at which this is typed. Python has one, and the tests need Python anyway.
+/// Runs the binary to its end.
+pub async fn run(args: &[&str]) -> Said {
+    ended(command(args)).await
+}
+
+/// Runs a line of the shell to its end.
+pub async fn in_folder(folder: &Path, line: &str) -> Said {
+    ended(shell(folder, line)).await
+}
+
+/// As `in_folder`, on a terminal at which this is typed.
+pub async fn typed_in_folder(folder: &Path, line: &str, typed: &'static str) -> Said {
+    typed_at(on_terminal(&shell(folder, line)), typed).await
+}
+
+/// Runs the binary on a terminal at which this is typed.
 pub async fn run_on_terminal(args: &[&str], typed: &'static str) -> Said {
+    typed_at(start_on_terminal(args), typed).await
+}
+
+/// Starts the binary on a terminal, which is closed when the child is killed.
+pub fn start_on_terminal(args: &[&str]) -> Child {
+    on_terminal(&command(args))
+}
+
+/// Python has terminals, and the tests need Python anyway.
+fn on_terminal(command: &Command) -> Child {
     const SPAWN: &str = "import os, pty, sys\n\
         sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
-    let binary = command(args);
     let mut python = Command::new("python3");
     python
         .args(["-c", SPAWN])
-        .arg(binary.get_program())
-        .args(args);
-    for (name, value) in binary.get_envs() {
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
         match value {
             Some(value) => python.env(name, value),
             None => python.env_remove(name),
         };
     }
+    if let Some(folder) = command.get_current_dir() {
+        python.current_dir(folder);
+    }
     python.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = python.stderr(Stdio::piped()).spawn().expect("python3");
+    python.stderr(Stdio::piped()).spawn().expect("python3")
+}
+
+async fn typed_at(mut child: Child, typed: &'static str) -> Said {
     let mut stdin = child.stdin.take().expect("stdin");
     std::io::Write::write_all(&mut stdin, typed.as_bytes()).expect("what is typed");
     let said = wait(child).await;
