@@ -7,6 +7,7 @@ use rocket_mongo_session::{Error, Session};
 
 use super::{call, member, null, whoami};
 use crate::apps::arena::{Arena, Op, Setting, set};
+use crate::apps::calls;
 use crate::apps::probe::{Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
@@ -176,9 +177,9 @@ async fn data_beyond_the_limit_is_refused_and_the_rest_stays() {
     }
     assert!((50..=80).contains(&stored), "{stored}");
     let document = probe.document(&cookie).await.expect("a document");
-    let value = document.get_document("value").expect("values");
+    let value = calls::value(&probe, &cookie).await.expect("values");
     assert_eq!(value.len(), stored);
-    assert!(mongodb::bson::to_vec(value).expect("BSON").len() <= 4096);
+    assert!(mongodb::bson::to_vec(&value).expect("BSON").len() <= 4096);
     for order in [
         json!(["set_long", "key000", 5000]),
         json!(["set_long", "other", 900_000]),
@@ -346,8 +347,7 @@ async fn many_keys_and_many_elements_cost_no_more_than_their_number() {
         answer.text()
     };
     let lists = async || {
-        let document = probe.document(&cookie).await.expect("a document");
-        let value = document.get_document("value").expect("values");
+        let value = calls::value(&probe, &cookie).await.expect("values");
         let length = value.get_array("list").map_or(0, Vec::len);
         (value.len(), length)
     };
