@@ -336,8 +336,18 @@ async fn an_expression_takes_a_stored_dollar_for_text() {
 /// requests would take minutes, and no answer of a test may.
 #[rocket::async_test]
 async fn many_keys_and_many_elements_cost_no_more_than_their_number() {
-    let keys = [("max_bytes", "8MiB".into()), ("deadline", 60.into())];
-    let probe = Probe::start_with("sec_limits_many", &keys, more).await;
+    for seals in [false, true] {
+        many_keys_and_elements(seals).await;
+    }
+}
+
+async fn many_keys_and_elements(seals: bool) {
+    let keys = [
+        ("max_bytes", "8MiB".into()),
+        ("deadline", 60.into()),
+        ("seal", seals.into()),
+    ];
+    let probe = Probe::start_with(&format!("sec_limits_many_{seals}"), &keys, more).await;
     let cookie = member(&probe, "alice").await;
     let ask = async |round: usize, clears: bool| {
         let request = Request::post(&format!("/many?round={round}&clears={clears}"));
