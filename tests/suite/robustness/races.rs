@@ -243,7 +243,7 @@ impl Place {
         }
     }
 
-    /// How many rounds a race has here that has so many elsewhere.
+    /// The number of rounds here, of a race that has `elsewhere` in other places.
     fn rounds(self, elsewhere: u64) -> u64 {
         match self {
             Place::Rolling => elsewhere / 5,
