@@ -3,10 +3,13 @@
 //!
 //! # Version 1, byte for byte
 //!
-//! `‖` joins bytes, `u64` is 8 bytes, the most significant first, and texts are UTF-8.
+//! `‖` joins bytes, `u64` is 8 bytes, the most significant first, and texts are UTF-8. Each nonce is
+//! drawn.
 //!
 //! ```text
-//! sealed(key, nonce, data, text) = 73 01 ‖ nonce (12) ‖ AES-256-GCM-SIV(key, nonce, data, text) ‖ tag (16)
+//! ciphertext (as long as the text) ‖ tag (16) = AES-256-GCM-SIV(key, nonce, associated data, text)
+//!
+//! sealed(key, associated data, text) = 73 01 ‖ nonce (12) ‖ ciphertext ‖ tag
 //!
 //! wrapping key = HKDF-SHA-256(salt: none, input: secret of the cookie (32), length: 32,
 //!                info: "rocket_mongo_session wrapping key 1" ‖ 00
@@ -20,19 +23,22 @@
 //! ```
 //!
 //! Each of them is a BSON binary of subtype 80. The data key is drawn for one session and stays until
-//! a login; a tombstone has one of its own, under the secret of the session that was replaced, and
-//! that session's id. `id` is the `_id` of the session, FIELD the name of the value as it is stored.
+//! a login. `id` is the `_id` of the session, FIELD the name of the value as it is stored. A tombstone,
+//! which has `kept.FIELD` for `value.FIELD`, has a data key of its own; its secret and `id` are those of
+//! the session that was replaced.
 //!
 //! # Why this is enough
 //!
 //! - AES-256-GCM-SIV ([RFC 8452](https://www.rfc-editor.org/rfc/rfc8452)) stays secret when a nonce
-//!   repeats: what shows is that one text was sealed twice for one place. Nonces are drawn.
+//!   repeats: what shows is that one text was sealed twice for one place.
 //! - HKDF ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)) takes the cookie's secret, 256 random
 //!   bits. The database has SHA-256 of `"rocket_mongo_session token 1" ‖ 00 ‖ …`, which is neither
 //!   a prefix nor a block of what HMAC hashes. A wrapping key serves one cookie's name and one session.
 //! - The associated data name purpose, version, session and field, each in one way only: nothing opens
 //!   in a place for which it was not sealed. An older text of the same place does open.
 //! - AES-GCM-SIV does not commit to its key. No key here comes from a text that can be guessed.
+//! - Keys and what the ciphers expand them to are wiped on drop. `hmac` leaves a block on the stack that
+//!   the wrapping key could be computed from.
 //! - Another version has another header, other tags, and this one beside it for reading.
 
 use aes_gcm_siv::aead::AeadInOut;

@@ -143,8 +143,18 @@ impl State {
         changed(in_flight.and_then(|write| write.changes.get(field)), stored)
     }
 
+    /// Whether there is a value. It is not opened for that.
     pub(crate) fn contains(&self, field: &Field) -> bool {
-        !matches!(self.seen(field), Ok(None))
+        match self.last_change(field) {
+            Some(change) => *change != Change::Unset,
+            None => self.base.contains(field),
+        }
+    }
+
+    /// The last thing that the request did to a field, stored or not.
+    fn last_change(&self, field: &Field) -> Option<&Change> {
+        let in_flight = || self.in_flight.as_ref()?.changes.get(field);
+        self.changes.get(field).or_else(in_flight)
     }
 
     /// The fields that hold a value: the stored ones in stored order, then the new ones.

@@ -97,6 +97,14 @@ impl Base {
         }
     }
 
+    pub(super) fn contains(&self, field: &Field) -> bool {
+        match self {
+            Base::Empty => false,
+            Base::Login(login) => login.values.contains_key(field),
+            Base::Stored(stored) => stored.record.stored(field).is_some(),
+        }
+    }
+
     /// The values that a login may keep.
     pub(super) fn values(&self, keep: &Keep) -> Vec<(Field, RawBson)> {
         match self {

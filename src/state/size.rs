@@ -51,6 +51,16 @@ impl State {
     /// The bytes that a value takes before and after a change.
     fn sizes(&self, field: &Field, change: &Change) -> Result<(usize, usize), Error> {
         let size = |value: RawBsonRef<'_>| size_of(field, value);
+        if self.last_change(field).is_none() {
+            // What a change replaces whole is not opened.
+            match change {
+                Change::Set(value) => {
+                    return Ok((self.base.size_of(field), size(value.as_raw_bson_ref())));
+                }
+                Change::Unset => return Ok((self.base.size_of(field), 0)),
+                Change::Add(_) | Change::Append(_) => {}
+            }
+        }
         let seen = match (change, self.seen(field)) {
             (_, Ok(seen)) => seen,
             // What a change replaces whole does not have to fit.
@@ -82,6 +92,11 @@ impl State {
             // The write may fail: whether this one changes anything is known after it.
             return self.changes.get(field).is_none();
         }
+        if let Some(Change::Append(more)) = self.changes.get(field)
+            && !more.is_empty()
+        {
+            return false; // without a look at what is there, as in `size_after`
+        }
         let Ok(under) = self.under(field) else {
             return false;
         };
@@ -89,9 +104,7 @@ impl State {
         match (self.changes.get(field), under) {
             (None, _) | (Some(Change::Unset), None) => true,
             (Some(Change::Set(value)), Some(under)) => value::same(under, value.as_raw_bson_ref()),
-            (Some(Change::Append(more)), Some(under)) if more.is_empty() => {
-                matches!(under, RawBsonRef::Array(_))
-            }
+            (Some(Change::Append(_)), Some(under)) => matches!(under, RawBsonRef::Array(_)),
             (Some(add @ Change::Add(_)), Some(under)) => {
                 let sum = add.apply(Some(under)).ok().flatten();
                 sum.is_some_and(|sum| value::same(under, sum.as_raw_bson_ref()))

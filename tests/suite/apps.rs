@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub mod arena;
 pub mod calls;
 pub mod jobs;
+pub mod opened;
 pub mod probe;
 
 /// The name of a database that no other test has, of this run or another.

@@ -10,6 +10,7 @@ use rocket::{FromForm, post, routes};
 use rocket_mongo_session::{CsrfForm, Session};
 
 use crate::apps::calls::{ask, go, keys, probe, visitor};
+use crate::apps::opened::opened;
 use crate::apps::probe::{Probe, id_of};
 use crate::support::{Browser, Request};
 
@@ -63,8 +64,9 @@ async fn the_secret_is_drawn_with_the_document_and_never_shown() {
     let probe = probe(&[]).await;
     let (browser, cookie) = visitor(&probe).await;
     let stored = probe.document(&cookie).await.expect("a session");
-    let Some(Bson::Binary(secret)) = stored.get("csrf") else {
-        panic!("a secret in {stored}");
+    let plain = opened(stored.clone(), &cookie);
+    let Some(Bson::Binary(secret)) = plain.get("csrf") else {
+        panic!("a secret in {plain}");
     };
     assert_eq!(
         (secret.subtype, secret.bytes.len()),

@@ -345,6 +345,7 @@ async fn survives(cluster: &Cluster, failover: bool, fault: impl AsyncFnOnce(&st
         deadline: Duration::from_secs(DEADLINE),
         failover,
         several_apps: true,
+        sealing_starts: false,
         healed: Some(healed),
     };
     let verdict = faults::check(&cluster.client().await, &db, crowd, terms).await;

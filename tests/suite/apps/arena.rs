@@ -3,12 +3,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rocket::figment::value::Value;
 use rocket::http::Header;
 use rocket::local::asynchronous::Client;
 use rocket::tokio::task::JoinHandle;
-use rocket::{Build, Rocket, tokio};
+use rocket::{Build, Orbit, Rocket, tokio};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Ended, SessionFairing, Sessions};
 
@@ -32,6 +33,7 @@ pub struct Setting {
     pub clock: Option<Clock>,
     /// `databases.sessions.max_connections`
     pub connections: Option<u32>,
+    gates: Gates,
 }
 
 impl Setting {
@@ -42,6 +44,7 @@ impl Setting {
             session: Vec::new(),
             clock: None,
             connections: None,
+            gates: Gates::default(),
         }
     }
 
@@ -93,31 +96,63 @@ impl Setting {
         }
         rocket::custom(figment)
             .attach(fairing)
-            .manage(Gates::default())
+            .manage(self.gates.clone())
             .mount("/", program::routes())
     }
 }
 
 /// A running application, without a socket: a request is a call, and fairings run as in life.
 pub struct Arena {
-    client: Client,
+    /// Its processes. Requests go to them in turn.
+    clients: Vec<Client>,
+    next: AtomicUsize,
     clock: Option<Clock>,
 }
 
 impl Arena {
     pub async fn start(setting: &Setting) -> Arc<Arena> {
-        Arena::launch(setting.rocket(), setting.clock.clone()).await
+        Arena::launch([setting.rocket()], setting.clock.clone()).await
     }
 
     /// With a fairing, and so a store, of the test's own.
     pub async fn start_with(setting: &Setting, fairing: SessionFairing) -> Arc<Arena> {
-        Arena::launch(setting.rocket_with(fairing), setting.clock.clone()).await
+        Arena::launch([setting.rocket_with(fairing)], setting.clock.clone()).await
     }
 
-    async fn launch(rocket: Rocket<Build>, clock: Option<Clock>) -> Arc<Arena> {
-        let client = Client::untracked(rocket).await;
-        let client = client.expect("an application that launches");
-        Arc::new(Arena { client, clock })
+    /// A rolling deploy of `seal`: two processes with one database, of which the second seals.
+    pub async fn start_rolling(setting: &Setting) -> Arc<Arena> {
+        let rockets = [false, true].map(|seals| setting.clone().key("seal", seals).rocket());
+        Arena::launch(rockets, setting.clock.clone()).await
+    }
+
+    async fn launch(
+        rockets: impl IntoIterator<Item = Rocket<Build>>,
+        clock: Option<Clock>,
+    ) -> Arc<Arena> {
+        let mut clients = Vec::new();
+        for rocket in rockets {
+            let client = Client::untracked(rocket).await;
+            clients.push(client.expect("an application that launches"));
+        }
+        let next = AtomicUsize::new(0);
+        Arc::new(Arena {
+            clients,
+            next,
+            clock,
+        })
+    }
+
+    /// Its first process.
+    fn rocket(&self) -> &Rocket<Orbit> {
+        self.clients[0].rocket()
+    }
+
+    /// Whether one of its processes seals.
+    pub fn seals(&self) -> bool {
+        self.clients.iter().any(|client| {
+            let seal = client.rocket().figment().extract_inner("session.seal");
+            seal.unwrap_or(false)
+        })
     }
 
     /// The clock that its sessions live by, if the test holds it.
@@ -126,19 +161,19 @@ impl Arena {
     }
 
     pub fn sessions(&self) -> &Sessions {
-        let sessions = self.client.rocket().state();
+        let sessions = self.rocket().state();
         sessions.expect("an application with sessions")
     }
 
     /// A gate for programs to wait at.
     pub fn gate(&self) -> Gate {
-        let gates: &Gates = self.client.rocket().state().expect("gates");
+        let gates: &Gates = self.rocket().state().expect("gates");
         gates.make()
     }
 
     /// The end of the session that a program has followed under this number.
     pub fn followed(&self, number: u64) -> Option<Ended> {
-        let gates: &Gates = self.client.rocket().state().expect("gates");
+        let gates: &Gates = self.rocket().state().expect("gates");
         gates.followed(number)
     }
 
@@ -165,7 +200,9 @@ impl Arena {
     /// Sends a request of a program; the response is pending.
     pub async fn send(&self, request: Request) -> Answer {
         let method = request.method.parse().expect("a method");
-        let mut local = self.client.req(method, request.path.clone());
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let client = &self.clients[turn % self.clients.len()];
+        let mut local = client.req(method, request.path.clone());
         for (name, value) in request.headers {
             let value = String::from_utf8(value).expect("the tests' own headers are text");
             local.add_header(Header::new(name, value));

@@ -9,6 +9,7 @@ use rocket::serde::json::{Value, json};
 
 use super::database;
 use crate::apps::jobs::Jobs;
+use crate::apps::opened::opened;
 use crate::apps::probe::{Probe, Ran, Script, run};
 use crate::support::{App, Browser, figment};
 
@@ -53,9 +54,9 @@ pub async fn visitor(probe: &Probe) -> (Browser, String) {
     (browser, cookie)
 }
 
-/// The data of the document that a cookie names.
+/// The data of the document that a cookie names, opened if it is sealed.
 pub async fn value(probe: &Probe, cookie: &str) -> Option<Document> {
-    let document = probe.document(cookie).await?;
+    let document = opened(probe.document(cookie).await?, cookie);
     Some(document.get_document("value").expect("a value").clone())
 }
 

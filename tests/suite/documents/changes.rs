@@ -4,6 +4,7 @@ use mongodb::bson::{DateTime, doc};
 use rocket::serde::json::json;
 use std::time::Duration;
 
+use crate::apps::opened::opened;
 use crate::apps::probe::{Probe, Script, id_of, run};
 
 #[rocket::async_test]
@@ -144,6 +145,7 @@ async fn what_a_request_did_not_change_survives_its_write() {
     )
     .await;
     let document = probe.document(&cookie).await.expect("a session");
+    let document = opened(document, &cookie);
     assert_eq!(document.get_str("team"), Ok("red"));
     assert_eq!(
         document.get_document("value"),

@@ -6,6 +6,7 @@ use rocket::serde::json::json;
 
 use crate::apps::calls;
 use crate::apps::calls::{ask, go, probe, script, told, visitor};
+use crate::apps::opened::opened;
 use crate::apps::probe::{Probe, id_of, run_with};
 
 /// A document of the Python package, written now.
@@ -232,6 +233,7 @@ async fn unknown_fields_survive_a_write() {
     probe.sessions().update_one(by_id, extra).await.unwrap();
     go(&browser, json!([["set", "k", "w"]])).await;
     let stored = probe.document(&cookie).await.expect("a session");
+    let stored = opened(stored, &cookie);
     assert_eq!(stored.get_i32("user_id"), Ok(7));
     assert_eq!(stored.get_document("note"), Ok(&doc! { "by": "hand" }));
     let value = stored.get_document("value").unwrap();

@@ -32,6 +32,8 @@ struct Visitor {
     number: usize,
     /// The processes that serve it, as behind a balancer.
     apps: Vec<Arc<Arena>>,
+    /// Nothing edits its sessions from outside.
+    is_sealed: bool,
     history: Arc<History>,
     /// The only allowed body of a failed response.
     unavailable: String,
@@ -79,9 +81,11 @@ impl Crowd {
         let history = Arc::new(History::new());
         let stop = Arc::new(AtomicBool::new(false));
         let unavailable = apps[0].unavailable().await;
+        let is_sealed = apps.iter().any(|app| app.seals());
         let visitor = |number| Visitor {
             number,
             apps: apps.to_vec(),
+            is_sealed,
             history: Arc::clone(&history),
             unavailable: unavailable.clone(),
             browser: Mutex::new(Arc::new(apps[0].browser())),
@@ -229,7 +233,7 @@ impl Visitor {
         let mut program = program(&work, self.number, saves);
         if let Work::Increment(by) = work
             && by == 1
-            && !is_sealed()
+            && !self.is_sealed
         {
             // As a job of the application does it, from outside.
             program.truncate(2);
@@ -306,11 +310,6 @@ impl Visitor {
         let event = self.ask(app, &thief, Work::Read, &[Op::View]).await;
         self.history.record(event);
     }
-}
-
-/// Nothing edits a sealed session from outside.
-fn is_sealed() -> bool {
-    std::env::var_os("SEAL").is_some()
 }
 
 /// The session's cookie that a request sends.

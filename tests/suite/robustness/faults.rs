@@ -53,6 +53,8 @@ struct Load {
     apps: usize,
     /// How far the clock of each is ahead of that of the one before it.
     apart: Duration,
+    /// The last of them seals.
+    seals: bool,
     failover: bool,
 }
 
@@ -64,6 +66,7 @@ impl Load {
             options: "",
             apps: 1,
             apart: Duration::ZERO,
+            seals: false,
             failover: true,
         }
     }
@@ -72,6 +75,12 @@ impl Load {
     fn on_two_apps(mut self) -> Load {
         self.apps = 2;
         self
+    }
+
+    /// A rolling deploy of `seal`: of two applications the second one seals.
+    fn while_sealing_is_rolled_out(mut self) -> Load {
+        self.seals = true;
+        self.on_two_apps()
     }
 
     /// The clocks of two applications differ by so much.
@@ -141,6 +150,9 @@ async fn endures(
             let ahead = load.apart * u32::try_from(number).unwrap_or(u32::MAX);
             setting = setting.clock(&clock_ahead(ahead));
         }
+        if load.seals {
+            setting = setting.key("seal", number + 1 == load.apps);
+        }
         let app = Arena::start(&setting).await;
         serves(&app).await;
         apps.push(app);
@@ -158,6 +170,7 @@ async fn endures(
         deadline: Duration::from_secs(DEADLINE),
         failover: load.failover,
         several_apps: load.apps > 1,
+        sealing_starts: load.seals,
         healed: Some(healed),
     };
     let verdict = check(&set.client().await, &db, crowd, terms).await;

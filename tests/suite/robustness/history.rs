@@ -2,8 +2,8 @@
 //!
 //! A request that was not answered, or answered with 503, is open: it may have had all of its
 //! effect or none, then or later. A change that was not saved by name (`save`) is open as well in
-//! the sessions to which its own moved on while the request ran. Everything else is held
-//! against the crate:
+//! the sessions to which its own moved on while the request ran, and beside a renewal while sealing is
+//! rolled out. Everything else is held against the crate:
 //!
 //! | | what it says | where it is checked |
 //! |---|---|---|
@@ -327,6 +327,9 @@ pub struct Terms {
     /// One browser's requests go to several applications. What one of them notes of a session's use
     /// the others see when it is written.
     pub several_apps: bool,
+    /// One application seals and another does not. The first write that is sealed needs a data key, and
+    /// is dropped beside a renewal as beside a login.
+    pub sealing_starts: bool,
     /// When everything was whole again, after which everything must succeed.
     pub healed: Option<u64>,
 }

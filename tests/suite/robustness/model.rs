@@ -94,10 +94,11 @@ struct Setup {
     runtime: runtime::Runtime,
     arena: Arc<Arena>,
     steps: Steps,
+    seals: bool,
 }
 
 impl Setup {
-    fn new(store: impl AsyncFnOnce(&Clock) -> Box<dyn Store>) -> Setup {
+    fn new(seals: bool, store: impl AsyncFnOnce(&Clock) -> Box<dyn Store>) -> Setup {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let steps = Steps::default();
@@ -105,13 +106,14 @@ impl Setup {
             // A clock that stands still: nothing becomes due by itself.
             let clock = Clock::new();
             let stepped = Stepped::new(store(&clock).await, steps.clone());
-            let setting = Setting::in_memory().clock(&clock);
+            let setting = Setting::in_memory().clock(&clock).key("seal", seals);
             Arena::start_with(&setting, Sessions::with_store(stepped)).await
         });
         Setup {
             runtime,
             arena,
             steps,
+            seals,
         }
     }
 
@@ -138,7 +140,7 @@ impl Setup {
     async fn play(&self, case: &Case) -> Result<(), TestCaseError> {
         let mut play = Play {
             setup: self,
-            world: World::default(),
+            world: World::new(self.seals),
             browser: self.arena.browser(),
             own: None,
             cookies: Vec::new(),
@@ -410,22 +412,35 @@ impl Twins {
     }
 }
 
+async fn in_memory(clock: &Clock) -> Box<dyn Store> {
+    Box::new(MemoryStore::with_clock(clock))
+}
+
+async fn on_mongodb(_: &Clock) -> Box<dyn Store> {
+    let client = Mongod::shared().await.client().await;
+    let sessions = client
+        .database(&database())
+        .collection::<mongodb::bson::Document>("session");
+    let deadline = std::time::Duration::from_secs(10);
+    Box::new(MongoStore::new(&sessions, deadline, 8, true))
+}
+
 #[test]
 fn every_interleaving_is_one_that_the_reference_allows() {
-    let store = async |clock: &Clock| Box::new(MemoryStore::with_clock(clock)) as Box<dyn Store>;
-    let setup = Setup::new(store);
-    setup.try_out(2000);
+    Setup::new(false, in_memory).try_out(2000);
 }
 
 #[test]
 fn every_interleaving_is_one_that_the_reference_allows_on_mongodb() {
-    let setup = Setup::new(async |_: &Clock| {
-        let client = Mongod::shared().await.client().await;
-        let sessions = client
-            .database(&database())
-            .collection::<mongodb::bson::Document>("session");
-        let deadline = std::time::Duration::from_secs(10);
-        Box::new(MongoStore::new(&sessions, deadline, 8, true)) as Box<dyn Store>
-    });
-    setup.try_out(200);
+    Setup::new(false, on_mongodb).try_out(200);
+}
+
+#[test]
+fn every_interleaving_of_sealed_sessions_is_one_that_the_reference_allows() {
+    Setup::new(true, in_memory).try_out(1000);
+}
+
+#[test]
+fn every_interleaving_of_sealed_sessions_is_one_that_the_reference_allows_on_mongodb() {
+    Setup::new(true, on_mongodb).try_out(100);
 }

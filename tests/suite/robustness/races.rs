@@ -1,5 +1,5 @@
 //! Races: rounds in which several tabs, browsers and administrators do what they do at once, on a
-//! real mongod with and without sharing, and in memory.
+//! real mongod with and without sharing, while sealing is rolled out, and in memory.
 //!
 //! A round poises its requests inside their handlers, lets them go in an order that its seed
 //! decides (at once, or one after the other), delivers the answers in any order, and looks at the
@@ -208,7 +208,12 @@ impl Hook for Yields {
 /// Where a race is run.
 #[derive(Clone, Copy)]
 pub enum Place {
-    MongoDb { share: bool, encoding: &'static str },
+    MongoDb {
+        share: bool,
+        encoding: &'static str,
+    },
+    /// On MongoDB, in two processes of which one seals.
+    Rolling,
     Memory,
 }
 
@@ -219,6 +224,7 @@ impl Place {
             Place::MongoDb { share, encoding } => {
                 Setting::on(Mongod::shared().await, share).key("encoding", encoding)
             }
+            Place::Rolling => Setting::on(Mongod::shared().await, true),
             Place::Memory => Setting::in_memory(),
         };
         // A busy machine loses no race by it.
@@ -226,21 +232,33 @@ impl Place {
     }
 
     async fn arena(self, setting: &Setting) -> Arc<Arena> {
-        let Place::Memory = self else {
-            return Arena::start(setting).await;
-        };
-        let rng = StdRng::seed_from_u64(seed("RACE_STORE_SEED"));
-        let store = Hooked::new(Box::new(MemoryStore::new()), Yields(Mutex::new(rng)));
-        Arena::start_with(setting, Sessions::with_store(store)).await
+        match self {
+            Place::MongoDb { .. } => Arena::start(setting).await,
+            Place::Rolling => Arena::start_rolling(setting).await,
+            Place::Memory => {
+                let rng = StdRng::seed_from_u64(seed("RACE_STORE_SEED"));
+                let store = Hooked::new(Box::new(MemoryStore::new()), Yields(Mutex::new(rng)));
+                Arena::start_with(setting, Sessions::with_store(store)).await
+            }
+        }
+    }
+
+    /// The number of rounds here, of a race that has `elsewhere` in other places.
+    fn rounds(self, elsewhere: u64) -> u64 {
+        match self {
+            Place::Rolling => elsewhere / 5,
+            _ => elsewhere,
+        }
     }
 }
 
 /// Runs a race, and tells which seeds lost.
 pub async fn run(place: Place, race: Race) {
     let arena = place.arena(&place.setting().await).await;
+    let rounds = place.rounds(ROUNDS);
     assert_won(
-        failures(&arena, race, ROUNDS, CONCURRENT_ROUNDS).await,
-        ROUNDS,
+        failures(&arena, race, rounds, CONCURRENT_ROUNDS).await,
+        rounds,
     );
 }
 
@@ -248,6 +266,7 @@ pub async fn run(place: Place, race: Race) {
 /// the other.
 pub async fn run_apart(place: Place, race: Race, rounds: u64, with: fn(Setting) -> Setting) {
     const APPLICATIONS: u64 = 4;
+    let rounds = place.rounds(rounds);
     let alone = (0..APPLICATIONS).map(|_| async {
         let arena = place.arena(&with(place.setting().await)).await;
         failures(&arena, race, rounds / APPLICATIONS, 1).await
@@ -265,8 +284,8 @@ fn assert_won(failures: Vec<(u64, String)>, rounds: u64) {
     }
 }
 
-/// Three tests of one race: on a mongod with sharing and native values, on a mongod without and
-/// with opaque ones, and in memory.
+/// Four tests of one race: on a mongod with sharing and native values, on a mongod without and
+/// with opaque ones, on a mongod while sealing is rolled out, and in memory.
 macro_rules! everywhere {
     ($run:expr) => {
         #[rocket::async_test]
@@ -279,6 +298,11 @@ macro_rules! everywhere {
         async fn on_mongodb_each_alone() {
             let (share, encoding) = (false, "binary");
             ($run)($crate::robustness::races::Place::MongoDb { share, encoding }).await;
+        }
+
+        #[rocket::async_test]
+        async fn on_mongodb_while_sealing_is_rolled_out() {
+            ($run)($crate::robustness::races::Place::Rolling).await;
         }
 
         #[rocket::async_test]

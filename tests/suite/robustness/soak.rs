@@ -187,6 +187,7 @@ async fn round(
             deadline: Duration::from_secs(DEADLINE),
             failover: true,
             several_apps: false,
+            sealing_starts: false,
             healed: Some(healed),
         };
         let streams = Arc::clone(crowd.history.streams());

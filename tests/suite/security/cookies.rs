@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use mongodb::bson::Document;
+use mongodb::bson::{Bson, Document};
 use rocket::serde::json::json;
 
 use super::{ask, member, null, whoami};
@@ -210,9 +210,9 @@ async fn stored_documents_contain_no_cookie() {
 }
 
 fn fields(documents: &[Document]) -> Vec<Vec<u8>> {
-    let binary = |document: &Document, name: &str| {
-        let bytes = document.get_binary_generic(name);
-        bytes.ok().cloned()
+    let binary = |document: &Document, name: &str| match document.get(name) {
+        Some(Bson::Binary(binary)) => Some(binary.bytes.clone()),
+        _ => None,
     };
     let both = |document| [binary(document, "token"), binary(document, "csrf")];
     documents.iter().flat_map(both).flatten().collect()

@@ -9,6 +9,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 
 use super::{guards, member};
+use crate::apps::opened::opened;
 use crate::apps::probe::{Gates, Probe, Script, run_with};
 use crate::support::{Request, Response, figment};
 
@@ -327,6 +328,7 @@ async fn only_a_masked_token_of_this_session_in_its_place_is_one() {
     assert_eq!(site.token.len(), 86);
 
     let document = site.probe.document(&site.cookie).await.expect("a document");
+    let document = opened(document, &site.cookie);
     let raw = document.get_binary_generic("csrf").expect("a secret");
     let flipped = {
         let last = if site.token.ends_with('A') { "Q" } else { "A" };

@@ -7,6 +7,7 @@ use rocket_mongo_session::{Error, Session};
 
 use super::{call, member, null, whoami};
 use crate::apps::arena::{Arena, Op, Setting, set};
+use crate::apps::calls;
 use crate::apps::probe::{Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
@@ -176,9 +177,9 @@ async fn data_beyond_the_limit_is_refused_and_the_rest_stays() {
     }
     assert!((50..=80).contains(&stored), "{stored}");
     let document = probe.document(&cookie).await.expect("a document");
-    let value = document.get_document("value").expect("values");
+    let value = calls::value(&probe, &cookie).await.expect("values");
     assert_eq!(value.len(), stored);
-    assert!(mongodb::bson::to_vec(value).expect("BSON").len() <= 4096);
+    assert!(mongodb::bson::to_vec(&value).expect("BSON").len() <= 4096);
     for order in [
         json!(["set_long", "key000", 5000]),
         json!(["set_long", "other", 900_000]),
@@ -335,8 +336,18 @@ async fn an_expression_takes_a_stored_dollar_for_text() {
 /// requests would take minutes, and no answer of a test may.
 #[rocket::async_test]
 async fn many_keys_and_many_elements_cost_no_more_than_their_number() {
-    let keys = [("max_bytes", "8MiB".into()), ("deadline", 60.into())];
-    let probe = Probe::start_with("sec_limits_many", &keys, more).await;
+    for seals in [false, true] {
+        many_keys_and_elements(seals).await;
+    }
+}
+
+async fn many_keys_and_elements(seals: bool) {
+    let keys = [
+        ("max_bytes", "8MiB".into()),
+        ("deadline", 60.into()),
+        ("seal", seals.into()),
+    ];
+    let probe = Probe::start_with(&format!("sec_limits_many_{seals}"), &keys, more).await;
     let cookie = member(&probe, "alice").await;
     let ask = async |round: usize, clears: bool| {
         let request = Request::post(&format!("/many?round={round}&clears={clears}"));
@@ -346,8 +357,7 @@ async fn many_keys_and_many_elements_cost_no_more_than_their_number() {
         answer.text()
     };
     let lists = async || {
-        let document = probe.document(&cookie).await.expect("a document");
-        let value = document.get_document("value").expect("values");
+        let value = calls::value(&probe, &cookie).await.expect("values");
         let length = value.get_array("list").map_or(0, Vec::len);
         (value.len(), length)
     };

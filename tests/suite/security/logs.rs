@@ -11,6 +11,7 @@ use rocket::serde::json::{Value, json};
 use rocket_mongo_session::{CsrfError, CsrfForm, MemoryStore, MongoPool, MongoStore, Store, store};
 
 use super::{Order, ask, guards};
+use crate::apps::opened::opened;
 use crate::apps::probe::{Probe, Script, caught, id_of, run, run_with};
 use crate::secret_forms::{forms, unmasked};
 use crate::support::alone::{all_lines, alone, forget_lines, lines};
@@ -80,6 +81,7 @@ async fn use_everything() {
             let secret = cookie.split_once('.').expect("two halves").1;
             secrets.push(URL_SAFE_NO_PAD.decode(secret).expect("base64url"));
             let document = probe.document(&cookie).await.expect("a document");
+            let document = opened(document, &cookie);
             for field in ["token", "csrf"] {
                 secrets.push(document.get_binary_generic(field).expect("bytes").clone());
             }
@@ -339,6 +341,7 @@ async fn no_debug_shows_a_secret() {
         shown += &printed;
     }
     let document = probe.document(&cookie).await.expect("a document");
+    let document = opened(document, &cookie);
     let secret = cookie.split_once('.').expect("two halves").1;
     let secret = URL_SAFE_NO_PAD.decode(secret).expect("base64url");
     let bytes = |field| document.get_binary_generic(field).expect("bytes").clone();

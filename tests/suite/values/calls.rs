@@ -5,6 +5,7 @@ use mongodb::bson::{Bson, doc};
 use rocket::serde::json::{Value, json};
 use std::time::Duration;
 
+use crate::apps::calls::value;
 use crate::apps::probe::{Probe, Ran, Script, asked, id_of, run};
 use crate::support::Browser;
 
@@ -41,8 +42,7 @@ async fn return_to_survives_a_login_and_is_taken_once() {
         )
         .await;
         go(&browser, login.clone()).await;
-        let document = probe.document(&cookie(&browser)).await.expect("a session");
-        let values = document.get_document("value").expect("values");
+        let values = value(&probe, &cookie(&browser)).await.expect("values");
         assert_eq!(values.get_str("_return_to_"), Ok("/a?b=%2F%2Fc"), "{login}");
         let taken = go(
             &browser,

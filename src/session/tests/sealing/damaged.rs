@@ -199,4 +199,34 @@ async fn documents_do_not_mix() {
     assert_eq!(number(&bench.comes(&theirs).await, "n"), Some(2));
 }
 
+/// What a writer of the database can do, and until when: an older text of the same key and session is
+/// that key's value, and not another one's. A login ends it.
+#[rocket::async_test]
+async fn older_value_opens_in_its_own_place_until_a_login() {
+    let bench = sealing();
+    let token = bench.begun(None, &[("n", 1), ("m", 2)]).await;
+    let old = document(&bench, &token).await;
+    let old = old.get_document("value").unwrap().get("n").unwrap().clone();
+    let session = bench.comes(&token).await;
+    session.set("n", &5).unwrap();
+    session.renew().unwrap();
+    let token = given(&session).await.unwrap();
+    let mut replayed = document(&bench, &token).await;
+    let values = replayed.get_document_mut("value").unwrap();
+    values.insert("n", old.clone());
+    values.insert("m", old.clone());
+    bench.put(&token, &replayed).await;
+    let session = bench.comes(&token).await;
+    assert_eq!(number(&session, "n"), Some(1));
+    assert!(matches!(session.get::<i64>("m"), Err(Error::Decode { .. })));
+
+    session.login_keeping(7, &["n"]).unwrap();
+    let token = given(&session).await.unwrap();
+    let mut replayed = document(&bench, &token).await;
+    replayed.get_document_mut("value").unwrap().insert("n", old);
+    bench.put(&token, &replayed).await;
+    let session = bench.comes(&token).await;
+    assert!(matches!(session.get::<i64>("n"), Err(Error::Decode { .. })));
+}
+
 // ---- jobs

@@ -8,16 +8,19 @@ use rocket::tokio::sync::Semaphore;
 use rocket_mongo_session::Ended;
 
 /// The gates of one application, by number.
+#[derive(Clone, Default)]
+pub struct Gates(Arc<All>);
+
 #[derive(Default)]
-pub struct Gates {
+struct All {
     next: AtomicU64,
-    all: Mutex<HashMap<u64, Gate>>,
+    gates: Mutex<HashMap<u64, Gate>>,
     followed: Mutex<HashMap<u64, Ended>>,
 }
 
 impl Gates {
     pub fn make(&self) -> Gate {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let gate = Gate {
             number,
             arrived: Arc::new(Semaphore::new(0)),
@@ -38,20 +41,20 @@ impl Gates {
 
     /// What a handler follows.
     pub fn follow(&self, number: u64, ended: Ended) {
-        let followed = self.followed.lock();
+        let followed = self.0.followed.lock();
         let mut followed = followed.unwrap_or_else(PoisonError::into_inner);
         followed.insert(number, ended);
     }
 
     /// Takes it out; `None` when no handler has come to it.
     pub fn followed(&self, number: u64) -> Option<Ended> {
-        let followed = self.followed.lock();
+        let followed = self.0.followed.lock();
         let mut followed = followed.unwrap_or_else(PoisonError::into_inner);
         followed.remove(&number)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Gate>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

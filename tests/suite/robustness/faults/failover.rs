@@ -52,6 +52,19 @@ async fn stepped_down(share: bool) {
     .await;
 }
 
+#[rocket::async_test]
+async fn a_step_down_loses_nothing_while_sealing_is_rolled_out() {
+    let set = ReplicaSet::start().await;
+    let load = Load::sharing(true).while_sealing_is_rolled_out();
+    survives(&set, load, async |set, crowd| {
+        for _ in 0..2 {
+            set.step_down().await;
+            crowd.see(60).await;
+        }
+    })
+    .await;
+}
+
 async fn stepped_down_with_clocks_apart(share: bool) {
     let set = ReplicaSet::start().await;
     let load = Load::sharing(share).on_two_apps();

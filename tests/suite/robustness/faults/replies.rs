@@ -5,6 +5,8 @@ use rocket_mongo_session::testing::Clock;
 use super::{both_ways, serves, setting, view};
 use crate::apps::arena::{Arena, Op, set};
 use crate::apps::database;
+use crate::apps::opened::opened;
+use crate::apps::probe::id_of;
 use crate::robustness::crowd::stored;
 use crate::support::{
     FailPoint, Failure, Mode, Mongod, Proxy, ReplicaSet, Traffic, eventually, in_time, watchful,
@@ -126,12 +128,13 @@ async fn a_write_that_was_done_is_not_said_to_have_failed() {
     let _done = FailPoint::on(&tests, &["update"], Mode::Times(1), shutdown).await;
     one.proxy(0).set(Traffic::HoldReplies);
     tab.release();
+    let cookie = browser.cookie("session").expect("a cookie");
     eventually("the write", async || {
-        let all = stored(&tests, &db).await;
-        let counts = all.iter().filter_map(|one| one.get_document("value").ok());
-        counts
-            .filter_map(|value| value.get_i64("n").ok())
-            .any(|n| n == 2)
+        let all = stored(&tests, &db).await.into_iter();
+        let mut own = all.filter(|one| one.get_str("_id") == Ok(id_of(&cookie)));
+        let own = own.next().map(|own| opened(own, &cookie));
+        let value = own.as_ref().and_then(|own| own.get_document("value").ok());
+        value.is_some_and(|value| value.get_i64("n") == Ok(2))
     })
     .await;
     let refused = Failure::code(10107).labels(&["RetryableWriteError", "NoWritesPerformed"]);

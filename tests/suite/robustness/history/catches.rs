@@ -19,6 +19,7 @@ const TERMS: Terms = Terms {
     deadline: Duration::from_secs(1),
     failover: false,
     several_apps: false,
+    sealing_starts: false,
     healed: None,
 };
 

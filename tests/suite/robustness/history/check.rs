@@ -48,6 +48,7 @@ pub(super) fn check(mut events: Vec<Event>, documents: &[Document], terms: Terms
         let line = values::Line {
             events,
             lineage: &lineage,
+            sealing_starts: terms.sealing_starts,
         };
         values::check(*mark, &line, terms, violations);
         messages::check(&line, violations);

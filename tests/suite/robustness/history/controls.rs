@@ -37,6 +37,7 @@ async fn visit_all(apps: &[Arc<Arena>], db: &str, seed: u64) -> Verdict {
         deadline: Duration::from_secs(10),
         failover: false,
         several_apps: apps.len() > 1,
+        sealing_starts: apps.iter().any(|app| app.seals()) && apps.iter().any(|app| !app.seals()),
         healed: None,
     };
     let streams = history.streams();
@@ -63,6 +64,21 @@ async fn nothing_is_found_where_nothing_is_wrong() {
     let db = database();
     let (inside, _) = in_mongodb(&db).await;
     visit(Wrong(Right { inside }), &db, 0).await.assert();
+}
+
+/// Values are read by requests: what the checker knows of them it has from responses.
+#[rocket::async_test]
+async fn nothing_is_found_where_all_processes_seal_or_one_of_them() {
+    for seals in [[true, true], [false, true]] {
+        let db = database();
+        let url = Mongod::shared().await.url(&db);
+        let mut apps = Vec::new();
+        for seals in seals {
+            let setting = Setting::in_memory().url(url.clone());
+            apps.push(Arena::start(&setting.key("seal", seals)).await);
+        }
+        visit_all(&apps, &db, 2).await.assert();
+    }
 }
 
 /// Two processes, of which each ends sessions that the other one's streams follow.

@@ -14,7 +14,7 @@ pub(super) fn check(
     violations: &mut Vec<String>,
 ) {
     let mut orphans = orphans(events, lineage);
-    let mut tokens = HashSet::new();
+    let (mut tokens, mut sealed) = (HashSet::new(), Vec::new());
     for document in documents {
         let id = document.get_str("_id").unwrap_or_default();
         if !matches!(document.get("expires"), Some(Bson::DateTime(_))) {
@@ -33,15 +33,25 @@ pub(super) fn check(
         if lineage.is_issued(id) {
             continue;
         }
-        let explained = mark(document).and_then(|mark| orphans.get_mut(&mark));
-        match explained {
+        let mark = mark(document);
+        if mark == Some(Mark::Sealed) {
+            sealed.push(id);
+            continue;
+        }
+        let plain = match mark {
+            Some(Mark::Plain(mark)) => orphans.get_mut(&mark),
+            _ => None,
+        };
+        match plain {
             Some(left) if *left > 0 => *left -= 1,
-            _ => violations.push(format!(
-                "I7: no request created {id}, with {:?}",
-                mark(document)
-            )),
+            _ => violations.push(format!("I7: no request created {id}, with {mark:?}")),
         }
     }
+    // Any that is left may be such a one.
+    let left = orphans.values().sum();
+    let unexplained = sealed.iter().skip(left);
+    violations
+        .extend(unexplained.map(|id| format!("I7: no request created {id}, which is sealed")));
 }
 
 /// The sessions that requests with an unknown outcome may have created without a browser that has the
@@ -57,10 +67,19 @@ fn orphans(events: &[Event], lineage: &Lineage) -> BTreeMap<u64, usize> {
     orphans
 }
 
-fn mark(document: &Document) -> Option<u64> {
+/// What a stored session says of the request that created it.
+#[derive(Debug, PartialEq)]
+enum Mark {
+    Plain(u64),
+    /// Only the browser's cookie opens it.
+    Sealed,
+}
+
+fn mark(document: &Document) -> Option<Mark> {
     match document.get_document("value").ok()?.get("mark")? {
-        Bson::Int64(mark) => u64::try_from(*mark).ok(),
-        Bson::Int32(mark) => u64::try_from(*mark).ok(),
+        Bson::Int64(mark) => u64::try_from(*mark).ok().map(Mark::Plain),
+        Bson::Int32(mark) => u64::try_from(*mark).ok().map(Mark::Plain),
+        Bson::Binary(_) => Some(Mark::Sealed),
         _ => None,
     }
 }

@@ -143,6 +143,14 @@ impl<'a> Lineage<'a> {
         renewals.any(|renewal| in_time(&renewal)) || self.enders(id_of(cookie)).iter().any(in_time)
     }
 
+    /// Whether the token of an event may have been replaced while it ran.
+    pub(super) fn is_renewed_beside(&self, event: &Event) -> bool {
+        let cookie = event.cookie.as_deref();
+        let renewals = cookie.and_then(|cookie| self.renewals.get(cookie));
+        let mut renewals = renewals.into_iter().flatten();
+        renewals.any(|renewal| renewal.overlaps(event))
+    }
+
     /// What has surely ended a session, among the events that are asked for, and the invariant that
     /// is broken if it continues.
     pub(super) fn end_of(

@@ -12,6 +12,7 @@ use crate::apps::arena::View;
 pub(super) struct Line<'a> {
     pub(super) events: &'a [&'a Event],
     pub(super) lineage: &'a Lineage<'a>,
+    pub(super) sealing_starts: bool,
 }
 
 /// What one request saw of a session.
@@ -24,6 +25,11 @@ pub(super) struct Read<'a> {
 }
 
 impl<'a> Line<'a> {
+    /// Whether an event may have found no key to seal with, and was not told.
+    fn may_drop(&self, event: &Event) -> bool {
+        self.sealing_starts && event.told != Told::Saved && self.lineage.is_renewed_beside(event)
+    }
+
     /// Everything that was seen. Whether there should have been a session is asked where its tokens
     /// are.
     pub(super) fn reads(&'a self) -> impl Iterator<Item = Read<'a>> {
@@ -72,7 +78,7 @@ impl<'a> Read<'a> {
 
     /// Whether what an event changed must be seen.
     pub(super) fn must_show(&self, event: &Event) -> bool {
-        if !event.is_done() || !event.is_over_before(self.event) {
+        if !event.is_done() || !event.is_over_before(self.event) || self.line.may_drop(event) {
             return false;
         }
         if self.is_same(event) {

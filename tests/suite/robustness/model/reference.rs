@@ -26,8 +26,51 @@ pub struct Token {
     secret: u32,
 }
 
-struct Stored {
+/// What a session holds, and which write has stored each value: a sealed one differs from every
+/// other, even where the text is the same.
+#[derive(Clone, Default)]
+struct Held {
     values: Values,
+    writes: BTreeMap<String, u32>,
+}
+
+impl Held {
+    fn new(values: Values, write: u32) -> Held {
+        let writes = values.keys().map(|key| (key.clone(), write)).collect();
+        Held { values, writes }
+    }
+
+    fn put(&mut self, key: &str, value: Option<Value>, write: u32) {
+        match value {
+            Some(value) => {
+                self.values.insert(key.to_owned(), value);
+                self.writes.insert(key.to_owned(), write);
+            }
+            None => {
+                self.values.remove(key);
+                self.writes.remove(key);
+            }
+        }
+    }
+
+    fn apply(&mut self, changes: &Changes, write: u32) {
+        for (key, changes) in changes {
+            let value = replay(self.values.get(key), changes);
+            self.put(key, value, write);
+        }
+    }
+
+    /// Whether a database sees the same value in both.
+    fn has_same(&self, key: &str, other: &Held, is_sealed: bool) -> bool {
+        match is_sealed {
+            true => self.writes.get(key) == other.writes.get(key),
+            false => is_equal(self.values.get(key), other.values.get(key)),
+        }
+    }
+}
+
+struct Stored {
+    held: Held,
     user: Option<String>,
     secret: u32,
     renewed: bool,
@@ -38,6 +81,7 @@ struct Stored {
 pub struct World {
     data: Rc<RefCell<Data>>,
     steps: Steps,
+    is_sealed: bool,
 }
 
 #[derive(Default)]
@@ -81,6 +125,13 @@ pub struct Seen {
 }
 
 impl World {
+    pub fn new(is_sealed: bool) -> World {
+        World {
+            is_sealed,
+            ..World::default()
+        }
+    }
+
     pub fn is_of(&self, number: Option<usize>) {
         self.steps.are_of(number);
     }
@@ -106,7 +157,7 @@ impl World {
             Some(stored) => Seen {
                 id: Some(token.session),
                 is_new: false,
-                ..seen(&stored.values, stored.user.clone())
+                ..seen(&stored.held.values, stored.user.clone())
             },
             None => seen(&Values::new(), None),
         }
@@ -119,9 +170,14 @@ impl World {
     }
 
     fn number(&self) -> u32 {
-        let mut data = self.data.borrow_mut();
-        data.next += 1;
-        data.next
+        self.data.borrow_mut().number()
+    }
+}
+
+impl Data {
+    fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next
     }
 }
 
@@ -149,6 +205,15 @@ enum Change {
     Push(Value),
 }
 
+/// Whether two values are the same to a database, which has one zero.
+fn is_equal(one: Option<&Value>, other: Option<&Value>) -> bool {
+    let is_zero = |value: Option<&Value>| {
+        let zeros = [0.0, -0.0].map(shown);
+        value.is_some_and(|value| zeros.contains(value))
+    };
+    one == other || is_zero(one) && is_zero(other)
+}
+
 fn replay(value: Option<&Value>, changes: &[Change]) -> Option<Value> {
     changes
         .iter()
@@ -167,6 +232,12 @@ fn replay(value: Option<&Value>, changes: &[Change]) -> Option<Value> {
 }
 
 type Changes = BTreeMap<String, Vec<Change>>;
+
+/// Whether the outcome depends on what is stored.
+fn is_relative(changes: &[Change]) -> bool {
+    let mut changes = changes.iter();
+    changes.all(|change| matches!(change, Change::Add(_) | Change::Push(_)))
+}
 
 fn apply(values: &mut Values, changes: &Changes) {
     for (key, changes) in changes {
@@ -201,7 +272,7 @@ struct Replaces {
 
 /// What a request's changes are made to.
 struct Base {
-    values: Values,
+    held: Held,
     user: Option<String>,
     /// None: not stored yet.
     token: Option<Token>,
@@ -212,7 +283,7 @@ struct Base {
 impl Base {
     fn nothing() -> Base {
         Base {
-            values: Values::new(),
+            held: Held::default(),
             user: None,
             token: None,
             by_login: false,
@@ -272,14 +343,14 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
             .at(Kind::Load, |data| {
                 let stored = data.sessions.get(&token.session);
                 let own = stored.filter(|stored| stored.secret == token.secret);
-                own.map(|stored| (stored.values.clone(), stored.user.clone()))
+                own.map(|stored| (stored.held.clone(), stored.user.clone()))
             })
             .await;
         match loaded {
-            Some((values, user)) => {
+            Some((held, user)) => {
                 request.is_new = false;
                 request.base = Base {
-                    values,
+                    held,
                     user,
                     token: Some(token),
                     ..Base::nothing()
@@ -402,7 +473,7 @@ impl Request {
                     .await?
                     .unwrap_or(json!([]))
             }
-            Op::Edit(key, by) => value = json!(self.edit(&key, by).await),
+            Op::Edit(key, by) => value = json!(self.edit(&key, by).await?),
             Op::Save => match self.commit().await {
                 Outcome::Fine => {}
                 Outcome::Gone => return Err("Gone"),
@@ -431,7 +502,7 @@ impl Request {
     }
 
     fn view(&self) -> Values {
-        let mut view = self.base.values.clone();
+        let mut view = self.base.held.values.clone();
         apply(&mut view, &self.changes);
         view
     }
@@ -443,7 +514,7 @@ impl Request {
 
     /// A key that is as it was when it was loaded is not written.
     fn forget_what_changes_nothing(&mut self) {
-        let base = &self.base.values;
+        let base = &self.base.held.values;
         self.changes.retain(|key, changes| {
             let before = base.get(key);
             replay(before, changes).as_ref() != before
@@ -484,7 +555,7 @@ impl Request {
             (None, None) => None,
         };
         self.base = Base {
-            values,
+            held: Held::new(values, 0),
             user: Some(user),
             token: None,
             by_login: true,

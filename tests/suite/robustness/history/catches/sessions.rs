@@ -179,6 +179,25 @@ fn an_orphan_is_explained_by_its_mark_and_once() {
     finds_stored("I7", [done], &[stored("one", 1, 7)]);
 }
 
+/// Its mark is not known, so any request that was not answered may have created it; but each one only.
+#[test]
+fn sealed_orphan_is_explained_once() {
+    let kept = || open(event(Work::Keep, 10, 20, json!({})));
+    let sealed = |id, token| {
+        let mut document = stored(id, token, 0);
+        let value = Binary {
+            subtype: BinarySubtype::UserDefined(0x80),
+            bytes: b"s\x01".to_vec(),
+        };
+        document.insert("value", doc! { "mark": value });
+        document
+    };
+    passes_stored([kept()], &[sealed("one", 1)]);
+    finds_stored("I7", [], &[sealed("one", 1)]);
+    finds_stored("I7", [kept()], &[sealed("one", 1), stored("two", 2, 7)]);
+    finds_stored("I7", [kept()], &[sealed("one", 1), sealed("two", 2)]);
+}
+
 #[test]
 fn time_that_runs_back_is_found() {
     let before = || seeing(read(10, json!({})), |view| view.accessed = 5);

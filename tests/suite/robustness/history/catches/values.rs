@@ -130,3 +130,25 @@ fn session_of_another_browser_is_found() {
     let twice = giving("s.secret", event(Work::Renew, 10, 20, json!({})));
     finds("I6", [twice]);
 }
+
+/// While sealing is rolled out, a request may have no key for what it writes beside a renewal. It is told
+/// by `save`.
+#[test]
+fn write_beside_a_renewal_is_kept_unless_sealing_starts() {
+    let renews = || giving("s.second", event(Work::Renew, 12, 18, json!({})));
+    let sets = || event(Work::Set(5), 10, 20, json!({}));
+    let read_on = || with("s.second", read(30, json!({})));
+    let starts = Terms {
+        sealing_starts: true,
+        ..TERMS
+    };
+    finds("I1", [sets(), renews(), read_on()]);
+    let verdict = checked([sets(), renews(), read_on()], &[], starts);
+    assert_eq!(verdict.violations, Vec::<String>::new());
+    for events in [
+        vec![saved(sets()), renews(), read_on()],
+        vec![sets(), read(30, json!({}))],
+    ] {
+        assert!(checked(events, &[], starts).breaks("I1"));
+    }
+}

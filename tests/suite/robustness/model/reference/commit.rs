@@ -47,10 +47,12 @@ impl Request {
             }
         }
         let (session, secret) = (world.number(), world.number());
-        let (mut values, user) = (self.view(), self.base.user.clone());
+        let mut held = Held::new(self.view(), world.number());
+        let user = self.base.user.clone();
         let replaces = self.base.replaces.take();
         let proven = replaces.as_ref().map(|replaces| {
-            let kept = values.iter().filter(|(key, _)| replaces.keep.has(key));
+            let kept = held.values.iter();
+            let kept = kept.filter(|(key, _)| replaces.keep.has(key));
             let kept = kept.map(|(key, value)| (key.clone(), value.clone()));
             let proof = (replaces.old.secret, kept.collect());
             (replaces.old.session, Some(proof))
@@ -66,7 +68,7 @@ impl Request {
         let is_beside = world
             .at(Kind::Insert, |data| {
                 let stored = Stored {
-                    values: values.clone(),
+                    held: held.clone(),
                     user: user.clone(),
                     secret,
                     renewed: false,
@@ -121,12 +123,12 @@ impl Request {
             }
             // Nothing is revoked here.
             world.at(Kind::Find, |_| ()).await;
-            end_old(&world, session, &mut values, replaces, &after).await;
+            end_old(&world, session, &mut held, replaces, &after).await;
         }
         let token = Token { session, secret };
         self.given = Some(token);
         self.base = Base {
-            values,
+            held,
             user,
             token: Some(token),
             by_login: false,
@@ -147,50 +149,84 @@ impl Request {
         if renews {
             token.secret = world.number();
         }
-        let is_there = world
-            .at(Kind::Update, |data| {
-                let stored = data.sessions.get_mut(&token.session);
-                // A token is replaced in one step with everything else, or nothing is done.
-                let stored = stored.filter(|stored| !renews || stored.secret == old);
-                let Some(stored) = stored else {
-                    return false;
-                };
-                apply(&mut stored.values, &changes);
-                stored.secret = if renews { token.secret } else { stored.secret };
-                stored.renewed |= renews;
-                true
-            })
-            .await;
-        if !is_there {
-            if renews {
+        // A database cannot count in what it cannot read.
+        let compared = changes.iter().filter(|(_, changes)| is_relative(changes));
+        let compared: Vec<&String> = match world.is_sealed {
+            true => compared.map(|(key, _)| key).collect(),
+            false => Vec::new(),
+        };
+        // A token is replaced in one step with everything else, or nothing is done.
+        let is_own = |stored: &Stored| !renews || stored.secret == old;
+        let mut seen = self.base.held.clone();
+        let write = loop {
+            let write = world
+                .at(Kind::Update, |data| {
+                    let write = data.number();
+                    let stored = data.sessions.get_mut(&token.session);
+                    let stored = stored.filter(|stored| is_own(stored))?;
+                    let is_same = |key: &&String| stored.held.has_same(key, &seen, true);
+                    if !compared.iter().all(is_same) {
+                        return None;
+                    }
+                    stored.held.apply(&changes, write);
+                    stored.secret = if renews { token.secret } else { stored.secret };
+                    stored.renewed |= renews;
+                    Some(write)
+                })
+                .await;
+            if write.is_some() || compared.is_empty() {
+                break write;
+            }
+            let fresh = world
+                .at(Kind::Load, |data| {
+                    let stored = data.sessions.get(&token.session);
+                    let stored = stored.filter(|stored| is_own(stored));
+                    stored.map(|stored| stored.held.clone())
+                })
+                .await;
+            match fresh {
+                Some(fresh) => seen = fresh,
+                None => break None,
+            }
+        };
+        let Some(write) = write else {
+            if renews && !world.is_sealed {
                 // Has another process sealed the session meanwhile?
                 world.at(Kind::Load, |_| ()).await;
             }
             return Outcome::Gone;
-        }
+        };
         if renews {
             self.given = Some(token);
         }
-        apply(&mut self.base.values, &changes);
+        let held = &mut self.base.held;
+        for key in compared {
+            held.put(key, seen.values.get(key).cloned(), write);
+        }
+        held.apply(&changes, write);
         self.base.token = Some(token);
         self.forget_what_changes_nothing();
         Outcome::Fine
     }
 
     /// Adds to a stored value from outside: neither this request's changes nor its token matter.
-    pub(super) async fn edit(&self, key: &str, by: i64) -> bool {
+    pub(super) async fn edit(&self, key: &str, by: i64) -> Result<bool, &'static str> {
         let Some(Token { session, .. }) = self.base.token else {
-            return false;
+            return Ok(false);
         };
         let is_there = |data: &mut Data| data.sessions.contains_key(&session);
         if !self.world.at(Kind::Load, is_there).await {
-            return false;
+            return Ok(false);
+        }
+        if self.world.is_sealed {
+            return Err("SealedValues");
         }
         let add = Changes::from([(key.to_owned(), vec![Change::Add(by)])]);
         let write = |data: &mut Data| {
+            let write = data.number();
             let stored = data.sessions.get_mut(&session);
             stored
-                .map(|stored| apply(&mut stored.values, &add))
+                .map(|stored| stored.held.apply(&add, write))
                 .is_some()
         };
         let is_done = self.world.at(Kind::Update, write).await;
@@ -198,7 +234,7 @@ impl Request {
             // Has it ended, or was it sealed meanwhile?
             self.world.at(Kind::Load, |_| ()).await;
         }
-        is_done
+        Ok(is_done)
     }
 
     /// Reads, changes and writes one value as if no other request were there. What a pop takes is
@@ -231,7 +267,7 @@ impl Request {
             }
         };
         loop {
-            let stored = self.base.values.get(key).cloned();
+            let stored = self.base.held.values.get(key).cloned();
             let next = change(stored.as_ref());
             let output = if takes { stored.clone() } else { next.clone() };
             if next == stored {
@@ -242,27 +278,20 @@ impl Request {
                 true => Kind::UpdateReturning,
                 false => Kind::Update,
             };
-            let wins = world
+            let write = world
                 .at(kind, |data| {
+                    let write = data.number();
                     let found = data.sessions.get_mut(&token.session);
                     let found = found.filter(|found| found.secret == token.secret);
-                    let same =
-                        |found: &&mut Stored| is_equal(found.values.get(key), stored.as_ref());
-                    let Some(found) = found.filter(same) else {
-                        return false;
-                    };
-                    match &next {
-                        Some(next) => found.values.insert(key.to_owned(), next.clone()),
-                        None => found.values.remove(key),
-                    };
-                    true
+                    let held = found.map(|found| &mut found.held);
+                    let is_same =
+                        |held: &&mut Held| held.has_same(key, &self.base.held, world.is_sealed);
+                    held.filter(is_same)?.put(key, next.clone(), write);
+                    Some(write)
                 })
                 .await;
-            if wins {
-                match next {
-                    Some(next) => self.base.values.insert(key.to_owned(), next),
-                    None => self.base.values.remove(key),
-                };
+            if let Some(write) = write {
+                self.base.held.put(key, next, write);
                 self.forget_what_changes_nothing();
                 return Ok(output);
             }
@@ -270,11 +299,11 @@ impl Request {
                 .at(Kind::Load, |data| {
                     let found = data.sessions.get(&token.session);
                     let found = found.filter(|found| found.secret == token.secret);
-                    found.map(|found| found.values.clone())
+                    found.map(|found| found.held.clone())
                 })
                 .await;
             match fresh {
-                Some(fresh) => self.base.values = fresh,
+                Some(fresh) => self.base.held = fresh,
                 None => {
                     self.lose();
                     return Err("Gone");
@@ -284,21 +313,12 @@ impl Request {
     }
 }
 
-/// Whether two values are the same to a database, which has one zero.
-fn is_equal(one: Option<&Value>, other: Option<&Value>) -> bool {
-    let is_zero = |value: Option<&Value>| {
-        let zeros = [0.0, -0.0].map(shown);
-        value.is_some_and(|value| zeros.contains(value))
-    };
-    one == other || is_zero(one) && is_zero(other)
-}
-
 /// The old session ends; what others did until then to what is kept is carried over, unless its
 /// token was replaced meanwhile.
 async fn end_old(
     world: &World,
     new: u32,
-    values: &mut Values,
+    held: &mut Held,
     replaces: Option<Replaces>,
     after: &Changes,
 ) {
@@ -314,7 +334,7 @@ async fn end_old(
     let Some(last) = last.filter(|last| last.secret == old.secret) else {
         return;
     };
-    let mut wanted = last.values;
+    let mut wanted = last.held.values;
     apply(&mut wanted, &before);
     wanted.retain(|key, _| keep.has(key));
     let kept_after = after.iter().filter(|(key, _)| keep.has(key));
@@ -322,17 +342,21 @@ async fn end_old(
         .map(|(key, changes)| (key.clone(), changes.clone()))
         .collect();
     apply(&mut wanted, &kept_after);
-    let mut kept = values.clone();
+    let mut kept = held.values.clone();
     kept.retain(|key, _| keep.has(key));
     if kept == wanted {
         return;
     }
-    values.retain(|key, _| !keep.has(key));
-    values.extend(wanted.clone());
+    let write = world.number();
+    let carry_over = |held: &mut Held| {
+        for key in &keep.0 {
+            held.put(key, wanted.get(key).cloned(), write);
+        }
+    };
+    carry_over(held);
     let update = |data: &mut Data| {
         if let Some(stored) = data.sessions.get_mut(&new) {
-            stored.values.retain(|key, _| !keep.has(key));
-            stored.values.extend(wanted);
+            carry_over(&mut stored.held);
         }
     };
     world.at(Kind::Update, update).await;
