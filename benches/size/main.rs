@@ -162,7 +162,7 @@ async fn login_cookie(client: &Client, user: i64) -> String {
 async fn build_indexes(stored: &Collection<Document>, sessions: &Sessions) {
     stored.drop_indexes().await.expect("no indexes");
     let (started, mut calls) = (Instant::now(), 1);
-    // The server goes on with a build whose call has passed the deadline.
+    // The server continues a build whose call has passed the deadline.
     while sessions.ensure_indexes().await.is_err() {
         calls += 1;
     }

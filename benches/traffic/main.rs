@@ -30,8 +30,8 @@ const BROWSERS: usize = 256;
 const CONNECTIONS: usize = 64;
 /// The sessions that get half of the mixed requests.
 const HOT: usize = 8;
-/// Of large sessions, in bytes.
-const LARGE: usize = 64 << 10;
+/// The values of a large session.
+const LARGE_BYTES: usize = 64 << 10;
 
 /// Requests a second.
 const READS: [u32; 4] = [1000, 2000, 4000, 8000];
@@ -114,7 +114,7 @@ struct Kind {
 }
 
 impl Kind {
-    /// For each visitor so many reads, then a write; without reads, writes alone.
+    /// For each visitor a number of reads, then a write; without reads, writes alone.
     fn of(visitors: &[Visitor], reads: usize) -> Kind {
         let requests = (0..=reads).flat_map(|at| {
             let path = if at == reads { "/write" } else { "/read" };
@@ -164,7 +164,7 @@ fn mixed(visitors: &[Visitor]) -> Vec<Kind> {
     vec![Kind::of(hot, 9), Kind::of(cold, 9)]
 }
 
-/// Latencies in microseconds, with the time that they took together.
+/// Latencies in microseconds, and the throughput of each round.
 #[derive(Default)]
 struct Sample {
     latencies: Vec<u32>,
@@ -316,8 +316,8 @@ async fn ask(side: &Side, kinds: &[Kind], time: Duration) -> (Vec<Vec<u32>>, Dur
 
 /// What a small session notices of large ones: the latencies of the small ones alone.
 async fn large(options: &Options, server: &Server, sides: &[Side], small: &[Vec<Visitor>]) {
-    let keys = 1 + LARGE / 100;
-    let large = side::seed(server, sides, HOT, keys, LARGE).await;
+    let keys = 1 + LARGE_BYTES / 100;
+    let large = side::seed(server, sides, HOT, keys, LARGE_BYTES).await;
     let mut samples: Vec<[Sample; 2]> = sides.iter().map(|_| Default::default()).collect();
     for round in 0..=options.rounds {
         for turn in 0..sides.len() {
