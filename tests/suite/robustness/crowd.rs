@@ -382,7 +382,7 @@ fn told(event: &mut Event, program: &[Op], results: &Results) {
 /// All that is stored in a database's sessions.
 pub async fn stored(client: &Client, db: &str) -> Vec<Document> {
     let sessions: Collection<Document> = client.database(db).collection("session");
-    // The epoch is no session: it has no end.
+    // Not the epoch, which never expires.
     let sessions_only = doc! { "_id": { "$ne": "~epoch" } };
     let found = sessions.find(sessions_only).await.expect("a find");
     found.try_collect().await.expect("the documents")

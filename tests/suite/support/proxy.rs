@@ -67,6 +67,9 @@ struct Shared {
 }
 
 type RefusalRule = Box<dyn Fn(&Document) -> Option<i32> + Send>;
+/// Requests of a command that are kept for a test to look at: a soak sends millions.
+pub const MAX_REQUESTS: usize = 1000;
+
 type Rewrite = Box<dyn Fn(&mut Document) -> bool + Send>;
 
 /// The fates of the next requests, by the name of their command, and what was seen so far.
@@ -77,7 +80,7 @@ struct Plans {
     batch_fates: BTreeMap<String, VecDeque<Fate>>,
     refusals: Vec<RefusalRule>,
     rewrites: Vec<Rewrite>,
-    requests: BTreeMap<String, Vec<Document>>,
+    requests: BTreeMap<String, VecDeque<Document>>,
     lost: usize,
     held: usize,
 }
@@ -188,10 +191,11 @@ impl Proxy {
         self.shared.released.add_permits(1);
     }
 
-    /// The requests of this command so far, whatever became of them.
+    /// The last requests of this command, whatever became of them: [`MAX_REQUESTS`] at most.
     pub fn requests(&self, command: &str) -> Vec<Document> {
         let plans = self.shared.plans();
-        plans.requests.get(command).cloned().unwrap_or_default()
+        let requests = plans.requests.get(command).into_iter().flatten();
+        requests.cloned().collect()
     }
 }
 
@@ -217,7 +221,10 @@ impl Shared {
             return Fate::Pass;
         };
         let seen = plans.requests.entry(name.clone()).or_default();
-        seen.push(request.clone());
+        if seen.len() >= MAX_REQUESTS {
+            seen.pop_front();
+        }
+        seen.push_back(request.clone());
         let refused = plans.refusals.iter().find_map(|refusal| refusal(request));
         if let Some(code) = refused {
             return Fate::Refuse(code);
