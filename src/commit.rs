@@ -173,7 +173,7 @@ impl Core {
             // them: a late response of another tab must not overwrite the login's cookie. The
             // logout stands even if the login fails.
             Write::Insert(plan) if plan.login.is_some() && deletes => {
-                let inserted = self.insert(*plan).await;
+                let inserted = Box::pin(self.insert(*plan)).await;
                 let deleted = self.delete_all(&delete).await;
                 match (inserted, deleted) {
                     (Ok(done), Ok(())) => done,
@@ -200,7 +200,10 @@ impl Core {
                         self.store.touch(touch);
                         Done::without_write(Outcome::Nothing)
                     }
-                    Write::Insert(plan) => self.insert(*plan).await.map_err(partly_done)?,
+                    Write::Insert(plan) => {
+                        let inserted = Box::pin(self.insert(*plan)).await;
+                        inserted.map_err(partly_done)?
+                    }
                     Write::Update(plan) => {
                         self.update(*plan, is_last).await.map_err(partly_done)?
                     }

@@ -245,7 +245,7 @@ impl EpochLease {
     pub(crate) async fn current(&self) -> Result<Epoch> {
         match self.held() {
             Some(epoch) => Ok(epoch),
-            None => self.read().await,
+            None => Box::pin(self.read()).await,
         }
     }
 
@@ -259,7 +259,7 @@ impl EpochLease {
     /// Loads a session, if it has not ended with its generation. One round trip.
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
         let Some(_) = self.held() else {
-            let found = self.load_with_epoch(vec![id.to_owned()]).await?;
+            let found = Box::pin(self.load_with_epoch(vec![id.to_owned()])).await?;
             return Ok(found.into_iter().next());
         };
         let found = self.0.store.load(id).await?;
@@ -269,7 +269,7 @@ impl EpochLease {
     /// Loads the sessions with these ids that have not ended with their generation. One round trip.
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
         let Some(_) = self.held() else {
-            return self.load_with_epoch(ids).await;
+            return Box::pin(self.load_with_epoch(ids)).await;
         };
         let found = self.0.store.load_many(ids).await?;
         self.check(found).await
@@ -283,7 +283,7 @@ impl EpochLease {
         let mut epoch = self.current().await?;
         if !found.iter().all(|session| epoch.includes(session)) {
             // Its generation may be a newer one.
-            epoch = self.read().await?;
+            epoch = Box::pin(self.read()).await?;
         }
         found.retain(|session| epoch.includes(session));
         Ok(found)

@@ -106,6 +106,12 @@ pub async fn build(settings: &Settings) -> Rocket<Build> {
     }
 }
 
+/// With the environment's `SEAL=1` sessions are sealed: for `scripts/instructions`, since the other
+/// benchmarks give the application by hand the same documents.
+fn is_sealed() -> bool {
+    std::env::var_os("SEAL").is_some()
+}
+
 /// Rocket's own defaults for production but for the port, and no log. No file, no environment.
 fn figment(settings: &Settings) -> Figment {
     let config = Config {
@@ -128,6 +134,7 @@ fn figment(settings: &Settings) -> Figment {
         figment = figment
             .merge(Serialized::default("session.share", share))
             .merge(Serialized::default("session.max_bytes", "4MiB"))
+            .merge(Serialized::default("session.seal", is_sealed()))
             .merge(Serialized::default(
                 "session.collection",
                 &settings.collection,

@@ -24,7 +24,8 @@ impl Core {
             epoch.mark(&mut part.update, &plan.values.record.meta);
         }
         if plan.must_seal() {
-            match self.with_data_key(plan.values.record, &plan.token).await? {
+            let keyed = self.with_data_key(plan.values.record, &plan.token);
+            match Box::pin(keyed).await? {
                 Some(record) => plan.values.record = record,
                 None => return Ok(Done::without_write(Outcome::Gone)),
             }
@@ -51,7 +52,7 @@ impl Core {
             }
             if wraps_nothing {
                 let keyed = self.with_foreign_data_key(record, &plan.token);
-                if let Some(record) = keyed.await? {
+                if let Some(record) = Box::pin(keyed).await? {
                     plan.values.record = record;
                     // Once: a session has its data key until it ends.
                     return Box::pin(self.update(plan, is_last)).await;
@@ -110,9 +111,8 @@ impl Core {
         if !plan.relative.is_empty() {
             // All of them: what the server could count in when it was loaded may be sealed by now.
             let relative = plan.changes.relative();
-            return self
-                .apply_here(plan, token, filter, update, &relative)
-                .await;
+            let applied = self.apply_here(plan, token, filter, update, &relative);
+            return Box::pin(applied).await;
         }
         let bare = update.clone();
         plan.record.complete(&mut update);
@@ -126,7 +126,7 @@ impl Core {
             // compare-and-set it fits, or its error names the key.
             Err(Error::Mismatch { .. }) => {
                 let relative = plan.changes.relative();
-                self.apply_here(plan, token, filter, bare, &relative).await
+                Box::pin(self.apply_here(plan, token, filter, bare, &relative)).await
             }
             Err(error) => Err(error),
         }
