@@ -61,8 +61,8 @@ pub struct Sessions {
 impl Sessions {
     /// Returns the number of live sessions.
     ///
-    /// The database reads an index entry for each session, so call it for an administrator's page and not
-    /// for every request. While the sessions of a [`revoke_all`](Sessions::revoke_all) are being deleted,
+    /// The database reads an index entry for each session: use it on an administrator's page, not in each
+    /// request. During the background deletion after a [`revoke_all`](Sessions::revoke_all)
     /// the database reads each live document instead, and sessions of the Python package are left out. A
     /// session that is created or replaced during the count may be missing. Two round trips.
     ///

@@ -188,7 +188,7 @@ async fn doctor_whose_terminal_closes_leaves_no_collection() {
     eventually("no collection", async || left().await == 0).await;
 }
 
-/// What there is no time for is told, and is not taken for a promise that holds.
+/// A check that the time limit leaves out is reported as not run, and the exit code is not 0.
 #[rocket::async_test]
 async fn doctor_whose_time_is_up_removes_its_collections_and_says_so() {
     let never = "--setParameter=ttlMonitorEnabled=false";
