@@ -165,8 +165,7 @@ impl Sessions {
         let Some((user, id, token)) = session.signed_in() else {
             return Ok(0);
         };
-        let stored = self.core.epoch.load(id.as_str()).await?;
-        let stored = stored.and_then(|stored| self.core.read(stored));
+        let stored = self.core.load(&id).await?;
         let (config, now) = (&self.core.config, self.core.now());
         let proves =
             |record: &Record| record.token.matches(&token) && !record.meta.is_expired(config, now);

@@ -10,15 +10,14 @@ use bson::RawBson;
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
-use crate::epoch::EpochLease;
+use crate::epoch::{Epoch, EpochLease};
 use crate::error::{Error, Operation, Result, cause};
 use crate::live::{End, Live};
 use crate::metrics::Latencies;
 use crate::principals::PrincipalTypes;
-use crate::record::legacy;
 use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Token};
-use crate::record::{Record, alive, field};
+use crate::record::{Malformed, Record, alive, field};
 use crate::state::Stored;
 use crate::state::plan::{CommitPlan, CookieLife, Write};
 use crate::stats::{ConnectionCounters, Counters};
@@ -99,7 +98,7 @@ impl Written {
     pub(crate) fn stored(self, current: Option<&Record>, now: Moment) -> Option<Stored> {
         match self {
             Written::Inserted(document, sealer, token) => {
-                let record = Record::parse(document, None)?.sealed_by(sealer);
+                let record = Record::parse(document, None).ok()?.sealed_by(sealer);
                 Some(Stored { record, token })
             }
             Written::Updated(updated) => {
@@ -152,16 +151,46 @@ impl Core {
         self.clock.now()
     }
 
+    /// Loads a session that has not ended with its generation; it may have expired. One round trip.
+    pub(crate) async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        self.load_if(id, |_| true).await
+    }
+
+    /// The same, if the document is as wanted.
+    async fn load_if(
+        &self,
+        id: &Id,
+        is_wanted: impl FnOnce(&Document) -> bool,
+    ) -> Result<Option<Record>> {
+        let found = self.epoch.load(id.as_str()).await?.filter(is_wanted);
+        let mut record = found
+            .and_then(|found| self.read(found))
+            .into_iter()
+            .collect();
+        self.retain_current(&mut record).await?;
+        Ok(record.pop())
+    }
+
+    /// Loads the sessions with these ids, as [`load`](Core::load) does. One round trip.
+    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Record>> {
+        let found = self.epoch.load_many(ids).await?.into_iter();
+        let mut records = found.filter_map(|found| self.read(found)).collect();
+        self.retain_current(&mut records).await?;
+        Ok(records)
+    }
+
+    async fn retain_current(&self, records: &mut Vec<Record>) -> Result<()> {
+        let is_of = |epoch: Epoch, record: &Record| epoch.has(&record.meta);
+        self.epoch.retain(records, is_of).await
+    }
+
     /// Reads a stored session; a malformed one is logged, not used and not overwritten.
     pub(crate) fn read(&self, document: Document) -> Option<Record> {
-        // The id of a legacy document may be a credential, and stays out of the log.
-        let id = document.id().and_then(Id::parse);
-        let id = id.filter(|_| !legacy::is_opened_by_its_id(&document));
         let record = Record::read(document, &self.config, self.now());
-        if let (None, Some(id)) = (&record, id) {
+        if let Err(Malformed { id: Some(id) }) = &record {
             rocket::warn!("session {id}: the stored document is malformed and was ignored");
         }
-        record
+        record.ok()
     }
 
     /// Carries a plan out. `is_last`: no further use of the session follows in this request.

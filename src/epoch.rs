@@ -256,37 +256,23 @@ impl EpochLease {
         self.learn(sent, document.as_ref()).await
     }
 
-    /// Loads a session, if it has not ended with its generation. One round trip.
+    /// Loads a session, whatever its generation ([`retain`](EpochLease::retain) checks it). One round
+    /// trip.
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
-        let Some(_) = self.held() else {
-            let found = Box::pin(self.load_with_epoch(vec![id.to_owned()])).await?;
-            return Ok(found.into_iter().next());
-        };
-        let found = self.0.store.load(id).await?;
-        Ok(self.check(found.into_iter().collect()).await?.pop())
+        match self.held() {
+            Some(_) => self.0.store.load(id).await,
+            None => Ok(Box::pin(self.load_with_epoch(vec![id.to_owned()]))
+                .await?
+                .pop()),
+        }
     }
 
-    /// Loads the sessions with these ids that have not ended with their generation. One round trip.
+    /// Loads the sessions with these ids, as [`load`](EpochLease::load) does. One round trip.
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        let Some(_) = self.held() else {
-            return Box::pin(self.load_with_epoch(ids)).await;
-        };
-        let found = self.0.store.load_many(ids).await?;
-        self.check(found).await
-    }
-
-    /// What was loaded without the epoch: the lease may have run out on the way.
-    async fn check(&self, mut found: Vec<Document>) -> Result<Vec<Document>> {
-        if found.is_empty() {
-            return Ok(found);
+        match self.held() {
+            Some(_) => self.0.store.load_many(ids).await,
+            None => Box::pin(self.load_with_epoch(ids)).await,
         }
-        let mut epoch = self.current().await?;
-        if !found.iter().all(|session| epoch.includes(session)) {
-            // Its generation may be a newer one.
-            epoch = Box::pin(self.read()).await?;
-        }
-        found.retain(|session| epoch.includes(session));
-        Ok(found)
     }
 
     async fn load_with_epoch(&self, mut ids: Vec<String>) -> Result<Vec<Document>> {
@@ -295,9 +281,27 @@ impl EpochLease {
         let mut found = self.0.store.load_many(ids).await?;
         let at = found.iter().position(|one| one.id() == Some(ID));
         let document = at.map(|at| found.swap_remove(at));
-        let epoch = self.learn(sent, document.as_ref()).await?;
-        found.retain(|session| epoch.includes(session));
+        self.learn(sent, document.as_ref()).await?;
         Ok(found)
+    }
+
+    /// Keeps those of the loaded sessions that have not ended with their generation. One round trip
+    /// when the lease has run out since, or where one seems to have ended.
+    pub(crate) async fn retain<S>(
+        &self,
+        loaded: &mut Vec<S>,
+        is_of: impl Fn(Epoch, &S) -> bool,
+    ) -> Result<()> {
+        if loaded.is_empty() {
+            return Ok(());
+        }
+        let mut epoch = self.current().await?;
+        if !loaded.iter().all(|session| is_of(epoch, session)) {
+            // Its generation may be a newer one.
+            epoch = Box::pin(self.read()).await?;
+        }
+        loaded.retain(|session| is_of(epoch, session));
+        Ok(())
     }
 
     /// Takes note of a read, and returns the newest that is known.

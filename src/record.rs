@@ -1,5 +1,6 @@
 //! The stored session: the only place that knows the names of its document's fields.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,51 +108,57 @@ pub(crate) struct Record {
     sealer: Option<Arc<Sealer>>,
 }
 
+/// A stored session is malformed in some field. `id`: its own, unless that may be a credential.
+#[derive(Debug)]
+pub(crate) struct Malformed {
+    pub(crate) id: Option<Id>,
+}
+
 impl Record {
-    /// Reads a stored session; `None` when it is malformed in any field.
-    pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<Self> {
+    /// Reads a stored session.
+    pub(crate) fn read(
+        document: Document,
+        config: &Config,
+        now: Moment,
+    ) -> Result<Self, Malformed> {
         if !document.id().is_some_and(Id::is_legacy_text) {
             let mut record = Record::parse(document, None)?;
             record.seals = config.seal;
-            return Some(record);
+            return Ok(record);
         }
+        let id = document.id().and_then(Id::parse);
+        let malformed = Malformed {
+            id: id.filter(|_| !legacy::is_opened_by_its_id(&document)),
+        };
         // Never sealed: a bare id has no secret, and the Python application may read it still.
-        let translated = legacy::read(document, config, now)?;
-        Record::parse(translated.document, translated.upgrade)
+        let Some(translated) = legacy::read(document, config, now) else {
+            return Err(malformed);
+        };
+        Record::parse(translated.document, translated.upgrade).map_err(|_| malformed)
     }
 
     /// Reads a document of this crate's form.
-    pub(crate) fn parse(document: Document, upgrade: Option<Arc<Upgrade>>) -> Option<Self> {
-        if document.as_bytes().len() > MAX_DOCUMENT_BYTES {
-            return None;
-        }
-        let fields = Fields::read(&document)?;
-        let value = fields.value?;
-        // The bytes of `value` lie inside the document's own.
-        let start = (value.as_bytes().as_ptr() as usize)
-            .checked_sub(document.as_bytes().as_ptr() as usize)?;
-        let range = start..start + value.as_bytes().len();
-        document.as_bytes().get(range.clone())?;
-        // Every element is checked here: a later read has no way to report a malformed one.
-        let mut sealed = 0;
-        for element in value {
-            sealed += usize::from(value::sealed_bytes(element.ok()?.1).is_some());
-        }
-        Some(Record {
-            has_data_key: fields.seal.is_some(),
-            token: Digest::from_bytes(fields.token?),
-            csrf: match *fields.csrf.as_ref()? {
-                StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
-                StoredSecret::Sealed => fields.seal.map(|_| None)?,
-            },
-            meta: fields.meta()?,
-            values: Arc::new(Values::new(document, range, sealed * SEALED_VALUE_BYTES)),
+    pub(crate) fn parse(
+        document: Document,
+        upgrade: Option<Arc<Upgrade>>,
+    ) -> Result<Self, Malformed> {
+        let parts = Parts::read(&document);
+        let Some(parts) = parts else {
+            return Err(Malformed {
+                id: document.id().and_then(Id::parse),
+            });
+        };
+        Ok(Record {
+            meta: parts.meta,
+            token: parts.token,
+            csrf: parts.csrf,
+            values: Arc::new(Values::new(document, parts.values, parts.added)),
             upgrade,
+            has_data_key: parts.has_data_key,
             seals: false,
             sealer: None,
         })
     }
-
     /// The names of the session's values, in stored order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let all = self.values.raw().into_iter().flatten().flatten();
@@ -213,7 +220,7 @@ impl Record {
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
         let document = update.apply(self.values.document(), now).ok()?;
         // What is left of the upgrade is a matter of single keys, and the same as before.
-        let after = Record::parse(document, self.upgrade.clone())?;
+        let after = Record::parse(document, self.upgrade.clone()).ok()?;
         Some(after.opened_like(self))
     }
 
@@ -297,6 +304,11 @@ impl Record {
         if let Some(upgrade) = &self.upgrade {
             upgrade.complete(update);
         }
+    }
+
+    /// Whether the next write makes a document of the Python package one of ours.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.upgrade.is_some()
     }
 
     /// Restricts a filter to this session while a value is the one of this record.
@@ -434,6 +446,48 @@ impl Times {
             expires,
             timeout: own(fields.timeout),
             lifetime: own(fields.lifetime),
+        })
+    }
+}
+
+/// What a record takes out of its document.
+struct Parts {
+    meta: Meta,
+    token: Digest,
+    csrf: Option<Secret>,
+    /// Where the values are, and how many bytes of them sealing has added.
+    values: Range<usize>,
+    added: usize,
+    has_data_key: bool,
+}
+
+impl Parts {
+    fn read(document: &Document) -> Option<Self> {
+        if document.as_bytes().len() > MAX_DOCUMENT_BYTES {
+            return None;
+        }
+        let fields = Fields::read(document)?;
+        let value = fields.value?;
+        // The bytes of `value` lie inside the document's own.
+        let start = (value.as_bytes().as_ptr() as usize)
+            .checked_sub(document.as_bytes().as_ptr() as usize)?;
+        let values = start..start + value.as_bytes().len();
+        document.as_bytes().get(values.clone())?;
+        // Every element is checked here: a later read has no way to report a malformed one.
+        let mut sealed = 0;
+        for element in value {
+            sealed += usize::from(value::sealed_bytes(element.ok()?.1).is_some());
+        }
+        Some(Parts {
+            has_data_key: fields.seal.is_some(),
+            token: Digest::from_bytes(fields.token?),
+            csrf: match *fields.csrf.as_ref()? {
+                StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
+                StoredSecret::Sealed => fields.seal.map(|_| None)?,
+            },
+            meta: fields.meta()?,
+            values,
+            added: sealed * SEALED_VALUE_BYTES,
         })
     }
 }

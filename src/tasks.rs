@@ -2,28 +2,39 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rocket::tokio;
-use rocket::tokio::sync::watch;
+use rocket::tokio::sync::Notify;
 use rocket::tokio::task::JoinHandle;
 
 /// The tasks that were spawned and have not ended.
-#[derive(Clone)]
-pub(crate) struct Tasks(Arc<watch::Sender<usize>>);
+#[derive(Clone, Default)]
+pub(crate) struct Tasks(Arc<Count>);
+
+#[derive(Default)]
+struct Count {
+    running: AtomicUsize,
+    /// Notified when none runs any more.
+    idle: Notify,
+}
 
 /// Counts one task, however it ends.
-struct Running(Arc<watch::Sender<usize>>);
+struct Running(Arc<Count>);
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.send_modify(|count| *count = count.saturating_sub(1));
+impl Running {
+    fn new(count: &Arc<Count>) -> Self {
+        count.running.fetch_add(1, Ordering::SeqCst);
+        Running(Arc::clone(count))
     }
 }
 
-impl Default for Tasks {
-    fn default() -> Self {
-        Tasks(Arc::new(watch::Sender::new(0)))
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.idle.notify_waiters();
+        }
     }
 }
 
@@ -35,8 +46,7 @@ impl Tasks {
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.0.send_modify(|count| *count += 1);
-        let running = Running(Arc::clone(&self.0));
+        let running = Running::new(&self.0);
         tokio::spawn(async move {
             let _running = running;
             future.await
@@ -45,9 +55,21 @@ impl Tasks {
 
     /// Waits until no task runs, for `limit` at most.
     pub(crate) async fn wait(&self, limit: Duration) {
-        let mut count = self.0.subscribe();
-        let idle = count.wait_for(|count| *count == 0);
+        let idle = async {
+            loop {
+                // A task that ends from here on is heard of.
+                let idle = self.0.idle.notified();
+                if self.running() == 0 {
+                    return;
+                }
+                idle.await;
+            }
+        };
         let _ = tokio::time::timeout(limit, idle).await;
+    }
+
+    fn running(&self) -> usize {
+        self.0.running.load(Ordering::SeqCst)
     }
 }
 
@@ -67,7 +89,7 @@ mod tests {
         end.send(()).unwrap();
         assert!(task.await.unwrap());
         waits.await.unwrap();
-        assert_eq!(*tasks.0.borrow(), 0);
+        assert_eq!(tasks.running(), 0);
     }
 
     #[rocket::async_test]
@@ -76,6 +98,6 @@ mod tests {
         let task = tasks.spawn(async { panic!("for a test") });
         assert!(task.await.is_err());
         tasks.wait(Duration::from_secs(60)).await;
-        assert_eq!(*tasks.0.borrow(), 0);
+        assert_eq!(tasks.running(), 0);
     }
 }

@@ -134,8 +134,7 @@ impl Edit {
         let Some(id) = self.id else {
             return Ok(false); // the id of a tombstone, for instance
         };
-        let stored = core.epoch.load(id.as_str()).await?;
-        let record = stored.and_then(|stored| core.read(stored));
+        let record = core.load(&id).await?;
         let is_alive = |record: &Record| !record.meta.is_expired(&core.config, core.now());
         let Some(record) = record.filter(is_alive) else {
             return Ok(false);
@@ -154,8 +153,7 @@ impl Edit {
             return Ok(true);
         }
         // It has ended, or got its data key meanwhile.
-        let stored = core.epoch.load(id.as_str()).await?;
-        match stored.and_then(|stored| core.read(stored)) {
+        match core.load(&id).await? {
             Some(record) if record.is_sealed() => Err(sealed()),
             _ => Ok(false),
         }

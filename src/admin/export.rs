@@ -29,8 +29,7 @@ impl Sessions {
             return Ok(None); // the id of a tombstone, for instance
         };
         let (core, now) = (&self.core, self.now());
-        let stored = core.epoch.load(id.as_str()).await?;
-        let stored = stored.and_then(|stored| core.read(stored));
+        let stored = core.load(&id).await?;
         let alive = stored.filter(|stored| !stored.meta.is_expired(&core.config, now));
         Ok(alive.map(|alive| record(&alive, &core.config)))
     }

@@ -221,8 +221,7 @@ impl UserSessions {
         let core = &self.sessions.core;
         let mut all = Vec::new();
         for id in self.ids().await? {
-            let stored = core.epoch.load(id.as_str()).await?;
-            let record = stored.and_then(|stored| core.read(stored));
+            let record = core.load(&id).await?;
             all.extend(record.map(|record| export::record(&record, &core.config)));
         }
         Ok(all)

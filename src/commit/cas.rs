@@ -9,7 +9,7 @@ use rocket::tokio::time::{Instant, sleep};
 
 use super::Core;
 use crate::document::key::Field;
-use crate::document::{Filter, Operator, Update};
+use crate::document::{Document, Filter, Operator, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::record::token::Token;
 use crate::record::{self, Record};
@@ -110,9 +110,8 @@ impl Core {
 
     /// The session as it is now, if it is alive and the filter still holds.
     async fn load_again(&self, what: &CompareAndSet, record: &Record) -> Result<Option<Record>> {
-        let fresh = self.epoch.load(record.meta.id.as_str()).await?;
-        let fresh = fresh.filter(|fresh| what.filter.matches(fresh));
-        let fresh = fresh.and_then(|fresh| self.read(fresh));
+        let is_wanted = |fresh: &Document| what.filter.matches(fresh);
+        let fresh = self.load_if(&record.meta.id, is_wanted).await?;
         let fresh = fresh.and_then(|fresh| self.reopen(fresh, record, what.token.as_ref()));
         Ok(fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now())))
     }

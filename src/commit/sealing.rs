@@ -40,8 +40,7 @@ impl Core {
         record: &Record,
         token: &Token,
     ) -> Result<Option<Record>> {
-        let fresh = self.epoch.load(record.meta.id.as_str()).await?;
-        let fresh = fresh.and_then(|fresh| self.read(fresh));
+        let fresh = self.load(&record.meta.id).await?;
         let fresh = fresh.filter(|fresh| fresh.token.matches(&record.token));
         let fresh = fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now()));
         let fresh = fresh.and_then(|fresh| fresh.opened_by(token, &self.config.cookie_name));

@@ -31,10 +31,7 @@ impl Core {
             }
         }
         plan.seal(&self.config.cookie_name)?;
-        let filter = match is_last && !self.ends_soon(&plan.values.record) {
-            true => plan.values.filter.clone(),
-            false => plan.values.filter.clone().alone(),
-        };
+        let filter = self.filter(&plan.values, is_last);
         if let Some(part) = &plan.with_token {
             let mut update = plan.values.update.clone();
             update.merge(&part.update);
@@ -92,6 +89,20 @@ impl Core {
         plan.record = plan.record.written_plain();
         let (filter, update) = (plan.filter.clone(), plan.update.clone());
         Ok(self.attempt(&plan, None, filter, update).await?.is_some())
+    }
+
+    /// How the update asks for its session. MongoDB finds a document by its id alone in half the time
+    /// that it takes with any other condition. So an update that does not prolong the session is not
+    /// asked whether that has expired meanwhile: it revives nothing, and the session did live when it
+    /// was loaded.
+    fn filter(&self, plan: &ValuesPlan, is_last: bool) -> Filter {
+        if !is_last || self.ends_soon(&plan.record) {
+            return plan.filter.clone().alone();
+        }
+        match plan.prolongs() {
+            true => plan.filter.clone(),
+            false => Filter::id(plan.record.meta.id.as_str()),
+        }
     }
 
     /// Whether the session expires before an update that is sent now has ended.

@@ -11,7 +11,7 @@ use crate::clock::{Moment, Started};
 use crate::config::{Config, Transport};
 use crate::document::key::Field;
 use crate::document::value;
-use crate::document::{Filter, Operator, Update, date};
+use crate::document::{Filter, Operator, Path, Update, date};
 use crate::error::Error;
 use crate::record::token::{Id, Secret, Token};
 use crate::record::{self, Client, Expiry, Meta, Override, OwnTimes, Record, field};
@@ -131,6 +131,12 @@ impl ValuesPlan {
             relative,
             durability: Durability::Data,
         }
+    }
+
+    /// Whether the update moves the time at which the session expires. That of a session of the
+    /// Python package may store it.
+    pub(crate) fn prolongs(&self) -> bool {
+        self.update.contains(&Path::Meta(field::EXPIRES)) || self.record.is_upgraded()
     }
 }
 

@@ -196,8 +196,7 @@ fn outcome_name(loaded: &Result<LoadOutcome>) -> &'static str {
 /// Loads the session of the request's only token: one find, and one more when it is not there.
 async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOutcome> {
     core.stats.loads.count();
-    let document = core.epoch.load(token.id.as_str()).await?;
-    let record = document.and_then(|document| core.read(document));
+    let record = core.load(&token.id).await?;
     match verify(core, &token, record) {
         Ok(record) => {
             core.stats.hits.count();
@@ -235,9 +234,7 @@ async fn load_several(
     let mut ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let documents = core.epoch.load_many(ids).await?;
-    let documents = documents.into_iter();
-    let records: Vec<Record> = documents.filter_map(|one| core.read(one)).collect();
+    let records = core.load_many(ids).await?;
     let mut alive = Vec::new();
     for token in tokens {
         let record = records.iter().find(|record| record.meta.id == token.id);

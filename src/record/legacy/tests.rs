@@ -42,7 +42,7 @@ fn read_by(
     (config.timeout, config.lifetime) = (idle, absolute);
     let translated = read(Document::from_bson(document), &config, NOW)?;
     Some((
-        Record::parse(translated.document, None)?,
+        Record::parse(translated.document, None).ok()?,
         translated.upgrade,
     ))
 }
@@ -563,7 +563,7 @@ proptest! {
         let document = Document::from_bytes(bytes);
         let _ = is_opened_by_its_id(&document);
         if let Some(translated) = read(document, &config(), NOW) {
-            let _ = Record::parse(translated.document, None).is_some();
+            let _ = Record::parse(translated.document, None).is_ok();
             if let Some(upgrade) = translated.upgrade {
                 upgrade.complete(&mut Update::default());
             }

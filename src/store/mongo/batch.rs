@@ -12,7 +12,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,9 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// With up to this number of operations outstanding, none waits for another.
 const DIRECT: usize = 4;
+
+/// A command that hangs looks for overdue operations at least this often.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// The results of one command, in the order of its jobs; or why it failed as a whole.
 type Results<R> = Result<Vec<Result<R>>>;
@@ -115,9 +118,9 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
 
     /// Carries one operation out, in a command that starts before `until`.
     pub(super) async fn submit(&self, job: J, bytes: usize, until: Instant) -> Result<R> {
-        let (reply, mut replied) = oneshot::channel();
+        let (reply, replied) = oneshot::channel();
         let since = Instant::now();
-        let (next, mut patience, is_queued) = {
+        let next = {
             let mut queue = self.0.lock();
             queue.waiting.push_back(Waiting {
                 job,
@@ -128,29 +131,12 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
                 origin: Origin::current(),
                 _wait: self.0.waits.wait(),
             });
-            let next = queue.next();
-            (next, queue.pace.patience(), !queue.waiting.is_empty())
+            queue.next()
         };
         if let Some(batch) = next {
             self.0.start(batch);
         }
-        if !is_queued {
-            let result = replied.await;
-            return result.unwrap_or_else(|_| Err(self.0.lost.clone()));
-        }
-        // A timer of each caller's: whichever is polled starts the next command.
-        loop {
-            match timeout(patience, &mut replied).await {
-                Ok(result) => return result.unwrap_or_else(|_| Err(self.0.lost.clone())),
-                Err(_) => {
-                    let overdue = self.0.lock().overdue();
-                    if let Some(batch) = overdue {
-                        self.0.start(batch);
-                    }
-                    patience = patience.saturating_mul(2);
-                }
-            }
-        }
+        replied.await.unwrap_or_else(|_| Err(self.0.lost.clone()))
     }
 }
 
@@ -174,7 +160,7 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 
     /// Runs one batch. Returns the one that follows it.
-    async fn run(&self, batch: Batch<J, R>) -> Option<Batch<J, R>> {
+    async fn run(self: &Arc<Self>, batch: Batch<J, R>) -> Option<Batch<J, R>> {
         let (operations, started) = (batch.len(), Instant::now());
         let until = batch.iter().map(|waiting| waiting.until).max();
         let (mut jobs, mut replies, mut origins) = (Vec::new(), Vec::new(), Vec::new());
@@ -185,7 +171,8 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
         }
         let command = async { (self.run)(jobs, until.unwrap_or(started)).await };
         let command = run_batch(self.operation, origins, command);
-        let results = match AssertUnwindSafe(command).catch_unwind().await {
+        let command = pin!(AssertUnwindSafe(command).catch_unwind());
+        let results = match self.watch(command).await {
             Ok(Ok(results)) => results,
             Ok(Err(error)) => replies.iter().map(|_| Err(error.clone())).collect(),
             // It panicked. The callers see their channels close.
@@ -201,6 +188,21 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
             let _ = reply.send(result);
         }
         next
+    }
+
+    /// Waits for a command. While it hangs, the operations that are overdue go in another one.
+    async fn watch<T>(self: &Arc<Self>, mut command: Pin<&mut impl Future<Output = T>>) -> T {
+        let mut pause = self.lock().pace.patience();
+        loop {
+            if let Ok(done) = timeout(pause, command.as_mut()).await {
+                return done;
+            }
+            let overdue = self.lock().overdue();
+            if let Some(batch) = overdue {
+                self.start(batch);
+            }
+            pause = (pause * 2).min(MAX_PAUSE.max(self.lock().pace.patience()));
+        }
     }
 }
 
