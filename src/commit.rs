@@ -202,7 +202,7 @@ impl Core {
             // them: a late response of another tab must not overwrite the login's cookie. The
             // logout stands even if the login fails.
             Write::Insert(plan) if plan.login.is_some() && deletes => {
-                let inserted = Box::pin(self.insert(*plan)).await;
+                let inserted = Box::pin(self.insert(plan)).await;
                 let deleted = self.delete_all(&delete).await;
                 match (inserted, deleted) {
                     (Ok(done), Ok(())) => done,
@@ -230,12 +230,10 @@ impl Core {
                         Done::without_write(Outcome::Nothing)
                     }
                     Write::Insert(plan) => {
-                        let inserted = Box::pin(self.insert(*plan)).await;
+                        let inserted = Box::pin(self.insert(plan)).await;
                         inserted.map_err(partly_done)?
                     }
-                    Write::Update(plan) => {
-                        self.update(*plan, is_last).await.map_err(partly_done)?
-                    }
+                    Write::Update(plan) => self.update(plan, is_last).await.map_err(partly_done)?,
                     Write::Refuse(error) => return Err(error),
                 }
             }

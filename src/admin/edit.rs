@@ -148,7 +148,7 @@ impl Edit {
         }
         let record = record.written_plain();
         check(&record, &self.changes, core.config.max_bytes)?;
-        let plan = ValuesPlan::new(record, self.changes, core.now());
+        let plan = ValuesPlan::new(record, &self.changes, core.now());
         if core.change_values(plan).await? {
             return Ok(true);
         }

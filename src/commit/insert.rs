@@ -28,7 +28,7 @@ const MAX_ID_DRAWS: usize = 3;
 const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
 impl Core {
-    pub(super) async fn insert(self: &Arc<Self>, mut plan: InsertPlan) -> Result<Done> {
+    pub(super) async fn insert(self: &Arc<Self>, mut plan: Box<InsertPlan>) -> Result<Done> {
         if plan.login.is_some() {
             plan.created = self.login_created(plan.created);
         }
@@ -62,7 +62,8 @@ impl Core {
                 (_, None) => return Ok(new.done(plan.cookie)),
                 (inserted, Some(login)) => {
                     let is_beside = inserted == Inserted::Beside;
-                    return self.log_in(&plan, login, new, is_beside).await;
+                    // Boxed, so that a new session without a user does not carry the room for it.
+                    return Box::pin(self.log_in(&plan, login, new, is_beside)).await;
                 }
             }
         }
@@ -103,8 +104,8 @@ impl Core {
         if plan.dead_is_looked_up && is_fresh {
             return Ok(false);
         }
-        let found = tombstone::look_up(self, dead, None, &plan.started).await?;
-        Ok(found.is_some())
+        let found = tombstone::look_up(self, dead, None, &plan.started);
+        Ok(Box::pin(found).await?.is_some())
     }
 
     /// Does what must have happened before a login's cookie may be sent. Returns what other requests

@@ -1,6 +1,8 @@
 //! What a commit is made of, on a store in memory: the insert that is rolled back, revocations,
 //! tombstones, the compare-and-set loop and the limit of sessions.
 
+mod update;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
@@ -489,21 +491,6 @@ async fn compare_and_set_ends_at_the_deadline() {
     let text = source.to_string();
     assert!(text.contains("repeated write conflicts"), "{text}");
     assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(1)));
-}
-
-// ---- updates that share a command
-
-#[rocket::async_test]
-async fn update_of_a_session_that_expires_within_the_deadline_does_not_share() {
-    let bench = Bench::with(|config| config.timeout = Some(Duration::from_secs(600)));
-    let record = bench.record(RawBson::Int64(1)).await;
-    assert!(!bench.core.ends_soon(&record));
-    bench
-        .clock
-        .advance(Duration::from_secs(600) - bench.core.config.deadline);
-    assert!(!bench.core.ends_soon(&record));
-    bench.clock.advance(Duration::from_secs(1));
-    assert!(bench.core.ends_soon(&record));
 }
 
 // ---- the limit of sessions

@@ -7,7 +7,6 @@ use crate::document::{Filter, Path, Update};
 use crate::error::{Error, Result};
 use crate::record::token::Token;
 use crate::record::{Record, field};
-use crate::state::changes::Changes;
 use crate::state::plan::{CookieLife, UpdatePlan, ValuesPlan};
 use crate::store::Updated;
 
@@ -15,7 +14,7 @@ impl Core {
     /// Carries an update out. Of updates that share a command it is not always known whether a session
     /// ended before or after its own: a caller that is told the outcome (`is_last` is false) gets
     /// a command of its own, as does a session that may expire, and be prolonged, while it runs.
-    pub(super) async fn update(&self, mut plan: UpdatePlan, is_last: bool) -> Result<Done> {
+    pub(super) async fn update(&self, mut plan: Box<UpdatePlan>, is_last: bool) -> Result<Done> {
         let epoch = self.epoch.current().await?;
         if !epoch.has(&plan.values.record.meta) {
             return Ok(Done::without_write(Outcome::Gone));
@@ -42,8 +41,9 @@ impl Core {
                 // A data key that the session has got meanwhile must not stay under the old secret.
                 guarded = guarded.missing(field::SEAL);
             }
-            let token = Some(&plan.token);
-            if let Some(update) = self.attempt(&plan.values, token, guarded, update).await? {
+            // Boxed, as is what few commits need in this future: each allocates it.
+            let attempt = self.attempt(&plan.values, Some(&plan.token), guarded, update);
+            if let Some(update) = Box::pin(attempt).await? {
                 let cookie = part.cookie.clone();
                 return Ok(plan.applied(update, cookie));
             }
@@ -55,7 +55,7 @@ impl Core {
                     return Box::pin(self.update(plan, is_last)).await;
                 }
             }
-            let has_data = !plan.values.update.is_empty() || !plan.values.relative.is_empty();
+            let has_data = !plan.values.update.is_empty() || plan.values.compares;
             if part.is_required || !has_data {
                 return Ok(Done::without_write(Outcome::Gone));
             }
@@ -66,7 +66,7 @@ impl Core {
             Some(_) => filter.alone(),
             None => filter,
         };
-        let update = plan.values.update.clone();
+        let update = std::mem::take(&mut plan.values.update);
         Ok(
             match self
                 .attempt(&plan.values, Some(&plan.token), filter, update)
@@ -83,11 +83,11 @@ impl Core {
         if !self.epoch.current().await?.has(&plan.record.meta) {
             return Ok(false);
         }
-        plan.filter = plan.filter.alone(); // the caller is told the outcome
+        let filter = plan.filter().alone(); // the caller is told the outcome
         // Without a token there is nothing to seal with.
-        plan.filter = plan.filter.missing(field::SEAL);
+        let filter = filter.missing(field::SEAL);
         plan.record = plan.record.written_plain();
-        let (filter, update) = (plan.filter.clone(), plan.update.clone());
+        let update = std::mem::take(&mut plan.update);
         Ok(self.attempt(&plan, None, filter, update).await?.is_some())
     }
 
@@ -97,10 +97,10 @@ impl Core {
     /// was loaded.
     fn filter(&self, plan: &ValuesPlan, is_last: bool) -> Filter {
         if !is_last || self.ends_soon(&plan.record) {
-            return plan.filter.clone().alone();
+            return plan.filter().alone();
         }
         match plan.prolongs() {
-            true => plan.filter.clone(),
+            true => plan.filter(),
             false => Filter::id(plan.record.meta.id.as_str()),
         }
     }
@@ -119,10 +119,8 @@ impl Core {
         filter: Filter,
         mut update: Update,
     ) -> Result<Option<Update>> {
-        if !plan.relative.is_empty() {
-            // All of them: what the server could count in when it was loaded may be sealed by now.
-            let relative = plan.changes.relative();
-            let applied = self.apply_here(plan, token, filter, update, &relative);
+        if plan.compares {
+            let applied = self.apply_here(plan, token, filter, update);
             return Box::pin(applied).await;
         }
         let bare = update.clone();
@@ -136,21 +134,20 @@ impl Core {
             // A count or an append met a value that another request stored meanwhile. By
             // compare-and-set it fits, or its error names the key.
             Err(Error::Mismatch { .. }) => {
-                let relative = plan.changes.relative();
-                Box::pin(self.apply_here(plan, token, filter, bare, &relative)).await
+                Box::pin(self.apply_here(plan, token, filter, bare)).await
             }
             Err(error) => Err(error),
         }
     }
 
-    /// The update, in which relative changes are replaced by the values that they lead to.
+    /// The update, in which relative changes are replaced by the values that they lead to: all of them,
+    /// since what the server could count in when it was loaded may be sealed by now.
     async fn apply_here(
         &self,
         plan: &ValuesPlan,
         token: Option<&Token>,
         filter: Filter,
         update: Update,
-        relative: &Changes,
     ) -> Result<Option<Update>> {
         let what = CompareAndSet {
             token: token.cloned(),
@@ -161,7 +158,7 @@ impl Core {
         };
         let attempt = |record: &Record| {
             let mut values = Vec::new();
-            for (field, change) in relative.iter() {
+            for (field, change) in plan.relative.iter() {
                 let now = record.get(field).map_err(|error| error.of(field))?;
                 let value = change.apply(now.as_ref().map(Value::as_ref));
                 let value = value.map_err(|mismatch| mismatch.of(field))?;
@@ -174,7 +171,7 @@ impl Core {
             return Ok(None);
         };
         let mut update = what.update;
-        for field in relative.fields() {
+        for field in plan.relative.fields() {
             after.copy_value(&mut update, field);
         }
         Ok(Some(update))
@@ -187,7 +184,7 @@ impl UpdatePlan {
         let is_sealed = |path: &Path| matches!(path, Path::Value(_) | Path::Meta(field::CSRF));
         let part = self.with_token.as_ref();
         self.values.record.lacks_data_key()
-            && (!self.values.relative.is_empty()
+            && (self.values.compares
                 || self.values.update.sets(is_sealed)
                 || part.is_some_and(|part| part.update.sets(is_sealed)))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bson::{Bson, RawBson, RawDocumentBuf};
 
@@ -15,8 +16,9 @@ use crate::clock::Moment;
 /// What a write changes in a document: single fields, and nothing else of it.
 #[derive(Clone, Default)]
 pub struct Update {
-    /// By path, since MongoDB adds new fields in that order, and one path at most once.
-    operations: BTreeMap<Path, Operator>,
+    /// By path, since MongoDB adds new fields in that order, and one path at most once. Shared, so that
+    /// a clone copies no value.
+    operations: Arc<BTreeMap<Path, Operator>>,
 }
 
 #[derive(Clone)]
@@ -59,7 +61,7 @@ impl Operator {
 
 impl Update {
     pub(crate) fn insert(&mut self, path: Path, operation: Operator) {
-        self.operations.insert(path, operation);
+        Arc::make_mut(&mut self.operations).insert(path, operation);
     }
 
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<RawBson>) {
@@ -89,7 +91,7 @@ impl Update {
         mut self,
         mut map: impl FnMut(&Path, RawBson) -> Result<RawBson, E>,
     ) -> Result<Self, E> {
-        for (path, operation) in &mut self.operations {
+        for (path, operation) in Arc::make_mut(&mut self.operations) {
             if let Operator::Set(value) = operation {
                 *value = map(path, std::mem::replace(value, RawBson::Null))?;
             }
@@ -107,7 +109,7 @@ impl Update {
     pub(crate) fn merge(&mut self, other: &Update) {
         let others = other.operations.iter();
         let others = others.map(|(path, operation)| (path.clone(), operation.clone()));
-        self.operations.extend(others);
+        Arc::make_mut(&mut self.operations).extend(others);
     }
 
     pub(crate) fn contains(&self, path: &Path) -> bool {
@@ -168,7 +170,7 @@ impl Update {
     pub(crate) fn apply(&self, document: &Document, now: Moment) -> Result<Document, Inapplicable> {
         let mut whole: bson::Document =
             bson::from_slice(document.as_bytes()).map_err(|_| Inapplicable)?;
-        for (path, operation) in &self.operations {
+        for (path, operation) in self.operations.iter() {
             let (fields, name) = match path {
                 Path::Meta(name) => (&mut whole, *name),
                 Path::Value(field) => match values(&mut whole, operation)? {

@@ -98,7 +98,8 @@ impl Shared {
             Ok(order) => order,
             Err(_) => {
                 let waiting = self.commit_order.lock();
-                match tokio::time::timeout(core.store.deadline(), waiting).await {
+                let waiting = tokio::time::timeout(core.store.deadline(), waiting);
+                match Box::pin(waiting).await {
                     Ok(order) => order,
                     Err(_) => {
                         // The response will not commit: a catcher must not change anything either.

@@ -112,25 +112,31 @@ pub(crate) struct UpdatePlan {
 /// How to change the values of a stored session.
 pub(crate) struct ValuesPlan {
     pub(crate) record: Record,
-    pub(crate) filter: Filter,
     pub(crate) update: Update,
-    pub(crate) changes: Changes,
-    /// Values that the server cannot count in or append to: by compare-and-set.
+    /// The changes whose outcome depends on what is stored.
     pub(crate) relative: Changes,
+    /// The server cannot count in, or append to, the values of some of them: by compare-and-set.
+    pub(crate) compares: bool,
     pub(crate) durability: Durability,
+    now: Moment,
 }
 
 impl ValuesPlan {
-    pub(crate) fn new(record: Record, changes: Changes, now: Moment) -> Self {
-        let (update, relative) = changed_values(&changes, &record);
+    pub(crate) fn new(record: Record, changes: &Changes, now: Moment) -> Self {
+        let (update, compares) = changed_values(changes, &record);
         ValuesPlan {
-            filter: record::unless_expired(record.meta.id.as_str(), now),
             record,
             update,
-            changes,
-            relative,
+            relative: changes.relative(),
+            compares,
             durability: Durability::Data,
+            now,
         }
+    }
+
+    /// Chooses the session, if it is alive.
+    pub(crate) fn filter(&self) -> Filter {
+        record::unless_expired(self.record.meta.id.as_str(), self.now)
     }
 
     /// Whether the update moves the time at which the session expires. That of a session of the
@@ -260,9 +266,7 @@ fn plan_update(
     now: Moment,
 ) -> Result<Write, Error> {
     let (record, settings) = (&stored.record, &state.settings);
-    let mut values = ValuesPlan::new(record.clone(), state.changes.clone(), now);
-    let update = &mut values.update;
-    let is_read = update.is_empty() && values.relative.is_empty() && settings.is_empty();
+    let is_read = state.changes.is_empty() && settings.is_empty();
     let life = settings.times.apply(record.meta.own_times()).max_age;
     let life = life.resolve(config.max_age);
     let counts = !state.skips_touch || sends_cookie(settings) || settings.times_are_set();
@@ -275,10 +279,11 @@ fn plan_update(
             false => Write::Nothing,
         });
     }
+    let mut values = ValuesPlan::new(record.clone(), &state.changes, now);
     let is_due = now.since(record.meta.accessed) >= precision(expiry.idle);
     if sends || (counts && is_due) {
         let expires = expiry.expires_at(record.meta.created, now);
-        record::touch(update, now, expires);
+        record::touch(&mut values.update, now, expires);
     }
     if settings.token != TokenChange::Keep {
         values.durability = Durability::Identity;
@@ -297,18 +302,18 @@ fn plan_update(
     })))
 }
 
-/// What the request changed in values: the update that the server carries out, and the changes
-/// that it cannot.
-fn changed_values(changes: &Changes, record: &Record) -> (Update, Changes) {
-    let (mut update, mut relative) = (Update::default(), Changes::default());
+/// What the request changed in values: the update that the server carries out, and whether there are
+/// changes that it cannot.
+fn changed_values(changes: &Changes, record: &Record) -> (Update, bool) {
+    let (mut update, mut compares) = (Update::default(), false);
     for (field, change) in changes.iter() {
         if change.is_relative() && record.needs_compare_and_set(field) {
-            relative.put(field.clone(), change.clone());
+            compares = true;
         } else {
             record::change(&mut update, field.clone(), change.operation());
         }
     }
-    (update, relative)
+    (update, compares)
 }
 
 /// What the request set on the session itself. A request whose cookie was replaced meanwhile, by

@@ -158,12 +158,17 @@ impl Bounded {
 
     /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` runs
     /// after the attempt has ended, however late that is.
-    pub(crate) async fn insert_or(
+    ///
+    /// Not an `async fn`, whose future would hold the room for what the task holds.
+    pub(crate) fn insert_or<F>(
         &self,
         documents: Vec<Document>,
         durability: Durability,
-        roll_back: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<Inserted> {
+        roll_back: F,
+    ) -> impl Future<Output = Result<Inserted>> + use<'_, F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let store = Arc::clone(&self.store);
         let (reply, mut replied) = oneshot::channel();
         self.tasks.spawn(carried(async move {
@@ -175,16 +180,18 @@ impl Bounded {
                 roll_back.await;
             }
         }));
-        let operation = Operation::CreateSession;
-        let in_time = timeout(self.deadline, &mut replied).await;
-        let result = in_time.ok().or_else(|| {
-            // From here on the task is told that its caller is gone. It may have ended just before.
-            replied.close();
-            replied.try_recv().ok().map(Ok)
-        });
-        let late = || Err(self.late(Kind::Write, operation));
-        let panicked = |_| Err(Kind::Write.panicked(operation));
-        self.counted(result.map_or_else(late, |result| result.unwrap_or_else(panicked)))
+        async move {
+            let operation = Operation::CreateSession;
+            let in_time = timeout(self.deadline, &mut replied).await;
+            let result = in_time.ok().or_else(|| {
+                // From here on the task is told that its caller is gone. It may have ended just before.
+                replied.close();
+                replied.try_recv().ok().map(Ok)
+            });
+            let late = || Err(self.late(Kind::Write, operation));
+            let panicked = |_| Err(Kind::Write.panicked(operation));
+            self.counted(result.map_or_else(late, |result| result.unwrap_or_else(panicked)))
+        }
     }
 
     pub(crate) async fn update(

@@ -125,7 +125,8 @@ async fn commit_one(attached: &Attached, request: &Request<'_>, headers: &mut Se
     let core = &attached.sessions.core;
     let (config, cache) = (&core.config, (attached.kind.cache)(request, &core.clock));
     if let Some(order) = cache.sign_in() {
-        order.carry_out(request, &attached.sessions, cache).await;
+        // Boxed, as is what few responses need in this future: Rocket allocates it for each.
+        Box::pin(order.carry_out(request, &attached.sessions, cache)).await;
     }
     let Some(loaded) = cache.loaded() else {
         return; // no guard asked for the session

@@ -130,13 +130,18 @@ impl Client {
 
     /// Runs a call in a task, so that it ends whatever becomes of its caller. `lost`: the error of a call
     /// that panics, or finds the runtime shutting down.
-    pub(super) async fn detached<T: Send + 'static>(
+    ///
+    /// Not an `async fn`, whose future would hold the room for the call, which the task holds.
+    pub(super) fn detached<T: Send + 'static, F>(
         &self,
-        lost: &Error,
-        call: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let result = self.tasks.spawn(carried(call)).await;
-        result.unwrap_or_else(|_| Err(lost.clone()))
+        lost: Error,
+        call: F,
+    ) -> impl Future<Output = Result<T>> + use<T, F>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let task = self.tasks.spawn(carried(call));
+        async move { task.await.unwrap_or_else(|_| Err(lost)) }
     }
 
     /// Runs a read. It is sent again until the deadline where its connection proves dead (beyond the

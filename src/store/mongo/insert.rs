@@ -57,7 +57,7 @@ impl Inserts {
             }
             (_, Some(last)) => {
                 statements.push(last);
-                insert_in_order(&self.client, &statements, terms).await
+                Box::pin(insert_in_order(&self.client, &statements, terms)).await
             }
         }
     }

@@ -61,10 +61,10 @@ impl Loads {
         match &self.batcher {
             Some(batcher) if size <= LARGE_THRESHOLD => batcher.submit(ids, size, until).await,
             _ => {
-                let (finder, lost) = (Arc::clone(&self.finder), lost());
+                let finder = Arc::clone(&self.finder);
                 let find = async move { finder.find(ids, until).await };
-                let found = self.finder.client.detached(&lost, find).await?;
-                Ok(found.into_values().collect())
+                let found = self.finder.client.detached(lost(), find);
+                Ok(found.await?.into_values().collect())
             }
         }
     }

@@ -60,13 +60,13 @@ impl Updates {
                 batcher.submit((filter, statement), bytes, until).await
             }
             _ => {
-                let (client, lost) = (Arc::clone(&self.client), lost());
+                let client = Arc::clone(&self.client);
                 let send = async move {
                     let terms = Terms::new(OPERATION, durability, until);
                     command::send(&client, Verb::Update, &[statement], terms).await
                 };
-                let sent = self.client.detached(&lost, send).await?;
-                Ok(Updated::of(sent.of_one(OPERATION)? > 0))
+                let sent = self.client.detached(lost(), send);
+                Ok(Updated::of(sent.await?.of_one(OPERATION)? > 0))
             }
         }
     }
@@ -105,7 +105,8 @@ async fn run(client: Arc<Client>, jobs: Vec<Job>, until: Instant) -> Result<Vec<
     let of_code = |code| Err(error::of_statement(OPERATION, code));
     let mut results: Vec<_> = errors.into_iter().map(|code| code.map(of_code)).collect();
     if missed > 0 && filters.len() > 1 {
-        settle(&client, &filters, missed, until, &mut results).await?;
+        // Boxed, because it is rare, and every batch allocates this future.
+        Box::pin(settle(&client, &filters, missed, until, &mut results)).await?;
     } else if missed > 0 {
         results = vec![Some(Ok(Updated::Gone))];
     }
