@@ -203,7 +203,7 @@ impl Core {
             // logout stands even if the login fails.
             Write::Insert(plan) if plan.login.is_some() && deletes => {
                 let inserted = Box::pin(self.insert(plan)).await;
-                let deleted = self.delete_all(&delete).await;
+                let deleted = Box::pin(self.delete_all(&delete)).await;
                 match (inserted, deleted) {
                     (Ok(done), Ok(())) => done,
                     (Err(error), Ok(())) => return Err(error.partly_done()),
@@ -217,7 +217,9 @@ impl Core {
                 }
             }
             write => {
-                self.delete_all(&delete).await?;
+                if deletes {
+                    Box::pin(self.delete_all(&delete)).await?;
+                }
                 let partly_done = |error: Error| error.partly_done_if(deletes);
                 match write {
                     Write::Nothing => Done::without_write(Outcome::Nothing),

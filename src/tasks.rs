@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rocket::futures::FutureExt;
 use rocket::tokio;
 use rocket::tokio::sync::Notify;
 use rocket::tokio::task::JoinHandle;
@@ -47,10 +48,11 @@ impl Tasks {
         future: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         let running = Running::new(&self.0);
-        tokio::spawn(async move {
-            let _running = running;
-            future.await
-        })
+        // An async block would hold the future twice: as it was taken in, and where it is polled.
+        tokio::spawn(future.map(move |output| {
+            drop(running);
+            output
+        }))
     }
 
     /// Waits until no task runs, for `limit` at most.

@@ -177,7 +177,7 @@ impl Bounded {
             let is_settled = result.is_ok();
             let is_late = reply.send(result).is_err();
             if !is_undone && (is_late || !is_settled) {
-                roll_back.await;
+                Box::pin(roll_back).await;
             }
         }));
         async move {

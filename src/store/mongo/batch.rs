@@ -12,14 +12,14 @@ mod tests;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rocket::futures::FutureExt;
 use rocket::tokio;
 use rocket::tokio::sync::oneshot;
-use rocket::tokio::time::{Instant, timeout};
+use rocket::tokio::time::{Instant, sleep};
 
 use self::pace::Pace;
 use crate::error::{Error, Operation, Result};
@@ -33,9 +33,6 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// With up to this number of operations outstanding, none waits for another.
 const DIRECT: usize = 4;
-
-/// A command that hangs looks for overdue operations at least this often.
-const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// The results of one command, in the order of its jobs; or why it failed as a whole.
 type Results<R> = Result<Vec<Result<R>>>;
@@ -67,6 +64,8 @@ struct Queue<J, R> {
     /// The most operations that were outstanding lately.
     peak: usize,
     pace: Pace,
+    /// A task looks for operations that are overdue.
+    is_watched: bool,
     /// Commands in flight while operations queue up, and at most.
     few: usize,
     most: usize,
@@ -103,6 +102,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
             operations: 0,
             peak: 0,
             pace: Pace::default(),
+            is_watched: false,
             few: few.min(most),
             most,
         };
@@ -120,7 +120,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
     pub(super) async fn submit(&self, job: J, bytes: usize, until: Instant) -> Result<R> {
         let (reply, replied) = oneshot::channel();
         let since = Instant::now();
-        let next = {
+        let (next, is_to_be_watched) = {
             let mut queue = self.0.lock();
             queue.waiting.push_back(Waiting {
                 job,
@@ -131,10 +131,13 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
                 origin: Origin::current(),
                 _wait: self.0.waits.wait(),
             });
-            queue.next()
+            (queue.next(), queue.is_to_be_watched())
         };
         if let Some(batch) = next {
             self.0.start(batch);
+        }
+        if is_to_be_watched {
+            self.0.watch_queue();
         }
         replied.await.unwrap_or_else(|_| Err(self.0.lost.clone()))
     }
@@ -160,7 +163,7 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 
     /// Runs one batch. Returns the one that follows it.
-    async fn run(self: &Arc<Self>, batch: Batch<J, R>) -> Option<Batch<J, R>> {
+    async fn run(&self, batch: Batch<J, R>) -> Option<Batch<J, R>> {
         let (operations, started) = (batch.len(), Instant::now());
         let until = batch.iter().map(|waiting| waiting.until).max();
         let (mut jobs, mut replies, mut origins) = (Vec::new(), Vec::new(), Vec::new());
@@ -171,8 +174,7 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
         }
         let command = async { (self.run)(jobs, until.unwrap_or(started)).await };
         let command = run_batch(self.operation, origins, command);
-        let command = pin!(AssertUnwindSafe(command).catch_unwind());
-        let results = match self.watch(command).await {
+        let results = match AssertUnwindSafe(command).catch_unwind().await {
             Ok(Ok(results)) => results,
             Ok(Err(error)) => replies.iter().map(|_| Err(error.clone())).collect(),
             // It panicked. The callers see their channels close.
@@ -190,19 +192,32 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
         next
     }
 
-    /// Waits for a command. While it hangs, the operations that are overdue go in another one.
-    async fn watch<T>(self: &Arc<Self>, mut command: Pin<&mut impl Future<Output = T>>) -> T {
-        let mut pause = self.lock().pace.patience();
-        loop {
-            if let Ok(done) = timeout(pause, command.as_mut()).await {
-                return done;
-            }
-            let overdue = self.lock().overdue();
-            if let Some(batch) = overdue {
-                self.start(batch);
-            }
-            pause = (pause * 2).min(MAX_PAUSE.max(self.lock().pace.patience()));
+    /// Starts what is overdue because commands hang, in a task that runs while operations are queued:
+    /// those that are sent at once cost no timer.
+    fn watch_queue(self: &Arc<Self>) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
         }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                let Some(pause) = shared.next_check() else {
+                    return;
+                };
+                sleep(pause).await;
+                if let Some(batch) = shared.overdue() {
+                    shared.start(batch);
+                }
+            }
+        });
+    }
+
+    fn next_check(&self) -> Option<Duration> {
+        self.lock().next_check()
+    }
+
+    fn overdue(&self) -> Option<Batch<J, R>> {
+        self.lock().overdue()
     }
 }
 
@@ -225,6 +240,23 @@ impl<J, R> Queue<J, R> {
             true => self.take(),
             false => None,
         }
+    }
+
+    /// Whether a task must begin to look for operations that are overdue.
+    fn is_to_be_watched(&mut self) -> bool {
+        !self.waiting.is_empty() && !std::mem::replace(&mut self.is_watched, true)
+    }
+
+    /// The pause until an operation may be overdue; `None` when none is queued any more.
+    fn next_check(&mut self) -> Option<Duration> {
+        let Some(first) = self.waiting.front() else {
+            self.is_watched = false;
+            return None;
+        };
+        let patience = self.pace.patience();
+        // One that is overdue already waits for the end of another command.
+        let left = patience.saturating_sub(first.since.elapsed());
+        Some(if left.is_zero() { patience } else { left })
     }
 
     /// The operations of the next command, if the first has waited for too long.
