@@ -235,7 +235,10 @@ impl Core {
                         let inserted = Box::pin(self.insert(plan)).await;
                         inserted.map_err(partly_done)?
                     }
-                    Write::Update(plan) => self.update(plan, is_last).await.map_err(partly_done)?,
+                    Write::Update(plan) => {
+                        let updated = Box::pin(self.update(plan, is_last)).await;
+                        updated.map_err(partly_done)?
+                    }
                     Write::Refuse(error) => return Err(error),
                 }
             }

@@ -362,7 +362,7 @@ impl EpochLease {
         document.append(SWEEPING, true);
         let documents = vec![Document::from_raw(document)];
         let (store, durability) = (&self.0.store, Durability::Identity);
-        store.insert_or(documents, durability, async {}).await
+        store.insert_or(documents, durability, || async {}).await
     }
 
     /// Ends every session: stores a new generation. After [`wait`](EpochLease::wait) no process

@@ -55,8 +55,9 @@ impl Core {
         }
         for _ in 0..draws {
             let new = NewSession::draw(self, &plan, epoch.generation)?;
-            let undo = new.undo.clone().run_and_log();
-            let inserted = self.store.insert_or(new.documents(), durability, undo);
+            let undo = new.undo.clone();
+            let roll_back = || undo.run_and_log();
+            let inserted = self.store.insert_or(new.documents(), durability, roll_back);
             match (inserted.await?, &plan.login) {
                 (Inserted::Exists, _) => {}
                 (_, None) => return Ok(new.done(plan.cookie)),
@@ -171,8 +172,11 @@ impl Core {
             if updated.await? == Updated::Applied {
                 return Ok(());
             }
-            let (document, undo) = (vec![tombstone.document()], undo.clone().run_and_log());
-            let inserted = self.store.insert_or(document, Durability::Identity, undo);
+            let (document, undo) = (vec![tombstone.document()], undo.clone());
+            let roll_back = || undo.run_and_log();
+            let inserted = self
+                .store
+                .insert_or(document, Durability::Identity, roll_back);
             if inserted.await? == Inserted::Stored {
                 return Ok(());
             }

@@ -143,7 +143,7 @@ fn insert(
     let store = bench.core.store.clone();
     let insert = async move {
         store
-            .insert_or(vec![document], Durability::Identity, undo)
+            .insert_or(vec![document], Durability::Identity, || undo)
             .await
     };
     (insert, told)

@@ -156,18 +156,19 @@ impl Bounded {
         call_or_spawn!(self, Read LoadSession, load(&id))
     }
 
-    /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` runs
+    /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` is run
     /// after the attempt has ended, however late that is.
     ///
     /// Not an `async fn`, whose future would hold the room for what the task holds.
-    pub(crate) fn insert_or<F>(
+    pub(crate) fn insert_or<R, F>(
         &self,
         documents: Vec<Document>,
         durability: Durability,
-        roll_back: F,
-    ) -> impl Future<Output = Result<Inserted>> + use<'_, F>
+        roll_back: R,
+    ) -> impl Future<Output = Result<Inserted>> + use<'_, R, F>
     where
-        F: Future<Output = ()> + Send + 'static,
+        R: FnOnce() -> F + Send + 'static,
+        F: Future<Output = ()> + Send,
     {
         let store = Arc::clone(&self.store);
         let (reply, mut replied) = oneshot::channel();
@@ -177,7 +178,7 @@ impl Bounded {
             let is_settled = result.is_ok();
             let is_late = reply.send(result).is_err();
             if !is_undone && (is_late || !is_settled) {
-                Box::pin(roll_back).await;
+                Box::pin(roll_back()).await;
             }
         }));
         async move {
