@@ -181,12 +181,13 @@ pub(super) async fn session_of<'r, K: Kind>(
     let is_first = cache.loaded().is_none();
     let load = || load::load(request, sessions, cache.started(), cache.is_head());
     let loaded = cache.get_or_load(load).await;
-    if !cache.is_settled() {
+    let set_on_exception = core.config.set_on_exception;
+    if !cache.is_settled() && mark::is_needed(request.rocket(), set_on_exception) {
         let mark = KindInfo::of::<K>().mark_name();
         if is_first || !mark::is_set(request, &mark) {
             // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
             // response and with it the mark.
-            if let (false, false, Ok(session)) = (is_first, core.config.set_on_exception, loaded) {
+            if let (false, false, Ok(session)) = (is_first, set_on_exception, loaded) {
                 session.discard();
             }
             mark::set(request, mark);

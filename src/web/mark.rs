@@ -11,8 +11,9 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use rocket::catcher::Catcher;
 use rocket::http::Cookie;
-use rocket::{Request, Response};
+use rocket::{Orbit, Request, Response, Rocket};
 
 use crate::record::token::Id;
 use crate::web::cookie;
@@ -29,6 +30,13 @@ static VALUE: LazyLock<String> = LazyLock::new(|| {
         |id| id.as_str().chars().take(LENGTH).collect(),
     )
 });
+
+/// Whether it matters that a catcher answered. It does not where every error has a catcher of the
+/// application: with `set_on_exception` the changes are kept then, whoever answers.
+pub(super) fn is_needed(rocket: &Rocket<Orbit>, set_on_exception: bool) -> bool {
+    let catches_all = |catcher: &Catcher| catcher.code.is_none() && catcher.base.path() == "/";
+    !set_on_exception || !rocket.catchers().any(catches_all)
+}
 
 pub(super) fn is_set(request: &Request<'_>, name: &str) -> bool {
     let pending = request.cookies().get_pending(name);
@@ -50,4 +58,55 @@ fn is_mark(header: &str, name: &str) -> bool {
         .strip_prefix(name)
         .and_then(|rest| rest.strip_prefix('='));
     value.is_some_and(|rest| rest.split(';').next() == Some(VALUE.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket::config::LogLevel;
+    use rocket::fairing::AdHoc;
+    use rocket::local::asynchronous::Client;
+    use rocket::{catch, catchers, get, routes};
+
+    use crate::{Session, Sessions};
+
+    #[get("/")]
+    fn index(_session: &Session) {}
+
+    #[catch(default)]
+    fn any() {}
+
+    #[catch(500)]
+    fn one() {}
+
+    #[rocket::async_test]
+    async fn the_mark_is_set_only_where_it_matters_who_answers() {
+        for (set_on_exception, base, catchers, is_marked) in [
+            (true, "/", catchers![any], false),
+            (true, "/", catchers![one], true),
+            (true, "/api", catchers![any], true),
+            (true, "/", Vec::new(), true),
+            (false, "/", catchers![any], true),
+        ] {
+            let figment = rocket::Config::figment()
+                .merge(("log_level", LogLevel::Off))
+                .merge(("session.set_on_exception", set_on_exception));
+            // It sees the response before the mark is removed.
+            let seen = AdHoc::on_response("seen", |_, response| {
+                Box::pin(async move {
+                    let is_marked = response.headers().contains("Set-Cookie");
+                    response.set_raw_header("X-Marked", is_marked.to_string());
+                })
+            });
+            let rocket = rocket::custom(figment)
+                .attach(seen)
+                .attach(Sessions::in_memory())
+                .register(base, catchers)
+                .mount("/", routes![index]);
+            let client = Client::untracked(rocket).await.unwrap();
+            let response = client.get("/").dispatch().await;
+            let headers = response.headers();
+            assert_eq!(headers.get_one("X-Marked"), Some(&*is_marked.to_string()));
+            assert!(!headers.contains("Set-Cookie"));
+        }
+    }
 }
