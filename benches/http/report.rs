@@ -16,6 +16,8 @@ pub struct Report {
     pub deployment: Deployment,
     pub connections: Vec<usize>,
     pub share: bool,
+    /// The place of the application with sealed sessions.
+    pub sealed: Option<usize>,
     heading: String,
     sides: Vec<String>,
     rows: Vec<Row>,
@@ -49,6 +51,7 @@ impl Report {
             deployment: server.deployment,
             connections: options.connections.clone(),
             share: options.share[0],
+            sealed: options.sealed.then_some(options.share.len() + 1),
             heading: format!(
                 "{}, MongoDB {}, {processors} processors, {} rounds of {:?} a cell",
                 server.deployment, server.version, options.rounds, options.time

@@ -55,20 +55,23 @@ impl Verdict {
 
     fn ratios(&mut self, report: &Report, connections: usize) {
         let many = connections >= 32;
-        let read = if many { 1.4 } else { 0.95 };
+        let read = match (many, report.deployment) {
+            (true, Deployment::Standalone) => 1.9,
+            _ => 0.97,
+        };
         let write = match (many, report.deployment) {
-            (false, _) => 0.95,
-            (true, Deployment::Standalone) => 1.4,
+            (false, _) => 0.97,
+            (true, Deployment::Standalone) => 1.9,
             (true, Deployment::ReplicaSet) => 2.0,
         };
         let of_one = Route::Read;
         let wanted = [
             (Route::None, BY_HAND, Route::None, 0.95),
             (Route::Unused, BY_HAND, Route::Unused, 0.95),
-            (Route::New, BY_HAND, Route::New, 0.95),
+            (Route::New, BY_HAND, Route::New, 0.97),
             (Route::Read, BY_HAND, Route::Read, read),
             (Route::Write, BY_HAND, Route::Write, write),
-            (Route::ReadLarge, SESSION, of_one, 0.9),
+            (Route::ReadLarge, SESSION, of_one, 0.95),
         ];
         for (route, other, other_route, least) in wanted {
             let ratio = report.ratio(connections, (route, SESSION), (other_route, other));
@@ -86,6 +89,28 @@ impl Verdict {
                 format!("{ratio:.2}"),
                 format!("≥ {least}"),
                 (ratio < least).then(|| format!("{:.2}", least - ratio)),
+            );
+        }
+        self.sealed(report, connections);
+    }
+
+    /// Sealed sessions beside the same in plain.
+    fn sealed(&mut self, report: &Report, connections: usize) {
+        let Some(sealed) = report.sealed.filter(|_| connections >= 32) else {
+            return;
+        };
+        for route in [Route::Read, Route::Write] {
+            let ratio = report.ratio(connections, (route, sealed), (route, SESSION));
+            let Some((ratio, _, _)) = ratio else { continue };
+            self.line(
+                &format!(
+                    "{} sealed ÷ plain, {connections} at once, {}",
+                    route.name(),
+                    report.deployment
+                ),
+                format!("{ratio:.2}"),
+                "≥ 0.85".to_owned(),
+                (ratio < 0.85).then(|| format!("{:.2}", 0.85 - ratio)),
             );
         }
     }

@@ -67,8 +67,14 @@ impl Browser {
         let settings = Settings {
             kind: match kind {
                 "by-hand" => Kind::ByHand,
-                "shared" => Kind::Session { share: true },
-                _ => Kind::Session { share: false },
+                "shared" => Kind::Session {
+                    share: true,
+                    seal: false,
+                },
+                _ => Kind::Session {
+                    share: false,
+                    seal: false,
+                },
             },
             url: url.to_owned(),
             collection: "counted".to_owned(),

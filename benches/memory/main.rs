@@ -38,7 +38,10 @@ fn main() {
     rocket::execute(async {
         let server = Server::start(Deployment::Standalone, "6.0").await;
         let mut settings = Settings {
-            kind: Kind::Session { share: true },
+            kind: Kind::Session {
+                share: true,
+                seal: false,
+            },
             url: server.url(),
             collection: SESSIONS.to_owned(),
             majority: false,

@@ -39,6 +39,7 @@ fn main() {
         deployments: vec![Deployment::Standalone],
         series: "6.0".to_owned(),
         share: vec![true],
+        sealed: false,
     };
     if let Some(options) = options.read() {
         rocket::tokio::runtime::Builder::new_current_thread()
@@ -60,7 +61,7 @@ struct Point {
 async fn run(options: Options) {
     let server = Server::start(options.deployments[0], &options.series).await;
     server.cache("1G").await;
-    let sides = side::start(&server, &options.share).await;
+    let sides = side::start(&server, &options.share, options.sealed).await;
     for name in &options.only {
         let plot = match name.as_str() {
             "connections" => connections(&options, &server, &sides).await,

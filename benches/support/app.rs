@@ -37,7 +37,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     ByHand,
-    Session { share: bool },
+    Session { share: bool, seal: bool },
 }
 
 impl Settings {
@@ -45,8 +45,9 @@ impl Settings {
     pub fn to_args(&self) -> Vec<String> {
         let kind = match self.kind {
             Kind::ByHand => "by-hand",
-            Kind::Session { share: true } => "shared",
-            Kind::Session { share: false } => "alone",
+            Kind::Session { seal: true, .. } => "sealed",
+            Kind::Session { share: true, .. } => "shared",
+            Kind::Session { share: false, .. } => "alone",
         };
         let majority = if self.majority { "majority" } else { "-" };
         [AS_APP, kind, &self.url, &self.collection, majority]
@@ -61,7 +62,8 @@ impl Settings {
         let kind = match kind.as_str() {
             "by-hand" => Kind::ByHand,
             kind => Kind::Session {
-                share: kind == "shared",
+                share: kind != "alone",
+                seal: kind == "sealed",
             },
         };
         (mark == AS_APP).then(|| Settings {
@@ -106,8 +108,8 @@ pub async fn build(settings: &Settings) -> Rocket<Build> {
     }
 }
 
-/// With the environment's `SEAL=1` sessions are sealed: for `scripts/instructions`, since the other
-/// benchmarks give the application by hand the same documents.
+/// With the environment's `SEAL=1` all sessions are sealed: for `scripts/instructions`. The other
+/// benchmarks give the application by hand the documents of the first application with sessions.
 fn is_sealed() -> bool {
     std::env::var_os("SEAL").is_some()
 }
@@ -125,7 +127,7 @@ fn figment(settings: &Settings) -> Figment {
         ..Config::release_default()
     };
     let mut figment = Figment::from(config).select(Profile::const_new("release"));
-    if let Kind::Session { share } = settings.kind {
+    if let Kind::Session { share, seal } = settings.kind {
         // Longer than a benchmark. From 100 seconds on the length changes nothing else.
         let keys = [("timeout", 86_400)];
         for (key, value) in keys {
@@ -134,7 +136,7 @@ fn figment(settings: &Settings) -> Figment {
         figment = figment
             .merge(Serialized::default("session.share", share))
             .merge(Serialized::default("session.max_bytes", "4MiB"))
-            .merge(Serialized::default("session.seal", is_sealed()))
+            .merge(Serialized::default("session.seal", seal || is_sealed()))
             .merge(Serialized::default(
                 "session.collection",
                 &settings.collection,

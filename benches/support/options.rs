@@ -16,6 +16,8 @@ pub struct Options {
     pub series: String,
     /// Which kinds of session application are measured: with shared commands, without.
     pub share: Vec<bool>,
+    /// Whether one with sealed sessions is measured, too.
+    pub sealed: bool,
 }
 
 const USAGE: &str = "
@@ -27,6 +29,7 @@ const USAGE: &str = "
   --series 6.0        which MongoDB
   --no-share          with session.share = false
   --both              with and without, side by side
+  --sealed            and with sealed sessions
   --only A,B          only these of: ";
 
 impl Options {
@@ -61,6 +64,7 @@ impl Options {
                 "--replica-set" => self.deployments = vec![Deployment::ReplicaSet],
                 "--series" => self.series = value(),
                 "--no-share" => self.share = vec![false],
+                "--sealed" => self.sealed = true,
                 "--both" => self.share = vec![true, false],
                 "--only" => {
                     self.only = value().split(',').map(str::to_owned).collect();

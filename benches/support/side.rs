@@ -23,27 +23,38 @@ impl Side {
         self.settings.kind == Kind::ByHand
     }
 
+    /// Whether nobody but the application can read the values.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.settings.kind, Kind::Session { seal: true, .. })
+    }
+
     /// Another process takes the place of the application, on another port.
     pub fn restart(&mut self) {
         self.app = App::start(&self.settings);
     }
 }
 
-/// The application by hand first, then one with sessions for each of `share`.
-pub async fn start(server: &Server, share: &[bool]) -> Vec<Side> {
-    let sessions = share.iter().enumerate().map(|(at, share)| {
+/// The application by hand first, then one with sessions for each of `share`, and one that seals them.
+pub async fn start(server: &Server, share: &[bool], sealed: bool) -> Vec<Side> {
+    let plain = share.iter().map(|share| (*share, false));
+    let kinds = plain.chain(sealed.then_some((true, true)));
+    let sessions = kinds.enumerate().map(|(at, (share, seal))| {
         let collection = match at {
             0 => SESSIONS.to_owned(),
             _ => format!("{SESSIONS}_{at}"),
         };
         let settings = Settings {
-            kind: Kind::Session { share: *share },
+            kind: Kind::Session { share, seal },
             url: server.url(),
             collection: collection.clone(),
             majority: false,
         };
         Side {
-            name: (if *share { "shared" } else { "alone" }).to_owned(),
+            name: match (share, seal) {
+                (_, true) => "sealed".to_owned(),
+                (true, false) => "shared".to_owned(),
+                (false, false) => "alone".to_owned(),
+            },
             collection,
             app: App::start(&settings),
             settings,

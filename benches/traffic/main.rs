@@ -50,6 +50,7 @@ fn main() {
         deployments: vec![Deployment::Standalone],
         series: "6.0".to_owned(),
         share: vec![true],
+        sealed: false,
     };
     if let Some(options) = options.read() {
         let runtime = rocket::tokio::runtime::Builder::new_current_thread()
@@ -64,7 +65,7 @@ async fn run(options: Options) {
     for deployment in &options.deployments {
         let server = Server::start(*deployment, &options.series).await;
         println!("{deployment}, MongoDB {}\n", server.version);
-        let mut sides = side::start(&server, &options.share).await;
+        let mut sides = side::start(&server, &options.share, options.sealed).await;
         let small = side::seed(&server, &sides, BROWSERS, 1, 0).await;
         for part in &options.only {
             match part.as_str() {
