@@ -10,7 +10,7 @@ use bson::RawBson;
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
-use crate::epoch::{Epoch, EpochLease};
+use crate::epoch::{Epoch, EpochLease, Ids};
 use crate::error::{Error, Operation, Result, cause};
 use crate::live::{End, Live};
 use crate::metrics::Latencies;
@@ -98,7 +98,7 @@ impl Written {
     pub(crate) fn stored(self, current: Option<&Record>, now: Moment) -> Option<Stored> {
         match self {
             Written::Inserted(document, sealer, token) => {
-                let record = Record::parse(document, None).ok()?.sealed_by(sealer);
+                let record = Record::parse(document, None)?.sealed_by(sealer);
                 Some(Stored { record, token })
             }
             Written::Updated(updated) => {
@@ -160,28 +160,27 @@ impl Core {
     async fn load_if(
         &self,
         id: &Id,
-        is_wanted: impl FnOnce(&Document) -> bool,
+        is_wanted: impl Fn(&Document) -> bool,
     ) -> Result<Option<Record>> {
-        let found = self.epoch.load(id.as_str()).await?.filter(is_wanted);
-        let mut record = found
-            .and_then(|found| self.read(found))
-            .into_iter()
-            .collect();
-        self.retain_current(&mut record).await?;
-        Ok(record.pop())
+        Ok(self.load_all(Ids::One(id.as_str()), is_wanted).await?.pop())
     }
 
     /// Loads the sessions with these ids, as [`load`](Core::load) does. One round trip.
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Record>> {
-        let found = self.epoch.load_many(ids).await?.into_iter();
-        let mut records = found.filter_map(|found| self.read(found)).collect();
-        self.retain_current(&mut records).await?;
-        Ok(records)
+        self.load_all(Ids::Many(ids), |_| true).await
     }
 
-    async fn retain_current(&self, records: &mut Vec<Record>) -> Result<()> {
+    async fn load_all(
+        &self,
+        ids: Ids<'_>,
+        is_wanted: impl Fn(&Document) -> bool,
+    ) -> Result<Vec<Record>> {
+        let (found, epoch) = self.epoch.load(ids).await?;
+        let wanted = found.into_iter().filter(is_wanted);
+        let mut records = wanted.filter_map(|one| self.read(one)).collect();
         let is_of = |epoch: Epoch, record: &Record| epoch.has(&record.meta);
-        self.epoch.retain(records, is_of).await
+        self.epoch.retain(&mut records, epoch, is_of).await?;
+        Ok(records)
     }
 
     /// Reads a stored session; a malformed one is logged, not used and not overwritten.

@@ -148,6 +148,12 @@ impl Epoch {
     }
 }
 
+/// The ids of sessions to load.
+pub(crate) enum Ids<'a> {
+    One(&'a str),
+    Many(Vec<String>),
+}
+
 /// What this process knows of the epoch.
 #[derive(Clone)]
 pub(crate) struct EpochLease(Arc<Inner>);
@@ -256,50 +262,56 @@ impl EpochLease {
         self.learn(sent, document.as_ref()).await
     }
 
-    /// Loads a session, whatever its generation ([`retain`](EpochLease::retain) checks it). One round
-    /// trip.
-    pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
-        match self.held() {
-            Some(_) => self.0.store.load(id).await,
-            None => Ok(Box::pin(self.load_with_epoch(vec![id.to_owned()]))
-                .await?
-                .pop()),
+    /// Loads the sessions with these ids, whatever their generation, and the epoch where the same command
+    /// brought it ([`retain`](EpochLease::retain) takes both). One round trip.
+    pub(crate) async fn load(&self, ids: Ids<'_>) -> Result<(Vec<Document>, Option<Epoch>)> {
+        if self.held().is_none() {
+            return Box::pin(self.load_with_epoch(ids)).await;
         }
+        let found = match ids {
+            Ids::One(id) => self.0.store.load(id).await?.into_iter().collect(),
+            Ids::Many(ids) => self.0.store.load_many(ids).await?,
+        };
+        Ok((found, None))
     }
 
-    /// Loads the sessions with these ids, as [`load`](EpochLease::load) does. One round trip.
-    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        match self.held() {
-            Some(_) => self.0.store.load_many(ids).await,
-            None => Box::pin(self.load_with_epoch(ids)).await,
-        }
-    }
-
-    async fn load_with_epoch(&self, mut ids: Vec<String>) -> Result<Vec<Document>> {
+    async fn load_with_epoch(&self, ids: Ids<'_>) -> Result<(Vec<Document>, Option<Epoch>)> {
+        let mut ids = match ids {
+            Ids::One(id) => vec![id.to_owned()],
+            Ids::Many(ids) => ids,
+        };
         ids.push(ID.to_owned());
         let sent = self.sent_now();
         let mut found = self.0.store.load_many(ids).await?;
         let at = found.iter().position(|one| one.id() == Some(ID));
         let document = at.map(|at| found.swap_remove(at));
-        self.learn(sent, document.as_ref()).await?;
-        Ok(found)
+        let epoch = self.learn(sent, document.as_ref()).await?;
+        Ok((found, Some(epoch)))
     }
 
     /// Keeps those of the loaded sessions that have not ended with their generation. One round trip
-    /// when the lease has run out since, or where one seems to have ended.
+    /// where the load did not bring the epoch, and the lease has run out since or a session is of
+    /// another generation than the known one.
     pub(crate) async fn retain<S>(
         &self,
         loaded: &mut Vec<S>,
+        brought: Option<Epoch>,
         is_of: impl Fn(Epoch, &S) -> bool,
     ) -> Result<()> {
         if loaded.is_empty() {
             return Ok(());
         }
-        let mut epoch = self.current().await?;
-        if !loaded.iter().all(|session| is_of(epoch, session)) {
-            // Its generation may be a newer one.
-            epoch = Box::pin(self.read()).await?;
-        }
+        let epoch = match brought {
+            Some(epoch) => epoch,
+            None => {
+                let known = self.current().await?;
+                match loaded.iter().all(|session| is_of(known, session)) {
+                    true => known,
+                    // Its generation may be a newer one.
+                    false => Box::pin(self.read()).await?,
+                }
+            }
+        };
         loaded.retain(|session| is_of(epoch, session));
         Ok(())
     }

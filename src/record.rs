@@ -121,34 +121,36 @@ impl Record {
         config: &Config,
         now: Moment,
     ) -> Result<Self, Malformed> {
-        if !document.id().is_some_and(Id::is_legacy_text) {
-            let mut record = Record::parse(document, None)?;
-            record.seals = config.seal;
-            return Ok(record);
+        if document.id().is_some_and(Id::is_legacy_text) {
+            return Record::read_legacy(document, config, now);
         }
-        let id = document.id().and_then(Id::parse);
-        let malformed = Malformed {
-            id: id.filter(|_| !legacy::is_opened_by_its_id(&document)),
-        };
-        // Never sealed: a bare id has no secret, and the Python application may read it still.
-        let Some(translated) = legacy::read(document, config, now) else {
-            return Err(malformed);
-        };
-        Record::parse(translated.document, translated.upgrade).map_err(|_| malformed)
-    }
-
-    /// Reads a document of this crate's form.
-    pub(crate) fn parse(
-        document: Document,
-        upgrade: Option<Arc<Upgrade>>,
-    ) -> Result<Self, Malformed> {
-        let parts = Parts::read(&document);
-        let Some(parts) = parts else {
+        let Some(parts) = Parts::read(&document) else {
             return Err(Malformed {
                 id: document.id().and_then(Id::parse),
             });
         };
-        Ok(Record {
+        let mut record = Record::new(document, parts, None);
+        record.seals = config.seal;
+        Ok(record)
+    }
+
+    /// Never sealed: a bare id has no secret, and the Python application may read it still.
+    fn read_legacy(document: Document, config: &Config, now: Moment) -> Result<Self, Malformed> {
+        let id = document.id().and_then(Id::parse);
+        let id = id.filter(|_| !legacy::is_opened_by_its_id(&document));
+        let translated = legacy::read(document, config, now);
+        let record = translated.and_then(|it| Record::parse(it.document, it.upgrade));
+        record.ok_or(Malformed { id })
+    }
+
+    /// Reads a document of this crate's form; `None` when it is malformed in any field.
+    pub(crate) fn parse(document: Document, upgrade: Option<Arc<Upgrade>>) -> Option<Self> {
+        let parts = Parts::read(&document)?;
+        Some(Record::new(document, parts, upgrade))
+    }
+
+    fn new(document: Document, parts: Parts, upgrade: Option<Arc<Upgrade>>) -> Self {
+        Record {
             meta: parts.meta,
             token: parts.token,
             csrf: parts.csrf,
@@ -157,8 +159,9 @@ impl Record {
             has_data_key: parts.has_data_key,
             seals: false,
             sealer: None,
-        })
+        }
     }
+
     /// The names of the session's values, in stored order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let all = self.values.raw().into_iter().flatten().flatten();
@@ -220,7 +223,7 @@ impl Record {
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
         let document = update.apply(self.values.document(), now).ok()?;
         // What is left of the upgrade is a matter of single keys, and the same as before.
-        let after = Record::parse(document, self.upgrade.clone()).ok()?;
+        let after = Record::parse(document, self.upgrade.clone())?;
         Some(after.opened_like(self))
     }
 

@@ -57,17 +57,17 @@ impl Tasks {
 
     /// Waits until no task runs, for `limit` at most.
     pub(crate) async fn wait(&self, limit: Duration) {
-        let idle = async {
+        let none_runs = async {
             loop {
                 // A task that ends from here on is heard of.
-                let idle = self.0.idle.notified();
+                let notified = self.0.idle.notified();
                 if self.running() == 0 {
                     return;
                 }
-                idle.await;
+                notified.await;
             }
         };
-        let _ = tokio::time::timeout(limit, idle).await;
+        let _ = tokio::time::timeout(limit, none_runs).await;
     }
 
     fn running(&self) -> usize {

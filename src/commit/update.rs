@@ -30,12 +30,13 @@ impl Core {
             }
         }
         plan.seal(&self.config.cookie_name)?;
-        let filter = self.filter(&plan.values, is_last);
+        let filter = self.update_filter(&plan.values, is_last);
         if let Some(part) = &plan.with_token {
             let mut update = plan.values.update.clone();
             update.merge(&part.update);
             let record = &plan.values.record;
-            let mut guarded = record.with_same_token(filter.clone());
+            // This part may move `expires`.
+            let mut guarded = record.with_same_token(plan.values.alive());
             let wraps_nothing = part.is_required && record.sealer().is_none();
             if wraps_nothing {
                 // A data key that the session has got meanwhile must not stay under the old secret.
@@ -55,7 +56,7 @@ impl Core {
                     return Box::pin(self.update(plan, is_last)).await;
                 }
             }
-            let has_data = !plan.values.update.is_empty() || plan.values.compares;
+            let has_data = !plan.values.update.is_empty() || plan.values.needs_compare_and_set;
             if part.is_required || !has_data {
                 return Ok(Done::without_write(Outcome::Gone));
             }
@@ -83,7 +84,7 @@ impl Core {
         if !self.epoch.current().await?.has(&plan.record.meta) {
             return Ok(false);
         }
-        let filter = plan.filter().alone(); // the caller is told the outcome
+        let filter = plan.alive().alone(); // the caller is told the outcome
         // Without a token there is nothing to seal with.
         let filter = filter.missing(field::SEAL);
         plan.record = plan.record.written_plain();
@@ -91,16 +92,15 @@ impl Core {
         Ok(self.attempt(&plan, None, filter, update).await?.is_some())
     }
 
-    /// How the update asks for its session. MongoDB finds a document by its id alone in half the time
-    /// that it takes with any other condition. So an update that does not prolong the session is not
-    /// asked whether that has expired meanwhile: it revives nothing, and the session did live when it
-    /// was loaded.
-    fn filter(&self, plan: &ValuesPlan, is_last: bool) -> Filter {
+    /// Returns the filter of an update of values. One that cannot move `expires` filters on `_id` alone,
+    /// which MongoDB answers without its query planner, in half the time. Applied to a session that
+    /// expired after it was loaded, it changes values of a session that stays expired.
+    fn update_filter(&self, plan: &ValuesPlan, is_last: bool) -> Filter {
         if !is_last || self.ends_soon(&plan.record) {
-            return plan.filter().alone();
+            return plan.alive().alone();
         }
-        match plan.prolongs() {
-            true => plan.filter(),
+        match plan.may_move_expires() {
+            true => plan.alive(),
             false => Filter::id(plan.record.meta.id.as_str()),
         }
     }
@@ -119,7 +119,7 @@ impl Core {
         filter: Filter,
         mut update: Update,
     ) -> Result<Option<Update>> {
-        if plan.compares {
+        if plan.needs_compare_and_set {
             let applied = self.apply_here(plan, token, filter, update);
             return Box::pin(applied).await;
         }
@@ -151,7 +151,8 @@ impl Core {
     ) -> Result<Option<Update>> {
         let what = CompareAndSet {
             token: token.cloned(),
-            filter,
+            // It is asked again for each attempt.
+            filter: plan.if_alive(filter),
             update,
             durability: plan.durability,
             takes: false,
@@ -184,7 +185,7 @@ impl UpdatePlan {
         let is_sealed = |path: &Path| matches!(path, Path::Value(_) | Path::Meta(field::CSRF));
         let part = self.with_token.as_ref();
         self.values.record.lacks_data_key()
-            && (self.values.compares
+            && (self.values.needs_compare_and_set
                 || self.values.update.sets(is_sealed)
                 || part.is_some_and(|part| part.update.sets(is_sealed)))
     }

@@ -54,18 +54,13 @@ impl Bench {
 
 /// Loads a session that has not ended with its generation, as a request does.
 async fn load(process: &EpochLease, id: &str) -> Result<Option<Document>> {
-    let mut found = process.load(id).await?.into_iter().collect();
-    process
-        .retain(&mut found, |epoch, one| epoch.includes(one))
-        .await?;
-    Ok(found.pop())
+    Ok(load_all(process, Ids::One(id)).await?.pop())
 }
 
-async fn load_many(process: &EpochLease, ids: Vec<String>) -> Result<Vec<Document>> {
-    let mut found = process.load_many(ids).await?;
-    process
-        .retain(&mut found, |epoch, one| epoch.includes(one))
-        .await?;
+async fn load_all(process: &EpochLease, ids: Ids<'_>) -> Result<Vec<Document>> {
+    let (mut found, epoch) = process.load(ids).await?;
+    let is_of = |epoch: Epoch, one: &Document| epoch.includes(one);
+    process.retain(&mut found, epoch, is_of).await?;
     Ok(found)
 }
 
@@ -124,6 +119,24 @@ async fn a_load_without_a_lease_brings_the_epoch() {
     assert!(load(&bench.here, &id).await.is_err(), "a plain load again");
 }
 
+/// The epoch that a load has brought is believed, however long the reply took.
+#[rocket::async_test]
+async fn a_slow_load_without_a_lease_is_one_round_trip() {
+    let bench = Bench::new();
+    let id = bench.session(None).await;
+    let held = bench.store.hold("load_many");
+    let (here, of) = (bench.here.clone(), id.clone());
+    let load = rocket::tokio::spawn(async move { load(&here, &of).await });
+    held.has_come().await;
+    bench.clock.advance(SECOND);
+    bench.store.next("load", Fault::Fails); // what the lease alone would be read by
+    held.release();
+    assert!(load.await.unwrap().unwrap().is_some());
+    bench.store.next("load", Fault::Fails);
+    bench.here.advance().await.unwrap();
+    assert!(self::load(&bench.elsewhere, &id).await.unwrap().is_none());
+}
+
 #[rocket::async_test]
 async fn a_process_that_cannot_read_the_epoch_loads_no_session() {
     let bench = Bench::new();
@@ -164,7 +177,7 @@ async fn a_new_generation_ends_every_session_in_every_process_when_its_leases_ha
     let generation = bench.generation().await;
     let new = bench.session(generation).await;
     let old = [id, new.clone()].to_vec();
-    let found = load_many(&bench.elsewhere, old).await.unwrap();
+    let found = load_all(&bench.elsewhere, Ids::Many(old)).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].id(), Some(new.as_str()));
     bench.here.advance().await.unwrap();

@@ -115,33 +115,39 @@ pub(crate) struct ValuesPlan {
     pub(crate) update: Update,
     /// The changes whose outcome depends on what is stored.
     pub(crate) relative: Changes,
-    /// The server cannot count in, or append to, the values of some of them: by compare-and-set.
-    pub(crate) compares: bool,
+    /// Whether some of them need a compare-and-set, because the server cannot count in or append to the
+    /// stored value.
+    pub(crate) needs_compare_and_set: bool,
     pub(crate) durability: Durability,
     now: Moment,
 }
 
 impl ValuesPlan {
     pub(crate) fn new(record: Record, changes: &Changes, now: Moment) -> Self {
-        let (update, compares) = changed_values(changes, &record);
+        let (update, needs_compare_and_set) = changed_values(changes, &record);
         ValuesPlan {
             record,
             update,
             relative: changes.relative(),
-            compares,
+            needs_compare_and_set,
             durability: Durability::Data,
             now,
         }
     }
 
-    /// Chooses the session, if it is alive.
-    pub(crate) fn filter(&self) -> Filter {
+    /// Returns the filter of the session, if it has not expired.
+    pub(crate) fn alive(&self) -> Filter {
         record::unless_expired(self.record.meta.id.as_str(), self.now)
     }
 
-    /// Whether the update moves the time at which the session expires. That of a session of the
-    /// Python package may store it.
-    pub(crate) fn prolongs(&self) -> bool {
+    /// Restricts a filter to a session that has not expired.
+    pub(crate) fn if_alive(&self, filter: Filter) -> Filter {
+        filter.unless_before(field::EXPIRES, self.now)
+    }
+
+    /// Whether the update of values may move the time at which the session expires. That of a session
+    /// of the Python package may store it.
+    pub(crate) fn may_move_expires(&self) -> bool {
         self.update.contains(&Path::Meta(field::EXPIRES)) || self.record.is_upgraded()
     }
 }
@@ -305,15 +311,15 @@ fn plan_update(
 /// What the request changed in values: the update that the server carries out, and whether there are
 /// changes that it cannot.
 fn changed_values(changes: &Changes, record: &Record) -> (Update, bool) {
-    let (mut update, mut compares) = (Update::default(), false);
+    let (mut update, mut needs_compare_and_set) = (Update::default(), false);
     for (field, change) in changes.iter() {
         if change.is_relative() && record.needs_compare_and_set(field) {
-            compares = true;
+            needs_compare_and_set = true;
         } else {
             record::change(&mut update, field.clone(), change.operation());
         }
     }
-    (update, compares)
+    (update, needs_compare_and_set)
 }
 
 /// What the request set on the session itself. A request whose cookie was replaced meanwhile, by

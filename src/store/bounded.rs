@@ -159,7 +159,7 @@ impl Bounded {
     /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` is run
     /// after the attempt has ended, however late that is.
     ///
-    /// Not an `async fn`, whose future would hold the room for what the task holds.
+    /// It starts at once: await it immediately. An `async fn` would hold the room for what the task holds.
     pub(crate) fn insert_or<R, F>(
         &self,
         documents: Vec<Document>,

@@ -2,7 +2,8 @@
 //!
 //! Rocket runs a catcher in the handler's place when a guard or handler fails, and does not say so
 //! to response fairings. It does drop every cookie that was added to the jar until then. So the
-//! guard adds a cookie of its own: if it is missing in the response, a catcher answered.
+//! guard adds a cookie of its own, where it matters ([`is_needed`]): if it is missing in the response, a
+//! catcher answered.
 //!
 //! The fairing removes the mark from the response, so it never reaches the browser. Its value is
 //! random, because the jar falls back to the cookies that the client sent, and short, because Rocket

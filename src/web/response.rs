@@ -62,6 +62,9 @@ pub(super) fn settle_changes(
     let Some(loaded) = cache.loaded() else {
         return; // no guard asked for the session
     };
+    if !mark::is_needed(request.rocket(), core.config.set_on_exception) {
+        return; // every change is kept, whoever answers
+    }
     let is_exception = !mark::remove(response, &attached.mark);
     let status = response.status();
     let is_kept = core.config.set_on_exception

@@ -42,7 +42,7 @@ fn read_by(
     (config.timeout, config.lifetime) = (idle, absolute);
     let translated = read(Document::from_bson(document), &config, NOW)?;
     Some((
-        Record::parse(translated.document, None).ok()?,
+        Record::parse(translated.document, None)?,
         translated.upgrade,
     ))
 }
@@ -563,7 +563,7 @@ proptest! {
         let document = Document::from_bytes(bytes);
         let _ = is_opened_by_its_id(&document);
         if let Some(translated) = read(document, &config(), NOW) {
-            let _ = Record::parse(translated.document, None).is_ok();
+            let _ = Record::parse(translated.document, None).is_some();
             if let Some(upgrade) = translated.upgrade {
                 upgrade.complete(&mut Update::default());
             }

@@ -323,12 +323,12 @@ fn write_to_a_legacy_session_is_an_update_of_its_document() {
     state.change(name("50%"), Change::Add(1)).unwrap();
     let plan = update(&state, &config(), MINUTE);
     assert_eq!(
-        plan.values.filter().wanted_id(),
+        plan.values.alive().wanted_id(),
         Some("0123456789abcdef0123456789abcdef")
     );
     assert!(paths(&plan.values.update).contains("value.b"));
     assert!(
-        plan.values.compares && !paths(&plan.values.update).contains("value.50%25"),
+        plan.values.needs_compare_and_set && !paths(&plan.values.update).contains("value.50%25"),
         "the server would count under the new name from 0"
     );
 }

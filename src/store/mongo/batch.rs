@@ -195,21 +195,10 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     /// Starts what is overdue because commands hang, in a task that runs while operations are queued:
     /// those that are sent at once cost no timer.
     fn watch_queue(self: &Arc<Self>) {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return;
+        let watch = Watch(Some(Arc::clone(self)));
+        if tokio::runtime::Handle::try_current().is_ok() {
+            tokio::spawn(watch.run());
         }
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                let Some(pause) = shared.next_check() else {
-                    return;
-                };
-                sleep(pause).await;
-                if let Some(batch) = shared.overdue() {
-                    shared.start(batch);
-                }
-            }
-        });
     }
 
     fn next_check(&self) -> Option<Duration> {
@@ -218,6 +207,33 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
 
     fn overdue(&self) -> Option<Batch<J, R>> {
         self.lock().overdue()
+    }
+}
+
+/// The task that looks for overdue operations. If it is dropped before its end, the next operation that
+/// is queued starts another one.
+struct Watch<J: Send + 'static, R: Send + 'static>(Option<Arc<Shared<J, R>>>);
+
+impl<J: Send + 'static, R: Send + 'static> Watch<J, R> {
+    async fn run(mut self) {
+        while let Some(shared) = &self.0 {
+            let Some(pause) = shared.next_check() else {
+                self.0 = None; // which the queue knows
+                return;
+            };
+            sleep(pause).await;
+            while let Some(batch) = shared.overdue() {
+                shared.start(batch);
+            }
+        }
+    }
+}
+
+impl<J: Send + 'static, R: Send + 'static> Drop for Watch<J, R> {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.lock().is_watched = false;
+        }
     }
 }
 

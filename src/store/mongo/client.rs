@@ -131,7 +131,7 @@ impl Client {
     /// Runs a call in a task, so that it ends whatever becomes of its caller. `lost`: the error of a call
     /// that panics, or finds the runtime shutting down.
     ///
-    /// Not an `async fn`, whose future would hold the room for the call, which the task holds.
+    /// It starts at once: await it immediately. An `async fn` would hold the room for the call, too.
     pub(super) fn detached<T: Send + 'static, F>(
         &self,
         lost: Error,

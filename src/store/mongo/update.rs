@@ -145,27 +145,25 @@ async fn settle(
     let absent: Vec<usize> = (0..filters.len())
         .filter(|&at| results[at].is_none() && !is_there(at))
         .collect();
-    for (&at, updated) in absent
-        .iter()
-        .zip(outcomes_of_absent(&absent, &ids, missed)?)
-    {
+    let asks = |at: usize| filters[at].to_raw();
+    let is_one = absent.windows(2).all(|pair| asks(pair[0]) == asks(pair[1]));
+    let outcomes = outcomes_of_absent(absent.len(), is_one, missed)?;
+    for (&at, updated) in absent.iter().zip(outcomes) {
         results[at] = Some(Ok(updated));
     }
     Ok(())
 }
 
-/// Returns the outcomes of the updates of the absent sessions, when `missed` of all updates found nothing.
-fn outcomes_of_absent(absent: &[usize], ids: &[&str], missed: usize) -> Result<Vec<Updated>> {
-    if missed > absent.len() {
+/// Returns the outcomes of the updates of absent sessions, when `missed` of all updates found nothing.
+/// `is_one`: all of them asked for the same.
+fn outcomes_of_absent(absent: usize, is_one: bool, missed: usize) -> Result<Vec<Updated>> {
+    if missed > absent {
         // The update of a session that is there found nothing. If ids never return, this cannot be.
         return Err(Error::unknown(OPERATION, Failure::Contradiction));
     }
-    let is_one = absent.windows(2).all(|pair| ids[pair[0]] == ids[pair[1]]);
     // The updates of one session are done in their order, so those after its end are the last.
-    let before = if is_one { absent.len() - missed } else { 0 };
-    Ok((0..absent.len())
-        .map(|at| Updated::of(at < before))
-        .collect())
+    let before = if is_one { absent - missed } else { 0 };
+    Ok((0..absent).map(|at| Updated::of(at < before)).collect())
 }
 
 #[cfg(test)]
@@ -176,34 +174,28 @@ mod tests {
 
     #[test]
     fn absent_sessions_had_ended_when_as_many_updates_missed() {
-        assert_eq!(
-            outcomes_of_absent(&[0, 2], &["a", "b", "c"], 2).unwrap(),
-            [Gone; 2]
-        );
+        assert_eq!(outcomes_of_absent(2, false, 2).unwrap(), [Gone; 2]);
     }
 
     #[test]
     fn the_last_updates_of_one_absent_session_are_those_that_missed() {
-        let outcomes = outcomes_of_absent(&[0, 2, 3], &["a", "b", "a", "a"], 2);
+        let outcomes = outcomes_of_absent(3, true, 2);
         assert_eq!(outcomes.unwrap(), [Applied, Gone, Gone]);
     }
 
     #[test]
     fn several_absent_sessions_all_count_as_ended() {
-        assert_eq!(
-            outcomes_of_absent(&[0, 1], &["a", "b"], 1).unwrap(),
-            [Gone; 2]
-        );
+        assert_eq!(outcomes_of_absent(2, false, 1).unwrap(), [Gone; 2]);
     }
 
     #[test]
     fn a_contradictory_count_is_an_unknown_outcome() {
-        let outcomes = outcomes_of_absent(&[0], &["a", "b"], 2);
+        let outcomes = outcomes_of_absent(1, true, 2);
         assert!(
             matches!(outcomes, Err(Error::Unknown { .. })),
             "{outcomes:?}"
         );
-        let outcomes = outcomes_of_absent(&[], &["a", "b"], 1);
+        let outcomes = outcomes_of_absent(0, true, 1);
         assert!(
             matches!(outcomes, Err(Error::Unknown { .. })),
             "{outcomes:?}"

@@ -107,7 +107,7 @@ proptest! {
         for guarded in ["token", "renewed", "created", "csrf", "timeout", "max_age", "sent"] {
             prop_assert!(!paths(&made.values.update).contains(guarded), "{guarded}");
         }
-        prop_assert!(conditions(&made.values.filter()).is_subset(&names(&["_id", "expires"])));
+        prop_assert!(conditions(&made.values.alive()).is_subset(&names(&["_id", "expires"])));
         prop_assert_eq!(made.with_token.as_ref().is_some_and(|part| part.is_required), new_token);
         // What goes by compare-and-set is a change of its own.
         let mut update = whole(&made);
@@ -116,7 +116,7 @@ proptest! {
             if paths(&update).contains(&path) {
                 continue; // the server carries it out
             }
-            prop_assert!(made.values.compares);
+            prop_assert!(made.values.needs_compare_and_set);
             let value = change.apply(made.values.record.stored(field)).unwrap().unwrap();
             record::change(&mut update, field.clone(), Operator::Set(value));
         }

@@ -172,11 +172,11 @@ fn write_names_the_changed_fields_and_can_share_a_command() {
     };
     assert_eq!(read(plan.values.update.to_bson()), expected);
     assert_eq!(
-        plan.values.filter().wanted_id(),
+        plan.values.alive().wanted_id(),
         state.public_id().map(Id::as_str)
     );
-    assert!(plan.values.filter().may_share());
-    assert!(plan.with_token.is_none() && !plan.values.compares);
+    assert!(plan.values.alive().may_share());
+    assert!(plan.with_token.is_none() && !plan.values.needs_compare_and_set);
     assert_eq!(plan.values.durability, Durability::Data);
 }
 
@@ -206,7 +206,7 @@ fn write_asks_whether_the_session_is_still_alive() {
     let mut state = one();
     state.change(name("a"), set(5)).unwrap();
     for after in [Duration::ZERO, TIMEOUT, TIMEOUT + SECOND] {
-        let filter = read(update(&state, &config(), after).values.filter().to_bson());
+        let filter = read(update(&state, &config(), after).values.alive().to_bson());
         let condition = doc! { "$not": { "$lt": date(start().plus(after)) } };
         assert_eq!(filter.get_document("expires").unwrap(), &condition);
         assert_eq!(filter.len(), 2);
@@ -253,14 +253,17 @@ fn an_opaque_value_is_counted_in_by_compare_and_set() {
     let mut state = live(meta(), &[(name("a"), opaque)]);
     state.change(name("a"), Change::Add(1)).unwrap();
     let counted = update(&state, &config(), Duration::ZERO);
-    assert!(counted.values.update.is_empty() && counted.values.compares);
+    assert!(counted.values.update.is_empty() && counted.values.needs_compare_and_set);
     assert_eq!(
         counted.values.relative.get(&name("a")),
         Some(&Change::Add(1))
     );
     state.change(name("a"), set(9)).unwrap();
     let replaced = update(&state, &config(), Duration::ZERO);
-    assert!(!replaced.values.compares && paths(&replaced.values.update) == names(&["value.a"]));
+    assert!(
+        !replaced.values.needs_compare_and_set
+            && paths(&replaced.values.update) == names(&["value.a"])
+    );
 }
 
 #[test]
@@ -268,10 +271,10 @@ fn an_update_says_whether_it_moves_the_time_of_expiry() {
     let mut state = one();
     state.change(name("a"), set(9)).unwrap();
     let plan = |after| update(&state, &config(), after);
-    assert!(!plan(Duration::ZERO).values.prolongs());
-    assert!(plan(MINUTE).values.prolongs(), "a use is recorded");
+    assert!(!plan(Duration::ZERO).values.may_move_expires());
+    assert!(plan(MINUTE).values.may_move_expires(), "a use is recorded");
     let mut legacy = legacy();
     legacy.change(name("a"), set(9)).unwrap();
     let first = update(&legacy, &config(), Duration::ZERO);
-    assert!(first.values.prolongs(), "it stores `expires`");
+    assert!(first.values.may_move_expires(), "it stores `expires`");
 }
