@@ -23,7 +23,7 @@ impl Side {
         self.settings.kind == Kind::ByHand
     }
 
-    /// Whether nobody but the application can read the values.
+    /// Whether the values are readable with the cookie alone.
     pub fn is_sealed(&self) -> bool {
         matches!(self.settings.kind, Kind::Session { seal: true, .. })
     }

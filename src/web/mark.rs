@@ -33,7 +33,7 @@ static VALUE: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Whether it matters that a catcher answered. It does not where every error has a catcher of the
-/// application: with `set_on_exception` the changes are kept then, whoever answers.
+/// application: with `set_on_exception` the changes are kept then in any case.
 pub(super) fn is_needed(rocket: &Rocket<Orbit>, set_on_exception: bool) -> bool {
     let catches_all = |catcher: &Catcher| catcher.code.is_none() && catcher.base.path() == "/";
     !set_on_exception || !rocket.catchers().any(catches_all)

@@ -63,7 +63,7 @@ pub(super) fn settle_changes(
         return; // no guard asked for the session
     };
     if !mark::is_needed(request.rocket(), core.config.set_on_exception) {
-        return; // every change is kept, whoever answers
+        return; // every change is kept, also when a catcher answers
     }
     let is_exception = !mark::remove(response, &attached.mark);
     let status = response.status();
