@@ -31,16 +31,18 @@ pub(super) async fn load(
 ) -> Result<Session> {
     let core = &sessions.core;
     let span = request_span(request);
-    let headers = RequestHeaders::read(request.headers());
-    let mut loaded = load_cookies(request, &headers, core, started, &span)
-        .await
-        .inspect_err(log_failure)?;
-    loaded.may_be_unseen = is_head || headers.is_prefetch;
-    let client = if core.config.record_client {
-        client(request, &headers, &core.config)
-    } else {
-        Client::default()
+    let (arrived, client) = {
+        let headers = RequestHeaders::read(request.headers());
+        let mut arrived = Arrived::of(request, &headers, core).inspect_err(log_failure)?;
+        arrived.may_be_unseen = is_head || headers.is_prefetch;
+        let client = match core.config.record_client {
+            true => client(request, &headers, &core.config),
+            false => Client::default(),
+        };
+        (arrived, client)
     };
+    let loaded = load_arrived(arrived, core, started, &span).await;
+    let loaded = loaded.inspect_err(log_failure)?;
     let core = Arc::clone(core);
     Ok(Session::new(core, loaded, client, started, span))
 }
@@ -52,37 +54,63 @@ fn log_failure(error: &Error) {
     }
 }
 
-async fn load_cookies(
-    request: &Request<'_>,
-    headers: &RequestHeaders<'_>,
+/// What a request brings, and may do, before its session is loaded.
+struct Arrived {
+    cookies: SessionCookies,
+    brought_cookie: bool,
+    creation: Creation,
+    may_be_unseen: bool,
+}
+
+impl Arrived {
+    /// Refuses the unsafe request of another site.
+    fn of(request: &Request<'_>, headers: &RequestHeaders<'_>, core: &Core) -> Result<Self> {
+        let source = Source::of(request, headers);
+        let origin_headers = source.headers(headers, core.config.secure);
+        let is_bearer = core.config.transport == Transport::Bearer;
+        // No browser sends a bearer token by itself, so no other site can use it.
+        if !is_bearer
+            && !source.traits.is_exempt()
+            && let Err(reason) = origin::check_origin(&origin_headers, &core.config.trusted_origins)
+        {
+            core.stats.refused.count();
+            let method = request.method();
+            rocket::warn!("Session: a {method} request was refused: {reason}");
+            return Err(Error::CrossSite);
+        }
+        let cookies = SessionCookies::of(request, headers, &core.config);
+        let brought_cookie = !is_bearer && !matches!(cookies, SessionCookies::None);
+        let creation = if is_bearer {
+            Creation::Allowed
+        } else if !cookie::path_matches(&core.config.path, request.uri().path().as_str()) {
+            Creation::Never
+        } else if !brought_cookie && source.may_lack_cookie(&origin_headers, core.config.same_site)
+        {
+            Creation::OnlyByLogin
+        } else {
+            Creation::Allowed
+        };
+        Ok(Arrived {
+            cookies,
+            brought_cookie,
+            creation,
+            may_be_unseen: false,
+        })
+    }
+}
+
+async fn load_arrived(
+    arrived: Arrived,
     core: &Core,
     started: Started,
     span: &RequestSpan,
 ) -> Result<Loaded> {
-    let source = Source::of(request, headers);
-    let origin_headers = source.headers(headers, core.config.secure);
-    let is_bearer = core.config.transport == Transport::Bearer;
-    // No browser sends a bearer token by itself, so no other site can use it.
-    if !is_bearer
-        && !source.traits.is_exempt()
-        && let Err(reason) = origin::check_origin(&origin_headers, &core.config.trusted_origins)
-    {
-        core.stats.refused.count();
-        let method = request.method();
-        rocket::warn!("Session: a {method} request was refused: {reason}");
-        return Err(Error::CrossSite);
-    }
-    let cookies = SessionCookies::of(request, headers, &core.config);
-    let brought_cookie = !is_bearer && !matches!(cookies, SessionCookies::None);
-    let creation = if is_bearer {
-        Creation::Allowed
-    } else if !cookie::path_matches(&core.config.path, request.uri().path().as_str()) {
-        Creation::Never
-    } else if !brought_cookie && source.may_lack_cookie(&origin_headers, core.config.same_site) {
-        Creation::OnlyByLogin
-    } else {
-        Creation::Allowed
-    };
+    let Arrived {
+        cookies,
+        brought_cookie,
+        creation,
+        may_be_unseen,
+    } = arrived;
     let mut other_sessions = Vec::new();
     let outcome = match cookies {
         SessionCookies::None => LoadOutcome::New(NewReason::NoCookie),
@@ -103,7 +131,7 @@ async fn load_cookies(
         other_sessions,
         brought_cookie,
         creation,
-        may_be_unseen: false,
+        may_be_unseen,
     })
 }
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use rocket::http::Method;
 use rocket::request::Request;
 use rocket::tokio::sync::OnceCell;
+#[cfg(feature = "tracing")]
+use tracing::level_filters::LevelFilter;
 
 use crate::clock::{Clock, Started};
 use crate::error::Result;
@@ -34,7 +36,10 @@ pub(crate) struct RequestCache {
 /// state, or else the current one.
 pub(super) fn request_span(request: &Request<'_>) -> RequestSpan {
     #[cfg(feature = "tracing")]
-    let span = RequestSpan::new(request.local_cache(tracing::Span::current).clone());
+    let span = RequestSpan::new(match LevelFilter::current() {
+        LevelFilter::OFF => tracing::Span::none(), // nothing takes spans
+        _ => request.local_cache(tracing::Span::current).clone(),
+    });
     #[cfg(not(feature = "tracing"))]
     let (span, _) = (RequestSpan, request);
     span

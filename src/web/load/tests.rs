@@ -65,7 +65,8 @@ impl App {
         let started = self.clock.started();
         let span = RequestSpan::none();
         let headers = RequestHeaders::read(request.inner().headers());
-        let loaded = load_cookies(request.inner(), &headers, self.core(), started, &span);
+        let arrived = Arrived::of(request.inner(), &headers, self.core()).unwrap();
+        let loaded = load_arrived(arrived, self.core(), started, &span);
         loaded.await.unwrap()
     }
 
@@ -78,7 +79,8 @@ impl App {
         let started = self.clock.started();
         let span = RequestSpan::none();
         let headers = RequestHeaders::read(request.inner().headers());
-        let loaded = load_cookies(request.inner(), &headers, self.core(), started, &span);
+        let arrived = Arrived::of(request.inner(), &headers, self.core()).unwrap();
+        let loaded = load_arrived(arrived, self.core(), started, &span);
         loaded.await.unwrap().creation
     }
 }
@@ -269,15 +271,9 @@ async fn an_unsafe_request_of_another_origin_is_refused_before_the_store_is_aske
         if let Some(content) = content {
             request.add_header(content);
         }
-        let loaded = load_cookies(
-            request.inner(),
-            &RequestHeaders::read(request.inner().headers()),
-            app.core(),
-            app.clock.started(),
-            &RequestSpan::none(),
-        )
-        .await;
-        assert!(matches!(loaded, Err(Error::CrossSite)));
+        let headers = RequestHeaders::read(request.inner().headers());
+        let arrived = Arrived::of(request.inner(), &headers, app.core());
+        assert!(matches!(arrived, Err(Error::CrossSite)));
     }
     let after = app.core().stats.read(0);
     assert_eq!(
