@@ -444,3 +444,34 @@ fn every_interleaving_of_sealed_sessions_is_one_that_the_reference_allows() {
 fn every_interleaving_of_sealed_sessions_is_one_that_the_reference_allows_on_mongodb() {
     Setup::new(true, on_mongodb).try_out(100);
 }
+
+/// The session that an old cookie names under another secret ends after its load: the login with that
+/// cookie leaves no tombstone, so the other request stores a session.
+#[test]
+fn a_login_with_a_wrong_secret_leaves_no_tombstone_of_a_session_that_ends_meanwhile() {
+    let tab = |cookie, program: &[Op]| Tab {
+        cookie,
+        program: program.to_vec(),
+    };
+    let n = || "n".to_owned();
+    // The requests of the last phase in the order of their steps, and one number for which of the
+    // operations that a step waits at; before them the eight of the other phases.
+    let steps = [0, 2, 1, 2, 0, 1, 1, 0, 0];
+    let order = std::iter::repeat_n(0, 8).chain(steps.into_iter().flat_map(|at| [at, 0]));
+    let order = order.chain(std::iter::repeat_n(0, 24));
+    let case = Case {
+        phases: vec![
+            vec![tab(0, &[Op::Increment(n(), 0)])],
+            vec![tab(0, &[Op::Elevate])],
+            vec![
+                tab(0, &[Op::Add(n(), 1), Op::Increment(n(), 0)]),
+                tab(1, &[Op::Login("ann".into())]),
+                tab(0, &[Op::Logout]),
+            ],
+        ],
+        order: order.collect(),
+    };
+    let setup = Setup::new(false, in_memory);
+    let played = setup.runtime.block_on(setup.play(&case));
+    played.unwrap_or_else(|failure| panic!("{failure}"));
+}

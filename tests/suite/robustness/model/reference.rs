@@ -343,11 +343,12 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
             .at(Kind::Load, |data| {
                 let stored = data.sessions.get(&token.session);
                 let own = stored.filter(|stored| stored.secret == token.secret);
-                own.map(|stored| (stored.held.clone(), stored.user.clone()))
+                let own = own.map(|stored| (stored.held.clone(), stored.user.clone()));
+                own.ok_or(stored.is_some())
             })
             .await;
         match loaded {
-            Some((held, user)) => {
+            Ok((held, user)) => {
                 request.is_new = false;
                 request.base = Base {
                     held,
@@ -356,7 +357,7 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
                     ..Base::nothing()
                 };
             }
-            None => request.look_up(token).await,
+            Err(is_there) => request.look_up(token, is_there).await,
         }
     }
     let (mut status, mut results) = (200, Vec::new());
@@ -385,24 +386,24 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
 }
 
 impl Request {
-    /// Whether a login or a renewal replaced what the cookie named.
-    async fn look_up(&mut self, token: Token) {
+    /// Whether a login or a renewal replaced what the cookie named. `is_there`: the load found it, under
+    /// another secret. It may be another user's then, also when it has ended since.
+    async fn look_up(&mut self, token: Token, is_there: bool) {
         let found = |data: &mut Data| {
             let tombstone = data.tombstones.get(&token.session);
             if let Some(tombstone) = tombstone {
                 let proof = tombstone.proof.clone();
                 let proof = proof.filter(|(secret, _)| *secret == token.secret);
-                return Ok(proof.map(|(_, kept)| kept).unwrap_or_default());
+                return Some(proof.map(|(_, kept)| kept).unwrap_or_default());
             }
             let stored = data.sessions.get(&token.session);
-            match stored {
-                Some(stored) if stored.renewed => Ok(Values::new()),
-                stored => Err(stored.is_some()),
-            }
+            stored
+                .filter(|stored| stored.renewed)
+                .map(|_| Values::new())
         };
         match self.world.at(Kind::Find, found).await {
-            Ok(kept) => self.replaced = Some((token.session, kept)),
-            Err(is_there) => {
+            Some(kept) => self.replaced = Some((token.session, kept)),
+            None => {
                 self.is_looked_up = true;
                 self.dead = (!is_there).then_some(token.session);
             }
