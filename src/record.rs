@@ -1,27 +1,29 @@
 //! The stored session: the only place that knows the names of its document's fields.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bson::raw::{RawBinaryRef, RawBsonRef};
 use bson::spec::BinarySubtype;
-use bson::{RawBson, RawDocument, RawDocumentBuf};
+use bson::{RawBson, RawDocumentBuf};
 
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::document::key::Field;
-use crate::document::value::{self, Value, principal};
-use crate::document::{Document, Filter, Operator, Path, Update, date, number};
+use crate::document::value::{self, Value};
+use crate::document::{Document, Filter, Operator, Path, Update, date};
 use crate::error::Error;
 
 pub(crate) mod expiry;
+mod fields;
 pub(crate) mod legacy;
 pub(crate) mod sealer;
 pub(crate) mod token;
 mod values;
 
 pub(crate) use expiry::{Expiry, Override, OwnTimes, Times, alive, touch, unless_expired};
+use fields::{Fields, Parts};
+pub(crate) use fields::{bytes, seconds};
 use legacy::Upgrade;
 use sealer::{SEALED_VALUE_BYTES, Sealer, Unreadable};
 use token::{Digest, Id, Secret, Token};
@@ -61,10 +63,6 @@ pub(crate) fn tombstone_id(session: &str) -> String {
 pub(crate) fn session_of_tombstone(id: &str) -> Option<&str> {
     id.strip_prefix('~')
 }
-
-/// Longer documents are not read. MongoDB stores 16 MiB at most; concurrent requests may bring a
-/// session beyond `max_bytes`, and what was acknowledged must stay readable.
-const MAX_DOCUMENT_BYTES: usize = (16 << 20) + (16 << 10);
 
 /// What is stored of a session beside its values and secrets: what lists show.
 #[derive(Clone)]
@@ -450,180 +448,6 @@ impl Times {
             timeout: own(fields.timeout),
             lifetime: own(fields.lifetime),
         })
-    }
-}
-
-/// What a record takes out of its document.
-struct Parts {
-    meta: Meta,
-    token: Digest,
-    csrf: Option<Secret>,
-    /// Where the values are, and how many bytes of them sealing has added.
-    values: Range<usize>,
-    added: usize,
-    has_data_key: bool,
-}
-
-impl Parts {
-    fn read(document: &Document) -> Option<Self> {
-        if document.as_bytes().len() > MAX_DOCUMENT_BYTES {
-            return None;
-        }
-        let fields = Fields::read(document)?;
-        let value = fields.value?;
-        // The bytes of `value` lie inside the document's own.
-        let start = (value.as_bytes().as_ptr() as usize)
-            .checked_sub(document.as_bytes().as_ptr() as usize)?;
-        let values = start..start + value.as_bytes().len();
-        document.as_bytes().get(values.clone())?;
-        // Every element is checked here: a later read has no way to report a malformed one.
-        let mut sealed = 0;
-        for element in value {
-            sealed += usize::from(value::sealed_bytes(element.ok()?.1).is_some());
-        }
-        Some(Parts {
-            has_data_key: fields.seal.is_some(),
-            token: Digest::from_bytes(fields.token?),
-            csrf: match *fields.csrf.as_ref()? {
-                StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
-                StoredSecret::Sealed => fields.seal.map(|_| None)?,
-            },
-            meta: fields.meta()?,
-            values,
-            added: sealed * SEALED_VALUE_BYTES,
-        })
-    }
-}
-
-#[derive(Default)]
-struct Fields<'a> {
-    id: Option<Id>,
-    created: Option<Moment>,
-    accessed: Option<Moment>,
-    expires: Option<Moment>,
-    token: Option<[u8; 32]>,
-    csrf: Option<StoredSecret>,
-    value: Option<&'a RawDocument>,
-    user: Option<RawBsonRef<'a>>,
-    timeout: Option<Option<Duration>>,
-    lifetime: Option<Option<Duration>>,
-    max_age: Option<Option<Duration>>,
-    renewed: Option<Moment>,
-    sent: Option<Moment>,
-    client: Option<&'a str>,
-    ip: Option<&'a str>,
-    seal: Option<&'a [u8]>,
-    epoch: Option<i64>,
-}
-
-enum StoredSecret {
-    Plain([u8; 32]),
-    Sealed,
-}
-
-impl StoredSecret {
-    fn parse(value: RawBsonRef<'_>) -> Option<Self> {
-        match value::sealed_bytes(value) {
-            Some(_) => Some(StoredSecret::Sealed),
-            None => bytes(value).map(StoredSecret::Plain),
-        }
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn read(document: &'a Document) -> Option<Self> {
-        let mut fields = Fields::default();
-        for element in document.raw()? {
-            let (name, value) = element.ok()?;
-            fields.take(name, value)?;
-        }
-        Some(fields)
-    }
-
-    fn meta(self) -> Option<Meta> {
-        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
-        Some(Meta {
-            id: self.id?,
-            created: self.created?,
-            accessed: self.accessed?,
-            expires: self.expires?,
-            user: self.user.map(RawBsonRef::to_raw_bson),
-            timeout: own(self.timeout),
-            lifetime: own(self.lifetime),
-            max_age: own(self.max_age),
-            sent: self.sent,
-            client: Client {
-                agent: self.client.map(str::to_owned),
-                ip: self.ip.map(str::to_owned),
-            },
-            epoch: self.epoch,
-        })
-    }
-
-    /// Takes one field; `None` rejects the document. Unknown fields are ignored.
-    fn take(&mut self, name: &str, value: RawBsonRef<'a>) -> Option<()> {
-        match name {
-            field::ID => once(&mut self.id, Id::parse(value.as_str()?)?),
-            field::CREATED => once(&mut self.created, seconds(value)?),
-            field::ACCESSED => once(&mut self.accessed, seconds(value)?),
-            field::EXPIRES => {
-                let millis = value.as_datetime()?.timestamp_millis();
-                once(&mut self.expires, Moment::from_millis(millis))
-            }
-            field::TOKEN => once(&mut self.token, bytes(value)?),
-            field::CSRF => once(&mut self.csrf, StoredSecret::parse(value)?),
-            field::VALUE => once(&mut self.value, value.as_document()?),
-            field::USER => once(&mut self.user, principal(value)?),
-            field::TIMEOUT => once(&mut self.timeout, duration(value)?),
-            field::LIFETIME => once(&mut self.lifetime, duration(value)?),
-            field::MAX_AGE => once(&mut self.max_age, duration(value)?),
-            field::RENEWED => once(&mut self.renewed, date_or_seconds(value)?),
-            field::SENT => once(&mut self.sent, seconds(value)?),
-            field::CLIENT => once(&mut self.client, value.as_str()?),
-            field::IP => once(&mut self.ip, value.as_str()?),
-            field::SEAL => once(&mut self.seal, value::sealed_bytes(value)?),
-            field::EPOCH => once(&mut self.epoch, value.as_i64()?),
-            _ => Some(()),
-        }
-    }
-}
-
-/// Fills a field; `None` when the document has it twice, since it is ambiguous which one counts.
-fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
-    field.replace(value).is_none().then_some(())
-}
-
-/// Epoch seconds, in any of the number types that the Python package's drivers write.
-pub(crate) fn seconds(value: RawBsonRef<'_>) -> Option<Moment> {
-    Moment::from_seconds(number(value)?)
-}
-
-/// A date that the server set, or epoch seconds.
-fn date_or_seconds(value: RawBsonRef<'_>) -> Option<Moment> {
-    match value {
-        RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),
-        number => seconds(number),
-    }
-}
-
-pub(crate) fn bytes(value: RawBsonRef<'_>) -> Option<[u8; 32]> {
-    match value {
-        RawBsonRef::Binary(binary) if binary.subtype == BinarySubtype::Generic => {
-            binary.bytes.try_into().ok()
-        }
-        _ => None,
-    }
-}
-
-/// A duration in seconds, or `false` for "none".
-fn duration(value: RawBsonRef<'_>) -> Option<Option<Duration>> {
-    match value {
-        RawBsonRef::Boolean(false) => Some(None),
-        RawBsonRef::Boolean(true) => None,
-        number => {
-            let millis = seconds(number)?.millis();
-            (millis > 0).then(|| Some(Duration::from_millis(millis.unsigned_abs())))
-        }
     }
 }
 

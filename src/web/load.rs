@@ -33,7 +33,7 @@ pub(super) async fn load(
     let span = request_span(request);
     let (arrived, client) = {
         let headers = RequestHeaders::read(request.headers());
-        let mut arrived = Arrived::of(request, &headers, core).inspect_err(log_failure)?;
+        let mut arrived = Arrived::of(request, &headers, core)?;
         arrived.may_be_unseen = is_head || headers.is_prefetch;
         let client = match core.config.record_client {
             true => client(request, &headers, &core.config),
@@ -42,16 +42,9 @@ pub(super) async fn load(
         (arrived, client)
     };
     let loaded = load_arrived(arrived, core, started, &span).await;
-    let loaded = loaded.inspect_err(log_failure)?;
+    let loaded = loaded.inspect_err(Error::log)?;
     let core = Arc::clone(core);
     Ok(Session::new(core, loaded, client, started, span))
-}
-
-/// Logs why the load failed. A refused request is logged already, with the reason.
-fn log_failure(error: &Error) {
-    if !matches!(error, Error::CrossSite) {
-        error.log();
-    }
 }
 
 /// What a request brings, and may do, before its session is loaded.

@@ -259,3 +259,24 @@ async fn what_is_late_does_not_pile_up_while_nothing_can_start() {
     bench.ends.add_permits(1);
     assert_eq!(self::results(hung).await, [Some(10)]);
 }
+
+/// With its runtime, for instance, while the store lives on.
+#[test]
+fn a_queue_whose_watch_was_dropped_is_watched_again() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut bench = bench(1, 10).never_overdue();
+    runtime.block_on(async {
+        bench.submit(1..=4);
+        for _ in 0..4 {
+            bench.sent.recv().await.unwrap();
+        }
+        bench.submit([5]);
+        bench.wait_for_queue(1).await;
+    });
+    assert!(bench.batcher.0.lock().is_watched);
+    drop(runtime);
+    assert!(!bench.batcher.0.lock().is_watched);
+}
