@@ -108,6 +108,18 @@ impl Filter {
         self.with(Clause::Ids(ids))
     }
 
+    /// One of the documents that it chooses, while that is chosen still. Ids do not change.
+    pub(crate) fn of_one(&self, id: &str) -> Self {
+        let others = self.clauses.iter().filter(|clause| !clause.is_of_id());
+        Filter {
+            clauses: [Clause::Id(id.to_owned())]
+                .into_iter()
+                .chain(others.cloned())
+                .collect(),
+            alone: self.alone,
+        }
+    }
+
     pub(crate) fn except(self, id: &str) -> Self {
         self.with(Clause::NotId(id.to_owned()))
     }
@@ -258,6 +270,17 @@ impl Filter {
 }
 
 impl Clause {
+    fn is_of_id(&self) -> bool {
+        matches!(
+            self,
+            Clause::Id(_)
+                | Clause::Ids(_)
+                | Clause::NotId(_)
+                | Clause::AfterId(_)
+                | Clause::Session
+        )
+    }
+
     /// A path and what must be there, as MongoDB puts it.
     fn render(&self) -> (String, RawBson) {
         let with = |operator: &str, value: RawBson| {

@@ -32,6 +32,15 @@ fn updated(before: bson::Document, name: &str, operator: Operator) -> Option<bso
 }
 
 #[test]
+fn one_of_those_that_a_filter_chooses_meets_its_other_conditions() {
+    let ids = vec!["a".to_owned(), "b".to_owned()];
+    let theirs = Filter::sessions().except("c").within(ids);
+    let theirs = theirs.equals("user", raw(bson!("bob")));
+    let one = Filter::id("b").equals("user", raw(bson!("bob")));
+    assert_eq!(theirs.of_one("b").to_raw(), one.to_raw());
+}
+
+#[test]
 fn numbers_are_equal_by_value_in_every_type() {
     for one in [bson!(1_i32), bson!(1_i64), bson!(1.0)] {
         for other in [bson!(1_i32), bson!(1_i64), bson!(1.0)] {

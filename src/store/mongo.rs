@@ -241,7 +241,7 @@ impl Store for MongoStore {
     }
 
     async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
-        delete::delete_some(&self.0.client, filter, limit).await
+        delete::delete_some(&self.0.client, &filter, limit).await
     }
 
     async fn ensure_indexes(&self) -> Result<()> {

@@ -326,6 +326,67 @@ async fn increments_in_batches_are_exact_while_chunks_move() {
     }
 }
 
+/// A deletion of many is done by each shard for itself, so a session that moves meanwhile is on neither:
+/// not yet on the one, and no longer on the other.
+#[rocket::async_test]
+async fn revocation_misses_no_session_whose_chunk_moves_meanwhile() {
+    let (cluster, (db, namespace)) = (Cluster::shared().await, place());
+    let arena = Arena::start(&setting(&cluster.url(&db), true)).await;
+    let browser = arena.plant(&[Op::Login("bob".into())]).await;
+    let from = cluster.shard_of(&namespace, &id(&browser)).await;
+    let shard = &cluster.shards()[from];
+    let primary = shard.nodes()[shard.primary().await].client().await;
+    let admin = primary.database("admin");
+    let point = "hangDuringBatchRemove";
+    let set = doc! {
+        "configureFailPoint": point, "mode": "alwaysOn", "data": { "nss": &namespace },
+    };
+    let set = admin.run_command(set).await.expect("a fail point");
+    let entered = set.get_i32("count").unwrap_or(0) + 1;
+    let releasing = async {
+        let wait = doc! {
+            "waitForFailPoint": point, "timesEntered": entered, "maxTimeMS": 20_000,
+        };
+        admin.run_command(wait).await.expect("a deletion");
+        let release = async {
+            // The shard's own deletions at the end of a move may wait, too.
+            eventually("a chunk that has moved", async || {
+                cluster.shard_of(&namespace, &id(&browser)).await != from
+            })
+            .await;
+            let clear = doc! { "configureFailPoint": point, "mode": "off" };
+            admin.run_command(clear).await.expect("no fail point");
+        };
+        let session = id(&browser);
+        rocket::tokio::join!(cluster.move_chunk(&namespace, &session), release);
+    };
+    let bob = arena.sessions().of("bob");
+    let (ended, ()) = rocket::tokio::join!(bob.revoke_all(), releasing);
+    assert_eq!(bob.count().await.unwrap(), 0, "{ended:?}");
+    assert_eq!(ended.unwrap(), 1);
+}
+
+/// Whose ids are found by a thousand.
+#[rocket::async_test]
+async fn revocation_of_more_than_a_thousand_sessions_counts_each() {
+    let (cluster, (db, _)) = (Cluster::shared().await, place());
+    let arena = Arena::start(&setting(&cluster.url(&db), true)).await;
+    arena.plant(&[Op::Login("bob".into())]).await;
+    let sessions: Collection<Document> = cluster.client().await.database(&db).collection("session");
+    let one = sessions.find_one(doc! { "user": "bob" }).await.unwrap();
+    let one = one.expect("the session of the login");
+    let id = one.get_str("_id").expect("its id").to_owned();
+    let more = (1000..2200).map(|number| {
+        let mut another = one.clone();
+        another.insert("_id", format!("{}{number}", &id[..id.len() - 4]));
+        another
+    });
+    sessions.insert_many(more).await.expect("more sessions");
+    let bob = arena.sessions().of("bob");
+    assert_eq!(bob.revoke_all().await.unwrap(), 1201);
+    assert_eq!(bob.count().await.unwrap(), 0);
+}
+
 /// Lets a crowd loose on two applications, does something to the cluster, and checks what the crowd was
 /// told and what is stored.
 async fn survives(cluster: &Cluster, failover: bool, fault: impl AsyncFnOnce(&str, &Crowd)) {

@@ -70,6 +70,11 @@ impl Topology {
         matches!(self, Topology::ReplicaSet | Topology::Sharded)
     }
 
+    /// Whether a document can move to another server while a command runs.
+    pub(super) fn moves_documents(self) -> bool {
+        self == Topology::Sharded
+    }
+
     fn of(hello: &Query) -> Self {
         // `isreplicaset` is a member of a set that is yet to be initiated.
         let is_member =

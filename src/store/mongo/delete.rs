@@ -5,7 +5,7 @@ use mongodb::bson::doc;
 use mongodb::options::FindOptions;
 use rocket::tokio::time::Instant;
 
-use super::client::{Client, to_driver};
+use super::client::{Client, Topology, to_driver};
 use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error;
 use crate::document::{Document, Filter};
@@ -31,13 +31,41 @@ pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Docu
 
 /// Deletes all that the filter chooses.
 pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> {
-    delete_many(client, filter, client.until()).await
+    const FOUND_AT_ONCE: u32 = 1000;
+    let until = client.until();
+    let topology = client.topology(ENDING_MANY, until).await?;
+    if !topology.moves_documents() {
+        return delete_many(client, vec![Statement::delete(filter, true)], false, until).await;
+    }
+    let mut deleted = 0;
+    loop {
+        let step = delete_step(client, topology, filter, FOUND_AT_ONCE, until).await;
+        let step = step.map_err(|error| error.partly_done_if(deleted > 0))?;
+        deleted += step.deleted;
+        if step.is_last {
+            return Ok(deleted);
+        }
+    }
 }
 
 /// Deletes `limit` of those that the filter chooses, in whatever order its index finds them.
-pub(super) async fn delete_some(client: &Client, filter: Filter, limit: u32) -> Result<Step> {
-    let limit = limit.max(1); // the server would take 0 for "no limit"
+pub(super) async fn delete_some(client: &Client, filter: &Filter, limit: u32) -> Result<Step> {
     let until = client.until();
+    let topology = client.topology(ENDING_MANY, until).await?;
+    delete_step(client, topology, filter, limit, until).await
+}
+
+/// A document that moves between shards meanwhile is found, and its deletion follows it. A deletion of
+/// many is done by each shard for itself: it would miss the document on the one, where it is not yet, and
+/// on the other, where it is no longer.
+async fn delete_step(
+    client: &Client,
+    topology: Topology,
+    filter: &Filter,
+    limit: u32,
+    until: Instant,
+) -> Result<Step> {
+    let limit = limit.max(1); // the server would take 0 for "no limit"
     let query = to_driver(&filter.to_bson(), ENDING_MANY)?;
     let options = FindOptions::builder()
         .projection(doc! { "_id": 1 })
@@ -45,30 +73,36 @@ pub(super) async fn delete_some(client: &Client, filter: Filter, limit: u32) -> 
         .batch_size(limit.min(i32::MAX.unsigned_abs()))
         .build();
     let found = client.find(ENDING_MANY, until, query, options).await?;
-    let ids = found.iter().filter_map(|one| one.id().map(str::to_owned));
-    let ids: Vec<String> = ids.collect();
     let is_last = found.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-    let deleted = match ids.is_empty() {
-        true => 0,
-        false => delete_many(client, &filter.within(ids), until).await?,
+    let ids = found.iter().filter_map(Document::id);
+    let deleted = match (found.is_empty(), topology.moves_documents()) {
+        (true, _) => 0,
+        (_, true) => {
+            let each = ids.map(|id| Statement::delete(&filter.of_one(id), false));
+            delete_many(client, each.collect(), true, until).await?
+        }
+        (_, false) => {
+            let found = filter.clone().within(ids.map(str::to_owned).collect());
+            delete_many(client, vec![Statement::delete(&found, true)], false, until).await?
+        }
     };
     Ok(Step { deleted, is_last })
 }
 
-/// A deletion of many cannot be numbered.
-async fn delete_many(client: &Client, filter: &Filter, until: Instant) -> Result<u64> {
+/// `single`: each statement is about one document.
+async fn delete_many(
+    client: &Client,
+    statements: Vec<Statement>,
+    single: bool,
+    until: Instant,
+) -> Result<u64> {
     let terms = Terms::new(ENDING_MANY, Durability::Identity, until);
-    let terms = Terms {
-        single: false,
-        ..terms
-    };
-    let statement = Statement::delete(filter, true);
-    let Outcomes { errors, done } =
-        command::send(client, Verb::Delete, &[statement], terms).await?;
-    match errors.as_slice() {
+    let terms = Terms { single, ..terms };
+    let Outcomes { errors, done } = command::send(client, Verb::Delete, &statements, terms).await?;
+    match errors.into_iter().flatten().next() {
         // It may have stopped after some of them.
-        [Some(code)] => Err(error::of_statement(ENDING_MANY, *code).partly_done()),
-        _ => Ok(done as u64),
+        Some(code) => Err(error::of_statement(ENDING_MANY, code).partly_done()),
+        None => Ok(done as u64),
     }
 }
 

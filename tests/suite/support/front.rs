@@ -208,10 +208,16 @@ impl Router {
             }
             _ => {
                 let routed = rename(&mut command, &ROUTED);
-                // A mongos does so around that code.
+                // Around that code a mongos forgets the chunks that it knew, and asks again.
+                let refresh = doc! {
+                    "_flushRoutingTableCacheUpdates": &namespace, "syncFromConfig": true, "$db": "admin",
+                };
                 for _ in 0..MAX_REFRESHES {
                     match self.ask(self.router, &routed).await {
-                        Err(error) if is_stale(&error) => {}
+                        Err(error) if is_stale(&error) => {
+                            self.moved().await;
+                            self.ask(self.router, &refresh).await?;
+                        }
                         reply => return reply,
                     }
                 }
