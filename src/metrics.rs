@@ -111,6 +111,11 @@ impl Queue {
         }
     }
 
+    /// Records an operation that found what it would have waited for.
+    pub(crate) fn did_not_wait(&self) {
+        self.wait.record(0.0);
+    }
+
     /// Counts an operation as waiting until the guard is dropped.
     pub(crate) fn wait(&self) -> Wait {
         self.waiting.increment(1.0);
@@ -212,6 +217,10 @@ mod disabled {
     impl Gauge {
         pub(super) fn increment(&self, _: f64) {}
         pub(super) fn decrement(&self, _: f64) {}
+    }
+
+    impl Histogram {
+        pub(super) fn record(&self, _: f64) {}
     }
 
     impl Stopwatch {

@@ -120,16 +120,25 @@ impl Client {
 
     /// Waits for a permit until the deadline. Nothing starts after it.
     pub(super) async fn permit(&self, operation: Operation, until: Instant) -> Result<Permit<'_>> {
-        let wait = self.usage.connection.wait();
-        let acquired = timeout_at(until, self.permits.acquire()).await;
-        drop(wait);
-        match acquired {
-            Ok(Ok(permit)) if Instant::now() < until => Ok(Permit {
+        let permit = match self.permits.try_acquire() {
+            Ok(permit) => {
+                self.usage.connection.did_not_wait();
+                permit
+            }
+            Err(_) => {
+                let _wait = self.usage.connection.wait();
+                // Boxed, because it is rare, and every operation allocates this future.
+                let acquired = Box::pin(timeout_at(until, self.permits.acquire())).await;
+                let exhausted = || Error::store(operation, Failure::PoolExhausted);
+                acquired.ok().and_then(Result::ok).ok_or_else(exhausted)?
+            }
+        };
+        match Instant::now() < until {
+            true => Ok(Permit {
                 _permit: permit,
                 _in_use: self.usage.connection_in_use(),
             }),
-            Ok(_) => Err(Error::store(operation, Failure::Late)),
-            Err(_) => Err(Error::store(operation, Failure::PoolExhausted)),
+            false => Err(Error::store(operation, Failure::Late)),
         }
     }
 
