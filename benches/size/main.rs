@@ -65,7 +65,7 @@ async fn app(server: &Server) -> Client {
 
 async fn measure(number: usize, seconds: Option<usize>) {
     let server = Server::start(Deployment::Standalone, "6.0").await;
-    server.cache("4G").await;
+    server.cache("8G").await;
     let client = app(&server).await;
     let sessions: &Sessions = client.rocket().state().expect("it is managed");
     sessions.ensure_indexes().await.expect("indexes");
