@@ -23,7 +23,7 @@ use rocket_mongo_session::{Error, Result, Session, Sessions, Store};
 
 const KEYS: [usize; 3] = [1, 50, 1000];
 
-criterion_group!(benches, cookies, load, values, commit, answers);
+criterion_group!(benches, cookies, load, values, commit, responses);
 criterion_main!(benches);
 
 /// The guard up to the point where the session would be loaded. The difference to `none` is what a
@@ -139,7 +139,7 @@ fn commit(c: &mut Criterion) {
 
 /// Whole answers of Rocket, routing and headers included. The differences to `none` are what the
 /// session costs.
-fn answers(c: &mut Criterion) {
+fn responses(c: &mut Criterion) {
     let mut group = c.benchmark_group("answer");
     for keys in KEYS {
         let app = App::new(keys);
@@ -151,8 +151,8 @@ fn answers(c: &mut Criterion) {
                 b.iter_batched(
                     || app.request(path, Some(&app.cookie)),
                     |request| {
-                        let answer = app.runtime.block_on(request.dispatch());
-                        assert_eq!(answer.status().code, 200);
+                        let response = app.runtime.block_on(request.dispatch());
+                        assert_eq!(response.status().code, 200);
                     },
                     BatchSize::SmallInput,
                 );
@@ -229,10 +229,10 @@ impl App {
             .expect("a runtime");
         let (client, cookie) = runtime.block_on(async {
             let client = Client::untracked(rocket()).await.expect("a Rocket");
-            let answer = client.get(format!("/fill?keys={keys}")).dispatch().await;
-            let header = answer.headers().get_one("Set-Cookie").expect("a cookie");
+            let response = client.get(format!("/fill?keys={keys}")).dispatch().await;
+            let header = response.headers().get_one("Set-Cookie").expect("a cookie");
             let cookie = Cookie::parse(header.to_owned()).expect("a cookie");
-            drop(answer);
+            drop(response);
             (client, format!("{}={}", cookie.name(), cookie.value()))
         });
         App {

@@ -82,10 +82,10 @@ impl Browser {
         };
         let client = Client::untracked(build(&settings).await);
         let client = client.await.expect("an application");
-        let answer = client.get("/new").dispatch().await;
-        let header = answer.headers().get_one("Set-Cookie").expect("a cookie");
+        let response = client.get("/new").dispatch().await;
+        let header = response.headers().get_one("Set-Cookie").expect("a cookie");
         let cookie = header.split(';').next().unwrap_or_default().to_owned();
-        drop(answer);
+        drop(response);
         let has_cookie = !matches!(path, "/none" | "/unused" | "/new");
         let cookie = if has_cookie { cookie } else { String::new() };
         Browser { client, cookie }

@@ -179,21 +179,21 @@ impl Client {
         let mut asked = Instant::now();
         while asked < until {
             self.turn = (self.turn + 1) % self.requests.len();
-            let answer = self.connection.ask(&self.requests[self.turn]).await;
+            let response = self.connection.ask(&self.requests[self.turn]).await;
             let answered = Instant::now();
             let took = answered.duration_since(asked).as_micros();
             latencies.push(u32::try_from(took).unwrap_or(u32::MAX));
-            self.check(&answer);
+            self.check(&response);
             asked = answered;
         }
         (self, latencies)
     }
 
-    fn check(&mut self, answer: &Answer) {
+    fn check(&mut self, response: &Answer) {
         let (route, bytes) = (self.route, &self.connection.buffer);
-        let body = &bytes[answer.head..answer.end];
-        if answer.status != 200 {
-            let said = String::from_utf8_lossy(&bytes[..answer.end]);
+        let body = &bytes[response.head..response.end];
+        if response.status != 200 {
+            let said = String::from_utf8_lossy(&bytes[..response.end]);
             panic!("{route:?} is answered with:\n{said}");
         }
         let visitor = &mut self.visitors[self.turn];
@@ -211,7 +211,7 @@ impl Client {
             panic!("{route:?}: {said:?} where the session must hold {n}: a change was lost");
         }
         if route == Route::New {
-            let cookie = header(&bytes[..answer.head], "set-cookie").unwrap_or_default();
+            let cookie = header(&bytes[..response.head], "set-cookie").unwrap_or_default();
             assert!(
                 cookie.starts_with(b"session=") && cookie != self.last_cookie,
                 "a new session comes with a new cookie"
@@ -262,21 +262,21 @@ impl Connection {
                 read.expect("a response") > 0,
                 "the application closed a connection"
             );
-            if let Some(answer) = parse(&self.buffer) {
-                return answer;
+            if let Some(response) = parse(&self.buffer) {
+                return response;
             }
         }
     }
 
     /// A GET; the cookie that it gives (its name and value), and the body.
     pub async fn get(&mut self, path: &str, cookie: Option<&str>) -> (Option<String>, String) {
-        let answer = self.ask(&request(path, cookie)).await;
+        let response = self.ask(&request(path, cookie)).await;
         let (head, body) = (
-            &self.buffer[..answer.head],
-            &self.buffer[answer.head..answer.end],
+            &self.buffer[..response.head],
+            &self.buffer[response.head..response.end],
         );
         let body = String::from_utf8_lossy(body).into_owned();
-        assert_eq!(answer.status, 200, "{path}: {body}");
+        assert_eq!(response.status, 200, "{path}: {body}");
         let cookie = header(head, "set-cookie").map(|cookie| {
             let cookie = String::from_utf8_lossy(cookie);
             cookie.split(';').next().unwrap_or_default().to_owned()

@@ -250,9 +250,9 @@ async fn arrive(side: &Side, kind: Kind, rate: u32, time: Duration) -> (Vec<u32>
                 let due = start + Duration::from_secs(1) * number / rate;
                 sleep_until(due.into()).await;
                 // A browser of its own for each connection, so that no two writes are for one session.
-                let answer = connection.ask(&kind.requests[at]).await;
+                let response = connection.ask(&kind.requests[at]).await;
                 latencies.push(due.elapsed().as_micros() as u32);
-                assert_eq!(answer.status, kind.status, "at a fixed rate");
+                assert_eq!(response.status, kind.status, "at a fixed rate");
             }
         });
     }
@@ -300,9 +300,9 @@ async fn ask(side: &Side, kinds: &[Kind], time: Duration) -> (Vec<Vec<u32>>, Dur
             while start.elapsed() < time {
                 let one = rand::random_range(0..kind.requests.len());
                 let asked = Instant::now();
-                let answer = connection.ask(&kind.requests[one]).await;
+                let response = connection.ask(&kind.requests[one]).await;
                 latencies.push(asked.elapsed().as_micros() as u32);
-                assert_eq!(answer.status, kind.status);
+                assert_eq!(response.status, kind.status);
             }
             (number, latencies)
         });
@@ -363,8 +363,8 @@ async fn herd(options: &Options, sides: &mut [Side], visitors: &[Vec<Visitor>]) 
             for visitor in &visitors[at] {
                 let (addr, request) = (sides[at].app.addr, request("/read", Some(&visitor.cookie)));
                 running.spawn_local(async move {
-                    let answer = Connection::open(addr).await.ask(&request).await;
-                    assert_eq!(answer.status, 200, "after a restart");
+                    let response = Connection::open(addr).await.ask(&request).await;
+                    assert_eq!(response.status, 200, "after a restart");
                     start.elapsed().as_micros() as u32
                 });
             }

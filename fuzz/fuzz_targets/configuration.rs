@@ -236,9 +236,9 @@ async fn serves(client: &Client, section: &Dict, debug: bool) {
     let Some(uri) = Origin::parse(path).ok().filter(Origin::is_normalized) else {
         return; // a path that no request has
     };
-    let answer = client.post(uri.clone()).dispatch().await;
-    assert_eq!(answer.status().code, 200);
-    let lines: Vec<&str> = answer.headers().get("Set-Cookie").collect();
+    let response = client.post(uri.clone()).dispatch().await;
+    assert_eq!(response.status().code, 200);
+    let lines: Vec<&str> = response.headers().get("Set-Cookie").collect();
     let [line] = lines.as_slice() else {
         panic!("{lines:?}");
     };
@@ -312,6 +312,6 @@ async fn serves(client: &Client, section: &Dict, debug: bool) {
     }
 
     let sent = Header::new("Cookie", format!("{name}={token}"));
-    let answer = client.get(uri).header(sent).dispatch().await;
-    assert_eq!(answer.into_string().await.as_deref(), Some("alice"));
+    let response = client.get(uri).header(sent).dispatch().await;
+    assert_eq!(response.into_string().await.as_deref(), Some("alice"));
 }

@@ -75,10 +75,10 @@ target!(|data: &[u8]| {
     for line in &lines {
         request.add_header(Header::new("Cookie", (*line).to_owned()));
     }
-    let answer = request.dispatch();
-    assert_eq!(answer.status().code, 200);
-    assert_eq!(set_cookie(&answer), None, "looking sets no cookie");
-    let user = answer.into_string().unwrap_or_default();
+    let response = request.dispatch();
+    assert_eq!(response.status().code, 200);
+    assert_eq!(set_cookie(&response), None, "looking sets no cookie");
+    let user = response.into_string().unwrap_or_default();
 
     let ours: Vec<String> = lines.iter().flat_map(|line| values(line)).collect();
     let mut tokens: Vec<&String> = Vec::new();

@@ -166,9 +166,9 @@ fn own(app: &App, document: &[u8]) {
     let client = lock(&app.client);
     let is_session = is_own(app, document);
     app.store.hold_only(&app.id, document.to_vec());
-    let answer = client.get("/look").header(cookie(&app.cookie)).dispatch();
-    assert_eq!(answer.status().code, 200);
-    let (is_new, user): (bool, Option<String>) = answer.into_json().expect("a result");
+    let response = client.get("/look").header(cookie(&app.cookie)).dispatch();
+    assert_eq!(response.status().code, 200);
+    let (is_new, user): (bool, Option<String>) = response.into_json().expect("a result");
     assert_eq!(
         is_session,
         !is_new,
@@ -188,12 +188,12 @@ fn own(app: &App, document: &[u8]) {
     }
 
     app.store.hold_only(&app.id, document.to_vec());
-    let answer = client.post("/write").header(cookie(&app.cookie)).dispatch();
+    let response = client.post("/write").header(cookie(&app.cookie)).dispatch();
     if !is_session {
-        assert_eq!(answer.status().code, 200);
+        assert_eq!(response.status().code, 200);
         untouched(app, &app.id, document);
     } else if let Some(before) = whole(document) {
-        assert_eq!(answer.status().code, 200);
+        assert_eq!(response.status().code, 200);
         let after = app.store.stored(&app.id).expect("a document");
         let after = whole(&after).expect("a document");
         let n = after.get_document("value").map(|value| value.get("n"));
@@ -201,7 +201,7 @@ fn own(app: &App, document: &[u8]) {
         assert_eq!(others(before), others(after), "what was not is as it was");
     } else {
         // What no server would have kept: it is written or refused, and nothing in between.
-        match answer.status().code {
+        match response.status().code {
             200 => {}
             503 => assert_eq!(app.store.stored(&app.id).as_deref(), Some(document)),
             status => panic!("{status}"),
@@ -210,15 +210,15 @@ fn own(app: &App, document: &[u8]) {
 
     app.store.hold_only(&app.id, document.to_vec());
     let everything = client.post("/everything");
-    let answer = everything.header(cookie(&app.cookie)).dispatch();
+    let response = everything.header(cookie(&app.cookie)).dispatch();
     if !is_session {
-        assert_eq!(answer.status().code, 200);
+        assert_eq!(response.status().code, 200);
         untouched(app, &app.id, document);
     } else if whole(document).is_some() {
-        assert_eq!(answer.status().code, 200);
-        assert_continues(app, &app.id, &app.cookie, set_cookie(&answer));
+        assert_eq!(response.status().code, 200);
+        assert_continues(app, &app.id, &app.cookie, set_cookie(&response));
     } else {
-        assert!(matches!(answer.status().code, 200 | 503));
+        assert!(matches!(response.status().code, 200 | 503));
     }
 }
 
@@ -227,9 +227,9 @@ fn legacy(app: &App, document: &[u8]) {
     let client = lock(&app.client);
     let is_session = is_legacy(app, document);
     app.store.hold_only(OLD, document.to_vec());
-    let answer = client.get("/look").header(cookie(OLD)).dispatch();
-    assert_eq!(answer.status().code, 200);
-    let (is_new, _): (bool, Option<String>) = answer.into_json().expect("a result");
+    let response = client.get("/look").header(cookie(OLD)).dispatch();
+    assert_eq!(response.status().code, 200);
+    let (is_new, _): (bool, Option<String>) = response.into_json().expect("a result");
     assert_eq!(
         is_session,
         !is_new,
@@ -241,8 +241,8 @@ fn legacy(app: &App, document: &[u8]) {
     }
     for path in ["/write", "/everything"] {
         app.store.hold_only(OLD, document.to_vec());
-        let answer = client.post(path).header(cookie(OLD)).dispatch();
-        let status = answer.status().code;
+        let response = client.post(path).header(cookie(OLD)).dispatch();
+        let status = response.status().code;
         if !is_session {
             assert_eq!(status, 200, "{path}");
             untouched(app, OLD, document);
@@ -255,7 +255,7 @@ fn legacy(app: &App, document: &[u8]) {
         assert_eq!(status, 200, "{path}");
         let before = before.get_document("value").expect("values");
         if path == "/everything" {
-            assert_continues(app, OLD, OLD, set_cookie(&answer));
+            assert_continues(app, OLD, OLD, set_cookie(&response));
             continue;
         }
         if before.get("n") == Some(&Bson::Int32(1)) {

@@ -44,8 +44,8 @@ static APP: LazyLock<App> = LazyLock::new(|| {
     let rocket = rocket(Sessions::in_memory(), json!({ "timeout": false }));
     let shared = client(rocket.mount("/", routes![form, header]));
     let token = |client: &Client, live: &str| {
-        let answer = client.get("/token").header(cookie(live)).dispatch();
-        answer.into_string().expect("a token")
+        let response = client.get("/token").header(cookie(live)).dispatch();
+        response.into_string().expect("a token")
     };
     let (live, mine, other) = {
         let client = lock(&shared);

@@ -88,9 +88,9 @@ static APP: LazyLock<App> = LazyLock::new(|| {
             if let Some(known) = known {
                 request.add_header(cookie(known));
             }
-            let answer = request.dispatch();
-            let sent = set_cookie(&answer);
-            (sent, answer.into_string().expect("a form's token"))
+            let response = request.dispatch();
+            let sent = set_cookie(&response);
+            (sent, response.into_string().expect("a form's token"))
         };
         let stored = |cookie: &str| {
             let bytes = store.stored(&cookie[..22]).expect("a document");
@@ -217,12 +217,12 @@ target!(|data: &[u8]| {
     });
     assert_eq!(*is_valid, json!(is_ours));
 
-    let answer = client
+    let response = client
         .post("/change")
         .header(cookie(&app.cookie))
         .dispatch();
-    assert_eq!(answer.status().code, 200);
-    let sent = set_cookie(&answer).expect("a cookie");
+    assert_eq!(response.status().code, 200);
+    let sent = set_cookie(&response).expect("a cookie");
     let after = seen(&client, &sent, "");
     assert_eq!(
         after[..5],

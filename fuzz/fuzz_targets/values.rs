@@ -190,9 +190,9 @@ target!(|data: &[u8]| {
                 steps: steps.to_vec(),
                 model,
             });
-            let answer = client.post("/steps").header(cookie(&live)).dispatch();
-            assert_eq!(answer.status().code, 200);
-            if let Some(fresh) = set_cookie(&answer) {
+            let response = client.post("/steps").header(cookie(&live)).dispatch();
+            assert_eq!(response.status().code, 200);
+            if let Some(fresh) = set_cookie(&response) {
                 live = fresh;
             }
             let user = client.get("/whoami").header(cookie(&live)).dispatch();
@@ -276,12 +276,12 @@ async fn run(session: &Session, step: &Step, model: &mut Model, encoding: Encodi
             if model.typed.contains_key(&name) {
                 return;
             }
-            let answer = session.get_or_insert(&name, value.clone()).ok();
+            let response = session.get_or_insert(&name, value.clone()).ok();
             let expected = match model.plain.get(&name) {
                 Some(stored) => Some(stored.clone()),
                 None => (is_key(&name) && fits(&value, encoding)).then_some(value),
             };
-            assert_eq!(answer, expected, "{name:?}");
+            assert_eq!(response, expected, "{name:?}");
             if let Some(value) = expected {
                 model.put(name, value);
             }

@@ -102,13 +102,13 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A login, and the cookie's value that came of it.
 pub fn member(client: &Client, user: &str) -> String {
-    let answer = client.post(format!("/login/{user}")).dispatch();
-    set_cookie(&answer).expect("a cookie")
+    let response = client.post(format!("/login/{user}")).dispatch();
+    set_cookie(&response).expect("a cookie")
 }
 
 /// Returns the cookie of a response.
-pub fn set_cookie(answer: &LocalResponse<'_>) -> Option<String> {
-    let lines: Vec<&str> = answer.headers().get("Set-Cookie").collect();
+pub fn set_cookie(response: &LocalResponse<'_>) -> Option<String> {
+    let lines: Vec<&str> = response.headers().get("Set-Cookie").collect();
     assert!(lines.len() <= 1, "{lines:?}");
     let line = lines.first()?;
     let value = line.strip_prefix("session=").expect("our cookie");

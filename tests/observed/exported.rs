@@ -134,8 +134,8 @@ fn exported_numbers_are_those_of_stats_and_of_what_was_done() {
         for path in ["/visit", "/visit", "/pop", "/visit"] {
             assert_eq!(client.get(path).dispatch().await.status().code, 200);
         }
-        let answer = client.get("/stats").dispatch().await;
-        *stats.borrow_mut() = answer.into_json().await.expect("JSON");
+        let response = client.get("/stats").dispatch().await;
+        *stats.borrow_mut() = response.into_json().await.expect("JSON");
     });
     let stats = stats.into_inner();
     let find = |name: &str, labels: &[(&str, &str)]| {

@@ -93,21 +93,21 @@ fn no_span_and_no_event_has_a_secret_at_any_level() {
             let browser = app.browser();
             let mut token = String::new();
             for path in ["/write", "/login", "/work", "/write", "/work", "/list"] {
-                let answer = browser.get(path).await;
-                assert_eq!(answer.status, 200, "{path}");
+                let response = browser.get(path).await;
+                assert_eq!(response.status, 200, "{path}");
                 secrets.extend(secrets_of(&browser, &mongod).await);
                 if path != "/list" {
-                    token = answer.text();
+                    token = response.text();
                     secrets.push(token.clone().into());
                     secrets.push(unmasked(&token));
                 }
             }
             let body = format!("planted={VALUE}&csrf_token={token}");
-            let answer = browser.send(Request::post("/form").form(&body)).await;
-            assert_eq!(answer.status, 200);
+            let response = browser.send(Request::post("/form").form(&body)).await;
+            assert_eq!(response.status, 200);
             let forged = body.replace("csrf_token=", "csrf_token=A");
-            let answer = browser.send(Request::post("/form").form(&forged)).await;
-            assert_eq!(answer.status, 403);
+            let response = browser.send(Request::post("/form").form(&forged)).await;
+            assert_eq!(response.status, 403);
             // A wrong secret, and a database that fails.
             let cookie = browser.cookie("session").expect("a cookie");
             let (id, secret) = cookie.split_once('.').expect("two halves");

@@ -57,8 +57,8 @@ fn app(url: Option<&str>, sessions: SessionFairing) -> Rocket<Build> {
 }
 
 async fn get(client: &Client, path: &str) {
-    let answer = client.get(path.to_owned()).dispatch().await;
-    assert_eq!(answer.status().code, 200, "{path}");
+    let response = client.get(path.to_owned()).dispatch().await;
+    assert_eq!(response.status().code, 200, "{path}");
 }
 
 /// The names of a path's spans and their outcomes, in their order.
@@ -164,9 +164,9 @@ fn a_shared_command_is_one_span_that_follows_from_each_request() {
                     if let Some(cookie) = cookie {
                         request = request.cookie(cookie.clone());
                     }
-                    let answer = request.dispatch().await;
-                    assert_eq!(answer.status().code, 200);
-                    answer.cookies().get("session").cloned()
+                    let response = request.dispatch().await;
+                    assert_eq!(response.status().code, 200);
+                    response.cookies().get("session").cloned()
                 });
                 join_all(sent).await
             };

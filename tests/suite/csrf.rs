@@ -166,8 +166,8 @@ async fn a_form_can_have_names_of_its_own() {
         (format!("anti_forgery={token}"), "true"),
         ("anti_forgery=x".into(), "false"),
     ] {
-        let answer = browser.send(Request::post("/own").form(&form)).await;
-        assert_eq!((answer.status, answer.text().as_str()), (200, valid));
+        let response = browser.send(Request::post("/own").form(&form)).await;
+        assert_eq!((response.status, response.text().as_str()), (200, valid));
     }
 }
 

@@ -300,11 +300,14 @@ async fn a_kind_whose_store_fails_makes_a_503_with_the_cookies_of_the_others() {
         let failing_app = rocket(figment("debug", Some(&proxy.url(db)), &[]));
         let failing_app = App::launch(failing_app).await;
         let browser = failing_app.browser();
-        let answer = browser.send(Request::post("/write/both")).await;
-        assert_eq!((answer.status, answer.text()), (503, "our own 503".into()));
-        assert_eq!(names(&answer), [stands], "{failing}");
-        assert_eq!(answer.headers_named("Cache-Control"), ["no-store"]);
-        assert_eq!(answer.headers_named("Vary"), ["Cookie"]);
+        let response = browser.send(Request::post("/write/both")).await;
+        assert_eq!(
+            (response.status, response.text()),
+            (503, "our own 503".into())
+        );
+        assert_eq!(names(&response), [stands], "{failing}");
+        assert_eq!(response.headers_named("Cache-Control"), ["no-store"]);
+        assert_eq!(response.headers_named("Vary"), ["Cookie"]);
         // The session that was stored is the browser's from here on.
         let cookie = browser.cookie(stands).expect("a cookie");
         let again = Request::get("/read").header("Cookie", format!("{stands}={cookie}"));
@@ -324,10 +327,10 @@ async fn a_catcher_that_takes_one_kind_is_seen_by_the_others() {
         let browser = app.browser();
         browser.send(Request::post("/write/both")).await;
         let request = Request::post("/write/fail").header("X-Kind", caught);
-        let answer = browser.send(request).await;
-        assert_eq!(answer.text(), "our own 409");
+        let response = browser.send(request).await;
+        assert_eq!(response.text(), "our own 409");
         assert_eq!(browser.get("/read").await.text(), "2 1", "{caught}");
-        let lines = answer.set_cookies();
+        let lines = response.set_cookies();
         assert!(!lines.iter().any(|line| line.contains("_rms")), "{lines:?}");
     }
 }

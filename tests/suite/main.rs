@@ -25,5 +25,5 @@ mod security;
 mod sharded;
 mod store;
 mod support;
-mod support_works;
+mod support_self_test;
 mod values;

@@ -1,6 +1,6 @@
 //! The project, held to itself: the documentation, the public API and the language.
 
 mod docs;
-mod face;
 mod language;
 mod public_api;
+mod signatures;

@@ -211,11 +211,11 @@ async fn requests_on_one_connection_have_nothing_in_common() {
         (None, json!(null)),
         (Some(&*b), json!(2)),
     ] {
-        let answer = connection
+        let response = connection
             .exchange(&plain(cookie))
             .await
             .expect("a response");
-        let results: Value = rocket::serde::json::from_slice(&answer.body).expect("results");
+        let results: Value = rocket::serde::json::from_slice(&response.body).expect("results");
         assert_eq!(results, json!([n]));
     }
 }

@@ -223,8 +223,8 @@ async fn request_costs_one_find_and_one_update() {
     let browser = arena.plant(&[set("n", 0)]).await;
     let seen = |name: &str| proxy.requests(name).len();
     let before = (seen("find"), seen("update"));
-    let answer = arena.run(&browser, &[add()]).await;
-    assert_eq!(answer.status(), 200);
+    let response = arena.run(&browser, &[add()]).await;
+    assert_eq!(response.status(), 200);
     assert_eq!((seen("find"), seen("update")), (before.0 + 1, before.1 + 1));
 }
 
@@ -253,10 +253,10 @@ async fn increments_whose_replies_were_lost_count_once() {
         let tabs = browsers.iter().map(|(browser, _)| async {
             let mut tab = arena.poise(browser, &[Op::View], &[add()]).await;
             tab.release();
-            tab.answer().await
+            tab.response().await
         });
-        for answer in join_all(tabs).await {
-            assert_eq!(answer.status(), 200, "{}", answer.0.text());
+        for response in join_all(tabs).await {
+            assert_eq!(response.status(), 200, "{}", response.0.text());
         }
     }
     assert!(proxy.cuts() > 0);
@@ -280,7 +280,7 @@ async fn increment_whose_reply_was_lost_counts_once_after_its_chunk_has_moved() 
     eventually("a second attempt", async || proxy.held() == 1).await;
     let after = cluster.move_chunk(&namespace, &id(&browser)).await;
     proxy.release();
-    assert_eq!(tab.answer().await.status(), 200);
+    assert_eq!(tab.response().await.status(), 200);
     assert_ne!(after, before);
     assert_eq!(n(&arena, &browser).await, 1);
     let sessions = on_shard(&cluster.shards()[after], &db).await;
@@ -305,8 +305,8 @@ async fn increments_in_batches_are_exact_while_chunks_move() {
         let mut added = 0;
         while !*over.borrow() {
             let program = [add(), Op::Push("log".into(), json!(added))];
-            let answer = arena.run(browser, &program).await;
-            assert_eq!(answer.status(), 200, "{}", answer.0.text());
+            let response = arena.run(browser, &program).await;
+            assert_eq!(response.status(), 200, "{}", response.0.text());
             added += 1;
         }
         added
@@ -451,8 +451,8 @@ async fn shard_that_is_down_costs_its_own_sessions_a_503_and_no_increment() {
     let browsers = spread(&cluster, &namespace, &arena).await;
     let add_to_each = async || {
         let runs = browsers.iter().map(async |(browser, _)| {
-            let answer = arena.run(browser, &[add()]).await;
-            answer.status()
+            let response = arena.run(browser, &[add()]).await;
+            response.status()
         });
         join_all(runs).await
     };

@@ -208,8 +208,8 @@ async fn a_replica_set_elects_another_primary_after_a_kill() {
 async fn the_shared_replica_set_is_slow_to_elect() {
     let client = ReplicaSet::shared().await.client().await;
     let question = doc! { "replSetGetConfig": 1 };
-    let answer = client.database("admin").run_command(question).await;
-    let config = answer.expect("a configuration");
+    let reply = client.database("admin").run_command(question).await;
+    let config = reply.expect("a configuration");
     let settings = config
         .get_document("config")
         .and_then(|config| config.get_document("settings"));

@@ -36,7 +36,7 @@ pub async fn run(context: Context, dry_run: bool) -> Result<u8, Failure> {
     // A collection that is not there yet has none.
     let command = doc! { "listIndexes": &collection };
     let stored = match database.run_command(command).await {
-        Ok(answer) => first_batch(&answer),
+        Ok(reply) => first_batch(&reply),
         Err(error) if connection::code(&error) == Some(26) => Vec::new(),
         Err(error) => return Err(Failure::Database(with_causes(&error))),
     };
@@ -59,8 +59,8 @@ pub async fn run(context: Context, dry_run: bool) -> Result<u8, Failure> {
     Ok(if is_complete { 0 } else { NO })
 }
 
-fn first_batch(answer: &Document) -> Vec<Document> {
-    let cursor = answer.get_document("cursor").ok();
+fn first_batch(reply: &Document) -> Vec<Document> {
+    let cursor = reply.get_document("cursor").ok();
     let batch = cursor.and_then(|cursor| cursor.get_array("firstBatch").ok());
     batch
         .into_iter()

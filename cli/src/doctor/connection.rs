@@ -119,13 +119,13 @@ impl Connection {
 
 /// Runs a command, for `COMMAND` at most; on failure its code and text.
 pub async fn ask(database: &Database, command: Document) -> Result<Document, Refused> {
-    answer(database.run_command(command).into_future()).await
+    reply(database.run_command(command).into_future()).await
 }
 
 /// Waits for the reply to a call, for `COMMAND` at most.
-pub async fn answer<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Refused> {
+pub async fn reply<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Refused> {
     match timeout(COMMAND, call).await {
-        Ok(answer) => answer.map_err(|error| Refused::of(&error)),
+        Ok(reply) => reply.map_err(|error| Refused::of(&error)),
         Err(_) => Err(Refused {
             code: None,
             text: format!("no reply in {} s", COMMAND.as_secs()),

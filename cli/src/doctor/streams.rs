@@ -7,7 +7,7 @@ use rocket::tokio::time::timeout;
 use rocket_mongo_session::mongodb::bson::doc;
 
 use super::Examination;
-use super::connection::{Refused, answer, ask};
+use super::connection::{Refused, ask, reply};
 use super::report::Outcome;
 
 const NAME: &str = "change-streams";
@@ -45,7 +45,7 @@ pub(super) async fn look(this: &Examination) {
 async fn read(this: &Examination) -> Result<Vec<String>, Refused> {
     let scratch = this.scratch.collection();
     let name = scratch.name();
-    let mut stream = answer(scratch.watch().into_future()).await?;
+    let mut stream = reply(scratch.watch().into_future()).await?;
     let update = doc! { "q": { "_id": "a" }, "u": { "$set": { "n": 1 } } };
     let delete = doc! { "q": { "_id": "a" }, "limit": 1 };
     ask(
@@ -70,7 +70,7 @@ async fn read(this: &Examination) -> Result<Vec<String>, Refused> {
         Ok(())
     };
     match timeout(PATIENCE, reading).await {
-        Ok(Err(error)) => answer(async { Err(error) }).await,
+        Ok(Err(error)) => reply(async { Err(error) }).await,
         Ok(Ok(())) | Err(_) => Ok(told),
     }
 }

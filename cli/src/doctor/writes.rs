@@ -6,7 +6,7 @@ use rocket::tokio::time::{Instant, sleep};
 use rocket_mongo_session::mongodb::bson::{DateTime, Document, doc};
 
 use super::Examination;
-use super::connection::{Refused, answer, ask};
+use super::connection::{Refused, ask, reply};
 use super::report::Outcome;
 
 /// The first number of the doctor's own commands: the driver begins with small ones.
@@ -94,7 +94,7 @@ async fn try_numbering(this: &Examination) -> Result<(Outcome, String), Refused>
     let documents = [doc! { "_id": "a", "n": 0 }, doc! { "_id": "b", "n": 0 }];
     let insert = doc! { "insert": scratch.name(), "documents": documents.to_vec() };
     ask(&this.database, insert).await?;
-    let mut session = answer(this.connection.client.start_session().into_future()).await?;
+    let mut session = reply(this.connection.client.start_session().into_future()).await?;
     let update = |number: i64| {
         let increment = |id: &str| doc! { "q": { "_id": id }, "u": { "$inc": { "n": 1 } } };
         doc! {
@@ -110,13 +110,13 @@ async fn try_numbering(this: &Examination) -> Result<(Outcome, String), Refused>
             .database
             .run_command(update(number))
             .session(&mut session);
-        answer(run.into_future()).await
+        reply(run.into_future()).await
     };
     send(NUMBER).await?;
     let again = send(NUMBER).await?;
     let mut counts = Vec::new();
     for id in ["a", "b"] {
-        let found = answer(scratch.find_one(doc! { "_id": id }).into_future()).await?;
+        let found = reply(scratch.find_one(doc! { "_id": id }).into_future()).await?;
         let n = found.as_ref().and_then(|found| found.get("n"));
         counts.push(
             n.and_then(|n| n.as_i32().map(i64::from).or(n.as_i64()))
@@ -175,7 +175,7 @@ async fn try_current_date(this: &Examination) -> Result<Option<String>, Refused>
     ask(&this.database, update).await?;
     let after = now().await?;
     for (id, name) in [("a", "$currentDate"), ("b", "$$NOW")] {
-        let found = answer(scratch.find_one(doc! { "_id": id }).into_future()).await?;
+        let found = reply(scratch.find_one(doc! { "_id": id }).into_future()).await?;
         let at = found
             .as_ref()
             .and_then(|found| found.get_datetime("at").ok());
@@ -274,7 +274,7 @@ async fn try_ttl(this: &Examination, started: Instant) -> Result<bool, Refused> 
     )
     .await?;
     while started.elapsed() < this.ttl_patience {
-        let found = answer(scratch.find_one(doc! { "_id": "a" }).into_future()).await?;
+        let found = reply(scratch.find_one(doc! { "_id": "a" }).into_future()).await?;
         if found.is_none() {
             return Ok(true);
         }

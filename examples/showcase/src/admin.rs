@@ -61,7 +61,7 @@ async fn overview(
             ("Misses", stats.misses, "ended, unknown or forged"),
             ("Wrong secrets", stats.wrong_secrets, "of these, with the name of a session"),
             ("Expired", stats.expired, "found, but too old"),
-            ("Commits", stats.commits, "answers that waited for a write"),
+            ("Commits", stats.commits, "responses that waited for a write"),
             ("Touches", stats.touches, "notes that a session is in use"),
             ("Conflicts", stats.conflicts, "changes that had to be tried again"),
             ("Gone", stats.gone, "changes to sessions that had ended"),

@@ -126,9 +126,9 @@ fn without_random_bytes_a_request_fails_and_changes_nothing() {
             ("elevate", Some(&*cookie)),
             ("renew", Some(&*cookie)),
         ] {
-            let answer = send(&client, call, cookie).await;
-            assert_eq!(answer.status(), Status::ServiceUnavailable, "{call}");
-            assert_eq!(answer.headers().get_one("Set-Cookie"), None, "{call}");
+            let response = send(&client, call, cookie).await;
+            assert_eq!(response.status(), Status::ServiceUnavailable, "{call}");
+            assert_eq!(response.headers().get_one("Set-Cookie"), None, "{call}");
             assert!(stored().await.unwrap() == before, "{call}");
         }
         // The call has no error to give: the token is empty, which no check accepts.

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bson::{RawArrayBuf, RawBson, RawDocumentBuf as Raw, rawdoc};
-use mongodb::bson::{Bson, Document as Answer, RawDocumentBuf};
+use mongodb::bson::{Bson, Document as ReplyBody, RawDocumentBuf};
 use mongodb::error::{Error as Cause, RETRYABLE_WRITE_ERROR};
 use mongodb::options::{Acknowledgment, WriteConcern};
 use rocket::tokio;
@@ -177,7 +177,7 @@ pub(super) async fn find_and_modify(
     }
     let reply = write(client, command, 1, terms).await?;
     parse(&reply, 1, terms.operation)?;
-    match reply.answer.get("value") {
+    match reply.body.get("value") {
         Some(Bson::Document(before)) => {
             let bytes = RawDocumentBuf::try_from(before);
             let unsaid = |_| Error::unknown(terms.operation, Failure::Unsaid);
@@ -189,7 +189,7 @@ pub(super) async fn find_and_modify(
 
 /// A reply, and whether an earlier attempt of the same command may have taken effect.
 struct Reply {
-    answer: Answer,
+    body: ReplyBody,
     in_doubt: bool,
 }
 
@@ -229,8 +229,8 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
             client.server_sessions.give(server_session, may_be_running);
         }
         return match attempts.last {
-            Ok(answer) => Ok(Reply {
-                answer,
+            Ok(body) => Ok(Reply {
+                body,
                 in_doubt: attempts.in_doubt.is_some(),
             }),
             // Nothing was written, so that it can be done without a number: this time, and always.
@@ -250,7 +250,7 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
 
 /// How the attempts of one command ended.
 struct Attempts {
-    last: mongodb::error::Result<Answer>,
+    last: mongodb::error::Result<ReplyBody>,
     count: usize,
     /// There was an attempt that may have taken effect, whatever the last one says; and the first
     /// error of one.
@@ -273,7 +273,7 @@ async fn attempts(
         let numbered = server_session.as_deref_mut().zip(number);
         let last = attempt(client, command, until, numbered).await;
         let pause = match &last {
-            Ok(answer) if server_session.is_some() && is_retryable(answer) => Some(RETRY_DELAY),
+            Ok(body) if server_session.is_some() && is_retryable(body) => Some(RETRY_DELAY),
             Ok(_) => None,
             Err(error) => {
                 let may_be_done = error::may_be_done(error, statements);
@@ -314,7 +314,7 @@ async fn attempt(
     command: &Raw,
     until: Instant,
     numbered: Option<(&mut ServerSession, i64)>,
-) -> mongodb::error::Result<Answer> {
+) -> mongodb::error::Result<ReplyBody> {
     let mut command = command.clone();
     if let Some((_, number)) = &numbered {
         command.append("txnNumber", *number);
@@ -326,9 +326,9 @@ async fn attempt(
     let run = client.database.run_raw_command(command);
     match numbered {
         Some((server_session, _)) => {
-            let answer = run.session(&mut *server_session.session).await;
-            server_session.is_proven |= answer.is_ok();
-            answer
+            let body = run.session(&mut *server_session.session).await;
+            server_session.is_proven |= body.is_ok();
+            body
         }
         None => run.await,
     }
@@ -336,8 +336,8 @@ async fn attempt(
 
 /// Whether the server says, in a reply that is otherwise good, that the same command can be sent
 /// again.
-fn is_retryable(answer: &Answer) -> bool {
-    let parts = [Some(answer), answer.get_document("writeConcernError").ok()];
+fn is_retryable(body: &ReplyBody) -> bool {
+    let parts = [Some(body), body.get_document("writeConcernError").ok()];
     parts
         .into_iter()
         .flatten()
@@ -359,13 +359,13 @@ struct Failed {
 
 /// Reads the outcomes of `count` statements; an error of the whole makes everything unknown.
 fn parse(reply: &Reply, count: usize, operation: Operation) -> Result<Parsed> {
-    let answer = &reply.answer;
+    let body = &reply.body;
     let unknown = |failure| Err(Error::unknown(operation, failure));
-    if answer.contains_key("writeConcernError") {
+    if body.contains_key("writeConcernError") {
         return unknown(Failure::WriteConcern);
     }
     let mut errors = Vec::new();
-    let failed = answer.get_array("writeErrors").map(Vec::as_slice);
+    let failed = body.get_array("writeErrors").map(Vec::as_slice);
     for error in failed.unwrap_or_default() {
         let Some(error) = error.as_document() else {
             return unknown(Failure::Unsaid);
@@ -382,7 +382,7 @@ fn parse(reply: &Reply, count: usize, operation: Operation) -> Result<Parsed> {
         let pause = error::throttle_delay(error.get_str("errmsg").unwrap_or_default());
         errors.push(Failed { index, code, pause });
     }
-    let done = usize::try_from(number(answer, "n")).unwrap_or(0);
+    let done = usize::try_from(number(body, "n")).unwrap_or(0);
     Ok(Parsed { errors, done })
 }
 
@@ -416,7 +416,7 @@ fn written(concern: &WriteConcern) -> Raw {
     document
 }
 
-fn number(document: &Answer, name: &str) -> i64 {
+fn number(document: &ReplyBody, name: &str) -> i64 {
     match document.get(name) {
         Some(Bson::Int32(number)) => i64::from(*number),
         Some(Bson::Int64(number)) => *number,

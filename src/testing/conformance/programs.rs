@@ -99,7 +99,7 @@ enum Step {
 }
 
 #[derive(PartialEq)]
-enum Answer {
+enum Outcome {
     Done(String),
     Documents(Vec<Document>),
     Mismatch,
@@ -107,17 +107,17 @@ enum Answer {
 
 impl Step {
     /// Carries the step out. An error that is not part of a store's promises ends the program.
-    async fn run(&self, store: &dyn Store) -> Result<Answer> {
-        let answer = self.answer(store).await;
-        match answer {
-            Err(Error::Mismatch { .. }) => Ok(Answer::Mismatch),
+    async fn run(&self, store: &dyn Store) -> Result<Outcome> {
+        let outcome = self.outcome(store).await;
+        match outcome {
+            Err(Error::Mismatch { .. }) => Ok(Outcome::Mismatch),
             other => other,
         }
     }
 
-    async fn answer(&self, store: &dyn Store) -> Result<Answer> {
-        let done = |what: &dyn fmt::Debug| Answer::Done(format!("{what:?}"));
-        let one = |document: Option<Document>| Answer::Documents(Vec::from_iter(document));
+    async fn outcome(&self, store: &dyn Store) -> Result<Outcome> {
+        let done = |what: &dyn fmt::Debug| Outcome::Done(format!("{what:?}"));
+        let one = |document: Option<Document>| Outcome::Documents(Vec::from_iter(document));
         Ok(match self.clone() {
             Step::Load(id) => one(store.load(&id).await?),
             Step::Insert(documents) => done(&store.insert(documents, DATA).await?),
@@ -134,7 +134,7 @@ impl Step {
             }
             Step::Find(filter, skip, limit) => {
                 let found = store.find(filter, Order::OldestFirst, skip, limit).await?;
-                Answer::Documents(found.iter().map(listed).collect())
+                Outcome::Documents(found.iter().map(listed).collect())
             }
             Step::Count(filter) => done(&store.count(filter).await?),
             Step::DeleteAll(filter) => done(&store.delete_all(filter).await?),
@@ -173,12 +173,12 @@ impl fmt::Display for Step {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answer::Done(what) => f.write_str(what),
-            Answer::Mismatch => f.write_str("Mismatch"),
-            Answer::Documents(documents) => {
+            Outcome::Done(what) => f.write_str(what),
+            Outcome::Mismatch => f.write_str("Mismatch"),
+            Outcome::Documents(documents) => {
                 let documents: Vec<String> = documents.iter().map(text).collect();
                 write!(f, "[{}]", documents.join(", "))
             }

@@ -184,21 +184,21 @@ impl Arena {
     }
 
     /// Runs a program with the browser's cookies, and keeps those of the response.
-    pub async fn run(&self, browser: &Browser, program: &[Op]) -> Answer {
-        let answer = self.send(request(browser, program)).await;
-        answer.arrive(browser);
-        answer
+    pub async fn run(&self, browser: &Browser, program: &[Op]) -> ArenaResponse {
+        let response = self.send(request(browser, program)).await;
+        response.arrive(browser);
+        response
     }
 
     /// The only allowed body of a 503: Rocket's own page.
     pub async fn unavailable(&self) -> String {
-        let answer = self.run(&self.browser(), &[Op::Fail(503)]).await;
-        assert_eq!(answer.status(), 503);
-        answer.0.text()
+        let response = self.run(&self.browser(), &[Op::Fail(503)]).await;
+        assert_eq!(response.status(), 503);
+        response.0.text()
     }
 
     /// Sends a request of a program; the response is pending.
-    pub async fn send(&self, request: Request) -> Answer {
+    pub async fn send(&self, request: Request) -> ArenaResponse {
         let method = request.method.parse().expect("a method");
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let client = &self.clients[turn % self.clients.len()];
@@ -212,7 +212,7 @@ impl Arena {
             .dispatch()
             .await;
         let headers = response.headers().iter();
-        Answer(Response {
+        ArenaResponse(Response {
             status: response.status().code,
             headers: headers
                 .map(|header| (header.name().to_string(), header.value().to_owned()))
@@ -227,9 +227,12 @@ impl Arena {
         let gate = self.gate();
         let program = [first, &[Op::Gate(gate.number())], then].concat();
         let (arena, request) = (Arc::clone(self), request(browser, &program));
-        let answer = tokio::spawn(async move { arena.send(request).await });
+        let response = tokio::spawn(async move { arena.send(request).await });
         gate.arrived().await;
-        Poised { turn: gate, answer }
+        Poised {
+            turn: gate,
+            response,
+        }
     }
 
     /// A tab whose request has the cookies of now, but reaches the server only when its turn
@@ -238,11 +241,11 @@ impl Arena {
         let gate = self.gate();
         let (turn, entrance) = (gate.clone(), gate);
         let (arena, request) = (Arc::clone(self), request(browser, program));
-        let answer = tokio::spawn(async move {
+        let response = tokio::spawn(async move {
             entrance.pass().await;
             arena.send(request).await
         });
-        Poised { turn, answer }
+        Poised { turn, response }
     }
 
     /// Something else than a request that waits for its turn, as an administrator's call.
@@ -252,16 +255,19 @@ impl Arena {
     {
         let gate = self.gate();
         let entrance = gate.clone();
-        let answer = tokio::spawn(async move {
+        let response = tokio::spawn(async move {
             entrance.pass().await;
             call.await;
-            Answer(Response {
+            ArenaResponse(Response {
                 status: 200,
                 headers: Vec::new(),
                 body: b"[]".to_vec(),
             })
         });
-        Poised { turn: gate, answer }
+        Poised {
+            turn: gate,
+            response,
+        }
     }
 }
 
@@ -273,7 +279,7 @@ pub fn request(browser: &Browser, program: &[Op]) -> Request {
 /// A tab that waits for its turn.
 pub struct Poised {
     turn: Gate,
-    answer: JoinHandle<Answer>,
+    response: JoinHandle<ArenaResponse>,
 }
 
 impl Poised {
@@ -282,12 +288,12 @@ impl Poised {
     }
 
     pub fn is_over(&self) -> bool {
-        self.answer.is_finished()
+        self.response.is_finished()
     }
 
-    pub async fn answer(&mut self) -> Answer {
-        match (&mut self.answer).await {
-            Ok(answer) => answer,
+    pub async fn response(&mut self) -> ArenaResponse {
+        match (&mut self.response).await {
+            Ok(response) => response,
             Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
         }
     }
@@ -295,9 +301,9 @@ impl Poised {
 
 /// The response to a program.
 #[derive(Clone)]
-pub struct Answer(pub Response);
+pub struct ArenaResponse(pub Response);
 
-impl Answer {
+impl ArenaResponse {
     pub fn status(&self) -> u16 {
         self.0.status
     }

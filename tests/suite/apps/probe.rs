@@ -184,17 +184,27 @@ async fn posted(
     sessions: &Sessions,
     gates: &State<Gates>,
     order: Json<Value>,
-) -> Answer {
+) -> ProbeResponse {
     perform(&order, session, sessions, gates).await
 }
 
 #[get("/run?<order>")]
-async fn got(session: &Session, sessions: &Sessions, gates: &State<Gates>, order: &str) -> Answer {
+async fn got(
+    session: &Session,
+    sessions: &Sessions,
+    gates: &State<Gates>,
+    order: &str,
+) -> ProbeResponse {
     let order = rocket::serde::json::from_str(order).expect("a script");
     perform(&order, session, sessions, gates).await
 }
 
-async fn perform(order: &Value, session: &Session, sessions: &Sessions, gates: &Gates) -> Answer {
+async fn perform(
+    order: &Value,
+    session: &Session,
+    sessions: &Sessions,
+    gates: &Gates,
+) -> ProbeResponse {
     let calls = order["calls"].as_array().cloned().unwrap_or_default();
     let mut results = Vec::new();
     for call in &calls {
@@ -203,21 +213,21 @@ async fn perform(order: &Value, session: &Session, sessions: &Sessions, gates: &
     if order["end"] == "panic" {
         panic!("told to");
     }
-    Answer {
+    ProbeResponse {
         results,
         end: order["end"].clone(),
         headers: order["headers"].as_array().cloned().unwrap_or_default(),
     }
 }
 
-/// What a handler answers: the results, in the way it was told to.
-struct Answer {
+/// What a handler returns: the results, in the way it was told to.
+struct ProbeResponse {
     results: Vec<Value>,
     end: Value,
     headers: Vec<Value>,
 }
 
-impl<'r> Responder<'r, 'static> for Answer {
+impl<'r> Responder<'r, 'static> for ProbeResponse {
     fn respond_to(self, request: &'r Incoming<'_>) -> response::Result<'static> {
         let status = |of: &Value| {
             let code = of.as_u64().and_then(|code| u16::try_from(code).ok());
@@ -230,12 +240,12 @@ impl<'r> Responder<'r, 'static> for Answer {
             return Err(failed);
         }
         let status = status(&self.end["status"]).unwrap_or(Status::Ok);
-        let mut answer = (status, Json(Value::Array(self.results))).respond_to(request)?;
+        let mut response = (status, Json(Value::Array(self.results))).respond_to(request)?;
         for header in self.headers {
             let part = |at: usize| header[at].as_str().unwrap_or_default().to_owned();
-            answer.adjoin_header(Header::new(part(0), part(1)));
+            response.adjoin_header(Header::new(part(0), part(1)));
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 

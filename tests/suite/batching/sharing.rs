@@ -55,8 +55,8 @@ async fn crowd(app: &App, browsers: usize, parallel: usize) -> Vec<Browser> {
             async move { tab.get("/add").await.status }
         })
     });
-    let answers = join_all(requests).await;
-    assert!(answers.into_iter().all(|status| status == 200));
+    let responses = join_all(requests).await;
+    assert!(responses.into_iter().all(|status| status == 200));
     crowd
 }
 
@@ -120,10 +120,10 @@ async fn what_meets_shares_a_command_and_what_is_alone_has_its_own() {
     profile.stop().await;
     let before = Commands::now(&client).await;
     let tabs = (0..TABS).map(|_| browser.twin());
-    let answers = tabs.map(|tab| async move { tab.get("/add").await.status });
-    let answers = join_all(answers).await;
+    let responses = tabs.map(|tab| async move { tab.get("/add").await.status });
+    let responses = join_all(responses).await;
     point.clear().await;
-    assert!(answers.into_iter().all(|status| status == 200));
+    assert!(responses.into_iter().all(|status| status == 200));
     let asked = Commands::now(&client).await.since(&before);
     for command in ["find", "update"] {
         let count = asked.get(command);
@@ -168,8 +168,8 @@ async fn a_session_that_ended_is_gone_for_its_own_request_only() {
                 }
             }
         };
-        let (answers, ended_count) = rocket::tokio::join!(join_all(requests), end);
-        assert!(answers.iter().all(|(_, status)| *status == 200));
+        let (responses, ended_count) = rocket::tokio::join!(join_all(requests), end);
+        assert!(responses.iter().all(|(_, status)| *status == 200));
         assert_eq!(ended_count, 4);
         for browser in crowd.into_iter().skip(1).step_by(2) {
             assert_eq!(browser.get("/count").await.text(), "7 7");

@@ -128,9 +128,9 @@ async fn several_cookies_load_the_live_session_with_one_find() {
         let with = sent
             .iter()
             .fold(request(), |all, line| all.header("Cookie", line));
-        let answer = probe.app.send(with).await;
-        assert_eq!(answer.text(), seen, "{sent:?}");
-        assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{sent:?}");
+        let response = probe.app.send(with).await;
+        assert_eq!(response.text(), seen, "{sent:?}");
+        assert_eq!(response.set_cookies(), Vec::<&str>::new(), "{sent:?}");
         assert_eq!(asked(&profile).await, vec!["find"; finds], "{sent:?}");
     }
 }
@@ -148,8 +148,8 @@ async fn a_stray_second_cookie_does_not_lock_its_user_out() {
         .cookie();
     let ask = async |script: Script| -> crate::apps::probe::Ran {
         let both = format!("session={old}; session={new}");
-        let answer = probe.app.send(script.request().header("Cookie", both));
-        answer.await.into()
+        let response = probe.app.send(script.request().header("Cookie", both));
+        response.await.into()
     };
     let written = ask(Script::new()
         .call(json!(["increment", "n", 1]))
@@ -323,8 +323,8 @@ async fn a_cookie_name_that_decodes_or_trims_to_ours_is_another_cookie() {
     // Rocket drops a line that is not UTF-8, so no cookie arrives.
     let mut bytes = format!("session={good}; a=").into_bytes();
     bytes.push(0xff);
-    let answer = probe.app.send(request().header("Cookie", bytes)).await;
-    assert_eq!((answer.status, answer.text().as_str()), (200, "[null]"));
+    let response = probe.app.send(request().header("Cookie", bytes)).await;
+    assert_eq!((response.status, response.text().as_str()), (200, "[null]"));
 }
 
 #[rocket::async_test]
@@ -445,9 +445,9 @@ async fn secure_is_the_default_outside_the_debug_profile() {
     let figment = crate::support::figment("release", Some(&url), &[]);
     let rocket = crate::apps::probe::rocket(figment, &probe.clock, &probe.gates);
     let app = crate::support::App::launch(rocket).await;
-    let answer = app.send(Script::new().set("n", 1).request()).await;
+    let response = app.send(Script::new().set("n", 1).request()).await;
     assert!(
-        answer.set_cookies()[0].split("; ").any(|a| a == "Secure"),
-        "{answer:?}"
+        response.set_cookies()[0].split("; ").any(|a| a == "Secure"),
+        "{response:?}"
     );
 }

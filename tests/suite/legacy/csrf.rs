@@ -99,14 +99,14 @@ async fn multipart(browser: &Browser, path: &str, fields: &[(&str, &str)]) -> Re
 }
 
 /// A refusal is the application's own 403, and nothing was kept.
-async fn is_refused(browser: &Browser, answer: Response, what: &str) {
-    let spoke = answer.header("X-Caught");
+async fn is_refused(browser: &Browser, response: Response, what: &str) {
+    let spoke = response.header("X-Caught");
     assert_eq!(
-        (answer.status, spoke),
+        (response.status, spoke),
         (403, Some("yes")),
-        "{what}: {answer:?}"
+        "{what}: {response:?}"
     );
-    assert_eq!(answer.set_cookies(), [""; 0], "{what}");
+    assert_eq!(response.set_cookies(), [""; 0], "{what}");
     assert_eq!(
         ask(browser, json!(["get", "count"])).await,
         json!(null),
@@ -313,9 +313,9 @@ async fn csrf_refusal_tells_the_handler_its_reason() {
         ),
         (&stranger, good, "no session"),
     ] {
-        let answer = urlencoded(browser, "/reason", &body).await;
+        let response = urlencoded(browser, "/reason", &body).await;
         assert_eq!(
-            (answer.status, answer.text().as_str()),
+            (response.status, response.text().as_str()),
             (200, expected),
             "{body}"
         );

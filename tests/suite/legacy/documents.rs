@@ -34,7 +34,7 @@ async fn values_of_every_python_type_are_read_before_and_after_the_upgrade() {
     let (jobs, probe) = start("data", &[]).await;
     let browser = fixture("data", &probe).visitor(&probe).await;
     for is_upgraded in [false, true] {
-        let (keys, answer) = jobs
+        let (keys, response) = jobs
             .run(&browser, move |s| {
                 assert!(!s.is_new());
                 let text: String = s.get("text").unwrap().unwrap();
@@ -64,7 +64,7 @@ async fn values_of_every_python_type_are_read_before_and_after_the_upgrade() {
                 s.keys()
             })
             .await;
-        assert_eq!(answer.status, 200);
+        assert_eq!(response.status, 200);
         assert_eq!(keys[..17], KEYS, "upgraded: {is_upgraded}");
         go(&browser, json!([["set", "more", 1]])).await;
     }

@@ -161,7 +161,7 @@ async fn binary_encoding_keeps_any_serde_type() {
 async fn document_encoding_refuses_other_types_with_a_hint() {
     let (jobs, probe) = start("refused", "document").await;
     let browser = probe.browser();
-    let (refusals, answer) = jobs
+    let (refusals, response) = jobs
         .run(&browser, |s| {
             let tuples = BTreeMap::from([((1, 2), 3)]);
             [
@@ -178,7 +178,7 @@ async fn document_encoding_refuses_other_types_with_a_hint() {
         let hint = error.to_string();
         assert!(hint.contains("`session.encoding = \"binary\"`"), "{hint}");
     }
-    assert_eq!((answer.status, answer.set_cookies()), (200, vec![]));
+    assert_eq!((response.status, response.set_cookies()), (200, vec![]));
 }
 
 #[rocket::async_test]
@@ -200,9 +200,9 @@ async fn increment_and_push_work_in_binary_encoding() {
         ]);
         run(&browser, script(calls))
     });
-    for answer in join_all(many).await {
-        assert_eq!(answer.status, 200, "{answer:?}");
-        assert!(!answer.text().contains("error"), "{answer:?}");
+    for response in join_all(many).await {
+        assert_eq!(response.status, 200, "{response:?}");
+        assert!(!response.text().contains("error"), "{response:?}");
     }
     let read = go(
         &browser,
@@ -430,8 +430,8 @@ async fn push_appends_to_a_list_that_the_other_encoding_set() {
                 _ => jobs2.run(&browser2, work),
             }
         });
-        for (done, answer) in join_all(appends).await {
-            assert!(done.is_ok() && answer.status == 200, "{done:?}");
+        for (done, response) in join_all(appends).await {
+            assert!(done.is_ok() && response.status == 200, "{done:?}");
         }
         let (seen, _) = jobs
             .run(&browser, |s| (s.get::<Vec<u64>>("list"), s.get::<u64>("n")))

@@ -92,7 +92,7 @@ async fn pop_flash_of_one_request_delivers_each_message_once() {
         if stored {
             go(&browser, json!([["flash", "m0"], ["flash", "m1"]])).await;
         }
-        let (delivered, answer) = jobs
+        let (delivered, response) = jobs
             .run_async(&browser, move |s| {
                 Box::pin(async move {
                     for n in if stored { 2..4 } else { 0..4 } {
@@ -104,7 +104,7 @@ async fn pop_flash_of_one_request_delivers_each_message_once() {
             })
             .await;
         assert_eq!(sorted(delivered), expected(4));
-        assert_eq!(answer.status, 200);
+        assert_eq!(response.status, 200);
         assert_eq!(ask(&browser, json!(["pop_flash"])).await, json!([]));
     }
 }
@@ -136,7 +136,7 @@ async fn flash_of_another_thread_during_a_pop_is_not_lost() {
         if stored {
             go(&browser, json!([["flash", "m0"]])).await;
         }
-        let (delivered, answer) = jobs
+        let (delivered, response) = jobs
             .run_async(&browser, move |s| {
                 Box::pin(async move {
                     if !stored {
@@ -149,7 +149,7 @@ async fn flash_of_another_thread_during_a_pop_is_not_lost() {
                 })
             })
             .await;
-        assert_eq!(answer.status, 200);
+        assert_eq!(response.status, 200);
         let left = texts(&ask(&browser, json!(["pop_flash"])).await);
         assert_eq!(sorted([delivered, left]), expected(2), "stored: {stored}");
     }

@@ -31,8 +31,11 @@ impl Traffic {
                 2 => json!([["flash", round], ["csrf_token"]]),
                 _ => json!([["pop_flash"]]),
             };
-            let answer: Ran = run(browser, script(calls)).await;
-            assert_eq!(answer.status, 200, "visitor {n}, round {round}: {answer:?}");
+            let response: Ran = run(browser, script(calls)).await;
+            assert_eq!(
+                response.status, 200,
+                "visitor {n}, round {round}: {response:?}"
+            );
             self.answered[n].fetch_add(1, Ordering::SeqCst);
             round += 1;
         }

@@ -291,9 +291,13 @@ async fn concurrent_first_writes_are_all_stored() {
                 ])
             })
             .collect();
-        let answers = at_once(&probe, &browser, &writes).await;
-        for answer in &answers {
-            assert_eq!((answer.status, answer.sent()), (200, None), "round {round}");
+        let responses = at_once(&probe, &browser, &writes).await;
+        for response in &responses {
+            assert_eq!(
+                (response.status, response.sent()),
+                (200, None),
+                "round {round}"
+            );
         }
         let calls = json!([
             ["get", "plain"],
@@ -326,13 +330,19 @@ async fn concurrent_pops_deliver_a_legacy_message_once() {
             probe.sessions().delete_many(doc! {}).await.unwrap();
             let browser = fixture("flash", &probe).visitor(&probe).await;
             let pops = vec![json!([["queue_pop", queue]]); 4];
-            let answers = at_once(&probe, &browser, &pops).await;
+            let responses = at_once(&probe, &browser, &pops).await;
             let got = |expected: &Value| {
-                let got = answers.iter().filter(|answer| answer.last() == expected);
+                let got = responses
+                    .iter()
+                    .filter(|response| response.last() == expected);
                 got.count()
             };
-            assert_eq!(got(&messages), 1, "{queue:?}, round {round}: {answers:?}");
-            assert_eq!(got(&json!([])), 3, "{queue:?}, round {round}: {answers:?}");
+            assert_eq!(got(&messages), 1, "{queue:?}, round {round}: {responses:?}");
+            assert_eq!(
+                got(&json!([])),
+                3,
+                "{queue:?}, round {round}: {responses:?}"
+            );
         }
     }
 }

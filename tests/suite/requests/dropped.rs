@@ -27,9 +27,9 @@ async fn launch_and_drop(url: &str, client: &Client) {
     let rocket = crate::apps::probe::rocket(figment, &clock, &Gates::default());
     let local = LocalClient::untracked(rocket).await.expect("a launch");
     let request = local.post("/run").body(r#"{"calls":[["set","n",1]]}"#);
-    let answer = request.dispatch().await;
-    assert_eq!(answer.status().code, 200);
-    assert!(answer.headers().contains("Set-Cookie"));
+    let response = request.dispatch().await;
+    assert_eq!(response.status().code, 200);
+    assert!(response.headers().contains("Set-Cookie"));
     assert!(connections(client).await > 0);
 }
 

@@ -49,9 +49,9 @@ async fn what_a_handler_returns_itself_is_not_an_exception() {
     let probe = probe(false).await;
     for status in [302, 404, 500] {
         let browser = probe.browser();
-        let answer = run(&browser, script(json!([["set", "k", "v"]])).status(status)).await;
-        assert_eq!(answer.status, status);
-        assert!(answer.sent().is_some(), "{status}");
+        let response = run(&browser, script(json!([["set", "k", "v"]])).status(status)).await;
+        assert_eq!(response.status, status);
+        assert!(response.sent().is_some(), "{status}");
         assert_eq!(ask(&browser, json!(["get", "k"])).await, "v", "{status}");
     }
 }

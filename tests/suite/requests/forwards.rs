@@ -76,9 +76,9 @@ async fn an_exhausted_forward_is_an_exception() {
         })
         .await;
         let browser = probe.browser();
-        let answer = browser.get("/exhausted").await;
-        assert_eq!(answer.status, 404);
-        assert_eq!(sent_by(&answer).is_some(), kept);
+        let response = browser.get("/exhausted").await;
+        assert_eq!(response.status, 404);
+        assert_eq!(sent_by(&response).is_some(), kept);
         assert_eq!(probe.documents().await.len(), usize::from(kept));
     }
 }

@@ -178,18 +178,18 @@ async fn a_websocket_upgrade_commits_first_and_carries_the_cookie() {
         let frame = [0x81, 0x81, 1, 2, 3, 4, b'?' ^ 1];
         connection.write(&frame).await.expect("a message");
         let expected = format!("Ok(Some({n})) Err(Sealed)");
-        let mut answer = vec![0; 2];
+        let mut response = vec![0; 2];
         let stream = &mut connection.stream;
         let reading = async {
-            stream.read_exact(&mut answer).await?;
-            answer.resize(2 + usize::from(answer[1]), 0);
-            stream.read_exact(&mut answer[2..]).await
+            stream.read_exact(&mut response).await?;
+            response.resize(2 + usize::from(response[1]), 0);
+            stream.read_exact(&mut response[2..]).await
         };
         let read = timeout(PATIENCE, reading)
             .await
             .expect("a response in time");
         read.expect("a response");
-        assert_eq!(String::from_utf8_lossy(&answer[2..]), expected);
+        assert_eq!(String::from_utf8_lossy(&response[2..]), expected);
     }
     let seen = run(&browser, Script::new().get("late")).await;
     assert_eq!(seen.results, [json!(null)]);
@@ -261,9 +261,9 @@ async fn what_is_not_a_request_changes_nothing() {
             .await
             .expect("a connection");
         connection.write(bytes.as_bytes()).await.expect("bytes");
-        let answer = connection.read("GET").await.expect("a response");
-        assert!(answer.status >= 400, "{bytes:?}: {answer:?}");
-        assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{bytes:?}");
+        let response = connection.read("GET").await.expect("a response");
+        assert!(response.status >= 400, "{bytes:?}: {response:?}");
+        assert_eq!(response.set_cookies(), Vec::<&str>::new(), "{bytes:?}");
     }
     let seen: Vec<Value> = run(&browser, Script::new().get("n")).await.results;
     assert_eq!(seen, [json!(1)]);

@@ -293,12 +293,12 @@ impl Visitor {
         // Not the jar's, which the other tab may change at any time.
         let mut event = Event::new(self.number, work, cookie_of(&request));
         event.invoked = self.history.now();
-        let answer = app.send(request).await;
+        let response = app.send(request).await;
         event.returned = self.history.now();
-        event.answered(&answer, &self.unavailable);
-        if answer.status() == 200 {
-            told(&mut event, program, &answer.results());
-            answer.arrive(browser);
+        event.answered(&response, &self.unavailable);
+        if response.status() == 200 {
+            told(&mut event, program, &response.results());
+            response.arrive(browser);
         }
         event
     }

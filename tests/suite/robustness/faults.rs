@@ -227,11 +227,11 @@ async fn every_call(arena: &Arena) -> Result<usize, String> {
         vec![Op::View, Op::Logout],
     ];
     for program in &programs {
-        let answer = arena.run(&browser, program).await;
-        if answer.status() != 200 {
-            return Err(format!("{program:?}: {:?}", answer.0));
+        let response = arena.run(&browser, program).await;
+        if response.status() != 200 {
+            return Err(format!("{program:?}: {:?}", response.0));
         }
-        let results = answer.results();
+        let results = response.results();
         for step in 0..results.len() {
             let result = results.get(step).as_ref();
             result.map_err(|error| format!("{program:?}: {error}"))?;

@@ -16,11 +16,11 @@
 //! | I7 | every stored document is explained, its token unique, its end a date | `documents` |
 //! | I8 | `created` moves with an elevation alone, and it, `accessed` and `expires` only grow | `times` |
 //! | I9 | no secret in a body or in a header but the cookie's own | `secrets` |
-//! | I10 | every request ends in time, and one that fails says nothing but that | `times`, `answer` |
+//! | I10 | every request ends in time, and one that fails says nothing but that | `times`, `response` |
 //! | I11 | after the fault everything that can be asked for succeeds again | `recovery` |
 //! | I12 | a message is delivered once, and not lost | `messages` |
-//! | I13 | cookie and cache headers are right on every response | `answer` |
-//! | I14 | no 503 sets a cookie | `answer` |
+//! | I13 | cookie and cache headers are right on every response | `response` |
+//! | I14 | no 503 sets a cookie | `response` |
 //! | I15 | a stream is told of its session's end, and of none while the session is stored | `streams` |
 
 use std::collections::BTreeMap;
@@ -34,7 +34,6 @@ use mongodb::bson::Document;
 
 use crate::apps::arena::View;
 
-mod answer;
 mod catches;
 mod check;
 mod controls;
@@ -42,6 +41,7 @@ mod documents;
 mod lineage;
 mod messages;
 mod recovery;
+mod response;
 mod secrets;
 mod streams;
 mod times;

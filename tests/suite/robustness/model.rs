@@ -19,7 +19,7 @@ use rocket::tokio::runtime;
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, MongoStore, Sessions, Store};
 
-use crate::apps::arena::{Answer, Arena, Float, Op, Results, Setting, View, request, set};
+use crate::apps::arena::{Arena, ArenaResponse, Float, Op, Results, Setting, View, request, set};
 use crate::apps::database;
 use crate::apps::probe::id_of;
 use crate::support::{Browser, Mongod, in_time, seed};
@@ -195,9 +195,9 @@ type Request<T> = Pin<Box<dyn Future<Output = T>>>;
 struct Twins {
     number: usize,
     program: Vec<Op>,
-    real: Request<Answer>,
+    real: Request<ArenaResponse>,
     model: Request<Expected>,
-    answer: Option<Answer>,
+    response: Option<ArenaResponse>,
     expected: Option<Expected>,
 }
 
@@ -216,7 +216,7 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
         }
         let mut ended = Vec::new();
         while !all.is_empty() {
-            if let Some(at) = all.iter().position(|twins| twins.answer.is_some()) {
+            if let Some(at) = all.iter().position(|twins| twins.response.is_some()) {
                 ended.push(all.swap_remove(at));
                 continue;
             }
@@ -260,27 +260,27 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
             number: 0,
             program: tab.program.clone(),
             real: Box::pin(async move { arena.send(request).await }),
-            model: Box::pin(reference::answer(
+            model: Box::pin(reference::expected(
                 self.world.clone(),
                 token,
                 tab.program.clone(),
             )),
-            answer: None,
+            response: None,
             expected: None,
         }
     }
 
     /// The answers of a request and of its twin are the same.
     fn deliver(&mut self, twins: Twins) -> Result<(), TestCaseError> {
-        let (Some(answer), Some(expected)) = (twins.answer, twins.expected) else {
+        let (Some(response), Some(expected)) = (twins.response, twins.expected) else {
             return Err(TestCaseError::fail("a request that does not end"));
         };
         let program = twins.program;
-        prop_assert_eq!(answer.status(), expected.status, "{}", answer.0.text());
+        prop_assert_eq!(response.status(), expected.status, "{}", response.0.text());
         if expected.status == 200 {
-            self.same_results(&answer.results(), &expected.results, &program)?;
+            self.same_results(&response.results(), &expected.results, &program)?;
         }
-        let given = answer.0.set_cookies().iter().find_map(|cookie| {
+        let given = response.0.set_cookies().iter().find_map(|cookie| {
             let value = cookie.strip_prefix("session=")?.split(';').next()?;
             (!value.is_empty()).then(|| value.to_owned())
         });
@@ -290,7 +290,7 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
             "the cookie of {:?}",
             program
         );
-        let removed = given.is_none() && !answer.0.set_cookies().is_empty();
+        let removed = given.is_none() && !response.0.set_cookies().is_empty();
         prop_assert_eq!(removed, expected.removes, "the removal of {:?}", program);
         if let (Some(cookie), Some(token)) = (given, expected.token) {
             let same = self.ids.agree(id_of(&cookie), token.session);
@@ -301,7 +301,7 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
         } else if removed {
             self.own = None;
         }
-        answer.arrive(&self.browser);
+        response.arrive(&self.browser);
         let holds = self
             .browser
             .cookie("session")
@@ -343,9 +343,9 @@ impl<O: Iterator<Item = usize>> Play<'_, O> {
         for cookie in &self.cookies {
             let visitor = self.setup.arena.browser();
             visitor.set_cookie(&format!("session={cookie}; Path=/"));
-            let answer = self.setup.arena.run(&visitor, &[Op::View]).await;
+            let response = self.setup.arena.run(&visitor, &[Op::View]).await;
             let expected = self.world.look(self.tokens[cookie]);
-            let view = answer.results().view(0);
+            let view = response.results().view(0);
             same_view(&view, &expected, &mut self.ids, "in the end")?;
         }
         // And no other session is there.
@@ -375,13 +375,13 @@ impl Twins {
         steps.are_of(Some(number));
         let real = poll_fn(|context| {
             steps.watch(context);
-            if self.answer.is_none()
-                && let Poll::Ready(answer) = self.real.as_mut().poll(context)
+            if self.response.is_none()
+                && let Poll::Ready(response) = self.real.as_mut().poll(context)
             {
-                self.answer = Some(answer);
+                self.response = Some(response);
             }
             // Otherwise it sleeps between two attempts, or the database is at work.
-            match self.answer.is_some() || steps.is_waiting(number) {
+            match self.response.is_some() || steps.is_waiting(number) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
@@ -399,7 +399,7 @@ impl Twins {
         })
         .await;
         world.is_of(None);
-        let (real, model) = (self.answer.is_some(), self.expected.is_some());
+        let (real, model) = (self.response.is_some(), self.expected.is_some());
         prop_assert_eq!(
             real,
             model,

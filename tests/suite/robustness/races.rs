@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rocket::tokio;
 use rocket_mongo_session::{MemoryStore, Sessions};
 
-use crate::apps::arena::{Answer, Arena, Op, Poised, Setting, View};
+use crate::apps::arena::{Arena, ArenaResponse, Op, Poised, Setting, View};
 use crate::store::hooked::{Hook, Hooked, Kind};
 use crate::support::{Browser, Mongod, seed};
 
@@ -58,8 +58,8 @@ impl Round {
     pub async fn visitor(&self) -> Browser {
         let browser = self.arena.browser();
         let program = [crate::apps::arena::set("planted", self.seed)];
-        let answer = self.arena.run(&browser, &program).await;
-        assert!(answer.sends_cookie(), "{:?}", answer.0);
+        let response = self.arena.run(&browser, &program).await;
+        assert!(response.sends_cookie(), "{:?}", response.0);
         browser
     }
 
@@ -71,11 +71,15 @@ impl Round {
         let began = Instant::now();
         loop {
             let browser = self.arena.browser();
-            let answer = self.arena.run(&browser, &program).await;
-            if answer.sends_cookie() {
+            let response = self.arena.run(&browser, &program).await;
+            if response.sends_cookie() {
                 return browser;
             }
-            assert!(began.elapsed() < Duration::from_secs(30), "{:?}", answer.0);
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{:?}",
+                response.0
+            );
         }
     }
 
@@ -86,15 +90,15 @@ impl Round {
 
     /// Lets everybody go: in any order, at once or one after the other. The answers are in the
     /// order of the tabs; `order` is the one in which they were let go.
-    pub async fn let_go(&mut self, mut poised: Vec<Poised>) -> Vec<Answer> {
+    pub async fn let_go(&mut self, mut poised: Vec<Poised>) -> Vec<ArenaResponse> {
         let mut order: Vec<usize> = (0..poised.len()).collect();
         order.shuffle(&mut self.rng);
-        let mut answers: Vec<Option<Answer>> = poised.iter().map(|_| None).collect();
+        let mut responses: Vec<Option<ArenaResponse>> = poised.iter().map(|_| None).collect();
         for tab in order {
             poised[tab].release();
             match self.rng.random_range(0..4) {
                 // To its end, before the next one goes.
-                0 => answers[tab] = Some(poised[tab].answer().await),
+                0 => responses[tab] = Some(poised[tab].response().await),
                 // A little ahead.
                 1 => {
                     for _ in 0..self.rng.random_range(1..20) {
@@ -105,21 +109,21 @@ impl Round {
             }
         }
         let mut all = Vec::new();
-        for (tab, answer) in poised.iter_mut().zip(answers) {
-            all.push(match answer {
-                Some(answer) => answer,
-                None => tab.answer().await,
+        for (tab, response) in poised.iter_mut().zip(responses) {
+            all.push(match response {
+                Some(response) => response,
+                None => tab.response().await,
             });
         }
         all
     }
 
     /// The answers reach the browser in any order.
-    pub fn deliver(&mut self, answers: &[Answer], browser: &Browser) {
-        let mut order: Vec<&Answer> = answers.iter().collect();
+    pub fn deliver(&mut self, responses: &[ArenaResponse], browser: &Browser) {
+        let mut order: Vec<&ArenaResponse> = responses.iter().collect();
         order.shuffle(&mut self.rng);
-        for answer in order {
-            answer.arrive(browser);
+        for response in order {
+            response.arrive(browser);
         }
     }
 

@@ -9,8 +9,8 @@ use super::{guards, member};
 use crate::apps::probe::{Probe, Script, caught, run, run_with, sent_by};
 use crate::support::{App, FailPoint, Failure, Mode, Mongod, Request, Response, figment};
 
-fn vary(answer: &Response) -> usize {
-    let lines = answer.headers_named("Vary").into_iter();
+fn vary(response: &Response) -> usize {
+    let lines = response.headers_named("Vary").into_iter();
     let names = lines.flat_map(|line| line.split(',')).map(str::trim);
     names
         .filter(|name| name.eq_ignore_ascii_case("cookie"))
@@ -76,15 +76,15 @@ async fn a_response_with_a_session_cookie_is_never_cached() {
             Script::new().login("alice").fail(422),
             Script::new().login("alice").none(),
         ] {
-            let answer = probe.app.send(public(script).request()).await;
-            assert!(sent_by(&answer).is_some(), "{answer:?}");
+            let response = probe.app.send(public(script).request()).await;
+            assert!(sent_by(&response).is_some(), "{response:?}");
             assert_eq!(
-                answer.headers_named("Cache-Control"),
+                response.headers_named("Cache-Control"),
                 ["no-store"],
-                "{answer:?}"
+                "{response:?}"
             );
-            assert_eq!(answer.header("Expires"), None, "{answer:?}");
-            assert_eq!(vary(&answer), 1, "{answer:?}");
+            assert_eq!(response.header("Expires"), None, "{response:?}");
+            assert_eq!(vary(&response), 1, "{response:?}");
         }
         // A logout stands though the handler panics; its response is for its browser alone, too.
         let cookie = member(&probe, "bob").await;
@@ -119,11 +119,11 @@ async fn a_refused_request_varies_by_cookie() {
         Request::post("/header").header("Origin", "https://evil.example"),
         Request::get("/recent"),
     ] {
-        let answer = probe
+        let response = probe
             .app
             .send(request.header("Cookie", format!("session={cookie}")))
             .await;
-        assert_eq!(vary(&answer), 1, "{answer:?}");
+        assert_eq!(vary(&response), 1, "{response:?}");
     }
 }
 
@@ -135,8 +135,8 @@ async fn a_route_without_session_has_unchanged_headers() {
     let bare = App::launch(bare).await;
     let cookie = member(&probe, "alice").await;
     let with = Request::get("/plain").header("Cookie", format!("session={cookie}"));
-    let headers = |answer: Response| {
-        let all = answer.headers.into_iter();
+    let headers = |response: Response| {
+        let all = response.headers.into_iter();
         let mut all: Vec<_> = all
             .filter(|(name, _)| !name.eq_ignore_ascii_case("date"))
             .collect();
@@ -279,25 +279,25 @@ impl<'a> Cache<'a> {
     async fn get(&mut self, path: &str, cookie: &str) -> Response {
         let cookie = (!cookie.is_empty()).then(|| format!("session={cookie}"));
         let stored = self.stored.entry(path.to_owned()).or_default();
-        let of_all = |answer: &Response| !self.obeys || vary(answer) == 0;
+        let of_all = |response: &Response| !self.obeys || vary(response) == 0;
         let hit = stored
             .iter()
-            .find(|(by, answer)| of_all(answer) || *by == cookie);
-        if let Some((_, answer)) = hit {
+            .find(|(by, response)| of_all(response) || *by == cookie);
+        if let Some((_, response)) = hit {
             self.hits += 1;
-            return answer.clone();
+            return response.clone();
         }
         let request = match &cookie {
             Some(cookie) => Request::get(path).header("Cookie", cookie),
             None => Request::get(path),
         };
-        let answer = self.app.send(request).await;
-        let control = answer.headers_named("Cache-Control").join(", ");
+        let response = self.app.send(request).await;
+        let control = response.headers_named("Cache-Control").join(", ");
         let forbids = ["no-store", "private", "no-cache"];
         if !(self.obeys && forbids.iter().any(|word| control.contains(word))) {
-            stored.push((cookie, answer.clone()));
+            stored.push((cookie, response.clone()));
         }
-        answer
+        response
     }
 }
 
@@ -321,14 +321,14 @@ async fn a_shared_cache_never_mixes_the_pages_of_two_users() {
             // Every user asks for every path after every other one has.
             let path = paths[n / 3 % 4];
             let (name, cookie) = &mut users[(n * 7 + n / 12) % 3];
-            let answer = cache.get(path, cookie).await;
-            assert_eq!(answer.status, 200, "{path}");
+            let response = cache.get(path, cookie).await;
+            assert_eq!(response.status, 200, "{path}");
             let own = match path {
                 "/about" => "About us.".to_owned(),
                 _ => format!("Hello, {name}."),
             };
-            strangers_pages += usize::from(answer.text() != own);
-            if let Some(line) = sent_by(&answer) {
+            strangers_pages += usize::from(response.text() != own);
+            if let Some(line) = sent_by(&response) {
                 let sent = crate::apps::probe::value_of(line);
                 let whose = super::whoami(&probe.app, sent).await;
                 strangers_pages += usize::from(whose != json!(*name));
@@ -337,7 +337,7 @@ async fn a_shared_cache_never_mixes_the_pages_of_two_users() {
         }
         assert!(
             cache.hits > 100,
-            "{} answers came from the cache",
+            "{} responses came from the cache",
             cache.hits
         );
         // The control shows that this would be seen.

@@ -80,31 +80,31 @@ async fn odd_bytes_and_old_cookie_syntax_open_no_session() {
             bytes.insert("session=".len() + at, byte);
             let sent = script().header("Cookie", &bytes);
             // What HTTP itself forbids may also end the connection.
-            let Ok(answer) = sent.try_send(probe.app.addr()).await else {
+            let Ok(response) = sent.try_send(probe.app.addr()).await else {
                 continue;
             };
             let inside = at == 10 || !matches!(byte, b'\t');
-            if answer.status == 200 && inside {
-                assert_eq!(answer.text(), "[null]", "{byte:#x} at {at}");
-            } else if answer.status != 200 {
-                assert_eq!(answer.status, 400, "{byte:#x} at {at}");
+            if response.status == 200 && inside {
+                assert_eq!(response.text(), "[null]", "{byte:#x} at {at}");
+            } else if response.status != 200 {
+                assert_eq!(response.status, 400, "{byte:#x} at {at}");
             }
         }
     }
     let old = format!("$Version=1; session={good}; $Path=/; $Domain=x");
-    let answer = probe.app.send(script().header("Cookie", old)).await;
-    assert_eq!(answer.text(), "[\"alice\"]");
+    let response = probe.app.send(script().header("Cookie", old)).await;
+    assert_eq!(response.text(), "[\"alice\"]");
     let pairs: String = (0..2_000).map(|n| format!("c{n}=x; ")).collect();
     for line in [
         format!("{pairs}session={good}"),
         format!("session={good}; {pairs}"),
     ] {
-        let answer = probe.app.send(script().header("Cookie", line)).await;
-        assert_eq!(answer.text(), "[\"alice\"]");
+        let response = probe.app.send(script().header("Cookie", line)).await;
+        assert_eq!(response.text(), "[\"alice\"]");
     }
     let twice = format!("session={good}; {pairs}session={good}");
-    let answer = probe.app.send(script().header("Cookie", twice)).await;
-    assert_eq!(answer.text(), "[\"alice\"]");
+    let response = probe.app.send(script().header("Cookie", twice)).await;
+    assert_eq!(response.text(), "[\"alice\"]");
     // More than the server takes at all: refused, and the server continues.
     let _ = script()
         .header("Cookie", "x".repeat(2 << 20))
@@ -159,8 +159,8 @@ async fn unknown_cookies_are_counted_and_store_nothing() {
         let app = &probe.app;
         async move { whoami(app, &cookie).await }
     });
-    let answers = rocket::futures::future::join_all(flood).await;
-    assert!(answers.iter().all(|user| user.is_null()));
+    let responses = rocket::futures::future::join_all(flood).await;
+    assert!(responses.iter().all(|user| user.is_null()));
     assert_eq!(whoami(&probe.app, &good).await, json!("alice"));
     assert_eq!(probe.documents().await.len(), before);
     let stats = ask(&probe.app, json!(["stats"])).await;
@@ -276,9 +276,9 @@ async fn a_host_prefixed_partitioned_cookie_is_kept_and_removed_by_browsers() {
     ))
     .await;
     let browser = Browser::at(app.addr(), "https://shop.example.org");
-    let answer = browser.send(Script::new().login("alice").request()).await;
-    let lines = answer.set_cookies();
-    assert_eq!(lines.len(), 1, "{answer:?}");
+    let response = browser.send(Script::new().login("alice").request()).await;
+    let lines = response.set_cookies();
+    assert_eq!(lines.len(), 1, "{response:?}");
     let mut attributes: Vec<&str> = lines[0].split("; ").collect();
     let value = attributes.remove(0).strip_prefix(&format!("{name}="));
     assert_eq!(value.map(str::len), Some(66));
@@ -304,10 +304,10 @@ async fn a_host_prefixed_partitioned_cookie_is_kept_and_removed_by_browsers() {
         "Host-session",
     ] {
         let request = Script::new().then("user").request();
-        let answer = app
+        let response = app
             .send(request.header("Cookie", format!("{other}={stolen}")))
             .await;
-        assert_eq!(answer.text(), "[null]", "{other:?}");
+        assert_eq!(response.text(), "[null]", "{other:?}");
     }
     browser.send(Script::new().then("logout").request()).await;
     assert_eq!(browser.cookie(name), None);
@@ -350,12 +350,12 @@ async fn a_token_is_read_from_and_written_to_the_cookie_alone() {
         .then("csrf_token")
         .then("stats")
         .call(json!(["list", "alice"]));
-    let mut answers = vec![login.response, run(&browser, all).await.response];
-    answers.push(browser.send(crate::support::Request::get("/missing")).await);
+    let mut responses = vec![login.response, run(&browser, all).await.response];
+    responses.push(browser.send(crate::support::Request::get("/missing")).await);
     let secret = token.split_once('.').expect("two halves").1;
-    for answer in answers {
-        assert!(!answer.text().contains(secret), "{answer:?}");
-        let other = answer
+    for response in responses {
+        assert!(!response.text().contains(secret), "{response:?}");
+        let other = response
             .headers
             .iter()
             .filter(|(name, _)| !name.eq_ignore_ascii_case("set-cookie"));
@@ -390,8 +390,8 @@ async fn a_clients_id_is_never_adopted_and_reading_stores_nothing() {
         Script::new().then("logout"),
         Script::new().call(json!(["verify_csrf", "x"])),
     ] {
-        let answer = probe.app.send(script.request()).await;
-        assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{script:?}");
+        let response = probe.app.send(script.request()).await;
+        assert_eq!(response.set_cookies(), Vec::<&str>::new(), "{script:?}");
     }
     assert_eq!(probe.documents().await.len(), stored);
 }
@@ -440,9 +440,9 @@ async fn a_cookie_header_of_400_kilobytes_costs_at_most_one_lookup() {
     ] {
         profile.restart().await;
         let request = Script::new().then("user").request();
-        let answer = probe.app.send(request.header("Cookie", &line)).await;
+        let response = probe.app.send(request.header("Cookie", &line)).await;
         assert_eq!(
-            (answer.status, answer.text()),
+            (response.status, response.text()),
             (200, user.to_string()),
             "{line:.40}"
         );
@@ -490,20 +490,20 @@ async fn an_unknown_an_expired_and_a_revoked_cookie_are_answered_alike() {
             let request = request
                 .clone()
                 .header("Cookie", format!("session={cookie}"));
-            let mut answer = probe.app.send(request).await;
+            let mut response = probe.app.send(request).await;
             // A new session's cookie is another each time.
-            let own = answer
+            let own = response
                 .set_cookies()
                 .first()
                 .map(|line| value_of(line).to_owned());
-            for (name, value) in &mut answer.headers {
+            for (name, value) in &mut response.headers {
                 match &own {
                     _ if name.eq_ignore_ascii_case("date") => value.clear(),
                     Some(own) => *value = value.replace(own.as_str(), "new"),
                     None => {}
                 }
             }
-            told.push((answer.status, answer.text(), answer.headers));
+            told.push((response.status, response.text(), response.headers));
         }
         for (other, cookie) in told.iter().zip(&dead) {
             assert_eq!(other, &told[0], "{}: {cookie}", request.path);

@@ -79,11 +79,11 @@ impl Site {
     async fn check(&self, with_token: bool, headers: &[(&str, String)]) -> [u16; 3] {
         let mut all = [0; 3];
         for (at, (kind, request)) in self.requests(with_token).into_iter().enumerate() {
-            let answer = self.send(request, headers).await;
-            assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{kind}");
+            let response = self.send(request, headers).await;
+            assert_eq!(response.set_cookies(), Vec::<&str>::new(), "{kind}");
             let written = self.was_written().await;
-            assert_eq!(written, answer.status == 200, "{kind}: {answer:?}");
-            all[at] = answer.status;
+            assert_eq!(written, response.status == 200, "{kind}: {response:?}");
+            all[at] = response.status;
         }
         all
     }
@@ -177,10 +177,10 @@ async fn no_method_is_a_way_round() {
             with_form("/form", "_method=get&n=1"),
         ),
     ] {
-        let answer = site.send(request, &evil).await;
+        let response = site.send(request, &evil).await;
         assert!(
-            matches!(answer.status, 403 | 404 | 422),
-            "{what}: {answer:?}"
+            matches!(response.status, 403 | 404 | 422),
+            "{what}: {response:?}"
         );
         assert!(!site.was_written().await, "{what}");
     }
@@ -188,8 +188,8 @@ async fn no_method_is_a_way_round() {
         let request = Request::new(method, "/put").header("Origin", "https://evil.example");
         let request = request.header("Cookie", format!("session={}", site.cookie));
         // Rocket knows no such method; that the connection ends is as good.
-        if let Ok(answer) = request.try_send(site.probe.app.addr()).await {
-            assert!(answer.status >= 400, "{method}: {answer:?}");
+        if let Ok(response) = request.try_send(site.probe.app.addr()).await {
+            assert!(response.status >= 400, "{method}: {response:?}");
         }
         assert!(!site.was_written().await, "{method}");
     }
@@ -225,8 +225,8 @@ async fn no_content_type_is_exempt() {
                 "" => post,
                 content => post.header("Content-Type", content),
             };
-            let answer = site.send(post, &evil).await;
-            assert!(answer.status >= 400, "{content:?} {path}: {answer:?}");
+            let response = site.send(post, &evil).await;
+            assert!(response.status >= 400, "{content:?} {path}: {response:?}");
             assert!(!site.was_written().await, "{content:?} {path}");
         }
     }
@@ -289,8 +289,8 @@ async fn over_http_2_the_own_origin_is_known_as_well() {
         ("app.example:8443", "https://app.example", 403),
         ("app.example", "https://evil.example", 403),
     ] {
-        let answer = post(host, origin).await;
-        assert_eq!(answer.status().code, status, "{host} {origin}");
+        let response = post(host, origin).await;
+        assert_eq!(response.status().code, status, "{host} {origin}");
     }
 }
 
@@ -442,10 +442,10 @@ async fn a_refused_request_creates_no_session() {
             .header("Sec-Fetch-Site", "cross-site")
             .request(),
     ] {
-        let answer = site.probe.app.send(request).await;
-        assert_eq!(answer.status, 403, "{answer:?}");
-        assert_eq!(answer.set_cookies(), Vec::<&str>::new());
-        assert!(!answer.text().contains(&site.token), "CS-19");
+        let response = site.probe.app.send(request).await;
+        assert_eq!(response.status, 403, "{response:?}");
+        assert_eq!(response.set_cookies(), Vec::<&str>::new());
+        assert!(!response.text().contains(&site.token), "CS-19");
     }
     assert_eq!(site.probe.documents().await.len(), before);
 }
@@ -461,20 +461,20 @@ async fn a_logout_from_another_site_ends_nothing() {
     ];
     for headers in evil {
         for call in ["logout", "invalidate"] {
-            let answer = site
+            let response = site
                 .send(Script::new().then(call).request(), &headers)
                 .await;
-            assert_eq!(answer.status, 403, "{headers:?}");
-            assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{headers:?}");
+            assert_eq!(response.status, 403, "{headers:?}");
+            assert_eq!(response.set_cookies(), Vec::<&str>::new(), "{headers:?}");
             let user = super::whoami(&site.probe.app, &site.cookie).await;
             assert_eq!(user, json!("alice"), "{headers:?}");
         }
     }
     let own = [("Origin", site.own())];
-    let answer = site
+    let response = site
         .send(Script::new().then("logout").request(), &own)
         .await;
-    assert_eq!(answer.status, 200);
+    assert_eq!(response.status, 200);
     let user = super::whoami(&site.probe.app, &site.cookie).await;
     assert_eq!(user, json!(null));
 }
@@ -509,8 +509,8 @@ async fn a_form_over_the_limit_changes_nothing_and_is_413() {
     ] {
         let request = request.header("Cookie", format!("session={}", site.cookie));
         // A server that does not read on may close the connection before all is sent.
-        if let Ok(answer) = request.try_send(site.probe.app.addr()).await {
-            assert_eq!(answer.status, 413, "{:.120}", answer.text());
+        if let Ok(response) = request.try_send(site.probe.app.addr()).await {
+            assert_eq!(response.status, 413, "{:.120}", response.text());
             answered += 1;
         }
         assert!(!site.was_written().await);

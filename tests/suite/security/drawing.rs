@@ -50,9 +50,9 @@ async fn launch(taken: usize) -> App {
 async fn an_id_that_is_taken_is_drawn_again_up_to_a_limit() {
     for (taken, status) in [(1, 200), (2, 200), (3, 503), (100, 503)] {
         let app = launch(taken).await;
-        let answer = app.send(Script::new().login("alice").request()).await;
-        assert_eq!(answer.status, status, "{taken}");
-        match sent_by(&answer) {
+        let response = app.send(Script::new().login("alice").request()).await;
+        assert_eq!(response.status, status, "{taken}");
+        match sent_by(&response) {
             Some(line) => {
                 assert_eq!(status, 200, "{taken}");
                 let cookie = value_of(line);

@@ -181,9 +181,9 @@ async fn an_attackers_own_session_beside_the_victims_is_not_used() {
         format!("session={victim}; session={attacker}"),
     ] {
         let request = Script::new().then("user").request();
-        let answer = probe.app.send(request.header("Cookie", line)).await;
-        assert_eq!(answer.text(), "[null]");
-        assert_eq!(answer.set_cookies(), Vec::<&str>::new());
+        let response = probe.app.send(request.header("Cookie", line)).await;
+        assert_eq!(response.text(), "[null]");
+        assert_eq!(response.set_cookies(), Vec::<&str>::new());
     }
 }
 

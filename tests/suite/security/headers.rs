@@ -53,10 +53,10 @@ async fn what_is_recorded_of_a_client_is_bounded_and_not_what_it_claims() {
         let login = Script::new().login(user.as_str()).request();
         let login = login.header("User-Agent", format!("a{odd}b"));
         // The first of these HTTP forbids by itself.
-        let Ok(answer) = login.try_send(probe.app.addr()).await else {
+        let Ok(response) = login.try_send(probe.app.addr()).await else {
             continue;
         };
-        if answer.status == 200 {
+        if response.status == 200 {
             let listed = ask(&probe.app, json!(["list", user])).await;
             assert_eq!(listed[0]["client"], json!("ab"), "{odd:?}");
             told += 1;
@@ -70,8 +70,8 @@ async fn what_is_recorded_of_a_client_is_bounded_and_not_what_it_claims() {
 async fn by_default_nothing_is_recorded_of_a_client_and_no_session_is_bound_to_one() {
     let probe = Probe::start("sec_headers_default", &[]).await;
     let login = Script::new().login("alice").header("User-Agent", "first");
-    let answer: crate::apps::probe::Ran = probe.app.send(login.request()).await.into();
-    let cookie = answer.cookie();
+    let response: crate::apps::probe::Ran = probe.app.send(login.request()).await.into();
+    let cookie = response.cookie();
     let listed = ask(&probe.app, json!(["list", "alice"])).await;
     assert_eq!(
         (&listed[0]["client"], &listed[0]["ip"]),
@@ -113,9 +113,9 @@ async fn hostile_headers_are_no_trouble() {
                 let request = (0..times).fold(request, |all, _| all.header(name, value));
                 let request = request.header("Cookie", format!("session={cookie}"));
                 let request = request.body("{\"calls\":[[\"user\"]]}");
-                if let Ok(answer) = request.try_send(probe.app.addr()).await {
-                    assert!(answer.status < 500, "{name}: {answer:?}");
-                    assert_eq!(answer.set_cookies(), Vec::<&str>::new(), "{name}");
+                if let Ok(response) = request.try_send(probe.app.addr()).await {
+                    assert!(response.status < 500, "{name}: {response:?}");
+                    assert_eq!(response.set_cookies(), Vec::<&str>::new(), "{name}");
                 }
             }
         }

@@ -168,11 +168,11 @@ async fn data_beyond_the_limit_is_refused_and_the_rest_stays() {
     let mut stored = 0;
     for n in 0..200 {
         let order = json!(["set", format!("key{n:03}"), "x".repeat(40)]);
-        let answer = call(&probe.app, &cookie, order).await;
-        if answer.is_null() {
+        let response = call(&probe.app, &cookie, order).await;
+        if response.is_null() {
             stored += 1;
         } else {
-            assert_eq!(answer, json!({ "error": "TooLarge" }));
+            assert_eq!(response, json!({ "error": "TooLarge" }));
         }
     }
     assert!((50..=80).contains(&stored), "{stored}");
@@ -187,8 +187,8 @@ async fn data_beyond_the_limit_is_refused_and_the_rest_stays() {
         json!(["flash", "x".repeat(5000)]),
         json!(["get_or_insert", "other", "x".repeat(5000)]),
     ] {
-        let answer = call(&probe.app, &cookie, order).await;
-        assert_eq!(answer, json!({ "error": "TooLarge" }));
+        let response = call(&probe.app, &cookie, order).await;
+        assert_eq!(response, json!({ "error": "TooLarge" }));
     }
     assert_eq!(probe.document(&cookie).await.expect("a document"), document);
     // Room again.
@@ -207,8 +207,8 @@ async fn a_value_that_nests_too_deep_is_refused() {
     let cookie = member(&probe, "alice").await;
     let nested = |depth: usize| (0..depth).fold(json!(1), |inner, _| Value::Array(vec![inner]));
     for (depth, fits) in [(1, true), (60, true), (70, false), (100, false)] {
-        let answer = call(&probe.app, &cookie, json!(["set", "n", nested(depth)])).await;
-        assert_eq!(answer.is_null(), fits, "{depth}: {answer}");
+        let response = call(&probe.app, &cookie, json!(["set", "n", nested(depth)])).await;
+        assert_eq!(response.is_null(), fits, "{depth}: {response}");
     }
     assert_eq!(
         call(&probe.app, &cookie, json!(["get", "n"])).await,
@@ -266,15 +266,15 @@ async fn requests_at_once_may_exceed_the_limit_and_the_next_write_is_refused() {
     }
     tabs.iter().for_each(|tab| tab.release());
     for tab in &mut tabs {
-        assert_eq!(tab.answer().await.status(), 200);
+        assert_eq!(tab.response().await.status(), 200);
     }
-    let answer = arena
+    let response = arena
         .run(
             &browser,
             &[set("more", 1), Op::Remove("n".into()), Op::View],
         )
         .await;
-    let results = answer.results();
+    let results = response.results();
     assert!(
         results
             .get(0)
@@ -316,8 +316,8 @@ async fn an_expression_takes_a_stored_dollar_for_text() {
                 let path = format!("/modify?key={}", key.replace('$', "%24"));
                 let request = Request::post(&path).json(&json!([value, 1]).to_string());
                 let request = request.header("Cookie", format!("session={cookie}"));
-                let answer = probe.app.send(request).await;
-                assert_eq!(answer.status, 200, "{encoding} {key} {value}");
+                let response = probe.app.send(request).await;
+                assert_eq!(response.status, 200, "{encoding} {key} {value}");
                 let stored = call(&probe.app, &cookie, json!(["get", key])).await;
                 assert_eq!(stored, json!([value, 1]), "{encoding} {key}");
 
@@ -352,9 +352,9 @@ async fn many_keys_and_elements(seals: bool) {
     let ask = async |round: usize, clears: bool| {
         let request = Request::post(&format!("/many?round={round}&clears={clears}"));
         let request = request.header("Cookie", format!("session={cookie}"));
-        let answer = probe.app.send(request).await;
-        assert_eq!(answer.status, 200, "round {round}: {}", answer.text());
-        answer.text()
+        let response = probe.app.send(request).await;
+        assert_eq!(response.status, 200, "round {round}: {}", response.text());
+        response.text()
     };
     let lists = async || {
         let value = calls::value(&probe, &cookie).await.expect("values");
@@ -394,9 +394,9 @@ async fn requests_of_one_browser_are_inside_at_once() {
             probe.gates.open("inside");
         }
     };
-    let (answers, ()) = rocket::tokio::join!(join_all(tabs), all_inside);
-    for answer in answers {
-        assert_eq!((answer.status, answer.last()), (200, &null()));
+    let (responses, ()) = rocket::tokio::join!(join_all(tabs), all_inside);
+    for response in responses {
+        assert_eq!((response.status, response.last()), (200, &null()));
     }
     let count = call(&probe.app, &cookie, json!(["get", "n"])).await;
     assert_eq!(count, json!(20));

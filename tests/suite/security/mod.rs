@@ -69,8 +69,8 @@ async fn whoami(app: &App, cookie: &str) -> Value {
 /// Logs a user in, without a session before; returns the cookie.
 async fn member(probe: &Probe, user: impl Into<Value>) -> String {
     let login = Script::new().login(user).request();
-    let answer: crate::apps::probe::Ran = probe.app.send(login).await.into();
-    answer.cookie()
+    let response: crate::apps::probe::Ran = probe.app.send(login).await.into();
+    response.cookie()
 }
 
 /// Deletes what is remembered of revocations, as if more than a second had passed since: a login that
@@ -90,8 +90,9 @@ async fn call(app: &App, cookie: &str, call: Value) -> Value {
 
 /// The administrator's call, without a session.
 async fn ask(app: &App, call: Value) -> Value {
-    let answer: crate::apps::probe::Ran = app.send(Script::new().call(call).request()).await.into();
-    answer.last().clone()
+    let response: crate::apps::probe::Ran =
+        app.send(Script::new().call(call).request()).await.into();
+    response.last().clone()
 }
 
 fn null() -> Value {

@@ -54,8 +54,8 @@ async fn a_login_of_tomorrow_is_not_a_recent_one() {
         let id = doc! { "_id": id_of(&cookie) };
         let changed = probe.sessions().update_one(id, change).await;
         changed.expect("another time");
-        let answer = browser.send(Request::get("/recent")).await;
-        assert_eq!(answer.status, status, "{ahead}");
+        let response = browser.send(Request::get("/recent")).await;
+        assert_eq!(response.status, status, "{ahead}");
         assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"), "{ahead}");
     }
 }
@@ -249,8 +249,11 @@ async fn elevations_at_once_end_neither_each_other_nor_another_device() {
         let own = member(&probe, user.as_str()).await;
         probe.clock.advance(Duration::from_millis(1));
         let elevations = (0..5).map(|_| run_with(&probe.app, &own, Script::new().then("elevate")));
-        let answers = join_all(elevations).await;
-        let sent: Vec<&str> = answers.iter().filter_map(|answer| answer.sent()).collect();
+        let responses = join_all(elevations).await;
+        let sent: Vec<&str> = responses
+            .iter()
+            .filter_map(|response| response.sent())
+            .collect();
         let [line] = sent.as_slice() else {
             panic!("round {round}: {sent:?}");
         };
@@ -284,8 +287,8 @@ async fn the_limit_holds_under_parallel_logins() {
                 probe.gates.open("go");
             }
         };
-        let (answers, ()) = rocket::tokio::join!(join_all(logins), go);
-        assert!(answers.iter().all(|answer| answer.status == 200));
+        let (responses, ()) = rocket::tokio::join!(join_all(logins), go);
+        assert!(responses.iter().all(|response| response.status == 200));
         // The limit is enforced after the responses.
         eventually("as many sessions are left as are allowed", async || {
             ask(&probe.app, json!(["count_user", user])).await == json!(3)
@@ -293,8 +296,8 @@ async fn the_limit_holds_under_parallel_logins() {
         .await;
         let live = 3;
         let mut known = 0;
-        for answer in answers {
-            if let Some(line) = crate::apps::probe::sent_by(&answer) {
+        for response in responses {
+            if let Some(line) = crate::apps::probe::sent_by(&response) {
                 let cookie = crate::apps::probe::value_of(line);
                 known += u64::from(!whoami(&probe.app, cookie).await.is_null());
             }
@@ -452,12 +455,12 @@ async fn a_list_reads_no_values() {
 
     let profile = probe.profile().await;
     let count = async |user: &str, limit: u32| {
-        let answer = probe
+        let response = probe
             .app
             .get(&format!("/page?user={user}&limit={limit}"))
             .await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.text()
+        assert_eq!(response.status, 200, "{response:?}");
+        response.text()
     };
     assert_eq!(count("large", 1000).await, "50");
     let seen = profile.commands().await;

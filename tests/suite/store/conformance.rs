@@ -15,7 +15,7 @@ use crate::store::wrong_stores::{Caching, Replacing, Reviving, TakingTwice, Upse
 use crate::support::{FailPoint, Failure, Mode, Mongod, ReplicaSet};
 
 mod faulty;
-mod shape;
+mod filter_grammar;
 
 use faulty::{Call, FAULTS, Fault, Faulty};
 

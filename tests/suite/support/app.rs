@@ -117,8 +117,8 @@ const UNSEALED: &[&str] = &[
     "robustness::faults::commands::",
     // Commands, or increments that share one; sealed, they are stored one by one.
     "batching::sharing::",
-    "batching::trips::a_renewal_is",
-    "batching::trips::a_write_is",
+    "batching::round_trips::a_renewal_is",
+    "batching::round_trips::a_write_is",
     "robustness::reproduced::numbering::batch_",
     "robustness::faults::shutdown::commits_in_flight",
     "sharded::increments_whose_replies",

@@ -64,9 +64,9 @@ pub async fn in_progress(client: &Client, app_name: &str, command: Option<&str>)
         .map(|name| doc! { format!("command.{name}"): "session" });
     let commands: Vec<Document> = commands.collect();
     let question = doc! { "currentOp": 1, "appName": app_name, "$or": commands };
-    let answer = client.database("admin").run_command(question).await;
-    let answer = answer.expect("the operations in progress");
-    answer.get_array("inprog").expect("operations").len()
+    let reply = client.database("admin").run_command(question).await;
+    let reply = reply.expect("the operations in progress");
+    reply.get_array("inprog").expect("operations").len()
 }
 
 /// Every operation on one database, in the order in which they ended: exact on a shared server,

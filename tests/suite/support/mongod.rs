@@ -177,7 +177,7 @@ impl Mongod {
     /// Whether it answers now. A paused one does not.
     pub async fn is_up(&self) -> bool {
         match self.process.clone() {
-            Some(process) => off_runtime(move || process.answers()).await,
+            Some(process) => off_runtime(move || process.replies()).await,
             None => self
                 .client()
                 .await
@@ -317,7 +317,7 @@ impl Process {
             .expect("a pid from the keeper");
         self.pid.store(pid, Ordering::SeqCst);
         let deadline = Instant::now() + PATIENCE;
-        while !self.answers() {
+        while !self.replies() {
             if has_ended(pid) || Instant::now() > deadline {
                 let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
                 let lines: Vec<_> = log.lines().collect();
@@ -335,12 +335,12 @@ impl Process {
 
     /// Whether it is this process, and no other on its port, that answers: by its directory, since
     /// a mongod in an emulator has another pid.
-    fn answers(&self) -> bool {
+    fn replies(&self) -> bool {
         let question = bson::doc! { "getCmdLineOpts": 1 };
-        let answer = wire::ask(self.port, "admin", question, Duration::from_secs(1));
+        let reply = wire::ask(self.port, "admin", question, Duration::from_secs(1));
         let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
         self.pid.load(Ordering::SeqCst) != 0
-            && match answer {
+            && match reply {
                 Ok(options) => options.to_string().contains(&*name),
                 // With `--auth` it does not tell its options to strangers.
                 Err(refusal) => refusal.to_string().contains("auth"),
@@ -381,7 +381,7 @@ struct Keeper {
     shell: Child,
     /// `None` once it was told to end.
     orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    replies: BufReader<ChildStdout>,
 }
 
 impl Keeper {
@@ -407,22 +407,22 @@ impl Keeper {
             .spawn()
             .expect("sh, to hold a mongod");
         let orders = shell.stdin.take();
-        let answers = BufReader::new(shell.stdout.take().expect("stdout is piped"));
+        let replies = BufReader::new(shell.stdout.take().expect("stdout is piped"));
         Keeper {
             shell,
             orders,
-            answers,
+            replies,
         }
     }
 
     fn ask(&mut self, order: &str) -> String {
-        let mut answer = String::new();
+        let mut reply = String::new();
         writeln!(self.orders.as_ref().expect("the keeper runs"), "{order}")
             .expect("the keeper reads");
-        self.answers
-            .read_line(&mut answer)
+        self.replies
+            .read_line(&mut reply)
             .expect("the keeper answers");
-        answer.trim_end().to_owned()
+        reply.trim_end().to_owned()
     }
 }
 

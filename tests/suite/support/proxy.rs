@@ -344,7 +344,7 @@ async fn requests(
             Some(asked) => shared.upgrade()?.fate_of(asked),
             None => Fate::Pass,
         };
-        let answer = match fate {
+        let reply = match fate {
             Fate::Pass => None,
             Fate::LoseReply => {
                 cut.send_replace(true);
@@ -358,9 +358,9 @@ async fn requests(
             Fate::Refuse(code) => Some(refused(code)),
             Fate::MissOne => Some(all_but_one(&asked.unwrap_or_default())),
         };
-        match answer {
-            Some(answer) => {
-                let reply = wire::reply(&request, &answer)?;
+        match reply {
+            Some(reply) => {
+                let reply = wire::reply(&request, &reply)?;
                 to_client.lock().await.write_all(&reply).await.ok()?;
             }
             None => {

@@ -19,7 +19,7 @@ use super::{PATIENCE, off_runtime, wait_for, wire};
 const ELECTION_TIMEOUT: i32 = 2000;
 
 /// For one question: a member that waits for others does not answer at once.
-const ANSWER: Duration = Duration::from_secs(15);
+const REPLY_TIME: Duration = Duration::from_secs(15);
 
 /// Three mongods and a crowd are work for a whole machine: two such tests at a time would starve
 /// each other's members of the heartbeats that they are elected by.
@@ -235,7 +235,7 @@ impl ReplicaSet {
                 // others find out at the end of their election timeout. Where none is in step it
                 // refuses, and where none was elected in time it is the primary again: once more.
                 let order = doc! { "replSetStepDown": 6, "secondaryCatchUpPeriodSecs": 5 };
-                let _ = wire::ask(members.ports[old], "admin", order, ANSWER);
+                let _ = wire::ask(members.ports[old], "admin", order, REPLY_TIME);
                 None
             })
         })
@@ -297,7 +297,7 @@ impl ReplicaSet {
         // The first election needs no timeout.
         wait_for("a first primary", || {
             let order = doc! { "replSetStepUp": 1 };
-            let _ = wire::ask(members.ports[0], "admin", order, ANSWER);
+            let _ = wire::ask(members.ports[0], "admin", order, REPLY_TIME);
             members.primary()
         });
         let everyone = members.ports.len();
@@ -344,7 +344,7 @@ impl Members {
     fn does(&self, order: Document) {
         wait_for(&format!("{order}"), || {
             let primary = self.ports[self.primary()?];
-            let done = wire::ask(primary, "admin", order.clone(), ANSWER).ok()?;
+            let done = wire::ask(primary, "admin", order.clone(), REPLY_TIME).ok()?;
             (!done.contains_key("writeConcernError")).then_some(())
         });
     }

@@ -33,11 +33,11 @@ pub fn ask(port: u16, db: &str, mut command: Document, patience: Duration) -> io
     let body = reply
         .get(HEADER - length.len() + 5..)
         .ok_or(io::ErrorKind::InvalidData)?;
-    let answer = Document::from_reader(body).map_err(io::Error::other)?;
-    match answer.get_f64("ok") {
-        Ok(ok) if ok >= 1.0 => Ok(answer),
+    let reply = Document::from_reader(body).map_err(io::Error::other)?;
+    match reply.get_f64("ok") {
+        Ok(ok) if ok >= 1.0 => Ok(reply),
         _ => Err(io::Error::other(
-            answer
+            reply
                 .get_str("errmsg")
                 .unwrap_or("refused without a reason")
                 .to_owned(),
@@ -93,8 +93,8 @@ pub fn request(message: &[u8]) -> Option<Document> {
 }
 
 /// A message that answers another one with this document.
-pub fn reply(to: &[u8], answer: &Document) -> Option<Vec<u8>> {
-    let mut reply = message(answer).ok()?;
+pub fn reply(to: &[u8], reply: &Document) -> Option<Vec<u8>> {
+    let mut reply = message(reply).ok()?;
     reply.get_mut(8..12)?.copy_from_slice(to.get(4..8)?);
     Some(reply)
 }

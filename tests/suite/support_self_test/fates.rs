@@ -92,8 +92,8 @@ async fn a_proxy_says_that_one_statement_of_several_found_nothing() {
     let update = async |statements: usize| {
         let one = doc! { "q": { "_id": 1 }, "u": { "$inc": { "n": 1 } } };
         let command = doc! { "update": "things", "updates": vec![one; statements] };
-        let answer = app.database("missed").run_command(command).await;
-        answer.expect("a reply").get_i32("n").expect("a number")
+        let reply = app.database("missed").run_command(command).await;
+        reply.expect("a reply").get_i32("n").expect("a number")
     };
     proxy.plan_batches("update", [Fate::MissOne]);
     assert_eq!(update(1).await, 1);
@@ -129,11 +129,14 @@ async fn a_proxy_leads_to_another_server() {
 
 #[test]
 fn a_test_alone_reads_its_log() {
-    alone("support_works::fates::a_test_alone_reads_its_log", async {
-        assert_eq!(lines().len(), 0);
-        let figment = crate::support::figment("debug", None, &[]);
-        let rocket = rocket::custom(figment).attach(rocket_mongo_session::Sessions::fairing());
-        let _app = crate::support::App::launch(rocket).await;
-        assert!(!lines().is_empty());
-    });
+    alone(
+        "support_self_test::fates::a_test_alone_reads_its_log",
+        async {
+            assert_eq!(lines().len(), 0);
+            let figment = crate::support::figment("debug", None, &[]);
+            let rocket = rocket::custom(figment).attach(rocket_mongo_session::Sessions::fairing());
+            let _app = crate::support::App::launch(rocket).await;
+            assert!(!lines().is_empty());
+        },
+    );
 }

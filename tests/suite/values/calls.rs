@@ -219,9 +219,9 @@ async fn head_request_and_prefetch_leave_the_messages() {
 }
 
 async fn run_with_get(browser: &Browser, script: &Script) -> Value {
-    let answer = browser.send(script.request_by("GET")).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    rocket::serde::json::from_str(&answer.text()).expect("results")
+    let response = browser.send(script.request_by("GET")).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    rocket::serde::json::from_str(&response.text()).expect("results")
 }
 
 // ---- times

@@ -73,12 +73,12 @@ async fn a_session_that_was_logged_out_never_comes_back() {
     ] {
         let (browser, cookie) = visitor(&probe).await;
         let twin = browser.twin();
-        let answer = in_flight(&probe, &twin, calls.clone(), async || {
+        let response = in_flight(&probe, &twin, calls.clone(), async || {
             go(&browser, json!([["invalidate"]])).await;
         })
         .await;
-        assert_eq!(answer.status, 200, "{calls}");
-        assert_eq!(answer.sent(), None, "{calls}");
+        assert_eq!(response.status, 200, "{calls}");
+        assert_eq!(response.sent(), None, "{calls}");
         assert_eq!(probe.document(&cookie).await, None, "{calls}");
     }
     assert!(probe.documents().await.is_empty());
@@ -91,13 +91,13 @@ async fn a_mass_logout_is_not_undone_by_requests_in_progress() {
             let probe = probe(&[("reissue_time", 0.into())]).await;
             let (browser, cookie) = visitor(&probe).await;
             probe.clock.advance(calls::seconds(5.0));
-            let answer = in_flight(&probe, &browser, json!([call]), async || match how {
+            let response = in_flight(&probe, &browser, json!([call]), async || match how {
                 "by hand" => drop(probe.sessions().delete_many(doc! {}).await.unwrap()),
                 "drop" => probe.sessions().drop().await.unwrap(),
                 _ => drop(ask(&probe.browser(), json!(["revoke_all"])).await),
             })
             .await;
-            assert_eq!((answer.status, answer.sent()), (200, None), "{how}");
+            assert_eq!((response.status, response.sent()), (200, None), "{how}");
             let Probe {
                 app, client, db, ..
             } = probe;
@@ -138,9 +138,9 @@ async fn parallel_first_requests_get_a_session_each() {
     let probe = probe(&[]).await;
     let browser = probe.browser();
     let firsts = (0..10).map(|n| run(&browser, script(json!([["set", "n", n]]))));
-    let answers = join_all(firsts).await;
-    assert!(answers.iter().all(|answer| answer.status == 200));
-    let cookies: HashSet<String> = answers.iter().map(Ran::cookie).collect();
+    let responses = join_all(firsts).await;
+    assert!(responses.iter().all(|response| response.status == 200));
+    let cookies: HashSet<String> = responses.iter().map(Ran::cookie).collect();
     assert_eq!(cookies.len(), 10);
     let kept = browser.cookie("session").expect("a cookie");
     assert!(cookies.contains(&kept));
@@ -171,11 +171,11 @@ async fn of_a_hundred_pops_one_gets_the_message() {
             probe.gates.open("222");
         }
     };
-    let (answers, ()) = rocket::tokio::join!(pops, all_at_once);
-    assert!(answers.iter().all(|answer| answer.status == 200));
-    let with_message = answers.iter().filter(|a| a.last() == &json!(["once"]));
+    let (responses, ()) = rocket::tokio::join!(pops, all_at_once);
+    assert!(responses.iter().all(|response| response.status == 200));
+    let with_message = responses.iter().filter(|a| a.last() == &json!(["once"]));
     assert_eq!(with_message.count(), 1);
-    let without = answers.iter().filter(|a| a.last() == &json!([]));
+    let without = responses.iter().filter(|a| a.last() == &json!([]));
     assert_eq!(without.count(), 99);
     assert_eq!(ask(&browser, json!(["peek_flash"])).await, json!([]));
 }

@@ -20,8 +20,8 @@ use crate::support::{App, Mongod, Request, figment};
 async fn a_route_that_asks_for_no_session_costs_a_new_visitor_nothing() {
     let probe = probe(&[]).await;
     let profile = probe.profile().await;
-    let answer = probe.browser().get("/plain").await;
-    assert_eq!((answer.status, answer.set_cookies()), (200, vec![]));
+    let response = probe.browser().get("/plain").await;
+    assert_eq!((response.status, response.set_cookies()), (200, vec![]));
     assert!(asked(&profile).await.is_empty());
     assert!(probe.documents().await.is_empty());
 }
@@ -32,8 +32,8 @@ async fn a_route_that_asks_for_no_session_leaves_the_visitors_alone() {
     let (browser, _) = visitor(&probe).await;
     let before = probe.documents().await;
     let profile = probe.profile().await;
-    let answer = browser.get("/plain").await;
-    assert_eq!((answer.status, answer.set_cookies()), (200, vec![]));
+    let response = browser.get("/plain").await;
+    assert_eq!((response.status, response.set_cookies()), (200, vec![]));
     assert!(asked(&profile).await.is_empty());
     assert_eq!(probe.documents().await, before);
 }
@@ -198,8 +198,8 @@ async fn an_id_that_is_taken_is_drawn_again() {
     let app = App::launch(jobs.mount(rocket)).await;
     let browser = app.browser();
 
-    let (_, answer) = jobs.run(&browser, |s| s.set("k", "v").unwrap()).await;
-    let cookie = value_of(sent_by(&answer).expect("a cookie")).to_owned();
+    let (_, response) = jobs.run(&browser, |s| s.set("k", "v").unwrap()).await;
+    let cookie = value_of(sent_by(&response).expect("a cookie")).to_owned();
     let foreign = collection.find_one(doc! { "of": "another" }).await;
     let foreign = foreign.unwrap().expect("the other document");
     assert_ne!(foreign.get_str("_id").unwrap(), id_of(&cookie));
@@ -258,9 +258,13 @@ async fn a_response_without_a_body_carries_the_cookie_as_well() {
         ("304", set().status(304).request_by("GET"), 304),
     ] {
         let browser = probe.browser();
-        let answer = browser.send(request).await;
-        assert_eq!((answer.status, answer.body.len()), (status, 0), "{what}");
-        assert_eq!(answer.set_cookies().len(), 1, "{what}");
+        let response = browser.send(request).await;
+        assert_eq!(
+            (response.status, response.body.len()),
+            (status, 0),
+            "{what}"
+        );
+        assert_eq!(response.set_cookies().len(), 1, "{what}");
         assert_eq!(ask(&browser, json!(["get", "k"])).await, "v", "{what}");
     }
 }

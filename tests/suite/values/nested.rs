@@ -30,12 +30,12 @@ async fn a_nested_change_is_kept_exactly_when_it_is_set() {
             list.push(2);
             list
         };
-        let (_, answer) = jobs
+        let (_, response) = jobs
             .run_async(&browser, move |s| {
                 Box::pin(async move { s.modify("list", append).await.map(drop) })
             })
             .await;
-        assert_eq!(answer.status, 200);
+        assert_eq!(response.status, 200);
     }
     assert_eq!(
         ask(&browser, json!(["get", "list"])).await,

@@ -142,8 +142,8 @@ impl Arena {
         let mut planted = None;
         eventually("a session is stored", async || {
             let browser = self.browser();
-            let answer = self.run(&browser, program).await;
-            planted = answer.sends_cookie().then_some(browser);
+            let response = self.run(&browser, program).await;
+            planted = response.sends_cookie().then_some(browser);
             planted.is_some()
         })
         .await;

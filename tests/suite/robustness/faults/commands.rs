@@ -11,7 +11,7 @@ use rocket::futures::future::join_all;
 use rocket_mongo_session::testing::Clock;
 
 use super::{both_ways, serves};
-use crate::apps::arena::{Answer, Arena, Op, Setting, request, set};
+use crate::apps::arena::{Arena, ArenaResponse, Op, Setting, request, set};
 use crate::apps::database;
 use crate::robustness::crowd::stored;
 use crate::support::{
@@ -197,13 +197,13 @@ impl Stand {
 
         let failure = failure.clone().app_name(&self.name);
         let point = FailPoint::on(tests, &[case.command], mode, failure).await;
-        let answer = self.arena.send(request(&browser, &case.program)).await;
+        let response = self.arena.send(request(&browser, &case.program)).await;
         point.clear().await;
-        let told = is_acknowledged(&answer);
-        assert_eq!(told, fate == Fate::Done, "{what}: {:?}", answer.0);
-        if answer.status() != 200 {
-            assert_eq!(answer.status(), 503, "{what}: {:?}", answer.0);
-            assert_eq!(answer.0.set_cookies(), Vec::<&str>::new(), "{what}");
+        let told = is_acknowledged(&response);
+        assert_eq!(told, fate == Fate::Done, "{what}: {:?}", response.0);
+        if response.status() != 200 {
+            assert_eq!(response.status(), 503, "{what}: {:?}", response.0);
+            assert_eq!(response.0.set_cookies(), Vec::<&str>::new(), "{what}");
         }
 
         // What a fail point held continues now, and then nothing more comes.
@@ -241,7 +241,7 @@ impl Stand {
         assert!(opens.count() <= 1, "{what}: {left:?}");
 
         let thief = browser.twin();
-        answer.arrive(&browser);
+        response.arrive(&browser);
         let usable = match fate {
             Fate::Done => case.done,
             _ => left.into_iter().find(|one| one.opens),
@@ -262,8 +262,8 @@ impl Stand {
     async fn look(&self, browser: &Browser) -> Option<i64> {
         let mut seen = None;
         eventually("the application answers", async || {
-            let answer = self.arena.run(browser, &[Op::View]).await;
-            seen = (answer.status() == 200).then(|| answer.results().view(0));
+            let response = self.arena.run(browser, &[Op::View]).await;
+            seen = (response.status() == 200).then(|| response.results().view(0));
             seen.is_some()
         })
         .await;
@@ -300,9 +300,9 @@ fn is_session(document: &Document, own: &str) -> bool {
 }
 
 /// Whether the response says that all went well: its status, and every step.
-fn is_acknowledged(answer: &Answer) -> bool {
-    answer.status() == 200 && {
-        let results = answer.results();
+fn is_acknowledged(response: &ArenaResponse) -> bool {
+    response.status() == 200 && {
+        let results = response.results();
         (0..results.len()).all(|step| results.get(step).is_ok())
     }
 }
@@ -367,7 +367,7 @@ async fn updates_that_share_a_command_are_asked_for_until_it_is_done() {
     tabs.iter().for_each(|tab| tab.release());
     let mut done = 0;
     for tab in &mut tabs {
-        done += i64::from(is_acknowledged(&tab.answer().await));
+        done += i64::from(is_acknowledged(&tab.response().await));
     }
     point.clear().await;
     assert_eq!(done, TABS);
@@ -388,10 +388,10 @@ async fn new_sessions_that_share_an_insert_are_asked_for_until_they_are_stored()
     let visits = visitors
         .iter()
         .map(|visitor| stand.arena.run(visitor, &counting));
-    let answers = join_all(visits).await;
+    let responses = join_all(visits).await;
     point.clear().await;
-    for (visitor, answer) in visitors.iter().zip(&answers) {
-        assert!(is_acknowledged(answer), "{:?}", answer.0);
+    for (visitor, response) in visitors.iter().zip(&responses) {
+        assert!(is_acknowledged(response), "{:?}", response.0);
         assert_eq!(stand.look(visitor).await, Some(7));
     }
     assert_eq!(stored(&bench.tests, &stand.db).await.len(), VISITORS);

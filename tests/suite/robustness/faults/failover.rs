@@ -138,8 +138,8 @@ async fn without_majority(share: bool) {
     // One of three stands still: everything continues.
     set_of_three.pause(secondaries[0]).await;
     for _ in 0..5 {
-        let answer = arena.run(&browser, &[Op::Increment("n".into(), 1)]).await;
-        assert_eq!(answer.status(), 200);
+        let response = arena.run(&browser, &[Op::Increment("n".into(), 1)]).await;
+        assert_eq!(response.status(), 200);
     }
     // Two of three: nothing that is asked for can be promised.
     set_of_three.pause(secondaries[1]).await;
@@ -150,13 +150,13 @@ async fn without_majority(share: bool) {
         vec![Op::Login("other".into())],
         vec![Op::Add("m".into(), 1)],
     ] {
-        let answer = arena.run(&browser, &program).await;
-        let told = match answer.status() {
-            200 => answer.results().get(0).is_err(),
+        let response = arena.run(&browser, &program).await;
+        let told = match response.status() {
+            200 => response.results().get(0).is_err(),
             _ => true,
         };
-        assert!(told, "{program:?} was acknowledged: {:?}", answer.0);
-        assert_eq!(answer.0.set_cookies(), Vec::<&str>::new());
+        assert!(told, "{program:?} was acknowledged: {:?}", response.0);
+        assert_eq!(response.0.set_cookies(), Vec::<&str>::new());
     }
     for secondary in secondaries {
         set_of_three.resume(secondary).await;
@@ -217,7 +217,7 @@ async fn logout_before_a_rollback(options: &str) -> (bool, bool) {
     for node in (0..3).filter(|node| *node != primary) {
         hold_replication(&three.nodes()[node], true).await;
     }
-    let answer = arena.run(&browser, &[Op::Logout]).await;
+    let response = arena.run(&browser, &[Op::Logout]).await;
     three.kill(primary).await;
     for node in (0..3).filter(|node| *node != primary) {
         hold_replication(&three.nodes()[node], false).await;
@@ -225,12 +225,12 @@ async fn logout_before_a_rollback(options: &str) -> (bool, bool) {
     three.wait_for_primary().await;
     let mut back = None;
     eventually("a response", async || {
-        let answer = arena.run(&thief.twin(), &[Op::View]).await;
-        back = (answer.status() == 200).then(|| answer.results().view(0).user.is_some());
+        let response = arena.run(&thief.twin(), &[Op::View]).await;
+        back = (response.status() == 200).then(|| response.results().view(0).user.is_some());
         back.is_some()
     })
     .await;
-    (answer.status() == 200, back == Some(true))
+    (response.status() == 200, back == Some(true))
 }
 
 #[rocket::async_test]

@@ -35,7 +35,7 @@ async fn three_hundred(share: bool) {
     let (mut served, mut refused) = (0, 0);
     let everybody = async {
         for tab in &mut tabs {
-            match tab.answer().await.status() {
+            match tab.response().await.status() {
                 200 => served += 1,
                 503 => refused += 1,
                 other => panic!("{other}"),

@@ -11,7 +11,7 @@ use mongodb::{Client, Collection};
 use rocket::fairing::AdHoc;
 
 use super::{APP, setting};
-use crate::apps::arena::{Answer, Op, Setting, request, set};
+use crate::apps::arena::{ArenaResponse, Op, Setting, request, set};
 use crate::apps::database;
 use crate::support::{Browser, FailPoint, Failure, Mode, Mongod, eventually, in_progress};
 
@@ -63,10 +63,10 @@ impl Process {
         }
     }
 
-    async fn run(&self, browser: &Browser, program: &[Op]) -> Answer {
-        let answer = Answer(request(browser, program).send(self.addr).await);
-        answer.arrive(browser);
-        answer
+    async fn run(&self, browser: &Browser, program: &[Op]) -> ArenaResponse {
+        let response = ArenaResponse(request(browser, program).send(self.addr).await);
+        response.arrive(browser);
+        response
     }
 
     /// Runs a program, and kills the process while the server is at this command of it: there is
@@ -82,8 +82,8 @@ impl Process {
         .await;
         self.child.kill().expect("an end");
         self.child.wait().expect("its end");
-        let answer = sent.await.expect("no panic");
-        assert!(answer.is_err(), "{answer:?}");
+        let response = sent.await.expect("no panic");
+        assert!(response.is_err(), "{response:?}");
         point.clear().await;
         eventually("the end of the command", async || {
             in_progress(tests, APP, None).await == 0
@@ -93,8 +93,8 @@ impl Process {
 
     /// Runs a program that kills the process in its midst: there is no answer.
     async fn dies_of(mut self, browser: &Browser, program: &[Op]) {
-        let answer = request(browser, program).try_send(self.addr).await;
-        assert!(answer.is_err(), "{answer:?}");
+        let response = request(browser, program).try_send(self.addr).await;
+        assert!(response.is_err(), "{response:?}");
         let ended = self.child.wait().expect("its end");
         assert!(!ended.success());
     }
@@ -149,10 +149,10 @@ async fn an_application_that_is_killed_leaves_all_or_nothing_of_a_request() {
     let view = fourth.run(&browser, &[Op::View]).await.results().view(0);
     assert!(view.is_new && view.user.is_none(), "{view:?}");
     let again = blank();
-    let answer = fourth
+    let response = fourth
         .run(&again, &[Op::Login("me".into()), set("a", 4)])
         .await;
-    assert!(answer.sends_cookie());
+    assert!(response.sends_cookie());
     let view = fourth.run(&again, &[Op::View]).await.results().view(0);
     assert_eq!((view.user.as_deref(), view.int("a")), (Some("me"), 4));
 

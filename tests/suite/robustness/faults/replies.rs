@@ -41,11 +41,11 @@ async fn lost(share: bool) {
             let browser = arena.plant(&planted).await;
             let before = one.proxy(0).cuts();
             one.proxy(0).cut_replies(command, 0, times);
-            let answer = arena.run(&browser, &program).await;
-            let what = format!("{command} of {program:?}, {times} lost: {:?}", answer.0);
+            let response = arena.run(&browser, &program).await;
+            let what = format!("{command} of {program:?}, {times} lost: {:?}", response.0);
             assert_eq!(one.proxy(0).cuts(), before + times, "{what}");
             let view = view(&arena, &browser).await;
-            let told = answer.status() == 200 && answer.results().get(0).is_ok();
+            let told = response.status() == 200 && response.results().get(0).is_ok();
             if times == 1 {
                 assert!(told, "{what}");
             }
@@ -87,9 +87,9 @@ async fn swallowed(share: bool) {
         tabs.iter().for_each(|tab| tab.release());
         let everybody = async {
             for tab in &mut tabs {
-                let answer = tab.answer().await;
-                assert_eq!(answer.status(), 503, "{traffic:?}");
-                assert_eq!(answer.0.set_cookies(), Vec::<&str>::new());
+                let response = tab.response().await;
+                assert_eq!(response.status(), 503, "{traffic:?}");
+                assert_eq!(response.0.set_cookies(), Vec::<&str>::new());
             }
         };
         in_time("all responses", everybody).await;
@@ -141,13 +141,13 @@ async fn a_write_that_was_done_is_not_said_to_have_failed() {
     let point = FailPoint::on(&tests, &["update"], Mode::Always, refused).await;
     one.proxy(0).set(Traffic::Pass);
 
-    let answer = tab.answer().await;
+    let response = tab.response().await;
     point.clear().await;
-    let results = answer.results();
+    let results = response.results();
     let said = results.get(results.len() - 1);
     let is_unknown = matches!(said, Err(error) if error.starts_with("Unknown"));
     assert!(is_unknown, "{said:?}");
     // What may have been done is not done again with the response.
-    assert_eq!(answer.status(), 200);
+    assert_eq!(response.status(), 200);
     assert_eq!(view(&arena, &browser).await.int("n"), 2);
 }

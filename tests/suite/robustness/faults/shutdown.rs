@@ -7,7 +7,7 @@ use mongodb::bson::{Document, doc};
 use rocket_mongo_session::testing::Clock;
 
 use super::{APP, both_ways, setting};
-use crate::apps::arena::{Answer, Gate, Gates, Op, Setting, request, set};
+use crate::apps::arena::{ArenaResponse, Gate, Gates, Op, Setting, request, set};
 use crate::apps::database;
 use crate::apps::probe::id_of;
 use crate::support::{
@@ -40,9 +40,9 @@ async fn visitor(app: &App) -> Browser {
     let mut stored = None;
     eventually("a session is stored", async || {
         let browser = app.browser();
-        let answer = Answer(app.send(request(&browser, &[set("n", 0)])).await);
-        answer.arrive(&browser);
-        stored = answer.sends_cookie().then_some(browser);
+        let response = ArenaResponse(app.send(request(&browser, &[set("n", 0)])).await);
+        response.arrive(&browser);
+        stored = response.sends_cookie().then_some(browser);
         stored.is_some()
     })
     .await;
@@ -88,8 +88,8 @@ async fn in_flight(share: bool) {
     in_time("the order to stop", shutdown).await;
     gates.iter().for_each(Gate::open);
     for tab in tabs {
-        let answer = in_time("a response", tab).await.expect("no panic");
-        assert_eq!(answer.expect("a response").status, 200);
+        let response = in_time("a response", tab).await.expect("no panic");
+        assert_eq!(response.expect("a response").status, 200);
     }
     let ended = in_time("the end", ended).await.expect("no panic");
     ended.expect("a clean end");
@@ -156,8 +156,8 @@ async fn silent(share: bool) {
     // However it ends: it must.
     let _ = in_time("the end", app.shutdown()).await;
     for tab in tabs {
-        if let Ok(answer) = tab.await.expect("no panic") {
-            assert_eq!(answer.status, 503);
+        if let Ok(response) = tab.await.expect("no panic") {
+            assert_eq!(response.status, 503);
         }
     }
 }

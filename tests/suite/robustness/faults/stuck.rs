@@ -41,14 +41,14 @@ async fn one_hangs(command: &str, times: i32) {
     })
     .await;
     for browser in &browsers[times as usize..] {
-        let answer = arena.run(browser, &[Op::Increment("n".into(), 1)]).await;
-        assert_eq!(answer.status(), 200, "{:?}", answer.0);
+        let response = arena.run(browser, &[Op::Increment("n".into(), 1)]).await;
+        assert_eq!(response.status(), 200, "{:?}", response.0);
     }
     for tab in &stuck {
         assert!(!tab.is_over(), "it was to hang still");
     }
     for tab in &mut stuck {
-        assert_eq!(tab.answer().await.status(), 503);
+        assert_eq!(tab.response().await.status(), 503);
     }
     point.clear().await;
 }
@@ -79,9 +79,9 @@ async fn what_a_silent_server_was_asked_is_open() {
     let mut tab = arena.poise(&browser, &[Op::View], &add).await;
     mongod.pause().await;
     tab.release();
-    let answer = tab.answer().await;
+    let response = tab.response().await;
     mongod.resume().await;
-    let results = answer.results();
+    let results = response.results();
     let told = results.get(results.len() - 1);
     assert!(
         matches!(told, Err(error) if error.starts_with("Unknown")),

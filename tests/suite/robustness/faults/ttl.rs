@@ -73,9 +73,9 @@ async fn a_session_that_the_server_deletes_under_a_commit_is_gone_whole() {
                 let pause = 900 + (browser * 7 + round * 31) % 200;
                 time::sleep(Duration::from_millis(pause)).await;
                 tab.release();
-                let answer = tab.answer().await;
-                answer.arrive(&visitor);
-                let results = answer.results();
+                let response = tab.response().await;
+                response.arrive(&visitor);
+                let results = response.results();
                 let (loaded, saved) = (results.view(0), results.is_saved());
                 writes += 1;
                 ends += u64::from(!saved);
@@ -136,7 +136,7 @@ async fn a_dropped_collection_is_a_mass_logout_and_its_indexes_come_back() {
             }
         }
         tab.release();
-        assert!(!tab.answer().await.results().is_saved());
+        assert!(!tab.response().await.results().is_saved());
         assert!(view(&arena, &browser).await.is_new);
         serves(&arena).await;
         eventually("the indexes again", async || {

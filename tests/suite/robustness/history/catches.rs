@@ -10,8 +10,8 @@ use rocket::serde::json::{Value, json};
 use super::{Event, History, Terms, Told, Verdict, Work};
 use crate::apps::arena::View;
 
-mod answers;
 mod messages;
+mod responses;
 mod sessions;
 mod values;
 

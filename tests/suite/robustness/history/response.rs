@@ -1,7 +1,8 @@
 //! I13 and I14, and other invariants of a single response.
 
 use super::{Event, Work, secret_of};
-use crate::apps::arena::Answer;
+use crate::apps::arena::ArenaResponse;
+use crate::support::Response;
 
 /// What every cookie of ours says beside its value.
 const ATTRIBUTES: [&str; 3] = ["HttpOnly", "Path=/", "SameSite=Lax"];
@@ -16,12 +17,12 @@ pub(super) const SECRET: usize = 43;
 impl Event {
     /// Records the response; the caller records its steps. `unavailable`
     /// is the only allowed body of a failed response.
-    pub fn answered(&mut self, answer: &Answer, unavailable: &str) {
-        let response = &answer.0;
+    pub fn answered(&mut self, response: &ArenaResponse, unavailable: &str) {
+        let response = &response.0;
         let cookies = response.set_cookies();
         let first = cookies.first().map(|line| Cookie::parse(line));
         self.given = first.as_ref().and_then(Cookie::token).map(str::to_owned);
-        self.words = words(answer);
+        self.words = words(response);
         let mut complain = |what: String| self.complaints.push(what);
 
         match response.status {
@@ -112,12 +113,12 @@ fn is_url(byte: u8) -> bool {
 }
 
 /// Returns the words of a response outside of its cookie that are long enough for a secret.
-fn words(answer: &Answer) -> Vec<String> {
-    let headers = answer.0.headers.iter();
+fn words(response: &Response) -> Vec<String> {
+    let headers = response.headers.iter();
     let others = headers.filter(|(name, _)| !name.eq_ignore_ascii_case("Set-Cookie"));
     let texts = others
         .map(|(_, value)| value.clone())
-        .chain([answer.0.text()]);
+        .chain([response.text()]);
     let is_long = |word: &&str| word.len() >= SECRET;
     texts
         .flat_map(|text| {

@@ -6,10 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mongodb::bson::{Bson, Document};
 
-use super::answer::SECRET;
+use super::response::SECRET;
 use super::{Event, secret_of};
 
-/// Of anybody's, in anybody's answer: every secret that a cookie held, and the digests and CSRF
+/// Of anybody's, in anybody's response: every secret that a cookie held, and the digests and CSRF
 /// secrets that are stored.
 pub(super) fn check(events: &[Event], documents: &[Document], violations: &mut Vec<String>) {
     let cookies = events

@@ -100,7 +100,7 @@ struct Tombstone {
     proof: Option<(u32, Values)>,
 }
 
-/// What a request ought to answer.
+/// What a response must be.
 pub struct Expected {
     pub status: u16,
     /// Of what was answered well.
@@ -321,7 +321,7 @@ enum Outcome {
     Gone,
 }
 
-pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Expected {
+pub async fn expected(world: World, token: Option<Token>, program: Vec<Op>) -> Expected {
     let mut request = Request {
         world: world.clone(),
         base: Base::nothing(),
@@ -373,7 +373,7 @@ pub async fn answer(world: World, token: Option<Token>, program: Vec<Op>) -> Exp
         break;
     }
     if status >= 500 {
-        request.discard(); // Rocket alone answers it
+        request.discard(); // Rocket alone responses it
     }
     // What is dropped in the end is not reported.
     let _ = request.commit().await;

@@ -4,7 +4,7 @@ use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
 
 use super::{Round, race};
-use crate::apps::arena::{Answer, Op, set};
+use crate::apps::arena::{ArenaResponse, Op, set};
 
 /// What a tab may be in the middle of.
 fn busy(kind: i64) -> Vec<Op> {
@@ -34,10 +34,10 @@ fn kinds(round: &mut Round) -> Vec<i64> {
 }
 
 /// No cookie of these answers lets this user in.
-async fn assert_over(round: &Round, answers: &[Answer], user: &str) {
-    for answer in answers.iter().filter(|answer| answer.sends_cookie()) {
+async fn assert_over(round: &Round, responses: &[ArenaResponse], user: &str) {
+    for response in responses.iter().filter(|response| response.sends_cookie()) {
         let own = round.arena.browser();
-        answer.arrive(&own);
+        response.arrive(&own);
         let view = round.look(&own).await;
         assert_ne!(view.user.as_deref(), Some(user), "{view:?}");
     }
@@ -59,14 +59,14 @@ race! {
                 _ => round.arena.poise(&browser, &[Op::View], &busy(kind)).await,
             });
         }
-        let answers = round.let_go(tabs).await;
-        assert_eq!(answers[0].status(), 200);
+        let responses = round.let_go(tabs).await;
+        assert_eq!(responses[0].status(), 200);
         round.assert_dead(&thief, "the logged-out session").await;
         let revoked = round.arena.sessions().revoke(&id).await;
         assert!(!revoked.expect("a result"), "its document is still there");
         // What a tab was given instead is another session: the same login is over, be it renewed
         // or elevated.
-        assert_over(&round, &answers, "alice").await;
+        assert_over(&round, &responses, "alice").await;
     }
 
     a_logout_ends_only_its_own_session(round) {
@@ -77,8 +77,8 @@ race! {
             round.arena.poise(&browser, &[], &[Op::Logout]).await,
             round.arena.poise(&other, &[], &[Op::Increment("n".into(), 1)]).await,
         ];
-        let answers = round.let_go(tabs).await;
-        round.deliver(&answers[..2], &browser);
+        let responses = round.let_go(tabs).await;
+        round.deliver(&responses[..2], &browser);
         assert_eq!(browser.cookie("session"), None);
         let view = round.look(&other).await;
         assert_eq!((view.user.as_deref(), view.int("n")), (Some("alice"), 1));
@@ -106,16 +106,16 @@ race! {
         tabs.push(round.arena.poise(&visitor, &[Op::View], &[login]).await);
         tabs.push(round.arena.poise(&bystander, &[], &[set("n", 1)]).await);
         let tokens = [one.twin(), two.twin()];
-        let answers = round.let_go(tabs).await;
+        let responses = round.let_go(tabs).await;
         for token in &tokens {
             round.assert_dead(token, "a revoked session").await;
         }
-        for answer in &answers[1..4] {
-            assert_eq!(answer.status(), 200, "{}", answer.0.text());
+        for response in &responses[1..4] {
+            assert_eq!(response.status(), 200, "{}", response.0.text());
             let own = round.arena.browser();
-            answer.arrive(&own);
+            response.arrive(&own);
             let view = round.look(&own).await;
-            assert_ne!(view.user.as_ref(), Some(&user), "{:?}", answer.0);
+            assert_ne!(view.user.as_ref(), Some(&user), "{:?}", response.0);
         }
         let left = round.arena.sessions().of(user.as_str()).count().await;
         assert_eq!(left.expect("a count"), 0);
@@ -137,12 +137,12 @@ race! {
             tabs.push(round.arena.poise(&browser, &[Op::View], &busy(kind)).await);
         }
         let thief = browser.twin();
-        let answers = round.let_go(tabs).await;
+        let responses = round.let_go(tabs).await;
         round.assert_dead(&thief, "the revoked session").await;
         let again = round.arena.sessions().revoke(&id).await.expect("a result");
         assert!(!again, "its document is still there");
         // Under another id the same login is over as well.
-        assert_over(&round, &answers[1..], "alice").await;
+        assert_over(&round, &responses[1..], "alice").await;
     }
 
     other_devices_are_out_and_this_one_is_not(round) {
@@ -168,14 +168,14 @@ race! {
         tabs.push(round.arena.poise(&visitor, &[Op::View], &login).await);
         tabs.push(round.arena.poise(&here, &[], &[Op::Increment("n".into(), 1), Op::Save]).await);
         let thieves: Vec<_> = devices.iter().map(|device| device.twin()).collect();
-        let answers = round.let_go(tabs).await;
-        answers[0].results().value(1 + revoke.len());
+        let responses = round.let_go(tabs).await;
+        responses[0].results().value(1 + revoke.len());
         for thief in &thieves {
             round.assert_dead(thief, "another device").await;
         }
-        assert_over(&round, &answers[1..5], &user).await;
-        answers[0].arrive(&here);
-        let counted = i64::from(answers[5].results().is_saved());
+        assert_over(&round, &responses[1..5], &user).await;
+        responses[0].arrive(&here);
+        let counted = i64::from(responses[5].results().is_saved());
         let view = round.look(&here).await;
         assert_eq!((view.int("n"), view.user.as_ref()), (counted, Some(&user)));
         let left = round.arena.sessions().of(user.as_str()).count().await;
@@ -206,16 +206,16 @@ pub mod mass_logout_ends_everything_that_began_before_it {
         tabs.push(round.arena.poise(&visitor, &[Op::View], &[login()]).await);
         tabs.push(round.arena.poise(&stranger, &[Op::View], &[login()]).await);
         let thieves = [member.twin(), visitor.twin()];
-        let answers = round.let_go(tabs).await;
+        let responses = round.let_go(tabs).await;
         for thief in &thieves {
             round
                 .assert_dead(thief, "a session from before the mass logout")
                 .await;
         }
-        for answer in &answers[1..] {
+        for response in &responses[1..] {
             let own = round.arena.browser();
-            answer.arrive(&own);
-            assert_eq!(round.look(&own).await.user, None, "{:?}", answer.0);
+            response.arrive(&own);
+            assert_eq!(round.look(&own).await.user, None, "{:?}", response.0);
         }
         let again = round.member("alice").await;
         assert_eq!(round.look(&again).await.user.as_deref(), Some("alice"));

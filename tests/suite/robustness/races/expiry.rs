@@ -71,13 +71,13 @@ async fn at_the_edge(mut round: Round) {
         }));
     }
     let thieves: Vec<_> = browsers.iter().map(|browser| browser.twin()).collect();
-    let answers = round.let_go(tabs).await;
+    let responses = round.let_go(tabs).await;
     let is_over = before + past > TIMEOUT;
     for (at, browser) in browsers.iter().enumerate() {
-        let (kind, answer) = (kinds[at], &answers[at]);
+        let (kind, response) = (kinds[at], &responses[at]);
         let what = format!("{:?}, {before} + {past} ms, used: {}", busy(kind), used[at]);
-        let saved = answer.results().is_saved();
-        answer.arrive(browser);
+        let saved = response.results().is_saved();
+        response.arrive(browser);
         let view = round.look(browser).await;
         if kind == LOGIN {
             assert!(
@@ -98,7 +98,7 @@ async fn at_the_edge(mut round: Round) {
             let waits = !matches!(kind, 4 | LOGIN);
             assert_eq!(view.flash.len(), usize::from(waits), "{what}");
         }
-        if answer.sends_cookie() && kind != 2 {
+        if response.sends_cookie() && kind != 2 {
             round.assert_dead(&thieves[at], &what).await;
         }
     }

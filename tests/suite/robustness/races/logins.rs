@@ -43,13 +43,13 @@ race! {
                 false => round.arena.poise_outside(&browser, &late),
             });
         }
-        let answers = round.let_go(tabs).await;
-        assert!(answers[0].sends_cookie());
-        for answer in &answers[1..] {
-            assert_eq!(answer.status(), 200);
-            assert_eq!(answer.0.set_cookies(), Vec::<&str>::new());
+        let responses = round.let_go(tabs).await;
+        assert!(responses[0].sends_cookie());
+        for response in &responses[1..] {
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.0.set_cookies(), Vec::<&str>::new());
         }
-        round.deliver(&answers, &browser);
+        round.deliver(&responses, &browser);
         let view = round.look(&browser).await;
         assert_eq!(view.user.as_deref(), Some("me"), "{view:?}");
         round.assert_dead(&thief, "the old token").await;
@@ -70,15 +70,15 @@ race! {
             };
             tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
         }
-        let answers = round.let_go(tabs).await;
+        let responses = round.let_go(tabs).await;
         let (mut saved, mut pushed) = (0, Vec::new());
-        for (tab, answer) in answers[1..].iter().enumerate() {
-            if answer.results().is_saved() {
+        for (tab, response) in responses[1..].iter().enumerate() {
+            if response.results().is_saved() {
                 saved += 1;
                 pushed.push(tab as i64);
             }
         }
-        answers[0].arrive(&browser);
+        responses[0].arrive(&browser);
         let view = round.look(&browser).await;
         assert_eq!(view.int("n"), 1100 + saved, "{view:?}");
         let list = view.list("list");
@@ -95,9 +95,9 @@ race! {
             let program = [set("kept", 1), set("dropped", 1), Op::Flash("dropped".into()), Op::Save];
             tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
         }
-        let answers = round.let_go(tabs).await;
-        let saved = answers[1..].iter().any(|answer| answer.results().is_saved());
-        answers[0].arrive(&browser);
+        let responses = round.let_go(tabs).await;
+        let saved = responses[1..].iter().any(|response| response.results().is_saved());
+        responses[0].arrive(&browser);
         let view = round.look(&browser).await;
         assert_eq!(view.values.contains_key("kept"), saved, "{view:?}");
         assert!(view.values.len() <= 1 && view.flash.is_empty(), "{view:?}");
@@ -115,16 +115,16 @@ race! {
             let program = [login, set("whose", user)];
             tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
         }
-        let answers = round.let_go(tabs).await;
-        for (user, answer) in users.iter().zip(&answers) {
-            assert_eq!(answer.status(), 200);
+        let responses = round.let_go(tabs).await;
+        for (user, response) in users.iter().zip(&responses) {
+            assert_eq!(response.status(), 200);
             let own = round.arena.browser();
-            answer.arrive(&own);
+            response.arrive(&own);
             let view = round.look(&own).await;
             assert_eq!(view.user.as_deref(), Some(*user), "{view:?}");
             assert_eq!(view.values["whose"], *user);
         }
-        round.deliver(&answers, &browser);
+        round.deliver(&responses, &browser);
         let view = round.look(&browser).await;
         assert!(view.user.is_some(), "{view:?}");
         assert_eq!(view.values["whose"], view.user.expect("a user"));
@@ -140,8 +140,8 @@ race! {
             round.arena.poise(&browser, &[Op::View], &[Op::Elevate]).await,
             round.arena.poise(&browser, &[Op::View], &second).await,
         ];
-        let answers = round.let_go(tabs).await;
-        round.deliver(&answers, &browser);
+        let responses = round.let_go(tabs).await;
+        round.deliver(&responses, &browser);
         assert_eq!(round.look(&browser).await.user.as_deref(), Some("me"));
         round.assert_dead(&thief, "the token before the elevation").await;
     }
@@ -154,10 +154,10 @@ race! {
             let program = [Op::Renew, set(&format!("key{tab}"), tab)];
             tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
         }
-        let answers = round.let_go(tabs).await;
-        let tokens = answers.iter().filter(|answer| answer.sends_cookie()).count();
+        let responses = round.let_go(tabs).await;
+        let tokens = responses.iter().filter(|response| response.sends_cookie()).count();
         assert_eq!(tokens, 1, "one token of one session");
-        round.deliver(&answers, &browser);
+        round.deliver(&responses, &browser);
         let view = round.look(&browser).await;
         // What was planted, and what the renewal that stands has set.
         assert_eq!(view.values.len(), 2, "{view:?}");
@@ -173,14 +173,14 @@ race! {
             round.arena.poise(&browser, &[Op::View], &change(kind)).await,
             round.arena.poise(&browser, &[Op::View], &[Op::Renew]).await,
         ];
-        let answers = round.let_go(tabs).await;
+        let responses = round.let_go(tabs).await;
         round.assert_dead(&thief, "the token before both").await;
         // The renewed one belongs to the session that the login ended.
         let renewed = round.arena.browser();
-        answers[1].arrive(&renewed);
+        responses[1].arrive(&renewed);
         round.assert_dead(&renewed, "the renewed token of the old session").await;
         let own = round.arena.browser();
-        answers[0].arrive(&own);
+        responses[0].arrive(&own);
         assert_eq!(round.look(&own).await.user.as_deref(), Some("me"));
     }
 
@@ -193,13 +193,13 @@ race! {
             round.arena.poise(&attacker, &[Op::View], &[Op::Renew]).await,
             round.arena.poise_outside(&attacker, &[set("evil", 2)]),
         ];
-        let answers = round.let_go(tabs).await;
-        for answer in &answers[1..] {
+        let responses = round.let_go(tabs).await;
+        for response in &responses[1..] {
             let own = attacker.twin();
-            answer.arrive(&own);
+            response.arrive(&own);
             assert_eq!(round.look(&own).await.user, None);
         }
-        answers[0].arrive(&victim);
+        responses[0].arrive(&victim);
         let view = round.look(&victim).await;
         assert_eq!(view.user.as_deref(), Some("victim"));
         assert!(!view.values.contains_key("evil"), "{view:?}");
@@ -214,7 +214,7 @@ mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
     use rocket_mongo_session::testing::Clock;
 
     use super::*;
-    use crate::apps::arena::{Answer, Arena, Poised, Setting};
+    use crate::apps::arena::{Arena, ArenaResponse, Poised, Setting};
     use crate::robustness::races::{Round, everywhere, run_apart};
     use crate::support::Browser;
 
@@ -224,8 +224,8 @@ mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
     async fn remembered(arena: &Arena) -> Browser {
         let browser = arena.browser();
         let program = [Op::Login("me".into()), Op::SetMaxAge(100), set("n", 1)];
-        let answer = arena.run(&browser, &program).await;
-        assert!(answer.sends_cookie(), "{:?}", answer.0);
+        let response = arena.run(&browser, &program).await;
+        assert!(response.sends_cookie(), "{:?}", response.0);
         arena.clock().advance(Duration::from_secs(20));
         browser
     }
@@ -266,26 +266,27 @@ mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
         let mut with = round.let_go(with).await;
         let changed = with.remove(0);
         let after = round.let_go(after).await;
-        let token = |answer: &Answer| {
+        let token = |response: &ArenaResponse| {
             let own = round.arena.browser();
-            answer.arrive(&own);
+            response.arrive(&own);
             own.cookie("session")
         };
-        for answer in &after {
-            let again = token(answer).is_some_and(|token| Some(token) == old);
-            assert!(!again, "sent again after {change:?}: {:?}", answer.0);
+        for response in &after {
+            let again = token(response).is_some_and(|token| Some(token) == old);
+            assert!(!again, "sent again after {change:?}: {:?}", response.0);
         }
         // What is sent again beside the change is of the time before it, and arrives before it;
         // everything else may come at any time. (A write after the logout begins a new session.)
-        let (again, mut rest): (Vec<Answer>, Vec<Answer>) =
-            with.into_iter().partition(|answer| token(answer) == old);
-        for answer in before.iter().chain(&again).chain(&rest).chain(&after) {
-            assert_eq!(answer.status(), 200, "{:?}", answer.0);
-            let is_known = [None, old.clone()].contains(&token(answer));
+        let (again, mut rest): (Vec<ArenaResponse>, Vec<ArenaResponse>) = with
+            .into_iter()
+            .partition(|response| token(response) == old);
+        for response in before.iter().chain(&again).chain(&rest).chain(&after) {
+            assert_eq!(response.status(), 200, "{:?}", response.0);
+            let is_known = [None, old.clone()].contains(&token(response));
             assert!(
                 is_known || user.is_none(),
                 "beside {change:?}: {:?}",
-                answer.0
+                response.0
             );
         }
         rest.extend(after);
@@ -309,10 +310,10 @@ mod a_cookie_is_sent_again_before_a_change_or_not_at_all {
             .await;
         let mut read = arena.poise(&browser, &[], &[Op::View]).await;
         read.release();
-        let read = read.answer().await;
+        let read = read.response().await;
         assert!(read.sends_cookie(), "it was due");
         login.release();
-        login.answer().await.arrive(&browser);
+        login.response().await.arrive(&browser);
         read.arrive(&browser);
         let view = arena.run(&browser, &[Op::View]).await.results().view(0);
         assert!(view.is_new && view.user.is_none(), "{view:?}");

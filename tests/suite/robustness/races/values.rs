@@ -15,8 +15,8 @@ race! {
             let key = format!("key{tab}");
             tabs.push(round.arena.poise(&browser, &[Op::View], &[set(&key, tab)]).await);
         }
-        for answer in round.let_go(tabs).await {
-            assert_eq!(answer.status(), 200);
+        for response in round.let_go(tabs).await {
+            assert_eq!(response.status(), 200);
         }
         let view = round.look(&browser).await;
         assert_eq!(view.values.len(), 6, "{view:?}");
@@ -69,8 +69,8 @@ race! {
                 false => round.arena.poise_outside(&browser, &add),
             });
         }
-        for answer in round.let_go(tabs).await {
-            assert_eq!(answer.status(), 200);
+        for response in round.let_go(tabs).await {
+            assert_eq!(response.status(), 200);
         }
         assert_eq!(round.look(&browser).await.int("n"), sum);
     }
@@ -82,8 +82,8 @@ race! {
             let push = [Op::Push("list".into(), json!(tab)), Op::Push("list".into(), json!(tab + 100))];
             tabs.push(round.arena.poise(&browser, &[], &push).await);
         }
-        for answer in round.let_go(tabs).await {
-            assert_eq!(answer.status(), 200);
+        for response in round.let_go(tabs).await {
+            assert_eq!(response.status(), 200);
         }
         let list = round.look(&browser).await.list("list");
         let items: Vec<i64> = list.iter().filter_map(|item| item.as_i64()).collect();
@@ -104,8 +104,8 @@ race! {
             tabs.push(round.arena.poise(&browser, &[Op::View], &program).await);
         }
         let mut sums = BTreeSet::new();
-        for answer in round.let_go(tabs).await {
-            let results = answer.results();
+        for response in round.let_go(tabs).await {
+            let results = response.results();
             // Past the view and the gate. What each is told is what it made.
             sums.insert(results.value(2).as_i64());
             results.value(3);
@@ -127,8 +127,8 @@ race! {
             tabs.push(round.arena.poise(&browser, &[Op::View], &less).await);
         }
         let mut left = Vec::new();
-        for answer in round.let_go(tabs).await {
-            left.push(answer.results().value(2).as_i64().unwrap_or(0));
+        for response in round.let_go(tabs).await {
+            left.push(response.results().value(2).as_i64().unwrap_or(0));
         }
         left.sort_unstable();
         let mut expected: Vec<i64> = (1..=5).map(|by| (start - by).max(0)).collect();
@@ -149,8 +149,8 @@ race! {
             };
             tabs.push(round.arena.poise(&browser, &[Op::View], &[add]).await);
         }
-        for answer in round.let_go(tabs).await {
-            answer.results().value(2);
+        for response in round.let_go(tabs).await {
+            response.results().value(2);
         }
         assert_eq!(round.look(&browser).await.int("n"), 33);
     }
@@ -167,10 +167,10 @@ race! {
                 false => round.arena.poise_outside(&browser, &[Op::Pop]),
             });
         }
-        let answers = round.let_go(tabs).await;
+        let responses = round.let_go(tabs).await;
         let mut delivered = Vec::new();
-        for answer in answers.iter().skip(1).step_by(2) {
-            let results = answer.results();
+        for response in responses.iter().skip(1).step_by(2) {
+            let results = response.results();
             let popped = results.value(results.len() - 1).as_array().cloned();
             delivered.extend(popped.unwrap_or_default());
         }
@@ -197,15 +197,15 @@ race! {
             let program = [set("tab", tab)];
             tabs.push(round.arena.poise(&browser, &[], &program).await);
         }
-        let answers = round.let_go(tabs).await;
-        for (tab, answer) in answers.iter().enumerate() {
-            assert!(answer.sends_cookie());
+        let responses = round.let_go(tabs).await;
+        for (tab, response) in responses.iter().enumerate() {
+            assert!(response.sends_cookie());
             let own = round.arena.browser();
-            answer.arrive(&own);
+            response.arrive(&own);
             let view = round.look(&own).await;
             assert_eq!((view.int("tab"), view.values.len()), (tab as i64, 1));
         }
-        round.deliver(&answers, &browser);
+        round.deliver(&responses, &browser);
         let view = round.look(&browser).await;
         assert!(!view.is_new && view.values.len() == 1, "{view:?}");
     }

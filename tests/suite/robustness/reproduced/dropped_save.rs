@@ -47,8 +47,8 @@ async fn save_that_the_handler_dropped_and_that_succeeds_is_a_success() {
             probe.gates.open("dropped");
         };
         let impatient = browser.send(Request::post("/impatient"));
-        let (answer, ()) = rocket::tokio::join!(impatient, continues);
-        let said = (answer.status, answer.text());
+        let (response, ()) = rocket::tokio::join!(impatient, continues);
+        let said = (response.status, response.text());
         assert_eq!(said, (200, "all is well".to_owned()), "{command}");
         let seen = run(&browser, Script::new().get("n")).await;
         assert_eq!(seen.results, [json!(2)], "{command}");

@@ -35,8 +35,8 @@ async fn dropped_applications_leave_no_tasks_and_connections() {
         let local = LocalClient::untracked(rocket).await.expect("a client");
         let order = Script::new().set("n", 1).request();
         let request = local.post("/run").header(ContentType::JSON);
-        let answer = request.body(order.body.unwrap_or_default()).dispatch();
-        assert_eq!(answer.await.status().code, 200);
+        let response = request.body(order.body.unwrap_or_default()).dispatch();
+        assert_eq!(response.await.status().code, 200);
     }
     // The tests' own client may have opened one more connection, and a task that attends to it.
     eventually("the end of all connections", async || {

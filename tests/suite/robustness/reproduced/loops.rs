@@ -41,8 +41,8 @@ fn prices(rocket: Rocket<Build>) -> Rocket<Build> {
 }
 
 async fn post(browser: &Browser, path: &str) -> (u16, String) {
-    let answer = browser.send(Request::post(path)).await;
-    (answer.status, answer.text())
+    let response = browser.send(Request::post(path)).await;
+    (response.status, response.text())
 }
 
 #[test]

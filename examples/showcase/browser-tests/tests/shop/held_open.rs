@@ -12,20 +12,20 @@ async fn sign_in(shop: &Shop, name: &str, password: &str) -> Wire {
     // What signs in at the very moment of a revocation ends with it; time has to pass.
     shop.clock.advance(Duration::from_secs(1));
     let mut device = Wire::new(shop);
-    let answer = device.enter("/sign-in", name, password).await;
-    assert_eq!(answer.status(), 303, "{}", answer.body);
+    let response = device.enter("/sign-in", name, password).await;
+    assert_eq!(response.status(), 303, "{}", response.body);
     device
 }
 
 async fn sign_up(shop: &Shop, name: &str) -> Wire {
     let mut device = Wire::new(shop);
-    let answer = device.enter("/sign-up", name, PASSWORD).await;
-    assert_eq!(answer.status(), 303, "{}", answer.body);
+    let response = device.enter("/sign-up", name, PASSWORD).await;
+    assert_eq!(response.status(), 303, "{}", response.body);
     device
 }
 
-fn wants_a_sign_in(answer: &Answer, of: &str) {
-    let got = (answer.status(), answer.leads_to());
+fn wants_a_sign_in(response: &Answer, of: &str) {
+    let got = (response.status(), response.leads_to());
     assert_eq!(got, (303, Some("/sign-in")), "{of}");
 }
 
@@ -40,8 +40,8 @@ async fn a_stolen_cookie_sets_no_password_after_its_owner_has_changed_it() {
     let held = thief.hold("/account/password", &poison).await;
 
     let new = format!("current={current}&password=another+pot+of+tea");
-    let answer = alice.post("/account/password", &new).await;
-    assert_eq!(answer.leads_to(), Some("/account"));
+    let response = alice.post("/account/password", &new).await;
+    assert_eq!(response.leads_to(), Some("/account"));
     let mut phone = sign_in(&shop, "alice", "another pot of tea").await;
 
     wants_a_sign_in(&held.finish().await, "the thief's form");
@@ -73,8 +73,8 @@ async fn a_device_that_was_signed_out_meanwhile_ends_nothing() {
         let admins = ended.find("/account", device).await;
         let fields = fields.replace("ADMINS", &admins);
         let held = ended.hold(path, &fields.replace("ALICES", &alices)).await;
-        let answer = admin.post("/account/end-others", "").await;
-        assert_eq!(answer.leads_to(), Some("/account"));
+        let response = admin.post("/account/end-others", "").await;
+        assert_eq!(response.leads_to(), Some("/account"));
 
         wants_a_sign_in(&held.finish().await, path);
         assert!(admin.is_signed_in().await, "after {path}");

@@ -151,9 +151,13 @@ async fn a_stream_without_a_session_says_so_and_leaves_nothing_behind() {
         "/admin/changes?seen=0",
         "/admin/user/alice/changes?seen=0",
     ] {
-        let answer = visitor.get(path).await;
-        assert_eq!(answer.status(), 200, "{path}");
-        assert!(answer.body.contains("event:end"), "{path}: {}", answer.body);
+        let response = visitor.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert!(
+            response.body.contains("event:end"),
+            "{path}: {}",
+            response.body
+        );
     }
     // The page that leads to the sign-in is not that of the stream.
     assert_eq!(shop.sessions.count().await.expect("a count"), 0);

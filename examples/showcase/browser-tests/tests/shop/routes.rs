@@ -60,8 +60,8 @@ async fn no_form_is_taken_without_its_token() {
 async fn every_response_has_security_and_cache_headers() {
     let client = shop(&Clock::new()).await;
     for path in ["/", "/account", "/coffee", "/static/style.css"] {
-        let answer = client.get(path).dispatch().await;
-        let header = |name| answer.headers().get(name).collect::<Vec<_>>();
+        let response = client.get(path).dispatch().await;
+        let header = |name| response.headers().get(name).collect::<Vec<_>>();
         assert_eq!(header("X-Frame-Options"), ["DENY"], "{path}");
         assert_eq!(header("X-Content-Type-Options"), ["nosniff"], "{path}");
         assert_eq!(header("Referrer-Policy"), ["same-origin"], "{path}");
@@ -89,8 +89,8 @@ async fn of_many_devices_the_newest_are_listed_and_the_others_counted() {
     let client = Client::untracked(rocket).await.expect("the shop");
     let mut devices = Vec::new();
     for _ in 0..52 {
-        let answer = client.get("/one-more").dispatch().await;
-        let cookie = |name| answer.cookies().get(name).expect("a cookie").clone();
+        let response = client.get("/one-more").dispatch().await;
+        let cookie = |name| response.cookies().get(name).expect("a cookie").clone();
         devices.push([cookie("session"), cookie("session_admin")]);
         clock.advance(Duration::from_secs(1));
     }

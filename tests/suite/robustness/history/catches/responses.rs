@@ -3,7 +3,7 @@
 use rocket::serde::json::json;
 
 use super::*;
-use crate::apps::arena::Answer;
+use crate::apps::arena::ArenaResponse;
 use crate::support::Response;
 
 const UNAVAILABLE: &str = "nothing but this";
@@ -19,7 +19,7 @@ fn sends(token: &str) -> String {
 /// The event of a response with these headers.
 fn answered(work: Work, status: u16, headers: &[(&str, &str)], body: &str) -> Event {
     let headers = headers.iter();
-    let answer = Answer(Response {
+    let response = ArenaResponse(Response {
         status,
         headers: headers
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -32,7 +32,7 @@ fn answered(work: Work, status: u16, headers: &[(&str, &str)], body: &str) -> Ev
         told: Told::Done,
         ..Event::new(1, work, Some(token("a", "b")))
     };
-    event.answered(&answer, UNAVAILABLE);
+    event.answered(&response, UNAVAILABLE);
     event
 }
 

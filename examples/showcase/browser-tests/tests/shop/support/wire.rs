@@ -47,9 +47,9 @@ impl Wire {
         let mut stream = self.connect().await;
         let head = format!("GET {path} HTTP/1.1\r\n{}\r\n", self.headers());
         stream.write_all(head.as_bytes()).await.expect("a request");
-        let answer = read(stream).await;
-        self.keep_cookie(&answer);
-        answer
+        let reply = read(stream).await;
+        self.keep_cookie(&reply);
+        reply
     }
 
     /// Sends a form, with the token of this client's session.
@@ -57,9 +57,9 @@ impl Wire {
         let body = self.form(path, fields).await;
         let mut stream = self.connect().await;
         self.send(&mut stream, path, &body, body.as_bytes()).await;
-        let answer = read(stream).await;
-        self.keep_cookie(&answer);
-        answer
+        let reply = read(stream).await;
+        self.keep_cookie(&reply);
+        reply
     }
 
     /// The same but for the last byte; it is held open once the shop has loaded its session.
@@ -135,8 +135,8 @@ impl Wire {
         stream.write_all(&bytes).await.expect("a request");
     }
 
-    fn keep_cookie(&mut self, answer: &Answer) {
-        for line in answer.headers("set-cookie") {
+    fn keep_cookie(&mut self, reply: &Answer) {
+        for line in reply.headers("set-cookie") {
             let pair = line.split(';').next().and_then(|pair| pair.split_once('='));
             let (name, value) = pair.expect("a cookie");
             self.cookies.insert(name.to_owned(), value.to_owned());
