@@ -3,6 +3,7 @@
 //!     cargo bench --bench size                      with 1,000,000
 //!     cargo bench --bench size -- 10000000          with ten million
 //!     cargo bench --bench size -- 10000000 600      and ten minutes of 1,000 logins a second
+//!     cargo bench --bench size -- 0                 what a replica set's oplog gets for each change
 //!
 //! The server is a mongod of its own. The work is the database's, so that a build without optimization
 //! (`--profile dev`) tells nearly the same.
@@ -22,6 +23,7 @@ use rocket::{Config, get, routes};
 use rocket_mongo_session::{Error, Query, Session, Sessions};
 
 mod logins;
+mod oplog;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -43,10 +45,25 @@ fn user(session: &Session) -> Result<String, Error> {
     Ok(format!("{:?}", session.user::<i64>()?))
 }
 
+#[get("/add")]
+fn add(session: &Session) -> Result<(), Error> {
+    session.increment("n", 1).map(drop)
+}
+
+#[get("/logout")]
+fn logout(session: &Session) -> Result<(), Error> {
+    session.logout()
+}
+
 fn main() {
     let mut numbers = std::env::args().filter_map(|arg| arg.parse().ok());
     let (number, seconds) = (numbers.next(), numbers.next());
-    rocket::execute(measure(number.unwrap_or(1_000_000), seconds));
+    rocket::execute(async move {
+        match number {
+            Some(0) => oplog::measure().await,
+            number => measure(number.unwrap_or(1_000_000), seconds).await,
+        }
+    });
 }
 
 async fn app(server: &Server) -> Client {
@@ -59,7 +76,7 @@ async fn app(server: &Server) -> Client {
         .merge(Serialized::default("session.secure", false));
     let rocket = rocket::custom(figment)
         .attach(Sessions::fairing())
-        .mount("/", routes![login, user]);
+        .mount("/", routes![login, user, add, logout]);
     Client::untracked(rocket).await.expect("a launch")
 }
 
