@@ -12,9 +12,6 @@ use crate::document::Document;
 use crate::error::{Error, Operation, Result};
 use crate::store::{Durability, Inserted};
 
-/// Insert commands in flight while further inserts queue up: as of updates.
-const MAX_IN_FLIGHT: usize = super::update::MAX_IN_FLIGHT;
-
 const OPERATION: Operation = Operation::CreateSession;
 
 pub(super) struct Inserts {
@@ -29,7 +26,7 @@ impl Inserts {
         let lost = Error::unknown(OPERATION, Failure::Lost);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost, tasks, waits, run)
+            Batcher::new(most, OPERATION, lost, tasks, waits, run)
         });
         Inserts {
             client: Arc::clone(client),

@@ -16,13 +16,6 @@ use super::touch::Touches;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
 
-/// Finds in flight while further loads queue up. Fewer make the batches larger and the wait for the
-/// next one longer. Measured on two processors (with the batching of 0.1.0-dev, which counted finds
-/// alone), CPU time of the application and of a standalone server for a load at 8, 32 and 128
-/// connections, in µs: by hand 275, 297 and 271; one 136, 68 and 78; two 195, 94 and 79; four 261, 116
-/// and 94; eight 319, 159 and 102. Two keeps most of it and waits for half as long as one would.
-const MAX_IN_FLIGHT: usize = 2;
-
 /// Larger documents have a find of their own: a command saved is little then, and what one find
 /// answers, no other task can work on. Measured at 32 connections, shared and by hand, in requests a
 /// second: of 16 KB 11475 and 10162, of 64 KB 7581 and 7079, of 256 KB 2032 and 3338.
@@ -46,7 +39,7 @@ impl Loads {
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost(), tasks, waits, run)
+            Batcher::new(most, OPERATION, lost(), tasks, waits, run)
         });
         Loads { finder, batcher }
     }

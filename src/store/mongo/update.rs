@@ -15,13 +15,6 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
 use crate::store::{Durability, Updated};
 
-/// Update commands in flight while further updates queue up. One, because a command costs a replica
-/// set most: measured on three nodes and two processors at 32 connections (with the batching of
-/// 0.1.0-dev, which counted commands alone), CPU time of the application and of all nodes for a read
-/// and a write, in µs: by hand 1782; one 1044; two 1304; four 1385. On a standalone server at 8 and
-/// 32 connections: by hand 513 and 534; one 323 and 179; two 474 and 215; four 612 and 289.
-pub(super) const MAX_IN_FLIGHT: usize = 1;
-
 const OPERATION: Operation = Operation::ChangeSession;
 
 pub(super) struct Updates {
@@ -37,7 +30,7 @@ impl Updates {
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(MAX_IN_FLIGHT, most, OPERATION, lost(), tasks, waits, run)
+            Batcher::new(most, OPERATION, lost(), tasks, waits, run)
         });
         Updates {
             client: Arc::clone(client),

@@ -20,14 +20,13 @@ struct Bench {
 const PANIC: u32 = 666;
 const FAILS: u32 = 667;
 
-fn bench(few: usize, most: usize) -> Bench {
+fn bench(most: usize) -> Bench {
     let (sends, sent) = unbounded_channel();
     let ends = Arc::new(Semaphore::new(0));
     let may_end = Arc::clone(&ends);
     let (operation, lost) = (Operation::LoadSession, Error::NotAttached);
     let waits = metrics::Usage::of_kind("main").batch;
     let batcher = Batcher::new(
-        few,
         most,
         operation,
         lost,
@@ -102,7 +101,7 @@ async fn results(tasks: Vec<tokio::task::JoinHandle<Option<u32>>>) -> Vec<Option
 
 #[rocket::async_test]
 async fn up_to_four_operations_have_a_command_each() {
-    let mut bench = bench(1, 10).never_overdue();
+    let mut bench = bench(10).never_overdue();
     let tasks = bench.submit(1..=4);
     for _ in 0..4 {
         assert_eq!(bench.sent.recv().await.unwrap().len(), 1);
@@ -113,7 +112,7 @@ async fn up_to_four_operations_have_a_command_each() {
 
 #[rocket::async_test]
 async fn operations_beyond_four_share_the_next_command() {
-    let mut bench = bench(1, 10).never_overdue();
+    let mut bench = bench(10).never_overdue();
     let first = bench.submit(1..=4);
     for _ in 0..4 {
         bench.sent.recv().await.unwrap();
@@ -131,7 +130,7 @@ async fn operations_beyond_four_share_the_next_command() {
 
 #[rocket::async_test]
 async fn a_command_that_hangs_holds_up_no_other() {
-    let mut bench = bench(1, 6);
+    let mut bench = bench(6);
     let hung = bench.submit(1..=4);
     for _ in 0..4 {
         bench.sent.recv().await.unwrap();
@@ -146,7 +145,7 @@ async fn a_command_that_hangs_holds_up_no_other() {
 
 #[rocket::async_test]
 async fn no_more_commands_run_than_there_are_permits() {
-    let mut bench = bench(1, 2);
+    let mut bench = bench(2);
     let tasks = bench.submit(1..=8);
     for _ in 0..2 {
         bench.sent.recv().await.unwrap();
@@ -163,7 +162,7 @@ async fn no_more_commands_run_than_there_are_permits() {
 
 #[rocket::async_test]
 async fn a_panic_is_an_error_of_its_own_jobs_only() {
-    let mut bench = bench(1, 10).never_overdue();
+    let mut bench = bench(10).never_overdue();
     let first = bench.submit(1..=4);
     for _ in 0..4 {
         bench.sent.recv().await.unwrap();
@@ -181,7 +180,7 @@ async fn a_panic_is_an_error_of_its_own_jobs_only() {
 
 #[rocket::async_test]
 async fn a_caller_that_stops_polling_stops_no_other() {
-    let mut bench = bench(1, 10).never_overdue();
+    let mut bench = bench(10).never_overdue();
     let until = Instant::now() + Duration::from_secs(600);
     let mut put_aside = Vec::new();
     for job in 1..=5 {
@@ -199,7 +198,7 @@ async fn a_caller_that_stops_polling_stops_no_other() {
 
 #[rocket::async_test]
 async fn a_batch_is_bounded_by_operations_and_by_bytes() {
-    let mut bench = bench(1, 10).never_overdue();
+    let mut bench = bench(10).never_overdue();
     let first = bench.submit(1..=4);
     for _ in 0..4 {
         bench.sent.recv().await.unwrap();
@@ -222,7 +221,7 @@ async fn a_batch_is_bounded_by_operations_and_by_bytes() {
 
 #[rocket::async_test]
 async fn operations_of_a_command_that_fails_fail_with_its_error() {
-    let bench = bench(1, 10);
+    let bench = bench(10);
     bench.ends.add_permits(1);
     let until = Instant::now() + Duration::from_secs(600);
     let failed = bench.batcher.submit(FAILS, 1, until).await;
@@ -233,7 +232,7 @@ async fn operations_of_a_command_that_fails_fail_with_its_error() {
 
 #[rocket::async_test]
 async fn what_is_late_before_its_command_starts_is_not_sent() {
-    let mut bench = bench(1, 1).never_overdue();
+    let mut bench = bench(1).never_overdue();
     let first = bench.submit([1]);
     bench.sent.recv().await.unwrap();
     let batcher = Arc::clone(&bench.batcher);
@@ -247,7 +246,7 @@ async fn what_is_late_before_its_command_starts_is_not_sent() {
 
 #[rocket::async_test]
 async fn what_is_late_does_not_pile_up_while_nothing_can_start() {
-    let mut bench = bench(1, 1);
+    let mut bench = bench(1);
     let hung = bench.submit([1]);
     bench.sent.recv().await.unwrap();
     let now = Instant::now();
@@ -267,7 +266,7 @@ fn a_queue_whose_watch_was_dropped_is_watched_again() {
         .enable_all()
         .build()
         .unwrap();
-    let mut bench = bench(1, 10).never_overdue();
+    let mut bench = bench(10).never_overdue();
     runtime.block_on(async {
         bench.submit(1..=4);
         for _ in 0..4 {
