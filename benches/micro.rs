@@ -137,10 +137,10 @@ fn commit(c: &mut Criterion) {
     }
 }
 
-/// Whole answers of Rocket, routing and headers included. The differences to `none` are what the
+/// Whole responses of Rocket, routing and headers included. The differences to `none` are what the
 /// session costs.
 fn responses(c: &mut Criterion) {
-    let mut group = c.benchmark_group("answer");
+    let mut group = c.benchmark_group("response");
     for keys in KEYS {
         let app = App::new(keys);
         for path in ["/none", "/read", "/write"] {

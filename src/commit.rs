@@ -176,7 +176,7 @@ impl Core {
         is_wanted: impl Fn(&Document) -> bool,
     ) -> Result<Vec<Record>> {
         let (found, epoch) = self.epoch.load(ids).await?;
-        // By its size: a vector that grows to one record has room for four, and is not small any more.
+        // With its exact size: a vector that grows allocates room for four records, which are large.
         let mut records = Vec::with_capacity(found.len());
         let wanted = found.into_iter().filter(is_wanted);
         records.extend(wanted.filter_map(|one| self.read(one)));

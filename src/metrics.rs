@@ -111,7 +111,7 @@ impl Queue {
         }
     }
 
-    /// Records an operation that found what it would have waited for.
+    /// Records a wait of zero: what the operation needs was free.
     pub(crate) fn did_not_wait(&self) {
         self.wait.record(0.0);
     }

@@ -189,7 +189,7 @@ impl Client {
         (self, latencies)
     }
 
-    fn check(&mut self, response: &Answer) {
+    fn check(&mut self, response: &Response) {
         let (route, bytes) = (self.route, &self.connection.buffer);
         let body = &bytes[response.head..response.end];
         if response.status != 200 {
@@ -229,7 +229,7 @@ pub struct Connection {
 }
 
 /// The place of a response in the connection's buffer.
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     head: usize,
     end: usize,
@@ -249,12 +249,12 @@ impl Connection {
         self.socket.write_all(request).await.expect("a request");
     }
 
-    pub async fn ask(&mut self, request: &[u8]) -> Answer {
+    pub async fn ask(&mut self, request: &[u8]) -> Response {
         self.send(request).await;
         self.receive().await
     }
 
-    pub async fn receive(&mut self) -> Answer {
+    pub async fn receive(&mut self) -> Response {
         self.buffer.clear();
         loop {
             let read = self.socket.read_buf(&mut self.buffer).await;
@@ -291,13 +291,13 @@ pub fn request(path: &str, cookie: Option<impl AsRef<str>>) -> Vec<u8> {
 }
 
 /// Finds a complete response.
-fn parse(bytes: &[u8]) -> Option<Answer> {
+fn parse(bytes: &[u8]) -> Option<Response> {
     let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let status = std::str::from_utf8(bytes.get(9..12)?).ok()?.parse().ok()?;
     let length = header(&bytes[..head], "content-length").expect("a content length");
     let length: usize = std::str::from_utf8(length).ok()?.parse().expect("a length");
     let end = head + length;
-    (bytes.len() >= end).then_some(Answer { status, head, end })
+    (bytes.len() >= end).then_some(Response { status, head, end })
 }
 
 fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {

@@ -108,7 +108,7 @@ impl Filter {
         self.with(Clause::Ids(ids))
     }
 
-    /// One of the documents that it chooses, while that is chosen still. Ids do not change.
+    /// The same conditions on the document with this id, which those on the id have chosen: ids never change.
     pub(crate) fn of_one(&self, id: &str) -> Self {
         let others = self.clauses.iter().filter(|clause| !clause.is_of_id());
         Filter {

@@ -326,8 +326,8 @@ async fn increments_in_batches_are_exact_while_chunks_move() {
     }
 }
 
-/// A deletion of many is done by each shard for itself, so a session that moves meanwhile is on neither:
-/// not yet on the one, and no longer on the other.
+/// Each shard carries out a deletion of many by itself. Here the new shard has done so before the session
+/// arrives, and the old one after the session has left.
 #[rocket::async_test]
 async fn revocation_misses_no_session_whose_chunk_moves_meanwhile() {
     let (cluster, (db, namespace)) = (Cluster::shared().await, place());
@@ -366,7 +366,7 @@ async fn revocation_misses_no_session_whose_chunk_moves_meanwhile() {
     assert_eq!(ended.unwrap(), 1);
 }
 
-/// Whose ids are found by a thousand.
+/// A find returns at most 1,000 ids, so the deletion needs a second one.
 #[rocket::async_test]
 async fn revocation_of_more_than_a_thousand_sessions_counts_each() {
     let (cluster, (db, _)) = (Cluster::shared().await, place());

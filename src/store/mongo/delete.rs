@@ -55,9 +55,10 @@ pub(super) async fn delete_some(client: &Client, filter: &Filter, limit: u32) ->
     delete_step(client, topology, filter, limit, until).await
 }
 
-/// A document that moves between shards meanwhile is found, and its deletion follows it. A deletion of
-/// many is done by each shard for itself: it would miss the document on the one, where it is not yet, and
-/// on the other, where it is no longer.
+/// Finds the ids, and deletes those documents.
+///
+/// On a sharded cluster each is deleted by its id, because every shard carries out a deletion of many by
+/// itself: a document that moves meanwhile would be missed by both, and the reply would not say so.
 async fn delete_step(
     client: &Client,
     topology: Topology,
