@@ -258,28 +258,30 @@ fn system() -> Moment {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
-    #[test]
-    fn a_moment_survives_its_way_through_stored_seconds() {
-        for millis in [
-            0,
-            1,
-            999,
-            1_700_000_000_123,
-            Moment::NEVER.millis(),
-            -62_135_596_800_000,
-        ] {
-            let moment = Moment::from_millis(millis);
-            assert_eq!(Moment::from_seconds(moment.seconds()), Some(moment));
-        }
+    #[rstest]
+    #[case(0)]
+    #[case(1)]
+    #[case(999)]
+    #[case(1_700_000_000_123)]
+    #[case(Moment::NEVER.millis())]
+    #[case(-62_135_596_800_000)]
+    fn a_moment_survives_its_way_through_stored_seconds(#[case] millis: i64) {
+        let moment = Moment::from_millis(millis);
+        assert_eq!(Moment::from_seconds(moment.seconds()), Some(moment));
     }
 
-    #[test]
-    fn what_names_no_moment_is_none() {
-        for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e300] {
-            assert_eq!(Moment::from_seconds(seconds), None);
-        }
+    #[rstest]
+    #[case(f64::NAN)]
+    #[case(f64::INFINITY)]
+    #[case(f64::NEG_INFINITY)]
+    #[case(1e300)]
+    #[case(-1e300)]
+    fn what_names_no_moment_is_none(#[case] seconds: f64) {
+        assert_eq!(Moment::from_seconds(seconds), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use rocket::figment::Figment;
 use rocket::figment::providers::{Format, Serialized, Toml};
 use rocket::figment::value::Value;
+use rstest::rstest;
 
 use super::*;
 
@@ -73,15 +74,21 @@ fn missing_section_has_the_documented_defaults() {
     }
 }
 
-#[test]
-fn cookie_is_secure_except_in_the_debug_profile() {
-    for profile in ["release", "default", "global", "staging"] {
-        assert!(read_in(profile, "").unwrap().secure, "{profile}");
-    }
-    assert!(!read_in("debug", "").unwrap().secure);
-    assert!(!read_in("Debug", "").unwrap().secure);
-    assert!(read_in("debug", "secure = true").unwrap().secure);
-    assert!(!good("secure = false").secure);
+#[rstest]
+#[case("release", "", true)]
+#[case("default", "", true)]
+#[case("global", "", true)]
+#[case("staging", "", true)]
+#[case("debug", "", false)]
+#[case("Debug", "", false)]
+#[case("debug", "secure = true", true)]
+#[case("release", "secure = false", false)]
+fn cookie_is_secure_except_in_the_debug_profile(
+    #[case] profile: &str,
+    #[case] keys: &str,
+    #[case] is_secure: bool,
+) {
+    assert_eq!(read_in(profile, keys).unwrap().secure, is_secure);
 }
 
 // ---- profiles and environment
@@ -229,41 +236,43 @@ fn unknown_key_is_refused_with_a_hint_and_the_known_keys() {
         ),
         "{error}"
     );
-    for (typo, meant) in [
-        ("timout", "timeout"),
-        ("samesite", "same_site"),
-        ("HttpOnly", "httponly"),
-        ("max-age", "max_age"),
-        ("trusted_origin", "trusted_origins"),
-        ("Secure", "secure"),
-    ] {
-        let error = bad(typo, &format!("{typo} = 1"));
-        assert!(
-            error.contains(&format!("did you mean `{meant}`?")),
-            "{error}"
-        );
-    }
     assert!(!bad("url", "url = \"x\"").contains("did you mean"));
     assert!(!bad("x", "x = 1").contains("did you mean"));
 }
 
-#[test]
-fn errors_never_repeat_a_possible_password() {
+#[rstest]
+#[case("timout", "timeout")]
+#[case("samesite", "same_site")]
+#[case("HttpOnly", "httponly")]
+#[case("max-age", "max_age")]
+#[case("trusted_origin", "trusted_origins")]
+#[case("Secure", "secure")]
+fn hint_for_an_unknown_key_names_the_closest_key(#[case] typo: &str, #[case] meant: &str) {
+    let error = bad(typo, &format!("{typo} = 1"));
+    assert!(
+        error.contains(&format!("did you mean `{meant}`?")),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case("database")]
+#[case("collection")]
+#[case("domain")]
+#[case("cookie_name")]
+#[case("path")]
+#[case("timeout")]
+#[case("share")]
+#[case("url")]
+#[case("same_site")]
+fn errors_never_repeat_a_possible_password(#[case] key: &str) {
     let url = "mongodb://me:hunter2@db.example/app";
-    for key in [
-        "database",
-        "collection",
-        "domain",
-        "cookie_name",
-        "path",
-        "timeout",
-        "share",
-        "url",
-        "same_site",
-    ] {
-        let error = bad(key, &format!("{key} = \"{url}\""));
-        assert!(!error.contains("hunter2"), "{error}");
-    }
+    let error = bad(key, &format!("{key} = \"{url}\""));
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn error_of_a_trusted_origin_never_repeats_a_possible_password() {
     let error = bad(
         "trusted_origins.0",
         "trusted_origins = [\"https://me:hunter2@app.example\"]",

@@ -237,34 +237,35 @@ fn unescape(stored: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rstest::rstest;
 
     use super::*;
 
-    #[test]
-    fn key_is_never_an_operator_a_path_or_a_reserved_field() {
-        for (name, stored) in [
-            ("a", "a"),
-            ("a.b", "a%2Eb"),
-            ("..", "%2E%2E"),
-            ("$set", "%24set"),
-            ("$", "%24"),
-            ("a$b", "a$b"),
-            ("$[]", "%24[]"),
-            ("%2E", "%252E"),
-            ("_f_", "%5Ff_"),
-            ("_f_x", "%5Ff_x"),
-            ("_csrft_", "%5Fcsrft_"),
-            ("_return_to_", "%5Freturn_to_"),
-            ("_return_to_x", "_return_to_x"),
-            ("_id", "_id"),
-            ("__proto__", "__proto__"),
-            ("0", "0"),
-            ("ключ", "ключ"),
-        ] {
-            let field = Field::of_key(name).unwrap();
-            assert_eq!(field.as_str(), stored);
-            assert_eq!(Field::key(stored).as_deref(), Some(name));
-        }
+    #[rstest]
+    #[case("a", "a")]
+    #[case("a.b", "a%2Eb")]
+    #[case("..", "%2E%2E")]
+    #[case("$set", "%24set")]
+    #[case("$", "%24")]
+    #[case("a$b", "a$b")]
+    #[case("$[]", "%24[]")]
+    #[case("%2E", "%252E")]
+    #[case("_f_", "%5Ff_")]
+    #[case("_f_x", "%5Ff_x")]
+    #[case("_csrft_", "%5Fcsrft_")]
+    #[case("_return_to_", "%5Freturn_to_")]
+    #[case("_return_to_x", "_return_to_x")]
+    #[case("_id", "_id")]
+    #[case("__proto__", "__proto__")]
+    #[case("0", "0")]
+    #[case("ключ", "ключ")]
+    fn key_is_never_an_operator_a_path_or_a_reserved_field(
+        #[case] name: &str,
+        #[case] stored: &str,
+    ) {
+        let field = Field::of_key(name).unwrap();
+        assert_eq!(field.as_str(), stored);
+        assert_eq!(Field::key(stored).as_deref(), Some(name));
     }
 
     #[test]
@@ -279,13 +280,17 @@ mod tests {
         assert!(refused.to_string().contains("\"warn\\0\""), "{refused}");
     }
 
-    #[test]
-    fn flash_queue_is_never_an_application_key() {
-        for queue in ["", "x", "a.b", "$x", "%", "_f_"] {
-            let field = Field::of_queue(queue).unwrap();
-            assert_eq!(Field::key(field.as_str()), None);
-            assert!(field.as_str().starts_with(FLASH) && !field.as_str().contains('.'));
-        }
+    #[rstest]
+    #[case("")]
+    #[case("x")]
+    #[case("a.b")]
+    #[case("$x")]
+    #[case("%")]
+    #[case("_f_")]
+    fn flash_queue_is_never_an_application_key(#[case] queue: &str) {
+        let field = Field::of_queue(queue).unwrap();
+        assert_eq!(Field::key(field.as_str()), None);
+        assert!(field.as_str().starts_with(FLASH) && !field.as_str().contains('.'));
     }
 
     #[test]

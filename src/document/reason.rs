@@ -60,63 +60,56 @@ pub(crate) fn without_value(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
-    #[test]
-    fn message_keeps_the_type_and_loses_the_value() {
-        for (message, expected) in [
-            ("missing field `b`", "missing field `b`"),
-            ("duplicate field `b`", "duplicate field `b`"),
-            (
-                "invalid length 3, expected a tuple of size 2",
-                "invalid length 3, expected a tuple of size 2",
-            ),
-            (
-                "invalid type: string \"hunter2\", expected i64",
-                "invalid type: string, expected i64",
-            ),
-            (
-                "invalid type: string \"x, expected hunter2\", expected i64",
-                "invalid type: string, expected i64",
-            ),
-            (
-                "invalid value: integer `-4242`, expected u8",
-                "invalid value: integer, expected u8",
-            ),
-            (
-                "invalid type: floating point `0.4242`, expected a string",
-                "invalid type: floating point, expected a string",
-            ),
-            (
-                "invalid type: map, expected a sequence",
-                "invalid type: map, expected a sequence",
-            ),
-            (
-                "invalid type: hunter2, expected a sequence",
-                "invalid type, expected a sequence",
-            ),
-            (
-                "unknown variant `hunter2`, expected one of `A`, `B`",
-                "unknown variant, expected one of `A`, `B`",
-            ),
-            (
-                "unknown field `hunter2`, expected `a`",
-                "unknown field, expected `a`",
-            ),
-            (
-                "data did not match any variant of untagged enum Either",
-                "data did not match any variant of untagged enum Either",
-            ),
-            (
-                "hunter2 is not a name",
-                "its `Deserialize` refused the value",
-            ),
-            (
-                "unknown variant `hunter2`, there are no variants",
-                "its `Deserialize` refused the value",
-            ),
-        ] {
-            assert_eq!(without_value(message), expected, "{message}");
-        }
+    #[rstest]
+    #[case("missing field `b`", "missing field `b`")]
+    #[case("duplicate field `b`", "duplicate field `b`")]
+    #[case(
+        "invalid length 3, expected a tuple of size 2",
+        "invalid length 3, expected a tuple of size 2"
+    )]
+    #[case(
+        "invalid type: string \"hunter2\", expected i64",
+        "invalid type: string, expected i64"
+    )]
+    #[case(
+        "invalid type: string \"x, expected hunter2\", expected i64",
+        "invalid type: string, expected i64"
+    )]
+    #[case(
+        "invalid value: integer `-4242`, expected u8",
+        "invalid value: integer, expected u8"
+    )]
+    #[case(
+        "invalid type: floating point `0.4242`, expected a string",
+        "invalid type: floating point, expected a string"
+    )]
+    #[case(
+        "invalid type: map, expected a sequence",
+        "invalid type: map, expected a sequence"
+    )]
+    #[case(
+        "invalid type: hunter2, expected a sequence",
+        "invalid type, expected a sequence"
+    )]
+    #[case(
+        "unknown variant `hunter2`, expected one of `A`, `B`",
+        "unknown variant, expected one of `A`, `B`"
+    )]
+    #[case("unknown field `hunter2`, expected `a`", "unknown field, expected `a`")]
+    #[case(
+        "data did not match any variant of untagged enum Either",
+        "data did not match any variant of untagged enum Either"
+    )]
+    #[case("hunter2 is not a name", "its `Deserialize` refused the value")]
+    #[case(
+        "unknown variant `hunter2`, there are no variants",
+        "its `Deserialize` refused the value"
+    )]
+    fn message_keeps_the_type_and_loses_the_value(#[case] message: &str, #[case] expected: &str) {
+        assert_eq!(without_value(message), expected, "{message}");
     }
 }

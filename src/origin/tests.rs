@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use rstest::rstest;
 
 use super::*;
 
@@ -73,41 +74,23 @@ fn cross_site_is_what_the_browser_says_or_else_every_other_origin() {
     }
 }
 
-#[test]
-fn a_refusal_names_the_header_and_the_origin_as_parsed_in_one_line() {
-    for (fetch, sent, header, named) in [
-        (
-            &["cross-site"][..],
-            "https://EVIL.test:443",
-            "Sec-Fetch-Site",
-            "https://evil.test ",
-        ),
-        (
-            &["same-site"],
-            "https://www.example.com",
-            "Sec-Fetch-Site",
-            "https://www.example.com ",
-        ),
-        (
-            &[],
-            "https://evil.test:8443",
-            "Origin",
-            "https://evil.test:8443,",
-        ),
-        (
-            &[],
-            "http://app.example.com",
-            "Origin",
-            "http://app.example.com,",
-        ),
-        (&[], "null", "Origin", "null"),
-        (&[], "https://a\r\nX: y", "Origin", "not an http"),
-        (&["x\r\ny"], "", "Sec-Fetch-Site", "no browser"),
-    ] {
-        let text = checked(fetch, &[sent]).unwrap_err().to_string();
-        assert!(text.contains(header) && text.contains(named), "{text}");
-        assert!(!text.contains(['\r', '\n']), "{text:?}");
-    }
+#[rstest]
+#[case(&["cross-site"], "https://EVIL.test:443", "Sec-Fetch-Site", "https://evil.test ")]
+#[case(&["same-site"], "https://www.example.com", "Sec-Fetch-Site", "https://www.example.com ")]
+#[case(&[], "https://evil.test:8443", "Origin", "https://evil.test:8443,")]
+#[case(&[], "http://app.example.com", "Origin", "http://app.example.com,")]
+#[case(&[], "null", "Origin", "null")]
+#[case(&[], "https://a\r\nX: y", "Origin", "not an http")]
+#[case(&["x\r\ny"], "", "Sec-Fetch-Site", "no browser")]
+fn a_refusal_names_the_header_and_the_origin_as_parsed_in_one_line(
+    #[case] fetch: &[&str],
+    #[case] sent: &str,
+    #[case] header: &str,
+    #[case] named: &str,
+) {
+    let text = checked(fetch, &[sent]).unwrap_err().to_string();
+    assert!(text.contains(header) && text.contains(named), "{text}");
+    assert!(!text.contains(['\r', '\n']), "{text:?}");
 }
 
 #[test]
@@ -123,31 +106,22 @@ fn a_request_is_exempt_only_with_a_safe_method_and_no_form_or_upgrade() {
     }
 }
 
-#[test]
-fn only_exactly_one_known_fetch_site_passes() {
-    for odd in [
-        "",
-        " ",
-        "Same-Origin",
-        "SAME-ORIGIN",
-        "same-origin ",
-        "same-origin, none",
-        "cross_site",
-        "\0",
-    ] {
-        assert_eq!(
-            checked(&[odd], &[OWN]),
-            Err(CrossOrigin::UnknownFetchSite),
-            "{odd:?}"
-        );
-    }
+#[rstest]
+#[case(&[""])]
+#[case(&[" "])]
+#[case(&["Same-Origin"])]
+#[case(&["SAME-ORIGIN"])]
+#[case(&["same-origin "])]
+#[case(&["same-origin, none"])]
+#[case(&["cross_site"])]
+#[case(&["\0"])]
+#[case(&["same-origin", "same-origin"])]
+#[case(&["none", "cross-site"])]
+fn only_exactly_one_known_fetch_site_passes(#[case] fetch: &[&str]) {
     assert_eq!(
-        checked(&["same-origin", "same-origin"], &[OWN]),
-        Err(CrossOrigin::UnknownFetchSite)
-    );
-    assert_eq!(
-        checked(&["none", "cross-site"], &[OWN]),
-        Err(CrossOrigin::UnknownFetchSite)
+        checked(fetch, &[OWN]),
+        Err(CrossOrigin::UnknownFetchSite),
+        "{fetch:?}"
     );
 }
 
@@ -156,100 +130,101 @@ fn the_sites_own_form_passes_though_its_pages_send_no_referrer() {
     assert_eq!(checked(&["same-origin"], &["null"]), Ok(()));
 }
 
-#[test]
-fn a_trusted_origin_passes_whatever_the_fetch_site() {
+#[rstest]
+#[case(&[])]
+#[case(&["same-site"])]
+#[case(&["cross-site"])]
+#[case(&["garbage"])]
+fn a_trusted_origin_passes_whatever_the_fetch_site(#[case] fetch: &[&str]) {
     let trusted = [
         origin("https://www.example.com"),
         origin("http://localhost:3000"),
     ];
-    for fetch in [&[][..], &["same-site"], &["cross-site"], &["garbage"]] {
-        assert_eq!(
-            check_origin(&post(fetch, &["https://www.example.com"]), &trusted),
-            Ok(())
-        );
-        assert_eq!(
-            check_origin(&post(fetch, &["https://www.example.com:443"]), &trusted),
-            Ok(())
-        );
-        assert_eq!(
-            check_origin(&post(fetch, &["http://localhost:3000"]), &trusted),
-            Ok(())
-        );
-        for other in [
-            "http://www.example.com",
-            "https://www.example.com:444",
-            "http://localhost",
-            "null",
-        ] {
-            assert!(
-                check_origin(&post(fetch, &[other]), &trusted).is_err(),
-                "{other}"
-            );
-        }
-        let twice = ["https://www.example.com", "https://www.example.com"];
-        assert_eq!(
-            check_origin(&post(fetch, &twice), &trusted),
-            Err(CrossOrigin::SeveralOrigins)
+    assert_eq!(
+        check_origin(&post(fetch, &["https://www.example.com"]), &trusted),
+        Ok(())
+    );
+    assert_eq!(
+        check_origin(&post(fetch, &["https://www.example.com:443"]), &trusted),
+        Ok(())
+    );
+    assert_eq!(
+        check_origin(&post(fetch, &["http://localhost:3000"]), &trusted),
+        Ok(())
+    );
+    for other in [
+        "http://www.example.com",
+        "https://www.example.com:444",
+        "http://localhost",
+        "null",
+    ] {
+        assert!(
+            check_origin(&post(fetch, &[other]), &trusted).is_err(),
+            "{other}"
         );
     }
+    let twice = ["https://www.example.com", "https://www.example.com"];
+    assert_eq!(
+        check_origin(&post(fetch, &twice), &trusted),
+        Err(CrossOrigin::SeveralOrigins)
+    );
 }
 
-#[test]
-fn hostile_origins_are_refused() {
-    for hostile in [
-        "",
-        " ",
-        "https://",
-        "https:app.example.com",
-        "//app.example.com",
-        "app.example.com",
-        "HTTPS://app.example.com",
-        "chrome-extension://app.example.com",
-        "https://user@app.example.com",
-        "https://app.example.com:443@evil.test",
-        "https://app.example.com/",
-        "https://app.example.com/path",
-        "https://app.example.com?q",
-        "https://app.example.com#f",
-        "https://app.example.com\\evil.test",
-        "https://app.example.com https://evil.test",
-        "https://app.example.com, https://evil.test",
-        "https://app.example.com\0",
-        "https://app.example.com\t",
-        "https://app..example.com",
-        "https://app.example.com..",
-        "https://.app.example.com",
-        "https://app.ex%61mple.com",
-        "https://аpp.example.com",
-        "https://app.example.com:",
-        "https://app.example.com:+443",
-        "https://app.example.com:0443",
-        "https://app.example.com:0",
-        "https://app.example.com:65979",
-        "https://app.example.com:443:443",
-    ] {
-        let refused = Err(CrossOrigin::MalformedOrigin);
-        assert_eq!(checked(&[], &[hostile]), refused, "{hostile:?}");
-    }
-    let other: fn(Origin) -> CrossOrigin = CrossOrigin::OtherHost;
-    let plain: fn(Origin) -> CrossOrigin = CrossOrigin::PlainHttp;
-    for (hostile, reason) in [
-        ("https://app.example.com:444", other),
-        ("https://app.example.com:80", other),
-        ("https://app.example.com.", other),
-        ("https://app.example.com.evil.test", other),
-        ("https://evilapp.example.com", other),
-        ("https://example.com", other),
-        ("https://app.example.co", other),
-        ("https://app", other),
-        ("https://xn--pp-8cd.example.com", other),
-        ("http://app.example.com:443", other),
-        ("http://app.example.com", plain),
-        ("http://app.example.com:80", plain),
-    ] {
-        let refused = Err(reason(origin(hostile)));
-        assert_eq!(checked(&[], &[hostile]), refused, "{hostile:?}");
-    }
+#[rstest]
+#[case("")]
+#[case(" ")]
+#[case("https://")]
+#[case("https:app.example.com")]
+#[case("//app.example.com")]
+#[case("app.example.com")]
+#[case("HTTPS://app.example.com")]
+#[case("chrome-extension://app.example.com")]
+#[case("https://user@app.example.com")]
+#[case("https://app.example.com:443@evil.test")]
+#[case("https://app.example.com/")]
+#[case("https://app.example.com/path")]
+#[case("https://app.example.com?q")]
+#[case("https://app.example.com#f")]
+#[case("https://app.example.com\\evil.test")]
+#[case("https://app.example.com https://evil.test")]
+#[case("https://app.example.com, https://evil.test")]
+#[case("https://app.example.com\0")]
+#[case("https://app.example.com\t")]
+#[case("https://app..example.com")]
+#[case("https://app.example.com..")]
+#[case("https://.app.example.com")]
+#[case("https://app.ex%61mple.com")]
+#[case("https://аpp.example.com")]
+#[case("https://app.example.com:")]
+#[case("https://app.example.com:+443")]
+#[case("https://app.example.com:0443")]
+#[case("https://app.example.com:0")]
+#[case("https://app.example.com:65979")]
+#[case("https://app.example.com:443:443")]
+fn hostile_origins_are_refused(#[case] hostile: &str) {
+    let refused = Err(CrossOrigin::MalformedOrigin);
+    assert_eq!(checked(&[], &[hostile]), refused, "{hostile:?}");
+}
+
+#[rstest]
+#[case("https://app.example.com:444", CrossOrigin::OtherHost)]
+#[case("https://app.example.com:80", CrossOrigin::OtherHost)]
+#[case("https://app.example.com.", CrossOrigin::OtherHost)]
+#[case("https://app.example.com.evil.test", CrossOrigin::OtherHost)]
+#[case("https://evilapp.example.com", CrossOrigin::OtherHost)]
+#[case("https://example.com", CrossOrigin::OtherHost)]
+#[case("https://app.example.co", CrossOrigin::OtherHost)]
+#[case("https://app", CrossOrigin::OtherHost)]
+#[case("https://xn--pp-8cd.example.com", CrossOrigin::OtherHost)]
+#[case("http://app.example.com:443", CrossOrigin::OtherHost)]
+#[case("http://app.example.com", CrossOrigin::PlainHttp)]
+#[case("http://app.example.com:80", CrossOrigin::PlainHttp)]
+fn an_origin_of_another_host_port_or_scheme_is_refused(
+    #[case] hostile: &str,
+    #[case] reason: fn(Origin) -> CrossOrigin,
+) {
+    let refused = Err(reason(origin(hostile)));
+    assert_eq!(checked(&[], &[hostile]), refused, "{hostile:?}");
 }
 
 #[test]
@@ -313,27 +288,25 @@ fn no_origin_is_our_own_without_a_host() {
     assert_eq!(check_origin(&hostless, &[]), refused);
 }
 
-#[test]
-fn an_origin_displays_as_browsers_send_it() {
-    for (written, sent) in [
-        ("https://A.example:443", "https://a.example"),
-        ("http://a.example:80", "http://a.example"),
-        ("http://a.example:443", "http://a.example:443"),
-        ("https://[0::1]:8443", "https://[::1]:8443"),
-        ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
-    ] {
-        assert_eq!(origin(written).to_string(), sent);
-        assert_eq!(origin(sent), origin(written));
-    }
-    for number in [
-        "http://1",
-        "http://127.1",
-        "http://1.2.3.4.5",
-        "http://256.1.1.1",
-        "http://01.2.3.4",
-    ] {
-        assert_eq!(Origin::parse(number), None, "{number}");
-    }
+#[rstest]
+#[case("https://A.example:443", "https://a.example")]
+#[case("http://a.example:80", "http://a.example")]
+#[case("http://a.example:443", "http://a.example:443")]
+#[case("https://[0::1]:8443", "https://[::1]:8443")]
+#[case("http://127.0.0.1:3000", "http://127.0.0.1:3000")]
+fn an_origin_displays_as_browsers_send_it(#[case] written: &str, #[case] sent: &str) {
+    assert_eq!(origin(written).to_string(), sent);
+    assert_eq!(origin(sent), origin(written));
+}
+
+#[rstest]
+#[case("http://1")]
+#[case("http://127.1")]
+#[case("http://1.2.3.4.5")]
+#[case("http://256.1.1.1")]
+#[case("http://01.2.3.4")]
+fn a_host_that_looks_like_a_number_does_not_parse(#[case] number: &str) {
+    assert_eq!(Origin::parse(number), None, "{number}");
 }
 
 #[test]

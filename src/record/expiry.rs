@@ -137,45 +137,49 @@ pub(crate) fn unless_expired(id: &str, now: Moment) -> Filter {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
+    use super::Override::{Inherit, Set};
     use super::*;
 
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
+    const ONE: Duration = Duration::from_secs(1);
+    const TWO: Duration = Duration::from_secs(2);
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_millis(seconds * 1000)
     }
 
-    #[test]
-    fn override_wins_over_what_it_overrides() {
-        use Override::{Inherit, Set};
-        let (one, two) = (Some(seconds(1)), Some(seconds(2)));
-        for (own, configured, expected) in [
-            (Inherit, one, one),
-            (Inherit, None, None),
-            (Set(two), one, two),
-            (Set(two), None, two),
-            (Set(None), one, None),
-        ] {
-            assert_eq!(own.resolve(configured), expected, "{own:?} {configured:?}");
-        }
+    #[rstest]
+    #[case(Inherit, Some(ONE), Some(ONE))]
+    #[case(Inherit, None, None)]
+    #[case(Set(Some(TWO)), Some(ONE), Some(TWO))]
+    #[case(Set(Some(TWO)), None, Some(TWO))]
+    #[case(Set(None), Some(ONE), None)]
+    fn override_wins_over_what_it_overrides(
+        #[case] own: Override,
+        #[case] configured: Option<Duration>,
+        #[case] expected: Option<Duration>,
+    ) {
+        assert_eq!(own.resolve(configured), expected, "{own:?} {configured:?}");
     }
 
-    #[test]
-    fn expiry_is_the_earlier_of_both_timeouts() {
-        let at = |seconds: i64| Moment::from_millis(seconds * 1000);
-        let (created, accessed) = (at(100), at(150));
-        for (idle, absolute, expected) in [
-            (None, None, Moment::NEVER),
-            (Some(20), None, at(170)),
-            (None, Some(60), at(160)),
-            (Some(20), Some(60), at(160)),
-            (Some(5), Some(60), at(155)),
-            (Some(u64::MAX), Some(u64::MAX), Moment::NEVER),
-        ] {
-            let expiry = Expiry {
-                idle: idle.map(seconds),
-                absolute: absolute.map(seconds),
-            };
-            let ends = expiry.expires_at(created, accessed);
-            assert_eq!(ends, expected, "{idle:?} {absolute:?}");
-        }
+    #[rstest]
+    #[case(None, None, Moment::NEVER)]
+    #[case(Some(20), None, at(170))]
+    #[case(None, Some(60), at(160))]
+    #[case(Some(20), Some(60), at(160))]
+    #[case(Some(5), Some(60), at(155))]
+    #[case(Some(u64::MAX), Some(u64::MAX), Moment::NEVER)]
+    fn expiry_is_the_earlier_of_both_timeouts(
+        #[case] idle: Option<u64>,
+        #[case] absolute: Option<u64>,
+        #[case] expected: Moment,
+    ) {
+        let expiry = Expiry {
+            idle: idle.map(Duration::from_secs),
+            absolute: absolute.map(Duration::from_secs),
+        };
+        let ends = expiry.expires_at(at(100), at(150));
+        assert_eq!(ends, expected, "{idle:?} {absolute:?}");
     }
 }

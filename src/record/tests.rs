@@ -3,6 +3,7 @@
 use bson::oid::ObjectId;
 use bson::{Binary, Bson, Decimal128, JavaScriptCodeWithScope, Regex, Timestamp, bson, doc};
 use proptest::prelude::*;
+use rstest::rstest;
 
 use super::*;
 use crate::commit::tombstone;
@@ -315,20 +316,17 @@ fn unknown_fields_of_any_type_are_ignored_and_survive_a_write() {
     }
 }
 
-#[test]
-fn only_an_id_of_ours_names_a_session() {
-    for id in [
-        "",
-        "~AAAAAAAAAAAAAAAAAAAAAA",
-        "~all",
-        "AAAAAAAAAAAAAAAAAAAAA",
-        "AAAAAAAAAAAAAAAAAAAAAAA",
-        "AAAAAAAAAAAAAAAAAAAAAB",
-        "AAAAAAAAAAAAAAAAAAAA.A",
-        "0123456789ABCDEF0123456789ABCDEF",
-    ] {
-        assert!(with(field::ID, id).is_none(), "{id:?}");
-    }
+#[rstest]
+#[case("")]
+#[case("~AAAAAAAAAAAAAAAAAAAAAA")]
+#[case("~all")]
+#[case("AAAAAAAAAAAAAAAAAAAAA")]
+#[case("AAAAAAAAAAAAAAAAAAAAAAA")]
+#[case("AAAAAAAAAAAAAAAAAAAAAB")]
+#[case("AAAAAAAAAAAAAAAAAAAA.A")]
+#[case("0123456789ABCDEF0123456789ABCDEF")]
+fn only_an_id_of_ours_names_a_session(#[case] id: &str) {
+    assert!(with(field::ID, id).is_none(), "{id:?}");
 }
 
 #[test]
@@ -345,21 +343,20 @@ fn times_that_name_no_moment_make_the_document_no_session() {
     assert_eq!(record.meta.created.millis(), 9_000_000_000_000);
 }
 
-#[test]
-fn no_time_however_far_breaks_the_arithmetic() {
-    for millis in [i64::MIN, -1, 0, i64::MAX] {
-        for seconds in [-9e12, 9e12] {
-            let mut document = good();
-            document.insert(field::EXPIRES, bson::DateTime::from_millis(millis));
-            document.insert(field::ACCESSED, seconds);
-            document.insert(field::CREATED, seconds);
-            document.insert(field::TIMEOUT, 9e12);
-            let record = parse(&document).unwrap();
-            let end = ends_at(&record.meta, None, Some(Duration::MAX));
-            assert!(end <= record.meta.expires, "{millis} {seconds}");
-            let _ = end.date();
-        }
-    }
+#[rstest]
+fn no_time_however_far_breaks_the_arithmetic(
+    #[values(i64::MIN, -1, 0, i64::MAX)] millis: i64,
+    #[values(-9e12, 9e12)] seconds: f64,
+) {
+    let mut document = good();
+    document.insert(field::EXPIRES, bson::DateTime::from_millis(millis));
+    document.insert(field::ACCESSED, seconds);
+    document.insert(field::CREATED, seconds);
+    document.insert(field::TIMEOUT, 9e12);
+    let record = parse(&document).unwrap();
+    let end = ends_at(&record.meta, None, Some(Duration::MAX));
+    assert!(end <= record.meta.expires, "{millis} {seconds}");
+    let _ = end.date();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use rocket::serde::json::{self, Value};
+use rstest::rstest;
 
 use super::*;
 
@@ -128,20 +129,21 @@ fn nothing_opens_in_another_place() {
     }
 }
 
-#[test]
-fn wrapped_key_opens_with_its_secret_cookie_and_session_alone() {
+#[rstest]
+#[case(2, COOKIE, ID)]
+#[case(1, "admin", ID)]
+#[case(1, COOKIE, OTHER_ID)]
+// The same characters, divided at another point.
+#[case(1, "sessionA", &ID[1..])]
+fn wrapped_key_opens_with_its_secret_cookie_and_session_alone(
+    #[case] secret: u8,
+    #[case] cookie: &str,
+    #[case] id: &str,
+) {
     let wrapping = |secret: u8, cookie, id| Key::wrapping(&[secret; 32], cookie, id).unwrap();
     let wrapped = wrapping(1, COOKIE, ID).wrap(&NONCE, &data_key()).unwrap();
     assert!(wrapping(1, COOKIE, ID).unwrap(&wrapped).is_some());
-    for other in [
-        wrapping(2, COOKIE, ID),
-        wrapping(1, "admin", ID),
-        wrapping(1, COOKIE, OTHER_ID),
-        // The same characters, divided at another point.
-        wrapping(1, "sessionA", &ID[1..]),
-    ] {
-        assert!(other.unwrap(&wrapped).is_none());
-    }
+    assert!(wrapping(secret, cookie, id).unwrap(&wrapped).is_none());
 }
 
 #[test]
@@ -156,14 +158,16 @@ fn another_version_does_not_open() {
     }
 }
 
-#[test]
-fn wrapped_bytes_of_another_length_are_no_key() {
+#[rstest]
+#[case(0)]
+#[case(31)]
+#[case(33)]
+#[case(64)]
+fn wrapped_bytes_of_another_length_are_no_key(#[case] length: usize) {
     let wrapping = Key::wrapping(&[1; 32], COOKIE, ID).unwrap();
-    for length in [0, 31, 33, 64] {
-        let text = vec![1; length];
-        let sealed = wrapping.seal(&NONCE, Place::DataKey, &text).unwrap();
-        assert!(wrapping.unwrap(&sealed).is_none(), "{length}");
-    }
+    let text = vec![1; length];
+    let sealed = wrapping.seal(&NONCE, Place::DataKey, &text).unwrap();
+    assert!(wrapping.unwrap(&sealed).is_none(), "{length}");
 }
 
 proptest! {

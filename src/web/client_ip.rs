@@ -55,6 +55,8 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -84,35 +86,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn of_a_list_the_right_most_untrusted_address_counts() {
-        for (lines, client) in [
-            // The client wrote `1.2.3.4`, the proxy appended the client's own address.
-            (&["1.2.3.4, 203.0.113.9"][..], "203.0.113.9"),
-            (&["1.2.3.4", "203.0.113.9"], "203.0.113.9"),
-            (&["1.2.3.4, 203.0.113.9, 10.1.1.1"], "203.0.113.9"),
-            (
-                &["1.2.3.4, 203.0.113.9", "192.0.2.7,10.1.1.1"],
-                "203.0.113.9",
-            ),
-            (&["1.2.3.4, 203.0.113.9:4711"], "203.0.113.9"),
-            (&["1.2.3.4, [2001:db8::9]:4711, 10.2.0.1:80"], "2001:db8::9"),
-            (&["1.2.3.4, [2001:db8::9]"], "2001:db8::9"),
-            (&["1.2.3.4, ::ffff:203.0.113.9"], "203.0.113.9"),
-            // Spoofed as a proxy: still the client's.
-            (&["10.9.9.9, 203.0.113.9"], "203.0.113.9"),
-            // Trusted hops alone: a client inside.
-            (&["10.9.9.9, 10.1.1.1"], "10.9.9.9"),
-            // What cannot be read ends the trust, and nothing to the left of it counts.
-            (&["1.2.3.4, unknown, 10.1.1.1"], "10.1.1.1"),
-            (&["1.2.3.4, "], "10.0.0.1"),
-        ] {
-            assert_eq!(
-                of("10.0.0.1", "x-forwarded-for", lines),
-                client,
-                "{lines:?}"
-            );
-        }
+    #[rstest]
+    // The client wrote `1.2.3.4`, the proxy appended the client's own address.
+    #[case(&["1.2.3.4, 203.0.113.9"], "203.0.113.9")]
+    #[case(&["1.2.3.4", "203.0.113.9"], "203.0.113.9")]
+    #[case(&["1.2.3.4, 203.0.113.9, 10.1.1.1"], "203.0.113.9")]
+    #[case(&["1.2.3.4, 203.0.113.9", "192.0.2.7,10.1.1.1"], "203.0.113.9")]
+    #[case(&["1.2.3.4, 203.0.113.9:4711"], "203.0.113.9")]
+    #[case(&["1.2.3.4, [2001:db8::9]:4711, 10.2.0.1:80"], "2001:db8::9")]
+    #[case(&["1.2.3.4, [2001:db8::9]"], "2001:db8::9")]
+    #[case(&["1.2.3.4, ::ffff:203.0.113.9"], "203.0.113.9")]
+    // Spoofed as a proxy: still the client's.
+    #[case(&["10.9.9.9, 203.0.113.9"], "203.0.113.9")]
+    // Trusted hops alone: a client inside.
+    #[case(&["10.9.9.9, 10.1.1.1"], "10.9.9.9")]
+    // What cannot be read ends the trust, and nothing to the left of it counts.
+    #[case(&["1.2.3.4, unknown, 10.1.1.1"], "10.1.1.1")]
+    #[case(&["1.2.3.4, "], "10.0.0.1")]
+    fn of_a_list_the_right_most_untrusted_address_counts(
+        #[case] lines: &[&str],
+        #[case] client: &str,
+    ) {
+        assert_eq!(
+            of("10.0.0.1", "x-forwarded-for", lines),
+            client,
+            "{lines:?}"
+        );
     }
 
     #[test]

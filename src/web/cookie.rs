@@ -206,6 +206,7 @@ pub(super) fn retain(response: &mut Response<'_>, keep: impl Fn(&str) -> bool) -
 #[cfg(test)]
 mod tests {
     use rocket::http::{Header, SameSite};
+    use rstest::rstest;
 
     use super::*;
     use crate::record::token::{Id, Secret};
@@ -322,23 +323,24 @@ mod tests {
     }
 
     /// The rules and examples of RFC 6265, 5.1.4.
-    #[test]
-    fn path_matches_as_browsers_match() {
-        for (cookie, request, matches) in [
-            ("/", "/", true),
-            ("/", "/a/b", true),
-            ("/app", "/app", true),
-            ("/app", "/app/", true),
-            ("/app", "/app/x", true),
-            ("/app/", "/app/x", true),
-            ("/app/", "/app", false),
-            ("/app", "/application", false),
-            ("/app", "/", false),
-            ("/app", "/App", false),
-            ("/app", "/x/app", false),
-        ] {
-            assert_eq!(path_matches(cookie, request), matches, "{cookie} {request}");
-        }
+    #[rstest]
+    #[case("/", "/", true)]
+    #[case("/", "/a/b", true)]
+    #[case("/app", "/app", true)]
+    #[case("/app", "/app/", true)]
+    #[case("/app", "/app/x", true)]
+    #[case("/app/", "/app/x", true)]
+    #[case("/app/", "/app", false)]
+    #[case("/app", "/application", false)]
+    #[case("/app", "/", false)]
+    #[case("/app", "/App", false)]
+    #[case("/app", "/x/app", false)]
+    fn path_matches_as_browsers_match(
+        #[case] cookie: &str,
+        #[case] request: &str,
+        #[case] matches: bool,
+    ) {
+        assert_eq!(path_matches(cookie, request), matches, "{cookie} {request}");
     }
 
     #[test]
@@ -371,19 +373,20 @@ mod tests {
     }
 
     /// RFC 6265, 5.1.3.
-    #[test]
-    fn domain_matches_as_browsers_match() {
-        for (domain, host, matches) in [
-            ("a.example", "a.example", true),
-            ("a.example", "b.a.example", true),
-            ("a.example", "xa.example", false),
-            ("a.example", "example", false),
-            ("b.a.example", "a.example", false),
-            ("0.0.1", "127.0.0.1", false),
-            ("localhost", "127.0.0.1", false),
-        ] {
-            assert_eq!(domain_matches(domain, host), matches, "{domain} {host}");
-        }
+    #[rstest]
+    #[case("a.example", "a.example", true)]
+    #[case("a.example", "b.a.example", true)]
+    #[case("a.example", "xa.example", false)]
+    #[case("a.example", "example", false)]
+    #[case("b.a.example", "a.example", false)]
+    #[case("0.0.1", "127.0.0.1", false)]
+    #[case("localhost", "127.0.0.1", false)]
+    fn domain_matches_as_browsers_match(
+        #[case] domain: &str,
+        #[case] host: &str,
+        #[case] matches: bool,
+    ) {
+        assert_eq!(domain_matches(domain, host), matches, "{domain} {host}");
     }
 
     #[test]
@@ -394,24 +397,24 @@ mod tests {
         assert_eq!(news, UnfitDomains::MAX_HOSTS - 1);
     }
 
-    #[test]
-    fn same_site_is_sent_unless_it_is_switched_off() {
+    #[rstest]
+    #[case(Some(SameSite::Lax), Some("SameSite=Lax"))]
+    #[case(Some(SameSite::Strict), Some("SameSite=Strict"))]
+    #[case(Some(SameSite::None), Some("SameSite=None"))]
+    #[case(None, None)]
+    fn same_site_is_sent_unless_it_is_switched_off(
+        #[case] same_site: Option<SameSite>,
+        #[case] said: Option<&str>,
+    ) {
         let mut config = config("session");
         let token = Token::parse(&token(), false).unwrap();
-        for (same_site, said) in [
-            (Some(SameSite::Lax), Some("SameSite=Lax")),
-            (Some(SameSite::Strict), Some("SameSite=Strict")),
-            (Some(SameSite::None), Some("SameSite=None")),
-            (None, None),
-        ] {
-            config.same_site = same_site;
-            config.secure = true;
-            for cookie in [with_token(&token, None, &config), removal(&config)] {
-                let line = Header::from(&cookie).value().to_owned();
-                let mut attributes = line.split("; ");
-                let same_site = attributes.find(|attribute| attribute.contains("SameSite"));
-                assert_eq!(same_site, said, "{same_site:?}: {line}");
-            }
+        config.same_site = same_site;
+        config.secure = true;
+        for cookie in [with_token(&token, None, &config), removal(&config)] {
+            let line = Header::from(&cookie).value().to_owned();
+            let mut attributes = line.split("; ");
+            let same_site = attributes.find(|attribute| attribute.contains("SameSite"));
+            assert_eq!(same_site, said, "{same_site:?}: {line}");
         }
     }
 

@@ -71,6 +71,8 @@ fn borrowed(value: Cow<'_, str>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
@@ -103,17 +105,18 @@ mod tests {
         assert!(headers.upgrades && headers.has_content_type && !headers.is_prefetch);
     }
 
-    #[test]
-    fn both_names_tell_a_prefetch() {
-        for (name, value, is_one) in [
-            ("sec-purpose", "Prefetch;prerender", true),
-            ("Purpose", "prefetch", true),
-            ("Purpose", "preview", false),
-            ("X-Purpose", "prefetch", false),
-        ] {
-            let mut map = HeaderMap::new();
-            map.add_raw(name, value);
-            assert_eq!(RequestHeaders::read(&map).is_prefetch, is_one, "{name}");
-        }
+    #[rstest]
+    #[case("sec-purpose", "Prefetch;prerender", true)]
+    #[case("Purpose", "prefetch", true)]
+    #[case("Purpose", "preview", false)]
+    #[case("X-Purpose", "prefetch", false)]
+    fn both_names_tell_a_prefetch(
+        #[case] name: &str,
+        #[case] value: &str,
+        #[case] is_prefetch: bool,
+    ) {
+        let mut map = HeaderMap::new();
+        map.add_raw(name, value);
+        assert_eq!(RequestHeaders::read(&map).is_prefetch, is_prefetch);
     }
 }

@@ -66,7 +66,8 @@ mod tests {
     use rocket::config::LogLevel;
     use rocket::fairing::AdHoc;
     use rocket::local::asynchronous::Client;
-    use rocket::{catch, catchers, get, routes};
+    use rocket::{Catcher, catch, catchers, get, routes};
+    use rstest::rstest;
 
     use crate::{Session, Sessions};
 
@@ -79,35 +80,38 @@ mod tests {
     #[catch(500)]
     fn one() {}
 
-    #[rocket::async_test]
-    async fn the_mark_is_set_only_where_it_matters_who_answers() {
-        for (set_on_exception, base, catchers, is_marked) in [
-            (true, "/", catchers![any], false),
-            (true, "/", catchers![one], true),
-            (true, "/api", catchers![any], true),
-            (true, "/", Vec::new(), true),
-            (false, "/", catchers![any], true),
-        ] {
-            let figment = rocket::Config::figment()
-                .merge(("log_level", LogLevel::Off))
-                .merge(("session.set_on_exception", set_on_exception));
-            // It sees the response before the mark is removed.
-            let seen = AdHoc::on_response("seen", |_, response| {
-                Box::pin(async move {
-                    let is_marked = response.headers().contains("Set-Cookie");
-                    response.set_raw_header("X-Marked", is_marked.to_string());
-                })
-            });
-            let rocket = rocket::custom(figment)
-                .attach(seen)
-                .attach(Sessions::in_memory())
-                .register(base, catchers)
-                .mount("/", routes![index]);
-            let client = Client::untracked(rocket).await.unwrap();
-            let response = client.get("/").dispatch().await;
-            let headers = response.headers();
-            assert_eq!(headers.get_one("X-Marked"), Some(&*is_marked.to_string()));
-            assert!(!headers.contains("Set-Cookie"));
-        }
+    #[rstest]
+    #[test_attr(rocket::async_test)]
+    #[case::default_catcher(true, "/", catchers![any], false)]
+    #[case::catcher_of_500(true, "/", catchers![one], true)]
+    #[case::catcher_below_another_path(true, "/api", catchers![any], true)]
+    #[case::without_catchers(true, "/", Vec::new(), true)]
+    #[case::saved_after_errors(false, "/", catchers![any], true)]
+    async fn the_mark_is_set_only_where_it_matters_who_answers(
+        #[case] set_on_exception: bool,
+        #[case] base: &str,
+        #[case] catchers: Vec<Catcher>,
+        #[case] is_marked: bool,
+    ) {
+        let figment = rocket::Config::figment()
+            .merge(("log_level", LogLevel::Off))
+            .merge(("session.set_on_exception", set_on_exception));
+        // It sees the response before the mark is removed.
+        let seen = AdHoc::on_response("seen", |_, response| {
+            Box::pin(async move {
+                let is_marked = response.headers().contains("Set-Cookie");
+                response.set_raw_header("X-Marked", is_marked.to_string());
+            })
+        });
+        let rocket = rocket::custom(figment)
+            .attach(seen)
+            .attach(Sessions::in_memory())
+            .register(base, catchers)
+            .mount("/", routes![index]);
+        let client = Client::untracked(rocket).await.unwrap();
+        let response = client.get("/").dispatch().await;
+        let headers = response.headers();
+        assert_eq!(headers.get_one("X-Marked"), Some(&*is_marked.to_string()));
+        assert!(!headers.contains("Set-Cookie"));
     }
 }

@@ -1,26 +1,29 @@
 //! Valid and invalid values of each key.
 
+use rstest::rstest;
+
 use super::*;
 
 // ---- durations
 
 const DURATIONS: [&str; 5] = ["timeout", "lifetime", "max_age", "reissue_time", "deadline"];
 
+#[rstest]
+#[case("20m", 1200.0)]
+#[case("8h", 28_800.0)]
+#[case("30d", 2_592_000.0)]
+#[case("1h 30m", 5400.0)]
+#[case("1h30min", 5400.0)]
+#[case(" 90 s ", 90.0)]
+#[case("2weeks", 1_209_600.0)]
+#[case("250ms", 0.25)]
+fn duration_may_be_text_with_units(#[case] text: &str, #[case] expected: f64) {
+    let config = good(&format!("lifetime = \"{text}\""));
+    assert_eq!(config.lifetime, seconds(expected));
+}
+
 #[test]
-fn duration_may_be_text_with_units() {
-    for (text, expected) in [
-        ("20m", 1200.0),
-        ("8h", 28_800.0),
-        ("30d", 2_592_000.0),
-        ("1h 30m", 5400.0),
-        ("1h30min", 5400.0),
-        (" 90 s ", 90.0),
-        ("2weeks", 1_209_600.0),
-        ("250ms", 0.25),
-    ] {
-        let config = good(&format!("lifetime = \"{text}\""));
-        assert_eq!(config.lifetime, seconds(expected), "{text}");
-    }
+fn duration_with_a_unit_is_the_same_as_in_seconds_for_every_key() {
     for key in DURATIONS {
         let with_unit = good(&format!("{key} = \"2m\""));
         let in_seconds = good(&format!("{key} = 120"));
@@ -28,51 +31,51 @@ fn duration_may_be_text_with_units() {
     }
 }
 
-#[test]
-fn duration_out_of_range_or_without_a_known_unit_is_refused() {
+#[rstest]
+#[case("-20m")]
+#[case("20 mins ago")]
+#[case("m")]
+#[case("20x")]
+#[case("1.2.3m")]
+#[case("20m;")]
+#[case("500y")]
+#[case("∞")]
+fn duration_out_of_range_or_without_a_known_unit_is_refused(#[case] text: &str) {
     for key in DURATIONS {
-        for text in [
-            "-20m",
-            "20 mins ago",
-            "m",
-            "20x",
-            "1.2.3m",
-            "20m;",
-            "500y",
-            "∞",
-        ] {
-            let error = bad(key, &format!("{key} = \"{text}\""));
-            assert!(
-                error.contains("such as \"20m\", \"8h\" or \"30d\""),
-                "{error}"
-            );
-        }
+        let error = bad(key, &format!("{key} = \"{text}\""));
+        assert!(
+            error.contains("such as \"20m\", \"8h\" or \"30d\""),
+            "{error}"
+        );
     }
-    bad("max_age", "max_age = \"401d\"");
-    bad("max_age", "max_age = \"500ms\"");
-    bad("deadline", "deadline = \"6m\"");
-    bad("timeout", "timeout = \"0s\"");
-    bad("timeout", "timeout = \"100us\"");
+}
+
+#[rstest]
+#[case("max_age", "401d")]
+#[case("max_age", "500ms")]
+#[case("deadline", "6m")]
+#[case("timeout", "0s")]
+#[case("timeout", "100us")]
+fn duration_beyond_the_limits_of_its_key_is_refused(#[case] key: &str, #[case] text: &str) {
+    bad(key, &format!("{key} = \"{text}\""));
 }
 
 // ---- numbers
 
+#[rstest]
+#[case("30", 30.0)]
+#[case("0.5", 0.5)]
+#[case("\"30\"", 30.0)]
+#[case("\" 0.5 \"", 0.5)]
+#[case("0.001", 0.001)]
+#[case("0.0004999e2", 0.05)]
+fn seconds_may_be_whole_fractions_or_text(#[case] value: &str, #[case] expected: f64) {
+    let config = good(&format!("timeout = {value}"));
+    assert_eq!(config.timeout, seconds(expected));
+}
+
 #[test]
-fn seconds_may_be_whole_fractions_or_text() {
-    for (value, expected) in [
-        ("30", 30.0),
-        ("0.5", 0.5),
-        ("\"30\"", 30.0),
-        ("\" 0.5 \"", 0.5),
-        ("0.001", 0.001),
-        ("0.0004999e2", 0.05),
-    ] {
-        assert_eq!(
-            good(&format!("timeout = {value}")).timeout,
-            seconds(expected),
-            "{value}"
-        );
-    }
+fn seconds_are_read_for_the_other_keys_too() {
     assert_eq!(good("lifetime = \"0.25\"").lifetime, seconds(0.25));
     assert_eq!(good("reissue_time = \"60\"").reissue_time, seconds(60.0));
     assert_eq!(good("max_age = 34560000").max_age, seconds(34_560_000.0));
@@ -115,76 +118,75 @@ fn seconds_out_of_range_are_refused() {
     bad("deadline", "deadline = 301");
 }
 
-#[test]
-fn seconds_have_to_be_a_number() {
-    for value in ["\"x\"", "\"\"", "true", "[1]", "{ a = 1 }", "1979-05-27"] {
-        for key in [
-            "timeout",
-            "lifetime",
-            "max_age",
-            "reissue_time",
-            "deadline",
-            "max_per_user",
-        ] {
-            let error = bad(key, &format!("{key} = {value}"));
-            assert!(error.starts_with("invalid type: found "), "{error}");
-        }
-    }
-    bad("deadline", "deadline = false");
+#[rstest]
+fn seconds_have_to_be_a_number(
+    #[values("\"x\"", "\"\"", "true", "[1]", "{ a = 1 }", "1979-05-27")] value: &str,
+    #[values(
+        "timeout",
+        "lifetime",
+        "max_age",
+        "reissue_time",
+        "deadline",
+        "max_per_user"
+    )]
+    key: &str,
+) {
+    let error = bad(key, &format!("{key} = {value}"));
+    assert!(error.starts_with("invalid type: found "), "{error}");
 }
 
-#[test]
-fn max_bytes_is_a_size_or_a_number_up_to_8_mib() {
-    for (value, expected) in [
-        ("\"64KiB\"", 65_536),
-        ("\"1 MB\"", 1_000_000),
-        ("\"0.5MiB\"", 524_288),
-        ("2048", 2048),
-        ("\"2048\"", 2048),
-        ("1", 1),
-        ("\"8MiB\"", 8 << 20),
-    ] {
-        assert_eq!(
-            good(&format!("max_bytes = {value}")).max_bytes,
-            expected,
-            "{value}"
-        );
-    }
-    for value in [
-        "0",
-        "-1",
-        "\"0\"",
-        "\"16MiB\"",
-        "8388609",
-        "\"99999999999EiB\"",
-        "\"9999999999999999999\"",
-        "9223372036854775807",
-        "1.5",
-        "true",
-        "\"\"",
-        "\"MiB\"",
-        "\"1 mile\"",
-        "\"é\"",
-    ] {
-        let error = bad("max_bytes", &format!("max_bytes = {value}"));
-        assert!(
-            error.contains("expected a size from 1 B to 8MiB"),
-            "{error}"
-        );
-    }
+#[rstest]
+#[case("\"64KiB\"", 65_536)]
+#[case("\"1 MB\"", 1_000_000)]
+#[case("\"0.5MiB\"", 524_288)]
+#[case("2048", 2048)]
+#[case("\"2048\"", 2048)]
+#[case("1", 1)]
+#[case("\"8MiB\"", 8 << 20)]
+fn max_bytes_is_a_size_or_a_number_up_to_8_mib(#[case] value: &str, #[case] expected: usize) {
+    assert_eq!(good(&format!("max_bytes = {value}")).max_bytes, expected);
 }
 
-#[test]
-fn max_per_user_is_a_whole_number_of_at_least_one() {
-    assert_eq!(good("max_per_user = 1").max_per_user, Some(1));
-    assert_eq!(good("max_per_user = \"5\"").max_per_user, Some(5));
-    assert_eq!(
-        good("max_per_user = 4294967295").max_per_user,
-        Some(u32::MAX)
+#[rstest]
+#[case("0")]
+#[case("-1")]
+#[case("\"0\"")]
+#[case("\"16MiB\"")]
+#[case("8388609")]
+#[case("\"99999999999EiB\"")]
+#[case("\"9999999999999999999\"")]
+#[case("9223372036854775807")]
+#[case("1.5")]
+#[case("true")]
+#[case("\"\"")]
+#[case("\"MiB\"")]
+#[case("\"1 mile\"")]
+#[case("\"é\"")]
+fn max_bytes_out_of_range_or_not_a_size_is_refused(#[case] value: &str) {
+    let error = bad("max_bytes", &format!("max_bytes = {value}"));
+    assert!(
+        error.contains("expected a size from 1 B to 8MiB"),
+        "{error}"
     );
-    for value in ["0", "-1", "1.5", "4294967296", "nan"] {
-        bad("max_per_user", &format!("max_per_user = {value}"));
-    }
+}
+
+#[rstest]
+#[case("1", 1)]
+#[case("\"5\"", 5)]
+#[case("4294967295", u32::MAX)]
+fn max_per_user_is_a_whole_number_of_at_least_one(#[case] value: &str, #[case] expected: u32) {
+    let config = good(&format!("max_per_user = {value}"));
+    assert_eq!(config.max_per_user, Some(expected));
+}
+
+#[rstest]
+#[case("0")]
+#[case("-1")]
+#[case("1.5")]
+#[case("4294967296")]
+#[case("nan")]
+fn max_per_user_below_one_or_not_a_whole_number_is_refused(#[case] value: &str) {
+    bad("max_per_user", &format!("max_per_user = {value}"));
 }
 
 // ---- booleans and variants
@@ -234,6 +236,7 @@ fn false_unsets_every_optional_key() {
         "path",
         "encoding",
         "max_bytes",
+        "deadline",
         "trusted_origins",
         "trusted_proxies",
     ] {
@@ -242,14 +245,18 @@ fn false_unsets_every_optional_key() {
 }
 
 #[test]
-fn switches_have_to_be_booleans() {
+fn switches_are_read_as_booleans() {
     let config = good(
         "set_on_exception = false\nrecord_client = true\nlegacy_ids = true\nshare = false\n\
          indexes = false\npartitioned = true\nhttp_only = false",
     );
     assert!(!config.set_on_exception && config.record_client && config.legacy_ids);
     assert!(!config.share && !config.indexes && config.partitioned && !config.http_only);
-    for key in [
+}
+
+#[rstest]
+fn switches_have_to_be_booleans(
+    #[values(
         "secure",
         "http_only",
         "httponly",
@@ -258,12 +265,12 @@ fn switches_have_to_be_booleans() {
         "record_client",
         "legacy_ids",
         "share",
-        "indexes",
-    ] {
-        for value in ["1", "\"yes\"", "\"false\"", "[]"] {
-            assert!(bad(key, &format!("{key} = {value}")).contains("expected a boolean"));
-        }
-    }
+        "indexes"
+    )]
+    key: &str,
+    #[values("1", "\"yes\"", "\"false\"", "[]")] value: &str,
+) {
+    assert!(bad(key, &format!("{key} = {value}")).contains("expected a boolean"));
 }
 
 #[test]
@@ -336,7 +343,7 @@ fn collection_and_database_names_are_valid_in_mongodb() {
 // ---- trusted origins
 
 #[test]
-fn trusted_origin_is_exactly_an_origin() {
+fn trusted_origins_are_normalized() {
     let config = good(
         "trusted_origins = [\"https://App.example\", \"http://localhost:3000\", \
          \"https://[::1]:8443\"]",
@@ -354,25 +361,30 @@ fn trusted_origin_is_exactly_an_origin() {
             "https://[::1]:8443"
         ]
     );
-    for origin in [
-        "",
-        "*",
-        "null",
-        "app.example",
-        "https://",
-        "https://*.example",
-        "https://a.example/",
-        "https://a.example/p",
-        "https://u@a.example",
-        "ftp://a.example",
-        "https://bücher.example",
-        "https://a.example:x",
-    ] {
-        bad(
-            "trusted_origins.0",
-            &format!("trusted_origins = [\"{origin}\"]"),
-        );
-    }
+}
+
+#[rstest]
+#[case("")]
+#[case("*")]
+#[case("null")]
+#[case("app.example")]
+#[case("https://")]
+#[case("https://*.example")]
+#[case("https://a.example/")]
+#[case("https://a.example/p")]
+#[case("https://u@a.example")]
+#[case("ftp://a.example")]
+#[case("https://bücher.example")]
+#[case("https://a.example:x")]
+fn trusted_origin_is_exactly_an_origin(#[case] origin: &str) {
+    bad(
+        "trusted_origins.0",
+        &format!("trusted_origins = [\"{origin}\"]"),
+    );
+}
+
+#[test]
+fn trusted_origins_have_to_be_an_array_of_strings() {
     bad(
         "trusted_origins.1",
         "trusted_origins = [\"https://a.example\", 5]",
@@ -395,31 +407,38 @@ fn trusted_proxies_are_addresses_and_networks() {
         networks,
         ["10.0.0.7/32", "10.1.0.0/16", "fd00::/8", "::1/128"]
     );
-    let with = |keys: &str| format!("client_ip_header = \"X-Forwarded-For\"\n{keys}");
-    for network in [
-        "",
-        "*",
-        "any",
-        "localhost",
-        "10.0.0.0/33",
-        "10.0.0.1:80",
-        "0.0.0.0/0",
-        "::/0",
-        "1.2.3.4/0",
-        "::ffff:0:0/96",
-        "::ffff:10.0.0.1",
-    ] {
-        let keys = with(&format!("trusted_proxies = [\"{network}\"]"));
-        bad("trusted_proxies.0", &keys);
-    }
-    for networks in [
-        "\"0.0.0.0/1\", \"128.0.0.0/1\"",
-        "\"::/1\", \"10.0.0.1\", \"8000::/1\"",
-        "\"2000::/3\"",
-    ] {
-        let keys = with(&format!("trusted_proxies = [{networks}]"));
-        assert!(bad("trusted_proxies", &keys).contains("trust every client"));
-    }
+}
+
+/// Returns the only error that this list of proxies causes, and checks that it names the key.
+#[track_caller]
+fn bad_proxies(key: &str, proxies: &str) -> String {
+    let header = "client_ip_header = \"X-Forwarded-For\"";
+    bad(key, &format!("{header}\ntrusted_proxies = [{proxies}]"))
+}
+
+#[rstest]
+#[case("")]
+#[case("*")]
+#[case("any")]
+#[case("localhost")]
+#[case("10.0.0.0/33")]
+#[case("10.0.0.1:80")]
+#[case("0.0.0.0/0")]
+#[case("::/0")]
+#[case("1.2.3.4/0")]
+#[case("::ffff:0:0/96")]
+#[case("::ffff:10.0.0.1")]
+fn trusted_proxy_that_is_malformed_or_unbounded_is_refused(#[case] network: &str) {
+    bad_proxies("trusted_proxies.0", &format!("\"{network}\""));
+}
+
+#[rstest]
+#[case("\"0.0.0.0/1\", \"128.0.0.0/1\"")]
+#[case("\"::/1\", \"10.0.0.1\", \"8000::/1\"")]
+#[case("\"2000::/3\"")]
+fn trusted_proxies_that_cover_every_client_are_refused(#[case] networks: &str) {
+    let error = bad_proxies("trusted_proxies", networks);
+    assert!(error.contains("trust every client"), "{error}");
 }
 
 #[test]
@@ -428,9 +447,16 @@ fn a_proxy_header_and_its_proxies_need_each_other() {
     assert!(alone.contains("needs `trusted_proxies`"), "{alone}");
     let alone = bad("trusted_proxies", "trusted_proxies = [\"10.0.0.1\"]");
     assert!(alone.contains("needs `client_ip_header`"), "{alone}");
-    for header in ["\"Forwarded\"", "\"X Real\"", "\"\"", "5", "\"X-Real-IP:\""] {
-        let keys = format!("client_ip_header = {header}\ntrusted_proxies = [\"10.0.0.1\"]");
-        bad("client_ip_header", &keys);
-    }
     good("client_ip_header = false\ntrusted_proxies = []");
+}
+
+#[rstest]
+#[case("\"Forwarded\"")]
+#[case("\"X Real\"")]
+#[case("\"\"")]
+#[case("5")]
+#[case("\"X-Real-IP:\"")]
+fn client_ip_header_has_to_be_a_header_of_addresses(#[case] header: &str) {
+    let keys = format!("client_ip_header = {header}\ntrusted_proxies = [\"10.0.0.1\"]");
+    bad("client_ip_header", &keys);
 }

@@ -2,6 +2,7 @@
 
 use bson::{Bson, bson, doc};
 use proptest::prelude::*;
+use rstest::rstest;
 
 use std::time::Duration;
 
@@ -130,29 +131,32 @@ fn requests_that_read_at_once_agree_on_everything() {
     }
 }
 
-#[test]
-fn another_form_of_id_is_not_read() {
-    for id in [
-        "",
-        "0123456789ABCDEF0123456789ABCDEF",
-        "0123456789abcdef0123456789abcde",
-        "0123456789abcdef0123456789abcdef0",
-        "0123456789abcdef0123456789abcdeg",
-        "AAAAAAAAAAAAAAAAAAAAAA",
-        "~0123456789abcdef0123456789abcdef",
-        "~all",
-    ] {
-        assert!(!is_session(&with(field::ID, id)), "{id:?}");
-    }
+#[rstest]
+#[case("")]
+#[case("0123456789ABCDEF0123456789ABCDEF")]
+#[case("0123456789abcdef0123456789abcde")]
+#[case("0123456789abcdef0123456789abcdef0")]
+#[case("0123456789abcdef0123456789abcdeg")]
+#[case("AAAAAAAAAAAAAAAAAAAAAA")]
+#[case("~0123456789abcdef0123456789abcdef")]
+#[case("~all")]
+fn another_form_of_id_is_not_read(#[case] id: &str) {
+    assert!(!is_session(&with(field::ID, id)), "{id:?}");
+}
+
+#[rstest]
+#[case(field::ID)]
+#[case(field::CREATED)]
+#[case(field::ACCESSED)]
+#[case(field::VALUE)]
+fn a_missing_field_makes_the_document_malformed(#[case] name: &str) {
+    let mut document = good();
+    document.remove(name);
+    assert!(!is_session(&document), "without {name}");
 }
 
 #[test]
-fn a_missing_field_makes_the_document_malformed() {
-    for name in [field::ID, field::CREATED, field::ACCESSED, field::VALUE] {
-        let mut document = good();
-        document.remove(name);
-        assert!(!is_session(&document), "without {name}");
-    }
+fn a_document_without_the_pickled_field_is_read() {
     let mut document = good();
     document.remove("pickled");
     assert!(is_session(&document), "the README's four fields");
@@ -193,11 +197,14 @@ fn a_field_of_another_type_makes_the_document_malformed() {
     }
 }
 
-#[test]
-fn a_pickled_document_is_not_read() {
-    for pickled in [bson!(true), bson!(1), bson!(0), bson!(null), bson!("false")] {
-        assert!(!is_session(&with("pickled", pickled.clone())), "{pickled}");
-    }
+#[rstest]
+#[case(bson!(true))]
+#[case(bson!(1))]
+#[case(bson!(0))]
+#[case(bson!(null))]
+#[case(bson!("false"))]
+fn a_pickled_document_is_not_read(#[case] pickled: Bson) {
+    assert!(!is_session(&with("pickled", pickled)));
 }
 
 #[test]
@@ -490,33 +497,30 @@ fn a_renamed_key_needs_compare_and_set_and_no_other_does() {
     assert!(!upgrade.unwrap().needs_compare_and_set(&key("100%")));
 }
 
-#[test]
-fn a_compare_and_set_sees_a_change_under_either_name() {
+#[rstest]
+#[case("100%", "100%25")]
+#[case("plain", "plain")]
+#[case("%25", "%2525")]
+#[case("new", "new")]
+fn a_compare_and_set_sees_a_change_under_either_name(#[case] name: &str, #[case] other: &str) {
     let document = with_values(doc! { "100%": 1, "plain": 2, "%25": 3 });
     let (record, upgrade) = read_good(&document).unwrap();
     let upgrade = upgrade.unwrap();
-    for (name, other) in [
-        ("100%", "100%25"),
-        ("plain", "plain"),
-        ("%25", "%2525"),
-        ("new", "new"),
-    ] {
-        let value = record.stored(&key(name)).map(RawBsonRef::to_raw_bson);
-        let filter = upgrade.with_same_value(Filter::id(ID), key(name), value.clone());
-        let matches =
-            |values: bson::Document| filter.matches(&Document::from_bson(&with_values(values)));
-        let before = document.get_document(field::VALUE).unwrap();
-        assert!(matches(before.clone()), "{name}");
-        let mut renamed = before.clone();
-        renamed.insert(other, 9);
-        assert!(!matches(renamed), "{name}, written under our name");
-        if value.is_some() {
-            let mut changed = before.clone();
-            changed.insert(name, 9);
-            assert!(!matches(changed.clone()), "{name}, changed");
-            changed.remove(name);
-            assert!(!matches(changed), "{name}, removed");
-        }
+    let value = record.stored(&key(name)).map(RawBsonRef::to_raw_bson);
+    let filter = upgrade.with_same_value(Filter::id(ID), key(name), value.clone());
+    let matches =
+        |values: bson::Document| filter.matches(&Document::from_bson(&with_values(values)));
+    let before = document.get_document(field::VALUE).unwrap();
+    assert!(matches(before.clone()), "{name}");
+    let mut renamed = before.clone();
+    renamed.insert(other, 9);
+    assert!(!matches(renamed), "{name}, written under our name");
+    if value.is_some() {
+        let mut changed = before.clone();
+        changed.insert(name, 9);
+        assert!(!matches(changed.clone()), "{name}, changed");
+        changed.remove(name);
+        assert!(!matches(changed), "{name}, removed");
     }
 }
 

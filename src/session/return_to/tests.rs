@@ -1,6 +1,7 @@
 //! An open redirect is impossible: a browser's URL parser is the oracle.
 
 use proptest::prelude::*;
+use rstest::rstest;
 use url::Url;
 
 use super::*;
@@ -20,71 +21,65 @@ fn is_on_site(address: &str) -> bool {
     there.is_some_and(|there| there.origin() == page().origin() && there.username().is_empty())
 }
 
-#[test]
-fn path_of_this_site_is_local() {
-    for address in [
-        "/",
-        "/a",
-        "/a/b/",
-        "/a//b",
-        "/a/../b",
-        "/a/.",
-        "/a?b=c&d=//evil.example",
-        "/a?b=%5C%0A",
-        "/caf%C3%A9",
-        "/a%20b",
-        "/@evil.example",
-        "/:80",
-        "/a;b=c",
-        "/http://evil.example",
-        "/%zz",
-    ] {
-        assert!(is_local(address), "{address}");
-        assert!(is_on_site(address), "{address}");
-    }
+#[rstest]
+#[case("/")]
+#[case("/a")]
+#[case("/a/b/")]
+#[case("/a//b")]
+#[case("/a/../b")]
+#[case("/a/.")]
+#[case("/a?b=c&d=//evil.example")]
+#[case("/a?b=%5C%0A")]
+#[case("/caf%C3%A9")]
+#[case("/a%20b")]
+#[case("/@evil.example")]
+#[case("/:80")]
+#[case("/a;b=c")]
+#[case("/http://evil.example")]
+#[case("/%zz")]
+fn path_of_this_site_is_local(#[case] address: &str) {
+    assert!(is_local(address), "{address}");
+    assert!(is_on_site(address), "{address}");
 }
 
-#[test]
-fn address_that_is_or_decodes_to_another_host_is_not_local() {
-    for address in [
-        "",
-        "a",
-        "//evil.example",
-        "///evil.example",
-        "/\\evil.example",
-        "\\/evil.example",
-        "/\t/evil.example",
-        "\t//evil.example",
-        "/\n/evil.example",
-        " //evil.example",
-        "/%2Fevil.example",
-        "/%2f%2fevil.example",
-        "%2F/evil.example",
-        "/%5Cevil.example",
-        "/%5cevil.example",
-        "/%09/evil.example",
-        "/%0D%0ALocation:/evil.example",
-        "/%00",
-        "/.//evil.example",
-        "/..//evil.example",
-        "/a/..//evil.example",
-        "/%2E//evil.example",
-        "/%2e%2e/%2Fevil.example",
-        "/./%2Fevil.example",
-        "/a/%2e./%5Cevil.example",
-        "/a\\b",
-        "/a?b\\c",
-        "/a?b\nc",
-        "/ü",
-        "/\u{85}/evil.example",
-        "/\u{2028}",
-        "https://evil.example",
-        "javascript:alert(1)",
-        "?a",
-        "#a",
-    ] {
-        assert!(!is_local(address), "{address:?}");
-    }
+#[rstest]
+#[case("")]
+#[case("a")]
+#[case("//evil.example")]
+#[case("///evil.example")]
+#[case("/\\evil.example")]
+#[case("\\/evil.example")]
+#[case("/\t/evil.example")]
+#[case("\t//evil.example")]
+#[case("/\n/evil.example")]
+#[case(" //evil.example")]
+#[case("/%2Fevil.example")]
+#[case("/%2f%2fevil.example")]
+#[case("%2F/evil.example")]
+#[case("/%5Cevil.example")]
+#[case("/%5cevil.example")]
+#[case("/%09/evil.example")]
+#[case("/%0D%0ALocation:/evil.example")]
+#[case("/%00")]
+#[case("/.//evil.example")]
+#[case("/..//evil.example")]
+#[case("/a/..//evil.example")]
+#[case("/%2E//evil.example")]
+#[case("/%2e%2e/%2Fevil.example")]
+#[case("/./%2Fevil.example")]
+#[case("/a/%2e./%5Cevil.example")]
+#[case("/a\\b")]
+#[case("/a?b\\c")]
+#[case("/a?b\nc")]
+#[case("/ü")]
+#[case("/\u{85}/evil.example")]
+#[case("/\u{2028}")]
+#[case("https://evil.example")]
+#[case("javascript:alert(1)")]
+#[case("?a")]
+#[case("#a")]
+fn address_that_is_or_decodes_to_another_host_is_not_local(#[case] address: &str) {
+    assert!(!is_local(address), "{address:?}");
 }
 
 /// Pieces that matter to the parsers, and text.

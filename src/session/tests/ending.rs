@@ -1,5 +1,7 @@
 //! A session that ended stays ended, and what a login keeps of it.
 
+use rstest::rstest;
+
 use super::*;
 
 /// What a request does late in its life.
@@ -11,33 +13,36 @@ enum Late {
     SetTimeout,
 }
 
-#[rocket::async_test]
-async fn session_that_another_request_shortened_is_not_revived() {
-    for late in [Late::Read, Late::Write, Late::Modify, Late::SetTimeout] {
-        let bench = Bench::new();
-        let cookie = bench.begun(Some(1), &[("n", 1)]).await;
-        let session = bench.comes(&cookie).await;
-        let other = bench.comes(&cookie).await;
-        other.set_timeout(Some(Duration::from_secs(2))).unwrap();
-        other.finish().await.unwrap();
-        bench.advance(60);
-        match late {
-            Late::Read => {}
-            Late::Write => session.set("n", &2).unwrap(),
-            Late::Modify => {
-                let modified = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
-                assert!(matches!(modified.await, Err(Error::Gone)));
-            }
-            Late::SetTimeout => session.set_timeout(None).unwrap(),
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(Late::Read)]
+#[case(Late::Write)]
+#[case(Late::Modify)]
+#[case(Late::SetTimeout)]
+async fn session_that_another_request_shortened_is_not_revived(#[case] late: Late) {
+    let bench = Bench::new();
+    let cookie = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let other = bench.comes(&cookie).await;
+    other.set_timeout(Some(Duration::from_secs(2))).unwrap();
+    other.finish().await.unwrap();
+    bench.advance(60);
+    match late {
+        Late::Read => {}
+        Late::Write => session.set("n", &2).unwrap(),
+        Late::Modify => {
+            let modified = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+            assert!(matches!(modified.await, Err(Error::Gone)));
         }
-        assert!(given(&session).await.is_none(), "{late:?}");
-        bench.settled().await;
-        let core = &bench.sessions.core;
-        let document = bench.store.load(cookie.id.as_str()).await.unwrap();
-        let record = document.and_then(|document| core.read(document));
-        let is_over = record.is_none_or(|one| one.meta.is_expired(&core.config, core.now()));
-        assert!(is_over, "{late:?}");
+        Late::SetTimeout => session.set_timeout(None).unwrap(),
     }
+    assert!(given(&session).await.is_none(), "{late:?}");
+    bench.settled().await;
+    let core = &bench.sessions.core;
+    let document = bench.store.load(cookie.id.as_str()).await.unwrap();
+    let record = document.and_then(|document| core.read(document));
+    let is_over = record.is_none_or(|one| one.meta.is_expired(&core.config, core.now()));
+    assert!(is_over, "{late:?}");
 }
 
 #[rocket::async_test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bson::{Document, doc};
 use proptest::prelude::*;
+use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock;
@@ -272,23 +273,20 @@ fn a_session_that_expired_while_the_request_ran_is_not_touched() {
 
 // ---- expiry
 
-#[test]
-fn a_session_expires_with_the_earlier_of_idle_and_absolute_time() {
-    let (accessed, never) = (start().plus(HOUR), Moment::NEVER);
-    for (timeout, lifetime, expected) in [
-        (None, None, never),
-        (Some(TIMEOUT), None, accessed.plus(TIMEOUT)),
-        (None, Some(DAY), start().plus(DAY)),
-        (Some(TIMEOUT), Some(DAY), accessed.plus(TIMEOUT)),
-        (Some(DAY), Some(DAY), start().plus(DAY)),
-        (Some(Duration::MAX), Some(Duration::MAX), never),
-    ] {
-        let expiry = Expiry {
-            idle: timeout,
-            absolute: lifetime,
-        };
-        assert_eq!(expiry.expires_at(start(), accessed), expected);
-    }
+#[rstest]
+#[case(None, None, Moment::NEVER)]
+#[case(Some(TIMEOUT), None, start().plus(HOUR + TIMEOUT))]
+#[case(None, Some(DAY), start().plus(DAY))]
+#[case(Some(TIMEOUT), Some(DAY), start().plus(HOUR + TIMEOUT))]
+#[case(Some(DAY), Some(DAY), start().plus(DAY))]
+#[case(Some(Duration::MAX), Some(Duration::MAX), Moment::NEVER)]
+fn a_session_expires_with_the_earlier_of_idle_and_absolute_time(
+    #[case] idle: Option<Duration>,
+    #[case] absolute: Option<Duration>,
+    #[case] expected: Moment,
+) {
+    let expiry = Expiry { idle, absolute };
+    assert_eq!(expiry.expires_at(start(), start().plus(HOUR)), expected);
 }
 
 // ---- legacy documents

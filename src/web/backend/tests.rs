@@ -1,3 +1,5 @@
+use rstest::rstest;
+
 use super::*;
 
 /// What opening a store with these keys says.
@@ -33,17 +35,21 @@ async fn a_section_in_the_plural_is_refused_and_the_right_one_named() {
     assert_eq!(open(&[("session.timeout", "5")]).await, Ok(Vec::new()));
 }
 
-#[rocket::async_test]
-async fn the_section_of_another_profile_is_refused_too() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("default")]
+#[case("debug")]
+#[case("release")]
+#[case("staging")]
+#[case("global")]
+async fn the_section_of_another_profile_is_refused_too(#[case] profile: &str) {
     use rocket::figment::providers::{Format, Toml};
 
-    for profile in ["default", "debug", "release", "staging", "global"] {
-        let toml = Toml::string(&format!("[{profile}.sessions]\ntimeout = 5")).nested();
-        let figment = debug_figment().merge(toml);
-        let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
-        let refused = open_with(figment, config).await.unwrap_err();
-        assert!(refused.starts_with("sessions: "), "{profile}: {refused}");
-    }
+    let toml = Toml::string(&format!("[{profile}.sessions]\ntimeout = 5")).nested();
+    let figment = debug_figment().merge(toml);
+    let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    let refused = open_with(figment, config).await.unwrap_err();
+    assert!(refused.starts_with("sessions: "), "{profile}: {refused}");
 }
 
 #[rocket::async_test]

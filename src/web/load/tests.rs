@@ -6,6 +6,7 @@ use rocket::figment::value::Value;
 use rocket::http::{ContentType, Header};
 use rocket::local::asynchronous::Client as Browser;
 use rocket::{post, routes};
+use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock;
@@ -203,60 +204,62 @@ async fn more_than_four_tokens_are_ambiguous_and_not_looked_up() {
     assert_eq!(outcome(&app.load(&cookies[1..]).await), Ok(id_of(&good)));
 }
 
-#[rocket::async_test]
-async fn a_request_outside_the_cookies_path_never_creates_a_session() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("/app", Creation::Allowed)]
+#[case("/app/", Creation::Allowed)]
+#[case("/app/x?y", Creation::Allowed)]
+#[case("/", Creation::Never)]
+#[case("/application", Creation::Never)]
+#[case("/x/app", Creation::Never)]
+async fn a_request_outside_the_cookies_path_never_creates_a_session(
+    #[case] path: &str,
+    #[case] expected: Creation,
+) {
     let app = App::start(&[("path", "/app".into())]).await;
-    for (path, expected) in [
-        ("/app", Creation::Allowed),
-        ("/app/", Creation::Allowed),
-        ("/app/x?y", Creation::Allowed),
-        ("/", Creation::Never),
-        ("/application", Creation::Never),
-        ("/x/app", Creation::Never),
-    ] {
-        assert_eq!(
-            app.creation(Method::Get, path, &[]).await,
-            expected,
-            "{path}"
-        );
-    }
+    assert_eq!(
+        app.creation(Method::Get, path, &[]).await,
+        expected,
+        "{path}"
+    );
 }
 
 const CROSS: (&str, &str) = ("Sec-Fetch-Site", "cross-site");
 const PAGE: (&str, &str) = ("Sec-Fetch-Dest", "document");
 const BANK: (&str, &str) = ("Origin", "https://bank.example");
 const HOST: (&str, &str) = ("Host", "shop.example");
+const WITH_COOKIE: (&str, &str) = ("Cookie", "session=x");
 
-#[rocket::async_test]
-async fn a_cross_site_request_without_a_cookie_creates_a_session_only_by_login() {
-    use Method::{Get, Post};
-    let with_cookie = ("Cookie", "session=x");
-    let (all, login) = (Creation::Allowed, Creation::OnlyByLogin);
-    for (same_site, method, headers, expected) in [
-        // The return from a payment or identity provider, as a POST without the `Lax` cookie.
-        ("Lax", Post, &[CROSS, BANK, PAGE][..], login),
-        ("Lax", Post, &[BANK, HOST], login),
-        ("Lax", Post, &[CROSS, BANK, PAGE, with_cookie], all),
-        ("Lax", Post, &[("Origin", "http://shop.example"), HOST], all),
-        ("Lax", Post, &[HOST], all),
-        ("Lax", Post, &[("Sec-Fetch-Site", "same-origin")], all),
-        // A link from another site: the browser would have sent a `Lax` cookie.
-        ("Lax", Get, &[CROSS, PAGE], all),
-        ("Lax", Get, &[CROSS], login),
-        ("Lax", Get, &[CROSS, ("Sec-Fetch-Dest", "iframe")], login),
-        ("Lax", Get, &[CROSS, ("Sec-Fetch-Dest", "image")], login),
-        ("Lax", Get, &[BANK, HOST], login),
-        ("Lax", Get, &[("Sec-Fetch-Site", "same-site"), BANK], all),
-        ("Lax", Get, &[("Sec-Fetch-Site", "none"), PAGE], all),
-        ("Strict", Get, &[CROSS, PAGE], login),
-        ("None", Post, &[CROSS, BANK, PAGE], all),
-    ] {
-        let secure = same_site == "None";
-        let keys = [("same_site", same_site.into()), ("secure", secure.into())];
-        let app = App::start_trusting(&keys, &[BANK.1]).await;
-        let creation = app.creation(method, "/", headers).await;
-        assert_eq!(creation, expected, "{same_site} {method} {headers:?}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+// The return from a payment or identity provider, as a POST without the `Lax` cookie.
+#[case("Lax", Method::Post, &[CROSS, BANK, PAGE], Creation::OnlyByLogin)]
+#[case("Lax", Method::Post, &[BANK, HOST], Creation::OnlyByLogin)]
+#[case("Lax", Method::Post, &[CROSS, BANK, PAGE, WITH_COOKIE], Creation::Allowed)]
+#[case("Lax", Method::Post, &[("Origin", "http://shop.example"), HOST], Creation::Allowed)]
+#[case("Lax", Method::Post, &[HOST], Creation::Allowed)]
+#[case("Lax", Method::Post, &[("Sec-Fetch-Site", "same-origin")], Creation::Allowed)]
+// A link from another site: the browser would have sent a `Lax` cookie.
+#[case("Lax", Method::Get, &[CROSS, PAGE], Creation::Allowed)]
+#[case("Lax", Method::Get, &[CROSS], Creation::OnlyByLogin)]
+#[case("Lax", Method::Get, &[CROSS, ("Sec-Fetch-Dest", "iframe")], Creation::OnlyByLogin)]
+#[case("Lax", Method::Get, &[CROSS, ("Sec-Fetch-Dest", "image")], Creation::OnlyByLogin)]
+#[case("Lax", Method::Get, &[BANK, HOST], Creation::OnlyByLogin)]
+#[case("Lax", Method::Get, &[("Sec-Fetch-Site", "same-site"), BANK], Creation::Allowed)]
+#[case("Lax", Method::Get, &[("Sec-Fetch-Site", "none"), PAGE], Creation::Allowed)]
+#[case("Strict", Method::Get, &[CROSS, PAGE], Creation::OnlyByLogin)]
+#[case("None", Method::Post, &[CROSS, BANK, PAGE], Creation::Allowed)]
+async fn a_cross_site_request_without_a_cookie_creates_a_session_only_by_login(
+    #[case] same_site: &str,
+    #[case] method: Method,
+    #[case] headers: &[(&str, &str)],
+    #[case] expected: Creation,
+) {
+    let secure = same_site == "None";
+    let keys = [("same_site", same_site.into()), ("secure", secure.into())];
+    let app = App::start_trusting(&keys, &[BANK.1]).await;
+    let creation = app.creation(method, "/", headers).await;
+    assert_eq!(creation, expected, "{same_site} {method} {headers:?}");
 }
 
 #[rocket::async_test]

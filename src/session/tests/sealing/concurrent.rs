@@ -1,5 +1,7 @@
 //! Requests that seal beside requests, and processes, that do not or did not yet.
 
+use rstest::rstest;
+
 use super::*;
 
 /// The renewal would leave the key wrapped under the old secret, which is lost.
@@ -146,37 +148,38 @@ async fn values_that_were_sealed_before_and_after_the_load_are_counted_in() {
     assert_eq!(list.unwrap(), ["a", "b"]);
 }
 
-#[rocket::async_test]
-async fn login_carries_over_what_others_sealed_or_stored_plain_meanwhile() {
-    for (old_seals, late_seals, login_seals) in [
-        (false, true, true),
-        (false, true, false),
-        (true, false, true),
-        (true, true, true),
-        (true, true, false),
-    ] {
-        let bench = Bench::with(|config| config.seal = old_seals);
-        let (late, login) = (bench.beside(late_seals), bench.beside(login_seals));
-        let token = bench.begun(None, &[("n", 1), ("m", 2)]).await;
-        let session = login.comes(&token).await;
-        session.increment("n", 1).unwrap();
-        session.login_keeping(7, &["n", "m"]).unwrap();
-        session.increment("n", 100).unwrap();
-        let other = late.comes(&token).await;
-        other.increment("n", 10).unwrap();
-        other.set("m", &20).unwrap();
-        other.finish().await.unwrap();
-        let token = given(&session).await.unwrap();
-        let what = (old_seals, late_seals, login_seals);
-        let stored = document(&bench, &token).await;
-        for (key, value) in stored.get_document("value").unwrap() {
-            assert_eq!(is_sealed(value), login_seals, "{key} {what:?}");
-        }
-        assert_eq!(stored.contains_key("seal"), login_seals, "{what:?}");
-        let session = bench.comes(&token).await;
-        let read = (number(&session, "n"), number(&session, "m"));
-        assert_eq!(read, (Some(112), Some(20)), "{what:?}");
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(false, true, true)]
+#[case(false, true, false)]
+#[case(true, false, true)]
+#[case(true, true, true)]
+#[case(true, true, false)]
+async fn login_carries_over_what_others_sealed_or_stored_plain_meanwhile(
+    #[case] old_seals: bool,
+    #[case] late_seals: bool,
+    #[case] login_seals: bool,
+) {
+    let bench = Bench::with(|config| config.seal = old_seals);
+    let (late, login) = (bench.beside(late_seals), bench.beside(login_seals));
+    let token = bench.begun(None, &[("n", 1), ("m", 2)]).await;
+    let session = login.comes(&token).await;
+    session.increment("n", 1).unwrap();
+    session.login_keeping(7, &["n", "m"]).unwrap();
+    session.increment("n", 100).unwrap();
+    let other = late.comes(&token).await;
+    other.increment("n", 10).unwrap();
+    other.set("m", &20).unwrap();
+    other.finish().await.unwrap();
+    let token = given(&session).await.unwrap();
+    let stored = document(&bench, &token).await;
+    for (key, value) in stored.get_document("value").unwrap() {
+        assert_eq!(is_sealed(value), login_seals, "{key}");
     }
+    assert_eq!(stored.contains_key("seal"), login_seals);
+    let session = bench.comes(&token).await;
+    let read = (number(&session, "n"), number(&session, "m"));
+    assert_eq!(read, (Some(112), Some(20)));
 }
 
 /// A modification in the same request gives the session its key while a save is in progress.
