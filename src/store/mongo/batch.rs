@@ -83,7 +83,8 @@ struct Waiting<J, R> {
     until: Instant,
     reply: oneshot::Sender<R>,
     origin: Origin,
-    _wait: metrics::Wait,
+    /// `None` until it has to wait.
+    wait: Option<metrics::Wait>,
 }
 
 impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
@@ -132,9 +133,14 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
                 until,
                 reply,
                 origin: Origin::current(),
-                _wait: self.0.waits.wait(),
+                wait: None,
             });
-            (queue.next(), queue.is_to_be_watched())
+            let next = queue.next();
+            match queue.waiting.back_mut() {
+                Some(job) if job.wait.is_none() => job.wait = Some(self.0.waits.wait()),
+                _ => self.0.waits.did_not_wait(),
+            }
+            (next, queue.is_to_be_watched())
         };
         if let Some(batch) = next {
             self.0.start(batch);

@@ -84,6 +84,15 @@ impl Bench {
         self
     }
 
+    /// Submits as many jobs as have a command each, and waits until their commands run.
+    async fn occupy(&mut self) -> Vec<tokio::task::JoinHandle<Option<u32>>> {
+        let tasks = self.submit(0..DIRECT as u32);
+        for _ in 0..DIRECT {
+            assert_eq!(self.sent.recv().await.unwrap().len(), 1);
+        }
+        tasks
+    }
+
     async fn wait_for_queue(&self, operations: usize) {
         while self.batcher.0.lock().waiting.len() < operations {
             tokio::task::yield_now().await;
@@ -100,28 +109,23 @@ async fn results(tasks: Vec<tokio::task::JoinHandle<Option<u32>>>) -> Vec<Option
 }
 
 #[rocket::async_test]
-async fn up_to_four_operations_have_a_command_each() {
+async fn few_operations_have_a_command_each() {
     let mut bench = bench(10).never_overdue();
-    let tasks = bench.submit(1..=4);
-    for _ in 0..4 {
-        assert_eq!(bench.sent.recv().await.unwrap().len(), 1);
-    }
-    bench.ends.add_permits(4);
-    assert_eq!(results(tasks).await, [10, 20, 30, 40].map(Some));
+    let tasks = bench.occupy().await;
+    bench.ends.add_permits(DIRECT);
+    let expected: Vec<_> = (0..DIRECT as u32).map(|job| Some(job * 10)).collect();
+    assert_eq!(results(tasks).await, expected);
 }
 
 #[rocket::async_test]
-async fn operations_beyond_four_share_the_next_command() {
+async fn operations_beyond_these_share_the_next_command() {
     let mut bench = bench(10).never_overdue();
-    let first = bench.submit(1..=4);
-    for _ in 0..4 {
-        bench.sent.recv().await.unwrap();
-    }
+    let first = bench.occupy().await;
     let rest = bench.submit(5..=20);
     bench.wait_for_queue(16).await;
     bench.ends.add_permits(100);
     assert_eq!(bench.sent.recv().await.unwrap().len(), 16);
-    assert_eq!(results(first).await, [10, 20, 30, 40].map(Some));
+    assert!(results(first).await.iter().all(Option::is_some));
     assert_eq!(
         results(rest).await,
         (5..=20).map(|job| Some(job * 10)).collect::<Vec<_>>()
@@ -130,11 +134,8 @@ async fn operations_beyond_four_share_the_next_command() {
 
 #[rocket::async_test]
 async fn a_command_that_hangs_holds_up_no_other() {
-    let mut bench = bench(6);
-    let hung = bench.submit(1..=4);
-    for _ in 0..4 {
-        bench.sent.recv().await.unwrap();
-    }
+    let mut bench = bench(DIRECT + 2);
+    let hung = bench.occupy().await;
     let rest = bench.submit(5..=20);
     // Nothing has ended, and yet the next command goes.
     assert!(!bench.sent.recv().await.unwrap().is_empty());
@@ -146,7 +147,7 @@ async fn a_command_that_hangs_holds_up_no_other() {
 #[rocket::async_test]
 async fn no_more_commands_run_than_there_are_permits() {
     let mut bench = bench(2);
-    let tasks = bench.submit(1..=8);
+    let tasks = bench.submit(0..8);
     for _ in 0..2 {
         bench.sent.recv().await.unwrap();
     }
@@ -163,13 +164,10 @@ async fn no_more_commands_run_than_there_are_permits() {
 #[rocket::async_test]
 async fn a_panic_is_an_error_of_its_own_jobs_only() {
     let mut bench = bench(10).never_overdue();
-    let first = bench.submit(1..=4);
-    for _ in 0..4 {
-        bench.sent.recv().await.unwrap();
-    }
+    let first = bench.occupy().await;
     let panics = bench.submit([PANIC, 5]);
     bench.wait_for_queue(2).await;
-    bench.ends.add_permits(4);
+    bench.ends.add_permits(DIRECT);
     assert_eq!(results(panics).await, [None, None]);
     assert!(results(first).await.iter().all(Option::is_some));
     bench.ends.add_permits(1);
@@ -183,7 +181,7 @@ async fn a_caller_that_stops_polling_stops_no_other() {
     let mut bench = bench(10).never_overdue();
     let until = Instant::now() + Duration::from_secs(600);
     let mut put_aside = Vec::new();
-    for job in 1..=5 {
+    for job in 0..=DIRECT as u32 {
         let mut submit = Box::pin(bench.batcher.submit(job, 1, until));
         let polled = rocket::futures::future::poll_immediate(submit.as_mut()).await;
         assert!(polled.is_none(), "nothing has ended");
@@ -199,10 +197,7 @@ async fn a_caller_that_stops_polling_stops_no_other() {
 #[rocket::async_test]
 async fn a_batch_is_bounded_by_operations_and_by_bytes() {
     let mut bench = bench(10).never_overdue();
-    let first = bench.submit(1..=4);
-    for _ in 0..4 {
-        bench.sent.recv().await.unwrap();
-    }
+    let first = bench.occupy().await;
     let many = bench.submit(0..200);
     bench.wait_for_queue(200).await;
     let large = bench.submit_sized(0..3, MAX_BYTES / 2);
@@ -268,10 +263,7 @@ fn a_queue_whose_watch_was_dropped_is_watched_again() {
         .unwrap();
     let mut bench = bench(10).never_overdue();
     runtime.block_on(async {
-        bench.submit(1..=4);
-        for _ in 0..4 {
-            bench.sent.recv().await.unwrap();
-        }
+        bench.occupy().await;
         bench.submit([5]);
         bench.wait_for_queue(1).await;
     });
