@@ -29,6 +29,7 @@ fn main() {
         rounds: 8,
         time: Duration::from_millis(500),
         connections: vec![1, 32],
+        stored: Vec::new(),
         only: Route::ALL.map(|route| route.name().to_owned()).into(),
         deployments: vec![Deployment::Standalone, Deployment::ReplicaSet],
         series: "6.0".to_owned(),

@@ -35,6 +35,7 @@ fn main() {
         rounds: 7,
         time: Duration::from_millis(400),
         connections: vec![1, 2, 4, 8, 16, 32, 64, 128, 256],
+        stored: vec![1_024, 10_000, 100_000, 1_000_000],
         only: ["connections", "size", "stored"].map(str::to_owned).into(),
         deployments: vec![Deployment::Standalone],
         series: "6.0".to_owned(),
@@ -135,19 +136,14 @@ async fn stored(options: &Options, server: &Server, sides: &[Side]) -> Plot<'sta
     let mut ids = Vec::new();
     // What the sessions hold that were in use at an earlier size, by side.
     let mut counts = vec![HashMap::new(); sides.len()];
-    for (size, name) in [
-        (1_024, "1,024"),
-        (10_000, "10,000"),
-        (100_000, "100,000"),
-        (1_000_000, "1,000,000"),
-    ] {
+    for size in options.stored.iter().copied() {
         let made = server
             .multiply(model.id(), &collections, size - there)
             .await;
         there = size;
         // Those in use lie all over the collection.
         ids.extend(made);
-        let chosen = ids.iter().step_by(ids.len() / IN_USE).take(IN_USE);
+        let chosen = ids.iter().step_by((ids.len() / IN_USE).max(1)).take(IN_USE);
         let visitors = |at: usize| {
             let visitors = chosen.clone().map(|id| Visitor {
                 cookie: match at {
@@ -160,7 +156,7 @@ async fn stored(options: &Options, server: &Server, sides: &[Side]) -> Plot<'sta
         };
         let mut point = [Point {
             size,
-            name: name.to_owned(),
+            name: grouped(size),
             connections: MANY,
             visitors: vec![visitors(0), visitors(1)],
         }];
@@ -183,6 +179,14 @@ async fn stored(options: &Options, server: &Server, sides: &[Side]) -> Plot<'sta
         title: "Throughput by the number of stored sessions",
         x: "stored sessions, 1,024 of them in use; 32 connections",
         ..all.expect("a size")
+    }
+}
+
+/// A number with a comma before each three digits.
+fn grouped(number: usize) -> String {
+    match number / 1_000 {
+        0 => number.to_string(),
+        thousands => format!("{},{:03}", grouped(thousands), number % 1_000),
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Options {
     pub rounds: usize,
     pub time: Duration,
     pub connections: Vec<usize>,
+    /// How many sessions are stored, in rising order.
+    pub stored: Vec<usize>,
     /// The parts that are measured, by their names.
     pub only: Vec<String>,
     pub deployments: Vec<Deployment>,
@@ -24,6 +26,7 @@ const USAGE: &str = "
   --rounds N          rounds of all cells (at least 7 for a verdict)
   --seconds S         the length of one cell
   --connections 1,32  how many connections at once
+  --stored 1024,10000 how many stored sessions, in rising order
   --standalone        on a standalone server only
   --replica-set       on a replica set of three only
   --series 6.0        which MongoDB
@@ -56,10 +59,9 @@ impl Options {
                         Duration::from_secs_f64(number(&value()).unwrap_or_else(|why| refuse(why)))
                 }
                 "--connections" => {
-                    let counts = value();
-                    let counts: Result<_, _> = counts.split(',').map(number).collect();
-                    self.connections = counts.unwrap_or_else(|why| refuse(why));
+                    self.connections = numbers(&value()).unwrap_or_else(|why| refuse(why))
                 }
+                "--stored" => self.stored = numbers(&value()).unwrap_or_else(|why| refuse(why)),
                 "--standalone" => self.deployments = vec![Deployment::Standalone],
                 "--replica-set" => self.deployments = vec![Deployment::ReplicaSet],
                 "--series" => self.series = value(),
@@ -77,6 +79,10 @@ impl Options {
         }
         is_bench.then_some(self)
     }
+}
+
+fn numbers(text: &str) -> Result<Vec<usize>, String> {
+    text.split(',').map(number).collect()
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {

@@ -98,6 +98,19 @@ impl Server {
         }
     }
 
+    /// Makes each update command take longer by this.
+    pub async fn delay_updates(&self, delay: Duration) {
+        let mode = if delay.is_zero() { "off" } else { "alwaysOn" };
+        let data = doc! {
+            "failCommands": ["update"],
+            "blockConnection": true,
+            "blockTimeMS": delay.as_millis() as i64,
+        };
+        let point = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
+        let set = self.client.database("admin").run_command(point).await;
+        set.expect("a server with test commands");
+    }
+
     pub fn database(&self) -> Database {
         self.client.database(DATABASE)
     }

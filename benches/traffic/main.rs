@@ -4,7 +4,7 @@
 //!
 //! `-- --only rates,herd` measures parts: requests that arrive at fixed rates; reads and writes of
 //! which a few sessions get half; one browser with 64 requests at once; cookies of sessions that have
-//! ended; large sessions beside small ones; a restart while all browsers wait.
+//! ended; large sessions beside small ones; commits that take long; a restart while all browsers wait.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -41,11 +41,12 @@ fn main() {
     if support::app::run_if_asked() {
         return;
     }
-    let parts = ["rates", "mixed", "browser", "ended", "large", "herd"];
+    let parts = ["rates", "mixed", "browser", "ended", "large", "far", "herd"];
     let options = Options {
         rounds: 7,
         time: Duration::from_secs(1),
         connections: vec![CONNECTIONS],
+        stored: Vec::new(),
         only: parts.map(str::to_owned).into(),
         deployments: vec![Deployment::Standalone],
         series: "6.0".to_owned(),
@@ -101,6 +102,7 @@ async fn run(options: Options) {
                     .await;
                 }
                 "large" => large(&options, &server, &sides, &small).await,
+                "far" => far(&options, &server, &sides, &small).await,
                 _ => herd(&options, &mut sides, &small).await,
             }
         }
@@ -349,6 +351,17 @@ async fn large(options: &Options, server: &Server, sides: &[Side], small: &[Vec<
         }
     }
     table.print();
+}
+
+/// Writes where each update takes long, as with a majority far away.
+async fn far(options: &Options, server: &Server, sides: &[Side], visitors: &[Vec<Visitor>]) {
+    for delay in [20, 100] {
+        server.delay_updates(Duration::from_millis(delay)).await;
+        let writes = visitors.iter().map(|all| vec![Kind::of(all, 0)]);
+        let what = format!("writes, each update takes {delay} ms longer");
+        closed(options, sides, &what, writes.collect()).await;
+    }
+    server.delay_updates(Duration::ZERO).await;
 }
 
 /// All browsers ask at once, as soon as the application has started again: the first request of each.
