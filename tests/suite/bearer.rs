@@ -7,7 +7,9 @@ use rocket::figment::value::Value;
 use rocket::http::Status;
 use rocket::{Build, Rocket, State, catch, catchers, get, post, routes};
 use rocket_mongo_session::{Error, Kind, Of, RecentLogin, Session, Sessions, SessionsOf};
+use rstest::rstest;
 
+use crate::apps::database;
 use crate::apps::probe::{Gates, id_of};
 use crate::support::{App, Fate, Mongod, Proxy, Request, Response, figment};
 
@@ -224,26 +226,28 @@ async fn a_token_is_handed_out_once_and_opens_the_session() {
     assert_eq!(api.stored().await.len(), 2);
 }
 
-#[rocket::async_test]
-async fn a_cookie_and_other_schemes_open_nothing() {
-    let api = Api::start("bearer_only").await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("Cookie", "session_phone=")]
+#[case("Cookie", "session=")]
+#[case("Authorization", "Basic ")]
+#[case("Authorization", "")]
+#[case("X-Authorization", "Bearer ")]
+async fn a_cookie_and_other_schemes_open_nothing(#[case] header: &str, #[case] scheme: &str) {
+    let api = Api::start(&database()).await;
     let token = api.login("alice").await;
-    for (name, value) in [
-        ("Cookie", format!("session_phone={token}")),
-        ("Cookie", format!("session={token}")),
-        ("Authorization", format!("Basic {token}")),
-        ("Authorization", token.clone()),
-        ("X-Authorization", format!("Bearer {token}")),
-    ] {
-        let response = api
-            .send(Request::get("/me").header(name, &value), None)
-            .await;
-        assert_eq!(
-            (response.status, response.text()),
-            (401, "Some(NoCookie)".into()),
-            "{value}"
-        );
-    }
+    let request = Request::get("/me").header(header, format!("{scheme}{token}"));
+    let response = api.send(request, None).await;
+    assert_eq!(
+        (response.status, response.text()),
+        (401, "Some(NoCookie)".into())
+    );
+}
+
+#[rocket::async_test]
+async fn a_token_that_is_sent_twice_opens_nothing() {
+    let api = Api::start("bearer_twice").await;
+    let token = api.login("alice").await;
     let twice = Request::get("/me").header("Authorization", format!("Bearer {token}"));
     let twice = api.send(twice, Some(&token)).await;
     assert_eq!(
@@ -280,20 +284,22 @@ async fn a_token_that_opens_nothing_has_no_user() {
     assert_eq!(api.get("/me", &other).await.text(), "bob");
 }
 
-#[rocket::async_test]
-async fn a_new_token_replaces_the_old_one() {
-    let api = Api::start("bearer_renew").await;
-    for path in ["/token", "/elevate", "/token/saved", "/login/alice"] {
-        let old = api.login("alice").await;
-        let new = api.post(path, &old).await.text();
-        assert_ne!(old, new, "{path}");
-        assert_eq!(api.get("/me", &new).await.text(), "alice", "{path}");
-        assert_eq!(api.get("/me", &old).await.status, 401, "{path}");
-        let is_same = id_of(&old) == id_of(&new);
-        assert_eq!(is_same, !path.starts_with("/login"), "{path}");
-        // The dead token makes a new session at once: there is no cookie to overwrite.
-        assert_eq!(api.post("/token", &old).await.status, 200, "{path}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("/token", true)]
+#[case("/elevate", true)]
+#[case("/token/saved", true)]
+#[case("/login/alice", false)]
+async fn a_new_token_replaces_the_old_one(#[case] path: &str, #[case] keeps_id: bool) {
+    let api = Api::start(&database()).await;
+    let old = api.login("alice").await;
+    let new = api.post(path, &old).await.text();
+    assert_ne!(old, new);
+    assert_eq!(api.get("/me", &new).await.text(), "alice");
+    assert_eq!(api.get("/me", &old).await.status, 401);
+    assert_eq!(id_of(&old) == id_of(&new), keeps_id);
+    // The dead token makes a new session at once: there is no cookie to overwrite.
+    assert_eq!(api.post("/token", &old).await.status, 200);
 }
 
 #[rocket::async_test]
@@ -383,30 +389,29 @@ async fn issue_token_is_an_error_for_sessions_in_cookies() {
     assert!(said.contains("WrongTransport"), "{said}");
 }
 
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("max_age", 5)]
+#[case("path", "/")]
+#[case("secure", true)]
+#[case("same_site", "Lax")]
+#[case("legacy_ids", true)]
+async fn keys_of_a_cookie_are_refused(#[case] key: &str, #[case] value: impl Into<Value>) {
+    let url = Mongod::shared().await.url(&database());
+    let keys = [(key, value.into()), ("transport", "bearer".into())];
+    let debug = figment("debug", Some(&url), &keys);
+    let rocket = rocket::custom(debug).attach(Sessions::fairing());
+    let launched = App::try_launch(rocket).await;
+    let error = launched.map(|_| ()).expect_err("a refusal");
+    let ErrorKind::FailedFairings(failed) = error.kind() else {
+        panic!("{error}");
+    };
+    assert!(format!("{failed:?}").contains("Session Store"));
+}
+
 #[rocket::async_test]
-async fn keys_of_a_cookie_are_refused() {
+async fn the_name_of_a_cookie_is_accepted() {
     let url = Mongod::shared().await.url("bearer_keys");
-    let keys: [(&str, Value); 5] = [
-        ("max_age", 5.into()),
-        ("path", "/".into()),
-        ("secure", true.into()),
-        ("same_site", "Lax".into()),
-        ("legacy_ids", true.into()),
-    ];
-    for (key, value) in keys {
-        let debug = figment(
-            "debug",
-            Some(&url),
-            &[(key, value), ("transport", "bearer".into())],
-        );
-        let rocket = rocket::custom(debug).attach(Sessions::fairing());
-        let launched = App::try_launch(rocket).await;
-        let error = launched.map(|_| ()).expect_err("a refusal");
-        let ErrorKind::FailedFairings(failed) = error.kind() else {
-            panic!("{key}: {error}");
-        };
-        assert!(format!("{failed:?}").contains("Session Store"), "{key}");
-    }
     let named = [
         ("cookie_name", "phone".into()),
         ("transport", "bearer".into()),

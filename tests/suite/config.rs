@@ -15,6 +15,7 @@ use crate::apps::probe::{Gates, Probe, Ran, Script, rocket as probe_rocket, run,
 use crate::support::{App, Mongod, figment};
 
 mod keys;
+mod launch_output;
 mod toml;
 
 /// Why an application does not launch.

@@ -1,7 +1,10 @@
 //! The life of a request, as browsers see it: visits, headers, what is stored.
 
 use rocket::serde::json::{Value, json};
+use rstest::rstest;
 
+use crate::apps::calls::script;
+use crate::apps::database;
 use crate::apps::probe::{Probe, Script, asked, id_of, removes, run};
 use crate::support::{Connection, Request};
 
@@ -71,48 +74,36 @@ async fn a_route_that_asks_for_no_session_costs_nothing() {
     assert_eq!(asked(&profile).await, Vec::<String>::new());
 }
 
-#[rocket::async_test]
-async fn a_new_session_that_holds_nothing_is_never_stored() {
-    let probe = Probe::start("life_empty", &[("indexes", false.into())]).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!([]))]
+#[case(json!([["get", "a"], ["keys"], ["user"], ["expires"]]))]
+#[case(json!([["set", "a", 1], ["remove", "a"]]))]
+#[case(json!([["set", "a", 1], ["clear"]]))]
+#[case(json!([["set", "a", 1], ["logout"]]))]
+#[case(json!([["remove", "a"], ["take", "a"], ["clear"]]))]
+#[case(json!([["pop_flash"], ["peek_flash"]]))]
+#[case(json!([["touch"]]))]
+#[case(json!([["renew"]]))]
+#[case(json!([["elevate"]]))]
+#[case(json!([["logout"], ["logout"]]))]
+#[case(json!([["save"]]))]
+#[case(json!([["verify_csrf", "x"]]))]
+async fn a_new_session_that_holds_nothing_is_never_stored(#[case] calls: Value) {
+    let probe = Probe::start(&database(), &[("indexes", false.into())]).await;
     let profile = probe.profile().await;
-    for calls in [
-        vec![],
-        vec![
-            json!(["get", "a"]),
-            json!(["keys"]),
-            json!(["user"]),
-            json!(["expires"]),
-        ],
-        vec![json!(["set", "a", 1]), json!(["remove", "a"])],
-        vec![json!(["set", "a", 1]), json!(["clear"])],
-        vec![json!(["set", "a", 1]), json!(["logout"])],
-        vec![
-            json!(["remove", "a"]),
-            json!(["take", "a"]),
-            json!(["clear"]),
-        ],
-        vec![json!(["pop_flash"]), json!(["peek_flash"])],
-        vec![json!(["touch"])],
-        vec![json!(["renew"])],
-        vec![json!(["elevate"])],
-        vec![json!(["logout"]), json!(["logout"])],
-        vec![json!(["save"])],
-        vec![json!(["verify_csrf", "x"])],
-    ] {
-        let script = calls.iter().cloned().fold(Script::new(), Script::call);
-        let ran = run(&probe.browser(), script).await;
-        assert_eq!((ran.status, ran.sent()), (200, None), "{calls:?}: {ran:?}");
-        let errors = ran
-            .results
-            .iter()
-            .filter(|result| result.get("error").is_some());
-        assert_eq!(errors.count(), 0, "{calls:?}: {ran:?}");
-        assert_eq!(
-            ran.header("Vary"),
-            Some("Cookie"),
-            "it depends on the cookie nevertheless"
-        );
-    }
+    let ran = run(&probe.browser(), script(calls)).await;
+    assert_eq!((ran.status, ran.sent()), (200, None), "{ran:?}");
+    let mut results = ran.results.iter();
+    assert!(
+        results.all(|result| result.get("error").is_none()),
+        "{ran:?}"
+    );
+    assert_eq!(
+        ran.header("Vary"),
+        Some("Cookie"),
+        "it depends on the cookie nevertheless"
+    );
     assert_eq!(asked(&profile).await, Vec::<String>::new());
     assert_eq!(probe.documents().await, []);
 }

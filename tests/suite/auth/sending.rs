@@ -1,8 +1,10 @@
 //! When a cookie is sent again, and for how long it is.
 
-use rocket::serde::json::json;
+use rocket::serde::json::{Value, json};
+use rstest::rstest;
 use std::time::Duration;
 
+use crate::apps::database;
 use crate::apps::probe::{Probe, Ran, Script, run, run_with};
 
 fn life(ran: &Ran) -> Option<&str> {
@@ -144,20 +146,17 @@ async fn remember_me_is_kept_in_the_session() {
     );
 }
 
-#[rocket::async_test]
-async fn durations_that_are_none_are_refused() {
-    let probe = Probe::start("sending_durations", &[]).await;
-    let browser = probe.browser();
-    for call in [
-        json!(["set_timeout", 0]),
-        json!(["set_timeout", 1e12]),
-        json!(["set_max_age", 0.5]),
-        json!(["set_max_age", 1e9]),
-    ] {
-        let ran = run(&browser, Script::new().call(call.clone())).await;
-        assert_eq!(ran.results, [json!({"error": "BadDuration"})], "{call}");
-        assert_eq!(ran.sent(), None, "{call}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!(["set_timeout", 0]))]
+#[case(json!(["set_timeout", 1e12]))]
+#[case(json!(["set_max_age", 0.5]))]
+#[case(json!(["set_max_age", 1e9]))]
+async fn durations_that_are_none_are_refused(#[case] call: Value) {
+    let probe = Probe::start(&database(), &[]).await;
+    let ran = run(&probe.browser(), Script::new().call(call)).await;
+    assert_eq!(ran.results, [json!({"error": "BadDuration"})]);
+    assert_eq!(ran.sent(), None);
 }
 
 #[rocket::async_test]

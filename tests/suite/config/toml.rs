@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rocket::fairing::AdHoc;
 use rocket::tokio::process::Command;
 use rocket_mongo_session::Sessions;
+use rstest::rstest;
 
 use super::{Shared, visit};
 use rocket::{Build, Rocket, routes};
@@ -76,52 +77,47 @@ async fn printed_by(which: &str, profile: &str, toml: &str, env: &[(&str, &str)]
     all
 }
 
-async fn refused(profile: &str, toml: &str) -> String {
+pub(super) async fn refused(profile: &str, toml: &str) -> String {
     let all = printed(profile, toml, &[]).await;
     assert!(all.contains("REFUSED"), "{toml}: {all}");
     assert!(!all.contains("panicked"), "{toml}: {all}");
     all
 }
 
-async fn launched(profile: &str, toml: &str) -> String {
+pub(super) async fn launched(profile: &str, toml: &str) -> String {
     let all = printed(profile, toml, &[]).await;
     assert!(all.contains("LAUNCHED"), "{toml}: {all}");
     all
 }
 
-#[rocket::async_test]
-async fn a_bad_value_is_refused_with_its_key_and_its_file() {
-    for (key, value) in [
-        ("timeout", "\"soon\""),
-        ("timeout", "0"),
-        ("max_age", "-1"),
-        ("lifetime", "nan"),
-        ("reissue_time", "5000"),
-        ("same_site", "\"Sometimes\""),
-        ("same_site", "\"None\""),
-        ("cookie_name", "\"a b\""),
-        ("cookie_name", "\"__Host-s\""),
-        ("partitioned", "true"),
-        ("path", "\"app\""),
-        ("domain", "\"com\""),
-        ("collection", "\"system.x\""),
-        ("database", "\"a b\""),
-        ("encoding", "\"pickle\""),
-        ("max_bytes", "\"1GiB\""),
-        ("deadline", "0"),
-        ("max_per_user", "0"),
-        ("set_on_exception", "\"maybe\""),
-        ("trusted_origins", "[\"*\"]"),
-        ("time_out", "5"),
-        ("Timeout", "5"),
-    ] {
-        let all = refused("debug", &format!("[default.session]\n{key} = {value}\n")).await;
-        assert!(
-            all.contains(&format!("default.session.{key}")),
-            "{key} = {value}: {all}"
-        );
-        assert!(all.contains("Rocket.toml"), "{key} = {value}: {all}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("timeout", "\"soon\"")]
+#[case("timeout", "0")]
+#[case("max_age", "-1")]
+#[case("lifetime", "nan")]
+#[case("reissue_time", "5000")]
+#[case("same_site", "\"Sometimes\"")]
+#[case("same_site", "\"None\"")]
+#[case("cookie_name", "\"a b\"")]
+#[case("cookie_name", "\"__Host-s\"")]
+#[case("partitioned", "true")]
+#[case("path", "\"app\"")]
+#[case("domain", "\"com\"")]
+#[case("collection", "\"system.x\"")]
+#[case("database", "\"a b\"")]
+#[case("encoding", "\"pickle\"")]
+#[case("max_bytes", "\"1GiB\"")]
+#[case("deadline", "0")]
+#[case("max_per_user", "0")]
+#[case("set_on_exception", "\"maybe\"")]
+#[case("trusted_origins", "[\"*\"]")]
+#[case("time_out", "5")]
+#[case("Timeout", "5")]
+async fn a_bad_value_is_refused_with_its_key_and_its_file(#[case] key: &str, #[case] value: &str) {
+    let all = refused("debug", &format!("[default.session]\n{key} = {value}\n")).await;
+    assert!(all.contains(&format!("default.session.{key}")), "{all}");
+    assert!(all.contains("Rocket.toml"), "{all}");
 }
 
 #[rocket::async_test]
@@ -144,36 +140,28 @@ async fn all_that_is_wrong_is_said_at_once_and_where() {
     assert!(all.contains("environment"), "{all}");
 }
 
-#[rocket::async_test]
-async fn a_bad_database_is_refused_without_its_credentials() {
-    let url = |url: &str| format!("[default.databases.sessions]\nurl = {url}\n");
-    for (toml, named) in [
-        (
-            url("\"mongodb://bob:hunter2@localhost:27017\""),
-            "session.database",
-        ),
-        (
-            url("\"mongodb://bob:hunter2@localhost:notaport/db\""),
-            "databases.sessions.url",
-        ),
-        (
-            url("\"postgres://bob:hunter2@localhost/db\""),
-            "databases.sessions.url",
-        ),
-        (
-            url("\"mongodb://bob:hunter2@/db\""),
-            "databases.sessions.url",
-        ),
-        (url("5"), "databases.sessions.url"),
-        (
-            url("\"mongodb://localhost/db\"") + "max_connections = \"many\"\n",
-            "databases.sessions.max_connections",
-        ),
-    ] {
-        let all = refused("debug", &toml).await;
-        assert!(all.contains(named), "{toml}: {all}");
-        assert!(!all.contains("hunter2"), "{toml}: {all}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case::without_a_name("\"mongodb://bob:hunter2@localhost:27017\"", "session.database")]
+#[case::port(
+    "\"mongodb://bob:hunter2@localhost:notaport/db\"",
+    "databases.sessions.url"
+)]
+#[case::scheme("\"postgres://bob:hunter2@localhost/db\"", "databases.sessions.url")]
+#[case::without_a_host("\"mongodb://bob:hunter2@/db\"", "databases.sessions.url")]
+#[case::number("5", "databases.sessions.url")]
+#[case::pool(
+    "\"mongodb://localhost/db\"\nmax_connections = \"many\"",
+    "databases.sessions.max_connections"
+)]
+async fn a_bad_database_is_refused_without_its_credentials(#[case] url: &str, #[case] key: &str) {
+    let all = refused(
+        "debug",
+        &format!("[default.databases.sessions]\nurl = {url}\n"),
+    )
+    .await;
+    assert!(all.contains(key), "{all}");
+    assert!(!all.contains("hunter2"), "{all}");
 }
 
 #[rocket::async_test]
@@ -231,102 +219,118 @@ async fn what_is_dangerous_is_warned_about_outside_the_debug_profile() {
     }
 }
 
-/// Both ways to have sessions in a database by its address: which application, and which section.
-const WAYS: [(&str, &str); 2] = [
-    ("the_application", "sessions"),
-    ("the_application_with_a_pool", "shared"),
-];
+/// How an application has its sessions in a database.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    application: &'static str,
+    section: &'static str,
+}
+
+const OWN: Setup = Setup {
+    application: "the_application",
+    section: "sessions",
+};
+
+const POOL: Setup = Setup {
+    application: "the_application_with_a_pool",
+    section: "shared",
+};
+
+impl Setup {
+    async fn printed(self, profile: &str, toml: &str) -> String {
+        printed_by(self.application, profile, toml, &[]).await
+    }
+
+    fn toml(self, url: &str) -> String {
+        at(self.section, url)
+    }
+}
 
 fn at(section: &str, url: &str) -> String {
     format!("[default.databases.{section}]\nurl = \"{url}\"\n")
 }
 
-#[rocket::async_test]
-async fn an_address_that_weakens_promises_is_warned_about_outside_the_debug_profile() {
-    for (which, section) in WAYS {
-        for (option, sign) in [
-            ("tls=true&tlsInsecure=true", "certificate is not checked"),
-            (
-                "tls=true&tlsAllowInvalidCertificates=true",
-                "certificate is not checked",
-            ),
-            ("journal=false", "`journal=false`"),
-            ("retryWrites=false", "`retryWrites=false`"),
-            ("w=1", "`w=1`"),
-            ("readPreference=nearest", "`readPreference`"),
-        ] {
-            let url = format!("mongodb://127.0.0.1:1/my_app?{option}");
-            for (profile, warned) in [("release", true), ("debug", false)] {
-                let all = printed_by(which, profile, &at(section, &url), &[]).await;
-                assert!(all.contains("LAUNCHED"), "{which} {option}: {all}");
-                assert_eq!(
-                    all.contains(sign),
-                    warned,
-                    "{which} {profile} {option}: {all}"
-                );
-            }
-        }
-        let careful = at(
-            section,
-            "mongodb://127.0.0.1:1/my_app?tls=true&journal=true&w=majority",
-        );
-        let all = printed_by(which, "release", &careful, &[]).await;
-        for sign in [
-            "not checked",
-            "journal",
-            "retryWrites",
-            "`w=",
-            "`readPreference`",
-        ] {
-            assert!(!all.contains(sign), "{which} {sign}: {all}");
-        }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("tls=true&tlsInsecure=true", "certificate is not checked")]
+#[case(
+    "tls=true&tlsAllowInvalidCertificates=true",
+    "certificate is not checked"
+)]
+#[case("journal=false", "`journal=false`")]
+#[case("retryWrites=false", "`retryWrites=false`")]
+#[case("w=1", "`w=1`")]
+#[case("readPreference=nearest", "`readPreference`")]
+async fn an_address_that_weakens_promises_is_warned_about_outside_the_debug_profile(
+    #[case] option: &str,
+    #[case] sign: &str,
+    #[values(OWN, POOL)] setup: Setup,
+) {
+    let toml = setup.toml(&format!("mongodb://127.0.0.1:1/my_app?{option}"));
+    for (profile, warned) in [("release", true), ("debug", false)] {
+        let all = setup.printed(profile, &toml).await;
+        assert!(all.contains("LAUNCHED"), "{all}");
+        assert_eq!(all.contains(sign), warned, "{profile}: {all}");
     }
 }
 
-#[rocket::async_test]
-async fn an_address_without_acknowledgement_is_refused_with_its_key() {
-    for (which, section) in WAYS {
-        for profile in ["debug", "release"] {
-            let toml = at(section, "mongodb://bob:hunter2@127.0.0.1:1/my_app?w=0");
-            let all = printed_by(which, profile, &toml, &[]).await;
-            assert!(all.contains("REFUSED"), "{which}: {all}");
-            let key = format!("databases.{section}.url");
-            assert!(
-                all.contains("`w=0`") && all.contains(&key),
-                "{which}: {all}"
-            );
-            assert!(!all.contains("hunter2"), "{which}: {all}");
-        }
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn a_careful_address_is_not_warned_about(#[values(OWN, POOL)] setup: Setup) {
+    let careful = setup.toml("mongodb://127.0.0.1:1/my_app?tls=true&journal=true&w=majority");
+    let all = setup.printed("release", &careful).await;
+    for sign in [
+        "not checked",
+        "journal",
+        "retryWrites",
+        "`w=",
+        "`readPreference`",
+    ] {
+        assert!(!all.contains(sign), "{sign}: {all}");
     }
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn an_address_without_acknowledgement_is_refused_with_its_key(
+    #[values(OWN, POOL)] setup: Setup,
+    #[values("debug", "release")] profile: &str,
+) {
+    let toml = setup.toml("mongodb://bob:hunter2@127.0.0.1:1/my_app?w=0");
+    let all = setup.printed(profile, &toml).await;
+    assert!(all.contains("REFUSED"), "{all}");
+    let key = format!("databases.{}.url", setup.section);
+    assert!(all.contains("`w=0`") && all.contains(&key), "{all}");
+    assert!(!all.contains("hunter2"), "{all}");
 }
 
 /// A password with a `?`, `/`, `#`, `@` or `%` that is written as it is ends up in other parts of the
 /// address, which an error might quote.
-#[rocket::async_test]
-async fn a_password_that_is_not_encoded_is_shown_in_no_part() {
-    for (which, section) in WAYS {
-        for (url, parts) in [
-            ("mongodb://app:pa?ss@h/db", ["pa?", "ss@"]),
-            ("mongodb://app:1234?rest@h/db", ["1234", "rest"]),
-            ("mongodb://app:1234/rest@h/db", ["1234", "rest"]),
-            ("mongodb://app:1234/rest?more@h/db", ["1234", "rest"]),
-            ("mongodb://app:pa/ss@h/db", ["pa/", "ss@"]),
-            ("mongodb://app:pa#ss@h/db", ["pa#", "ss@"]),
-            ("mongodb://app:pa@ss@h/db", ["pa@", "ss@"]),
-            ("mongodb://app:pa%ss@h/db", ["pa%", "ss@"]),
-            ("mongodb://app:pa:ss@h/db", ["pa:", "ss@"]),
-            ("mongodb+srv://app:1234?rest@h/db", ["1234", "rest"]),
-        ] {
-            let all = printed_by(which, "debug", &at(section, url), &[]).await;
-            assert!(all.contains("REFUSED"), "{which} {url}: {all}");
-            assert!(!all.contains("panicked"), "{which} {url}: {all}");
-            for part in parts.into_iter().chain(["app:"]) {
-                assert!(!all.contains(part), "{which} {url}: {all}");
-            }
-            let says = all.contains("databases.sessions.url") || all.contains("holds credentials");
-            assert!(says, "{which} {url}: {all}");
-        }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("mongodb://app:pa?ss@h/db", ["pa?", "ss@"])]
+#[case("mongodb://app:1234?rest@h/db", ["1234", "rest"])]
+#[case("mongodb://app:1234/rest@h/db", ["1234", "rest"])]
+#[case("mongodb://app:1234/rest?more@h/db", ["1234", "rest"])]
+#[case("mongodb://app:pa/ss@h/db", ["pa/", "ss@"])]
+#[case("mongodb://app:pa#ss@h/db", ["pa#", "ss@"])]
+#[case("mongodb://app:pa@ss@h/db", ["pa@", "ss@"])]
+#[case("mongodb://app:pa%ss@h/db", ["pa%", "ss@"])]
+#[case("mongodb://app:pa:ss@h/db", ["pa:", "ss@"])]
+#[case("mongodb+srv://app:1234?rest@h/db", ["1234", "rest"])]
+async fn a_password_that_is_not_encoded_is_shown_in_no_part(
+    #[case] url: &str,
+    #[case] parts: [&str; 2],
+    #[values(OWN, POOL)] setup: Setup,
+) {
+    let all = setup.printed("debug", &setup.toml(url)).await;
+    assert!(all.contains("REFUSED"), "{all}");
+    assert!(!all.contains("panicked"), "{all}");
+    for part in parts.into_iter().chain(["app:"]) {
+        assert!(!all.contains(part), "{all}");
     }
+    let says = all.contains("databases.sessions.url") || all.contains("holds credentials");
+    assert!(says, "{all}");
 }
 
 #[rocket::async_test]
@@ -340,31 +344,33 @@ async fn accepting_the_old_applications_cookies_is_warned_about() {
     }
 }
 
-#[rocket::async_test]
-async fn the_pools_settings_say_where_each_comes_from() {
-    for (which, section) in WAYS {
-        let url = "mongodb://127.0.0.1:1/my_app?maxPoolSize=7&minPoolSize=3&connectTimeoutMS=1500";
-        let all = printed_by(which, "debug", &at(section, url), &[]).await;
-        for said in [
-            "at most 7 (maxPoolSize in the URL)",
-            "at least 3 (minPoolSize in the URL)",
-            "idle timeout 180s (default)",
-            "connect timeout 1.5s (connectTimeoutMS in the URL)",
-            "server selection 5s (default)",
-        ] {
-            assert!(all.contains(said), "{which} {said}: {all}");
-        }
-        let keys = "max_connections = 9\nidle_timeout = 60\n";
-        let all = printed_by(which, "debug", &(at(section, url) + keys), &[]).await;
-        for said in [
-            "at most 9 (`max_connections`, which overrides maxPoolSize in the URL)",
-            "idle timeout 60s (`idle_timeout`)",
-        ] {
-            assert!(all.contains(said), "{which} {said}: {all}");
-        }
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn the_pools_settings_say_where_each_comes_from(#[values(OWN, POOL)] setup: Setup) {
+    let url = "mongodb://127.0.0.1:1/my_app?maxPoolSize=7&minPoolSize=3&connectTimeoutMS=1500";
+    let all = setup.printed("debug", &setup.toml(url)).await;
+    for said in [
+        "at most 7 (maxPoolSize in the URL)",
+        "at least 3 (minPoolSize in the URL)",
+        "idle timeout 180s (default)",
+        "connect timeout 1.5s (connectTimeoutMS in the URL)",
+        "server selection 5s (default)",
+    ] {
+        assert!(all.contains(said), "{said}: {all}");
     }
-    let plain = at("sessions", "mongodb://127.0.0.1:1/my_app");
-    let all = launched("debug", &plain).await;
+    let keys = "max_connections = 9\nidle_timeout = 60\n";
+    let all = setup.printed("debug", &(setup.toml(url) + keys)).await;
+    for said in [
+        "at most 9 (`max_connections`, which overrides maxPoolSize in the URL)",
+        "idle timeout 60s (`idle_timeout`)",
+    ] {
+        assert!(all.contains(said), "{said}: {all}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_pool_of_our_own_has_at_most_32_connections() {
+    let all = launched("debug", &OWN.toml("mongodb://127.0.0.1:1/my_app")).await;
     assert!(all.contains("at most 32 (default)"), "{all}");
 }
 
@@ -384,22 +390,22 @@ async fn a_name_that_cannot_be_resolved_is_warned_about_without_blaming_the_pass
     }
 }
 
-#[rocket::async_test]
-async fn a_missing_file_and_an_unknown_compressor_are_named() {
-    for (which, section) in WAYS {
-        for (option, named) in [
-            ("tls=true&tlsCAFile=/nowhere/ca.pem", "/nowhere/ca.pem"),
-            ("compressors=lz4", "compress"),
-            ("maxPoolSize=many", "maxpoolsize"),
-        ] {
-            let url = format!("mongodb://bob:hunter2@127.0.0.1:1/my_app?{option}");
-            let all = printed_by(which, "debug", &at(section, &url), &[]).await;
-            assert!(all.contains("REFUSED"), "{which} {option}: {all}");
-            assert!(all.contains(named), "{which} {option}: {all}");
-            for sign in ["hunter2", "password", "bob:"] {
-                assert!(!all.contains(sign), "{which} {option} {sign}: {all}");
-            }
-        }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case::file("tls=true&tlsCAFile=/nowhere/ca.pem", "/nowhere/ca.pem")]
+#[case::compressor("compressors=lz4", "compress")]
+#[case::number("maxPoolSize=many", "maxpoolsize")]
+async fn a_missing_file_and_an_unknown_compressor_are_named(
+    #[case] option: &str,
+    #[case] named: &str,
+    #[values(OWN, POOL)] setup: Setup,
+) {
+    let url = format!("mongodb://bob:hunter2@127.0.0.1:1/my_app?{option}");
+    let all = setup.printed("debug", &setup.toml(&url)).await;
+    assert!(all.contains("REFUSED"), "{all}");
+    assert!(all.contains(named), "{all}");
+    for sign in ["hunter2", "password", "bob:"] {
+        assert!(!all.contains(sign), "{sign}: {all}");
     }
 }
 

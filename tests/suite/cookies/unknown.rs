@@ -2,6 +2,7 @@
 
 use mongodb::bson::doc;
 use rocket::serde::json::json;
+use rstest::rstest;
 
 use crate::apps::calls::{ask, go, probe, script, visitor};
 use crate::apps::probe::{asked, id_of, run_with};
@@ -46,31 +47,29 @@ async fn a_cookie_that_cannot_be_one_of_ours_is_not_looked_up() {
     assert!(asked(&profile).await.is_empty());
 }
 
-#[rocket::async_test]
-async fn hostile_cookies_are_new_visitors() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(r#"{"$gt":""}"#)]
+#[case("[$ne]")]
+#[case("%00")]
+#[case("%0d%0aSet-Cookie: evil=1")]
+#[case("\u{1f600}")]
+#[case("\"")]
+#[case("'")]
+#[case::quoted("\"COOKIE\"")]
+#[case("../../session")]
+#[case("~all")]
+#[case("$where:1")]
+#[case("null")]
+async fn hostile_cookies_are_new_visitors(#[case] hostile: &str) {
     let probe = probe(&[]).await;
     let (_, cookie) = visitor(&probe).await;
+    let hostile = hostile.replace("COOKIE", &cookie);
     let profile = probe.profile().await;
-    for hostile in [
-        r#"{"$gt":""}"#,
-        "[$ne]",
-        "%00",
-        "%0d%0aSet-Cookie: evil=1",
-        "\u{1f600}",
-        "\"",
-        "'",
-        &format!("\"{cookie}\""),
-        "../../session",
-        "~all",
-        "$where:1",
-        "null",
-    ] {
-        let calls = json!([["keys"], ["is_new"]]);
-        let read = run_with(&probe.app, hostile, script(calls)).await;
-        assert_eq!(read.status, 200, "{hostile}");
-        assert_eq!(read.results, [json!([]), json!(true)], "{hostile}");
-        assert_eq!(read.set_cookies(), [""; 0], "{hostile}");
-    }
+    let read = run_with(&probe.app, &hostile, script(json!([["keys"], ["is_new"]]))).await;
+    assert_eq!(read.status, 200);
+    assert_eq!(read.results, [json!([]), json!(true)]);
+    assert_eq!(read.set_cookies(), [""; 0]);
     assert!(asked(&profile).await.is_empty());
 }
 
@@ -101,16 +100,20 @@ async fn no_other_text_means_the_same_session() {
     assert_eq!(ask(&browser, json!(["get", "k"])).await, "v");
 }
 
-#[rocket::async_test]
-async fn a_cookie_of_another_name_is_not_ours() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("other")]
+#[case("Session")]
+#[case("sessionx")]
+#[case("xsession")]
+#[case("session%")]
+async fn a_cookie_of_another_name_is_not_ours(#[case] name: &str) {
     let probe = probe(&[]).await;
     let (_, cookie) = visitor(&probe).await;
-    for name in ["other", "Session", "sessionx", "xsession", "session%"] {
-        let request = script(json!([["is_new"]])).request();
-        let request = request.header("Cookie", format!("{name}={cookie}"));
-        let read: crate::apps::probe::Ran = probe.app.send(request).await.into();
-        assert_eq!(read.results, [json!(true)], "{name}");
-    }
+    let request = script(json!([["is_new"]])).request();
+    let request = request.header("Cookie", format!("{name}={cookie}"));
+    let read: crate::apps::probe::Ran = probe.app.send(request).await.into();
+    assert_eq!(read.results, [json!(true)]);
 }
 
 #[rocket::async_test]

@@ -1,9 +1,11 @@
 //! What the stored document says, or no longer says.
 
-use mongodb::bson::{DateTime, doc};
-use rocket::serde::json::json;
+use mongodb::bson::{DateTime, Document, doc};
+use rocket::serde::json::{Value, json};
+use rstest::rstest;
 use std::time::Duration;
 
+use crate::apps::database;
 use crate::apps::opened::opened;
 use crate::apps::probe::{Probe, Script, id_of, run};
 
@@ -97,32 +99,30 @@ async fn a_session_lives_exactly_as_long_as_its_timeout() {
     );
 }
 
-#[rocket::async_test]
-async fn a_session_that_expires_while_a_request_runs_is_not_revived() {
-    for calls in [
-        json!(["touch"]),
-        json!(["set", "n", 2]),
-        json!(["renew"]),
-        json!(["get", "n"]),
-    ] {
-        let probe = Probe::start("life_expires", &[("timeout", 10.into())]).await;
-        let browser = probe.browser();
-        let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
-        let before = probe.document(&cookie).await.expect("a session");
-        let slow = Script::new().get("n").pause("slow").call(calls.clone());
-        let expires = async {
-            probe.gates.reached("slow").await;
-            probe.clock.advance(Duration::from_secs(11));
-            probe.gates.open("slow");
-        };
-        let (ran, ()) = rocket::tokio::join!(run(&browser, slow), expires);
-        assert_eq!((ran.status, ran.sent()), (200, None), "{calls}: {ran:?}");
-        let after = probe.document(&cookie).await.expect("its document");
-        assert_eq!(after.get("expires"), before.get("expires"), "{calls}");
-        assert_eq!(after.get("value"), before.get("value"), "{calls}");
-        let read = run(&browser, Script::new().get("n")).await;
-        assert_eq!(read.results, [json!(null)], "{calls}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!(["touch"]))]
+#[case(json!(["set", "n", 2]))]
+#[case(json!(["renew"]))]
+#[case(json!(["get", "n"]))]
+async fn a_session_that_expires_while_a_request_runs_is_not_revived(#[case] call: Value) {
+    let probe = Probe::start(&database(), &[("timeout", 10.into())]).await;
+    let browser = probe.browser();
+    let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
+    let before = probe.document(&cookie).await.expect("a session");
+    let slow = Script::new().get("n").pause("slow").call(call);
+    let expires = async {
+        probe.gates.reached("slow").await;
+        probe.clock.advance(Duration::from_secs(11));
+        probe.gates.open("slow");
+    };
+    let (ran, ()) = rocket::tokio::join!(run(&browser, slow), expires);
+    assert_eq!((ran.status, ran.sent()), (200, None), "{ran:?}");
+    let after = probe.document(&cookie).await.expect("its document");
+    assert_eq!(after.get("expires"), before.get("expires"));
+    assert_eq!(after.get("value"), before.get("value"));
+    let read = run(&browser, Script::new().get("n")).await;
+    assert_eq!(read.results, [json!(null)]);
 }
 
 #[rocket::async_test]
@@ -153,50 +153,42 @@ async fn what_a_request_did_not_change_survives_its_write() {
     );
 }
 
-#[rocket::async_test]
-async fn a_malformed_document_is_not_a_session_and_is_left_as_it_is() {
-    let probe = Probe::start("life_malformed", &[]).await;
-    for harm in [
-        doc! { "$set": { "value": "text" } },
-        doc! { "$set": { "value": [["n", 1]] } },
-        doc! { "$unset": { "value": "" } },
-        doc! { "$set": { "accessed": "yesterday" } },
-        doc! { "$set": { "accessed": f64::NAN } },
-        doc! { "$set": { "created": f64::INFINITY } },
-        doc! { "$unset": { "created": "" } },
-        doc! { "$set": { "expires": 1e12 } },
-        doc! { "$unset": { "expires": "" } },
-        doc! { "$set": { "token": "text" } },
-        doc! { "$unset": { "token": "" } },
-        doc! { "$unset": { "csrf": "" } },
-        doc! { "$set": { "user": [1] } },
-        doc! { "$set": { "timeout": -1 } },
-        doc! { "$set": { "max_age": "long" } },
-    ] {
-        let browser = probe.browser();
-        let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
-        let id = doc! { "_id": id_of(&cookie) };
-        probe
-            .sessions()
-            .update_one(id, harm.clone())
-            .await
-            .expect("harm");
-        let before = probe.document(&cookie).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(doc! { "$set": { "value": "text" } })]
+#[case(doc! { "$set": { "value": [["n", 1]] } })]
+#[case(doc! { "$unset": { "value": "" } })]
+#[case(doc! { "$set": { "accessed": "yesterday" } })]
+#[case(doc! { "$set": { "accessed": f64::NAN } })]
+#[case(doc! { "$set": { "created": f64::INFINITY } })]
+#[case(doc! { "$unset": { "created": "" } })]
+#[case(doc! { "$set": { "expires": 1e12 } })]
+#[case(doc! { "$unset": { "expires": "" } })]
+#[case(doc! { "$set": { "token": "text" } })]
+#[case(doc! { "$unset": { "token": "" } })]
+#[case(doc! { "$unset": { "csrf": "" } })]
+#[case(doc! { "$set": { "user": [1] } })]
+#[case(doc! { "$set": { "timeout": -1 } })]
+#[case(doc! { "$set": { "max_age": "long" } })]
+async fn a_malformed_document_is_not_a_session_and_is_left_as_it_is(#[case] harm: Document) {
+    let probe = Probe::start(&database(), &[]).await;
+    let browser = probe.browser();
+    let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
+    let id = doc! { "_id": id_of(&cookie) };
+    let harmed = probe.sessions().update_one(id, harm).await;
+    harmed.expect("harm");
+    let before = probe.document(&cookie).await;
 
-        let read = run(&browser, Script::new().get("n").then("is_new")).await;
-        assert_eq!((read.status, read.sent()), (200, None), "{harm}");
-        assert_eq!(read.results, [json!(null), json!(true)], "{harm}");
-        let new = run(&browser, Script::new().set("n", 2)).await.cookie();
-        assert_ne!(id_of(&new), id_of(&cookie), "{harm}");
-        // NaN is not equal to itself; what both print is.
-        let after = probe.document(&cookie).await;
-        assert_eq!(format!("{after:?}"), format!("{before:?}"), "{harm}");
-        assert_eq!(
-            run(&browser, Script::new().get("n")).await.results,
-            [json!(2)],
-            "{harm}"
-        );
-    }
+    let read = run(&browser, Script::new().get("n").then("is_new")).await;
+    assert_eq!((read.status, read.sent()), (200, None));
+    assert_eq!(read.results, [json!(null), json!(true)]);
+    let new = run(&browser, Script::new().set("n", 2)).await.cookie();
+    assert_ne!(id_of(&new), id_of(&cookie));
+    // NaN is not equal to itself; what both print is.
+    let after = probe.document(&cookie).await;
+    assert_eq!(format!("{after:?}"), format!("{before:?}"));
+    let read = run(&browser, Script::new().get("n")).await;
+    assert_eq!(read.results, [json!(2)]);
 }
 
 #[rocket::async_test]

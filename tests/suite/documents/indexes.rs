@@ -4,8 +4,10 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use rocket::futures::TryStreamExt;
 use rocket::serde::json::json;
+use rstest::rstest;
 use std::time::Duration;
 
+use crate::apps::database;
 use crate::apps::probe::{Probe, Script, eventually, id_of, run};
 use crate::support::{FailPoint, Failure, Mode, Mongod};
 
@@ -204,51 +206,31 @@ async fn with_indexes_off_none_is_made() {
     assert_eq!(indexes(&probe).await, []);
 }
 
-#[rocket::async_test]
-async fn indexes_with_other_options_are_repaired() {
-    let expiry = |name: &str, seconds: i32| {
-        doc! { "key": { "expires": 1 }, "name": name, "expireAfterSeconds": seconds }
-    };
-    for (what, found) in [
-        ("another grace", expiry("session_expires", 5)),
-        ("another grace and name", expiry("expires_1", 5)),
-        ("another name", expiry("expires_1", 300)),
-        (
-            "no TTL",
-            doc! { "key": { "expires": 1 }, "name": "expires_1" },
-        ),
-        (
-            "no TTL under our name",
-            doc! { "key": { "expires": 1 }, "name": "session_expires" },
-        ),
-        (
-            "other keys under our name",
-            doc! { "key": { "value.n": 1 }, "name": "session_expires" },
-        ),
-        (
-            "a whole user index",
-            doc! { "key": { "user": 1, "created": 1 }, "name": "session_user" },
-        ),
-        (
-            "other user keys",
-            doc! { "key": { "user": 1 }, "name": "session_user" },
-        ),
-    ] {
-        let mongod = Mongod::shared().await;
-        let db = "stored_repaired";
-        let client = mongod.client().await;
-        client.database(db).drop().await.expect("an empty database");
-        let make = doc! { "createIndexes": "session", "indexes": [found] };
-        client
-            .database(db)
-            .run_command(make)
-            .await
-            .expect("an index");
-        let url = mongod.url(db);
-        let probe = Probe::start_at(client, &url, db, &[], |rocket| rocket).await;
-        become_right(&probe, what).await;
-        probe.app.shutdown().await.expect("a clean end");
-    }
+/// A TTL index with this name and grace.
+fn ttl(name: &str, seconds: i32) -> Document {
+    doc! { "key": { "expires": 1 }, "name": name, "expireAfterSeconds": seconds }
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case::another_grace(ttl("session_expires", 5))]
+#[case::another_grace_and_name(ttl("expires_1", 5))]
+#[case::another_name(ttl("expires_1", 300))]
+#[case::no_ttl(doc! { "key": { "expires": 1 }, "name": "expires_1" })]
+#[case::no_ttl_under_our_name(doc! { "key": { "expires": 1 }, "name": "session_expires" })]
+#[case::other_keys_under_our_name(doc! { "key": { "value.n": 1 }, "name": "session_expires" })]
+#[case::a_whole_user_index(doc! { "key": { "user": 1, "created": 1 }, "name": "session_user" })]
+#[case::other_user_keys(doc! { "key": { "user": 1 }, "name": "session_user" })]
+async fn indexes_with_other_options_are_repaired(#[case] found: Document) {
+    let mongod = Mongod::shared().await;
+    let (db, client) = (database(), mongod.client().await);
+    let make = doc! { "createIndexes": "session", "indexes": [found] };
+    let made = client.database(&db).run_command(make).await;
+    made.expect("an index");
+    let url = mongod.url(&db);
+    let probe = Probe::start_at(client, &url, &db, &[], |rocket| rocket).await;
+    become_right(&probe, "the repair").await;
+    probe.app.shutdown().await.expect("a clean end");
 }
 
 #[rocket::async_test]

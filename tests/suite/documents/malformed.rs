@@ -3,6 +3,7 @@
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, bson, doc};
 use rocket::serde::json::json;
+use rstest::rstest;
 
 use crate::apps::calls;
 use crate::apps::calls::{ask, go, probe, script, told, visitor};
@@ -55,23 +56,21 @@ fn assert_same(stored: &Option<Document>, expected: &Document, what: &str) {
     assert_eq!(bytes(stored), bytes(expected), "{what}");
 }
 
-async fn both(changes: Vec<(&str, Option<Bson>)>) {
+/// Asserts that a document with this value, or without the field, is not a session.
+async fn both(field: &str, value: Option<Bson>) {
     let probe = probe(&[("legacy_ids", true.into())]).await;
-    for (field, value) in changes {
-        let (_, cookie) = visitor(&probe).await;
-        let ours = probe.document(&cookie).await.expect("a document");
-        for (whose, cookie, document) in [
-            ("ours", cookie.as_str(), ours),
-            ("legacy", ID, legacy(&probe, ID)),
-        ] {
-            let mut document = document;
-            match &value {
-                Some(value) => document.insert(field, value.clone()),
-                None => document.remove(field),
-            };
-            let what = format!("{whose}, {field}: {value:?}");
-            assert_not_a_session(&probe, cookie, document, &what).await;
-        }
+    let (_, cookie) = visitor(&probe).await;
+    let ours = probe.document(&cookie).await.expect("a document");
+    for (whose, cookie, mut document) in [
+        ("ours", cookie.as_str(), ours),
+        ("legacy", ID, legacy(&probe, ID)),
+    ] {
+        match &value {
+            Some(value) => document.insert(field, value.clone()),
+            None => document.remove(field),
+        };
+        let what = format!("{whose}, {field}: {value:?}");
+        assert_not_a_session(&probe, cookie, document, &what).await;
     }
 }
 
@@ -82,75 +81,72 @@ fn bytes(bytes: &[u8]) -> Bson {
     })
 }
 
-#[rocket::async_test]
-async fn times_that_are_none_make_no_session() {
-    let mut changes = Vec::new();
-    for field in ["accessed", "created"] {
-        for value in [
-            bson!(null),
-            bson!("abc"),
-            bson!([1]),
-            bson!({}),
-            bson!(true),
-            bson!("1700000000"),
-        ] {
-            changes.push((field, Some(value)));
-        }
-        changes.push((field, None));
-    }
-    both(changes).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn times_that_are_none_make_no_session(
+    #[values("accessed", "created")] field: &str,
+    #[values(
+        Some(bson!(null)),
+        Some(bson!("abc")),
+        Some(bson!([1])),
+        Some(bson!({})),
+        Some(bson!(true)),
+        Some(bson!("1700000000")),
+        None
+    )]
+    value: Option<Bson>,
+) {
+    both(field, value).await;
 }
 
-#[rocket::async_test]
-async fn data_that_is_not_a_document_is_not_a_session() {
-    let wrong = [
-        bson!("text"),
-        bson!(7),
-        bson!([1]),
-        bson!([["k", "v"]]),
-        bson!(null),
-        bytes(b""),
-    ];
-    let changes = wrong.into_iter().map(|wrong| ("value", Some(wrong)));
-    both(changes.chain([("value", None)]).collect()).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(Some(bson!("text")))]
+#[case(Some(bson!(7)))]
+#[case(Some(bson!([1])))]
+#[case(Some(bson!([["k", "v"]])))]
+#[case(Some(bson!(null)))]
+#[case(Some(bytes(b"")))]
+#[case(None)]
+async fn data_that_is_not_a_document_is_not_a_session(#[case] value: Option<Bson>) {
+    both("value", value).await;
 }
 
-#[rocket::async_test]
-async fn nothing_pickled_is_ever_read() {
+/// A pickle that runs a command if it is loaded.
+const EVIL: &[u8] = b"cos\nsystem\n(S'touch /tmp/evil'\ntR.";
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(bson!(true), bytes(b"\x80\x03}q\x00X\x01\x00\x00\x00kK\x01s."))]
+#[case(bson!(true), bytes(b""))]
+#[case(bson!(true), bytes(b"garbage"))]
+#[case(bson!(true), bytes(EVIL))]
+#[case(bson!(true), bson!({ "k": "v" }))]
+#[case(bson!(true), bson!("(dp0\nS'k'\np1\nI1\ns."))]
+#[case(bson!(1), bson!({ "k": "v" }))]
+#[case(bson!("yes"), bson!({ "k": "v" }))]
+#[case(bson!(false), bytes(EVIL))]
+async fn nothing_pickled_is_ever_read(#[case] pickled: Bson, #[case] value: Bson) {
     let probe = probe(&[("legacy_ids", true.into())]).await;
-    // A pickle that, loaded, would run a command.
-    let evil = b"cos\nsystem\n(S'touch /tmp/evil'\ntR.";
-    for (pickled, value) in [
-        (
-            bson!(true),
-            bytes(b"\x80\x03}q\x00X\x01\x00\x00\x00kK\x01s."),
-        ),
-        (bson!(true), bytes(b"")),
-        (bson!(true), bytes(b"garbage")),
-        (bson!(true), bytes(evil)),
-        (bson!(true), bson!({ "k": "v" })),
-        (bson!(true), bson!("(dp0\nS'k'\np1\nI1\ns.")),
-        (bson!(1), bson!({ "k": "v" })),
-        (bson!("yes"), bson!({ "k": "v" })),
-        (bson!(false), bytes(evil)),
-    ] {
-        let mut document = legacy(&probe, ID);
-        document.insert("pickled", pickled.clone());
-        document.insert("value", value.clone());
-        let what = format!("{pickled:?} {value:?}");
-        assert_not_a_session(&probe, ID, document, &what).await;
-    }
+    let mut document = legacy(&probe, ID);
+    document.insert("pickled", pickled);
+    document.insert("value", value);
+    assert_not_a_session(&probe, ID, document, "pickled").await;
 }
 
-#[rocket::async_test]
-async fn no_time_of_last_use_makes_a_session_immortal() {
-    let changes = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300];
-    let changes = changes
-        .into_iter()
-        .map(|time| ("accessed", Some(time.into())));
-    both(changes.collect()).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(f64::NAN)]
+#[case(f64::INFINITY)]
+#[case(f64::NEG_INFINITY)]
+#[case(1e300)]
+async fn no_time_of_last_use_makes_a_session_immortal(#[case] time: f64) {
+    both("accessed", Some(time.into())).await;
+}
 
-    // The year 2255: of ours `expires` still has its say; the legacy time is not believed.
+/// Of ours `expires` still has its say; the legacy time is not believed.
+#[rocket::async_test]
+async fn a_session_last_used_in_the_year_2255_expires() {
     let probe = probe(&[("legacy_ids", true.into())]).await;
     let (browser, cookie) = visitor(&probe).await;
     let far = doc! { "$set": { "accessed": 9e9 } };

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use rocket::form::{Contextual, Strict};
-use rocket::serde::json::json;
+use rocket::serde::json::{Value, json};
 use rocket::{Build, FromForm, Rocket, post, routes};
 use rocket_mongo_session::{CsrfError, CsrfForm, CsrfHeader, CsrfRefusal, Error, Session};
+use rstest::rstest;
 
 use super::{fixture, start};
 use crate::apps::calls::{ask, go, keys};
+use crate::apps::database;
 use crate::apps::probe::{Probe, caught};
 use crate::support::{Browser, Request, Response};
 
@@ -132,36 +134,33 @@ async fn csrf_token_differs_at_each_call_and_stays_valid() {
     }
 }
 
-#[rocket::async_test]
-async fn login_and_elevate_replace_the_csrf_secret_and_renew_keeps_it() {
-    let probe = probe("login").await;
-    for (call, kept) in [
-        (json!(["login", "bob"]), false),
-        (json!(["login_keeping", "bob", ["k"]]), false),
-        (json!(["elevate"]), false),
-        (json!(["new_csrf_token"]), false),
-        (json!(["logout"]), false),
-        (json!(["renew"]), true),
-        (json!(["set", "k", 2]), true),
-        (json!(["clear"]), true),
-    ] {
-        let browser = probe.browser();
-        let before = token(&browser).await;
-        go(&browser, json!([["set", "k", 1]])).await;
-        let valid = go(&browser, json!([call, ["verify_csrf", before]])).await;
-        assert_eq!(valid.last(), &json!(kept), "{call}, in this request");
-        let valid = ask(&browser, json!(["verify_csrf", before])).await;
-        assert_eq!(valid, json!(kept), "{call}, in the next");
-        let body = format!("count=1&csrf_token={before}");
-        let status = urlencoded(&browser, "/form", &body).await.status;
-        assert_eq!(status, if kept { 200 } else { 403 }, "{call}");
-        let after = token(&browser).await;
-        assert_eq!(
-            ask(&browser, json!(["verify_csrf", after])).await,
-            true,
-            "{call}"
-        );
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!(["login", "bob"]), false)]
+#[case(json!(["login_keeping", "bob", ["k"]]), false)]
+#[case(json!(["elevate"]), false)]
+#[case(json!(["new_csrf_token"]), false)]
+#[case(json!(["logout"]), false)]
+#[case(json!(["renew"]), true)]
+#[case(json!(["set", "k", 2]), true)]
+#[case(json!(["clear"]), true)]
+async fn login_and_elevate_replace_the_csrf_secret_and_renew_keeps_it(
+    #[case] call: Value,
+    #[case] kept: bool,
+) {
+    let probe = probe(&database()).await;
+    let browser = probe.browser();
+    let before = token(&browser).await;
+    go(&browser, json!([["set", "k", 1]])).await;
+    let valid = go(&browser, json!([call, ["verify_csrf", before]])).await;
+    assert_eq!(valid.last(), &json!(kept), "in this request");
+    let valid = ask(&browser, json!(["verify_csrf", before])).await;
+    assert_eq!(valid, json!(kept), "in the next");
+    let body = format!("count=1&csrf_token={before}");
+    let status = urlencoded(&browser, "/form", &body).await.status;
+    assert_eq!(status, if kept { 200 } else { 403 });
+    let after = token(&browser).await;
+    assert_eq!(ask(&browser, json!(["verify_csrf", after])).await, true);
 }
 
 #[rocket::async_test]
@@ -280,16 +279,19 @@ async fn csrf_header_reads_the_token_from_a_header() {
     assert_eq!(ask(&browser, json!(["get", "count"])).await, 8);
 }
 
-#[rocket::async_test]
-async fn csrf_guards_ignore_a_token_in_the_query_string() {
-    let probe = probe("query").await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("/form")]
+#[case("/strict")]
+#[case("/contextual")]
+#[case("/header")]
+async fn csrf_guards_ignore_a_token_in_the_query_string(#[case] path: &str) {
+    let probe = probe(&database()).await;
     let browser = probe.browser();
     let token = token(&browser).await;
-    for path in ["/form", "/strict", "/contextual", "/header"] {
-        let path = format!("{path}?csrf_token={token}&X-CSRF-Token={token}");
-        let refused = urlencoded(&browser, &path, "count=1").await;
-        is_refused(&browser, refused, &path).await;
-    }
+    let path = format!("{path}?csrf_token={token}&X-CSRF-Token={token}");
+    let refused = urlencoded(&browser, &path, "count=1").await;
+    is_refused(&browser, refused, &path).await;
 }
 
 #[rocket::async_test]
@@ -333,15 +335,19 @@ async fn csrf_refusal_tells_the_handler_its_reason() {
     );
 }
 
-#[rocket::async_test]
-async fn failed_csrf_check_creates_no_session() {
-    let probe = probe("creates").await;
-    for path in ["/form", "/strict", "/contextual", "/reason", "/header"] {
-        let stranger = probe.browser();
-        for body in ["count=1", "count=1&csrf_token=x"] {
-            let refused = urlencoded(&stranger, path, body).await;
-            assert_eq!(refused.set_cookies(), [""; 0], "{path} {body}");
-        }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("/form")]
+#[case("/strict")]
+#[case("/contextual")]
+#[case("/reason")]
+#[case("/header")]
+async fn failed_csrf_check_creates_no_session(#[case] path: &str) {
+    let probe = probe(&database()).await;
+    let stranger = probe.browser();
+    for body in ["count=1", "count=1&csrf_token=x"] {
+        let refused = urlencoded(&stranger, path, body).await;
+        assert_eq!(refused.set_cookies(), [""; 0], "{body}");
     }
     assert!(probe.documents().await.is_empty());
 }

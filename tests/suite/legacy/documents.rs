@@ -4,9 +4,11 @@ use bson::oid::ObjectId;
 use bson::{Binary, DateTime};
 use mongodb::bson::{Bson, doc};
 use rocket::serde::json::{Value, json};
+use rstest::rstest;
 
 use super::{fixture, start, stored};
 use crate::apps::calls::{ask, go, millis, script, seconds, told};
+use crate::apps::database;
 use crate::apps::probe::{asked, eventually, run_with};
 
 const KEYS: [&str; 17] = [
@@ -146,19 +148,17 @@ async fn nested_values_and_escaped_keys_are_read_before_and_after_the_upgrade() 
     }
 }
 
-#[rocket::async_test]
-async fn emptied_and_unpickled_documents_are_sessions() {
-    let (_, probe) = start("emptied", &[]).await;
-    for (name, keys) in [
-        ("empty", json!([])),
-        ("unpickled", json!(["a", "b"])),
-        ("attributes", json!(["a", "b"])),
-        ("csrf", json!(["name"])),
-    ] {
-        let browser = fixture(name, &probe).visitor(&probe).await;
-        let read = go(&browser, json!([["is_new"], ["keys"]])).await;
-        assert_eq!(read.results, [json!(false), keys], "{name}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("empty", json!([]))]
+#[case("unpickled", json!(["a", "b"]))]
+#[case("attributes", json!(["a", "b"]))]
+#[case("csrf", json!(["name"]))]
+async fn emptied_and_unpickled_documents_are_sessions(#[case] name: &str, #[case] keys: Value) {
+    let (_, probe) = start(&database(), &[]).await;
+    let browser = fixture(name, &probe).visitor(&probe).await;
+    let read = go(&browser, json!([["is_new"], ["keys"]])).await;
+    assert_eq!(read.results, [json!(false), keys]);
 }
 
 #[rocket::async_test]

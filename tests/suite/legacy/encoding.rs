@@ -8,10 +8,12 @@ use rocket::figment::value::Value as Setting;
 use rocket::futures::future::join_all;
 use rocket::serde::json::{Value, json};
 use rocket_mongo_session::{Error, Session};
+use rstest::rstest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::apps::calls::{ask, go, keys, script, value};
+use crate::apps::database;
 use crate::apps::jobs::Jobs;
 use crate::apps::probe::{Probe, run};
 use crate::support::{App, Browser, Mongod, figment};
@@ -459,45 +461,40 @@ async fn binary_0x80_of_the_application_comes_back_unchanged() {
     }
 }
 
-#[rocket::async_test]
-async fn garbage_in_an_encoded_value_fails_that_key_alone() {
-    let (_, probe) = start("garbage", "binary").await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(b"")]
+#[case(b"c")]
+#[case(b"c\xff")]
+#[case(b"c\x9b\xff\xff\xff\xff\xff\xff\xff\xff")]
+#[case(b"b\x05")]
+#[case(b"x???")]
+#[case([b"c".to_vec(), vec![0x81; 100_000]].concat())]
+async fn garbage_in_an_encoded_value_fails_that_key_alone(#[case] bytes: impl Into<Vec<u8>>) {
+    let (_, probe) = start(&database(), "binary").await;
     let browser = probe.browser();
     let cookie = go(&browser, json!([["set", "k", "v"]])).await.cookie();
-    for (n, bytes) in [
-        vec![],
-        b"c".to_vec(),
-        b"c\xff".to_vec(),
-        b"c\x9b\xff\xff\xff\xff\xff\xff\xff\xff".to_vec(),
-        b"b\x05".to_vec(),
-        b"x???".to_vec(),
-        [b"c".to_vec(), vec![0x81; 100_000]].concat(),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let binary = mongodb::bson::Binary {
-            subtype: mongodb::bson::spec::BinarySubtype::UserDefined(0x80),
-            bytes,
-        };
-        let by_id = doc! { "_id": crate::apps::probe::id_of(&cookie) };
-        let update = doc! { "$set": { "value.bad": binary } };
-        probe.sessions().update_one(by_id, update).await.unwrap();
-        let calls = json!([
-            ["get", "bad"],
-            ["push", "bad", 1],
-            ["increment", "bad", 1],
-            ["get", "k"]
-        ]);
-        let read = go(&browser, calls).await;
-        let error = |name: &str| json!({ "error": name });
-        let expected = [
-            error("Decode"),
-            error("Mismatch"),
-            error("Mismatch"),
-            json!("v"),
-        ];
-        assert_eq!(read.results, expected, "{n}");
-    }
+    let binary = mongodb::bson::Binary {
+        subtype: mongodb::bson::spec::BinarySubtype::UserDefined(0x80),
+        bytes: bytes.into(),
+    };
+    let by_id = doc! { "_id": crate::apps::probe::id_of(&cookie) };
+    let update = doc! { "$set": { "value.bad": binary } };
+    probe.sessions().update_one(by_id, update).await.unwrap();
+    let calls = json!([
+        ["get", "bad"],
+        ["push", "bad", 1],
+        ["increment", "bad", 1],
+        ["get", "k"]
+    ]);
+    let read = go(&browser, calls).await;
+    let error = |name: &str| json!({ "error": name });
+    let expected = [
+        error("Decode"),
+        error("Mismatch"),
+        error("Mismatch"),
+        json!("v"),
+    ];
+    assert_eq!(read.results, expected);
     assert_eq!(ask(&browser, json!(["remove", "bad"])).await, true);
 }

@@ -3,9 +3,11 @@
 use mongodb::bson::{Bson, Document, doc, spec::BinarySubtype};
 use rocket::futures::future::join_all;
 use rocket::serde::json::{Value, json};
+use rstest::rstest;
 
 use super::{Fixture, fixture, start, stored};
 use crate::apps::calls::{ask, go, keys, script, seconds};
+use crate::apps::database;
 use crate::apps::probe::{Probe, Ran, id_of, removes, run, run_with};
 use crate::support::{Browser, Mongod};
 
@@ -32,54 +34,47 @@ fn with_values(probe: &Probe, values: bson::Document) -> Fixture {
     fixture
 }
 
-#[rocket::async_test]
-async fn first_write_upgrades_the_document_in_place() {
-    let (_, probe) = start("first_write", &[]).await;
-    for call in [
-        json!(["set", "n", 1]),
-        json!(["remove", "name"]),
-        json!(["increment", "i", 1]),
-        json!(["push", "list", 1]),
-        json!(["modify", "i", 1]),
-        json!(["flash", "m"]),
-        json!(["pop_flash"]),
-        json!(["new_csrf_token"]),
-        json!(["set_timeout", 60]),
-        json!(["touch"]),
-        json!(["clear"]),
-    ] {
-        let fixture = fixture("flash", &probe);
-        let browser = fixture.visitor(&probe).await;
-        probe.clock.advance(seconds(5.0));
-        let written = go(&browser, json!([call, ["id"]])).await;
-        assert_eq!(
-            written.last(),
-            &json!(null),
-            "{call}: the id is a credential"
-        );
-        // The browser has its cookie already. Only `touch` sends it again.
-        let sent = written.sent().map(|_| written.cookie());
-        let expected = (call == json!(["touch"])).then(|| fixture.cookie.clone());
-        assert_eq!(sent, expected, "{call}");
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!(["set", "n", 1]))]
+#[case(json!(["remove", "name"]))]
+#[case(json!(["increment", "i", 1]))]
+#[case(json!(["push", "list", 1]))]
+#[case(json!(["modify", "i", 1]))]
+#[case(json!(["flash", "m"]))]
+#[case(json!(["pop_flash"]))]
+#[case(json!(["new_csrf_token"]))]
+#[case(json!(["set_timeout", 60]))]
+#[case(json!(["touch"]))]
+#[case(json!(["clear"]))]
+async fn first_write_upgrades_the_document_in_place(#[case] call: Value) {
+    let (_, probe) = start(&database(), &[]).await;
+    let fixture = fixture("flash", &probe);
+    let browser = fixture.visitor(&probe).await;
+    probe.clock.advance(seconds(5.0));
+    let written = go(&browser, json!([call, ["id"]])).await;
+    assert_eq!(written.last(), &json!(null), "the id is a credential");
+    // The browser has its cookie already. Only `touch` sends it again.
+    let sent = written.sent().map(|_| written.cookie());
+    let expected = (call == json!(["touch"])).then(|| fixture.cookie.clone());
+    assert_eq!(sent, expected);
 
-        let document = probe.document(&fixture.cookie).await.expect("a document");
-        assert_eq!(bytes(&document, "token").len(), 32, "{call}");
-        assert_eq!(bytes(&document, "csrf").len(), 32, "{call}");
-        assert!(document.get_datetime("expires").is_ok(), "{call}");
-        let created = fixture.document.get_f64("created").unwrap();
-        assert_eq!(document.get_f64("created"), Ok(created), "{call}");
-        assert_eq!(stored(&probe).await.len(), 1, "{call}");
+    let document = probe.document(&fixture.cookie).await.expect("a document");
+    assert_eq!(bytes(&document, "token").len(), 32);
+    assert_eq!(bytes(&document, "csrf").len(), 32);
+    assert!(document.get_datetime("expires").is_ok());
+    let created = fixture.document.get_f64("created").unwrap();
+    assert_eq!(document.get_f64("created"), Ok(created));
+    assert_eq!(stored(&probe).await.len(), 1);
 
-        let read = go(&browser, json!([["get", "name"], ["queue_peek", "errors"]])).await;
-        let name = match call[0].as_str() {
-            Some("remove" | "clear") => json!(null),
-            _ => json!("Bob"),
-        };
-        assert_eq!(read.results[0], name, "{call}");
-        assert_eq!(read.results[1][0]["text"], "no", "{call}");
-        assert!(opens(&probe, &fixture.cookie).await, "{call}");
-        probe.sessions().delete_many(doc! {}).await.unwrap();
-    }
+    let read = go(&browser, json!([["get", "name"], ["queue_peek", "errors"]])).await;
+    let name = match call[0].as_str() {
+        Some("remove" | "clear") => json!(null),
+        _ => json!("Bob"),
+    };
+    assert_eq!(read.results[0], name);
+    assert_eq!(read.results[1][0]["text"], "no");
+    assert!(opens(&probe, &fixture.cookie).await);
 }
 
 #[rocket::async_test]

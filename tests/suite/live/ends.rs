@@ -6,6 +6,7 @@ use futures::StreamExt;
 use mongodb::bson::{Document, doc};
 use rocket::http::Status;
 use rocket_mongo_session::End;
+use rstest::rstest;
 
 use super::{Process, end_of, everywhere, has_ended, id};
 use crate::apps::database;
@@ -180,49 +181,46 @@ async fn deletion_by_hand_and_a_dropped_collection_are_gone() {
     assert_eq!(end_of(ended).await, End::Gone);
 }
 
-#[rocket::async_test]
-async fn a_new_session_is_followed_once_the_response_stores_it() {
-    for steps in [
-        "ended-set",
-        "set-ended",
-        "ended-set-save",
-        "set-save-ended",
-        "ended-login",
-        "login-ended",
-        "set-ended-login",
-        "logout-ended-set",
-    ] {
-        let app = Process::start(None, &[]).await;
-        let mut browser = app.browser(steps).await;
-        let ended = app.kept();
-        assert!(!has_ended(&ended), "{steps}");
-        assert_eq!(app.ask(&mut browser, "logout").await, Status::Ok);
-        assert_eq!(end_of(ended).await, End::LoggedOut, "{steps}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("ended-set")]
+#[case("set-ended")]
+#[case("ended-set-save")]
+#[case("set-save-ended")]
+#[case("ended-login")]
+#[case("login-ended")]
+#[case("set-ended-login")]
+#[case("logout-ended-set")]
+async fn a_new_session_is_followed_once_the_response_stores_it(#[case] steps: &str) {
+    let app = Process::start(None, &[]).await;
+    let mut browser = app.browser(steps).await;
+    let ended = app.kept();
+    assert!(!has_ended(&ended));
+    assert_eq!(app.ask(&mut browser, "logout").await, Status::Ok);
+    assert_eq!(end_of(ended).await, End::LoggedOut);
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("ended")]
+#[case("ended-set-fail")]
+#[case("login-ended-logout")]
+#[case("set-logout-ended")]
+async fn a_session_that_is_never_stored_is_gone_with_the_response(#[case] steps: &str) {
+    let keys = [("set_on_exception", false.into())];
+    let app = Process::start(None, &keys).await;
+    let mut browser = None;
+    app.ask(&mut browser, steps).await;
+    assert_eq!(browser, None);
+    assert_eq!(end_of(app.kept()).await, End::Gone);
 }
 
 #[rocket::async_test]
-async fn a_session_that_is_never_stored_is_gone_with_the_response() {
-    let keys = [("set_on_exception", false.into())];
-    let app = Process::start(None, &keys).await;
-    for steps in [
-        "ended",
-        "ended-set-fail",
-        "login-ended-logout",
-        "set-logout-ended",
-    ] {
-        let mut browser = None;
-        app.ask(&mut browser, steps).await;
-        assert_eq!(browser, None, "{steps}");
-        assert_eq!(end_of(app.kept()).await, End::Gone, "{steps}");
-    }
+async fn nothing_follows_a_logout() {
+    let app = Process::start(None, &[]).await;
     let mut browser = app.browser("login").await;
     assert_eq!(app.ask(&mut browser, "logout-ended").await, Status::Ok);
-    assert_eq!(
-        end_of(app.kept()).await,
-        End::Gone,
-        "nothing followed the logout"
-    );
+    assert_eq!(end_of(app.kept()).await, End::Gone);
 }
 
 #[rocket::async_test]

@@ -4,7 +4,9 @@ use rocket::fairing::AdHoc;
 use rocket::serde::json::json;
 use rocket::{Request as Incoming, catch, catchers};
 use rocket_mongo_session::Session;
+use rstest::rstest;
 
+use crate::apps::database;
 use crate::apps::probe::{Probe, Ran, Script, caught, id_of, removes, run, run_with};
 use crate::support::Browser;
 
@@ -87,20 +89,21 @@ async fn set_on_exception_false_drops_what_a_failed_handler_changed() {
     }
 }
 
-#[rocket::async_test]
-async fn a_returned_status_is_not_an_exception() {
-    for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
-        let probe = probe("exceptions_returned", setting, own).await;
-        for status in [302, 404, 500, 503] {
-            let what = format!("set_on_exception: {setting}, own catcher: {own}, {status}");
-            let (browser, _) = visitor(&probe).await;
-            let ran = run(&browser, Script::new().set("n", 2).status(status)).await;
-            assert_eq!((ran.status, was_caught(&ran)), (status, false), "{what}");
-            assert_eq!(n(&browser).await, 2, "{what}");
-            let newcomer = run(&probe.browser(), Script::new().set("n", 2).status(status)).await;
-            assert!(newcomer.sent().is_some(), "{what}");
-            assert_eq!(newcomer.set_cookies().len(), 1, "{what}: ours alone");
-        }
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn a_returned_status_is_not_an_exception(
+    #[values(true, false)] setting: bool,
+    #[values(true, false)] own: bool,
+) {
+    let probe = probe(&database(), setting, own).await;
+    for status in [302, 404, 500, 503] {
+        let (browser, _) = visitor(&probe).await;
+        let ran = run(&browser, Script::new().set("n", 2).status(status)).await;
+        assert_eq!((ran.status, was_caught(&ran)), (status, false));
+        assert_eq!(n(&browser).await, 2, "{status}");
+        let newcomer = run(&probe.browser(), Script::new().set("n", 2).status(status)).await;
+        assert!(newcomer.sent().is_some(), "{status}");
+        assert_eq!(newcomer.set_cookies().len(), 1, "{status}: ours alone");
     }
 }
 
@@ -200,58 +203,60 @@ async fn a_catcher_can_be_the_first_to_use_the_session() {
     }
 }
 
-#[rocket::async_test]
-async fn logout_stands_whatever_the_response_becomes() {
-    for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
-        let probe = probe("exceptions_logout", setting, own).await;
-        let script = Script::new().then("logout").set("m", 3);
-        for (what, script, status) in failures(&script) {
-            let what = format!("{what}, set_on_exception: {setting}, own catcher: {own}");
-            let (browser, old) = visitor(&probe).await;
-            let failed = run(&browser, script).await;
-            assert_eq!(failed.status, status, "{what}");
-            assert_eq!(probe.document(&old).await, None, "{what}");
-            let sent = failed
-                .sent()
-                .unwrap_or_else(|| panic!("{what}: {failed:?}"));
-            if setting && (own || status < 500) {
-                assert_ne!(
-                    id_of(&failed.cookie()),
-                    id_of(&old),
-                    "{what}: a new session"
-                );
-                let m = run(&browser, Script::new().get("m")).await;
-                assert_eq!(m.results, [json!(3)], "{what}");
-            } else {
-                assert!(removes(sent), "{what}");
-                assert_eq!(browser.cookie("session"), None, "{what}");
-            }
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn logout_stands_whatever_the_response_becomes(
+    #[values(true, false)] setting: bool,
+    #[values(true, false)] own: bool,
+) {
+    let probe = probe(&database(), setting, own).await;
+    let script = Script::new().then("logout").set("m", 3);
+    for (what, script, status) in failures(&script) {
+        let (browser, old) = visitor(&probe).await;
+        let failed = run(&browser, script).await;
+        assert_eq!(failed.status, status, "{what}");
+        assert_eq!(probe.document(&old).await, None, "{what}");
+        let sent = failed
+            .sent()
+            .unwrap_or_else(|| panic!("{what}: {failed:?}"));
+        if setting && (own || status < 500) {
+            assert_ne!(
+                id_of(&failed.cookie()),
+                id_of(&old),
+                "{what}: a new session"
+            );
+            let m = run(&browser, Script::new().get("m")).await;
+            assert_eq!(m.results, [json!(3)], "{what}");
+        } else {
+            assert!(removes(sent), "{what}");
+            assert_eq!(browser.cookie("session"), None, "{what}");
         }
     }
 }
 
-#[rocket::async_test]
-async fn save_and_modify_stand_whatever_the_response_becomes() {
-    for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
-        let probe = probe("exceptions_save", setting, own).await;
-        let script = Script::new().set("n", 2).then("save").set("m", 3);
-        for (what, script, status) in failures(&script) {
-            let what = format!("{what}, set_on_exception: {setting}, own catcher: {own}");
-            let kept = setting && (own || status < 500);
-            let browser = probe.browser();
-            let failed = run(&browser, script).await;
-            assert!(failed.sent().is_some(), "{what}: {failed:?}");
-            let after = run(&browser, Script::new().get("n").get("m")).await;
-            let m = if kept { json!(3) } else { json!(null) };
-            assert_eq!(after.results, [json!(2), m], "{what}");
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn save_and_modify_stand_whatever_the_response_becomes(
+    #[values(true, false)] setting: bool,
+    #[values(true, false)] own: bool,
+) {
+    let probe = probe(&database(), setting, own).await;
+    let script = Script::new().set("n", 2).then("save").set("m", 3);
+    for (what, script, status) in failures(&script) {
+        let kept = setting && (own || status < 500);
+        let browser = probe.browser();
+        let failed = run(&browser, script).await;
+        assert!(failed.sent().is_some(), "{what}: {failed:?}");
+        let after = run(&browser, Script::new().get("n").get("m")).await;
+        let m = if kept { json!(3) } else { json!(null) };
+        assert_eq!(after.results, [json!(2), m], "{what}");
 
-            // The same of what reads the database again.
-            let modify = json!(["modify", "n", 5]);
-            let script = Script::new().call(modify).set("m", 4).panic();
-            run(&browser, script).await;
-            let n = run(&browser, Script::new().get("n")).await;
-            assert_eq!(n.results, [json!(7)], "{what}");
-        }
+        // The same of what reads the database again.
+        let modify = json!(["modify", "n", 5]);
+        let script = Script::new().call(modify).set("m", 4).panic();
+        run(&browser, script).await;
+        let n = run(&browser, Script::new().get("n")).await;
+        assert_eq!(n.results, [json!(7)], "{what}");
     }
 }
 
@@ -288,30 +293,29 @@ fn answering() -> &'static str {
     "answered"
 }
 
-#[rocket::async_test]
-async fn a_failing_catchers_changes_follow_the_final_response() {
-    for (setting, own) in [(true, true), (true, false), (false, true), (false, false)] {
-        let keys = [("set_on_exception", setting.into())];
-        let mut catchers = catchers![failing];
-        if own {
-            catchers.extend(catchers![answering]);
-        }
-        let start = Probe::start_with("exceptions_failing", &keys, |rocket| {
-            rocket.register("/", catchers)
-        });
-        let probe = start.await;
-        let what = format!("set_on_exception: {setting}, own catcher of 500: {own}");
-        let (browser, _) = visitor(&probe).await;
-        let failed = run(&browser, Script::new().set("n", 2).fail(404)).await;
-        let answered = failed.text() == "answered";
-        assert_eq!((failed.status, answered), (500, own), "{what}");
-        let after = run(&browser, Script::new().get("n").get("by_failing")).await;
-        let expected = match setting && own {
-            true => [json!(2), json!(1)],
-            false => [json!(1), json!(null)],
-        };
-        assert_eq!(after.results, expected, "{what}");
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn a_failing_catchers_changes_follow_the_final_response(
+    #[values(true, false)] setting: bool,
+    #[values(true, false)] own: bool,
+) {
+    let keys = [("set_on_exception", setting.into())];
+    let mut catchers = catchers![failing];
+    if own {
+        catchers.extend(catchers![answering]);
     }
+    let more = |rocket: rocket::Rocket<rocket::Build>| rocket.register("/", catchers);
+    let probe = Probe::start_with(&database(), &keys, more).await;
+    let (browser, _) = visitor(&probe).await;
+    let failed = run(&browser, Script::new().set("n", 2).fail(404)).await;
+    let answered = failed.text() == "answered";
+    assert_eq!((failed.status, answered), (500, own));
+    let after = run(&browser, Script::new().get("n").get("by_failing")).await;
+    let expected = match setting && own {
+        true => [json!(2), json!(1)],
+        false => [json!(1), json!(null)],
+    };
+    assert_eq!(after.results, expected);
 }
 
 #[rocket::async_test]

@@ -4,8 +4,10 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use mongodb::bson::{Bson, Document};
 use rocket::serde::json::json;
+use rstest::rstest;
 
 use super::{ask, member, null, whoami};
+use crate::apps::database;
 use crate::apps::probe::{
     Probe, Script, asked, caught, id_of, removes, run, run_with, sent_by, value_of,
 };
@@ -219,39 +221,38 @@ fn fields(documents: &[Document]) -> Vec<Vec<u8>> {
 }
 
 /// CK-09, CK-16, RG-13: whatever one request does.
-#[rocket::async_test]
-async fn a_response_has_at_most_one_session_cookie_and_it_is_the_last() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+async fn a_response_has_at_most_one_session_cookie_and_it_is_the_last(
+    #[values("renew", "touch", "elevate", "logout")] first: &str,
+    #[values("renew", "touch", "elevate", "logout")] second: &str,
+) {
     let start = |rocket: rocket::Rocket<rocket::Build>| rocket.register("/", caught());
-    let probe = Probe::start_with("sec_cookie_one", &[("max_age", 600.into())], start).await;
-    let renewals = ["renew", "touch", "elevate", "logout"];
-    for first in renewals {
-        for second in renewals {
-            for (end, catches) in [(200, false), (404, true), (500, true)] {
-                let browser = probe.browser();
-                let old = run(&browser, Script::new().login("alice")).await.cookie();
-                let mut script = Script::new().then(first).set("n", 1).then(second);
-                if catches {
-                    script = script.fail(end);
-                }
-                let ran = run(&browser, script).await;
-                let what = format!("{first}, {second}, {end}: {ran:?}");
-                let line = sent_by(&ran).expect(&what); // at most one
-                let out = second == "logout";
-                assert_eq!(removes(line), out, "{what}");
-                let user = run(&browser, Script::new().then("user"))
-                    .await
-                    .last()
-                    .clone();
-                if out || first == "logout" {
-                    assert_eq!(user, null(), "{what}");
-                    assert_eq!(whoami(&probe.app, &old).await, null(), "{what}");
-                } else {
-                    assert_eq!(user, json!("alice"), "{what}");
-                    let moved = [first, second].iter().any(|call| *call != "touch");
-                    let old = whoami(&probe.app, &old).await;
-                    assert_eq!(old.is_null(), moved, "{what}");
-                }
-            }
+    let probe = Probe::start_with(&database(), &[("max_age", 600.into())], start).await;
+    for (end, catches) in [(200, false), (404, true), (500, true)] {
+        let browser = probe.browser();
+        let old = run(&browser, Script::new().login("alice")).await.cookie();
+        let mut script = Script::new().then(first).set("n", 1).then(second);
+        if catches {
+            script = script.fail(end);
+        }
+        let ran = run(&browser, script).await;
+        let what = format!("{end}: {ran:?}");
+        let line = sent_by(&ran).expect(&what); // at most one
+        let out = second == "logout";
+        assert_eq!(removes(line), out, "{what}");
+        let user = run(&browser, Script::new().then("user"))
+            .await
+            .last()
+            .clone();
+        if out || first == "logout" {
+            assert_eq!(user, null(), "{what}");
+            assert_eq!(whoami(&probe.app, &old).await, null(), "{what}");
+        } else {
+            assert_eq!(user, json!("alice"), "{what}");
+            let moved = [first, second].iter().any(|call| *call != "touch");
+            let old = whoami(&probe.app, &old).await;
+            assert_eq!(old.is_null(), moved, "{what}");
         }
     }
 }

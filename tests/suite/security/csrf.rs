@@ -7,8 +7,10 @@ use rocket::http::{ContentType, Header, uri::Host};
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::json;
 use rocket_mongo_session::Sessions;
+use rstest::rstest;
 
 use super::{guards, member};
+use crate::apps::database;
 use crate::apps::opened::opened;
 use crate::apps::probe::{Gates, Probe, Script, run_with};
 use crate::support::{Request, Response, figment};
@@ -87,10 +89,17 @@ impl Site {
         }
         all
     }
+}
 
-    fn own(&self) -> String {
-        "http://localhost".to_owned() // as the harness says in `Host`
-    }
+/// The site's own origin, as the harness says in `Host`.
+const OWN: &str = "http://localhost";
+
+fn fetch(value: &str) -> (&'static str, String) {
+    ("Sec-Fetch-Site", value.to_owned())
+}
+
+fn origin(value: &str) -> (&'static str, String) {
+    ("Origin", value.to_owned())
 }
 
 const FINE: [u16; 3] = [200, 200, 200];
@@ -99,63 +108,40 @@ const RELAXED: [u16; 3] = [200, 403, 403];
 const REFUSED: [u16; 3] = [403, 403, 403];
 
 /// CS-04, CS-06, CS-07: row by row, without and with a token.
-#[rocket::async_test]
-async fn the_matrix_holds_row_by_row_relaxed_and_strict() {
-    let site = Site::start("sec_csrf_matrix", &[]).await;
-    let fetch = |value: &str| ("Sec-Fetch-Site", value.to_owned());
-    let origin = |value: &str| ("Origin", value.to_owned());
-    let own = site.own();
-    let other_port = format!("http://127.0.0.1:{}", 1);
-    let rows = [
-        (vec![fetch("same-origin"), origin(&own)], RELAXED, FINE),
-        (vec![fetch("same-origin")], RELAXED, FINE),
-        (vec![fetch("none")], RELAXED, FINE),
-        (
-            vec![fetch("same-site"), origin("http://sibling.localhost")],
-            REFUSED,
-            REFUSED,
-        ),
-        (
-            vec![fetch("cross-site"), origin("https://evil.example")],
-            REFUSED,
-            REFUSED,
-        ),
-        (vec![fetch("cross-site"), origin(&own)], REFUSED, REFUSED),
-        (vec![fetch("cross-site")], REFUSED, REFUSED),
-        (vec![origin(&own)], RELAXED, FINE),
-        (vec![origin("https://evil.example")], REFUSED, REFUSED),
-        (vec![origin(&other_port)], REFUSED, REFUSED),
-        (
-            vec![origin(&format!("{own}.evil.example"))],
-            REFUSED,
-            REFUSED,
-        ),
-        (vec![origin("null")], REFUSED, REFUSED),
-        (vec![origin("")], REFUSED, REFUSED),
-        (vec![], RELAXED, FINE),
-        (vec![fetch("garbage")], REFUSED, REFUSED),
-        (vec![fetch("Same-Origin")], REFUSED, REFUSED),
-        (vec![fetch("")], REFUSED, REFUSED),
-        (
-            vec![fetch("same-origin"), fetch("same-origin")],
-            REFUSED,
-            REFUSED,
-        ),
-        (vec![origin(&own), origin(&own)], REFUSED, REFUSED),
-        (
-            vec![fetch("same-origin"), origin(&own), origin(&own)],
-            REFUSED,
-            REFUSED,
-        ),
-        (vec![origin(&format!("{own}/"))], REFUSED, REFUSED),
-        (vec![origin(&format!("{own}, {own}"))], REFUSED, REFUSED),
-    ];
-    for (headers, without, with) in rows {
-        let got = site.check(false, &headers).await;
-        assert_eq!(got, without, "without a token: {headers:?}");
-        let got = site.check(true, &headers).await;
-        assert_eq!(got, with, "with a token: {headers:?}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(&[fetch("same-origin"), origin(OWN)], RELAXED, FINE)]
+#[case(&[fetch("same-origin")], RELAXED, FINE)]
+#[case(&[fetch("none")], RELAXED, FINE)]
+#[case(&[fetch("same-site"), origin("http://sibling.localhost")], REFUSED, REFUSED)]
+#[case(&[fetch("cross-site"), origin("https://evil.example")], REFUSED, REFUSED)]
+#[case(&[fetch("cross-site"), origin(OWN)], REFUSED, REFUSED)]
+#[case(&[fetch("cross-site")], REFUSED, REFUSED)]
+#[case(&[origin(OWN)], RELAXED, FINE)]
+#[case(&[origin("https://evil.example")], REFUSED, REFUSED)]
+#[case(&[origin("http://127.0.0.1:1")], REFUSED, REFUSED)]
+#[case(&[origin("http://localhost.evil.example")], REFUSED, REFUSED)]
+#[case(&[origin("null")], REFUSED, REFUSED)]
+#[case(&[origin("")], REFUSED, REFUSED)]
+#[case(&[], RELAXED, FINE)]
+#[case(&[fetch("garbage")], REFUSED, REFUSED)]
+#[case(&[fetch("Same-Origin")], REFUSED, REFUSED)]
+#[case(&[fetch("")], REFUSED, REFUSED)]
+#[case(&[fetch("same-origin"), fetch("same-origin")], REFUSED, REFUSED)]
+#[case(&[origin(OWN), origin(OWN)], REFUSED, REFUSED)]
+#[case(&[fetch("same-origin"), origin(OWN), origin(OWN)], REFUSED, REFUSED)]
+#[case(&[origin("http://localhost/")], REFUSED, REFUSED)]
+#[case(&[origin("http://localhost, http://localhost")], REFUSED, REFUSED)]
+async fn the_matrix_holds_row_by_row_relaxed_and_strict(
+    #[case] headers: &[(&str, String)],
+    #[case] without: [u16; 3],
+    #[case] with: [u16; 3],
+) {
+    let site = Site::start(&database(), &[]).await;
+    let got = site.check(false, headers).await;
+    assert_eq!(got, without, "without a token: {headers:?}");
+    let got = site.check(true, headers).await;
+    assert_eq!(got, with, "with a token: {headers:?}");
 }
 
 /// CS-04: whatever the method, and CS-05: whatever Rocket makes of it.
@@ -209,7 +195,7 @@ async fn an_upgrade_from_another_site_is_refused() {
     };
     let evil = [("Origin", "https://evil.example".to_owned())];
     assert_eq!(site.send(upgrade(), &evil).await.status, 403);
-    let own = [("Origin", site.own())];
+    let own = [origin(OWN)];
     assert_eq!(site.send(upgrade(), &own).await.status, 200);
 }
 
@@ -271,50 +257,43 @@ async fn a_trusted_origin_may_and_its_lookalikes_may_not() {
 }
 
 /// CS-08: HTTP/2 has no `Host` header; what stands in its place is as good.
-#[rocket::async_test]
-async fn over_http_2_the_own_origin_is_known_as_well() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("app.example", "https://app.example", 200)]
+#[case("app.example:8443", "https://app.example:8443", 200)]
+#[case("[::1]:8443", "https://[::1]:8443", 200)]
+#[case("app.example:8443", "https://app.example", 403)]
+#[case("app.example", "https://evil.example", 403)]
+async fn over_http_2_the_own_origin_is_known_as_well(
+    #[case] host: &'static str,
+    #[case] origin: &'static str,
+    #[case] status: u16,
+) {
     let rocket = crate::apps::probe::bare(figment("debug", None, &[]), &Gates::default());
     let rocket = rocket.attach(Sessions::in_memory());
     let client = Client::untracked(rocket).await.expect("a launch");
-    let post = |host: &'static str, origin: &'static str| {
-        let mut post = client.post("/run").header(ContentType::JSON).body("{}");
-        let host = Host::parse(host).expect("a host");
-        post.inner_mut().set_host(host);
-        post.header(Header::new("Origin", origin)).dispatch()
-    };
-    for (host, origin, status) in [
-        ("app.example", "https://app.example", 200),
-        ("app.example:8443", "https://app.example:8443", 200),
-        ("[::1]:8443", "https://[::1]:8443", 200),
-        ("app.example:8443", "https://app.example", 403),
-        ("app.example", "https://evil.example", 403),
-    ] {
-        let response = post(host, origin).await;
-        assert_eq!(response.status().code, status, "{host} {origin}");
-    }
+    let mut post = client.post("/run").header(ContentType::JSON).body("{}");
+    let host = Host::parse(host).expect("a host");
+    post.inner_mut().set_host(host);
+    let response = post.header(Header::new("Origin", origin)).dispatch().await;
+    assert_eq!(response.status().code, status);
 }
 
 /// CS-08: what a proxy would say is anybody's to say.
-#[rocket::async_test]
-async fn forwarded_headers_change_no_verdict() {
-    let site = Site::start("sec_csrf_forwarded", &[]).await;
-    for name in [
-        "X-Forwarded-Host",
-        "X-Forwarded-Server",
-        "X-Host",
-        "Forwarded",
-    ] {
-        let value = match name {
-            "Forwarded" => "host=evil.example;proto=https",
-            _ => "evil.example",
-        };
-        let headers = [
-            ("Origin", "https://evil.example".to_owned()),
-            (name, value.to_owned()),
-            ("X-Forwarded-Proto", "https".to_owned()),
-        ];
-        assert_eq!(site.check(true, &headers).await, REFUSED, "{name}");
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("X-Forwarded-Host", "evil.example")]
+#[case("X-Forwarded-Server", "evil.example")]
+#[case("X-Host", "evil.example")]
+#[case("Forwarded", "host=evil.example;proto=https")]
+async fn forwarded_headers_change_no_verdict(#[case] name: &str, #[case] value: &str) {
+    let site = Site::start(&database(), &[]).await;
+    let headers = [
+        origin("https://evil.example"),
+        (name, value.to_owned()),
+        ("X-Forwarded-Proto", "https".to_owned()),
+    ];
+    assert_eq!(site.check(true, &headers).await, REFUSED);
 }
 
 /// CS-02, CS-03, CS-09, CS-11, CS-12: what a token is, and where.
@@ -470,7 +449,7 @@ async fn a_logout_from_another_site_ends_nothing() {
             assert_eq!(user, json!("alice"), "{headers:?}");
         }
     }
-    let own = [("Origin", site.own())];
+    let own = [origin(OWN)];
     let response = site
         .send(Script::new().then("logout").request(), &own)
         .await;

@@ -6,6 +6,7 @@ use rocket::async_trait;
 use rocket_mongo_session::store::{Document, Durability, Inserted};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{MemoryStore, Result, Sessions, Store};
+use rstest::rstest;
 
 use crate::apps::probe::{Gates, Script, id_of, sent_by, value_of};
 use crate::store::wrong_stores::{Fault, Wrong};
@@ -46,21 +47,27 @@ async fn launch(taken: usize) -> App {
 }
 
 /// ID-07: another id is drawn, and a store in which every id is taken is not a success.
-#[rocket::async_test]
-async fn an_id_that_is_taken_is_drawn_again_up_to_a_limit() {
-    for (taken, status) in [(1, 200), (2, 200), (3, 503), (100, 503)] {
-        let app = launch(taken).await;
-        let response = app.send(Script::new().login("alice").request()).await;
-        assert_eq!(response.status, status, "{taken}");
-        match sent_by(&response) {
-            Some(line) => {
-                assert_eq!(status, 200, "{taken}");
-                let cookie = value_of(line);
-                assert_eq!(id_of(cookie).len(), 22);
-                let user = super::whoami(&app, cookie).await;
-                assert_eq!(user, "alice");
-            }
-            None => assert_eq!(status, 503, "{taken}"),
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(1, 200)]
+#[case(2, 200)]
+#[case(3, 503)]
+#[case(100, 503)]
+async fn an_id_that_is_taken_is_drawn_again_up_to_a_limit(
+    #[case] taken: usize,
+    #[case] status: u16,
+) {
+    let app = launch(taken).await;
+    let response = app.send(Script::new().login("alice").request()).await;
+    assert_eq!(response.status, status);
+    match sent_by(&response) {
+        Some(line) => {
+            assert_eq!(status, 200);
+            let cookie = value_of(line);
+            assert_eq!(id_of(cookie).len(), 22);
+            let user = super::whoami(&app, cookie).await;
+            assert_eq!(user, "alice");
         }
+        None => assert_eq!(status, 503),
     }
 }

@@ -2,8 +2,10 @@
 
 use rocket::futures::future::join_all;
 use rocket::serde::json::json;
+use rstest::rstest;
 
-use super::{call, forget_revocations, guards, member, null, whoami};
+use super::{call, guards, member, null, whoami};
+use crate::apps::database;
 use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::Request;
 
@@ -40,25 +42,23 @@ async fn a_planted_session_gives_no_access() {
 }
 
 /// RG-02, RG-03: an elevation and a change of the user leave no old token.
-#[rocket::async_test]
-async fn a_stolen_token_is_worth_nothing_after_a_change_of_privilege() {
-    let probe = Probe::start("sec_fix_elevate", &[]).await;
-    for change in [
-        Script::new().then("elevate").set("admin", true),
-        Script::new().login("alice"),
-        Script::new().login("root"),
-        Script::new().then("elevate").then("renew").then("elevate"),
-    ] {
-        let browser = probe.browser();
-        let stolen = run(&browser, Script::new().login("alice")).await.cookie();
-        let fresh = run(&browser, change).await.cookie();
-        assert_ne!(fresh, stolen);
-        assert_eq!(whoami(&probe.app, &stolen).await, null());
-        assert_ne!(whoami(&probe.app, &fresh).await, null());
-        // An elevation keeps the id, which is not a credential.
-        let stays = id_of(&fresh) == id_of(&stolen);
-        assert_eq!(probe.document(&stolen).await.is_some(), stays);
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(Script::new().then("elevate").set("admin", true))]
+#[case(Script::new().login("alice"))]
+#[case(Script::new().login("root"))]
+#[case(Script::new().then("elevate").then("renew").then("elevate"))]
+async fn a_stolen_token_is_worth_nothing_after_a_change_of_privilege(#[case] change: Script) {
+    let probe = Probe::start(&database(), &[]).await;
+    let browser = probe.browser();
+    let stolen = run(&browser, Script::new().login("alice")).await.cookie();
+    let fresh = run(&browser, change).await.cookie();
+    assert_ne!(fresh, stolen);
+    assert_eq!(whoami(&probe.app, &stolen).await, null());
+    assert_ne!(whoami(&probe.app, &fresh).await, null());
+    // An elevation keeps the id, which is not a credential.
+    let stays = id_of(&fresh) == id_of(&stolen);
+    assert_eq!(probe.document(&stolen).await.is_some(), stays);
 }
 
 /// RG-05, CS-13: so is an old CSRF token.
@@ -85,46 +85,49 @@ async fn a_csrf_token_of_before_is_none_after() {
 }
 
 /// RG-14: what was ended while a request ran is not carried on under a new name.
-#[rocket::async_test]
-async fn an_elevation_brings_no_ended_session_back() {
-    let probe = Probe::start("sec_fix_ended", &[]).await;
-    for end in ["logout", "revoke", "revoke_of", "revoke_user", "delete"] {
-        let cookie = member(&probe, "alice").await;
-        let elevation = Script::new()
-            .then("user")
-            .pause("loaded")
-            .then("elevate")
-            .set("admin", true);
-        let elevating = run_with(&probe.app, &cookie, elevation);
-        let ending = async {
-            probe.gates.reached("loaded").await;
-            probe.clock.advance(std::time::Duration::from_millis(1));
-            match end {
-                "logout" => {
-                    run_with(&probe.app, &cookie, Script::new().then("logout")).await;
-                }
-                "delete" => {
-                    let id = mongodb::bson::doc! { "_id": id_of(&cookie) };
-                    probe.sessions().delete_one(id).await.expect("a delete");
-                }
-                "revoke" => {
-                    super::ask(&probe.app, json!(["revoke", id_of(&cookie)])).await;
-                }
-                "revoke_of" => {
-                    super::ask(&probe.app, json!(["revoke_of", "alice", id_of(&cookie)])).await;
-                }
-                _ => {
-                    super::ask(&probe.app, json!(["revoke_user", "alice"])).await;
-                }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("logout")]
+#[case("revoke")]
+#[case("revoke_of")]
+#[case("revoke_user")]
+#[case("delete")]
+async fn an_elevation_brings_no_ended_session_back(#[case] end: &str) {
+    let probe = Probe::start(&database(), &[]).await;
+    let cookie = member(&probe, "alice").await;
+    let elevation = Script::new()
+        .then("user")
+        .pause("loaded")
+        .then("elevate")
+        .set("admin", true);
+    let elevating = run_with(&probe.app, &cookie, elevation);
+    let ending = async {
+        probe.gates.reached("loaded").await;
+        probe.clock.advance(std::time::Duration::from_millis(1));
+        match end {
+            "logout" => {
+                run_with(&probe.app, &cookie, Script::new().then("logout")).await;
             }
-            probe.gates.open("loaded");
-        };
-        let (elevated, ()) = rocket::tokio::join!(elevating, ending);
-        assert_eq!((elevated.status, elevated.sent()), (200, None), "{end}");
-        let left = super::ask(&probe.app, json!(["count_user", "alice"])).await;
-        assert_eq!(left, json!(0), "{end}");
-        forget_revocations(&probe).await;
-    }
+            "delete" => {
+                let id = mongodb::bson::doc! { "_id": id_of(&cookie) };
+                probe.sessions().delete_one(id).await.expect("a delete");
+            }
+            "revoke" => {
+                super::ask(&probe.app, json!(["revoke", id_of(&cookie)])).await;
+            }
+            "revoke_of" => {
+                super::ask(&probe.app, json!(["revoke_of", "alice", id_of(&cookie)])).await;
+            }
+            _ => {
+                super::ask(&probe.app, json!(["revoke_user", "alice"])).await;
+            }
+        }
+        probe.gates.open("loaded");
+    };
+    let (elevated, ()) = rocket::tokio::join!(elevating, ending);
+    assert_eq!((elevated.status, elevated.sent()), (200, None));
+    let left = super::ask(&probe.app, json!(["count_user", "alice"])).await;
+    assert_eq!(left, json!(0));
 }
 
 /// The same with `save`, which can say so.

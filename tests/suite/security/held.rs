@@ -6,8 +6,10 @@ use std::time::Duration;
 use mongodb::bson::doc;
 use rocket::serde::json::{Value, json};
 use rocket::tokio::join;
+use rstest::rstest;
 
 use super::{ask, call, forget_revocations, member, null, whoami};
+use crate::apps::database;
 use crate::apps::probe::{Probe, Ran, Script, id_of, run_with, value_of};
 
 /// Runs a script that pauses at "held"; meanwhile, a moment later, something else happens.
@@ -33,32 +35,27 @@ fn gone() -> Value {
 }
 
 /// CC-05: a thief who was thrown out while a form of his was in progress throws no other user out.
-#[rocket::async_test]
-async fn a_session_that_has_ended_ends_no_others() {
-    let probe = Probe::start("sec_held_others", &[]).await;
-    let paused = || Script::new().pause("held");
-    for script in [
-        paused(),
-        paused().then("elevate"),
-        Script::new().then("elevate").pause("held"),
-        Script::new().set("n", 1).then("save").pause("held"),
-        Script::new().then("elevate").then("save").pause("held"),
-    ] {
-        let thief = member(&probe, "alice").await;
-        let owner = member(&probe, "alice").await;
-        let script = script.call(json!(["revoke_others"]));
-        let end = async {
-            let left = call(&probe.app, &owner, json!(["revoke_others"])).await;
-            assert_eq!(left, json!(1), "{script:?}");
-        };
-        let ran = while_held(&probe, &thief, script.clone(), end).await;
-        assert_eq!(ran.last(), &gone(), "{script:?}");
-        assert_eq!(whoami(&probe.app, &owner).await, json!("alice"));
-        let count = ask(&probe.app, json!(["count_user", "alice"])).await;
-        assert_eq!(count, json!(1), "{script:?}");
-        ask(&probe.app, json!(["revoke_all"])).await;
-        forget_revocations(&probe).await;
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(Script::new().pause("held"))]
+#[case(Script::new().pause("held").then("elevate"))]
+#[case(Script::new().then("elevate").pause("held"))]
+#[case(Script::new().set("n", 1).then("save").pause("held"))]
+#[case(Script::new().then("elevate").then("save").pause("held"))]
+async fn a_session_that_has_ended_ends_no_others(#[case] script: Script) {
+    let probe = Probe::start(&database(), &[]).await;
+    let thief = member(&probe, "alice").await;
+    let owner = member(&probe, "alice").await;
+    let script = script.call(json!(["revoke_others"]));
+    let end = async {
+        let left = call(&probe.app, &owner, json!(["revoke_others"])).await;
+        assert_eq!(left, json!(1));
+    };
+    let ran = while_held(&probe, &thief, script, end).await;
+    assert_eq!(ran.last(), &gone());
+    assert_eq!(whoami(&probe.app, &owner).await, json!("alice"));
+    let count = ask(&probe.app, json!(["count_user", "alice"])).await;
+    assert_eq!(count, json!(1));
 }
 
 /// A request that may end others because it has logged in by itself is asked for no older session.

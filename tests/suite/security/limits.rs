@@ -4,10 +4,12 @@ use rocket::futures::future::join_all;
 use rocket::serde::json::{Json, Value, json};
 use rocket::{Build, Rocket, post, routes};
 use rocket_mongo_session::{Error, Session};
+use rstest::rstest;
 
 use super::{call, member, null, whoami};
 use crate::apps::arena::{Arena, Op, Setting, set};
 use crate::apps::calls;
+use crate::apps::database;
 use crate::apps::probe::{Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
@@ -217,38 +219,30 @@ async fn a_value_that_nests_too_deep_is_refused() {
 }
 
 /// A user's name is a value as well, and no way to be another.
-#[rocket::async_test]
-async fn a_hostile_principal_is_itself_and_no_other() {
-    let probe = Probe::start("sec_limits_user", &[]).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!({ "$ne": null }))]
+#[case(json!({ "$gt": "" }))]
+#[case(json!("$user"))]
+#[case(json!("{\"$ne\":1}"))]
+#[case(json!(["alice"]))]
+#[case(json!(""))]
+#[case(json!("alice\0"))]
+#[case(json!({ "a.b": { "$where": "1" } }))]
+#[case(json!(false))]
+#[case(json!(0))]
+async fn a_hostile_principal_is_itself_and_no_other(#[case] user: Value) {
+    let probe = Probe::start(&database(), &[]).await;
     let alice = member(&probe, "alice").await;
-    for user in [
-        json!({ "$ne": null }),
-        json!({ "$gt": "" }),
-        json!("$user"),
-        json!("{\"$ne\":1}"),
-        json!(["alice"]),
-        json!(""),
-        json!("alice\0"),
-        json!({ "a.b": { "$where": "1" } }),
-        json!(false),
-        json!(0),
-    ] {
-        let cookie = member(&probe, user.clone()).await;
-        assert_eq!(whoami(&probe.app, &cookie).await, user);
-        assert_eq!(
-            super::ask(&probe.app, json!(["count_user", user])).await,
-            json!(1),
-            "{user}"
-        );
-        let listed = super::ask(&probe.app, json!(["list", user])).await;
-        assert_eq!(listed[0]["id"], json!(id_of(&cookie)), "{user}");
-        probe.clock.advance(std::time::Duration::from_millis(1));
-        assert_eq!(
-            super::ask(&probe.app, json!(["revoke_user", user])).await,
-            json!(1),
-            "{user}"
-        );
-    }
+    let cookie = member(&probe, user.clone()).await;
+    assert_eq!(whoami(&probe.app, &cookie).await, user);
+    let count = super::ask(&probe.app, json!(["count_user", user])).await;
+    assert_eq!(count, json!(1));
+    let listed = super::ask(&probe.app, json!(["list", user])).await;
+    assert_eq!(listed[0]["id"], json!(id_of(&cookie)));
+    probe.clock.advance(std::time::Duration::from_millis(1));
+    let revoked = super::ask(&probe.app, json!(["revoke_user", user])).await;
+    assert_eq!(revoked, json!(1));
     assert_eq!(whoami(&probe.app, &alice).await, json!("alice"));
 }
 

@@ -7,8 +7,10 @@ use rocket::futures::future::join_all;
 use rocket::serde::json::{Json, Value, json};
 use rocket::{get, routes};
 use rocket_mongo_session::{Error, Sessions};
+use rstest::rstest;
 
 use super::{ask, call, forget_revocations, guards, member, null, whoami};
+use crate::apps::database;
 use crate::apps::probe::{Probe, Script, id_of, run, run_with};
 use crate::support::{Request, eventually};
 
@@ -42,22 +44,25 @@ async fn a_sensitive_route_asks_for_a_recent_login() {
 }
 
 /// RA-02: nor by a time that lies ahead, as of a server whose clock was wrong.
-#[rocket::async_test]
-async fn a_login_of_tomorrow_is_not_a_recent_one() {
-    let probe = Probe::start_with("sec_user_ahead", &[], guards).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(0.0, 200)]
+#[case(60.0, 200)]
+#[case(61.0, 401)]
+#[case(86_400.0, 401)]
+async fn a_login_of_tomorrow_is_not_a_recent_one(#[case] ahead: f64, #[case] status: u16) {
+    let probe = Probe::start_with(&database(), &[], guards).await;
     let browser = probe.browser();
     let cookie = run(&browser, Script::new().login("alice")).await.cookie();
     let now = probe.document(&cookie).await.expect("a document");
     let now = now.get_f64("created").expect("a time");
-    for (ahead, status) in [(0.0, 200), (60.0, 200), (61.0, 401), (86_400.0, 401)] {
-        let change = doc! { "$set": { "created": now + ahead } };
-        let id = doc! { "_id": id_of(&cookie) };
-        let changed = probe.sessions().update_one(id, change).await;
-        changed.expect("another time");
-        let response = browser.send(Request::get("/recent")).await;
-        assert_eq!(response.status, status, "{ahead}");
-        assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"), "{ahead}");
-    }
+    let change = doc! { "$set": { "created": now + ahead } };
+    let id = doc! { "_id": id_of(&cookie) };
+    let changed = probe.sessions().update_one(id, change).await;
+    changed.expect("another time");
+    let response = browser.send(Request::get("/recent")).await;
+    assert_eq!(response.status, status);
+    assert_eq!(whoami(&probe.app, &cookie).await, json!("alice"));
 }
 
 /// CC-04, RV-06, CC-03, SZ-09: a page of what is alive, the newest first, without a credential.

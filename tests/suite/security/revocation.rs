@@ -9,55 +9,59 @@ use rocket::serde::json::json;
 use rocket::tokio::join;
 use rocket::{async_trait, post, routes};
 use rocket_mongo_session::{Error, Session};
+use rstest::rstest;
 
 use super::{ask, call, forget_revocations, member, null, whoami};
+use crate::apps::database;
 use crate::apps::probe::{Gates, Probe, Script, id_of, run_with};
 use crate::support::{Mongod, Request};
 
 /// RV-01, RV-04, RV-05, LO-01: another process sees it at its next request, whatever that does.
-#[rocket::async_test]
-async fn two_applications_on_one_database_see_a_revocation_at_the_next_request() {
-    let db = "sec_revoke_two";
-    let probe = Probe::start(db, &[]).await;
-    let url = Mongod::shared().await.url(db);
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("revoke")]
+#[case("revoke_of")]
+#[case("revoke_user")]
+#[case("revoke_all")]
+#[case("logout")]
+async fn two_applications_on_one_database_see_a_revocation_at_the_next_request(#[case] end: &str) {
+    let db = database();
+    let probe = Probe::start(&db, &[]).await;
+    let url = Mongod::shared().await.url(&db);
     let other = probe.again(&url, &[]).await;
-    for end in ["revoke", "revoke_of", "revoke_user", "revoke_all", "logout"] {
-        let mut cookies = Vec::new();
-        for _ in 0..3 {
-            cookies.push(member(&probe, "alice").await);
+    let mut cookies = Vec::new();
+    for _ in 0..3 {
+        cookies.push(member(&probe, "alice").await);
+    }
+    let stranger = member(&probe, "bob").await;
+    for cookie in &cookies {
+        assert_eq!(whoami(&other, cookie).await, json!("alice"));
+    }
+    probe.clock.advance(Duration::from_millis(1));
+    let first = &cookies[0];
+    let (ended, all) = match end {
+        "revoke" => (
+            ask(&probe.app, json!(["revoke", id_of(first)])).await,
+            false,
+        ),
+        "revoke_of" => {
+            let order = json!(["revoke_of", "alice", id_of(first)]);
+            (ask(&probe.app, order).await, false)
         }
-        let stranger = member(&probe, "bob").await;
-        for cookie in &cookies {
-            assert_eq!(whoami(&other, cookie).await, json!("alice"));
+        "revoke_user" => (ask(&probe.app, json!(["revoke_user", "alice"])).await, true),
+        "revoke_all" => (ask(&probe.app, json!(["revoke_all"])).await, true),
+        _ => (call(&probe.app, first, json!(["logout"])).await, false),
+    };
+    assert_ne!(ended, json!(false));
+    for app in [&other, &probe.app] {
+        for (at, cookie) in cookies.iter().enumerate() {
+            let dead = all || at == 0;
+            assert_eq!(whoami(app, cookie).await.is_null(), dead, "{at}");
+            // Nor does writing bring it back.
+            let written = run_with(app, cookie, Script::new().get("n")).await;
+            assert_eq!(written.sent(), None);
         }
-        probe.clock.advance(Duration::from_millis(1));
-        let first = &cookies[0];
-        let (ended, all) = match end {
-            "revoke" => (
-                ask(&probe.app, json!(["revoke", id_of(first)])).await,
-                false,
-            ),
-            "revoke_of" => {
-                let order = json!(["revoke_of", "alice", id_of(first)]);
-                (ask(&probe.app, order).await, false)
-            }
-            "revoke_user" => (ask(&probe.app, json!(["revoke_user", "alice"])).await, true),
-            "revoke_all" => (ask(&probe.app, json!(["revoke_all"])).await, true),
-            _ => (call(&probe.app, first, json!(["logout"])).await, false),
-        };
-        assert_ne!(ended, json!(false), "{end}");
-        for app in [&other, &probe.app] {
-            for (at, cookie) in cookies.iter().enumerate() {
-                let dead = all || at == 0;
-                assert_eq!(whoami(app, cookie).await.is_null(), dead, "{end} {at}");
-                // Nor does writing bring it back.
-                let written = run_with(app, cookie, Script::new().get("n")).await;
-                assert_eq!(written.sent(), None);
-            }
-            assert_eq!(whoami(app, &stranger).await.is_null(), end == "revoke_all");
-        }
-        ask(&probe.app, json!(["revoke_all"])).await;
-        forget_revocations(&probe).await;
+        assert_eq!(whoami(app, &stranger).await.is_null(), end == "revoke_all");
     }
 }
 
@@ -161,54 +165,53 @@ async fn a_login_whose_password_was_checked_before_the_session_was_asked_for_is_
 
 /// CC-05 with RV-02: the user who changes the password stays, and no other session, not even
 /// one of this moment.
-#[rocket::async_test]
-async fn revoking_the_others_spares_this_session_in_whatever_state_it_is() {
-    let probe = Probe::start("sec_revoke_others", &[]).await;
-    for script in [
-        Script::new(),
-        Script::new().set("n", 1),
-        Script::new().then("elevate"),
-        Script::new().then("renew"),
-        Script::new().login("alice"),
-        Script::new().then("elevate").then("save"),
-    ] {
-        let own = member(&probe, "alice").await;
-        let others = [member(&probe, "alice").await, member(&probe, "alice").await];
-        let stranger = member(&probe, "bob").await;
-        let late = probe
-            .app
-            .send(Script::new().pause("checked").login("alice").request());
-        let change = async {
-            probe.gates.reached("checked").await;
-            probe.clock.advance(Duration::from_millis(1));
-            let script = script.clone().call(json!(["revoke_others"]));
-            let ran = run_with(&probe.app, &own, script).await;
-            assert_eq!(ran.last(), &json!(2), "{ran:?}");
-            probe.gates.open("checked");
-            ran
-        };
-        let (late, ran) = join!(late, change);
-        assert_eq!(
-            late.set_cookies(),
-            Vec::<&str>::new(),
-            "in progress elsewhere"
-        );
-        let own = ran
-            .sent()
-            .map_or(own, |line| crate::apps::probe::value_of(line).to_owned());
-        assert_eq!(whoami(&probe.app, &own).await, json!("alice"), "{script:?}");
-        for other in &others {
-            assert_eq!(whoami(&probe.app, other).await, null());
-        }
-        assert_eq!(whoami(&probe.app, &stranger).await, json!("bob"));
-        assert_eq!(
-            ask(&probe.app, json!(["count_user", "alice"])).await,
-            json!(1)
-        );
-        ask(&probe.app, json!(["revoke_all"])).await;
-        forget_revocations(&probe).await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(Script::new())]
+#[case(Script::new().set("n", 1))]
+#[case(Script::new().then("elevate"))]
+#[case(Script::new().then("renew"))]
+#[case(Script::new().login("alice"))]
+#[case(Script::new().then("elevate").then("save"))]
+async fn revoking_the_others_spares_this_session_in_whatever_state_it_is(#[case] script: Script) {
+    let probe = Probe::start(&database(), &[]).await;
+    let own = member(&probe, "alice").await;
+    let others = [member(&probe, "alice").await, member(&probe, "alice").await];
+    let stranger = member(&probe, "bob").await;
+    let late = probe
+        .app
+        .send(Script::new().pause("checked").login("alice").request());
+    let change = async {
+        probe.gates.reached("checked").await;
+        probe.clock.advance(Duration::from_millis(1));
+        let script = script.call(json!(["revoke_others"]));
+        let ran = run_with(&probe.app, &own, script).await;
+        assert_eq!(ran.last(), &json!(2), "{ran:?}");
+        probe.gates.open("checked");
+        ran
+    };
+    let (late, ran) = join!(late, change);
+    assert_eq!(
+        late.set_cookies(),
+        Vec::<&str>::new(),
+        "in progress elsewhere"
+    );
+    let own = ran
+        .sent()
+        .map_or(own, |line| crate::apps::probe::value_of(line).to_owned());
+    assert_eq!(whoami(&probe.app, &own).await, json!("alice"));
+    for other in &others {
+        assert_eq!(whoami(&probe.app, other).await, null());
     }
-    // Without a user there are no other sessions.
+    assert_eq!(whoami(&probe.app, &stranger).await, json!("bob"));
+    let count = ask(&probe.app, json!(["count_user", "alice"])).await;
+    assert_eq!(count, json!(1));
+}
+
+#[rocket::async_test]
+async fn without_a_user_there_are_no_others_to_revoke() {
+    let probe = Probe::start("sec_revoke_others", &[]).await;
+    member(&probe, "alice").await;
     let visitor = run_with(&probe.app, "", Script::new().call(json!(["revoke_others"]))).await;
     assert_eq!(visitor.last(), &json!(0));
 }
@@ -266,28 +269,30 @@ async fn a_login_in_progress_is_revoked_by_an_equal_number_of_another_type() {
 }
 
 /// LO-03, LO-04, RV-08: what was slower than a revocation changes nothing and sends nothing.
-#[rocket::async_test]
-async fn a_request_in_progress_when_its_session_was_revoked_leaves_nothing() {
-    let probe = Probe::start("sec_revoke_slow", &[("max_age", 60.into())]).await;
-    for slow in ["renew", "touch", "csrf_token", "new_csrf_token", "elevate"] {
-        let cookie = member(&probe, "alice").await;
-        probe.clock.advance(Duration::from_secs(30));
-        let script = Script::new().pause("loaded").set("n", 1).then(slow);
-        let running = run_with(&probe.app, &cookie, script);
-        let revoke = async {
-            probe.gates.reached("loaded").await;
-            let ended = ask(&probe.app, json!(["revoke", id_of(&cookie)])).await;
-            assert_eq!(ended, json!(true));
-            probe.gates.open("loaded");
-        };
-        let (ran, ()) = join!(running, revoke);
-        assert_eq!((ran.status, ran.sent()), (200, None), "{slow}");
-        assert_eq!(probe.document(&cookie).await, None, "{slow}");
-        assert_eq!(
-            ask(&probe.app, json!(["count_user", "alice"])).await,
-            json!(0)
-        );
-    }
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("renew")]
+#[case("touch")]
+#[case("csrf_token")]
+#[case("new_csrf_token")]
+#[case("elevate")]
+async fn a_request_in_progress_when_its_session_was_revoked_leaves_nothing(#[case] slow: &str) {
+    let probe = Probe::start(&database(), &[("max_age", 60.into())]).await;
+    let cookie = member(&probe, "alice").await;
+    probe.clock.advance(Duration::from_secs(30));
+    let script = Script::new().pause("loaded").set("n", 1).then(slow);
+    let running = run_with(&probe.app, &cookie, script);
+    let revoke = async {
+        probe.gates.reached("loaded").await;
+        let ended = ask(&probe.app, json!(["revoke", id_of(&cookie)])).await;
+        assert_eq!(ended, json!(true));
+        probe.gates.open("loaded");
+    };
+    let (ran, ()) = join!(running, revoke);
+    assert_eq!((ran.status, ran.sent()), (200, None));
+    assert_eq!(probe.document(&cookie).await, None);
+    let count = ask(&probe.app, json!(["count_user", "alice"])).await;
+    assert_eq!(count, json!(0));
 }
 
 /// LO-07: a logout twenty times at once is one logout.

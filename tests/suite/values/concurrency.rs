@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use mongodb::bson::{Document, doc};
 use rocket::futures::future::join_all;
 use rocket::serde::json::{Value, json};
+use rstest::rstest;
 
 use crate::apps::calls;
 use crate::apps::calls::{ask, go, probe, script, value, visitor};
@@ -58,29 +59,27 @@ async fn of_two_values_for_one_key_the_last_stays() {
     assert_eq!(stored, doc! { "k": "v", "a": "first", "b": 1_i64 });
 }
 
-#[rocket::async_test]
-async fn a_session_that_was_logged_out_never_comes_back() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!(["get", "k"]))]
+#[case(json!(["set", "a", 1]))]
+#[case(json!(["flash", "m"]))]
+#[case(json!(["increment", "n", 1]))]
+#[case(json!(["touch"]))]
+#[case(json!(["renew"]))]
+#[case(json!(["new_csrf_token"]))]
+#[case(json!(["set_timeout", 9]))]
+async fn a_session_that_was_logged_out_never_comes_back(#[case] call: Value) {
     let probe = probe(&[]).await;
-    for calls in [
-        json!([["get", "k"]]),
-        json!([["set", "a", 1]]),
-        json!([["flash", "m"]]),
-        json!([["increment", "n", 1]]),
-        json!([["touch"]]),
-        json!([["renew"]]),
-        json!([["new_csrf_token"]]),
-        json!([["set_timeout", 9]]),
-    ] {
-        let (browser, cookie) = visitor(&probe).await;
-        let twin = browser.twin();
-        let response = in_flight(&probe, &twin, calls.clone(), async || {
-            go(&browser, json!([["invalidate"]])).await;
-        })
-        .await;
-        assert_eq!(response.status, 200, "{calls}");
-        assert_eq!(response.sent(), None, "{calls}");
-        assert_eq!(probe.document(&cookie).await, None, "{calls}");
-    }
+    let (browser, cookie) = visitor(&probe).await;
+    let twin = browser.twin();
+    let response = in_flight(&probe, &twin, json!([call]), async || {
+        go(&browser, json!([["invalidate"]])).await;
+    })
+    .await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.sent(), None);
+    assert_eq!(probe.document(&cookie).await, None);
     assert!(probe.documents().await.is_empty());
 }
 

@@ -4,15 +4,17 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mongodb::bson::{Document as Bson, doc};
-use rocket::serde::json::json;
+use rocket::serde::json::{Value, json};
 use rocket::{options, routes};
 use rocket_mongo_session::store::Document;
 use rocket_mongo_session::{Error, MongoStore, Result, Session, Sessions};
+use rstest::rstest;
 
 use crate::apps::calls;
 use crate::apps::calls::{ask, go, jobs, keys, probe, script, value, visitor};
+use crate::apps::database;
 use crate::apps::jobs::Jobs;
-use crate::apps::probe::{Probe, asked, id_of, sent_by, value_of};
+use crate::apps::probe::{Probe, Script, asked, id_of, sent_by, value_of};
 use crate::store::hooked::{Hook, Hooked, Kind};
 use crate::support::{App, Mongod, Request, figment};
 
@@ -129,23 +131,21 @@ async fn a_pop_of_nothing_creates_nothing() {
     assert!(probe.documents().await.is_empty());
 }
 
-#[rocket::async_test]
-async fn calls_that_change_nothing_create_nothing() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!(["clear"]))]
+#[case(json!(["remove", "missing"]))]
+#[case(json!(["take", "missing"]))]
+#[case(json!(["touch"]))]
+#[case(json!(["renew"]))]
+#[case(json!(["elevate"]))]
+#[case(json!(["save"]))]
+#[case(json!(["verify_csrf", "x"]))]
+async fn calls_that_change_nothing_create_nothing(#[case] call: Value) {
     let probe = probe(&[]).await;
     let profile = probe.profile().await;
-    for call in [
-        json!(["clear"]),
-        json!(["remove", "missing"]),
-        json!(["take", "missing"]),
-        json!(["touch"]),
-        json!(["renew"]),
-        json!(["elevate"]),
-        json!(["save"]),
-        json!(["verify_csrf", "x"]),
-    ] {
-        let done = go(&probe.browser(), json!([call])).await;
-        assert_eq!(done.sent(), None, "{call}");
-    }
+    let done = go(&probe.browser(), json!([call])).await;
+    assert_eq!(done.sent(), None);
     assert!(asked(&profile).await.is_empty());
     assert!(probe.documents().await.is_empty());
 }
@@ -246,25 +246,25 @@ fn writes(session: &Session) -> Result<(), Error> {
     session.set("k", "v")
 }
 
-#[rocket::async_test]
-async fn a_response_without_a_body_carries_the_cookie_as_well() {
+fn set() -> Script {
+    script(json!([["set", "k", "v"]]))
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(set().request_by("HEAD"), 200)]
+#[case(Request::new("OPTIONS", "/options"), 200)]
+#[case(set().status(204).request(), 204)]
+#[case(set().status(304).request_by("GET"), 304)]
+async fn a_response_without_a_body_carries_the_cookie_as_well(
+    #[case] request: Request,
+    #[case] status: u16,
+) {
     let add = |rocket: rocket::Rocket<rocket::Build>| rocket.mount("/", routes![writes]);
-    let probe = Probe::start_with("no_body", &keys(&[]), add).await;
-    let set = || script(json!([["set", "k", "v"]]));
-    for (what, request, status) in [
-        ("HEAD", set().request_by("HEAD"), 200),
-        ("OPTIONS", Request::new("OPTIONS", "/options"), 200),
-        ("204", set().status(204).request(), 204),
-        ("304", set().status(304).request_by("GET"), 304),
-    ] {
-        let browser = probe.browser();
-        let response = browser.send(request).await;
-        assert_eq!(
-            (response.status, response.body.len()),
-            (status, 0),
-            "{what}"
-        );
-        assert_eq!(response.set_cookies().len(), 1, "{what}");
-        assert_eq!(ask(&browser, json!(["get", "k"])).await, "v", "{what}");
-    }
+    let probe = Probe::start_with(&database(), &keys(&[]), add).await;
+    let browser = probe.browser();
+    let response = browser.send(request).await;
+    assert_eq!((response.status, response.body.len()), (status, 0));
+    assert_eq!(response.set_cookies().len(), 1);
+    assert_eq!(ask(&browser, json!(["get", "k"])).await, "v");
 }

@@ -2,25 +2,31 @@
 
 use mongodb::bson::doc;
 use rocket::serde::json::{Value, json};
+use rstest::rstest;
 
 use crate::apps::calls::{ask, go, probe, value, visitor};
 use crate::apps::probe::asked;
 
-#[rocket::async_test]
-async fn a_missing_key_is_none() {
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("missing")]
+#[case("")]
+#[case("K")]
+#[case("k.x")]
+#[case("$k")]
+#[case("a\0b")]
+async fn a_missing_key_is_none(#[case] key: &str) {
     let probe = probe(&[]).await;
     let (browser, _) = visitor(&probe).await;
-    for key in ["missing", "", "K", "k.x", "$k", "a\0b"] {
-        let calls = json!([
-            ["get", key],
-            ["contains", key],
-            ["take", key],
-            ["remove", key]
-        ]);
-        let read = go(&browser, calls).await;
-        let none = [json!(null), json!(false), json!(null), json!(false)];
-        assert_eq!(read.results, none, "{key:?}");
-    }
+    let calls = json!([
+        ["get", key],
+        ["contains", key],
+        ["take", key],
+        ["remove", key]
+    ]);
+    let read = go(&browser, calls).await;
+    let none = [json!(null), json!(false), json!(null), json!(false)];
+    assert_eq!(read.results, none);
 }
 
 #[rocket::async_test]
