@@ -140,6 +140,7 @@ async fn stored(options: &Options, server: &Server, sides: &[Side]) -> Plot<'sta
         let made = server
             .multiply(model.id(), &collections, size - there)
             .await;
+        server.flush().await;
         there = size;
         // Those in use lie all over the collection.
         ids.extend(made);

@@ -111,6 +111,13 @@ impl Server {
         set.expect("a server with test commands");
     }
 
+    /// Waits until everything is on the disk, so that no checkpoint of it is written later.
+    pub async fn flush(&self) {
+        let admin = self.client.database("admin");
+        let flush = admin.run_command(doc! { "fsync": 1 });
+        flush.await.expect("a checkpoint");
+    }
+
     pub fn database(&self) -> Database {
         self.client.database(DATABASE)
     }

@@ -73,6 +73,10 @@ impl Sessions {
     /// once, so set `maxPoolSize=32` in the client's URL (the driver's default is 10), and a server
     /// selection timeout below `deadline` (the driver's default is 30 seconds).
     ///
+    /// If you end the client yourself, use `client.shutdown().immediate(true)`: on a replica set the
+    /// crate keeps sessions of the driver, for half an hour after the application has ended, and a
+    /// plain `shutdown()` waits for them.
+    ///
     /// # Examples
     ///
     /// ```no_run

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use rocket::fairing::AdHoc;
 use rocket::http::Status;
@@ -12,8 +13,11 @@ use rocket::{Build, Rocket, get, routes};
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{Sessions, Stats};
 
-use crate::apps::probe::{Gates, Probe, Script, run};
-use crate::support::{App, Mongod, Proxy, Traffic, eventually, figment, in_time, users, watchful};
+use crate::apps::database;
+use crate::apps::probe::{Gates, Probe, Script, bare, run};
+use crate::support::{
+    App, Mongod, Proxy, ReplicaSet, Traffic, eventually, figment, in_time, users, watchful,
+};
 
 #[get("/ready")]
 fn ready(sessions: &Sessions) -> Status {
@@ -227,4 +231,30 @@ async fn the_clients_address_comes_from_a_trusted_proxy_alone() {
         }
         assert_eq!(ip(&probe, "alice", &[]).await, "127.0.0.1");
     }
+}
+
+// ---- a client that is shared
+
+/// The crate keeps sessions of the driver, which a plain `shutdown()` of the client waits for.
+#[rocket::async_test]
+async fn a_shared_client_can_be_shut_down_at_once_after_the_application() {
+    let url = ReplicaSet::shared().await.url(&database());
+    let client = Client::with_uri_str(url).await.expect("a client");
+    let collection = client
+        .default_database()
+        .expect("a database")
+        .collection::<Document>("session");
+    let rocket = bare(figment("debug", None, &[]), &Gates::default());
+    let app = App::launch(rocket.attach(Sessions::in_collection(collection))).await;
+    let browser = app.browser();
+    assert!(
+        run(&browser, Script::new().set("n", 1))
+            .await
+            .sent()
+            .is_some()
+    );
+    assert_eq!(run(&browser, Script::new().set("n", 2)).await.status, 200);
+    app.shutdown().await.expect("a clean end");
+    let end = async { client.shutdown().immediate(true).await };
+    in_time("the client's end", end).await;
 }
