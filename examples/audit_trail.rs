@@ -3,7 +3,7 @@
 //! Events need a replica set, and one member is enough:
 //!
 //! ```sh
-//! mongod --replSet rs --dbpath /tmp/rs &
+//! mkdir -p /tmp/rs && mongod --replSet rs --dbpath /tmp/rs &
 //! mongosh --eval 'rs.initiate()'
 //! ROCKET_DATABASES='{sessions={url="mongodb://localhost/audit?replicaSet=rs"}}' \
 //!   cargo run --example audit_trail

@@ -55,7 +55,8 @@ impl<'r> FromRequest<'r> for Admin {
         if user.name == "alice" {
             Outcome::Success(Admin(user))
         } else {
-            Outcome::Forward(Status::Forbidden)
+            // Not 403, which would reveal that the page exists.
+            Outcome::Forward(Status::NotFound)
         }
     }
 }

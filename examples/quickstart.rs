@@ -9,7 +9,7 @@ const VISITS: Key<i64> = Key::new("visits");
 
 #[get("/")]
 fn index(session: &Session) -> Result<String, Error> {
-    // The stored count is exact, also when this browser sends several requests at once.
+    // The stored count stays exact even if this browser sends several requests at once.
     let visits = session.increment(VISITS, 1)?;
     Ok(format!("visit number {visits}"))
 }

@@ -14,7 +14,10 @@ use rocket_mongo_session::{Error, Session, Sessions};
 #[get("/")]
 fn page(session: &Session) -> Result<RawHtml<&'static str>, Error> {
     if session.user::<String>()?.is_none() {
-        session.login("guest")?;
+        return Ok(RawHtml(
+            r#"<!doctype html><title>Ticks</title>
+            <form method="post" action="/login"><button>Sign in as a guest</button></form>"#,
+        ));
     }
     Ok(RawHtml(
         r#"<!doctype html><title>Ticks</title>
@@ -35,7 +38,13 @@ fn left() -> RawHtml<&'static str> {
     )
 }
 
-/// `&Session` refuses a form that another site sends.
+/// `&Session` refuses a form that another site sends. A GET is not checked, so a login is a POST.
+#[post("/login")]
+fn login(session: &Session) -> Result<Redirect, Error> {
+    session.login("guest")?;
+    Ok(Redirect::to(uri!(page)))
+}
+
 #[post("/logout")]
 fn logout(session: &Session) -> Result<Redirect, Error> {
     session.logout()?;
@@ -65,5 +74,5 @@ fn ticks(session: &Session, mut shutdown: Shutdown) -> EventStream![] {
 fn rocket() -> _ {
     rocket::build()
         .attach(Sessions::fairing())
-        .mount("/", routes![page, left, logout, ticks])
+        .mount("/", routes![page, left, login, logout, ticks])
 }

@@ -14,14 +14,18 @@ use rocket_ws::{Channel, Message, WebSocket};
 #[get("/")]
 fn page(session: &Session) -> Result<RawHtml<&'static str>, Error> {
     if session.user::<String>()?.is_none() {
-        session.login("guest")?;
+        return Ok(RawHtml(
+            r#"<!doctype html><title>Echo</title>
+            <form method="post" action="/login"><button>Sign in as a guest</button></form>"#,
+        ));
     }
     Ok(RawHtml(
         r#"<!doctype html><title>Echo</title>
         <form method="post" action="/logout"><button>Sign out</button></form>
         <input id="say" placeholder="say something"><pre id="log"></pre>
         <script>
-          const socket = new WebSocket(`ws://${location.host}/echo`);
+          const scheme = location.protocol.replace("http", "ws"); // wss: for https:
+          const socket = new WebSocket(`${scheme}//${location.host}/echo`);
           const tell = (text) => (log.textContent += text + "\n");
           socket.onmessage = (event) => tell(event.data);
           socket.onclose = () => tell("closed");
@@ -30,7 +34,13 @@ fn page(session: &Session) -> Result<RawHtml<&'static str>, Error> {
     ))
 }
 
-/// `&Session` refuses a form that another site sends.
+/// `&Session` refuses a form that another site sends. A GET is not checked, so a login is a POST.
+#[post("/login")]
+fn login(session: &Session) -> Result<Redirect, Error> {
+    session.login("guest")?;
+    Ok(Redirect::to(uri!(page)))
+}
+
 #[post("/logout")]
 fn logout(session: &Session) -> Result<Redirect, Error> {
     session.logout()?;
@@ -67,5 +77,5 @@ fn echo(session: &Session, socket: WebSocket) -> Channel<'static> {
 fn rocket() -> _ {
     rocket::build()
         .attach(Sessions::fairing())
-        .mount("/", routes![page, logout, echo])
+        .mount("/", routes![page, login, logout, echo])
 }

@@ -65,8 +65,8 @@ impl Moment {
 
 /// The clock that sessions live by: the system's, or one that stands still until a test moves it.
 ///
-/// [`Clock::new`] stands still, and is for tests only. [`Clock::default`] is the system's, which is
-/// what an application has unless it says otherwise.
+/// [`Clock::new`] stands still, and is for tests only. [`Clock::default`] is the system's, which an
+/// application uses by default.
 ///
 /// ```
 /// use std::time::Duration;
@@ -123,12 +123,16 @@ pub(crate) struct Started {
 impl Started {
     /// How long ago the request began.
     ///
-    /// A server's ages are compared with real time. Those of a store in this process move with its
-    /// clock, which a test can advance.
+    /// A server's ages are compared with real time: by the wall clock, too, since the other one stands
+    /// still while a machine is suspended. Those of a store in this process move with its clock, which
+    /// a test can advance.
     pub(crate) fn age(&self, clock: &Clock, source: TimeSource) -> Duration {
-        match source {
-            TimeSource::Server => self.instant.elapsed(),
-            TimeSource::Process => clock.monotonic().saturating_sub(self.monotonic),
+        match (source, &clock.0) {
+            (TimeSource::Server, Source::System) => {
+                self.instant.elapsed().max(system().since(self.moment))
+            }
+            (TimeSource::Server, Source::Held(_)) => self.instant.elapsed(),
+            (TimeSource::Process, _) => clock.monotonic().saturating_sub(self.monotonic),
         }
     }
 
@@ -139,7 +143,7 @@ impl Started {
 }
 
 impl Clock {
-    /// A clock that stands still at the present time until it is moved: for tests only.
+    /// Creates a clock that stands still at the present time until it is moved: for tests only.
     ///
     /// Its clones share its time. An application with such a clock would let no session expire.
     #[must_use]
@@ -173,7 +177,7 @@ impl Clock {
         self.shift(i64::try_from(by.as_millis()).map_or(i64::MIN, |millis| -millis));
     }
 
-    /// What the clock shows.
+    /// Returns the time that the clock shows.
     #[must_use]
     pub fn time(&self) -> OffsetDateTime {
         self.now().date()
@@ -282,6 +286,18 @@ mod tests {
     #[case(-1e300)]
     fn what_names_no_moment_is_none(#[case] seconds: f64) {
         assert_eq!(Moment::from_seconds(seconds), None);
+    }
+
+    #[test]
+    fn request_that_slept_with_its_machine_is_as_old_as_the_wall_clock_says() {
+        let (clock, hour) = (Clock::system(), Duration::from_secs(3600));
+        let now = clock.started();
+        let slept = Started {
+            moment: Moment::from_millis(now.moment.millis() - 3_600_000),
+            ..now
+        };
+        assert!(slept.age(&clock, TimeSource::Server) >= hour);
+        assert!(now.age(&clock, TimeSource::Server) < hour);
     }
 
     #[test]

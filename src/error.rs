@@ -89,9 +89,9 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Everything that a call of this crate can fail with.
+/// The error type of this crate.
 ///
-/// As a [`Responder`] an error logs itself and answers with its [`status`](Error::status), through
+/// As a [`Responder`] an error logs itself and responds with its [`status`](Error::status), through
 /// the application's catchers. So a handler can simply use `?`. No variant holds a token, a hash or
 /// a stored value: an error can be logged as it is.
 ///
@@ -132,6 +132,12 @@ pub enum Error {
     },
     /// The session ended while the request ran: it was logged out, revoked, replaced or expired. The
     /// change was dropped, since a session that has ended is never brought back. Status 401.
+    ///
+    /// Also when another request replaced the session's secret
+    /// ([`renew`](crate::Session::renew), [`elevate`](crate::Session::elevate)), from calls that need
+    /// the current one: [`modify`](crate::Session::modify), a [`pop`](crate::Queue::pop),
+    /// [`revoke_others`](crate::Sessions::revoke_others), and [`save`](crate::Session::save) of a
+    /// `renew` or an `elevate`. That session continues under its new cookie.
     Gone,
     /// The change comes too late: the session was stored with the response already, as it is in a
     /// stream. Call [`save`](crate::Session::save) before the stream starts. Status 500.
@@ -183,7 +189,7 @@ pub enum Error {
         /// What does not fit.
         reason: &'static str,
     },
-    /// A user (principal) that cannot be one: null, or longer than 8 KiB. Status 500.
+    /// An invalid user (principal): null, or longer than 8 KiB. Status 500.
     BadUser,
     /// A duration that cannot be a timeout (zero, or above 100 years) or a cookie's life (below one
     /// second, or above 400 days). Status 500.
@@ -191,7 +197,7 @@ pub enum Error {
     /// The address is not a path of this site, as a browser reads it, so it cannot be returned to
     /// ([`set_return_to`](crate::Session::set_return_to)). The browser sent it, hence status 400.
     BadReturnTo,
-    /// A request of another site with a method that changes things was refused
+    /// A request of another site with an unsafe method (POST and the like) was refused
     /// (`trusted_origins` allows some). Status 403.
     CrossSite,
     /// The request is outside of the cookie's `path`, where a session cookie would overwrite the one
@@ -237,7 +243,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The status that the error answers with.
+    /// Returns the status that the error responds with.
     ///
     /// 503 for [`Store`](Error::Store), [`Unknown`](Error::Unknown) and
     /// [`Randomness`](Error::Randomness), 403 for [`CrossSite`](Error::CrossSite) and

@@ -7,6 +7,7 @@
 //! | store a value, a counter, a list? | [`values`] |
 //! | change a value that concurrent requests change too? | [`values`](values#concurrent-requests) |
 //! | sign users in and out, with a guard for routes? | [`sign_in`] |
+//! | sign users in through an identity provider (OpenID Connect)? | [`sign_in`](sign_in#single-sign-on) |
 //! | hash passwords with argon2? | [`recipes`](recipes#passwords-with-argon2) |
 //! | ask for a second factor, or for the password once more? | [`sign_in`](sign_in#a-second-factor) |
 //! | show a user's devices and end them? | [`sign_in`](sign_in#a-users-devices) |
@@ -25,7 +26,7 @@
 //! | configure it? | [`configuration`] |
 //! | have several kinds of session, or bearer tokens? | [`kinds`] |
 //! | encrypt what sessions contain? | [`sealed`] |
-//! | go live? | [`going_live`], with nginx: [`recipes`](recipes#nginx-and-tls) |
+//! | go live? | [`going_live`], with nginx: [`recipes`](recipes#nginx-and-tls), with Docker: [`recipes`](recipes#docker) |
 //! | share a database, or sessions, between applications? | [`operation`](operation#several-applications-on-one-database) |
 //! | use a replica set or a sharded cluster? | [`operation`](operation#replica-sets-and-shards) |
 //! | run it: connections, Kubernetes probes, logs, indexes, privileges, backups? | [`operation`] |
@@ -45,7 +46,7 @@ use crate::*;
 pub mod start {}
 
 #[doc = include_str!("guide/how_it_works.md")]
-#[doc(alias("architecture", "lifecycle", "round trip", "overview"))]
+#[doc(alias("architecture", "lifecycle", "round trip", "overview", "caching"))]
 pub mod how_it_works {}
 
 #[doc = include_str!("guide/values.md")]
@@ -62,7 +63,8 @@ pub mod values {}
     "sso",
     "oidc",
     "oauth",
-    "admin"
+    "admin",
+    "rate limit"
 ))]
 pub mod sign_in {}
 
@@ -131,7 +133,7 @@ pub mod sealed {}
 
 #[doc = include_str!("guide/going_live.md")]
 #[doc(alias("production", "deployment", "release", "__Host-"))]
-#[doc(alias("x-forwarded-for", "samesite", "same-site", "rate limit"))]
+#[doc(alias("x-forwarded-for", "samesite", "same-site"))]
 pub mod going_live {}
 
 #[doc = include_str!("guide/operation.md")]

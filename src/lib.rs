@@ -31,8 +31,8 @@
 //! * **A session that ended never comes back.** No late request revives a session that was logged
 //!   out, revoked or expired.
 //! * **No success without storage.** If the changes cannot be stored, the browser gets an error
-//!   (503) and no session cookie. Changes to a session that ended while the request ran end with
-//!   it: they are dropped, and the response is the handler's.
+//!   (503) and no session cookie. If the session ended while the request ran, its changes are
+//!   dropped and the handler's response is sent.
 //!
 //! [What it does not promise](guide::limits) is as exact.
 //!
@@ -57,10 +57,11 @@
 //!
 //! | Rust | Rocket | `mongodb` (the driver) | MongoDB |
 //! |---|---|---|---|
-//! | 1.89 or later | 0.5.2 or later | 3.9.1 or later, [re-exported](mongodb) | 4.4 or later; [what was tested](guide::operation#versions) |
+//! | 1.89 or later | 0.5.2 or later | 3.9.1 or later, [re-exported](mongodb) | 4.4 to 7.0; [what was tested](guide::operation#versions) |
 //!
-//! Features: `srv` (`mongodb+srv://` addresses) and `rustls-tls` are on by default; `openssl-tls`
-//! uses the system's OpenSSL ([TLS](guide::operation#tls)).
+//! [Features](guide::operation#features): `srv` (`mongodb+srv://` addresses) and `rustls-tls` are on by
+//! default; `openssl-tls` uses the system's OpenSSL; `metrics` and `tracing` export counters and
+//! spans.
 #![deny(missing_docs)]
 #![cfg_attr(
     not(test),

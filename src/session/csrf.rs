@@ -13,7 +13,7 @@ use crate::record::token::{Secret, decode, draw};
 const CHARS: usize = 86;
 
 impl Session {
-    /// The CSRF token to put into a form's field `csrf_token` or the header `X-CSRF-Token`.
+    /// Returns the CSRF token to put into a form's field `csrf_token` or the header `X-CSRF-Token`.
     ///
     /// Every call returns another text (against BREACH). All of them are valid until the next
     /// [`login`](Session::login), [`elevate`](Session::elevate), [`logout`](Session::logout) or
@@ -21,8 +21,9 @@ impl Session {
     /// [`CsrfForm`](crate::CsrfForm) and [`CsrfHeader`](crate::CsrfHeader) check it.
     ///
     /// On a session that is not stored yet this creates it: on a public page, one for each visitor.
-    /// Where no token can be shown (no random bytes, or too late in a stream) the text is empty,
-    /// which no check accepts, and the log says why.
+    /// Where no token can be shown (no random bytes, too late in a stream, or a request that may create
+    /// no session, see [`Error::CrossSiteWrite`]) the text is empty, which no check accepts, and the log
+    /// says why.
     ///
     /// ```
     /// # use rocket::{get, response::content::RawHtml};
@@ -52,7 +53,7 @@ impl Session {
         shown(fresh())
     }
 
-    /// Whether a token is one of this session's.
+    /// Returns whether a token is one of this session's.
     ///
     /// For tokens that come in another way than the guards [`CsrfForm`](crate::CsrfForm) and
     /// [`CsrfHeader`](crate::CsrfHeader) look for. The comparison takes the same time for every

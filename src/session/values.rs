@@ -164,12 +164,12 @@ impl Session {
         }
     }
 
-    /// Whether the key is set, as this request sees it; to a null as well.
+    /// Returns whether the key is set, as this request sees it; to a null as well.
     pub fn contains(&self, key: impl AsKey) -> bool {
         Field::of_key(key.name()).is_ok_and(|field| self.lock().state.contains(&field))
     }
 
-    /// The application's keys, in stored order.
+    /// Returns the application's keys, in stored order.
     ///
     /// Flash queues and the CSRF secret are not among them.
     #[must_use]
@@ -181,7 +181,7 @@ impl Session {
             .collect()
     }
 
-    /// How many keys the application has set.
+    /// Returns how many keys the application has set.
     #[must_use]
     pub fn len(&self) -> usize {
         let fields = self.lock().state.fields();
@@ -189,7 +189,7 @@ impl Session {
         fields.iter().filter(is_key).count()
     }
 
-    /// Whether the application has set no key.
+    /// Returns whether the application has set no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -250,7 +250,7 @@ impl Session {
         }
     }
 
-    /// Adds to an integer, and counts right when requests run at the same time.
+    /// Adds to an integer, and is atomic under concurrent requests.
     ///
     /// The database does the addition when the response is stored, so that no count is lost. A
     /// missing key counts from 0. Returns the sum as this request sees it. Another request at the
@@ -287,7 +287,7 @@ impl Session {
             .unwrap_or(by))
     }
 
-    /// Appends to a list, and loses nothing when requests run at the same time.
+    /// Appends to a list, and is atomic under concurrent requests.
     ///
     /// The database appends when the response is stored. A missing key counts as an empty list.
     /// The list grows until the session's data would exceed `max_bytes`; to keep it short, use

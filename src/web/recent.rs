@@ -16,7 +16,7 @@ use crate::web::kind::{Kind, Main};
 /// Proof that the user logged in, or was elevated, at most `SECONDS` ago: a request guard for
 /// sensitive routes, such as the change of a password (OWASP ASVS 7.5.1, 7.5.3).
 ///
-/// If the login is older, or no user is logged in, the guard answers **401** through the application's
+/// If the login is older, or no user is logged in, the guard responds with **401** through the application's
 /// catchers, which can redirect to the login page. The time of the login is
 /// [`Session::created`](crate::Session::created). `RecentLogin<300, Admin>` asks the session of a
 /// further [`Kind`].

@@ -23,7 +23,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "version",
         tried: "The series of the server is supported by its vendor today.",
-        means: "Security faults of this series are not mended any more.",
+        means: "This series gets no more security fixes.",
         advice: "Upgrade to a supported series, one step at a time.",
     },
     Check {
