@@ -21,7 +21,7 @@
 //! A document of the Python package carries no generation. It has ended when it was not created after
 //! `at`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bson::raw::RawBsonRef;
@@ -148,17 +148,8 @@ impl Epoch {
     }
 }
 
-/// The ids of sessions to load.
-pub(crate) enum Ids<'a> {
-    One(&'a str),
-    Many(Vec<String>),
-}
-
 /// What this process knows of the epoch.
-#[derive(Clone)]
-pub(crate) struct EpochLease(Arc<Inner>);
-
-struct Inner {
+pub(crate) struct EpochLease {
     store: Bounded,
     clock: Clock,
     known: Mutex<Known>,
@@ -194,24 +185,24 @@ impl Sending {
 
 impl EpochLease {
     pub(crate) fn new(store: &Bounded, clock: &Clock) -> Self {
-        EpochLease(Arc::new(Inner {
+        EpochLease {
             store: store.clone(),
             clock: clock.clone(),
             known: Mutex::default(),
-        }))
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sent_now(&self) -> Sending {
-        Sending::now(&self.0.clock)
+        Sending::now(&self.clock)
     }
 
     /// Whether the store is in this process: it is looked at each time, without a lease.
     pub(crate) fn is_local(&self) -> bool {
-        self.0.store.load_now(ID).is_some()
+        self.store.load_now(ID).is_some()
     }
 
     /// How long a new generation may be unknown to a process.
@@ -224,7 +215,7 @@ impl EpochLease {
 
     /// The epoch, while there is a lease.
     fn held(&self) -> Option<Epoch> {
-        let stored = self.0.store.load_now(ID);
+        let stored = self.store.load_now(ID);
         let mut known = self.known();
         match stored {
             Some(document) => {
@@ -258,31 +249,26 @@ impl EpochLease {
     /// Reads the epoch, whether or not there is a lease. One round trip.
     pub(crate) async fn read(&self) -> Result<Epoch> {
         let sent = self.sent_now();
-        let document = self.0.store.load(ID).await?;
+        let document = self.store.load(ID).await?;
         self.learn(sent, document.as_ref()).await
     }
 
     /// Loads the sessions with these ids, whatever their generation, and the epoch where the same command
     /// brought it ([`retain`](EpochLease::retain) takes both). One round trip.
-    pub(crate) async fn load(&self, ids: Ids<'_>) -> Result<(Vec<Document>, Option<Epoch>)> {
+    pub(crate) async fn load(&self, ids: Vec<String>) -> Result<(Vec<Document>, Option<Epoch>)> {
         if self.held().is_none() {
             return Box::pin(self.load_with_epoch(ids)).await;
         }
-        let found = match ids {
-            Ids::One(id) => self.0.store.load(id).await?.into_iter().collect(),
-            Ids::Many(ids) => self.0.store.load_many(ids).await?,
-        };
-        Ok((found, None))
+        Ok((self.store.load_many(ids).await?, None))
     }
 
-    async fn load_with_epoch(&self, ids: Ids<'_>) -> Result<(Vec<Document>, Option<Epoch>)> {
-        let mut ids = match ids {
-            Ids::One(id) => vec![id.to_owned()],
-            Ids::Many(ids) => ids,
-        };
+    async fn load_with_epoch(
+        &self,
+        mut ids: Vec<String>,
+    ) -> Result<(Vec<Document>, Option<Epoch>)> {
         ids.push(ID.to_owned());
         let sent = self.sent_now();
-        let mut found = self.0.store.load_many(ids).await?;
+        let mut found = self.store.load_many(ids).await?;
         let at = found.iter().position(|one| one.id() == Some(ID));
         let document = at.map(|at| found.swap_remove(at));
         let epoch = self.learn(sent, document.as_ref()).await?;
@@ -345,7 +331,7 @@ impl EpochLease {
         for _ in 0..MAX_ATTEMPTS {
             self.insert().await?;
             let sent = self.sent_now();
-            let document = self.0.store.load(ID).await?;
+            let document = self.store.load(ID).await?;
             let epoch = Epoch::read(document.as_ref());
             if epoch.generation.is_some() {
                 rocket::warn!(
@@ -373,7 +359,7 @@ impl EpochLease {
         document.append(SINCE, RawBson::Timestamp(empty));
         document.append(SWEEPING, true);
         let documents = vec![Document::from_raw(document)];
-        let (store, durability) = (&self.0.store, Durability::Identity);
+        let (store, durability) = (&self.store, Durability::Identity);
         store.insert_or(documents, durability, || async {}).await
     }
 
@@ -396,7 +382,7 @@ impl EpochLease {
         let mut is_inserted = false;
         for _ in 0..MAX_ATTEMPTS {
             let (filter, durability) = (Filter::id(ID), Durability::Identity);
-            let updated = self.0.store.update(filter, update.clone(), durability);
+            let updated = self.store.update(filter, update.clone(), durability);
             match updated.await {
                 Ok(Updated::Applied) => return Ok(()),
                 // An update alone tells the time to the millisecond, and by the server's clock.
@@ -432,7 +418,7 @@ impl EpochLease {
 
     async fn update(&self, generation: i64, update: Update) -> Result<()> {
         let same = Filter::id(ID).equals(GENERATION, RawBson::Int64(generation));
-        let updated = self.0.store.update(same, update, Durability::Identity);
+        let updated = self.store.update(same, update, Durability::Identity);
         updated.await.map(drop)
     }
 }

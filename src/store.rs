@@ -19,66 +19,50 @@ mod watch;
 
 pub use watch::{Change, ChangeKind, Watch};
 
-/// Keeps session documents: implement it to keep sessions elsewhere.
+/// Stores session documents: [`MongoStore`](mongo::MongoStore) in MongoDB,
+/// [`MemoryStore`](memory::MemoryStore) in memory. Tests put stores of their own around them.
 ///
-/// The crate brings two stores, [`MongoStore`](crate::MongoStore) and
-/// [`MemoryStore`](crate::MemoryStore). Another one is attached with
-/// [`Sessions::with_store`](crate::Sessions::with_store), where an example of a store around another
-/// is.
-///
-/// What the crate promises its users stands on what a store promises here:
-///
-/// 1. **No upsert of a session.** Only [`insert`](Store::insert) makes one, and only of an id that no
+/// 1. **No upsert of a session.** Only [`insert`](Store::insert) creates one, under an id that no
 ///    document has. Every other call leaves a missing document missing.
 /// 2. **Single fields.** [`update`](Store::update) changes the fields that the [`Update`] names and
 ///    nothing else, all of them or none, and only in a document that the [`Filter`] chooses at
 ///    that very moment.
-/// 3. **No stale reads.** [`load`](Store::load) and [`find`](Store::find) give what was stored at
+/// 3. **No stale reads.** [`load`](Store::load) and [`find`](Store::find) return what was stored at
 ///    some moment after they were called, and see every write whose call has returned.
 /// 4. **Success means stored.** `Ok` comes after the change is as durable as [`Durability`] asks.
-///    What ends sessions is never asked that: it is as durable as [`Durability::Identity`].
+///    What ends sessions is always as durable as [`Durability::Identity`].
 ///
 /// [`testing::conformance`](crate::testing::conformance) tries the first three on any store, and of
-/// the fourth as much as one crash shows. What an error means (below) it does not try.
+/// the fourth as much as one crash shows.
 ///
 /// # Errors
 ///
-/// A call that reads fails with [`Error::Store`] ([`Error::store`] makes one).
-///
-/// A call that writes fails with [`Error::Store`] when it changed nothing, and with
-/// [`Error::Unknown`] ([`Error::unknown`]) when the outcome is unknown: it was or will be applied
-/// completely, or not at all.
-///
-/// Every call runs in a task of its own. One that does not end by the configured `deadline` continues
-/// there, and its caller gets such an error. A store does not have to watch the time.
+/// A read fails with [`Error::Store`]. A write fails with [`Error::Store`] when it changed nothing, and
+/// with [`Error::Unknown`] when its outcome is unknown: it was or will be applied completely, or not at
+/// all. A store does not watch the time: `Bounded` ends each call by the deadline.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The document with this id, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
-    async fn load(&self, id: &str) -> Result<Option<Document>>;
+    async fn load(&self, id: &str) -> Result<Option<Document>> {
+        Ok(self.load_many(vec![id.to_owned()]).await?.pop())
+    }
 
     /// The document with this id, or that it is missing, from a store in this process, which answers
-    /// at once. `None`, unless a store says otherwise: it is asked by [`load`](Store::load).
+    /// at once. `None` from any other store, which is asked by [`load_many`](Store::load_many).
     fn load_now(&self, id: &str) -> Option<Option<Document>> {
         let _ = id;
         None
     }
 
-    /// Whether [`load`](Store::load), [`load_many`](Store::load_many) and [`update`](Store::update) may
-    /// be dropped, or not polled, at any time: what others wait for, and what has to end, runs in tasks
-    /// of the store's own, until [`flush`](Store::flush). Otherwise each call gets a task.
+    /// Whether [`load_many`](Store::load_many) and [`update`](Store::update) may be dropped, or not polled,
+    /// at any time: what others wait for, and what has to end, runs in tasks of the store's own, until
+    /// [`flush`](Store::flush). Otherwise each call gets a task.
     fn runs_in_own_tasks(&self) -> bool {
         false
     }
 
-    /// The documents with these ids, in any order. At most 5 ids are asked for.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
+    /// The documents with these ids, in any order: at most 5 ids, unless [`times`](Store::times) is
+    /// answered by it.
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>>;
 
     /// Stores new documents. The first is the session, the others are tombstones.
@@ -86,18 +70,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`Inserted::Exists`] says that a document with the first one's id exists. Then nothing is
     /// stored, and that document stays as it is. A tombstone that exists stays as it is, too, and does
     /// not keep the others from being stored; [`Inserted::Beside`] says that there was one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when the outcome is unknown.
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted>;
 
-    /// Changes single fields of the one document that the filter chooses.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Mismatch`] when the update does not fit a stored value, and [`Error::Store`]: nothing
-    /// changed then. [`Error::Unknown`] when the outcome is unknown.
+    /// Changes single fields of the one document that the filter chooses. Fails with [`Error::Mismatch`],
+    /// and changes nothing, when the update does not fit a stored value.
     async fn update(
         &self,
         filter: Filter,
@@ -105,76 +81,35 @@ pub trait Store: Send + Sync + 'static {
         durability: Durability,
     ) -> Result<Updated>;
 
-    /// Does what [`update`](Store::update) does, and gives the document as it was just before;
-    /// `None` when the filter chose none.
-    ///
-    /// # Errors
-    ///
-    /// As [`update`](Store::update).
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>>;
-
     /// Deletes the one document that the filter chooses; `false` when there was none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when the outcome is unknown.
     async fn delete(&self, filter: Filter) -> Result<bool>;
 
     /// Does what [`delete`](Store::delete) does, and gives the document as it was at its end.
-    ///
-    /// # Errors
-    ///
-    /// As [`delete`](Store::delete).
     async fn take(&self, filter: Filter) -> Result<Option<Document>>;
 
     /// The documents with these ids, in any order, and how long ago each one's `at`, or else its
     /// `renewed`, was by the clock of the store. Only the fields of [`Aged::FIELDS`] are there.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>>;
 
     /// Stores a revocation document, as durable as [`Durability::Identity`]: `at` is the present
     /// time by the clock of the store, `expires` an hour later. One that has the id is changed in
     /// these two fields. Only this call makes a document that is missing.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when the outcome is unknown.
     async fn put_revocation(&self, id: &str) -> Result<()>;
 
     /// The documents with these ids, in any order: any number of ids, each asked for once. Only the
     /// fields `_id`, `created`, `accessed`, `expires`, `timeout`, `lifetime`, `epoch`, `generation`, `at`
     /// and `since` have to be there.
     ///
-    /// A store that can answer with one command does so: it is asked twice a second while streams
-    /// follow their sessions. `is_final`: a deletion that may be rolled back by a failover does not
-    /// count yet. Unless it says otherwise it is asked as by
-    /// [`load_many`](Store::load_many).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
+    /// It is asked twice a second while streams follow their sessions. `is_final`: a deletion that may be
+    /// rolled back by a failover does not count yet.
     async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
         let _ = is_final;
-        let mut found = Vec::new();
-        for some in ids.chunks(4) {
-            found.extend(self.load_many(some.to_vec()).await?);
-        }
-        Ok(found)
+        self.load_many(ids).await
     }
 
     /// What happens to documents from this call on. Nothing is sent before its first
-    /// [`next`](Watch::next). Unless a store says otherwise it cannot tell.
-    fn watch(&self) -> Box<dyn Watch> {
-        Box::new(watch::Unsupported)
-    }
+    /// [`next`](Watch::next).
+    fn watch(&self) -> Box<dyn Watch>;
 
     /// Whose clock [`ages`](Store::ages) goes by.
     fn time_source(&self) -> TimeSource;
@@ -191,10 +126,6 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// They may come without the fields `value`, `token`, `csrf` and `seal`, which no list shows, so that a
     /// page of large sessions is not large.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
     async fn find(
         &self,
         filter: Filter,
@@ -204,35 +135,19 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Document>>;
 
     /// About how many documents there are, tombstones included, without looking at them.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
     async fn estimated_count(&self) -> Result<u64>;
 
     /// How many documents the filter chooses.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
     async fn count(&self, filter: Filter) -> Result<u64>;
 
-    /// Deletes every document that the filter chooses, and says how many those were.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`] when nothing changed; [`Error::Unknown`] when some may have been deleted.
+    /// Deletes every document that the filter chooses, and returns their number. After [`Error::Unknown`]
+    /// some of them may have been deleted.
     async fn delete_all(&self, filter: Filter) -> Result<u64>;
 
     /// Deletes documents that the filter chooses, any `limit` of them at most. Work on many documents is
     /// done in such steps, each of which ends by the deadline.
     ///
-    /// A store that finds documents in the order of an index rather than by id says so itself; unless it
-    /// does, the ones with the least ids are deleted.
-    ///
-    /// # Errors
-    ///
-    /// As [`delete_all`](Store::delete_all).
+    /// By default those with the least ids. MongoDB deletes them in the order of an index.
     async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
         let found = self.find(filter.clone(), Order::Id, 0, limit).await?;
         let ids = found.iter().filter_map(|one| one.id().map(str::to_owned));
@@ -246,17 +161,9 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Makes the indexes that keep the calls above cheap, and repairs them.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`]; [`Error::Unknown`] when the outcome is unknown.
     async fn ensure_indexes(&self) -> Result<()>;
 
     /// Succeeds when the store answers now.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`].
     async fn ping(&self) -> Result<()>;
 
     /// Writes what was put off (touches), before the process ends. When it returns, what was on its

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bson::doc;
 use rstest::rstest;
 
@@ -13,8 +15,8 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Bench {
     store: FaultyStore,
     clock: Clock,
-    here: EpochLease,
-    elsewhere: EpochLease,
+    here: Arc<EpochLease>,
+    elsewhere: Arc<EpochLease>,
 }
 
 impl Bench {
@@ -25,7 +27,7 @@ impl Bench {
         let process = || {
             let store = Arc::new(store.clone());
             let bounded = Bounded::new(store, 10 * SECOND, counters());
-            EpochLease::new(&bounded, &clock)
+            Arc::new(EpochLease::new(&bounded, &clock))
         };
         let (here, elsewhere) = (process(), process());
         Bench {
@@ -55,10 +57,10 @@ impl Bench {
 
 /// Loads a session that has not ended with its generation, as a request does.
 async fn load(process: &EpochLease, id: &str) -> Result<Option<Document>> {
-    Ok(load_all(process, Ids::One(id)).await?.pop())
+    Ok(load_all(process, vec![id.to_owned()]).await?.pop())
 }
 
-async fn load_all(process: &EpochLease, ids: Ids<'_>) -> Result<Vec<Document>> {
+async fn load_all(process: &EpochLease, ids: Vec<String>) -> Result<Vec<Document>> {
     let (mut found, epoch) = process.load(ids).await?;
     let is_of = |epoch: Epoch, one: &Document| epoch.includes(one);
     process.retain(&mut found, epoch, is_of).await?;
@@ -178,7 +180,7 @@ async fn a_new_generation_ends_every_session_in_every_process_when_its_leases_ha
     let generation = bench.generation().await;
     let new = bench.session(generation).await;
     let old = [id, new.clone()].to_vec();
-    let found = load_all(&bench.elsewhere, Ids::Many(old)).await.unwrap();
+    let found = load_all(&bench.elsewhere, old).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].id(), Some(new.as_str()));
     bench.here.advance().await.unwrap();

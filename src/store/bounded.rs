@@ -2,8 +2,8 @@
 //!
 //! A call may hold what others wait for (a connection, a place in a batch), and a caller may stop
 //! polling its future, or drop it. So no caller owns one: it runs in a task, here or, where the store
-//! says so ([`Store::runs_in_own_tasks`]), in the store's. What is late continues there, and a driver's
-//! future is never dropped before its end.
+//! says so ([`Store::runs_in_own_tasks`](super::Store::runs_in_own_tasks)), in the store's. What is late
+//! continues there, and a driver's future is never dropped before its end.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -20,18 +20,16 @@ use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
 use crate::spans::carried;
 use crate::stats::Counters;
-use crate::store::{
-    Aged, Durability, Inserted, Order, Step, Store, TimeSource, Touch, Updated, Watch,
-};
+use crate::store::deferred::Source;
+use crate::store::{Aged, Durability, Inserted, Order, Step, TimeSource, Touch, Updated, Watch};
 use crate::tasks::Tasks;
 
 #[derive(Clone)]
 pub(crate) struct Bounded {
-    store: Arc<dyn Store>,
+    source: Source,
     deadline: Duration,
     stats: Arc<Counters>,
     tasks: Tasks,
-    runs_in_own_tasks: bool,
     /// Whether a call has ever succeeded.
     has_answered: Arc<AtomicBool>,
     is_stopping: Arc<AtomicBool>,
@@ -41,11 +39,12 @@ pub(crate) struct Bounded {
 /// cost a task less then.
 macro_rules! call_or_spawn {
     ($self:ident, $kind:ident $operation:ident, $method:ident($($argument:expr),*)) => {
-        if $self.runs_in_own_tasks {
-            let call = $self.store.$method($($argument),*);
-            $self.run_here(Operation::$operation, call, Kind::$kind).await
-        } else {
-            call!($self, $kind $operation, $method($($argument),*))
+        match $self.source.opened() {
+            Some(store) if store.runs_in_own_tasks() => {
+                let call = store.$method($($argument),*);
+                $self.run_here(Operation::$operation, call, Kind::$kind).await
+            }
+            _ => call!($self, $kind $operation, $method($($argument),*)),
         }
     };
 }
@@ -53,8 +52,11 @@ macro_rules! call_or_spawn {
 /// Calls a store's method in a task.
 macro_rules! call {
     ($self:ident, $kind:ident $operation:ident, $method:ident($($argument:expr),*)) => {{
-        let store = Arc::clone(&$self.store);
-        let call = async move { store.$method($($argument),*).await };
+        let source = $self.source.clone();
+        let call = async move {
+            let store = source.store(Operation::$operation).await?;
+            store.$method($($argument),*).await
+        };
         $self.run(Operation::$operation, call, Kind::$kind).await
     }};
 }
@@ -80,10 +82,9 @@ cause!(
 );
 
 impl Bounded {
-    pub(crate) fn new(store: Arc<dyn Store>, deadline: Duration, stats: Arc<Counters>) -> Self {
+    pub(crate) fn new(source: impl Into<Source>, deadline: Duration, stats: Arc<Counters>) -> Self {
         Bounded {
-            runs_in_own_tasks: store.runs_in_own_tasks(),
-            store,
+            source: source.into(),
             deadline,
             stats,
             tasks: Tasks::default(),
@@ -148,7 +149,7 @@ impl Bounded {
 
     /// Never waits for anything, so it needs no deadline.
     pub(crate) fn load_now(&self, id: &str) -> Option<Option<Document>> {
-        self.store.load_now(id)
+        self.source.opened()?.load_now(id)
     }
 
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
@@ -170,10 +171,14 @@ impl Bounded {
         R: FnOnce() -> F + Send + 'static,
         F: Future<Output = ()> + Send,
     {
-        let store = Arc::clone(&self.store);
+        const OPERATION: Operation = Operation::CreateSession;
+        let source = self.source.clone();
         let (reply, mut replied) = oneshot::channel();
         self.tasks.spawn(carried(async move {
-            let result = store.insert(documents, durability).await;
+            let result = match source.store(OPERATION).await {
+                Ok(store) => store.insert(documents, durability).await,
+                Err(error) => Err(error),
+            };
             let is_undone = matches!(result, Err(Error::Store { .. }) | Ok(Inserted::Exists));
             let is_settled = result.is_ok();
             let is_late = reply.send(result).is_err();
@@ -182,15 +187,14 @@ impl Bounded {
             }
         }));
         async move {
-            let operation = Operation::CreateSession;
             let in_time = timeout(self.deadline, &mut replied).await;
             let result = in_time.ok().or_else(|| {
                 // From here on the task is told that its caller is gone. It may have ended just before.
                 replied.close();
                 replied.try_recv().ok().map(Ok)
             });
-            let late = || Err(self.late(Kind::Write, operation));
-            let panicked = |_| Err(Kind::Write.panicked(operation));
+            let late = || Err(self.late(Kind::Write, OPERATION));
+            let panicked = |_| Err(Kind::Write.panicked(OPERATION));
             self.counted(result.map_or_else(late, |result| result.unwrap_or_else(panicked)))
         }
     }
@@ -202,15 +206,6 @@ impl Bounded {
         durability: Durability,
     ) -> Result<Updated> {
         call_or_spawn!(self, Write ChangeSession, update(filter, update, durability))
-    }
-
-    pub(crate) async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        call!(self, Write ChangeSession, update_returning(filter, update, durability))
     }
 
     pub(crate) async fn delete(&self, filter: Filter) -> Result<bool> {
@@ -235,7 +230,8 @@ impl Bounded {
     }
 
     pub(crate) fn time_source(&self) -> TimeSource {
-        self.store.time_source()
+        let store = self.source.opened();
+        store.map_or(TimeSource::Server, |store| store.time_source())
     }
 
     pub(crate) async fn find(
@@ -285,8 +281,11 @@ impl Bounded {
     /// As the other reads, and shutdown does not wait for it.
     pub(crate) async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
         const OPERATION: Operation = Operation::FollowSessions;
-        let store = Arc::clone(&self.store);
-        let call = tokio::spawn(async move { store.times(ids, is_final).await });
+        let source = self.source.clone();
+        let call = tokio::spawn(async move {
+            let store = source.store(OPERATION).await?;
+            store.times(ids, is_final).await
+        });
         let result = match timeout(self.deadline, call).await {
             Ok(result) => result.unwrap_or_else(|_| Err(Kind::Read.panicked(OPERATION))),
             Err(_) => Err(self.late(Kind::Read, OPERATION)),
@@ -296,28 +295,36 @@ impl Bounded {
 
     /// Sends nothing, so it needs no deadline. What it gives looks after its own.
     pub(crate) fn watch(&self) -> Box<dyn Watch> {
-        self.store.watch()
+        self.source.watch()
     }
 
     /// Waits for the calls that run, and for what the store has put off.
     pub(crate) async fn flush(&self, limit: Duration) {
-        let store = Arc::clone(&self.store);
-        self.tasks.spawn(async move { store.flush().await });
+        let source = self.source.clone();
+        self.tasks.spawn(async move {
+            if let Some(store) = source.opened() {
+                store.flush().await;
+            }
+        });
         self.tasks.wait(limit.min(self.deadline)).await;
     }
 
-    /// Never waits for anything, so it needs no deadline.
+    /// Never waits for anything, so it needs no deadline. A touch before the store is open is lost: no
+    /// session was loaded from it.
     pub(crate) fn touch(&self, touch: Touch) {
         self.stats.touches.count();
-        self.store.touch(touch);
+        if let Some(store) = self.source.opened() {
+            store.touch(touch);
+        }
     }
 
     pub(crate) fn describe(&self) -> String {
-        self.store.describe()
+        self.source.describe()
     }
 
     pub(crate) fn touch_batches(&self) -> u64 {
-        self.store.touch_batches()
+        let store = self.source.opened();
+        store.map_or(0, |store| store.touch_batches())
     }
 
     pub(crate) fn deadline(&self) -> Duration {

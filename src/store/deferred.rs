@@ -11,23 +11,66 @@ use rocket::tokio::sync::Mutex;
 use rocket::tokio::time::{Instant, sleep};
 
 use crate::clock::Clock;
-use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result, cause};
-use crate::store::{
-    Aged, Change, ChangeKind, Durability, Inserted, Order, Step, Store, TimeSource, Touch, Updated,
-    Watch,
-};
+use crate::store::{Change, ChangeKind, Store, Watch};
 
 /// The pause after a failed attempt. Operations fail meanwhile without an attempt of their own.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A store that is open, or is opened by the first operation that can.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Open(Arc<dyn Store>),
+    Deferred(Arc<Deferred>),
+}
+
+impl<S: Store> From<Arc<S>> for Source {
+    fn from(store: Arc<S>) -> Self {
+        Source::Open(store)
+    }
+}
+
+impl Source {
+    /// Returns the store, if it is open.
+    pub(crate) fn opened(&self) -> Option<&Arc<dyn Store>> {
+        match self {
+            Source::Open(store) => Some(store),
+            Source::Deferred(deferred) => deferred.opened.get(),
+        }
+    }
+
+    /// Returns the store. Tries to open it, if it is not open yet.
+    pub(crate) async fn store(&self, operation: Operation) -> Result<&Arc<dyn Store>> {
+        match self {
+            Source::Open(store) => Ok(store),
+            // Boxed, because it is rare, and every operation allocates this future.
+            Source::Deferred(deferred) => Box::pin(deferred.store(operation)).await,
+        }
+    }
+
+    pub(crate) fn watch(&self) -> Box<dyn Watch> {
+        match self.opened() {
+            Some(store) => store.watch(),
+            None => Box::new(DeferredWatch(self.clone(), None)),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Source::Open(store) => store.describe(),
+            Source::Deferred(deferred) => deferred.description.clone(),
+        }
+    }
+}
 
 type Opening = Pin<Box<dyn Future<Output = Option<Arc<dyn Store>>> + Send>>;
 
 /// Attempts to open the store; `None`: not yet.
 type Open = Box<dyn Fn() -> Opening + Send + Sync>;
 
+/// A store that is not open at launch.
 pub(crate) struct Deferred {
-    opened: Arc<OnceLock<Arc<dyn Store>>>,
+    opened: OnceLock<Arc<dyn Store>>,
     open: Open,
     /// When an attempt failed last. One attempt runs at a time, and the others wait for its result.
     failed: Mutex<Instant>,
@@ -49,7 +92,7 @@ impl Deferred {
         F: Future<Output = Option<Arc<dyn Store>>> + Send + 'static,
     {
         Deferred {
-            opened: Arc::default(),
+            opened: OnceLock::new(),
             open: Box::new(move || Box::pin(open())),
             failed: Mutex::new(Instant::now()),
             retry_delay: RETRY_DELAY,
@@ -57,17 +100,17 @@ impl Deferred {
         }
     }
 
-    async fn store(&self, operation: Operation) -> Result<&dyn Store> {
+    async fn store(&self, operation: Operation) -> Result<&Arc<dyn Store>> {
         if let Some(store) = self.opened.get() {
-            return Ok(store.as_ref());
+            return Ok(store);
         }
         let mut failed = self.failed.lock().await;
         if let Some(store) = self.opened.get() {
-            return Ok(store.as_ref());
+            return Ok(store);
         }
         if failed.elapsed() >= self.retry_delay {
             if let Some(store) = (self.open)().await {
-                return Ok(self.opened.get_or_init(|| store).as_ref());
+                return Ok(self.opened.get_or_init(|| store));
             }
             *failed = Instant::now();
         }
@@ -76,7 +119,7 @@ impl Deferred {
 }
 
 /// What happens in a store that was not open when that was asked for.
-struct DeferredWatch(Arc<OnceLock<Arc<dyn Store>>>, Option<Box<dyn Watch>>);
+struct DeferredWatch(Source, Option<Box<dyn Watch>>);
 
 #[async_trait]
 impl Watch for DeferredWatch {
@@ -84,7 +127,7 @@ impl Watch for DeferredWatch {
         if let Some(watch) = &mut self.1 {
             return watch.next().await;
         }
-        match self.0.get() {
+        match self.0.opened() {
             Some(store) => {
                 self.1 = Some(store.watch());
                 // Other processes may have reached the database before.
@@ -99,153 +142,15 @@ impl Watch for DeferredWatch {
     }
 }
 
-#[async_trait]
-impl Store for Deferred {
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.store(Operation::LoadSession).await?.load(id).await
-    }
-
-    fn load_now(&self, id: &str) -> Option<Option<Document>> {
-        self.opened.get()?.load_now(id)
-    }
-
-    async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        let store = self.store(Operation::LoadSession).await?;
-        store.load_many(ids).await
-    }
-
-    async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
-        let store = self.store(Operation::CreateSession).await?;
-        store.insert(documents, durability).await
-    }
-
-    async fn update(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Updated> {
-        let store = self.store(Operation::ChangeSession).await?;
-        store.update(filter, update, durability).await
-    }
-
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        let store = self.store(Operation::ChangeSession).await?;
-        store.update_returning(filter, update, durability).await
-    }
-
-    async fn delete(&self, filter: Filter) -> Result<bool> {
-        self.store(Operation::EndSession)
-            .await?
-            .delete(filter)
-            .await
-    }
-
-    async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        self.store(Operation::EndSession).await?.take(filter).await
-    }
-
-    async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        self.store(Operation::FindSessions).await?.ages(ids).await
-    }
-
-    async fn put_revocation(&self, id: &str) -> Result<()> {
-        let store = self.store(Operation::RevokeSessions).await?;
-        store.put_revocation(id).await
-    }
-
-    async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
-        let store = self.store(Operation::FollowSessions).await?;
-        store.times(ids, is_final).await
-    }
-
-    fn watch(&self) -> Box<dyn Watch> {
-        match self.opened.get() {
-            Some(store) => store.watch(),
-            None => Box::new(DeferredWatch(Arc::clone(&self.opened), None)),
-        }
-    }
-
-    fn time_source(&self) -> TimeSource {
-        TimeSource::Server
-    }
-
-    /// A touch before the store is open is lost: no session was loaded from it.
-    fn touch(&self, touch: Touch) {
-        if let Some(store) = self.opened.get() {
-            store.touch(touch);
-        }
-    }
-
-    async fn find(
-        &self,
-        filter: Filter,
-        order: Order,
-        skip: u64,
-        limit: u32,
-    ) -> Result<Vec<Document>> {
-        let store = self.store(Operation::FindSessions).await?;
-        store.find(filter, order, skip, limit).await
-    }
-
-    async fn estimated_count(&self) -> Result<u64> {
-        self.store(Operation::CountSessions)
-            .await?
-            .estimated_count()
-            .await
-    }
-
-    async fn count(&self, filter: Filter) -> Result<u64> {
-        self.store(Operation::CountSessions)
-            .await?
-            .count(filter)
-            .await
-    }
-
-    async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        let store = self.store(Operation::EndSessions).await?;
-        store.delete_all(filter).await
-    }
-
-    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
-        let store = self.store(Operation::EndSessions).await?;
-        store.delete_some(filter, limit).await
-    }
-
-    async fn ensure_indexes(&self) -> Result<()> {
-        let store = self.store(Operation::MakeIndexes).await?;
-        store.ensure_indexes().await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.store(Operation::ReachStore).await?.ping().await
-    }
-
-    async fn flush(&self) {
-        if let Some(store) = self.opened.get() {
-            store.flush().await;
-        }
-    }
-
-    fn describe(&self) -> String {
-        self.description.clone()
-    }
-
-    fn touch_batches(&self) -> u64 {
-        self.opened.get().map_or(0, |store| store.touch_batches())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use rocket::futures::future::poll_immediate;
+
     use super::*;
+    use crate::stats::Counters;
+    use crate::store::bounded::Bounded;
     use crate::store::memory::MemoryStore;
 
     #[rocket::async_test]
@@ -256,12 +161,13 @@ mod tests {
             let number = counted.fetch_add(1, Ordering::Relaxed);
             async move { (number == 1).then(|| Arc::new(MemoryStore::new()) as Arc<dyn Store>) }
         };
-        let mut store = Deferred::new(open, "somewhere".to_owned());
+        let mut deferred = Deferred::new(open, "somewhere".to_owned());
         let tried = || attempts.load(Ordering::Relaxed);
-        store.retry_delay = Duration::MAX;
-        assert!(store.ping().await.is_err());
+        deferred.retry_delay = Duration::MAX;
+        assert!(deferred.store(Operation::ReachStore).await.is_err());
         assert_eq!(tried(), 0, "the attempt at launch has just failed");
-        store.retry_delay = Duration::ZERO;
+        deferred.retry_delay = Duration::ZERO;
+        let store = bounded(deferred);
         let error = store.load("a").await.unwrap_err();
         let source = std::error::Error::source(&error).expect("a cause");
         assert!(source.to_string().contains("host name"), "{source}");
@@ -269,5 +175,22 @@ mod tests {
         assert!(store.load("a").await.is_ok_and(|found| found.is_none()));
         assert!(store.ping().await.is_ok());
         assert_eq!(tried(), 2);
+    }
+
+    #[rocket::async_test]
+    async fn a_store_that_was_opened_late_runs_its_calls_in_its_own_tasks() {
+        let open = || async { Some(Arc::new(MemoryStore::new()) as Arc<dyn Store>) };
+        let mut deferred = Deferred::new(open, "somewhere".to_owned());
+        deferred.retry_delay = Duration::ZERO;
+        let store = bounded(deferred);
+        assert!(store.ping().await.is_ok());
+        let load = poll_immediate(store.load("a"));
+        assert!(load.await.is_some(), "a task has to be waited for");
+    }
+
+    fn bounded(deferred: Deferred) -> Bounded {
+        let stats = Arc::new(Counters::of_kind("main", Arc::default()));
+        let source = Source::Deferred(Arc::new(deferred));
+        Bounded::new(source, Duration::from_secs(10), stats)
     }
 }

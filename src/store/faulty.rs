@@ -132,10 +132,6 @@ fn failed() -> Error {
 
 #[async_trait]
 impl Store for FaultyStore {
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.run("load", self.inner.load(id)).await
-    }
-
     fn load_now(&self, id: &str) -> Option<Option<Document>> {
         match self.is_remote {
             true => None,
@@ -167,16 +163,6 @@ impl Store for FaultyStore {
         self.run("update", call).await
     }
 
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        let call = self.inner.update_returning(filter, update, durability);
-        self.run("update_returning", call).await
-    }
-
     async fn delete(&self, filter: Filter) -> Result<bool> {
         self.run("delete", self.inner.delete(filter)).await
     }
@@ -185,8 +171,10 @@ impl Store for FaultyStore {
         self.run("take", self.inner.take(filter)).await
     }
 
+    /// `load` of one document, `load_many` of several.
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        self.run("load_many", self.inner.load_many(ids)).await
+        let name = if ids.len() == 1 { "load" } else { "load_many" };
+        self.run(name, self.inner.load_many(ids)).await
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {

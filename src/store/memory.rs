@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use rocket::tokio::sync::broadcast::error::RecvError;
 use rocket::tokio::time::timeout;
 
 use crate::clock::{Clock, Moment};
-use crate::document::{Document, Filter, Path, Update, date, number};
+use crate::document::{Document, Filter, Path, SERVER_TIME, Update, date, number};
 use crate::error::{Error, Operation, Result, cause};
 use crate::record::field;
 use crate::store::{
@@ -105,11 +106,9 @@ impl MemoryStore {
 
     /// A new document, as a server stores it: with the present time where it says `Timestamp(0, 0)`.
     fn filled(&self, document: Document) -> Entry {
-        const EMPTY: Timestamp = Timestamp {
-            time: 0,
-            increment: 0,
-        };
-        let is_empty = |value: &RawBsonRef<'_>| value.as_timestamp() == Some(EMPTY);
+        // It tells the inserts of one second apart.
+        static INSERTED: AtomicU32 = AtomicU32::new(1);
+        let is_empty = |value: &RawBsonRef<'_>| value.as_timestamp() == Some(SERVER_TIME);
         let fields = || document.raw().into_iter().flatten().flatten();
         if !fields().any(|(_, value)| is_empty(&value)) {
             return Entry {
@@ -120,7 +119,7 @@ impl MemoryStore {
         let seconds = self.clock.now().millis().div_euclid(1000);
         let now = Timestamp {
             time: u32::try_from(seconds).unwrap_or(u32::MAX),
-            increment: 1,
+            increment: INSERTED.fetch_add(1, Ordering::Relaxed),
         };
         let mut filled = RawDocumentBuf::new();
         for (name, value) in fields() {
@@ -238,10 +237,6 @@ impl Documents {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        Ok(self.lock().document(id).cloned())
-    }
-
     /// Nothing waits, so a call ends when it is polled for the first time.
     fn runs_in_own_tasks(&self) -> bool {
         true
@@ -281,28 +276,13 @@ impl Store for MemoryStore {
         Ok(created)
     }
 
-    async fn update(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Updated> {
-        let before = self.update_returning(filter, update, durability).await?;
-        Ok(Updated::of(before.is_some()))
-    }
-
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        _: Durability,
-    ) -> Result<Option<Document>> {
+    async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
         let mut stored = self.lock();
         let before = stored.update(&filter, &update, &self.clock)?;
         if let Some(before) = &before {
             self.tell_updated(before, &update);
         }
-        Ok(before)
+        Ok(Updated::of(before.is_some()))
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
@@ -316,10 +296,6 @@ impl Store for MemoryStore {
             self.tell_deleted(last);
         }
         Ok(last)
-    }
-
-    async fn times(&self, ids: Vec<String>, _: bool) -> Result<Vec<Document>> {
-        self.load_many(ids).await
     }
 
     fn watch(&self) -> Box<dyn Watch> {

@@ -31,7 +31,7 @@ mod update;
 mod watch;
 
 use client::{Client, primary};
-use error::{Failure, reading};
+use error::{Failure, failed};
 use insert::Inserts;
 use load::Loads;
 use touch::Touches;
@@ -39,9 +39,6 @@ use update::Updates;
 use watch::ChangeStreamWatch;
 
 /// A [`Store`] in a MongoDB collection.
-///
-/// [`Sessions::fairing`](crate::Sessions::fairing) makes one from Rocket.toml. Make one by hand to put
-/// a store of your own around it.
 ///
 /// Reads go to the primary. On a replica set or a sharded cluster a write succeeds when the
 /// majority has it, whatever the server's default. On a standalone server its own default decides,
@@ -68,26 +65,8 @@ impl MongoStore {
     /// Keeps sessions in a collection.
     ///
     /// Nothing is sent later than `deadline` after its call, and the server is asked to end within it.
-    /// The crate's own calls also return within it where the network is silent. At most `connections`
-    /// operations are in flight at once: let that be the client's `maxPoolSize`, which is 10 where
-    /// the URL says nothing. With `share`, loads, new sessions and commits of this process may share a
-    /// command.
-    ///
-    /// ```no_run
-    /// use std::time::Duration;
-    /// use rocket::launch;
-    /// use rocket_mongo_session::mongodb::{Client, bson::Document};
-    /// use rocket_mongo_session::{MongoStore, Sessions};
-    ///
-    /// #[launch]
-    /// async fn rocket() -> _ {
-    ///     let url = "mongodb://localhost:27017/?maxPoolSize=32&serverSelectionTimeoutMS=5000";
-    ///     let client = Client::with_uri_str(url).await.expect("a URL of MongoDB");
-    ///     let collection = client.database("my_app").collection::<Document>("session");
-    ///     let store = MongoStore::new(&collection, Duration::from_secs(10), 32, true);
-    ///     rocket::build().attach(Sessions::with_store(store))
-    /// }
-    /// ```
+    /// At most `connections` operations are in flight at once: the client's `maxPoolSize`. With `share`,
+    /// loads, new sessions and commits of this process may share a command.
     #[cfg(feature = "unstable-store")]
     pub fn new<T: Send + Sync>(
         collection: &Collection<T>,
@@ -141,10 +120,6 @@ impl fmt::Debug for MongoStore {
 
 #[async_trait]
 impl Store for MongoStore {
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.0.loads.load(id).await
-    }
-
     fn runs_in_own_tasks(&self) -> bool {
         true
     }
@@ -164,16 +139,6 @@ impl Store for MongoStore {
         durability: Durability,
     ) -> Result<Updated> {
         self.0.updates.update(filter, update, durability).await
-    }
-
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        let updates = &self.0.updates;
-        updates.update_returning(&filter, &update, durability).await
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
@@ -254,7 +219,7 @@ impl Store for MongoStore {
         let made = index::ensure(&client.database, client.sessions.name()).await;
         made.map_err(|error| match error::code(&error) {
             Some(code) if error::INDEXING.contains(&code) => indexing(),
-            _ => reading(OPERATION, error),
+            _ => failed(OPERATION, error),
         })
     }
 
@@ -264,7 +229,7 @@ impl Store for MongoStore {
         client.topology(OPERATION, until).await?;
         let ping = client.database.run_command(doc! { "ping": 1 });
         let ping = ping.selection_criteria(primary()).await;
-        ping.map(drop).map_err(|error| reading(OPERATION, error))
+        ping.map(drop).map_err(|error| failed(OPERATION, error))
     }
 
     async fn flush(&self) {

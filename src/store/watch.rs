@@ -4,7 +4,7 @@ use bson::RawBson;
 use rocket::async_trait;
 
 use crate::clock::Moment;
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::Result;
 
 /// What happens to documents, in its order ([`Store::watch`](super::Store::watch)).
 ///
@@ -16,7 +16,7 @@ pub trait Watch: Send {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] when the store cannot tell, now or later.
+    /// [`Error::Store`](crate::Error::Store) when the store cannot tell, now or later.
     async fn next(&mut self) -> Result<Option<Change>>;
 }
 
@@ -82,20 +82,5 @@ impl Change {
     #[must_use]
     pub fn kind(&self) -> ChangeKind {
         self.kind
-    }
-}
-
-/// A store that tells nothing.
-pub(super) struct Unsupported;
-
-cause!(
-    CannotTell,
-    "this store does not tell what happens to sessions"
-);
-
-#[async_trait]
-impl Watch for Unsupported {
-    async fn next(&mut self) -> Result<Option<Change>> {
-        Err(Error::store(Operation::WatchSessions, CannotTell))
     }
 }

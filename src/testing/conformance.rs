@@ -1,72 +1,17 @@
-//! The promises of [`Store`], each as a function that tries it: for authors of a store.
+//! The promises of [`Store`], each as a function that tries it: on the crate's two stores, on stores that
+//! break one, and on a server by the command line's `doctor`.
 //!
-//! [`run`] tries them all, each on a store that you make for it, which must be empty, and panics with
-//! the names of those that are broken. [`survives_a_restart`] tries whether what a write has said is
-//! stored is there after a crash. The two are the whole test of a store of your own:
+//! [`run`] tries them all, each on an empty store, and panics with the names of those that are broken;
+//! [`check`] returns them. [`survives_a_restart`] tries whether what was acknowledged is there after a
+//! crash. [`does_what_the_memory_store_does`] goes further than the single promises: it carries out random
+//! programs on the store and on [`MemoryStore`](crate::store::memory::MemoryStore) side by side.
 //!
-//! ```test_harness
-//! # use rocket_mongo_session::MemoryStore as MyStore;
-//! #[cfg(test)]
-//! mod tests {
-//!     use rocket_mongo_session::testing::conformance;
+//! What happens at the same time is tried with real tasks, so run the suite on Tokio's multi-thread
+//! runtime (`#[rocket::async_test]` does). Such a trial can miss a fault, but never blames a store that
+//! keeps its promises.
 //!
-//!     use super::MyStore;
-//!
-//!     /// A store that holds nothing: in a table, a directory, a name space that is unused.
-//!     async fn empty() -> MyStore {
-//!         MyStore::new()
-//!     }
-//!
-//!     #[rocket::async_test]
-//!     async fn my_store_keeps_every_promise() {
-//!         conformance::run(empty).await;
-//!     }
-//!
-//!     #[rocket::async_test]
-//!     async fn my_store_survives_a_crash() {
-//!         let reopen = async |store: MyStore| {
-//!             // Here: kill what keeps the data (`kill -9`), start it again, and connect to it.
-//!             store
-//!         };
-//!         let kept = conformance::survives_a_restart(empty, reopen).await;
-//!         kept.unwrap();
-//!     }
-//! }
-//! ```
-//!
-//! [`check`] gives the broken promises instead, for a test that expects some, and [`check_within`]
-//! has another patience than [`PATIENCE`]. [`promises`] are their names, and each can be tried
-//! alone, by its name, on a store that is empty:
-//!
-//! ```
-//! # use rocket_mongo_session::MemoryStore;
-//! # use rocket_mongo_session::testing::conformance;
-//! # rocket::execute(async {
-//! let store = std::sync::Arc::new(MemoryStore::new());
-//! conformance::update_never_creates(store).await.unwrap();
-//! # });
-//! ```
-//!
-//! Some promises are about what happens at the same time. They are tried with real tasks, so run
-//! the suite on Tokio's multi-thread runtime (`#[rocket::async_test]` does). Such a trial can miss
-//! a fault, but never blames a store that keeps its promises.
-//!
-//! # What no trial shows
-//!
-//! Look after these yourself:
-//!
-//! - **What an `Err` means.** [`Error::Store`] says that a write surely changed nothing, and
-//!   [`Error::Unknown`] that the outcome is unknown. Which of the two a failure is depends on how
-//!   your database fails, and the suite cannot make it fail. Test it with a database that refuses,
-//!   one that does not answer, and a connection that breaks before the reply comes. What you cannot
-//!   tell is [`Error::Unknown`].
-//! - **Durability beyond one crash.** [`survives_a_restart`] sees a process die. It sees no power
-//!   fail, no disk break, and no node of a cluster get lost.
-//! - **Slowness.** Every call may take as long as [`PATIENCE`] lets it.
-//!
-//! [`does_what_the_memory_store_does`] goes further than the single promises: it carries out random
-//! programs on the store and on [`MemoryStore`](crate::MemoryStore) side by side, and compares
-//! every result. A failure names the shortest program that it found to show the difference.
+//! No trial shows what an error means ([`Error::Store`]: nothing has changed; [`Error::Unknown`]: that is
+//! not known), because the suite cannot make a database fail; nor durability beyond one crash.
 
 use std::fmt;
 use std::future::Future;
@@ -211,16 +156,6 @@ pub async fn check<S: Store>(make: impl AsyncFn() -> S) -> Vec<Broken> {
 }
 
 /// As [`check`], with another patience than [`PATIENCE`] for each promise.
-///
-/// ```
-/// # use rocket_mongo_session::MemoryStore as MyStore;
-/// # use rocket_mongo_session::testing::conformance;
-/// # rocket::execute(async {
-/// let patience = 10 * conformance::PATIENCE; // for a store on the other side of the ocean
-/// let broken = conformance::check_within(patience, async || MyStore::new()).await;
-/// assert!(broken.is_empty(), "{broken:#?}");
-/// # });
-/// ```
 pub async fn check_within<S: Store>(patience: Duration, make: impl AsyncFn() -> S) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (promise, attempt) in ALL {
@@ -301,7 +236,6 @@ const ALL: &[(&str, Attempt)] = all![
     update_asks_its_whole_filter,
     update_is_all_or_nothing,
     update_that_changes_nothing_is_applied,
-    update_returning_gives_the_document_as_it_was,
     a_value_is_compared_whole,
     delete_deletes_one_document_once,
     delete_asks_its_whole_filter,

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::stats::ConnectionCounters;
 use crate::store::Store;
-use crate::store::deferred::Deferred;
+use crate::store::deferred::{Deferred, Source};
 use crate::store::memory::MemoryStore;
 use crate::store::mongo::MongoStore;
 use crate::web::pool::{self, MongoPool, Settings, url};
@@ -46,7 +46,7 @@ pub(super) enum Backend {
 }
 
 pub(super) struct Opened {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Source,
     /// `database.collection`, or `None` in memory.
     pub(super) namespace: Option<String>,
     /// Logged at launch in every profile but debug.
@@ -59,7 +59,7 @@ pub(super) struct Opened {
 impl Opened {
     fn new(store: Arc<dyn Store>) -> Self {
         Opened {
-            store,
+            store: Source::Open(store),
             namespace: None,
             warnings: Vec::new(),
             pool: None,
@@ -179,7 +179,7 @@ impl Backend {
                     warnings: [warnings, url::warnings(&known.url)].concat(),
                     pool: Some(known.settings.line()),
                     connections: Arc::clone(&known.counters),
-                    store: mongo(&collection, config, connections, retry_writes),
+                    store: Source::Open(mongo(&collection, config, connections, retry_writes)),
                     namespace: Some(collection.namespace().to_string()),
                 })
             }
@@ -301,10 +301,10 @@ impl Target {
 
     /// Opens the store, now or, if the host name cannot be resolved, as soon as it can be. The error
     /// shows no credentials of the address.
-    async fn open_or_defer(self: &Arc<Self>, address: &str) -> Result<Arc<dyn Store>, String> {
+    async fn open_or_defer(self: &Arc<Self>, address: &str) -> Result<Source, String> {
         // The resolver's own patience is longer than a launch should take.
         let problem = match timeout(self.settings.connect_timeout(), self.open()).await {
-            Ok(Ok(store)) => return Ok(store),
+            Ok(Ok(store)) => return Ok(Source::Open(store)),
             Ok(Err(error)) if url::is_unresolved(&error) => url::explain(&error, address),
             Ok(Err(error)) => return Err(url::explain(&error, address)),
             Err(_) => "the name of the database's host was not resolved in time".to_owned(),
@@ -318,7 +318,8 @@ impl Target {
         };
         let name = format!("{}.{}", self.database, self.config.collection);
         let description = format!("in MongoDB, collection `{name}`");
-        Ok(Arc::new(Deferred::new(open, description)))
+        let deferred = Deferred::new(open, description);
+        Ok(Source::Deferred(Arc::new(deferred)))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::commit::Core;
 use crate::config::{Config, MAIN_SECTION};
 use crate::error::{Error, Result};
 use crate::stats::ConnectionCounters;
-use crate::store::Store;
+use crate::store::deferred::Source;
 use crate::web::backend;
 use crate::web::kind::check_name;
 
@@ -60,7 +60,7 @@ impl Sessions {
 
     pub(super) fn new(
         config: Config,
-        store: Arc<dyn Store>,
+        store: Source,
         clock: Clock,
         connections: Arc<ConnectionCounters>,
     ) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mongodb::bson::{Document as Query, RawDocumentBuf, doc};
 use mongodb::options::{
-    Acknowledgment, FindOptions, ReadPreference, SelectionCriteria, WriteConcern,
+    Acknowledgment, FindOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Collection, Database};
 use rocket::futures::TryStreamExt;
@@ -15,7 +15,7 @@ use rocket::tokio;
 use rocket::tokio::sync::{Semaphore, SemaphorePermit};
 use rocket::tokio::time::{Instant, timeout_at};
 
-use super::error::{self, Failure, reading};
+use super::error::{self, Failure, failed};
 use super::server_session::ServerSessions;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
@@ -173,7 +173,8 @@ impl Client {
         retry(operation, until, action).await
     }
 
-    /// Finds documents on the primary.
+    /// Finds documents on the primary. A router that reads with `available`, as a URL or the cluster can
+    /// ask for, would also find sessions that have ended on the shard that owns them.
     pub(super) async fn find(
         &self,
         operation: Operation,
@@ -182,6 +183,7 @@ impl Client {
         mut options: FindOptions,
     ) -> Result<Vec<Document>> {
         options.selection_criteria = Some(primary());
+        options.read_concern.get_or_insert_with(ReadConcern::local);
         let find = async || {
             let mut options = options.clone();
             options.max_time = Some(left(until));
@@ -257,7 +259,7 @@ where
         let lost = error::is_transient(&error).then_some(RETRY_DELAY);
         match error::throttled(&error).or(lost) {
             Some(pause) if Instant::now() + pause < until => tokio::time::sleep(pause).await,
-            _ => return Err(reading(operation, error)),
+            _ => return Err(failed(operation, error)),
         }
     }
 }

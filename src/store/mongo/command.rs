@@ -163,23 +163,19 @@ pub(super) async fn send(
     }
 }
 
-/// Changes or takes (without an update) one document by `findAndModify`; gives it as it was before.
-pub(super) async fn find_and_modify(
+/// Deletes one document by `findAndModify`. Returns it as it was at its end.
+pub(super) async fn take(
     client: &Client,
     filter: &Filter,
-    update: Option<&Update>,
     terms: Terms,
 ) -> Result<Option<Document>> {
-    let mut command = rawdoc! { "findAndModify": client.sessions.name(), "query": filter.to_raw() };
-    match update {
-        Some(update) => command.append("update", update.to_raw()),
-        None => command.append("remove", true),
-    }
+    let (name, query) = (client.sessions.name(), filter.to_raw());
+    let command = rawdoc! { "findAndModify": name, "query": query, "remove": true };
     let reply = write(client, command, 1, terms).await?;
     parse(&reply, 1, terms.operation)?;
     match reply.body.get("value") {
-        Some(Bson::Document(before)) => {
-            let bytes = RawDocumentBuf::try_from(before);
+        Some(Bson::Document(last)) => {
+            let bytes = RawDocumentBuf::try_from(last);
             let unsaid = |_| Error::unknown(terms.operation, Failure::Unsaid);
             bytes.map(|bytes| Some(from_driver(bytes))).map_err(unsaid)
         }
@@ -200,17 +196,12 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
     if let Some(concern) = client.write_concern(topology, terms.durability) {
         command.append("writeConcern", written(&concern));
     }
-    // Only findAndModify reports a mismatch as an error of the whole command.
-    let may_mismatch = matches!(
-        command.get("update"),
-        Ok(Some(bson::raw::RawBsonRef::Document(_)))
-    );
     let mut numbered = terms.single && topology.deduplicates();
     loop {
         let mut server_session = None;
         if numbered {
             let taken = client.server_sessions.take(client.sessions.client()).await;
-            let failed = |error| writing(terms.operation, error, false, false);
+            let failed = |error| writing(terms.operation, error, false);
             server_session = taken.map_err(failed)?;
         }
         let is_new = server_session
@@ -242,7 +233,7 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
             Err(error) => {
                 let is_unknown = attempts.in_doubt.is_some();
                 let first = attempts.in_doubt.flatten().unwrap_or(error);
-                Err(writing(terms.operation, first, is_unknown, may_mismatch))
+                Err(writing(terms.operation, first, is_unknown))
             }
         };
     }

@@ -26,7 +26,7 @@ pub(super) async fn delete(client: &Client, filter: &Filter) -> Result<bool> {
 /// Deletes it, and gives it as it was at its end.
 pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Document>> {
     let terms = Terms::new(ENDING, Durability::Identity, client.until());
-    command::find_and_modify(client, filter, None, terms).await
+    command::take(client, filter, terms).await
 }
 
 /// Deletes all that the filter chooses.

@@ -108,13 +108,9 @@ pub(super) fn code(error: &Cause) -> Option<i32> {
     }
 }
 
-pub(super) fn reading(operation: Operation, error: Cause) -> Error {
-    failed(operation, error)
-}
-
 /// Returns the error of a command that changed nothing. It tells a server that refused from one
 /// that could not be asked.
-fn failed(operation: Operation, error: Cause) -> Error {
+pub(super) fn failed(operation: Operation, error: Cause) -> Error {
     const UNAUTHORIZED: i32 = 13;
     const AUTHENTICATION_FAILED: i32 = 18;
     let is_login = matches!(&*error.kind, ErrorKind::Authentication { .. });
@@ -128,18 +124,10 @@ fn failed(operation: Operation, error: Cause) -> Error {
     }
 }
 
-/// Returns the error of a command. It is a mismatch only where the command carries a single
-/// statement that the server may have failed to apply (`findAndModify`).
-pub(super) fn writing(
-    operation: Operation,
-    error: Cause,
-    is_unknown: bool,
-    may_mismatch: bool,
-) -> Error {
-    let mismatches = code(&error).is_some_and(|code| MISMATCHES.contains(&code));
+/// Returns the error of a command that writes.
+pub(super) fn writing(operation: Operation, error: Cause, is_unknown: bool) -> Error {
     match is_unknown {
         true => Error::unknown(operation, Masked::from(error)),
-        false if may_mismatch && mismatches => Inapplicable.into(),
         false => failed(operation, error),
     }
 }
@@ -197,37 +185,6 @@ pub(super) fn is_transient(error: &Cause) -> bool {
         ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
     ) || error.contains_label(RETRYABLE_WRITE_ERROR)
         || code(error).is_some_and(|code| NOT_PRIMARY.contains(&code))
-}
-
-/// What an error says of a change stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Interruption {
-    /// It passes; the stream continues where it was.
-    Passing,
-    /// The position in the oplog is lost.
-    Lost,
-    NotAllowed,
-    NotSupported,
-}
-
-/// Unauthorized, AuthenticationFailed, and AtlasError.
-const NOT_ALLOWED: [i32; 3] = [13, 18, 8000];
-/// ChangeStreamFatalError, ChangeStreamHistoryLost, CappedPositionLost, InvalidResumeToken, and a
-/// resume token that was not found.
-const POSITION_LOST: [i32; 5] = [280, 286, 136, 260, 40585];
-/// CommandNotFound, CommandNotSupported, CommandNotSupportedOnView, an unknown pipeline stage, and a
-/// `$changeStream` on a server that is not in a replica set.
-const NO_CHANGE_STREAMS: [i32; 5] = [59, 115, 166, 40324, 40573];
-
-/// Returns what a failed command of a change stream means for it.
-pub(super) fn interruption(error: &Cause) -> Interruption {
-    match code(error) {
-        Some(code) if NOT_ALLOWED.contains(&code) => Interruption::NotAllowed,
-        Some(code) if POSITION_LOST.contains(&code) => Interruption::Lost,
-        Some(code) if NO_CHANGE_STREAMS.contains(&code) => Interruption::NotSupported,
-        _ if matches!(&*error.kind, ErrorKind::Authentication { .. }) => Interruption::NotAllowed,
-        _ => Interruption::Passing,
-    }
 }
 
 /// Returns the pause that the server asks for, if its request rate is exceeded.

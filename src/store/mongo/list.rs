@@ -64,6 +64,7 @@ pub(super) async fn count(client: &Client, filter: &Filter) -> Result<u64> {
         count
             .max_time(left(until))
             .selection_criteria(primary())
+            .read_concern(ReadConcern::local())
             .await
     };
     client.read(OPERATION, until, count).await

@@ -44,10 +44,6 @@ impl Loads {
         Loads { finder, batcher }
     }
 
-    pub(super) async fn load(&self, id: &str) -> Result<Option<Document>> {
-        Ok(self.load_many(vec![id.to_owned()]).await?.pop())
-    }
-
     pub(super) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
         let until = self.finder.client.until();
         let size = self.finder.sizes.expected(&ids);

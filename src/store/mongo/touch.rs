@@ -118,6 +118,12 @@ impl Queue {
         pending.flatten().collect()
     }
 
+    /// Whether the writer ends now, because nothing waits.
+    fn ends_writer(&mut self) -> bool {
+        self.writer_running = !self.waiting.is_empty();
+        !self.writer_running
+    }
+
     fn pause(&self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         PAUSE.saturating_mul(factor).min(MAX_PAUSE)
@@ -157,14 +163,16 @@ impl Touches {
         };
         queue.add(touch.id, times);
         // Now, because spans that wait for the write would keep those of their requests open.
-        let command = queue.command.get_or_insert_with(new_command);
+        let command = queue
+            .command
+            .get_or_insert_with(|| SharedCommand::new(OPERATION));
         command.follows_from(&Origin::current());
         if !queue.writer_running
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             queue.writer_running = true;
             drop(queue);
-            runtime.spawn(write_all(Arc::clone(self)));
+            runtime.spawn(Writer(Some(Arc::clone(self))).run());
         }
     }
 
@@ -179,7 +187,7 @@ impl Touches {
         if batch.is_empty() {
             return;
         }
-        let command = command.unwrap_or_else(new_command);
+        let command = command.unwrap_or_else(|| SharedCommand::new(OPERATION));
         let (left, failure) = command.run(batch.len(), self.write(&batch)).await;
         let mut queue = self.lock();
         queue.in_flight = Arc::default();
@@ -248,20 +256,27 @@ impl Touches {
     }
 }
 
-fn new_command() -> SharedCommand {
-    SharedCommand::new(OPERATION)
+/// The task that writes batch after batch until nothing waits. If it is dropped before its end, the next
+/// touch starts another one.
+struct Writer(Option<Arc<Touches>>);
+
+impl Writer {
+    async fn run(mut self) {
+        while let Some(touches) = &self.0 {
+            touches.flush().await;
+            let pause = touches.lock().pause();
+            tokio::time::sleep(pause).await;
+            if touches.lock().ends_writer() {
+                self.0 = None; // which the queue knows
+            }
+        }
+    }
 }
 
-/// Writes batch after batch until nothing waits.
-async fn write_all(touches: Arc<Touches>) {
-    loop {
-        touches.flush().await;
-        let pause = touches.lock().pause();
-        tokio::time::sleep(pause).await;
-        let mut queue = touches.lock();
-        if queue.waiting.is_empty() {
-            queue.writer_running = false;
-            return;
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(touches) = &self.0 {
+            touches.lock().writer_running = false;
         }
     }
 }
@@ -312,6 +327,31 @@ mod tests {
         };
         assert_eq!([0, 1, 2].map(pause), [PAUSE, PAUSE * 2, PAUSE * 4]);
         assert_eq!([10, 31, 32, u32::MAX].map(pause), [MAX_PAUSE; 4]);
+    }
+
+    /// With its runtime, for instance, while the store lives on.
+    #[rocket::async_test]
+    async fn a_touch_starts_a_writer_where_the_last_one_was_dropped() {
+        let client = mongodb::Client::with_uri_str("mongodb://127.0.0.1:1").await;
+        let database = client.unwrap().database("test");
+        let sessions = database.collection::<mongodb::bson::Document>("session");
+        let client = Arc::new(Client::new(&sessions, Duration::from_secs(1), 1, "main"));
+        let touches = Arc::new(Touches::new(&client, "main"));
+        let touch = Touch {
+            id: "id".into(),
+            accessed: Moment::from_millis(1000),
+            expires: Moment::from_millis(2000),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let inside = runtime.enter();
+        touches.add(touch);
+        drop(inside);
+        assert!(touches.lock().writer_running);
+        runtime.shutdown_background();
+        assert!(!touches.lock().writer_running);
     }
 
     #[test]

@@ -63,17 +63,6 @@ impl Updates {
             }
         }
     }
-
-    pub(super) async fn update_returning(
-        &self,
-        filter: &Filter,
-        update: &Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        not_empty(update)?;
-        let terms = Terms::new(OPERATION, durability, self.client.until());
-        command::find_and_modify(&self.client, filter, Some(update), terms).await
-    }
 }
 
 fn lost() -> Error {

@@ -11,12 +11,12 @@ use bson::raw::RawBsonRef;
 use mongodb::bson::{Document as Query, RawDocumentBuf, Timestamp, doc};
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ResumeToken;
-use mongodb::error::Error as Cause;
+use mongodb::error::{Error as Cause, ErrorKind};
 use rocket::tokio::time::{Instant, sleep, timeout};
 use rocket::{async_trait, tokio};
 
 use super::client::{Client, Topology, from_driver, primary};
-use super::error::{Failure, Interruption, interruption, reading};
+use super::error::{Failure, code, failed};
 use crate::clock::{Clock, Moment};
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
@@ -185,10 +185,21 @@ impl Watch for ChangeStreamWatch {
     }
 }
 
+/// Unauthorized, AuthenticationFailed, and AtlasError.
+const NOT_ALLOWED: [i32; 3] = [13, 18, 8000];
+/// ChangeStreamFatalError, ChangeStreamHistoryLost, CappedPositionLost, InvalidResumeToken, and a
+/// resume token that was not found.
+const POSITION_LOST: [i32; 5] = [280, 286, 136, 260, 40585];
+/// CommandNotFound, CommandNotSupported, CommandNotSupportedOnView, an unknown pipeline stage, and a
+/// `$changeStream` on a server that is not in a replica set.
+const NO_CHANGE_STREAMS: [i32; 5] = [59, 115, 166, 40324, 40573];
+
 /// Why the stream does not continue.
 enum Interrupted {
     Finally(Error),
+    /// The position in the oplog is lost.
     Lost,
+    /// It continues where it was.
     ForNow(Error),
 }
 
@@ -201,11 +212,13 @@ impl From<Error> for Interrupted {
 impl From<Cause> for Interrupted {
     fn from(error: Cause) -> Self {
         let finally = |failure| Interrupted::Finally(Error::store(OPERATION, failure));
-        match interruption(&error) {
-            Interruption::Passing => Interrupted::ForNow(reading(OPERATION, error)),
-            Interruption::Lost => Interrupted::Lost,
-            Interruption::NotAllowed => finally(Failure::MayNotWatch),
-            Interruption::NotSupported => finally(Failure::NoChangeStreams),
+        let is_login = matches!(&*error.kind, ErrorKind::Authentication { .. });
+        match code(&error) {
+            Some(code) if NOT_ALLOWED.contains(&code) => finally(Failure::MayNotWatch),
+            Some(code) if POSITION_LOST.contains(&code) => Interrupted::Lost,
+            Some(code) if NO_CHANGE_STREAMS.contains(&code) => finally(Failure::NoChangeStreams),
+            _ if is_login => finally(Failure::MayNotWatch),
+            _ => Interrupted::ForNow(failed(OPERATION, error)),
         }
     }
 }

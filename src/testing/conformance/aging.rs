@@ -15,10 +15,6 @@ const LEEWAY: Duration = Duration::from_secs(60);
 
 /// [`load_many`](Store::load_many) gives the documents that have one of the ids, whole, and no
 /// other.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn load_many_gives_the_documents_asked_for(store: Arc<dyn Store>) -> Kept {
     let mut wanted = Vec::new();
     for number in 0..5 {
@@ -42,10 +38,6 @@ pub async fn load_many_gives_the_documents_asked_for(store: Arc<dyn Store>) -> K
 /// [`ages`](Store::ages) says how long ago `at`, or else `renewed`, was, for a date and for a
 /// timestamp that the store filled when it inserted the document, and nothing else has an age. Its
 /// documents have the fields of [`Aged::FIELDS`] alone.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn ages_go_by_the_clock_of_the_store(store: Arc<dyn Store>) -> Kept {
     const HOUR: i64 = 3600;
     let with = |number, fields: bson::Document| {
@@ -111,10 +103,6 @@ pub async fn ages_go_by_the_clock_of_the_store(store: Arc<dyn Store>) -> Kept {
 
 /// [`put_revocation`](Store::put_revocation) stores the present time, whether the document is there
 /// or not, leaves its other fields as they were, and many at once all succeed.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn put_revocation_sets_the_present_time(store: Arc<dyn Store>) -> Kept {
     const NEW: &str = "~new";
     const OLD: &str = "~old";
@@ -160,10 +148,6 @@ pub async fn put_revocation_sets_the_present_time(store: Arc<dyn Store>) -> Kept
 }
 
 /// An update that sets a field to the present time sets it by the clock of the store.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn update_sets_the_present_time(store: Arc<dyn Store>) -> Kept {
     let mut document = session(&id(1));
     document.insert("renewed", date(at(-10_000)));

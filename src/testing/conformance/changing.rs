@@ -3,9 +3,9 @@ use std::sync::Arc;
 use bson::{Bson, RawBson, doc};
 
 use super::sample::{
-    DATA, at, change, holds, id, is, is_mismatch, lacks, path, put, raw, session, set, stored,
+    DATA, at, change, holds, id, is, is_mismatch, lacks, path, put, session, set, stored,
 };
-use super::{Failure, Kept, text};
+use super::{Failure, Kept};
 use crate::document::value;
 use crate::document::{Operator, date};
 use crate::record::{binary, field};
@@ -13,10 +13,6 @@ use crate::store::{Filter, Store, Update, Updated};
 
 /// [`update`](Store::update) changes the fields that it names, each in the way that it says, and
 /// nothing else of the document: fields that the crate does not know survive.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn update_changes_the_named_fields_and_nothing_else(store: Arc<dyn Store>) -> Kept {
     let mut wanted = stored(&*store, 1).await?;
     let other = stored(&*store, 2).await?;
@@ -53,10 +49,6 @@ pub async fn update_changes_the_named_fields_and_nothing_else(store: Arc<dyn Sto
 
 /// A field that is missing is added by setting, counting from zero, appending to an empty array
 /// and raising; to remove it succeeds.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn update_adds_fields_that_were_missing(store: Arc<dyn Store>) -> Kept {
     let mut wanted = stored(&*store, 1).await?;
     let mut update = Update::default();
@@ -75,12 +67,7 @@ pub async fn update_adds_fields_that_were_missing(store: Arc<dyn Store>) -> Kept
     holds(&*store, &wanted).await
 }
 
-/// An update of a document that is not there makes none. Nor does
-/// [`update_returning`](Store::update_returning).
-///
-/// # Errors
-///
-/// When the promise is broken.
+/// An update of a document that is not there makes none.
 pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
     stored(&*store, 2).await?;
     let filter = Filter::id(&id(1));
@@ -94,15 +81,12 @@ pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
         raised,
     ];
     for update in updates {
-        let updated = store.update(filter.clone(), update.clone(), DATA).await?;
+        let updated = store.update(filter.clone(), update, DATA).await?;
         must!(
             updated == Updated::Gone,
             "update said {updated:?} of a document that is not there"
         );
         lacks(&*store, &id(1), "after an update").await?;
-        let before = store.update_returning(filter.clone(), update, DATA).await?;
-        must!(before.is_none(), "update_returning gave a document");
-        lacks(&*store, &id(1), "after update_returning").await?;
     }
     let all = store.count(Filter::all()).await?;
     must!(all == 1, "there are {all} documents instead of one");
@@ -111,10 +95,6 @@ pub async fn update_never_creates(store: Arc<dyn Store>) -> Kept {
 
 /// All conditions of a [`Filter`] must hold. When one does not, the result is [`Updated::Gone`]
 /// and nothing changes.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
     let before = stored(&*store, 1).await?;
     let mut bare = session(&id(2));
@@ -171,17 +151,10 @@ pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
         ),
     ];
     for (what, filter) in refused {
-        let updated = store.update(filter.clone(), set("text", "x"), DATA).await?;
+        let updated = store.update(filter, set("text", "x"), DATA).await?;
         must!(
             updated == Updated::Gone,
             "update said {updated:?}, though {what} is not as its filter asks"
-        );
-        let found = store
-            .update_returning(filter, set("text", "x"), DATA)
-            .await?;
-        must!(
-            found.is_none(),
-            "update_returning gave a document, though {what} is not as its filter asks"
         );
     }
     holds(&*store, &before).await?;
@@ -214,10 +187,6 @@ pub async fn update_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
 
 /// An update that does not fit one of the values that it meets is an
 /// [`Error::Mismatch`](crate::Error::Mismatch), and none of it is carried out.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
     let mut before = session(&id(1));
     before.insert(
@@ -242,14 +211,8 @@ pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
         update.insert(path("aaa"), Operator::Set("x".into()));
         update.insert(path("zzz"), Operator::Increment(1));
         update.set(field::USER, 9_i64);
-        let filter = Filter::id(&id(1));
-        let updated = store.update(filter.clone(), update.clone(), DATA).await;
+        let updated = store.update(Filter::id(&id(1)), update, DATA).await;
         must!(is_mismatch(&updated), "update said {updated:?} to {what}");
-        let found = store.update_returning(filter, update, DATA).await;
-        must!(
-            is_mismatch(&found),
-            "update_returning said {found:?} to {what}"
-        );
         holds(&*store, &before).await?;
     }
     Ok(())
@@ -257,10 +220,6 @@ pub async fn update_is_all_or_nothing(store: Arc<dyn Store>) -> Kept {
 
 /// [`Updated::Applied`] says that the filter chose a document, even when the update finds
 /// everything in it as it is to be.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn update_that_changes_nothing_is_applied(store: Arc<dyn Store>) -> Kept {
     let before = stored(&*store, 1).await?;
     for update in [
@@ -278,37 +237,8 @@ pub async fn update_that_changes_nothing_is_applied(store: Arc<dyn Store>) -> Ke
     holds(&*store, &before).await
 }
 
-/// [`update_returning`](Store::update_returning) gives the document as it was just before the
-/// change, and makes the change.
-///
-/// # Errors
-///
-/// When the promise is broken.
-pub async fn update_returning_gives_the_document_as_it_was(store: Arc<dyn Store>) -> Kept {
-    let mut before = stored(&*store, 1).await?;
-    let update = change("number", Operator::Increment(1));
-    for number in [6_i64, 7] {
-        let filter = Filter::id(&id(1));
-        let found = store.update_returning(filter, update.clone(), DATA).await?;
-        must!(
-            found.as_ref() == Some(&raw(&before)),
-            "it gave {} and not {before}",
-            found.as_ref().map_or_else(|| "nothing".into(), text)
-        );
-        if let Ok(value) = before.get_document_mut(field::VALUE) {
-            value.insert("number", number);
-        }
-        holds(&*store, &before).await?;
-    }
-    Ok(())
-}
-
 /// A value is as a filter asks only if it is that very value: no array that holds it, no part of a
 /// document, and null is not "missing".
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn a_value_is_compared_whole(store: Arc<dyn Store>) -> Kept {
     let mut document = session(&id(1));
     let five = || RawBson::Int64(5);

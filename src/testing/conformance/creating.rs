@@ -6,10 +6,6 @@ use crate::store::{Inserted, Store};
 
 /// What [`insert`](Store::insert) was given is what [`load`](Store::load) answers with, byte by
 /// byte, the tombstones beside a session included.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn insert_stores_documents_as_they_were_given(store: Arc<dyn Store>) -> Kept {
     let missing = store.load(&id(1)).await?;
     must!(missing.is_none(), "the store is not empty");
@@ -35,10 +31,6 @@ pub async fn insert_stores_documents_as_they_were_given(store: Arc<dyn Store>) -
 
 /// Of an id that a document has, [`insert`](Store::insert) says [`Inserted::Exists`] and changes
 /// nothing: not that document, and no tombstone either.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn insert_never_replaces_a_document(store: Arc<dyn Store>) -> Kept {
     let before = stored(&*store, 1).await?;
     let mut other = session(&id(1));
@@ -59,10 +51,6 @@ pub async fn insert_never_replaces_a_document(store: Arc<dyn Store>) -> Kept {
 
 /// A tombstone that exists keeps no session from being stored, and stays as it is, which
 /// [`Inserted::Beside`] tells; the tombstones after it are stored.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn insert_leaves_a_tombstone_that_exists_as_it_is(store: Arc<dyn Store>) -> Kept {
     let (first, again, next) = (a_tombstone(1, 0), a_tombstone(1, 5), a_tombstone(2, 5));
     let (one, two) = (session(&id(1)), session(&id(2)));

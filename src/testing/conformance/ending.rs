@@ -12,10 +12,6 @@ use crate::store::{Filter, Step, Store};
 
 /// [`delete`](Store::delete) deletes the document and says so, once; deleting what is gone already
 /// is not an error. Other documents stay.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn delete_deletes_one_document_once(store: Arc<dyn Store>) -> Kept {
     stored(&*store, 1).await?;
     let other = stored(&*store, 2).await?;
@@ -28,10 +24,6 @@ pub async fn delete_deletes_one_document_once(store: Arc<dyn Store>) -> Kept {
 }
 
 /// A document of which one condition does not hold is neither deleted nor taken.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn delete_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
     let document = stored(&*store, 1).await?;
     let this = || Filter::id(&id(1));
@@ -60,10 +52,6 @@ pub async fn delete_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
 
 /// [`take`](Store::take) gives the document with everything that was written to it until its end,
 /// once.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn take_gives_the_document_as_it_was_at_its_end(store: Arc<dyn Store>) -> Kept {
     let mut last = stored(&*store, 1).await?;
     let update = change("number", Operator::Increment(1));
@@ -85,10 +73,6 @@ pub async fn take_gives_the_document_as_it_was_at_its_end(store: Arc<dyn Store>)
 
 /// [`delete_all`](Store::delete_all) deletes every document that its filter chooses, counts them,
 /// and leaves the others.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn delete_all_deletes_what_its_filter_chooses_and_no_more(store: Arc<dyn Store>) -> Kept {
     for number in 0..30_u32 {
         let mut document = session(&id(number));
@@ -119,10 +103,6 @@ pub async fn delete_all_deletes_what_its_filter_chooses_and_no_more(store: Arc<d
 
 /// [`delete_some`](Store::delete_some) deletes as many documents as it may of those that its filter
 /// chooses, and no other, says how many those were, and says of the last step alone that it is the last.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn delete_some_deletes_no_more_than_its_limit(store: Arc<dyn Store>) -> Kept {
     for number in 0..30_u32 {
         let mut document = session(&id(number));

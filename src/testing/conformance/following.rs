@@ -10,10 +10,6 @@ use crate::store::{ChangeKind, Filter, Store};
 
 /// [`times`](Store::times) gives what decides when the sessions end that have one of the ids, however
 /// many those are, and nothing of another one.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn times_gives_the_documents_asked_for(store: Arc<dyn Store>) -> Kept {
     const STORED: u32 = 250;
     let mut wanted = Vec::new();
@@ -66,10 +62,6 @@ pub async fn times_gives_the_documents_asked_for(store: Arc<dyn Store>) -> Kept 
 
 /// [`watch`](Store::watch) tells what is inserted, what is renewed and what is deleted from its call
 /// on, in this order, or fails because the store cannot tell.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kept {
     let mut watch = store.watch();
     stored(&*store, 1).await?;
@@ -104,10 +96,6 @@ pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kep
 /// [`times`](Store::times) and by [`ages`](Store::ages), with the generation that it names, beside
 /// sessions that carry one; and [`load_now`](Store::load_now), where a store has it, tells what
 /// [`load`](Store::load) does.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn the_epoch_is_told_with_what_it_ends(store: Arc<dyn Store>) -> Kept {
     const EPOCH: &str = crate::epoch::ID;
     const NUMBER: i64 = -4_611_686_018_427_387_905;

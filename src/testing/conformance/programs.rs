@@ -25,10 +25,6 @@ const STEPS: usize = 14;
 /// [`MemoryStore`](crate::MemoryStore) does, and holds the same documents in the end. That is the
 /// whole meaning of filters and updates: what is equal, what a comparison with another type says,
 /// where a new field goes.
-///
-/// # Errors
-///
-/// When the promise is broken: with a program that shows it and of which no step can be left out.
 pub async fn does_what_the_memory_store_does(store: Arc<dyn Store>) -> Kept {
     let origin = at(0);
     for seed in 0..PROGRAMS {
@@ -89,7 +85,6 @@ enum Step {
     Load(String),
     Insert(Vec<Document>),
     Update(Filter, Update),
-    UpdateReturning(Filter, Update),
     Delete(Filter),
     Take(Filter),
     Touch(Touch),
@@ -122,9 +117,6 @@ impl Step {
             Step::Load(id) => one(store.load(&id).await?),
             Step::Insert(documents) => done(&store.insert(documents, DATA).await?),
             Step::Update(filter, update) => done(&store.update(filter, update, DATA).await?),
-            Step::UpdateReturning(filter, update) => {
-                one(store.update_returning(filter, update, DATA).await?)
-            }
             Step::Delete(filter) => done(&store.delete(filter).await?),
             Step::Take(filter) => one(store.take(filter).await?),
             Step::Touch(touch) => {
@@ -154,10 +146,6 @@ impl fmt::Display for Step {
             }
             Step::Update(filter, update) => {
                 write!(f, "update {} with {}", query(filter), changes(update))
-            }
-            Step::UpdateReturning(filter, update) => {
-                let (filter, update) = (query(filter), changes(update));
-                write!(f, "update_returning {filter} with {update}")
             }
             Step::Delete(filter) => write!(f, "delete {}", query(filter)),
             Step::Take(filter) => write!(f, "take {}", query(filter)),
@@ -204,8 +192,7 @@ impl Dice {
         match self.below(20) {
             0 => Step::Load(self.id()),
             1..=4 => Step::Insert(self.documents()),
-            5..=8 => Step::Update(self.filter_of_one(), self.update()),
-            9..=11 => Step::UpdateReturning(self.filter_of_one(), self.update()),
+            5..=11 => Step::Update(self.filter_of_one(), self.update()),
             12 => Step::Delete(self.filter_of_one()),
             13 => Step::Take(self.filter_of_one()),
             14 => Step::Touch(touch(&self.id(), self.moment(), self.moment())),

@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bson::RawBson;
@@ -19,10 +18,6 @@ const ROUNDS: u32 = 12;
 
 /// Of many tasks that create documents of one id at the same time, one is told
 /// [`Inserted::Stored`], and its document is the one that is there.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn of_many_that_create_one_document_one_does(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         let created = at_once((0..MANY).map(|number| {
@@ -47,10 +42,6 @@ pub async fn of_many_that_create_one_document_one_does(store: Arc<dyn Store>) ->
 
 /// An update chooses its document and changes it at one moment: of many tasks that set a value on
 /// the condition that it is as they saw it, one does.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kept {
     stored(&*store, 1).await?;
     let mut seen = RawBson::Int64(5);
@@ -58,16 +49,9 @@ pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kep
         let updated = at_once((0..MANY).map(|number| {
             let (store, mine) = (Arc::clone(&store), round * 1000 + 100 + number);
             let filter = is(Filter::id(&id(1)), "number", Some(seen.clone()));
-            // All by the one call, all by the other, or both.
-            let plainly = [true, false, number % 2 == 0][(round % 3) as usize];
             async move {
-                let won = if plainly {
-                    store.update(filter, set("number", mine), DATA).await? == Updated::Applied
-                } else {
-                    let before = store.update_returning(filter, set("number", mine), DATA);
-                    before.await?.is_some()
-                };
-                Ok(won.then_some(mine))
+                let updated = store.update(filter, set("number", mine), DATA).await?;
+                Ok((updated == Updated::Applied).then_some(mine))
             }
         }))
         .await?;
@@ -83,38 +67,21 @@ pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kep
     Ok(())
 }
 
-/// Every increment counts, however many come at once; and each of them, by
-/// [`update_returning`](Store::update_returning), sees another value before its own.
-///
-/// # Errors
-///
-/// When the promise is broken.
+/// Every increment counts, however many come at once.
 pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
     const EACH: i64 = 5;
     stored(&*store, 1).await?;
-    let seen = at_once((0..MANY).map(|number| {
+    at_once((0..MANY).map(|_| {
         let store = Arc::clone(&store);
         async move {
-            let mut seen = Vec::new();
             for _ in 0..EACH {
-                let (filter, one) = (Filter::id(&id(1)), Operator::Increment(1));
-                if number % 2 == 0 {
-                    store.update(filter, change("number", one), DATA).await?;
-                } else {
-                    let before = store.update_returning(filter, change("number", one), DATA);
-                    seen.push(before.await?.and_then(|before| integer(&before, "number")));
-                }
+                let one = change("number", Operator::Increment(1));
+                store.update(Filter::id(&id(1)), one, DATA).await?;
             }
-            Ok(seen)
+            Ok(())
         }
     }))
     .await?;
-    let seen: Vec<_> = seen.into_iter().flatten().collect();
-    let distinct: BTreeSet<_> = seen.iter().flatten().collect();
-    must!(
-        distinct.len() == seen.len(),
-        "two increments saw the same value before their own"
-    );
     let there = store.load(&id(1)).await?;
     let there = there.and_then(|document| integer(&document, "number"));
     let wanted = Some(5 + MANY * EACH);
@@ -124,10 +91,6 @@ pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
 
 /// Every element that is pushed is there once, the elements of one push side by side and in their
 /// order, and the pushes of one task in theirs.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn no_push_is_lost(store: Arc<dyn Store>) -> Kept {
     const EACH: i64 = 4;
     stored(&*store, 1).await?;
@@ -169,10 +132,6 @@ fn numbers(document: &Document, name: &str) -> Vec<i64> {
 }
 
 /// Writes to different fields of one document, at the same time, are all kept.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kept {
     let mut document = session(&id(1));
     document.insert(field::VALUE, bson::Document::new());
@@ -201,10 +160,6 @@ pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kep
 
 /// Of many tasks that take one document at the same time, one gets it; and of many that delete
 /// one, one is told that it did.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
@@ -230,10 +185,6 @@ pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> K
 
 /// What [`take`](Store::take) gives holds every update that was applied, and no other: an update
 /// comes before the end, or finds nothing.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
@@ -267,10 +218,6 @@ pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
 
 /// Whatever is running when a document is deleted, updates and touches of any kind, it stays
 /// deleted.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn nothing_brings_a_deleted_document_back(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
@@ -281,7 +228,6 @@ pub async fn nothing_brings_a_deleted_document_back(store: Arc<dyn Store>) -> Ke
                 let update = set("text", "late");
                 match number % 4 {
                     _ if number == MANY / 2 => drop(store.delete(filter).await?),
-                    0 => drop(store.update_returning(filter, update, DATA).await?),
                     1 => store.touch(touch(&id(round), at(5), at(100_000))),
                     _ => drop(store.update(filter, update, DATA).await?),
                 }

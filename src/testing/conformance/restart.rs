@@ -11,7 +11,6 @@ use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
 enum Last {
     Insert,
     Update,
-    UpdateReturning,
     Delete,
     Take,
     DeleteAll,
@@ -23,30 +22,11 @@ enum Last {
 ///
 /// Each call that writes is once the last one before a crash, on an empty store that `make` gives.
 /// Then `reopen` takes that store, lets what keeps its data die, and gives a store on what is left.
-/// It does that as hard as it can: with `kill -9` for a server, and without a farewell (dropping a
-/// store can be one) for what lives in the process. `reopen` may give the same store back, when it
-/// finds its way to the server by itself.
 ///
 /// What is created and updated asks for [`Durability::Identity`]; what ends a session always is
 /// durable. [`Durability::Data`] promises what the database is set up for, and touches nothing:
 /// neither is tried. A crash is not tried while a call is running: what was not acknowledged may be
 /// there or not.
-///
-/// This example crashes nothing, and only shows the shape:
-///
-/// ```
-/// # use rocket_mongo_session::MemoryStore as MyStore;
-/// # use rocket_mongo_session::testing::conformance;
-/// # rocket::execute(async {
-/// let reopen = async |store: MyStore| store;
-/// let kept = conformance::survives_a_restart(async || MyStore::new(), reopen).await;
-/// kept.unwrap();
-/// # });
-/// ```
-///
-/// # Errors
-///
-/// When the promise is broken: with the call that was lost.
 pub async fn survives_a_restart<S: Store>(
     make: impl AsyncFn() -> S,
     reopen: impl AsyncFn(S) -> S,
@@ -54,7 +34,6 @@ pub async fn survives_a_restart<S: Store>(
     let all = [
         Last::Insert,
         Last::Update,
-        Last::UpdateReturning,
         Last::Delete,
         Last::Take,
         Last::DeleteAll,
@@ -107,10 +86,6 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
             let updated = store.update(filter, update, DURABLY).await?;
             must!(updated == Updated::Applied, "update said {updated:?}");
         }
-        Last::UpdateReturning => {
-            let before = store.update_returning(filter, update, DURABLY).await?;
-            must!(before.is_some(), "update_returning found nothing");
-        }
         Last::Delete => must!(store.delete(filter).await?, "delete found nothing"),
         Last::Take => must!(store.take(filter).await?.is_some(), "take found nothing"),
         Last::DeleteAll => {
@@ -129,7 +104,7 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
             let missing = || Failure::new("put_revocation stored nothing");
             there.push(revocation.ok_or_else(missing)?);
         }
-        Last::Update | Last::UpdateReturning => {
+        Last::Update => {
             if let Ok(values) = this.get_document_mut(field::VALUE) {
                 values.insert("number", 6_i64);
             }

@@ -9,10 +9,6 @@ use crate::store::{Filter, Order, Store, Update, Updated};
 
 /// [`touch`](Store::touch) moves `accessed` and `expires` to later times, which is stored when
 /// [`flush`](Store::flush) has returned.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn touch_moves_times_forward(store: Arc<dyn Store>) -> Kept {
     for round in 0..20_u32 {
         let mut document = stored(&*store, round).await?;
@@ -44,10 +40,6 @@ pub async fn touch_moves_times_forward(store: Arc<dyn Store>) -> Kept {
 }
 
 /// Neither of the two times ever goes back, in whatever order touches come.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn touch_never_moves_times_backward(store: Arc<dyn Store>) -> Kept {
     let mut document = stored(&*store, 1).await?;
     let (accessed, expires) = (at(50), at(100_000));
@@ -74,10 +66,6 @@ pub async fn touch_never_moves_times_backward(store: Arc<dyn Store>) -> Kept {
 
 /// A touch does not prolong a session that had expired when it was used, and prolongs one whose
 /// document has no such date.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn touch_revives_no_expired_session(store: Arc<dyn Store>) -> Kept {
     let mut shortened = stored(&*store, 1).await?;
     let mut dateless = stored(&*store, 2).await?;
@@ -106,10 +94,6 @@ pub async fn touch_revives_no_expired_session(store: Arc<dyn Store>) -> Kept {
 }
 
 /// A touch writes no other field, and to no other document.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn touch_changes_nothing_else(store: Arc<dyn Store>) -> Kept {
     let mut documents = Vec::new();
     for number in 0..6 {
@@ -132,10 +116,6 @@ pub async fn touch_changes_nothing_else(store: Arc<dyn Store>) -> Kept {
 }
 
 /// A touch of a document that is not there makes none.
-///
-/// # Errors
-///
-/// When the promise is broken.
 pub async fn touch_never_creates(store: Arc<dyn Store>) -> Kept {
     stored(&*store, 1).await?;
     store.delete(Filter::id(&id(1))).await?;

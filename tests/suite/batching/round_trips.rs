@@ -264,7 +264,7 @@ async fn each_pop_modify_and_save_is_one_more() {
     let seen = start("trips_more").await;
     let (browser, _) = seen.visitor().await;
     let pop = [json!(["queue_pop", "q"])];
-    assert_eq!(seen.costs(&browser, &pop).await, ["find", "findAndModify"]);
+    assert_eq!(seen.costs(&browser, &pop).await, ["find", "update"]);
     assert_eq!(seen.costs(&browser, &pop).await, ["find"], "nothing to pop");
     assert_eq!(
         seen.costs(&browser, &[json!(["modify", "n", 1])]).await,

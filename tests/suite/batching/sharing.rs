@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// Up to this number of operations each has a command of its own.
-const DIRECT: usize = 4;
+const DIRECT: usize = 8;
 
 #[get("/add")]
 fn add(session: &Session) -> Result<String, Error> {

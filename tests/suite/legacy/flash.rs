@@ -194,7 +194,7 @@ async fn pop_flash_is_one_trip_and_stands_when_the_handler_fails() {
     let profile = probe.profile().await;
     let failed = script(json!([["pop_flash"], ["set", "k", 1]])).fail(500);
     assert_eq!(run(&browser, failed).await.status, 500);
-    assert_eq!(asked(&profile).await, ["find", "findAndModify"]);
+    assert_eq!(asked(&profile).await, ["find", "update"]);
     let read = go(&browser, json!([["peek_flash"], ["get", "k"]])).await;
     assert_eq!(read.results, [json!([]), json!(null)]);
 }

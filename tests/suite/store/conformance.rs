@@ -289,7 +289,6 @@ async fn a_store_that_answers_before_the_disk_has_it_is_found_out() {
     for call in [
         Call::Insert,
         Call::Update,
-        Call::UpdateReturning,
         Call::Delete,
         Call::Take,
         Call::DeleteAll,

@@ -12,7 +12,6 @@ pub enum Kind {
     Load,
     Insert,
     Update,
-    UpdateReturning,
     Delete,
     Take,
     Find,
@@ -48,13 +47,6 @@ impl<H: Hook> Hooked<H> {
 
 #[async_trait]
 impl<H: Hook> Store for Hooked<H> {
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        if id == "~epoch" {
-            return self.store.load(id).await; // beside the work of requests, once a second
-        }
-        self.hook.around(Kind::Load, self.store.load(id)).await
-    }
-
     fn load_now(&self, id: &str) -> Option<Option<Document>> {
         self.store.load_now(id)
     }
@@ -77,16 +69,6 @@ impl<H: Hook> Store for Hooked<H> {
         self.hook.around(Kind::Update, update).await
     }
 
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        let update = self.store.update_returning(filter, update, durability);
-        self.hook.around(Kind::UpdateReturning, update).await
-    }
-
     async fn delete(&self, filter: Filter) -> Result<bool> {
         let delete = self.store.delete(filter);
         self.hook.around(Kind::Delete, delete).await
@@ -97,9 +79,12 @@ impl<H: Hook> Store for Hooked<H> {
     }
 
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        self.hook
-            .around(Kind::Load, self.store.load_many(ids))
-            .await
+        let is_of_epoch = ids == ["~epoch"];
+        let load = self.store.load_many(ids);
+        match is_of_epoch {
+            true => load.await, // beside the work of requests, once a second
+            false => self.hook.around(Kind::Load, load).await,
+        }
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {

@@ -85,10 +85,6 @@ pub struct Wrong<F>(pub F);
 
 #[async_trait]
 impl<F: Fault> Store for Wrong<F> {
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.0.load(id).await
-    }
-
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
         self.0.insert(documents, durability).await
     }
@@ -100,16 +96,6 @@ impl<F: Fault> Store for Wrong<F> {
         durability: Durability,
     ) -> Result<Updated> {
         self.0.update(filter, update, durability).await
-    }
-
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        let inside = self.0.inside();
-        inside.update_returning(filter, update, durability).await
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {

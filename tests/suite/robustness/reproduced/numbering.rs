@@ -10,7 +10,7 @@ use crate::support::{Browser, Fate, eventually};
 /// The number of counters that are raised at once.
 const TABS: usize = 20;
 /// Up to this number of updates each has a command of its own.
-const DIRECT: usize = 4;
+const DIRECT: usize = 8;
 
 /// Raises the counters of these browsers at once. The fates are those of the commands that carry
 /// several of the updates.

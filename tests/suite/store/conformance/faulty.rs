@@ -178,17 +178,17 @@ impl Faulty {
         })
     }
 
-    /// Changes the one document; gives it as it was.
-    async fn change(&self, filter: &Filter, update: &Update) -> Result<Option<Document>> {
+    /// Changes the one document.
+    async fn change(&self, filter: &Filter, update: &Update) -> Result<Updated> {
         if self.is(Fault::ReadsThenWrites) {
             let read = held(&self.documents).clone();
             let Some((id, before)) = self.chosen(&read, filter) else {
-                return Ok(None);
+                return Ok(Updated::Gone);
             };
             let after = self.changed(update, &before)?;
             yield_now().await; // as long as a network takes
             self.write().insert(id, after);
-            return Ok(Some(before));
+            return Ok(Updated::Applied);
         }
         let mut documents = self.write();
         let chosen = match filter.wanted_id() {
@@ -205,7 +205,7 @@ impl Faulty {
                 let empty = Document::from_bytes(bytes(&doc! { "_id": id }));
                 documents.insert(id.to_owned(), update.apply_by(&empty, &Clock::default())?);
             }
-            return Ok(None);
+            return Ok(Updated::Gone);
         };
         let after = self.changed(update, &before).inspect_err(|_| {
             if self.is(Fault::HalfDone) {
@@ -218,11 +218,10 @@ impl Faulty {
             self.tell(ChangeKind::Renewed, &id);
         }
         let is_same = after == before;
-        documents.insert(id, after.clone());
+        documents.insert(id, after);
         Ok(match self.fault {
-            Fault::CountsModified if is_same => None,
-            Fault::ReturnsTheDocumentAfter => Some(after),
-            _ => Some(before),
+            Fault::CountsModified if is_same => Updated::Gone,
+            _ => Updated::Applied,
         })
     }
 
@@ -307,20 +306,9 @@ impl Store for Faulty {
     }
 
     async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
-        let before = self.change(&filter, &update).await?;
+        let updated = self.change(&filter, &update).await?;
         self.done(Call::Update);
-        Ok(before.map_or(Updated::Gone, |_| Updated::Applied))
-    }
-
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        _: Durability,
-    ) -> Result<Option<Document>> {
-        let before = self.change(&filter, &update).await?;
-        self.done(Call::UpdateReturning);
-        Ok(before)
+        Ok(updated)
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {

@@ -93,10 +93,6 @@ fn is_documented(path: &str, condition: &Bson) -> bool {
 
 #[async_trait]
 impl Store for Strict {
-    async fn load(&self, id: &str) -> Result<Option<Document>> {
-        self.0.load(id).await
-    }
-
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
         self.0.insert(documents, durability).await
     }
@@ -109,16 +105,6 @@ impl Store for Strict {
     ) -> Result<Updated> {
         look(&filter, true);
         self.0.update(filter, update, durability).await
-    }
-
-    async fn update_returning(
-        &self,
-        filter: Filter,
-        update: Update,
-        durability: Durability,
-    ) -> Result<Option<Document>> {
-        look(&filter, true);
-        self.0.update_returning(filter, update, durability).await
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {

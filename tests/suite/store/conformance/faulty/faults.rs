@@ -27,7 +27,6 @@ pub enum Fault {
     HalfDone,
     /// An update that finds everything as it is to be says that it found nothing.
     CountsModified,
-    ReturnsTheDocumentAfter,
     /// An array is equal to its elements, as it is to MongoDB's plain equality.
     ComparesElements,
     /// What is missing is equal to null.
@@ -90,7 +89,7 @@ pub enum Fault {
 }
 
 /// Every fault that one running store can show, and the promise that it is made to break.
-pub const FAULTS: [(Fault, &str); 57] = [
+pub const FAULTS: [(Fault, &str); 56] = [
     (
         Fault::FollowsOneBatch,
         "times_gives_the_documents_asked_for",
@@ -144,10 +143,6 @@ pub const FAULTS: [(Fault, &str); 57] = [
     (
         Fault::CountsModified,
         "update_that_changes_nothing_is_applied",
-    ),
-    (
-        Fault::ReturnsTheDocumentAfter,
-        "update_returning_gives_the_document_as_it_was",
     ),
     (Fault::ComparesElements, "a_value_is_compared_whole"),
     (Fault::MissingIsNull, "a_value_is_compared_whole"),
@@ -244,7 +239,6 @@ pub const FAULTS: [(Fault, &str); 57] = [
 pub enum Call {
     Insert,
     Update,
-    UpdateReturning,
     Delete,
     Take,
     DeleteAll,
