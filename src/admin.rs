@@ -99,8 +99,8 @@ impl Sessions {
     /// Returns the sessions of one user: to count, list, end, notify and export them.
     ///
     /// The user is the value that [`login`](Session::login) was given. Its type counts: the sessions of
-    /// `login(7)` are not those of `of("7")`. The log warns once where no login of this process had a
-    /// user of this type. No round trip.
+    /// `login(7)` are not those of `of("7")`. All numbers are one type. The log warns once where no login
+    /// of this process had a user of this type. No round trip.
     pub fn of(&self, user: impl Serialize) -> UserSessions {
         UserSessions::new(self.clone(), &user)
     }

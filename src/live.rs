@@ -8,12 +8,12 @@
 //! that ended it: [`reasons`] remembers that for a minute.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
 use rocket::tokio;
+use rocket::tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -49,7 +49,7 @@ struct Inner {
     /// Makes the poll begin at once.
     wake: Arc<tokio::sync::Notify>,
     feed: Mutex<Option<events::Feed>>,
-    is_stopped: AtomicBool,
+    is_stopped: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Live {
             state: Mutex::default(),
             wake: Arc::default(),
             feed: Mutex::default(),
-            is_stopped: AtomicBool::new(false),
+            is_stopped: watch::Sender::new(false),
         }))
     }
 
@@ -105,6 +105,28 @@ impl Live {
         }
     }
 
+    /// Runs a call that ends sessions that were found, but for those that have changed since. Those that
+    /// follow them are told by a poll, right after it. `found`: their ids and users.
+    pub(crate) async fn ending_found<T>(
+        &self,
+        found: &[(&str, Option<&RawBson>)],
+        end: End,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        for &(id, user) in found {
+            self.intend(&[id], end, user);
+        }
+        let result = call.await;
+        let ids: Vec<&str> = found.iter().map(|(id, _)| *id).collect();
+        let mut state = self.0.lock();
+        if matches!(result, Err(Error::Store { .. })) {
+            ids.iter().for_each(|id| state.reasons.take_back(id));
+        }
+        self.0.wake_for(&state, &ids);
+        drop(state);
+        result
+    }
+
     /// Runs a call that ends all sessions that a filter chooses. Those that follow them are told by a
     /// poll, right after it.
     pub(crate) async fn ending_all<T>(
@@ -113,13 +135,13 @@ impl Live {
         end: End,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let began = self.0.lock().reasons.intend_many(filter.clone(), end);
+        let number = self.0.lock().reasons.intend_many(filter.clone(), end);
         let result = call.await;
-        let has_readers = self.0.feed().is_some();
         {
             let mut state = self.0.lock();
             let newest = state.registry.last_number();
-            state.reasons.finish_many(began, newest, has_readers);
+            let is_followed = !state.registry.is_empty();
+            state.reasons.finish_many(number, newest, is_followed);
         }
         self.0.wake.notify_one();
         result
@@ -185,8 +207,17 @@ impl Live {
 
     /// The process shuts down: nothing is asked any more. Streams see that by Rocket's `Shutdown`.
     pub(crate) fn stop(&self) {
-        self.0.is_stopped.store(true, Ordering::Relaxed);
+        self.0.is_stopped.send_replace(true);
         self.0.wake.notify_one();
+    }
+
+    /// Returns a future that resolves when the process shuts down, or nothing uses the sessions any
+    /// more. It does not keep them.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut is_stopped = self.0.is_stopped.subscribe();
+        async move {
+            let _ = is_stopped.wait_for(|is_stopped| *is_stopped).await;
+        }
     }
 }
 
@@ -207,7 +238,7 @@ impl Inner {
     }
 
     fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        *self.is_stopped.borrow()
     }
 
     /// These sessions have ended.

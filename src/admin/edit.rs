@@ -1,5 +1,6 @@
 //! Changes a session from outside of its requests: from a job, or from another user's request.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use bson::RawBson;
@@ -7,6 +8,7 @@ use bson::raw::RawBsonRef;
 use serde::Serialize;
 
 use super::Sessions;
+use crate::config::{Config, Encoding};
 use crate::document::key::{AsKey, Field, KeyOf};
 use crate::document::value;
 use crate::error::{Error, Result};
@@ -22,6 +24,9 @@ pub struct Edit {
     sessions: Sessions,
     id: Option<Id>,
     changes: Changes,
+    /// What the changes append to lists, in the encoding that is not the configured one: how a stored
+    /// list is encoded is known when it is read.
+    other_elements: HashMap<Field, Vec<RawBson>>,
     /// The first change that does not fit what came before; `apply` returns it.
     error: Option<Error>,
 }
@@ -50,6 +55,7 @@ impl Sessions {
             sessions: self.clone(),
             id: Id::parse(id),
             changes: Changes::default(),
+            other_elements: HashMap::new(),
             error: None,
         }
     }
@@ -99,9 +105,7 @@ impl Edit {
     ///
     /// [`Error::BadKey`], [`Error::Encode`].
     pub fn push<V: Serialize + ?Sized>(self, key: impl AsKey, value: &V) -> Result<Self> {
-        let field = Field::of_key(key.name())?;
-        let value = self.encode(&field, value)?;
-        Ok(self.with(field, Change::Append(vec![value])))
+        self.append(Field::of_key(key.name())?, value)
     }
 
     /// Adds a message to the default flash queue, which the session's next page shows.
@@ -110,9 +114,7 @@ impl Edit {
     ///
     /// [`Error::Encode`].
     pub fn flash(self, message: impl Serialize) -> Result<Self> {
-        let field = Field::of_queue("")?;
-        let value = self.encode(&field, &message)?;
-        Ok(self.with(field, Change::Append(vec![value])))
+        self.append(Field::of_queue("")?, &message)
     }
 
     /// Stores all of the changes or none; `false` when the session has ended, or never existed.
@@ -147,8 +149,9 @@ impl Edit {
             return Err(sealed());
         }
         let record = record.written_plain();
-        check(&record, &self.changes, core.config.max_bytes)?;
-        let plan = ValuesPlan::new(record, &self.changes, core.now());
+        let changes = encoded_as_stored(self.changes, &self.other_elements, &record, &core.config);
+        check(&record, &changes, core.config.max_bytes)?;
+        let plan = ValuesPlan::new(record, &changes, core.now());
         if core.change_values(plan).await? {
             return Ok(true);
         }
@@ -164,6 +167,18 @@ impl Edit {
         value::encode(value, encoding).map_err(|error| error.at(field))
     }
 
+    fn append<V: Serialize + ?Sized>(mut self, field: Field, value: &V) -> Result<Self> {
+        let element = self.encode(&field, value)?;
+        let other = match self.sessions.core.config.encoding {
+            Encoding::Document => Encoding::Binary,
+            Encoding::Binary => Encoding::Document,
+        };
+        let other = value::encode(value, other).unwrap_or_else(|_| element.clone());
+        let others = self.other_elements.entry(field.clone()).or_default();
+        others.push(other);
+        Ok(self.with(field, Change::Append(vec![element])))
+    }
+
     fn with(mut self, field: Field, change: Change) -> Self {
         match self.changes.get_mut(&field) {
             None => self.changes.put(field, change),
@@ -175,6 +190,25 @@ impl Edit {
         }
         self
     }
+}
+
+/// The changes, with what they append to a list in the encoding of that list, as a request of the
+/// session does. All other values are encoded as configured.
+fn encoded_as_stored(
+    mut changes: Changes,
+    other_elements: &HashMap<Field, Vec<RawBson>>,
+    record: &Record,
+    config: &Config,
+) -> Changes {
+    for (field, elements) in other_elements {
+        let encoding = record.stored(field).and_then(value::list_encoding);
+        let is_other = encoding.is_some_and(|encoding| encoding != config.encoding);
+        // A change that appends does nothing else: what follows a `set` is folded into it.
+        if is_other && let Some(Change::Append(all)) = changes.get_mut(field) {
+            all.clone_from(elements);
+        }
+    }
+    changes
 }
 
 /// Checks that every change fits the stored value, and that the session stays within `max_bytes`

@@ -225,11 +225,13 @@ impl Sessions {
         let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT) as usize;
         let started = Instant::now();
         let chosen = query.filter()?;
-        let mut examined = 0;
-        let mut next = query.after.clone();
-        let mut sessions = Vec::new();
+        let mut page = Page {
+            sessions: Vec::new(),
+            next: query.after.clone(),
+            examined: 0,
+        };
         loop {
-            let all = match &next {
+            let all = match &page.next {
                 Some(cursor) => chosen.clone().after_id(cursor),
                 None => chosen.clone(),
             };
@@ -237,30 +239,23 @@ impl Sessions {
             let epoch = self.core.epoch.current().await?;
             let now = self.now().date();
             for document in &batch {
-                if sessions.len() >= limit {
-                    return Ok(Page {
-                        sessions,
-                        next,
-                        examined,
-                    });
+                if page.sessions.len() >= limit {
+                    return Ok(page);
                 }
-                examined += 1;
-                next = document.id().map(cursor_after).or(next);
+                page.examined += 1;
+                page.next = document.id().map(cursor_after).or(page.next);
                 let info = self.info(document).filter(|_| epoch.includes(document));
                 // At the very moment of its end a session is alive.
                 let info = info.filter(|info| info.expires.is_none_or(|expires| expires >= now));
-                sessions.extend(info.filter(|info| query.chooses(info)));
+                page.sessions
+                    .extend(info.filter(|info| query.chooses(info)));
             }
             let is_last = batch.len() < BATCH as usize;
             // What the next batch has beyond the limit would be read again for the next page.
-            let is_half_full = sessions.len() * 2 >= limit;
+            let is_half_full = page.sessions.len() * 2 >= limit;
             if is_last || is_half_full || started.elapsed() >= MAX_TIME {
-                let next = next.filter(|_| !is_last);
-                return Ok(Page {
-                    sessions,
-                    next,
-                    examined,
-                });
+                page.next = page.next.filter(|_| !is_last);
+                return Ok(page);
             }
         }
     }
@@ -303,15 +298,18 @@ impl Sessions {
             next: page.next,
             examined: page.examined,
         };
-        let ids: Vec<String> = page.sessions.into_iter().map(|info| info.id).collect();
-        if !ids.is_empty() {
-            let found = Filter::ids(ids);
+        let found: Vec<_> = page.sessions.iter().map(SessionInfo::named).collect();
+        if !found.is_empty() {
+            let ids = found.iter().map(|(id, _)| (*id).to_owned());
+            let all = Filter::ids(ids.collect());
             let unused = match (query.accessed_before, query.expires_before) {
-                (Some(end), _) => found.older(field::ACCESSED, rounded_up(end)),
-                (None, Some(_)) => found.older(field::ACCESSED, started),
-                (None, None) => found,
+                (Some(end), _) => all.older(field::ACCESSED, rounded_up(end)),
+                (None, Some(_)) => all.older(field::ACCESSED, started),
+                (None, None) => all,
             };
-            revoked.ended = self.core.end_matching(unused, End::Revoked).await?;
+            let delete = self.core.store.delete_all(unused);
+            let ending = self.core.live.ending_found(&found, End::Revoked, delete);
+            revoked.ended = ending.await?;
         }
         Ok(revoked)
     }

@@ -9,7 +9,6 @@ use time::OffsetDateTime;
 
 use super::Sessions;
 use crate::clock::Moment;
-use crate::document::key::Field;
 use crate::document::{Document, value};
 #[cfg(doc)]
 use crate::error::Error;
@@ -34,8 +33,8 @@ pub struct SessionInfo {
     /// When it will expire if it is not used again; `None` is never.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires: Option<OffsetDateTime>,
-    /// The first 128 characters of what the browser says about itself, its `User-Agent` (with
-    /// `record_client`). They are the client's words: escape them before you show them.
+    /// The first 128 characters of the `User-Agent` (with `record_client`). The text is untrusted:
+    /// escape it before you show it.
     pub client: Option<String>,
     /// The address that the session was created from (with `record_client`). Behind a proxy it is
     /// the proxy's, unless `client_ip_header` and `trusted_proxies` are set.
@@ -51,10 +50,12 @@ impl SessionInfo {
     ///
     /// [`Error::Decode`] when the user is not a `T`.
     pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let user = self.user.as_ref().map(RawBson::as_raw_bson_ref);
-        let name = Field::stored("(the principal)");
-        user.map(|user| crate::session::decode(&name, user))
-            .transpose()
+        value::decode_principal(self.user.as_ref())
+    }
+
+    /// Returns the id and the user.
+    pub(super) fn named(&self) -> (&str, Option<&RawBson>) {
+        (&self.id, self.user.as_ref())
     }
 }
 

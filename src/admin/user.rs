@@ -40,7 +40,7 @@ const CONCURRENT_EDITS: usize = 8;
 ///
 /// #[derive(FromForm)]
 /// struct End<'r> {
-///     id: &'r str, // from a request: it may be anybody's
+///     id: &'r str, // from a request: it may be another user's
 /// }
 ///
 /// #[post("/devices/end", data = "<form>")]
@@ -140,9 +140,10 @@ impl UserSessions {
     ///
     /// It ends the session of the request that calls it as well, if that is the user's: what the
     /// handler changes in it afterwards is dropped, a flash message included. To show one, call
-    /// [`Session::logout`](crate::Session::logout) first; then
-    /// [`Session::flash`](crate::Session::flash) starts a new session. To keep the browser that asks,
-    /// call [`revoke_others`](Sessions::revoke_others) after its login. Two round trips.
+    /// [`Session::logout`](crate::Session::logout) after this and then
+    /// [`Session::flash`](crate::Session::flash), which starts a new session. To sign this browser in
+    /// at once, or keep it signed in, call [`revoke_others`](Sessions::revoke_others) after its login
+    /// instead. Two round trips.
     ///
     /// ```
     /// # use rocket::{post, response::Redirect};
@@ -230,18 +231,18 @@ impl UserSessions {
     /// The ids of the user's live sessions.
     async fn ids(&self) -> Result<Vec<Id>> {
         let store = &self.sessions.core.store;
-        let (theirs, mut ids) = (self.alive().await?, Vec::<Id>::new());
+        let (theirs, mut ids) = (self.alive().await?, Vec::new());
+        let mut rest = theirs.clone();
         loop {
-            // Not by `skip`: a session that ends meanwhile would move another out of the next page.
-            let rest = match ids.last() {
-                Some(last) => theirs.clone().after_id(last.as_str()),
-                None => theirs.clone(),
-            };
             let found = store.find(rest, Order::Id, 0, BATCH).await?;
             ids.extend(found.iter().filter_map(|one| Id::parse(one.id()?)));
-            if found.len() < BATCH as usize {
+            // Not by `skip`: a session that ends meanwhile would move another out of the next page. Nor
+            // after the last of `ids`: a whole page may be documents of another application.
+            let last = found.last().and_then(|last| last.id());
+            let Some(last) = last.filter(|_| found.len() == BATCH as usize) else {
                 return Ok(ids);
-            }
+            };
+            rest = theirs.clone().after_id(last);
         }
     }
 }

@@ -5,8 +5,8 @@
 //! no insert of such a session can be on its way. Until then counts and lists ask for the generation. If
 //! the process ends on the way, another one continues.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rocket::tokio;
@@ -33,11 +33,36 @@ const BEAT: Duration = Duration::from_secs(1);
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// A process that deletes sessions: one task of it at a time.
-struct Sweeper(Arc<Core>);
+struct Sweeper(Weak<Core>);
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        self.0.is_sweeping.store(false, Ordering::Relaxed);
+        if let Some(core) = self.0.upgrade() {
+            core.is_sweeping.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Sweeper {
+    /// Deletes until nothing is left, or nothing uses the sessions any more.
+    async fn run(self) {
+        let mut is_reported = false;
+        while let Some(core) = self.0.upgrade() {
+            let Err(error) = core.sweep_to_the_end().await else {
+                drop(self);
+                return core.sweep_what_was_left().await;
+            };
+            if !is_reported {
+                is_reported = true;
+                rocket::warn!(
+                    "Sessions: the documents of revoked sessions cannot be deleted now; retrying in \
+                     the background"
+                );
+                error.log();
+            }
+            drop(core);
+            sleep(RETRY_DELAY).await;
+        }
     }
 }
 
@@ -133,27 +158,29 @@ impl Core {
         if self.is_sweeping.swap(true, Ordering::Relaxed) {
             return;
         }
-        let sweeper = Sweeper(Arc::clone(self));
+        let (sweeper, stopped) = (Sweeper(Arc::downgrade(self)), self.live.stopped());
         tokio::spawn(async move {
-            let mut is_reported = false;
-            while let Err(error) = sweeper.0.sweep_to_the_end().await {
-                if !is_reported {
-                    is_reported = true;
-                    rocket::warn!(
-                        "Sessions: the documents of revoked sessions cannot be deleted now; retrying in \
-                         the background"
-                    );
-                    error.log();
-                }
-                sleep(RETRY_DELAY).await;
+            tokio::select! {
+                () = sweeper.run() => {}
+                () = stopped => {}
             }
         });
+    }
+
+    /// Continues where a task has ended: between its last look at the epoch and its end, `revoke_all` may
+    /// have stored another generation, and left it to that task. One round trip.
+    async fn sweep_what_was_left(self: &Arc<Self>) {
+        // Not what is known: that last look may have been learned after the new generation was stored.
+        match self.epoch.read().await {
+            Ok(epoch) if swept_for(epoch).is_none() => {}
+            Ok(_) | Err(_) => self.sweep_in_background(),
+        }
     }
 
     async fn sweep_to_the_end(&self) -> Result<()> {
         loop {
             let epoch = self.epoch.current().await?;
-            let Some(generation) = epoch.generation.filter(|_| epoch.is_sweeping) else {
+            let Some(generation) = swept_for(epoch) else {
                 return Ok(());
             };
             self.sweep(&mut |_| {}, None).await?;
@@ -184,6 +211,11 @@ impl Core {
         *seen = Some(epoch);
         Ok(epoch.is_sweeping)
     }
+}
+
+/// The generation that stays, while sessions of others may be stored.
+fn swept_for(epoch: Epoch) -> Option<i64> {
+    epoch.generation.filter(|_| epoch.is_sweeping)
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use crate::store::Touch;
 /// [`Session::ended`](crate::Session::ended).
 ///
 /// It belongs to no request: move it into a stream, a socket or a task. All clones resolve
-/// at the same time. Dropping the last one ends the subscription.
+/// at the same time, with the same end, and give it again when they are polled again. Dropping the
+/// last one ends the subscription.
 #[derive(Clone)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Ended {
@@ -52,6 +53,8 @@ pub(super) struct Subscription {
     pub(super) number: u64,
     /// The session that it follows, once that is stored.
     pub(super) id: OnceLock<Id>,
+    /// How that ended, once a clone has resolved.
+    end: OnceLock<End>,
 }
 
 pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
@@ -61,6 +64,7 @@ pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
         live: live.clone(),
         number,
         id: OnceLock::new(),
+        end: OnceLock::new(),
     });
     let subscriber = Subscriber::new(tell, &subscription);
     let end = end.shared();
@@ -112,9 +116,13 @@ impl Future for Ended {
     type Output = End;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
+        // A `Shared` that has resolved panics when it is polled again, as do its later clones.
+        if let Some(end) = self.subscription.end.get() {
+            return Poll::Ready(*end);
+        }
         // What would have told was dropped: the response was sent without storing a session.
-        let end = ready!(Pin::new(&mut self.end).poll(context));
-        Poll::Ready(end.unwrap_or(End::Gone))
+        let end = ready!(Pin::new(&mut self.end).poll(context)).unwrap_or(End::Gone);
+        Poll::Ready(*self.subscription.end.get_or_init(|| end))
     }
 }
 

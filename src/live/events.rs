@@ -19,8 +19,7 @@ use time::OffsetDateTime;
 
 use super::{End, Inner, Live};
 use crate::clock::Moment;
-use crate::document::key::Field;
-use crate::document::{Document, Filter};
+use crate::document::{Filter, value};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -71,8 +70,9 @@ pub enum EventKind {
     /// [`Deleted`](EventKind::Deleted).
     Expired,
     /// It was deleted, and more is not known: by a logout or a revocation of another process, by the
-    /// TTL index, by hand. Or a login took its place: then its [`user`](Event::user) is the one who
-    /// signed in.
+    /// TTL index, by hand, or by a call of this process that purged or revoked more than 1,000 sessions
+    /// (1,000 of them get the reason). Or a login took its place: then its [`user`](Event::user) is the
+    /// one who signed in.
     Deleted,
     /// Events were missed before this item: the reader was slow, the database does not have the
     /// stream's position any more, or the collection was dropped.
@@ -89,10 +89,7 @@ impl Event {
     ///
     /// [`Error::Decode`] when the user is not a `T`.
     pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        let user = self.user.as_deref().map(RawBson::as_raw_bson_ref);
-        let name = Field::stored("(the principal)");
-        user.map(|user| crate::session::decode(&name, user))
-            .transpose()
+        value::decode_principal(self.user.as_deref())
     }
 
     fn new(id: &str, kind: EventKind, at: Moment, user: Option<RawBson>) -> Self {
@@ -152,7 +149,8 @@ impl Live {
             };
             Some((item, (live, receiver)))
         });
-        Events(reader.boxed())
+        // Polled again after its end, an `Unfold` panics.
+        Events(reader.fuse().boxed())
     }
 }
 
@@ -280,11 +278,10 @@ impl Names {
         if let Some(user) = self.replaced.remove(id) {
             return (EventKind::Deleted, user);
         }
-        let document = Document::from_bson(&bson::doc! { field::ID: id });
-        let kind = match state.reasons.bulk_now(&document) {
-            Some(end) => EventKind::from(end),
-            None if kind == ChangeKind::Expired => EventKind::Expired,
-            None => EventKind::Deleted,
+        // Not by what a call of this process deletes meanwhile: it names the sessions that it ends.
+        let kind = match kind {
+            ChangeKind::Expired => EventKind::Expired,
+            _ => EventKind::Deleted,
         };
         (kind, None)
     }

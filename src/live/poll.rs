@@ -12,12 +12,14 @@ use crate::clock::Moment;
 use crate::document::Document;
 use crate::epoch::{self, Epoch};
 use crate::error::Result;
-use crate::record::{Times, tombstone_id};
+use crate::record::{Times, session_of_tombstone, tombstone_id};
 
 /// The time from one poll to the next.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The pause after a poll that took longer.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
+/// How many tombstones one find asks for: with their ids, 700 KB. MongoDB takes 16 MB.
+const MAX_TOMBSTONES: usize = 20_000;
 
 impl Inner {
     /// Starts the task that polls, unless it runs. It ends when no session is followed any more.
@@ -95,17 +97,26 @@ impl Inner {
             .into_iter()
             .filter(|id| !still.contains(id.as_str()));
         let missing: Vec<String> = ended.collect();
-        let tombstones = missing.iter().map(|id| tombstone_id(id)).collect();
-        let tombstones = self.store.ages(tombstones).await?;
-        let tombstones = tombstones.iter().filter_map(|aged| aged.document.id());
-        let tombstones: HashSet<&str> = tombstones.collect();
+        let replaced = self.replaced(&missing).await?;
         let mut state = self.lock();
         let explained = missing.into_iter().map(|id| {
-            let is_replaced = tombstones.contains(tombstone_id(&id).as_str());
+            let is_replaced = replaced.contains(&id);
             let end = state.explain(&id, is_replaced, |times| times.ends_at(&self.config) < now);
             (id, end)
         });
         Ok(explained.collect())
+    }
+
+    /// Those of some sessions whose place a login took.
+    async fn replaced(&self, sessions: &[String]) -> Result<HashSet<String>> {
+        let mut replaced = HashSet::new();
+        for some in sessions.chunks(MAX_TOMBSTONES) {
+            let tombstones = some.iter().map(|id| tombstone_id(id)).collect();
+            let found = self.store.ages(tombstones).await?;
+            let ids = found.iter().filter_map(|aged| aged.document.id());
+            replaced.extend(ids.filter_map(session_of_tombstone).map(str::to_owned));
+        }
+        Ok(replaced)
     }
 }
 

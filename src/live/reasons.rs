@@ -14,16 +14,14 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// The oldest are forgotten beyond this number.
 const MAX_REMEMBERED: usize = 4096;
 
-/// How long after a call that ended many sessions a deletion in the store is taken for its own.
-const BULK_OVERLAP: Duration = Duration::from_secs(2);
-
 /// A call that ends many sessions: those that its filter chooses.
 struct Bulk {
+    number: u64,
     began: Instant,
     filter: Filter,
     end: End,
-    /// When it ended, and the newest subscription at that time.
-    ended: Option<(Instant, u64)>,
+    /// The newest subscription when it ended.
+    newest: Option<u64>,
 }
 
 /// Why a session ended, and whose it was.
@@ -40,6 +38,8 @@ pub(super) struct Reasons {
     by_id: HashMap<String, Reason>,
     order: VecDeque<(Instant, String)>,
     bulks: VecDeque<Bulk>,
+    /// How many calls for many have begun.
+    calls: u64,
 }
 
 impl Reasons {
@@ -76,54 +76,46 @@ impl Reasons {
         }
     }
 
-    pub(super) fn intend_many(&mut self, filter: Filter, end: End) -> Instant {
+    /// Returns the call's number.
+    pub(super) fn intend_many(&mut self, filter: Filter, end: End) -> u64 {
         self.forget_old();
-        let began = Instant::now();
+        self.calls += 1;
         self.bulks.push_back(Bulk {
-            began,
+            number: self.calls,
+            began: Instant::now(),
             filter,
             end,
-            ended: None,
+            newest: None,
         });
-        began
+        self.calls
     }
 
-    /// The call that began then has ended; what is subscribed later is not its own. Without a
-    /// subscription and a reader of events it is forgotten: a job may end a million sessions, and its
-    /// filters name each of them.
-    pub(super) fn finish_many(&mut self, began: Instant, newest: u64, has_readers: bool) {
-        if newest == 0 && !has_readers {
-            self.bulks.retain(|bulk| bulk.began != began);
-            return;
-        }
-        let bulk = self.bulks.iter_mut().find(|bulk| bulk.began == began);
+    /// The call with this number has ended; what is subscribed later is not its own. While no session is
+    /// followed, calls that have ended are forgotten: a job may make thousands of them.
+    pub(super) fn finish_many(&mut self, number: u64, newest: u64, is_followed: bool) {
+        let bulk = self.bulks.iter_mut().find(|bulk| bulk.number == number);
         if let Some(bulk) = bulk {
-            bulk.ended = Some((Instant::now(), newest));
+            bulk.newest = Some(newest);
+        }
+        if !is_followed {
+            self.bulks.retain(|bulk| bulk.newest.is_none());
         }
     }
 
     /// How a call for many has ended the session of this document, if one did. `number`: the
     /// session's first subscription.
     pub(super) fn bulk_of(&self, document: &Document, number: u64) -> Option<End> {
-        let is_older = |bulk: &&Bulk| bulk.ended.is_none_or(|(_, newest)| number <= newest);
+        let is_older = |bulk: &&Bulk| bulk.newest.is_none_or(|newest| number <= newest);
         let mut bulks = self.bulks.iter().rev().filter(is_older);
         let found = bulks.find(|bulk| bulk.filter.matches(document))?;
         Some(found.end)
     }
 
-    /// How a deletion that the store tells of now is explained by a call that ends every session, or
-    /// every expired one.
-    pub(super) fn bulk_now(&self, document: &Document) -> Option<End> {
-        let is_now = |bulk: &&Bulk| bulk.ended.is_none_or(|(at, _)| at.elapsed() < BULK_OVERLAP);
-        let mut bulks = self.bulks.iter().rev().filter(is_now);
-        let explains = |bulk: &&Bulk| bulk.end == End::Expired || bulk.filter.matches(document);
-        Some(bulks.find(explains)?.end)
-    }
-
-    /// How the session has ended for certain.
+    /// How the session has ended for certain. One that had expired by the clock of this process may have
+    /// been used since, or be alive by another clock.
     pub(super) fn certain(&self, id: &str) -> Option<End> {
         let reason = self.by_id.get(id)?;
-        reason.is_certain.then_some(reason.end)
+        (reason.is_certain && reason.end != End::Expired).then_some(reason.end)
     }
 
     /// Why a session ended that is known to have ended.
@@ -152,15 +144,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn call_for_many_is_remembered_only_for_those_that_can_ask() {
-        for (newest, has_readers, remembered) in
-            [(0, false, 0), (1, false, 1), (0, true, 1), (1, true, 1)]
-        {
-            let mut reasons = Reasons::default();
-            let began = reasons.intend_many(Filter::sessions(), End::Revoked);
-            assert_eq!(reasons.bulks.len(), 1);
-            reasons.finish_many(began, newest, has_readers);
-            assert_eq!(reasons.bulks.len(), remembered, "{newest}, {has_readers}");
-        }
+    fn calls_for_many_are_remembered_only_while_a_session_is_followed() {
+        let mut reasons = Reasons::default();
+        let mut call = |is_followed| {
+            let number = reasons.intend_many(Filter::sessions(), End::Revoked);
+            reasons.finish_many(number, 1, is_followed);
+            reasons.bulks.len()
+        };
+        assert_eq!([call(true), call(true)], [1, 2]);
+        // The last stream was closed.
+        assert_eq!([call(false), call(false)], [0, 0]);
+        assert_eq!(call(true), 1);
+    }
+
+    #[test]
+    fn session_that_was_said_to_have_expired_is_asked_for_again() {
+        let mut reasons = Reasons::default();
+        reasons.confirm("a", End::Expired);
+        reasons.confirm("b", End::Revoked);
+        assert_eq!(
+            (reasons.certain("a"), reasons.certain("b")),
+            (None, Some(End::Revoked))
+        );
+    }
+
+    #[test]
+    fn call_for_many_that_runs_is_not_forgotten_with_another() {
+        let mut reasons = Reasons::default();
+        let _runs = reasons.intend_many(Filter::sessions(), End::Revoked);
+        let ended = reasons.intend_many(Filter::sessions(), End::Revoked);
+        reasons.finish_many(ended, 0, false);
+        assert_eq!(reasons.bulks.len(), 1);
     }
 }

@@ -2,20 +2,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{RawBson, doc};
-use rocket::futures::FutureExt;
+use rocket::futures::{FutureExt, StreamExt};
 
 use super::*;
+use crate::admin::Sessions;
 use crate::clock::Clock;
+use crate::commit::Core;
 use crate::document::{Document, date};
 use crate::error::Operation;
 use crate::record::field;
-use crate::stats::Counters;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Durability, Store};
 
 struct Bench {
     store: FaultyStore,
     clock: Clock,
+    sessions: Sessions,
     live: Live,
 }
 
@@ -24,11 +26,22 @@ impl Bench {
         let clock = Clock::new();
         let store = FaultyStore::with_clock(&clock);
         let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
-        let stats = Arc::new(Counters::of_kind("main", Arc::default()));
-        let bounded = Bounded::new(Arc::new(store.clone()), config.deadline, stats);
-        let live = Live::new(&bounded, &config, &clock);
+        let core = Core::new(
+            config,
+            Arc::new(store.clone()),
+            clock.clone(),
+            Arc::default(),
+        );
+        let live = core.live.clone();
         live.0.lock().is_polling = true; // by the tests themselves
-        Bench { store, clock, live }
+        let core = Arc::new(core);
+        let sessions = Sessions { core };
+        Bench {
+            store,
+            clock,
+            sessions,
+            live,
+        }
     }
 
     /// A stored session of user 7, and what follows it.
@@ -59,6 +72,12 @@ impl Bench {
         ended
     }
 
+    /// Sessions that are followed, and are not stored any more.
+    fn ended(&self, count: usize) -> Vec<Ended> {
+        let ids = (0..count).map(|_| Id::draw().unwrap());
+        ids.map(|id| self.follow(&id)).collect()
+    }
+
     async fn delete(&self, id: &Id) -> Result<bool> {
         self.store.inner.delete(Filter::id(id.as_str())).await
     }
@@ -71,6 +90,31 @@ fn end(ended: &Ended) -> Option<End> {
 fn unknown() -> Error {
     let (operation, source) = (Operation::EndSession, None);
     Error::Unknown { operation, source }
+}
+
+fn failed() -> Error {
+    Error::store(Operation::EndSessions, std::io::Error::other("told to"))
+}
+
+async fn next(events: &mut Events) -> (String, EventKind) {
+    let event = events.next().await.unwrap().unwrap();
+    (event.id, event.kind)
+}
+
+#[rocket::async_test]
+async fn ended_gives_its_end_again_and_to_later_clones() {
+    let bench = Bench::new();
+    let (id, followed) = bench.followed().await;
+    let (never_stored, subscriber) = bench.live.subscribe();
+    bench.live.0.tell([(id.as_str(), End::Revoked)].into_iter());
+    drop(subscriber);
+    for (mut ended, end) in [(followed, End::Revoked), (never_stored, End::Gone)] {
+        let earlier = ended.clone();
+        assert_eq!((&mut ended).await, end);
+        assert_eq!((&mut ended).await, end, "polled again");
+        assert_eq!(ended.clone().await, end, "a clone made after it");
+        assert_eq!(earlier.await, end, "a clone made before it");
+    }
 }
 
 #[rocket::async_test]
@@ -150,6 +194,75 @@ async fn a_call_for_many_explains_what_was_followed_before_its_end() {
     bench.live.0.poll().await.unwrap();
     assert_eq!(end(&revoked), Some(End::Revoked), "{before}");
     assert_eq!(end(&ended), Some(End::Gone));
+}
+
+#[rocket::async_test]
+async fn a_call_for_found_sessions_explains_those_that_it_ended() {
+    let bench = Bench::new();
+    let (id, ended) = bench.followed().await;
+    let (used, lives) = bench.followed().await;
+    let user = RawBson::Int32(7);
+    let found = [(id.as_str(), Some(&user)), (used.as_str(), None)];
+    let call = async { Err::<bool, _>(failed()) };
+    let result = bench.live.ending_found(&found, End::Revoked, call);
+    assert!(result.await.is_err());
+    assert!(bench.live.0.lock().reasons.of(id.as_str()).is_none());
+    let result = bench
+        .live
+        .ending_found(&found, End::Revoked, bench.delete(&id));
+    assert!(result.await.unwrap());
+    bench.live.0.poll().await.unwrap();
+    assert_eq!((end(&ended), end(&lives)), (Some(End::Revoked), None));
+}
+
+/// The filter of one find is limited to 16 MB.
+#[rocket::async_test]
+async fn poll_asks_for_many_tombstones_in_parts() {
+    let bench = Bench::new();
+    let ended = bench.ended(20_001);
+    let first = bench.store.hold("ages");
+    let live = bench.live.clone();
+    let poll = rocket::tokio::spawn(async move { live.0.poll().await });
+    first.has_come().await;
+    bench.store.next("ages", Fault::Fails);
+    first.release();
+    assert!(poll.await.unwrap().is_err(), "a second find for the rest");
+    bench.live.0.poll().await.unwrap();
+    assert!(ended.iter().all(|ended| end(ended) == Some(End::Gone)));
+}
+
+/// What a purge deletes has expired. What another process deletes meanwhile need not have.
+#[rocket::async_test]
+async fn purge_explains_no_deletion_but_its_own() {
+    let bench = Bench::new();
+    let (expired, _) = bench.followed().await;
+    bench.clock.advance(Duration::from_secs(700));
+    let (lives, _) = bench.followed().await;
+    let mut events = bench.sessions.events();
+    let naming = bench.store.hold("find");
+    let sessions = bench.sessions.clone();
+    let purge = rocket::tokio::spawn(async move { sessions.purge_expired().await });
+    naming.has_come().await;
+    let deleting = bench.store.hold("find");
+    naming.release();
+    deleting.has_come().await;
+    assert!(bench.delete(&lives).await.unwrap());
+    let deleted = (lives.to_string(), EventKind::Deleted);
+    assert_eq!(next(&mut events).await, deleted);
+    deleting.release();
+    assert_eq!(purge.await.unwrap().unwrap(), 1);
+    let purged = (expired.to_string(), EventKind::Expired);
+    assert_eq!(next(&mut events).await, purged);
+}
+
+#[rocket::async_test]
+async fn events_are_at_their_end_when_they_are_polled_again() {
+    let bench = Bench::new();
+    let mut events = bench.live.events();
+    bench.live.stop();
+    for _ in 0..2 {
+        assert!(events.next().await.is_none());
+    }
 }
 
 #[rocket::async_test]

@@ -4,16 +4,18 @@
 mod operations;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mongodb::bson::doc;
 use rocket::figment::value::Value as Setting;
 use rocket::serde::json::{Value, json};
 use rocket_mongo_session::time::{self, OffsetDateTime};
-use rocket_mongo_session::{Error, Key, Query, Sessions};
+use rocket_mongo_session::{Error, Key, Query, Session, Sessions};
 
+use crate::apps::jobs::Jobs;
 use crate::apps::probe::{Probe, Script, id_of, run, run_with};
-use crate::support::{Mongod, figment};
+use crate::support::{Mongod, figment, in_time};
 
 /// An application, and a handle to its sessions from outside of it.
 async fn start(db: &str, keys: &[(&str, Setting)]) -> (Probe, Sessions) {
@@ -136,6 +138,22 @@ async fn of_user_export_shows_everything_but_secrets() {
                 .is_some_and(|token| !text.contains(token))
         );
     }
+}
+
+/// A whole page of them, which has no id to continue after.
+#[rocket::async_test]
+async fn of_user_export_passes_over_documents_of_other_applications() {
+    let (probe, sessions) = start("admin_export_foreign", &[]).await;
+    let cookie = login(&probe, "bob").await;
+    let never = mongodb::bson::DateTime::from_millis(i64::MAX);
+    let foreign = (0..1000).map(|number| {
+        let id = format!("!{number}"); // before every id of a session
+        doc! { "_id": id, "user": "bob", "expires": never }
+    });
+    probe.sessions().insert_many(foreign).await.unwrap();
+    let exported = in_time("the export", sessions.of("bob").export()).await;
+    let ids = exported.unwrap().into_iter().map(|one| one["id"].clone());
+    assert_eq!(ids.collect::<Vec<_>>(), [id_of(&cookie)]);
 }
 
 #[rocket::async_test]
@@ -272,6 +290,41 @@ async fn edit_changes_the_named_keys_of_a_live_session_and_nothing_else() {
         let large = "x".repeat(3 << 20);
         let large = sessions.edit(id_of(&cookie)).set("large", &large).unwrap();
         assert!(matches!(large.apply().await, Err(Error::TooLarge { .. })));
+    }
+}
+
+/// An address has a form for people and one for machines. A list of both cannot be read.
+#[rocket::async_test]
+async fn edit_and_flash_append_in_the_encoding_of_the_stored_list() {
+    for (stored, configured) in [("binary", "document"), ("document", "binary")] {
+        let db = format!("admin_edit_{stored}_list");
+        let (jobs, probe) = Jobs::start(&db, &as_bytes(stored)).await;
+        let browser = probe.browser();
+        let ip = |number: u8| IpAddr::from([10, 0, 0, number]);
+        let write = move |s: &Session| -> Result<(), Error> {
+            s.login("bob")?;
+            s.push("pushed", &ip(1))?;
+            s.set("whole", &vec![ip(1)])?;
+            s.flash(ip(1))
+        };
+        jobs.run(&browser, write).await.0.unwrap();
+        let url = Mongod::shared().await.url(&db);
+        let figment = figment("debug", Some(&url), &as_bytes(configured));
+        let sessions = Sessions::connect(&figment).await.expect("a handle");
+        let cookie = browser.cookie("session").expect("a cookie");
+        let edit = sessions.edit(id_of(&cookie)).flash(ip(2)).unwrap();
+        let edit = edit.push("pushed", &ip(2)).unwrap();
+        let edit = edit.push("whole", &ip(2)).unwrap();
+        assert!(edit.apply().await.unwrap(), "{stored}");
+        assert_eq!(sessions.of("bob").flash(ip(3)).await.unwrap(), 1);
+        let read = |s: &Session| -> Result<_, Error> {
+            let list = |key: &str| s.get::<Vec<IpAddr>>(key);
+            Ok((list("pushed")?, list("whole")?, s.peek_flash::<IpAddr>()?))
+        };
+        let (read, _) = jobs.run(&browser, read).await;
+        let two = Some(vec![ip(1), ip(2)]);
+        let expected = (two.clone(), two, vec![ip(1), ip(2), ip(3)]);
+        assert_eq!(read.unwrap(), expected, "{stored}");
     }
 }
 

@@ -51,6 +51,7 @@ async fn run(
             "eve" => session.login("eve")?,
             "keep" => session.login_keeping(8, &["n"])?,
             "logout" => session.logout()?,
+            "leave" => session.logout_keeping(&["n"])?,
             "renew" => session.renew()?,
             "elevate" => session.elevate()?,
             "save" => session.save().await?,

@@ -1,4 +1,9 @@
+use std::pin::pin;
+
 use bson::doc;
+use rocket::futures::FutureExt;
+use rocket::tokio::task::yield_now;
+use rocket::tokio::time::timeout;
 
 use super::*;
 use crate::admin::Sessions;
@@ -125,6 +130,62 @@ async fn revocations_end_sessions_of_a_generation_newer_than_the_lease() {
     let theirs = sessions(&bench.here).of("alice");
     assert_eq!(theirs.revoke_all().await.unwrap(), 1);
     assert!(!bench.is_stored(&id).await);
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// `revoke_all` leaves the deletion to a task that has looked for the last time.
+#[rocket::async_test]
+async fn sweep_continues_with_a_generation_that_begins_at_its_end() {
+    let bench = Bench::new();
+    let old = bench.session(None).await;
+    bench.here.is_sweeping.store(true, Ordering::Relaxed);
+    let mut ending = pin!(Sweeper(Arc::downgrade(&bench.here)).run());
+    assert!(ending.as_mut().now_or_never().is_none());
+    bench.here.store.flush(MINUTE).await; // which has answered then
+    bench.here.epoch.advance().await.unwrap();
+    bench.here.sweep_in_background();
+    ending.await;
+    assert!(bench.here.is_sweeping.load(Ordering::Relaxed));
+    let deleted = async {
+        while bench.is_stored(&old).await {
+            yield_now().await;
+        }
+    };
+    timeout(MINUTE, deleted).await.expect("it is deleted");
+}
+
+#[rocket::async_test]
+async fn sweep_in_background_ends_at_shutdown() {
+    let bench = Bench::new();
+    let held = bench.store.hold("load");
+    bench.here.sweep_in_background();
+    held.has_come().await;
+    bench.here.live.stop();
+    let ended = async {
+        while bench.here.is_sweeping.load(Ordering::Relaxed) {
+            yield_now().await;
+        }
+    };
+    timeout(MINUTE, ended).await.expect("the task ends");
+}
+
+#[rocket::async_test]
+async fn sweep_that_waits_for_its_next_attempt_keeps_nothing() {
+    let Bench { store, here, .. } = Bench::new();
+    let held = store.hold_to_fail("load");
+    here.sweep_in_background();
+    held.has_come().await;
+    let core = Arc::downgrade(&here);
+    drop(here);
+    held.release();
+    let dropped = async {
+        while core.strong_count() > 0 {
+            yield_now().await;
+        }
+    };
+    let dropped = timeout(RETRY_DELAY, dropped).await;
+    dropped.expect("it is dropped before the next attempt");
 }
 
 #[rocket::async_test]

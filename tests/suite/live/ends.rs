@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use mongodb::bson::{Document, doc};
 use rocket::http::Status;
-use rocket_mongo_session::End;
+use rocket_mongo_session::{End, Query};
 use rstest::rstest;
 
 use super::{Process, end_of, everywhere, has_ended, id};
@@ -88,6 +88,22 @@ async fn every_revocation_ends_what_it_revokes_and_nothing_else() {
         assert!(!has_ended(&others));
         assert_eq!(sessions.revoke_all().await.unwrap(), 1);
         assert_eq!(end_of(others).await, End::Revoked);
+    }
+}
+
+#[rocket::async_test]
+async fn revoke_found_ends_what_it_finds_and_nothing_else() {
+    for url in everywhere().await {
+        let app = Process::start(url.as_deref(), &[]).await;
+        let (mut theirs, mut other) = (app.browser("login").await, app.browser("bob").await);
+        let others = app.follow(&mut other).await;
+        let ended = app.follow(&mut theirs).await;
+        let later = app.clock.time() + Duration::from_secs(60);
+        let idle = Query::new().user(7).accessed_before(later);
+        let page = app.sessions().revoke_found(&idle).await.unwrap();
+        assert_eq!(page.ended, 1);
+        assert_eq!(end_of(ended).await, End::Revoked);
+        assert!(!has_ended(&others));
     }
 }
 

@@ -3,7 +3,8 @@
 use futures::StreamExt;
 use mongodb::bson::Document;
 use rocket::http::Status;
-use rocket_mongo_session::{Event, EventKind, Events};
+use rocket_mongo_session::{Event, EventKind, Events, Query};
+use rstest::rstest;
 
 use super::{Process, id};
 use crate::apps::database;
@@ -64,6 +65,7 @@ async fn every_kind_is_told_by_the_process_that_did_it() {
         for (revoke, login) in [
             ("one", "login"),
             ("of", "login"),
+            ("found", "login"),
             ("user", "login"),
             ("all", "bob"),
         ] {
@@ -74,6 +76,10 @@ async fn every_kind_is_told_by_the_process_that_did_it() {
             match revoke {
                 "one" => assert!(sessions.revoke(&id).await.unwrap()),
                 "of" => assert!(sessions.of(7).revoke(&id).await.unwrap()),
+                "found" => {
+                    let found = sessions.revoke_found(&Query::new().user(7)).await;
+                    assert_eq!(found.unwrap().ended, 1);
+                }
                 "user" => assert_eq!(sessions.of(7).revoke_all().await.unwrap(), 1),
                 _ => assert_eq!(sessions.revoke_all().await.unwrap(), 1),
             }
@@ -99,6 +105,25 @@ async fn every_kind_is_told_by_the_process_that_did_it() {
             (EventKind::Expired, &*id(&browser), None)
         );
     }
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("logout")]
+#[case("leave")]
+#[case("set-leave")]
+#[case("bob-logout")]
+#[case("bob-leave")]
+async fn logout_names_the_user_whose_session_ends(#[case] steps: &str) {
+    let app = Process::start(None, &[]).await;
+    let mut browser = app.browser("login").await;
+    let ended = id(&browser);
+    let mut events = app.sessions().events();
+    assert_eq!(app.ask(&mut browser, steps).await, Status::Ok);
+    assert_eq!(
+        told(&next(&mut events).await),
+        (EventKind::LoggedOut, &*ended, Some(7))
+    );
 }
 
 #[rocket::async_test]
