@@ -270,17 +270,25 @@ impl Config {
             "`httponly` is an alias of `http_only`; set only one of them".into()
         });
 
-        if self.transport == Transport::Bearer {
-            for key in COOKIE_KEYS {
-                section.require(!section.has(key), key, || {
-                    format!(
-                        "`{key}` is about cookies, and `transport = \"bearer\"` uses none; remove it"
-                    )
-                });
-            }
-            return;
+        match self.transport {
+            Transport::Cookie => self.check_cookie(section),
+            Transport::Bearer => refuse_cookie_keys(section),
         }
+        self.check_proxies(section);
+        if let (Some(reissue), Some(timeout)) = (self.reissue_time, self.timeout) {
+            section.require(reissue < timeout, "reissue_time", || {
+                format!(
+                    "`reissue_time` ({}) has to be below `timeout` ({}), otherwise sessions in use \
+                     expire; set `reissue_time = false` if reads shall not extend sessions",
+                    in_seconds(reissue),
+                    in_seconds(timeout),
+                )
+            });
+        }
+    }
 
+    /// Reports attributes with which browsers refuse the cookie.
+    fn check_cookie(&self, section: &mut Section<'_>) {
         if let Some(prefix) = parse::prefix(&self.cookie_name) {
             let is_host = prefix.starts_with("__Host-");
             let is_http = prefix.ends_with("Http-");
@@ -312,7 +320,10 @@ impl Config {
         section.require(!self.partitioned || self.secure, "partitioned", || {
             "`partitioned` needs `secure = true`; otherwise browsers refuse the cookie".into()
         });
+    }
 
+    /// Reports a `client_ip_header` that any client could send.
+    fn check_proxies(&self, section: &mut Section<'_>) {
         let (has_header, has_proxies) = (
             self.client_ip_header.is_some(),
             !self.trusted_proxies.is_empty(),
@@ -331,17 +342,15 @@ impl Config {
         section.require(!is_everybody, "trusted_proxies", || {
             "`trusted_proxies` would trust every client; name the addresses of your proxies".into()
         });
+    }
+}
 
-        if let (Some(reissue), Some(timeout)) = (self.reissue_time, self.timeout) {
-            section.require(reissue < timeout, "reissue_time", || {
-                format!(
-                    "`reissue_time` ({}) has to be below `timeout` ({}), otherwise sessions in use \
-                     expire; set `reissue_time = false` if reads shall not extend sessions",
-                    in_seconds(reissue),
-                    in_seconds(timeout),
-                )
-            });
-        }
+/// Reports keys about cookies, where the token travels in the `Authorization` header.
+fn refuse_cookie_keys(section: &mut Section<'_>) {
+    for key in COOKIE_KEYS {
+        section.require(!section.has(key), key, || {
+            format!("`{key}` is about cookies, and `transport = \"bearer\"` uses none; remove it")
+        });
     }
 }
 

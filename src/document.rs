@@ -7,7 +7,7 @@
 use std::fmt;
 
 use bson::raw::RawBsonRef;
-use bson::{RawDocument, RawDocumentBuf};
+use bson::{RawDocument, RawDocumentBuf, Timestamp};
 
 use crate::clock::Moment;
 use crate::document::key::Field;
@@ -24,6 +24,15 @@ pub(crate) use compare::number;
 pub use filter::Filter;
 pub(crate) use update::Operator;
 pub use update::{Inapplicable, Update};
+
+/// The field of a session's document that holds its values.
+pub(crate) const VALUE: &str = "value";
+
+/// The server replaces it by its own time, when a document is inserted that has it as a field.
+pub(crate) const SERVER_TIME: Timestamp = Timestamp {
+    time: 0,
+    increment: 0,
+};
 
 /// A stored document, as BSON bytes: a session, a tombstone or a revocation.
 #[derive(Clone, PartialEq)]
@@ -62,6 +71,16 @@ impl Document {
         Document(document.into_bytes())
     }
 
+    /// Adds the time of its insert, by the server's clock.
+    pub(crate) fn with_server_time(self, name: &str) -> Self {
+        let Some(raw) = self.raw() else {
+            return self;
+        };
+        let mut raw = raw.to_raw_document_buf();
+        raw.append(name, SERVER_TIME);
+        Document::from_raw(raw)
+    }
+
     pub(crate) fn raw(&self) -> Option<&RawDocument> {
         RawDocument::from_bytes(&self.0).ok()
     }
@@ -74,7 +93,7 @@ impl Document {
         match path {
             Path::Meta(name) => self.get(name),
             Path::Value(field) => self
-                .get("value")?
+                .get(VALUE)?
                 .as_document()?
                 .get(field.as_str())
                 .ok()
@@ -103,7 +122,7 @@ impl Path {
     fn render(&self) -> String {
         match self {
             Path::Meta(name) => (*name).to_owned(),
-            Path::Value(field) => format!("value.{}", field.as_str()),
+            Path::Value(field) => format!("{VALUE}.{}", field.as_str()),
         }
     }
 }

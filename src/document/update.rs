@@ -8,7 +8,7 @@ use bson::{Bson, RawBson, RawDocumentBuf};
 
 use super::compare::order;
 use super::key::Field;
-use super::{Document, Path, date};
+use super::{Document, Path, VALUE, date};
 #[cfg(feature = "unstable-store")]
 use crate::clock::Clock;
 use crate::clock::Moment;
@@ -252,7 +252,6 @@ fn values<'a>(
     whole: &'a mut bson::Document,
     operation: &Operator,
 ) -> Result<Option<&'a mut bson::Document>, Inapplicable> {
-    const VALUE: &str = crate::record::field::VALUE;
     let removes = matches!(operation, Operator::Unset);
     if !removes && !whole.contains_key(VALUE) {
         whole.insert(VALUE, bson::Document::new());

@@ -6,7 +6,8 @@
 //! * An opaque value is Binary of subtype 0x80. Its first byte tells what follows: CBOR (`c`), a
 //!   BSON document that holds the value (`b`), or a sealed value (`s`, see [`seal`](crate::seal)).
 //!   `b` is for values that cannot be stored as native BSON: a name inside begins with `$` (MongoDB
-//!   4.4 refuses it in `$set`), or the value is an application's own Binary of subtype 0x80.
+//!   4.4 refuses it in `$set`), or the value or an element of it is an application's own Binary of
+//!   subtype 0x80.
 
 use std::fmt;
 use std::sync::Arc;
@@ -166,10 +167,19 @@ fn encode_native(value: impl Serialize) -> Result<RawBson, EncodeError> {
         Ok(value) => value.unwrap_or(RawBsonRef::Null),
         Err(error) => return Err(EncodeError::Serialize(error.to_string())),
     };
-    if is_opaque(value) || has_operator_names(value) {
-        return Ok(opaque(BSON, document.as_bytes()));
+    Ok(storable(value))
+}
+
+/// Returns a native value as it is stored: as it is, or in a holder (`b`).
+fn storable(value: RawBsonRef<'_>) -> RawBson {
+    let is_ambiguous = match value {
+        RawBsonRef::Array(array) => has_opaque_element(array),
+        value => is_opaque(value),
+    };
+    match is_ambiguous || has_operator_names(value) {
+        true => opaque(BSON, holder(value).as_bytes()),
+        false => value.to_raw_bson(),
     }
-    Ok(value.to_raw_bson())
 }
 
 /// A principal is a value that equality can be asked of: not null (which matches "missing"), not
@@ -239,12 +249,29 @@ pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Result<T, St
                 _ => Err("its bytes are of no known encoding".into()),
             }
         }
-        RawBsonRef::Array(array) if has_opaque_element(array) => {
-            let list = array_as_cbor(array);
-            from_cbor(&list.ok_or("an element of the list is malformed")?)
-        }
+        RawBsonRef::Array(array) if has_opaque_element(array) => decode_list(array),
         value => from_holder(holder(value).as_bytes()),
     }
+}
+
+/// Decodes the principal of a session, if there is one.
+///
+/// # Errors
+///
+/// [`Error::Decode`] when it is not a `T`.
+pub(crate) fn decode_principal<T: DeserializeOwned>(
+    user: Option<&RawBson>,
+) -> Result<Option<T>, Error> {
+    let Some(user) = user.map(RawBson::as_raw_bson_ref) else {
+        return Ok(None);
+    };
+    let decoded = decode(user).map_err(|reason| Error::Decode {
+        key: "(the principal)".to_owned(),
+        wanted: std::any::type_name::<T>(),
+        found: kind(user),
+        reason,
+    });
+    decoded.map(Some)
 }
 
 /// Returns whether a value is null, in either encoding.
@@ -317,18 +344,59 @@ fn elements(array: &RawArray) -> Option<Vec<RawBsonRef<'_>>> {
 }
 
 fn has_opaque_element(array: &RawArray) -> bool {
-    elements(array).is_some_and(|elements| elements.into_iter().any(is_opaque))
+    array.into_iter().flatten().any(is_opaque)
 }
 
-/// Converts an array with opaque elements, which `push` builds, to one CBOR array.
-fn array_as_cbor(array: &RawArray) -> Option<Vec<u8>> {
-    let values = elements(array)?
+/// Decodes a list with opaque elements, which `push` builds.
+///
+/// As CBOR only if an element is CBOR: a client may have chosen the name that put one element into
+/// a holder, and a type with a human-readable form of its own is decoded from native BSON only.
+fn decode_list<T: DeserializeOwned>(list: &RawArray) -> Result<T, String> {
+    const MALFORMED: &str = "an element of the list is malformed";
+    let elements = elements(list).ok_or(MALFORMED)?;
+    let is_cbor = |element: &RawBsonRef<'_>| element_encoding(*element) == Some(Encoding::Binary);
+    if elements.iter().any(is_cbor) {
+        return from_cbor(&cbor_array(elements).ok_or(MALFORMED)?);
+    }
+    let native = native_array(elements).ok_or(MALFORMED)?;
+    from_holder(holder(RawBsonRef::Array(&native)).as_bytes())
+}
+
+/// Builds a native array of elements, without their holders.
+fn native_array(elements: Vec<RawBsonRef<'_>>) -> Option<RawArrayBuf> {
+    let mut array = RawArrayBuf::new();
+    for element in elements {
+        let native = match is_opaque(element) {
+            true => held(element)?,
+            false => element,
+        };
+        array.push(native.to_raw_bson());
+    }
+    Some(array)
+}
+
+/// Builds a CBOR array of elements.
+fn cbor_array(elements: Vec<RawBsonRef<'_>>) -> Option<Vec<u8>> {
+    let values = elements
         .into_iter()
         .map(|element| decode::<ciborium::Value>(element).ok())
         .collect::<Option<Vec<_>>>()?;
     let mut bytes = Vec::new();
     ciborium::into_writer(&ciborium::Value::Array(values), &mut bytes).ok()?;
     Some(bytes)
+}
+
+/// Returns the native value in an opaque value's holder; `None` if it has none, or nests too deep.
+fn held(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
+    let RawBsonRef::Binary(binary) = value else {
+        return None;
+    };
+    match binary.bytes.split_first() {
+        Some((&BSON, bytes)) if is_opaque(value) && is_shallow(bytes) => {
+            RawDocument::from_bytes(bytes).ok()?.get("v").ok()?
+        }
+        _ => None,
+    }
 }
 
 /// Returns whether the value is opaque to the server, which can replace it but neither increment it
@@ -411,11 +479,18 @@ pub(crate) fn array(value: RawBsonRef<'_>) -> Option<Vec<RawBson>> {
                 .map(|element| element.to_raw_bson())
                 .collect(),
         ),
-        value if is_opaque(value) => decode::<Vec<ciborium::Value>>(value)
-            .ok()?
-            .iter()
-            .map(|element| encode(element, Encoding::Binary).ok())
-            .collect(),
+        value if is_opaque(value) => match held(value) {
+            // Its elements stay native BSON, as those that are appended to it are.
+            Some(RawBsonRef::Array(array)) => {
+                Some(elements(array)?.into_iter().map(storable).collect())
+            }
+            Some(_) => None,
+            None => decode::<Vec<ciborium::Value>>(value)
+                .ok()?
+                .iter()
+                .map(|element| encode(element, Encoding::Binary).ok())
+                .collect(),
+        },
         _ => None,
     }
 }

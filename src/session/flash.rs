@@ -32,7 +32,7 @@ impl Session {
         self.flash_queue("").push(message)
     }
 
-    /// A flash queue by name.
+    /// Returns a flash queue by its name.
     ///
     /// Any string without NUL is a name, and the empty one is the default queue's. Queues are not
     /// among the application's keys: [`keys`](Session::keys) does not list them, and
@@ -72,7 +72,7 @@ impl Session {
         self.flash_queue("").pop().await
     }
 
-    /// The messages of the default flash queue, which stay in it.
+    /// Returns the messages of the default flash queue, which stay in it.
     ///
     /// # Errors
     ///
@@ -108,6 +108,9 @@ impl Queue<'_> {
     /// Adds a message unless an equal one is in the queue, as this request sees it
     /// (`allow_duplicate=False` of Pyramid's ISession).
     ///
+    /// Each call compares the message with the whole queue, and decrypts that in a sealed session. If
+    /// a client chooses the number of calls, limit it.
+    ///
     /// # Errors
     ///
     /// As [`push`](Queue::push).
@@ -121,7 +124,7 @@ impl Queue<'_> {
         inner.state.change(field, Change::Append(vec![message]))
     }
 
-    /// The messages, which stay in the queue. No round trip.
+    /// Returns the messages, which stay in the queue. No round trip.
     ///
     /// # Errors
     ///
@@ -135,12 +138,14 @@ impl Queue<'_> {
     ///
     /// One round trip, and none when the queue was empty when the session was loaded. When several
     /// requests pop at the same time, each message goes to one of them, and none is delivered twice.
-    /// Messages that were taken are lost if the process dies before the response.
+    /// Messages that were taken are lost if the process dies before the response, or the response
+    /// becomes an error. In a HEAD request and a prefetch (`Sec-Purpose: prefetch`) the messages are
+    /// returned and stay in the queue, because no person may see the response.
     ///
     /// # Errors
     ///
     /// [`Error::Decode`](crate::Error::Decode) when a message is not a `T`. The queue is emptied
-    /// anyway, so that one odd message does not stand in the way of every page.
+    /// anyway, so that one bad message does not break every later page.
     ///
     /// [`Error::Gone`](crate::Error::Gone) when the session ended or was renewed by another
     /// request, and [`Error::Store`](crate::Error::Store) when the database failed: nothing is

@@ -1,23 +1,53 @@
-//! The address of the client, behind proxies as well.
+//! The client of a request: its user agent, and its address, behind proxies as well.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
+use rocket::request::Request;
+
+use crate::config::Config;
+use crate::record::Client;
+use crate::web::headers::RequestHeaders;
 
 /// The header that is a list, to which each proxy appends the address that it was asked from.
 const LIST_HEADER: &str = "X-Forwarded-For";
+
+/// Describes the client, for lists of devices.
+pub(super) fn client(
+    request: &Request<'_>,
+    headers: &RequestHeaders<'_>,
+    config: &Config,
+) -> Client {
+    const MAX_AGENT_CHARS: usize = 128;
+    let agent = headers.user_agent.map(|agent| {
+        let printable = agent.chars().filter(|c| !c.is_control() && !is_format(*c));
+        printable.take(MAX_AGENT_CHARS).collect()
+    });
+    let ip = request.remote().map(|peer| match &config.client_ip_header {
+        Some(header) => {
+            let lines: Vec<&str> = request.headers().get(header).collect();
+            client_ip(peer.ip(), header, &lines, &config.trusted_proxies)
+        }
+        None => peer.ip(),
+    });
+    Client {
+        agent,
+        ip: ip.map(|ip| ip.to_string()),
+    }
+}
+
+/// Returns whether a character is invisible and changes how others are displayed.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
 
 /// Returns the client's address: the connection's, or the one that a trusted proxy names in its header.
 ///
 /// A client can send the header too. So it counts only on a connection from a trusted proxy, and of a
 /// list the right-most address that is not a trusted proxy's counts: what is to the left of it is the
 /// client's own word.
-pub(super) fn client_ip(
-    peer: IpAddr,
-    header: &str,
-    lines: &[&str],
-    trusted_proxies: &[IpNet],
-) -> IpAddr {
+fn client_ip(peer: IpAddr, header: &str, lines: &[&str], trusted_proxies: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted_proxies.iter().any(|network| network.contains(ip));
     let peer = peer.to_canonical();
     if !is_trusted(&peer) {

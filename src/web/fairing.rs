@@ -26,7 +26,9 @@ use crate::web::response;
 ///
 /// It commits sessions after every other response fairing of the application, so that changes which
 /// those make to the session are kept. Attach it before fairings that use the session themselves or
-/// remove `Set-Cookie` headers; otherwise its position does not matter.
+/// remove `Set-Cookie` headers; otherwise its position does not matter. With
+/// `set_on_exception = false`, a response fairing that is attached before it and uses the session
+/// makes the request lose its changes, and the log warns of it.
 #[doc(alias("middleware", "session store"))]
 pub struct SessionFairing {
     kind: KindInfo,

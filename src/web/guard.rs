@@ -186,7 +186,8 @@ pub(super) async fn session_of<'r, K: Kind>(
         let mark = KindInfo::of::<K>().mark_name();
         if is_first || !mark::is_set(request, &mark) {
             // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
-            // response and with it the mark.
+            // response and with it the mark. Or a response fairing that is attached before ours
+            // asks: `settle_changes` warns of it.
             if let (false, false, Ok(session)) = (is_first, set_on_exception, loaded) {
                 session.discard();
             }
@@ -194,7 +195,12 @@ pub(super) async fn session_of<'r, K: Kind>(
         }
     }
     match loaded {
-        Ok(session) => Outcome::Success(session),
+        Ok(session) => {
+            if cache.is_committed() {
+                session.make_read_only(); // the catcher of a failed commit asks
+            }
+            Outcome::Success(session)
+        }
         Err(error) => Outcome::Error((error.status(), error.clone())),
     }
 }

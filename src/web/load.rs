@@ -9,7 +9,7 @@ use rocket::request::Request;
 use crate::admin::Sessions;
 use crate::clock::Started;
 use crate::commit::{Core, tombstone};
-use crate::config::{Config, Transport};
+use crate::config::Transport;
 use crate::error::{Error, Result};
 use crate::origin::{self, OriginHeaders, RequestTraits};
 use crate::record::token::{Id, Token};
@@ -17,7 +17,7 @@ use crate::record::{Client, Record};
 use crate::session::Session;
 use crate::spans::RequestSpan;
 use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Stored};
-use crate::web::client_ip::client_ip;
+use crate::web::client_ip::client;
 use crate::web::cookie::{self, SessionCookies};
 use crate::web::headers::RequestHeaders;
 use crate::web::request_cache::request_span;
@@ -199,7 +199,7 @@ async fn load_tokens(
         (Some(token), true) => load_one(core, token, started).await,
         (last, _) => {
             tokens.extend(last);
-            Box::pin(load_several(core, tokens, others)).await
+            Box::pin(load_several(core, tokens, started, others)).await
         }
     }
 }
@@ -245,10 +245,12 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
 /// Loads the sessions of several tokens with one find. The request's session is the one that is
 /// alive; if none or more than one is, none is believed, because a sibling domain or a page on plain
 /// HTTP can set cookies too (RFC 6265bis, 8.6). `others` gets the other sessions that the tokens
-/// prove.
+/// prove. If none is alive, one of them may have been replaced by a login, whose cookie no new session
+/// may overwrite: one more find.
 async fn load_several(
     core: &Core,
     tokens: Vec<Token>,
+    started: &Started,
     others: &mut Vec<Id>,
 ) -> Result<LoadOutcome> {
     core.stats.loads.count();
@@ -256,13 +258,20 @@ async fn load_several(
     ids.sort_unstable();
     ids.dedup();
     let records = core.load_many(ids).await?;
-    let mut alive = Vec::new();
+    let (mut alive, mut missing) = (Vec::new(), Vec::new());
     for token in tokens {
         let record = records.iter().find(|record| record.meta.id == token.id);
         match verify(core, &token, record.cloned()) {
             Ok(record) => alive.push(Stored { record, token }),
             Err(NewReason::Expired) => others.push(token.id),
-            Err(_) => {}
+            Err(_) => missing.push(token),
+        }
+    }
+    if alive.is_empty() && !missing.is_empty() && core.config.transport == Transport::Cookie {
+        let tokens = missing.iter().map(|token| (&token.id, Some(token)));
+        let tokens: Vec<_> = tokens.collect();
+        if let Some(replaced) = tombstone::look_up_any(core, &tokens, started).await? {
+            return Ok(LoadOutcome::Replaced(Box::new(replaced)));
         }
     }
     match (alive.pop(), alive.is_empty()) {
@@ -315,34 +324,6 @@ fn verify(core: &Core, token: &Token, record: Option<Record>) -> Result<Record, 
         rocket::warn!("session {id}: the sealed session does not open and was ignored");
         NewReason::NotFound
     })
-}
-
-// ---- the client
-
-/// Describes the client, for lists of devices.
-fn client(request: &Request<'_>, headers: &RequestHeaders<'_>, config: &Config) -> Client {
-    const MAX_AGENT_CHARS: usize = 128;
-    let agent = headers.user_agent.map(|agent| {
-        let printable = agent.chars().filter(|c| !c.is_control() && !is_format(*c));
-        printable.take(MAX_AGENT_CHARS).collect()
-    });
-    let ip = request.remote().map(|peer| match &config.client_ip_header {
-        Some(header) => {
-            let lines: Vec<&str> = request.headers().get(header).collect();
-            client_ip(peer.ip(), header, &lines, &config.trusted_proxies)
-        }
-        None => peer.ip(),
-    });
-    Client {
-        agent,
-        ip: ip.map(|ip| ip.to_string()),
-    }
-}
-
-/// Returns whether a character is invisible and changes how others are displayed.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

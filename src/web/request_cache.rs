@@ -28,6 +28,8 @@ pub(crate) struct RequestCache {
     is_head: bool,
     /// The response fairing has decided which changes are kept.
     is_settled: AtomicBool,
+    /// The commit has passed this kind: a session that is loaded now is never stored.
+    is_committed: AtomicBool,
     /// A login that a test has ordered.
     sign_in: OnceLock<Arc<SignIn>>,
 }
@@ -55,6 +57,7 @@ impl RequestCache {
                 started: clock.started(),
                 is_head: request.method() == Method::Head,
                 is_settled: AtomicBool::new(false),
+                is_committed: AtomicBool::new(false),
                 sign_in: OnceLock::new(),
             };
             Cached::<K>(cache, PhantomData)
@@ -90,6 +93,15 @@ impl RequestCache {
 
     pub(super) fn is_settled(&self) -> bool {
         self.is_settled.load(Ordering::Relaxed)
+    }
+
+    /// Records that the commit has passed this kind.
+    pub(super) fn set_committed(&self) {
+        self.is_committed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_committed(&self) -> bool {
+        self.is_committed.load(Ordering::Relaxed)
     }
 
     pub(super) fn order_sign_in(&self, order: Arc<SignIn>) {

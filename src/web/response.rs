@@ -65,6 +65,14 @@ pub(super) fn settle_changes(
     if !mark::is_needed(request.rocket(), core.config.set_on_exception) {
         return; // every change is kept, also when a catcher answers
     }
+    if !core.config.set_on_exception && mark::is_set(request, &attached.mark) {
+        // The guard has set it after Rocket wrote the jar into the response.
+        rocket::warn!(
+            "Session: a response fairing that is attached before the session fairing asked for the \
+             session, so with `set_on_exception = false` the request's changes were discarded; \
+             attach the session fairing before it"
+        );
+    }
     let is_exception = !mark::remove(response, &attached.mark);
     let status = response.status();
     let is_kept = core.config.set_on_exception
@@ -98,6 +106,16 @@ pub(super) async fn commit<'r>(
         // Boxed, so that responses that do not fail do not carry the room for it.
         let failed = replace_failed(request, response, error.status(), kinds);
         Box::pin(failed).await;
+        // The catcher may have asked for the session of a further kind.
+        for attached in kinds {
+            let core = &attached.sessions.core;
+            if (attached.kind.cache)(request, &core.clock)
+                .loaded()
+                .is_some()
+            {
+                headers.vary_by(core.config.transport);
+            }
+        }
     }
     for header in &headers.varies_by {
         add_vary(response, header);
@@ -124,6 +142,19 @@ struct SessionHeaders {
     failed: Option<Error>,
 }
 
+impl SessionHeaders {
+    /// Adds the request header that names a session which a guard asked for.
+    fn vary_by(&mut self, transport: Transport) {
+        let name = match transport {
+            Transport::Cookie => "Cookie",
+            Transport::Bearer => "Authorization",
+        };
+        if !self.varies_by.contains(&name) {
+            self.varies_by.push(name);
+        }
+    }
+}
+
 async fn commit_one(attached: &Attached, request: &Request<'_>, headers: &mut SessionHeaders) {
     let core = &attached.sessions.core;
     let (config, cache) = (&core.config, (attached.kind.cache)(request, &core.clock));
@@ -131,16 +162,11 @@ async fn commit_one(attached: &Attached, request: &Request<'_>, headers: &mut Se
         // Boxed, as is what few responses need in this future: Rocket allocates it for each.
         Box::pin(order.carry_out(request, &attached.sessions, cache)).await;
     }
+    cache.set_committed();
     let Some(loaded) = cache.loaded() else {
         return; // no guard asked for the session
     };
-    let varies_by = match config.transport {
-        Transport::Cookie => "Cookie",
-        Transport::Bearer => "Authorization",
-    };
-    if !headers.varies_by.contains(&varies_by) {
-        headers.varies_by.push(varies_by);
-    }
+    headers.vary_by(config.transport);
     let Ok(session) = loaded else {
         return; // The guard has logged the error. With `Option<&Session>` the handler ran nevertheless.
     };

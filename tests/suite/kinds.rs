@@ -124,6 +124,19 @@ async fn conflict(request: &rocket::Request<'_>) -> &'static str {
     "our own 409"
 }
 
+#[post("/issue/admin")]
+fn issue_admin(admin: Of<'_, Admin>) -> Result<String, Error> {
+    admin.issue_token()
+}
+
+/// Takes the kind that the handler did not, and tries to write to it.
+#[catch(503)]
+async fn write_late(request: &rocket::Request<'_>) -> String {
+    let main = request.guard::<&Session>().await.expect("a session");
+    let is_refused = matches!(main.set("n", &1), Err(Error::Sealed));
+    format!("{is_refused} {:?}", main.csrf_token())
+}
+
 fn all_routes() -> Vec<rocket::Route> {
     let all = routes![
         write_both,
@@ -316,6 +329,33 @@ async fn a_kind_whose_store_fails_makes_a_503_with_the_cookies_of_the_others() {
         assert_eq!(stored(&client, db, failing).await, [], "{failing}");
         client.database(db).drop().await.expect("an empty database");
     }
+}
+
+#[rocket::async_test]
+async fn a_session_that_is_loaded_after_a_failed_commit_is_read_only() {
+    let db = "kinds_late";
+    let mongod = Mongod::shared().await;
+    let client = mongod.client().await;
+    client.database(db).drop().await.expect("an empty database");
+    let proxy = Proxy::start(mongod.port()).await;
+    proxy.refuse_where(|command| {
+        (command.get("insert") == Some(&Bson::from("session_admin"))).then_some(13)
+    });
+    let figment = figment("debug", Some(&proxy.url(db)), &[]);
+    let rocket = rocket::custom(figment.merge(("session_admin.transport", "bearer")))
+        .attach(Sessions::fairing())
+        .attach(Sessions::fairing_of::<Admin>())
+        .mount("/", routes![issue_admin])
+        .register("/", catchers![write_late]);
+    let app = App::launch(rocket).await;
+    let response = app.send(Request::post("/issue/admin")).await;
+    assert_eq!(
+        (response.status, response.text()),
+        (503, "true \"\"".into())
+    );
+    assert!(names(&response).is_empty(), "{response:?}");
+    assert_eq!(response.headers_named("Vary"), ["Authorization, Cookie"]);
+    assert_eq!(stored(&client, db, "session").await, []);
 }
 
 /// `set_on_exception` is a kind's own, and which kind the catcher takes does not matter.

@@ -450,6 +450,24 @@ fn a_proxy_header_and_its_proxies_need_each_other() {
     good("client_ip_header = false\ntrusted_proxies = []");
 }
 
+/// Only the checks of the cookie depend on the transport.
+#[rstest]
+#[case(
+    "trusted_proxies",
+    "client_ip_header = \"X-Real-IP\"\ntrusted_proxies = [\"0.0.0.0/1\", \"128.0.0.0/1\"]"
+)]
+#[case("client_ip_header", "client_ip_header = \"X-Real-IP\"")]
+#[case("trusted_proxies", "trusted_proxies = [\"10.0.0.1\"]")]
+#[case("reissue_time", "timeout = 60\nreissue_time = 60")]
+fn combination_that_is_not_about_cookies_is_refused_with_each_transport(
+    #[case] key: &str,
+    #[case] keys: &str,
+) {
+    for transport in ["cookie", "bearer"] {
+        bad(key, &format!("transport = \"{transport}\"\n{keys}"));
+    }
+}
+
 #[rstest]
 #[case("\"Forwarded\"")]
 #[case("\"X Real\"")]

@@ -130,8 +130,10 @@ fn binary_of_subtype_80_from_the_application_is_wrapped() {
         subtype: OPAQUE,
         bytes: vec![CBOR, 1],
     });
-    let stored = encode(&own, Encoding::Document).unwrap();
-    assert_eq!(back::<Bson>(&stored), Some(own));
+    for value in [own.clone(), bson!([own.clone(), 1]), bson!([[own]])] {
+        let stored = encode(&value, Encoding::Document).unwrap();
+        assert_eq!(back::<Bson>(&stored), Some(value));
+    }
 }
 
 #[test]
@@ -146,6 +148,46 @@ fn array_of_encoded_elements_is_decoded_as_one_array() {
         back::<Vec<String>>(&parts),
         Some(vec!["a".into(), "b".into()])
     );
+}
+
+/// An element with a human-readable form, and with names that a client chooses.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+struct Entry {
+    ip: IpAddr,
+    args: BTreeMap<String, String>,
+}
+
+impl Entry {
+    fn named(name: &str) -> Self {
+        Entry {
+            ip: IpAddr::from([1, 2, 3, 4]),
+            args: BTreeMap::from([(name.to_owned(), "x".to_owned())]),
+        }
+    }
+
+    fn stored(&self) -> RawBson {
+        encode(self, Encoding::Document).unwrap()
+    }
+}
+
+#[rstest]
+#[case(["a", "$a"])]
+#[case(["$a", "a"])]
+#[case(["$a", "$b"])]
+fn list_with_an_operator_name_in_one_element_is_decoded(#[case] names: [&str; 2]) {
+    let entries = names.map(Entry::named);
+    let pushed = from_elements(&entries.clone().map(|entry| entry.stored()));
+    assert_eq!(back::<Vec<Entry>>(&pushed), Some(entries.to_vec()));
+    // Set whole, and then appended to.
+    let whole = encode(&entries, Encoding::Document).unwrap();
+    assert!(is_opaque(whole.as_raw_bson_ref()));
+    assert!(has_element(whole.as_raw_bson_ref(), &entries[1].stored()));
+    let mut elements = array(whole.as_raw_bson_ref()).unwrap();
+    let more = Entry::named("$more");
+    elements.push(more.stored());
+    let [first, second] = entries;
+    let all = vec![first, second, more];
+    assert_eq!(back::<Vec<Entry>>(&from_elements(&elements)), Some(all));
 }
 
 #[test]

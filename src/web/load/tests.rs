@@ -52,7 +52,14 @@ impl App {
 
     /// The cookie of a new session.
     async fn login(&self) -> String {
-        let response = self.browser.post("/login/alice").dispatch().await;
+        self.login_over("").await
+    }
+
+    /// The cookie of the session that replaces one.
+    async fn login_over(&self, old: &str) -> String {
+        let login = self.browser.post("/login/alice");
+        let cookie = Header::new("Cookie", format!("session={old}"));
+        let response = login.header(cookie).dispatch().await;
         let cookie = response.headers().get_one("Set-Cookie").unwrap();
         cookie.split(['=', ';']).nth(1).unwrap().to_owned()
     }
@@ -91,7 +98,7 @@ fn outcome(loaded: &Loaded) -> Result<&str, NewReason> {
     match &loaded.outcome {
         LoadOutcome::Live(stored) => Ok(stored.record.meta.id.as_str()),
         LoadOutcome::New(reason) | LoadOutcome::Dead(_, reason) => Err(*reason),
-        _ => unreachable!("neither legacy nor replaced"),
+        LoadOutcome::Replaced(_) => Err(NewReason::Replaced),
     }
 }
 
@@ -187,6 +194,22 @@ async fn several_cookies_are_ambiguous_unless_one_session_is_alive() {
         let after = app.core().stats.read(0);
         assert_eq!(after.ambiguous, before.ambiguous + 1);
     }
+}
+
+/// What a late response creates would overwrite the cookie of the login.
+#[rocket::async_test]
+async fn several_cookies_of_which_a_login_replaced_one_create_no_session() {
+    let app = App::start(&[]).await;
+    let old = app.login().await;
+    app.login_over(&old).await;
+    let other = unknown();
+    for cookies in [[&*old, &*other], [&*other, &*old]] {
+        let loaded = app.load(&cookies).await;
+        assert_eq!(outcome(&loaded), Err(NewReason::Replaced), "{cookies:?}");
+    }
+    app.clock.advance(Duration::from_secs(6));
+    let loaded = app.load(&[&old, &other]).await;
+    assert_eq!(outcome(&loaded), Err(NewReason::Ambiguous));
 }
 
 #[rocket::async_test]

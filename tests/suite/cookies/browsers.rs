@@ -1,6 +1,10 @@
 //! Cookies as browsers send and keep them: unknown and several ones, paths, and attributes.
 
-use crate::apps::probe::{Probe, Script, asked, id_of, removes, run, run_with, value_of};
+use std::time::Duration;
+
+use crate::apps::probe::{
+    Probe, Ran, Script, all_routes, asked, id_of, removes, run, run_with, value_of,
+};
 use crate::support::Browser;
 use rocket::serde::json::json;
 
@@ -120,7 +124,7 @@ async fn several_cookies_load_the_live_session_with_one_find() {
         // More than one is alive, or none, or there are too many.
         (vec![format!("{g}; {o}")], none, 1),
         (vec![o.clone(), g.clone()], none, 1),
-        (vec![format!("{e}; session={forged}")], none, 1),
+        (vec![format!("{e}; session={forged}")], none, 2),
         (vec![dead(1), dead(2), dead(3), dead(4), g.clone()], none, 0),
         (vec!["session=x; session=y".into()], none, 0),
     ] {
@@ -245,6 +249,31 @@ async fn a_request_outside_the_cookies_path_creates_no_session() {
         .await
         .into();
     assert_eq!((read.status, read.last()), (200, &json!(null)));
+}
+
+/// The browser has it, because another host of the domain has set it for all paths.
+#[rocket::async_test]
+async fn a_cookie_that_is_due_is_not_sent_outside_of_its_path() {
+    let keys = [("path", "/app".into()), ("max_age", 600.into())];
+    let probe = Probe::start_with("cookies_path_due", &keys, |rocket| {
+        rocket.mount("/app", all_routes())
+    })
+    .await;
+    let inside = |script: Script| {
+        let mut request = script.request();
+        request.path = "/app/run".to_owned();
+        request
+    };
+    let first = inside(Script::new().set("n", 1));
+    let first: Ran = probe.app.send(first).await.into();
+    let cookie = first.cookie();
+    probe.clock.advance(Duration::from_secs(300));
+    let outside = run_with(&probe.app, &cookie, Script::new().get("n")).await;
+    assert_eq!((outside.last(), outside.sent()), (&json!(1), None));
+    let again = inside(Script::new().get("n"));
+    let again = again.header("Cookie", format!("session={cookie}"));
+    let again: Ran = probe.app.send(again).await.into();
+    assert_eq!(again.cookie(), cookie, "it is due");
 }
 
 /// The return from a payment or identity provider: a cross-site POST, with which a browser

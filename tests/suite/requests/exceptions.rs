@@ -3,12 +3,13 @@
 use rocket::fairing::AdHoc;
 use rocket::serde::json::json;
 use rocket::{Request as Incoming, catch, catchers};
-use rocket_mongo_session::Session;
+use rocket_mongo_session::{Session, Sessions};
 use rstest::rstest;
 
 use crate::apps::database;
-use crate::apps::probe::{Probe, Ran, Script, caught, id_of, removes, run, run_with};
-use crate::support::Browser;
+use crate::apps::probe::{Gates, Probe, Ran, Script, bare, caught, id_of, removes, run, run_with};
+use crate::support::alone::{alone, forget_lines, lines};
+use crate::support::{App, Browser, figment};
 
 /// `own`: whether the application has a catcher.
 async fn probe(db: &str, set_on_exception: bool, own: bool) -> Probe {
@@ -343,4 +344,33 @@ async fn a_response_fairing_can_use_the_session_without_an_exception() {
             "nothing of ours is left in it"
         );
     }
+}
+
+/// Rocket has emptied the jar before it runs, so the guard takes it for a catcher.
+#[test]
+fn a_response_fairing_before_ours_is_warned_about() {
+    let test = "requests::exceptions::a_response_fairing_before_ours_is_warned_about";
+    alone(test, async {
+        for setting in [true, false] {
+            let early = AdHoc::on_response("early", |request, _| {
+                Box::pin(async move {
+                    request.guard::<&Session>().await.expect("a session");
+                })
+            });
+            let figment = figment("debug", None, &[("set_on_exception", setting.into())]);
+            let rocket = bare(figment, &Gates::default());
+            let rocket = rocket.attach(early).attach(Sessions::in_memory());
+            let app = App::launch(rocket).await;
+            let browser = app.browser();
+            forget_lines();
+            run(&browser, Script::new().set("n", 2)).await;
+            let said = lines();
+            let is_warned = said
+                .iter()
+                .any(|line| line.text.contains("attached before"));
+            assert_eq!(is_warned, !setting, "{said:?}");
+            let kept = if setting { json!(2) } else { json!(null) };
+            assert_eq!(n(&browser).await, kept);
+        }
+    });
 }
