@@ -3,14 +3,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bson::RawBson;
 
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
-use crate::epoch::{Epoch, EpochLease, Ids};
+use crate::epoch::{Epoch, EpochLease};
 use crate::error::{Error, Operation, Result, cause};
 use crate::live::{End, Live};
 use crate::metrics::Latencies;
@@ -21,8 +21,9 @@ use crate::record::{Malformed, Record, alive, field};
 use crate::state::Stored;
 use crate::state::plan::{CommitPlan, CookieLife, Write};
 use crate::stats::{ConnectionCounters, Counters};
+use crate::store::Order;
 use crate::store::bounded::Bounded;
-use crate::store::{Order, Store};
+use crate::store::deferred::Source;
 use crate::tasks::Tasks;
 
 pub(crate) mod cas;
@@ -49,9 +50,6 @@ pub(crate) struct Core {
     pub(crate) stats: Arc<Counters>,
     pub(crate) latencies: Latencies,
     pub(crate) tasks: Tasks,
-    /// When the last login of this process was created, where `max_per_user` ends the oldest: two
-    /// logins of one millisecond would have no order otherwise.
-    pub(crate) last_login: AtomicI64,
     pub(crate) principals: PrincipalTypes,
     pub(crate) live: Live,
     pub(crate) epoch: EpochLease,
@@ -126,7 +124,7 @@ impl Done {
 impl Core {
     pub(crate) fn new(
         config: Config,
-        store: Arc<dyn Store>,
+        store: impl Into<Source>,
         clock: Clock,
         connections: Arc<ConnectionCounters>,
     ) -> Self {
@@ -142,7 +140,6 @@ impl Core {
             clock,
             stats,
             tasks: Tasks::default(),
-            last_login: AtomicI64::new(i64::MIN),
             principals: PrincipalTypes::default(),
         }
     }
@@ -162,17 +159,18 @@ impl Core {
         id: &Id,
         is_wanted: impl Fn(&Document) -> bool,
     ) -> Result<Option<Record>> {
-        Ok(self.load_all(Ids::One(id.as_str()), is_wanted).await?.pop())
+        let ids = vec![id.as_str().to_owned()];
+        Ok(self.load_all(ids, is_wanted).await?.pop())
     }
 
     /// Loads the sessions with these ids, as [`load`](Core::load) does. One round trip.
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Record>> {
-        self.load_all(Ids::Many(ids), |_| true).await
+        self.load_all(ids, |_| true).await
     }
 
     async fn load_all(
         &self,
-        ids: Ids<'_>,
+        ids: Vec<String>,
         is_wanted: impl Fn(&Document) -> bool,
     ) -> Result<Vec<Record>> {
         let (found, epoch) = self.epoch.load(ids).await?;
@@ -183,6 +181,17 @@ impl Core {
         let is_of = |epoch: Epoch, record: &Record| epoch.has(&record.meta);
         self.epoch.retain(&mut records, epoch, is_of).await?;
         Ok(records)
+    }
+
+    /// Whether a session has expired since it was loaded, and no other request has prolonged it. A round
+    /// trip only where the request has taken longer than the session was to live.
+    pub(crate) async fn has_expired(&self, record: &Record) -> Result<bool> {
+        let is_over = |record: &Record| record.meta.is_expired(&self.config, self.now());
+        if !is_over(record) {
+            return Ok(false);
+        }
+        let now = Box::pin(self.load(&record.meta.id)).await?;
+        Ok(now.is_none_or(|now| is_over(&now)))
     }
 
     /// Reads a stored session; a malformed one is logged, not used and not overwritten.
@@ -198,6 +207,10 @@ impl Core {
     pub(crate) async fn execute(self: &Arc<Self>, plan: CommitPlan, is_last: bool) -> Result<Done> {
         let CommitPlan { delete, write } = plan;
         let deletes = !delete.is_empty();
+        let user = match &write {
+            Write::Insert(plan) => plan.login.as_ref().map(|login| login.user.clone()),
+            _ => None,
+        };
         let done = match write {
             // The old sessions end after the login stands, and its tombstones say who replaced
             // them: a late response of another tab must not overwrite the login's cookie. The
@@ -214,7 +227,10 @@ impl Core {
                         }
                         return Err(error.partly_done());
                     }
-                    (Err(_), Err(error)) => return Err(error),
+                    (Err(insert), Err(error)) => {
+                        let is_open = matches!(insert, Error::Unknown { .. });
+                        return Err(error.partly_done_if(is_open));
+                    }
                 }
             }
             write => {
@@ -250,20 +266,11 @@ impl Core {
             Outcome::Nothing if deletes => self.stats.commits.count(),
             Outcome::Nothing => {}
         }
-        Ok(done)
-    }
-
-    /// The creation time of a login at `now`, later than that of every login before it.
-    fn login_created(&self, now: Moment) -> Moment {
-        if self.config.max_per_user.is_none() {
-            return now;
+        // Only now is nothing left that could undo the login.
+        if let (Outcome::Applied, Some(user)) = (done.outcome, user) {
+            self.enforce_max_per_user(&user);
         }
-        let next = |last: i64| last.saturating_add(1).max(now.millis());
-        let order = Ordering::Relaxed;
-        let last = self
-            .last_login
-            .fetch_update(order, order, |last| Some(next(last)));
-        Moment::from_millis(last.map_or(now.millis(), next))
+        Ok(done)
     }
 
     async fn delete_all(&self, ids: &[Id]) -> Result<()> {
@@ -341,29 +348,39 @@ impl Core {
         }
     }
 
-    /// Ends the oldest sessions of a user beyond `max_per_user`, in the background. All logins of
-    /// the same moment agree on the order, so that none is left over and the latest stays.
+    /// Ends the oldest sessions of a user beyond `max_per_user`, in the background. The database gives
+    /// the order in which logins were stored, so that all processes agree on it, whatever their clocks
+    /// show: none is left over and the latest stays.
     fn enforce_max_per_user(self: &Arc<Self>, user: &RawBson) {
         let Some(max) = self.config.max_per_user else {
             return;
         };
         let (core, user) = (Arc::clone(self), user.clone());
         self.tasks.spawn(async move {
-            let theirs = Filter::all().equals(field::USER, user.clone());
-            let theirs = alive(theirs, core.now());
-            let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
-            let ended = async {
-                let oldest = core
-                    .store
-                    .find(theirs, Order::OldestFirst, 0, limit)
-                    .await?;
-                let surplus = oldest.len().saturating_sub(max as usize);
-                core.end_found(oldest.iter().take(surplus)).await
-            };
-            if let Err(error) = ended.await {
+            if let Err(error) = core.end_surplus(user, max).await {
                 error.log();
             }
         });
+    }
+
+    async fn end_surplus(&self, user: RawBson, max: u32) -> Result<()> {
+        let theirs = Filter::all().equals(field::USER, user);
+        let theirs = alive(theirs, self.now());
+        let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
+        let theirs = self.epoch.current().await?.restrict(theirs);
+        let mut all = self
+            .store
+            .find(theirs, Order::OldestFirst, 0, limit)
+            .await?;
+        // Those without a time were stored before there was a limit. They stay in the order of `created`.
+        all.sort_by_key(|session| {
+            let stored = session.get(field::LOGGED_IN);
+            let stored = stored.and_then(|at| at.as_timestamp());
+            stored.map(|at| (at.time, at.increment))
+        });
+        let surplus = all.len().saturating_sub(max as usize);
+        self.end_found(all.iter().take(surplus)).await?;
+        Ok(())
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) mod field {
     pub(crate) const ID: &str = "_id";
     pub(crate) const CREATED: &str = "created";
     pub(crate) const ACCESSED: &str = "accessed";
-    pub(crate) const VALUE: &str = "value";
+    pub(crate) const VALUE: &str = crate::document::VALUE;
     pub(crate) const TOKEN: &str = "token";
     pub(crate) const CSRF: &str = "csrf";
     pub(crate) const EXPIRES: &str = "expires";
@@ -52,6 +52,8 @@ pub(crate) mod field {
     pub(crate) const SEAL: &str = "seal";
     /// The generation of its creation, where sessions were revoked before it.
     pub(crate) const EPOCH: &str = "epoch";
+    /// When the login was stored, by the server's clock: kept where `max_per_user` ends the oldest.
+    pub(crate) const LOGGED_IN: &str = "logged_in";
 }
 
 /// The id of the document that records for a while that a login replaced a session.

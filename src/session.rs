@@ -36,24 +36,24 @@ pub use flash::Queue;
 
 /// The session of the request at hand: a request guard, `&Session`.
 ///
-/// All guards of one request share one session. It is loaded with one round trip when the first of
-/// them asks for it, and not at all on a route that asks for none. What a handler changes is stored
-/// with the response, before the response leaves. Only the keys that were changed are written, never
-/// the whole document, so that requests which run at the same time do not undo each other. If that
-/// fails, the response becomes the application's 503.
+/// All guards of one request share one session. It is loaded once, with one round trip, when the
+/// first guard runs; routes without it never load it. What a handler changes is stored before the
+/// response is sent. Only the keys that were changed are written, never the whole document, so that
+/// concurrent requests do not overwrite each other's keys. If that fails, the response becomes the
+/// application's 503.
 ///
 /// Every call takes `&self`. A call that is not `async` never waits for the database.
 ///
 /// # When the guard fails
 ///
 /// * **503** when the database fails or does not answer in time. It never looks like "logged out".
-/// * **403** for a request of another site with a method that changes things (see
+/// * **403** for a request of another site with an unsafe method (POST and the like; see
 ///   `trusted_origins`).
 /// * **500** when no session fairing is attached. (A launch with such a route mounted is refused.)
 ///
-/// `Result<&Session, Error>` gives the error instead. `Option<&Session>` is Rocket's own way to say
-/// "serve this even when the database is down or the request refused". Do not use it to tell who is
-/// signed in from who is not.
+/// `Result<&Session, Error>` gives the error instead. `Option<&Session>` is `None` after any error, so
+/// that the route is served even when the database is down or the request was refused. Do not use it
+/// to decide whether a user is signed in.
 ///
 /// # Example
 ///
@@ -107,6 +107,12 @@ struct Inner {
 }
 
 impl Inner {
+    /// Makes the response fail with this error, whatever the handler does about it.
+    fn report(&mut self, error: Error) {
+        self.saves += 1;
+        self.unreported.insert(self.saves, error);
+    }
+
     /// The session has ended or was replaced: the cookie of an earlier save must not be sent.
     fn lost(&mut self) {
         self.pending_cookie = None;
@@ -180,6 +186,11 @@ impl Session {
         self.open_to_write().inspect_err(Error::log).ok()
     }
 
+    /// Makes it read-only: it was loaded after the response's commit, and nothing is stored any more.
+    pub(crate) fn make_read_only(&self) {
+        self.lock().state.sealed = true;
+    }
+
     // ---- the session itself
 
     /// Returns the session's public id, which is safe to log and to show: it is not a credential.
@@ -188,7 +199,13 @@ impl Session {
     /// [`save`](Session::save). No round trip.
     #[must_use]
     pub fn id(&self) -> Option<String> {
-        self.lock().state.public_id().map(ToString::to_string)
+        let inner = self.lock();
+        let by_response = inner.stored_last.as_ref().map(|stored| &stored.id);
+        inner
+            .state
+            .public_id()
+            .or(by_response)
+            .map(ToString::to_string)
     }
 
     /// Returns whether the session began in this request: the browser brought no usable session, or

@@ -39,8 +39,14 @@ pub(crate) struct State {
     /// The load looked for its tombstone.
     pub(crate) dead_is_looked_up: bool,
     pub(crate) replaced: Option<Box<Replaced>>,
-    /// Further sessions that a logout ends.
+    /// Further sessions that the request's cookies prove: a login and a logout end them.
     other_sessions: Vec<Id>,
+    /// The document of the dead session may still be there: a logout deletes it.
+    dead_may_be_stored: bool,
+    /// Fields whose value a write of this request has perhaps changed: it is not known what is stored.
+    uncertain: HashSet<Field>,
+    /// The same of the session's own times.
+    times_are_uncertain: bool,
     /// Sessions that a logout ended, to be deleted whatever the response becomes.
     pub(crate) ended: Vec<Id>,
     brought_cookie: bool,
@@ -80,6 +86,9 @@ impl State {
             dead_is_looked_up: false,
             replaced: None,
             other_sessions: loaded.other_sessions,
+            dead_may_be_stored: false,
+            uncertain: HashSet::new(),
+            times_are_uncertain: false,
             ended: Vec::new(),
             brought_cookie: loaded.brought_cookie,
             removes_cookie: false,
@@ -100,10 +109,7 @@ impl State {
         match loaded.outcome {
             LoadOutcome::New(reason) => state.why_new = Some(reason),
             LoadOutcome::Dead(id, reason) => {
-                if reason == NewReason::Expired {
-                    // The document may still be there: a logout deletes it.
-                    state.other_sessions.push(id.clone());
-                }
+                state.dead_may_be_stored = reason == NewReason::Expired;
                 state.dead_is_looked_up = reason != NewReason::Expired;
                 state.why_new = Some(reason);
                 // With another secret it may be another user's: no login takes its place.
@@ -243,9 +249,10 @@ impl State {
     /// Sets the session's own times. Those that stay as they are are no change.
     pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
         let (seen, under) = (self.times(), self.times_under());
+        let is_uncertain = self.times_are_uncertain;
         let change = |before: &mut Option<Override>, wanted, seen, under| {
-            if wanted != seen {
-                *before = (wanted != under).then_some(wanted);
+            if wanted != seen || is_uncertain {
+                *before = (wanted != under || is_uncertain).then_some(wanted);
             }
         };
         let times = &mut self.settings.times;
@@ -396,7 +403,8 @@ impl State {
     pub(crate) fn clear(&mut self) {
         let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
         self.changes.retain(is_ours);
-        for field in self.fields() {
+        let uncertain: Vec<Field> = self.uncertain.iter().cloned().collect();
+        for field in self.fields().into_iter().chain(uncertain) {
             if !is_ours(&field) {
                 self.changes.put(field, Change::Unset);
             }
@@ -429,8 +437,37 @@ impl State {
     /// The write has ended, and this is stored. What was done meanwhile stays pending.
     pub(crate) fn flush_succeeded(&mut self, base: Base) {
         self.base = base;
-        self.in_flight = None;
+        if let Some(write) = self.in_flight.take() {
+            write.changes.fields().for_each(|field| {
+                self.uncertain.remove(field);
+            });
+            self.times_are_uncertain &= !write.settings.times_are_set();
+        }
         self.drop_no_changes();
+    }
+
+    /// The outcome of the write is unknown: what it carried is dropped, and may be stored. What the
+    /// request does to the same fields from now on is written, even if it leaves them as they were
+    /// loaded.
+    pub(crate) fn flush_is_unknown(&mut self) {
+        if let Some(write) = self.in_flight.take()
+            && self.stored().is_some()
+        {
+            self.uncertain.extend(write.changes.fields().cloned());
+            self.times_are_uncertain |= write.settings.times_are_set();
+        }
+        self.changed();
+    }
+
+    /// A write of this one field begins, beside what is in flight. Until its outcome is known, it is
+    /// not known what is stored. Returns whether that is so already, after an earlier write.
+    pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
+        !self.uncertain.insert(field.clone())
+    }
+
+    /// The write has succeeded.
+    pub(crate) fn exchange_ended(&mut self, field: &Field) {
+        self.uncertain.remove(field);
     }
 
     /// Another write of this session has stored `stored`: a single value, beside what is in flight.

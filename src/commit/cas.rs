@@ -35,8 +35,6 @@ pub(crate) struct CompareAndSet {
     /// What is written beside the compared values, as it is stored.
     pub(crate) update: Update,
     pub(crate) durability: Durability,
-    /// The compared values are taken out: by `findAndModify`, whose reply proves what was taken.
-    pub(crate) takes: bool,
 }
 
 impl Core {
@@ -49,6 +47,9 @@ impl Core {
         mut attempt: impl FnMut(&Record) -> Result<Attempt<T>>,
     ) -> Result<Option<(Record, T)>> {
         let mut backoff = Backoff::new(self.store.deadline());
+        if self.has_expired(&record).await? {
+            return Ok(None);
+        }
         loop {
             let (values, output) = match attempt(&record)? {
                 Attempt::Unchanged(output) => return Ok(Some((record, output))),
@@ -97,15 +98,8 @@ impl Core {
             record::change(&mut update, field, operator);
         }
         record.complete(&mut update);
-        let (store, written) = (&self.store, update.clone());
-        let is_applied = if what.takes {
-            let before = store.update_returning(filter, written, what.durability);
-            before.await?.is_some()
-        } else {
-            let updated = store.update(filter, written, what.durability);
-            updated.await? == Updated::Applied
-        };
-        Ok(is_applied.then_some(update))
+        let updated = self.store.update(filter, update.clone(), what.durability);
+        Ok((updated.await? == Updated::Applied).then_some(update))
     }
 
     /// The session as it is now, if it is alive and the filter still holds.

@@ -28,10 +28,7 @@ const MAX_ID_DRAWS: usize = 3;
 const LOOKUP_VALID_FOR: Duration = Duration::from_millis(100);
 
 impl Core {
-    pub(super) async fn insert(self: &Arc<Self>, mut plan: Box<InsertPlan>) -> Result<Done> {
-        if plan.login.is_some() {
-            plan.created = self.login_created(plan.created);
-        }
+    pub(super) async fn insert(self: &Arc<Self>, plan: Box<InsertPlan>) -> Result<Done> {
         if self.was_replaced_meanwhile(&plan).await? {
             self.stats.overtaken.count();
             return Ok(Done::without_write(Outcome::Gone));
@@ -81,7 +78,6 @@ impl Core {
     ) -> Result<Done> {
         match self.finalize_login(plan, login, &new, is_beside).await {
             Ok(Some(late)) => {
-                self.enforce_max_per_user(&login.user);
                 let after = late.apply(&new.document, self.now());
                 new.document = after.unwrap_or(new.document);
                 Ok(new.done(plan.cookie))
@@ -251,6 +247,11 @@ impl NewSession {
         } else {
             let digest = token.digest(name);
             (meta.document(&digest, &plan.csrf, &plan.values), None)
+        };
+        let is_limited = plan.login.is_some() && config.max_per_user.is_some();
+        let document = match is_limited {
+            true => document.with_server_time(field::LOGGED_IN),
+            false => document,
         };
         let tombstones = tombstones(plan, &token.id, config)?;
         Ok(NewSession {

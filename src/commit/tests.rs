@@ -399,7 +399,6 @@ fn of(record: &Record) -> CompareAndSet {
         filter: record.with_same_token(Filter::id(record.meta.id.as_str())),
         update: Update::default(),
         durability: Durability::Data,
-        takes: false,
     }
 }
 
@@ -519,17 +518,6 @@ async fn max_per_user_leaves_the_latest() {
     left.sort_unstable();
     expected.sort_unstable();
     assert_eq!(left, expected);
-}
-
-#[rocket::async_test]
-async fn logins_of_one_moment_are_created_in_their_order() {
-    let bench = Bench::with(|config| config.max_per_user = Some(1));
-    let now = bench.core.now();
-    let first = bench.core.login_created(now);
-    let second = bench.core.login_created(now);
-    assert!(now <= first && first < second);
-    let later = now.plus(Duration::from_secs(1));
-    assert_eq!(bench.core.login_created(later), later);
 }
 
 /// On a busy site a step never finds nothing.

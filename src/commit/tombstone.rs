@@ -16,7 +16,7 @@ use super::Core;
 use crate::clock::{Moment, Started, TimeSource};
 use crate::config::Config;
 use crate::document::key::Field;
-use crate::document::{Document, Operator, Path, Update, date};
+use crate::document::{Document, Operator, Path, SERVER_TIME, Update, date};
 use crate::epoch::{self, Epoch};
 use crate::error::Result;
 use crate::record::sealer::Sealer;
@@ -136,12 +136,7 @@ impl Tombstone {
     pub(crate) fn document(&self) -> Document {
         let mut document = RawDocumentBuf::new();
         document.append(field::ID, self.id());
-        // The server replaces an empty timestamp by its own time.
-        let empty = bson::Timestamp {
-            time: 0,
-            increment: 0,
-        };
-        document.append(AT, RawBson::Timestamp(empty));
+        document.append(AT, RawBson::Timestamp(SERVER_TIME));
         document.append(field::EXPIRES, date(self.expires));
         document.append(BY, self.by.as_str());
         if let Some(proof) = &self.proof {
@@ -196,28 +191,49 @@ pub(crate) async fn look_up(
     presented: Option<&Token>,
     started: &Started,
 ) -> Result<Option<Replaced>> {
-    let ids = vec![id.as_str().to_owned(), id_of(id)];
-    let found = core.store.ages(ids).await?;
+    look_up_any(core, &[(id, presented)], started).await
+}
+
+/// Does the same for several sessions, until one was replaced. One round trip.
+pub(crate) async fn look_up_any(
+    core: &Core,
+    sessions: &[(&Id, Option<&Token>)],
+    started: &Started,
+) -> Result<Option<Replaced>> {
+    let ids = sessions.iter();
+    let ids = ids.flat_map(|(id, _)| [id.as_str().to_owned(), id_of(id)]);
+    let found = core.store.ages(ids.collect()).await?;
     // After the reply, so that both ages are those of the same moment, or the request's is greater.
     let request_age = started.age(&core.clock, core.store.time_source());
     let is_recent =
         |age: Option<Duration>| age.is_some_and(|age| age <= request_age.saturating_add(OVERLAP));
-    let mut replaced = None;
-    for aged in found.iter().filter(|aged| is_recent(aged.age)) {
-        let is_tombstone = aged.document.id() != Some(id.as_str());
-        if !is_tombstone && core.epoch.has_ended(&aged.document) {
-            continue; // its renewal ended with it
-        }
-        let proof = presented.filter(|_| is_tombstone);
-        let proof = proof.and_then(|presented| proof_in(core, &aged.document, presented));
-        let is_proven = proof.is_some();
-        let id = id.clone();
-        replaced = Some(Replaced { id, proof });
-        if is_proven {
-            break;
-        }
+    let recent: Vec<&Document> = found
+        .iter()
+        .filter(|aged| is_recent(aged.age))
+        .map(|aged| &aged.document)
+        .collect();
+    let mut sessions = sessions.iter();
+    Ok(sessions.find_map(|(id, presented)| replaced_by(core, id, *presented, &recent)))
+}
+
+/// What these documents say of a session: its own, which tells of a renewal, or its tombstone.
+fn replaced_by(
+    core: &Core,
+    id: &Id,
+    presented: Option<&Token>,
+    recent: &[&Document],
+) -> Option<Replaced> {
+    let with_id = |wanted: &str| recent.iter().find(|one| one.id() == Some(wanted));
+    let renewed = with_id(id.as_str()).filter(|one| !core.epoch.has_ended(one));
+    let tombstone = with_id(&id_of(id));
+    if renewed.is_none() && tombstone.is_none() {
+        return None; // a renewal ends with its session
     }
-    Ok(replaced)
+    let proof = tombstone.zip(presented);
+    Some(Replaced {
+        id: id.clone(),
+        proof: proof.and_then(|(tombstone, presented)| proof_in(core, tombstone, presented)),
+    })
 }
 
 /// What a tombstone holds for the holder of the old session's token.

@@ -7,7 +7,7 @@ use crate::document::{Filter, Path, Update};
 use crate::error::{Error, Result};
 use crate::record::token::Token;
 use crate::record::{Record, field};
-use crate::state::plan::{CookieLife, UpdatePlan, ValuesPlan};
+use crate::state::plan::{CookieLife, TokenPart, UpdatePlan, ValuesPlan};
 use crate::store::Updated;
 
 impl Core {
@@ -16,7 +16,8 @@ impl Core {
     /// a command of its own, as does a session that may expire, and be prolonged, while it runs.
     pub(super) async fn update(&self, mut plan: Box<UpdatePlan>, is_last: bool) -> Result<Done> {
         let epoch = self.epoch.current().await?;
-        if !epoch.has(&plan.values.record.meta) {
+        let record = &plan.values.record;
+        if !epoch.has(&record.meta) || self.has_expired(record).await? {
             return Ok(Done::without_write(Outcome::Gone));
         }
         if let Some(part) = &mut plan.with_token {
@@ -30,53 +31,60 @@ impl Core {
             }
         }
         plan.seal(&self.config.cookie_name)?;
-        let filter = self.update_filter(&plan.values, is_last);
         if let Some(part) = &plan.with_token {
-            let mut update = plan.values.update.clone();
-            update.merge(&part.update);
-            let record = &plan.values.record;
-            // This part may move `expires`.
-            let mut guarded = record.with_same_token(plan.values.alive());
-            let wraps_nothing = part.is_required && record.sealer().is_none();
-            if wraps_nothing {
-                // A data key that the session has got meanwhile must not stay under the old secret.
-                guarded = guarded.missing(field::SEAL);
-            }
             // Boxed, as is what few commits need in this future: each allocates it.
-            let attempt = self.attempt(&plan.values, Some(&plan.token), guarded, update);
-            if let Some(update) = Box::pin(attempt).await? {
+            if let Some(update) = Box::pin(self.attempt_with_token(&plan, part)).await? {
                 let cookie = part.cookie.clone();
                 return Ok(plan.applied(update, cookie));
             }
-            if wraps_nothing {
-                let keyed = self.with_foreign_data_key(record, &plan.token);
+            if plan.wraps_nothing() {
+                let keyed = self.with_foreign_data_key(&plan.values.record, &plan.token);
                 if let Some(record) = Box::pin(keyed).await? {
                     plan.values.record = record;
                     // Once: a session has its data key until it ends.
                     return Box::pin(self.update(plan, is_last)).await;
                 }
             }
-            let has_data = !plan.values.update.is_empty() || plan.values.needs_compare_and_set;
-            if part.is_required || !has_data {
+            if part.is_required || (part.has_settings && !plan.values.has_changes()) {
                 return Ok(Done::without_write(Outcome::Gone));
             }
             // Only the token may be another one by now. The values still belong to this session,
             // but its cookie must not be sent to a browser that has the new one.
+            if part.has_settings {
+                let id = &plan.values.record.meta.id;
+                rocket::warn!(
+                    "session {id}: the times or the CSRF secret that a request set were not stored, \
+                     because another request replaced its cookie meanwhile",
+                );
+            }
         }
-        let filter = match plan.with_token {
-            Some(_) => filter.alone(),
-            None => filter,
-        };
+        let filter = self.update_filter(&plan, is_last);
         let update = std::mem::take(&mut plan.values.update);
-        Ok(
-            match self
-                .attempt(&plan.values, Some(&plan.token), filter, update)
-                .await?
-            {
-                Some(update) => plan.applied(update, None),
-                None => Done::without_write(Outcome::Gone),
-            },
-        )
+        let attempt = self.attempt(&plan.values, Some(&plan.token), filter, update);
+        Ok(match attempt.await? {
+            Some(update) => plan.applied(update, None),
+            None => Done::without_write(Outcome::Gone),
+        })
+    }
+
+    /// The whole update, if the token is still the one that was loaded.
+    async fn attempt_with_token(
+        &self,
+        plan: &UpdatePlan,
+        part: &TokenPart,
+    ) -> Result<Option<Update>> {
+        let values = &plan.values;
+        let mut update = values.update.clone();
+        update.merge(&part.update);
+        // This part may move `expires`.
+        let filter = values.record.with_same_token(values.alive());
+        let filter = match plan.wraps_nothing() {
+            // A data key that the session has got meanwhile must not stay under the old secret.
+            true => filter.missing(field::SEAL),
+            false => filter,
+        };
+        self.attempt(values, Some(&plan.token), filter, update)
+            .await
     }
 
     /// Changes values of a session, outside of a request; `false` when it has ended.
@@ -95,13 +103,18 @@ impl Core {
     /// Returns the filter of an update of values. One that cannot move `expires` filters on `_id` alone,
     /// which MongoDB answers without its query planner, in half the time. Applied to a session that
     /// expired after it was loaded, it changes values of a session that stays expired.
-    fn update_filter(&self, plan: &ValuesPlan, is_last: bool) -> Filter {
-        if !is_last || self.ends_soon(&plan.record) {
-            return plan.alive().alone();
+    fn update_filter(&self, plan: &UpdatePlan, is_last: bool) -> Filter {
+        let values = &plan.values;
+        if !is_last || self.ends_soon(&values.record) {
+            return values.alive().alone();
         }
-        match plan.may_move_expires() {
-            true => plan.alive(),
-            false => Filter::id(plan.record.meta.id.as_str()),
+        let filter = match values.may_move_expires() {
+            true => values.alive(),
+            false => Filter::id(values.record.meta.id.as_str()),
+        };
+        match plan.with_token {
+            Some(_) => filter.alone(),
+            None => filter,
         }
     }
 
@@ -155,7 +168,6 @@ impl Core {
             filter: plan.if_alive(filter),
             update,
             durability: plan.durability,
-            takes: false,
         };
         let attempt = |record: &Record| {
             let mut values = Vec::new();
@@ -180,6 +192,12 @@ impl Core {
 }
 
 impl UpdatePlan {
+    /// Whether the session gets a new secret, and has no data key that is wrapped for it.
+    fn wraps_nothing(&self) -> bool {
+        let is_required = |part: &TokenPart| part.is_required;
+        self.with_token.as_ref().is_some_and(is_required) && self.values.record.sealer().is_none()
+    }
+
     /// Whether it writes what is sealed, and the session has no data key for it yet.
     fn must_seal(&self) -> bool {
         let is_sealed = |path: &Path| matches!(path, Path::Value(_) | Path::Meta(field::CSRF));

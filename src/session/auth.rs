@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use bson::RawBson;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Session, decode};
+use super::{Inner, Session};
 use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Result};
 use crate::live::End;
 use crate::record::token::Secret;
-use crate::state::{Creation, Keep, TokenChange};
+use crate::state::{Base, Creation, Keep, TokenChange};
 
 impl Session {
     /// Signs a user in: starts a new session that belongs to the user, with a new id, a new secret, a
@@ -25,10 +24,11 @@ impl Session {
     /// The user (also called the principal) is any serde value but null, of at most 8 KiB. Sessions
     /// are found by it ([`Sessions::of`](crate::Sessions::of)), so let it be what identifies a
     /// user and never changes: an id, not a profile. Its type counts, too: after `login(7)`,
-    /// `of("7")` finds nothing.
+    /// `of("7")` finds nothing. All numbers are one type.
     ///
     /// The login stands even if the handler then returns an error, unless `set_on_exception` is
-    /// `false`. Before a second factor is proved, call something else: the guide's part [a second
+    /// `false` or the response is a 5xx for which the application has no catcher. Before a second
+    /// factor is proved, call something else: the guide's part [a second
     /// factor](crate::guide::sign_in#a-second-factor) says what.
     ///
     /// ```
@@ -109,9 +109,7 @@ impl Session {
     /// [`Error::Decode`] when the user is not a `T`.
     pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let user = self.lock().state.user().cloned();
-        let name = Field::stored("(the principal)");
-        let user = user.as_ref().map(RawBson::as_raw_bson_ref);
-        user.map(|user| decode(&name, user)).transpose()
+        value::decode_principal(user.as_ref())
     }
 
     /// Whether the principal logged in, or was elevated, no longer ago than this.
@@ -135,8 +133,8 @@ impl Session {
     /// [`save`](Session::save)). On a session that is not stored it does nothing: a new session has
     /// new secrets anyway. It costs the round trip of a change.
     ///
-    /// It is not the place for a second factor: a user who is logged in before it is logged in
-    /// without it. See [a second factor](crate::guide::sign_in#a-second-factor). Keep the
+    /// It is not the place for a second factor: the user would be signed in before giving the factor.
+    /// See [a second factor](crate::guide::sign_in#a-second-factor). Keep the
     /// privileges themselves in your database and check them at each request; the session only
     /// tells how long ago the user proved who they are.
     ///
@@ -200,17 +198,25 @@ impl Session {
     #[doc(alias("sign out", "destroy", "flush"))]
     pub fn logout(&self) -> Result<()> {
         let mut inner = self.open()?;
-        if let Some(stored) = inner.state.stored() {
-            // The commit ends it, and knows only its id.
+        self.log_out(&mut inner);
+        Ok(())
+    }
+
+    /// Ends the stored session, or the one that a login of this request was to replace. Whose it was is
+    /// remembered for events: the commit knows only its id.
+    fn log_out(&self, inner: &mut Inner) {
+        let stored = match &inner.state.base {
+            Base::Empty => None,
+            Base::Login(login) => login.replaces.as_ref().map(|replaces| &replaces.old),
+            Base::Stored(stored) => Some(stored),
+        };
+        if let Some(stored) = stored {
             let meta = &stored.record.meta;
-            let ids = [meta.id.as_str()];
-            self.core
-                .live
-                .intend(&ids, End::LoggedOut, meta.user.as_ref());
+            let (ids, user) = ([meta.id.as_str()], meta.user.as_ref());
+            self.core.live.intend(&ids, End::LoggedOut, user);
         }
         inner.state.logout();
         inner.pending_cookie = None; // by an earlier save, for the session that ends
-        Ok(())
     }
 
     /// Signs the user out as [`logout`](Session::logout) does, and carries the named keys over into a
@@ -238,8 +244,7 @@ impl Session {
         let keep = Keep::fields(fields.collect::<Result<_>>()?);
         let mut inner = self.open()?;
         let kept = inner.state.kept(&keep);
-        inner.state.logout();
-        inner.pending_cookie = None;
+        self.log_out(&mut inner);
         if !kept.is_empty() {
             inner.state.check_may_write()?;
             inner.state.set_all(kept);
@@ -247,7 +252,7 @@ impl Session {
         Ok(())
     }
 
-    /// The name of Pyramid's ISession for [`logout`](Session::logout).
+    /// Ends the session, as [`logout`](Session::logout) does: its name in Pyramid's ISession.
     ///
     /// # Errors
     ///
@@ -260,8 +265,9 @@ impl Session {
     ///
     /// Data, id and CSRF secret stay, so that open forms continue to work. The old cookie is refused
     /// before the response with the new one is sent. For more rights, use [`elevate`](Session::elevate). On a
-    /// session that is not stored it does nothing: a new session has a new secret. It costs the round
-    /// trip of a change.
+    /// session that is not stored it does nothing: a new session has a new secret. If another request has
+    /// replaced the session's token meanwhile, nothing of this request is stored ([`Error::Gone`] from
+    /// [`save`](Session::save)). It costs the round trip of a change.
     ///
     /// # Parallel requests
     ///
@@ -278,8 +284,8 @@ impl Session {
     /// const RENEWED: Key<i64> = Key::new("renewed"); // seconds since 1970
     /// # fn now() -> i64 { 1_000_000 }
     ///
-    /// #[post("/settings", data = "<_form>")] // a form is sent alone
-    /// fn settings(_form: CsrfForm<String>, session: &Session) -> Result<Redirect, Error> {
+    /// #[post("/settings", data = "<_button>")] // a form is sent alone
+    /// fn settings(_button: CsrfForm, session: &Session) -> Result<Redirect, Error> {
     ///     if now() - session.get(RENEWED)?.unwrap_or(0) > 86_400 {
     ///         session.set(RENEWED, &now())?;
     ///         session.renew()?;

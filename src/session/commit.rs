@@ -110,8 +110,11 @@ impl Shared {
             }
         };
         let result = self.commit_in_order(core, save.is_none()).await;
-        if let (Some(save), Err(error)) = (save, &result) {
-            // Until the caller of `save` has taken it, the response answers for it.
+        if let (Some(save), Err(error)) = (save, &result)
+            && !matches!(error, Error::Sealed)
+        {
+            // Until the caller of `save` has taken it, the response answers for it. (After the response's
+            // own commit there was nothing left to save.)
             self.lock().unreported.insert(save, error.clone());
         }
         result
@@ -125,7 +128,7 @@ impl Shared {
                 return Err(Error::Sealed);
             }
             state.sealed = is_last;
-            let plan = plan(state, &core.config, core.now())?;
+            let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard())?;
             if plan.is_nothing() {
                 return Ok(Outcome::Nothing);
             }
@@ -173,8 +176,10 @@ impl Shared {
                 return Err(error);
             }
             Err(error) => {
-                if is_same {
-                    state.discard_in_flight();
+                match (is_same, &error) {
+                    (true, Error::Unknown { .. }) => state.flush_is_unknown(),
+                    (true, _) => state.discard_in_flight(),
+                    (false, _) => {}
                 }
                 return Err(error);
             }

@@ -13,9 +13,9 @@ impl Session {
     /// For streams, websockets and long requests, which `select!` on it. Within this process it
     /// resolves at once, in other processes within a second, on every topology. A session ends by
     /// logout, revocation, expiry, deletion, and by a login that replaces it; a renewal and an elevation
-    /// are no end. While the database cannot be reached nothing ends, and what ended meanwhile is told
-    /// afterwards. Neither does a shutdown of the application: use Rocket's
-    /// [`Shutdown`](rocket::Shutdown) for that.
+    /// do not end it. While the database cannot be reached nothing ends, and what ended meanwhile is
+    /// reported afterwards. A shutdown does not resolve it; use Rocket's [`Shutdown`](rocket::Shutdown)
+    /// for that.
     ///
     /// Called before a [`login`](Session::login) of the same request it is about the old session, after
     /// it about the new one. On a session that is not stored it follows the one that this request

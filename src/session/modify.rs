@@ -13,7 +13,7 @@ use crate::commit::cas::{Attempt, CompareAndSet};
 use crate::document::Update;
 use crate::document::key::{Field, KeyFor};
 use crate::document::value::{self, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result, cause};
 use crate::record::{self, Record};
 use crate::state::Stored;
 use crate::state::changes::Change;
@@ -28,9 +28,9 @@ impl Session {
     /// Changes one value in any way, and loses no update: `f` makes the new value from the old one.
     ///
     /// The new value is stored only if no other request has changed the old one meanwhile. Otherwise
-    /// `f` is called again, with the current value. So it should do nothing but compute. Returns the
-    /// value that was stored. A change between values that MongoDB compares as equal is not noticed: from
-    /// `1` to `1.0`, or from `0.0` to `-0.0`.
+    /// `f` is called again, with the current value. `f` may run several times, so it must have no side
+    /// effects. Returns the value that was stored. A change between values that MongoDB compares as
+    /// equal is not noticed: from `1` to `1.0`, or from `0.0` to `-0.0`.
     ///
     /// It is stored at once, not with the response: one round trip, and two more for each time that
     /// another request was faster. If the request has changed the key before, or has kept it in a
@@ -55,8 +55,8 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Decode`] when the stored value is not a `T`, [`Error::Gone`] when the session ended
-    /// or was renewed by another request, [`Error::Store`] when the database failed or others were
-    /// faster until the `deadline`, and those of [`set`](Session::set). Nothing has changed then.
+    /// or was renewed by another request, [`Error::Store`] when the database failed or it lost to
+    /// other requests until the `deadline`, and those of [`set`](Session::set). Nothing has changed then.
     /// After [`Error::Unknown`] it may have been stored.
     ///
     /// # Cancellation
@@ -77,7 +77,7 @@ impl Session {
             let encoded = self.encode(&name, &value)?;
             Ok((Some(encoded), value))
         };
-        self.exchange(field, false, &mut step).await
+        self.exchange(field, &mut step).await
     }
 
     /// Changes one value as [`modify`](Session::modify) does, or removes it: `None` from `f` leaves
@@ -119,7 +119,7 @@ impl Session {
             let encoded = value.as_ref().map(|value| self.encode(&name, value));
             Ok((encoded.transpose()?, value))
         };
-        self.exchange(field, false, &mut step).await
+        self.exchange(field, &mut step).await
     }
 
     /// Takes all messages of a queue. If one of them is not a `T`, the queue is emptied anyway
@@ -143,26 +143,25 @@ impl Session {
             });
             Ok((None, all))
         };
-        self.exchange(field, true, &mut step).await?
+        self.exchange(field, &mut step).await?
     }
 
-    async fn exchange<T: Send>(
-        &self,
-        field: Field,
-        takes: bool,
-        step: &mut Step<'_, T>,
-    ) -> Result<T> {
+    async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
         let (must_save, generation) = {
             let inner = self.open_to_write()?;
             let must_save = inner.state.must_save_before_exchange(&field);
             (must_save, inner.state.generation)
         };
-        if must_save {
-            self.save().await?;
+        if must_save && let Err(error) = self.save().await {
+            // The caller may do without the value, but what it changed before is lost.
+            if !matches!(error, Error::Gone) {
+                self.lock().report(error.clone());
+            }
+            return Err(error);
         }
-        let (stored, version, pending_growth) = {
-            let inner = self.open()?;
-            let state = &inner.state;
+        let (stored, version, pending_growth, mut is_uncertain) = {
+            let mut inner = self.open()?;
+            let state = &mut inner.state;
             if state.generation != generation {
                 return Err(Error::Gone); // the request logged in or out during the save
             }
@@ -170,12 +169,13 @@ impl Session {
                 state.stored().cloned(),
                 state.version,
                 state.pending_growth(),
+                state.stored().is_some() && state.exchange_begins(&field),
             )
         };
         let Some(stored) = stored else {
             return self.exchange_here(field, step);
         };
-        let what = self.compare_and_set(&stored, takes);
+        let what = self.compare_and_set(&stored);
         let attempt = |record: &Record| {
             let now = record.get(&field);
             let now = match &now {
@@ -188,7 +188,8 @@ impl Session {
                 (Ok(None), None) => true,
                 _ => false,
             };
-            if is_same {
+            // After a write whose outcome is unknown, the first attempt finds out what is stored.
+            if is_same && !std::mem::take(&mut is_uncertain) {
                 return Ok(Attempt::Unchanged(output));
             }
             self.check_size(record, &field, next.as_ref(), pending_growth)?;
@@ -209,6 +210,7 @@ impl Session {
         match done {
             Some((record, output)) => {
                 self.core.stats.commits.count();
+                inner.state.exchange_ended(&field);
                 if is_same && let Some(current) = inner.state.stored() {
                     let token = current.token.clone();
                     let record = match inner.state.version == version {
@@ -229,7 +231,9 @@ impl Session {
             }
             None => {
                 self.core.stats.gone.count();
-                if is_same {
+                // If the session was renewed, what else the request changed can still be stored: the
+                // commit finds out.
+                if is_same && !inner.state.is_pending() {
                     inner.lost();
                 }
                 Err(Error::Gone)
@@ -239,7 +243,7 @@ impl Session {
 
     /// The token is a condition: a request whose cookie was replaced meanwhile must not read on with
     /// it.
-    fn compare_and_set(&self, stored: &Stored, takes: bool) -> CompareAndSet {
+    fn compare_and_set(&self, stored: &Stored) -> CompareAndSet {
         let Stored { record, token } = stored;
         let config = &self.core.config;
         let now = self.core.now();
@@ -254,7 +258,6 @@ impl Session {
             filter: record.with_same_token(record::unless_expired(record.meta.id.as_str(), now)),
             update,
             durability: Durability::Data,
-            takes,
         }
     }
 
@@ -276,9 +279,10 @@ impl Session {
     }
 
     /// On a session that is not stored, no other request can change the value; another task of this
-    /// one can.
+    /// one can, and `f` itself.
     fn exchange_here<T>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
-        loop {
+        const MAX_ATTEMPTS: usize = 100;
+        for _ in 0..MAX_ATTEMPTS {
             let (now, version) = {
                 let inner = self.lock();
                 (inner.state.get(&field)?, inner.state.version)
@@ -294,5 +298,11 @@ impl Session {
             }
             return Ok(output);
         }
+        Err(Error::store(Operation::ChangeSession, ChangedMeanwhile))
     }
 }
+
+cause!(
+    ChangedMeanwhile,
+    "gave up after 100 attempts, because the session was changed during each; `f` must not use the session"
+);

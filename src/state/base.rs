@@ -32,6 +32,8 @@ pub(crate) struct Login {
     /// The kept values of the session that it replaces.
     pub(crate) values: IndexMap<Field, RawBson>,
     pub(crate) replaces: Option<Replaces>,
+    /// Further sessions that end with it: the request's cookies prove them.
+    pub(crate) others: Vec<Id>,
 }
 
 /// The stored session that a login replaces.

@@ -55,11 +55,14 @@ pub(crate) enum TokenChange {
 
 impl Settings {
     pub(super) fn is_empty(&self) -> bool {
-        !self.times_are_set()
-            && self.csrf.is_none()
-            && !self.touch
-            && self.token == TokenChange::Keep
-            && self.issued.is_none()
+        !self.has_changes() && self.issued.is_none()
+    }
+
+    /// Whether these settings change a stored session. A token that was handed out is stored then,
+    /// unless it is a new one.
+    pub(super) fn has_changes(&self) -> bool {
+        let changes_token = self.token != TokenChange::Keep;
+        self.times_are_set() || self.csrf.is_some() || self.touch || changes_token
     }
 
     pub(crate) fn times_are_set(&self) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::RawBson;
 
 use super::changes::{Change, Changes};
-use super::{Base, Keep, Login, Replaces, Settings, State, Stored, TokenChange};
+use super::{Base, Creation, Keep, Login, Replaces, Settings, State, Stored, TokenChange};
 use crate::clock::{Moment, Started};
 use crate::config::{Config, Transport};
 use crate::document::key::Field;
@@ -145,6 +145,11 @@ impl ValuesPlan {
         filter.unless_before(field::EXPIRES, self.now)
     }
 
+    /// Whether it changes a value, and not only records that the session was used.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.needs_compare_and_set || self.update.fields().next().is_some()
+    }
+
     /// Whether the update of values may move the time at which the session expires. That of a session
     /// of the Python package may store it.
     pub(crate) fn may_move_expires(&self) -> bool {
@@ -159,6 +164,8 @@ pub(crate) struct TokenPart {
     pub(crate) cookie: Option<(Token, CookieLife)>,
     /// Without it nothing is written at all: a renewal or an elevation.
     pub(crate) is_required: bool,
+    /// It holds what the request has set, and not only a cookie that is due.
+    pub(crate) has_settings: bool,
 }
 
 impl InsertPlan {
@@ -200,10 +207,11 @@ pub(crate) fn plan(state: &State, config: &Config, now: Moment) -> Result<Commit
         true => Write::Refuse(Error::TokenNotIssued),
         false => write,
     };
-    Ok(CommitPlan {
-        delete: state.ended.clone(),
-        write,
-    })
+    let mut delete = state.ended.clone();
+    if let Base::Login(login) = &state.base {
+        delete.extend(login.others.iter().cloned());
+    }
+    Ok(CommitPlan { delete, write })
 }
 
 /// Whether the write gives a bearer session a token that no client would get.
@@ -254,8 +262,9 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
     };
     let without_proof = |old: Id| TombstonePlan { old, proof: None };
     // A login also takes the place of what the same request logged out before.
-    let dead = state.dead.iter().filter(|dead| !state.ended.contains(dead));
-    let ended = state.ended.iter().chain(dead).cloned();
+    let ended: Vec<&Id> = state.ended.iter().chain(&login.others).collect();
+    let dead = state.dead.iter().filter(|dead| !ended.contains(dead));
+    let ended = ended.iter().copied().chain(dead).cloned();
     let old = login.replaces.as_ref().map(of_old);
     LoginPlan {
         user: login.user.clone(),
@@ -272,12 +281,14 @@ fn plan_update(
     now: Moment,
 ) -> Result<Write, Error> {
     let (record, settings) = (&stored.record, &state.settings);
-    let is_read = state.changes.is_empty() && settings.is_empty();
+    let is_read = state.changes.is_empty() && !settings.has_changes();
     let life = settings.times.apply(record.meta.own_times()).max_age;
     let life = life.resolve(config.max_age);
     let counts = !state.skips_touch || sends_cookie(settings) || settings.times_are_set();
-    let is_due = counts && is_cookie_due(record, life, is_read, config, now);
-    let sends = sends_cookie(settings) || is_due;
+    // Outside of its path the cookie would overwrite the one inside.
+    let may_resend = counts && state.creation != Creation::Never;
+    let is_resend_due = may_resend && is_cookie_due(record, life, is_read, config, now);
+    let sends = sends_cookie(settings) || is_resend_due;
     let expiry = record.meta.expiry(config);
     if is_read && !sends {
         return Ok(match counts {
@@ -286,8 +297,8 @@ fn plan_update(
         });
     }
     let mut values = ValuesPlan::new(record.clone(), &state.changes, now);
-    let is_due = now.since(record.meta.accessed) >= precision(expiry.idle);
-    if sends || (counts && is_due) {
+    let is_touch_due = now.since(record.meta.accessed) >= precision(expiry.idle);
+    if sends || (counts && is_touch_due) {
         let expires = expiry.expires_at(record.meta.created, now);
         record::touch(&mut values.update, now, expires);
     }
@@ -353,6 +364,7 @@ fn changed_settings(state: &State, config: &Config, now: Moment) -> TokenPart {
     if settings.token == TokenChange::Elevate {
         update.set(field::CREATED, created.seconds());
     }
+    part.has_settings = !part.update.is_empty();
     part
 }
 

@@ -86,10 +86,10 @@ impl State {
 
     /// Whether what was done to a field leaves it as it is.
     pub(super) fn is_unchanged(&self, field: &Field) -> bool {
-        if let Some(write) = &self.in_flight
-            && write.changes.get(field).is_some()
-        {
-            // The write may fail: whether this one changes anything is known after it.
+        let in_flight = self.in_flight.as_ref();
+        let in_flight = in_flight.is_some_and(|write| write.changes.get(field).is_some());
+        if in_flight || self.uncertain.contains(field) {
+            // The write may fail, or have been stored: whether this one changes anything is not known.
             return self.changes.get(field).is_none();
         }
         if let Some(Change::Append(more)) = self.changes.get(field)

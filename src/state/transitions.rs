@@ -16,11 +16,13 @@ impl State {
         let return_to = Field::return_to();
         let mut wanted = keep.clone();
         wanted.add(return_to.clone());
-        let mut values = self.changes.after(changes.after(self.base.values(&wanted)));
-        // An earlier login of this request has taken these already, and what was done since counts.
-        if let (Base::Empty, Some(proof)) = (&self.base, self.proof()) {
-            values.extend(proof.kept.iter().cloned());
-        }
+        let stored = match (&self.base, self.proof()) {
+            // What the login that replaced the session has kept. (An earlier login of this request has
+            // taken it already.)
+            (Base::Empty, Some(proof)) => proof.kept.clone(),
+            (base, _) => base.values(&wanted),
+        };
+        let mut values = self.changes.after(changes.after(stored));
         let of_logged_out = self.return_to.take();
         if values.iter().any(|(field, _)| *field == return_to) {
             keep.add(return_to);
@@ -30,21 +32,26 @@ impl State {
         }
         values.retain(|(field, _)| keep.has(field));
         let before = std::mem::take(&mut self.changes);
+        let mut others = std::mem::take(&mut self.other_sessions);
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(old) => Some(Replaces { old, keep, before }),
             // A second login in one request still replaces the one session that is stored. What is
             // kept is what both keep.
-            Base::Login(login) => login.replaces.map(|first| Replaces {
-                keep: first.keep.and(&keep),
-                before: first.before.and_then(before),
-                old: first.old,
-            }),
+            Base::Login(login) => {
+                others.extend(login.others);
+                login.replaces.map(|first| Replaces {
+                    keep: first.keep.and(&keep),
+                    before: first.before.and_then(before),
+                    old: first.old,
+                })
+            }
         };
         self.base = Base::Login(Box::new(Login {
             user,
             values: values.into_iter().collect(),
             replaces,
+            others,
         }));
         self.settings = Settings::default();
         self.is_new = true;
@@ -76,10 +83,16 @@ impl State {
         let ended = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(stored) => Some(stored.record.meta.id.clone()),
-            Base::Login(login) => login.replaces.map(|replaces| replaces.id().clone()),
+            Base::Login(login) => {
+                self.other_sessions.extend(login.others);
+                login.replaces.map(|replaces| replaces.id().clone())
+            }
         };
         self.ended.extend(ended);
         self.ended.append(&mut self.other_sessions);
+        if std::mem::take(&mut self.dead_may_be_stored) {
+            self.ended.extend(self.dead.clone());
+        }
         self.removes_cookie |= self.brought_cookie;
         if let Some(replaced) = &mut self.replaced {
             // A new session would still overwrite the cookie of the login that replaced it.
@@ -95,13 +108,16 @@ impl State {
         self.settings = Settings::default();
         let base = std::mem::replace(&mut self.base, Base::Empty);
         self.base = match base {
-            Base::Login(login) => match login.replaces {
-                Some(replaces) => {
-                    self.is_new = self.why_new.is_some();
-                    Base::Stored(replaces.old)
+            Base::Login(login) => {
+                self.other_sessions.extend(login.others);
+                match login.replaces {
+                    Some(replaces) => {
+                        self.is_new = self.why_new.is_some();
+                        Base::Stored(replaces.old)
+                    }
+                    None => Base::Empty,
                 }
-                None => Base::Empty,
-            },
+            }
             base => base,
         };
         self.changed();
@@ -114,8 +130,8 @@ impl State {
             let id = &stored.record.meta.id;
             self.dead = Some(id.clone());
             self.dead_is_looked_up = false;
-            // The session may live on under another token. The request has proven it, so a logout
-            // ends it.
+            // The session may live on under another token. The request has proven it, so a login and a
+            // logout end it.
             self.other_sessions.push(id.clone());
         }
         self.base = Base::Empty;
@@ -126,6 +142,8 @@ impl State {
         self.in_flight = None;
         self.changes = Changes::default();
         self.settings = Settings::default();
+        self.uncertain.clear();
+        self.times_are_uncertain = false;
         self.is_new = true;
         self.why_new = Some(reason);
         self.changed();

@@ -68,9 +68,16 @@ fn every_bit_is_set_half_of_the_time() {
 }
 
 #[post("/<call>")]
-fn handler(session: &Session, call: &str) -> Result<String, Error> {
+async fn handler(session: &Session, call: &str) -> Result<String, Error> {
     match call {
         "set" => session.set("n", &1)?,
+        "save" => {
+            session.login("bob")?;
+            NO_RANDOM_BYTES.set(true);
+            let saved = session.save().await;
+            NO_RANDOM_BYTES.set(false);
+            assert!(saved.is_err());
+        }
         "login" => session.login("alice")?,
         "elevate" => session.elevate()?,
         "renew" => session.renew()?,
@@ -144,6 +151,13 @@ fn without_random_bytes_a_request_fails_and_changes_nothing() {
         assert_eq!(logout.status(), Status::Ok);
         NO_RANDOM_BYTES.set(false);
 
+        let saved = send(&client, "save", None).await;
+        let sent = saved.headers().get_one("Set-Cookie");
+        assert_eq!(
+            sent, None,
+            "a login whose `save` failed is not stored by the response"
+        );
+        assert!(stored().await.unwrap().is_empty());
         let again = send(&client, "login", None).await;
         assert_eq!(again.status(), Status::Ok);
     });

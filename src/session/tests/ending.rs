@@ -45,6 +45,42 @@ async fn session_that_another_request_shortened_is_not_revived(#[case] late: Lat
     assert!(is_over, "{late:?}");
 }
 
+/// Another process has the longer timeout that applied before: what is stored lets the session live on.
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(Late::Write)]
+#[case(Late::Modify)]
+async fn session_that_has_expired_by_the_configuration_is_not_revived(#[case] late: Late) {
+    let bench = Bench::new();
+    let cookie = bench.begun(Some(1), &[("n", 1)]).await;
+    let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    (config.seal, config.timeout) = (
+        bench.sessions.core.config.seal,
+        Some(Duration::from_secs(60)),
+    );
+    let short = Bench::on(
+        bench.store.clone(),
+        bench.sessions.core.clock.clone(),
+        config,
+    );
+    let session = short.comes(&cookie).await;
+    short.advance(61);
+    match late {
+        Late::Modify => {
+            let modified = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+            assert!(matches!(modified.await, Err(Error::Gone)));
+        }
+        _ => session.set("n", &2).unwrap(),
+    }
+    session.finish().await.unwrap();
+    let core = &short.sessions.core;
+    let document = bench.store.load(cookie.id.as_str()).await.unwrap();
+    let record = document
+        .and_then(|document| core.read(document))
+        .expect("a record");
+    assert!(record.meta.is_expired(&core.config, core.now()), "{late:?}");
+}
+
 #[rocket::async_test]
 async fn logout_ends_a_session_that_another_request_renewed() {
     let bench = Bench::new();
@@ -92,6 +128,41 @@ async fn second_login_of_a_replaced_request_keeps_what_was_set_since() {
     assert_eq!(number(&session, "n"), Some(5));
     let cookie = given(&session).await.expect("a cookie");
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(5));
+}
+
+#[rocket::async_test]
+async fn second_login_of_a_replaced_request_keeps_its_own_changes() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1), ("m", 1)]).await;
+    let first = bench.comes(&old).await;
+    first.login_keeping(1, &["n", "m"]).unwrap();
+    first.finish().await.unwrap();
+    let session = bench.comes(&old).await;
+    session.increment("n", 1).unwrap();
+    session.set("m", &9).unwrap();
+    session.login_keeping(1, &["n", "m"]).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    assert_eq!(
+        (number(&session, "n"), number(&session, "m")),
+        (Some(2), Some(9))
+    );
+}
+
+/// With `max_per_user`, as everything that a login that failed must not have done.
+#[rocket::async_test]
+async fn login_that_is_rolled_back_ends_no_other_device() {
+    let bench = Bench::with(|config| config.max_per_user = Some(1));
+    let device = bench.begun(Some(1), &[]).await;
+    bench.settled().await;
+    let old = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.logout().unwrap();
+    session.login(1).unwrap();
+    bench.store.next("delete", Fault::Fails);
+    assert!(session.finish().await.is_err());
+    bench.settled().await;
+    assert!(!bench.comes(&device).await.is_new());
 }
 
 #[rocket::async_test]

@@ -3,6 +3,7 @@
 use std::pin::{Pin, pin};
 
 use super::*;
+use crate::config::Transport;
 
 /// The ids of all documents, tombstones included.
 async fn ids(bench: &Bench) -> Vec<String> {
@@ -279,4 +280,49 @@ async fn login_that_cannot_look_for_revocations_ends_no_other_session() {
     bench.settled().await;
     assert!(!bench.comes(&phone).await.is_new());
     assert_eq!(bench.stored().await.len(), 1);
+}
+
+#[rocket::async_test]
+async fn save_of_settings_alone_is_gone_once_the_token_was_replaced() {
+    // Whether or not a touch is due with it.
+    for later in [0, 30] {
+        let bench = Bench::new();
+        let cookie = bench.begun(Some(1), &[]).await;
+        let (slow, fast) = (bench.comes(&cookie).await, bench.comes(&cookie).await);
+        fast.renew().unwrap();
+        assert!(given(&fast).await.is_some());
+        bench.advance(later);
+        slow.set_timeout(None).unwrap();
+        let saved = slow.save().await;
+        assert!(matches!(saved, Err(Error::Gone)), "{later}: {saved:?}");
+    }
+}
+
+#[rocket::async_test]
+async fn save_of_nothing_succeeds_where_the_token_was_replaced_and_the_cookie_is_due() {
+    let bench = Bench::with(|config| config.max_age = Some(Duration::from_secs(600)));
+    let cookie = bench.begun(Some(1), &[]).await;
+    let (slow, fast) = (bench.comes(&cookie).await, bench.comes(&cookie).await);
+    fast.renew().unwrap();
+    assert!(given(&fast).await.is_some());
+    bench.advance(300);
+    slow.save().await.unwrap();
+    assert!(given(&slow).await.is_none(), "the browser has the new one");
+}
+
+#[rocket::async_test]
+async fn issue_token_during_a_save_leaves_nothing_to_write() {
+    let bench = Bench::with(|config| config.transport = Transport::Bearer);
+    let session = bench.session();
+    let token = session.issue_token().unwrap();
+    let held = bench.store.hold("insert");
+    let again = async {
+        held.has_come().await;
+        assert_eq!(session.issue_token().unwrap(), token);
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), again);
+    saved.unwrap();
+    bench.store.next("update", Fault::Fails);
+    session.finish().await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Null, what errors say, logouts that keep values, and queues whose response may be unseen.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,13 @@ struct Wanted {
 struct Numbers {
     a: i32,
     b: i32,
+}
+
+/// An element with a human-readable form, and with names that a client chooses.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+struct Entry {
+    ip: IpAddr,
+    args: BTreeMap<String, String>,
 }
 
 fn both() -> [Bench; 2] {
@@ -194,4 +202,32 @@ async fn pop_leaves_the_queue_when_the_response_may_be_unseen() {
     let page = bench.comes(&cookie).await;
     assert_eq!(page.pop_flash::<String>().await.unwrap(), ["hello"]);
     assert!(page.pop_flash::<String>().await.unwrap().is_empty());
+}
+
+#[rocket::async_test]
+async fn push_of_an_element_with_an_operator_name_leaves_the_list_readable() {
+    let entry = |name: &str| Entry {
+        ip: IpAddr::from([1, 2, 3, 4]),
+        args: BTreeMap::from([(name.to_owned(), "x".to_owned())]),
+    };
+    for entries in [[entry("a"), entry("$a")], [entry("$a"), entry("a")]] {
+        let bench = Bench::new();
+        let cookie = bench.begun(None, &[("n", 1)]).await;
+        for one in &entries {
+            let session = bench.comes(&cookie).await;
+            session.push("pushed", one).unwrap();
+            let added = match session.contains("set") {
+                true => session.push("set", one),
+                false => session.set("set", std::slice::from_ref(one)),
+            };
+            added.unwrap();
+            session.flash(one).unwrap();
+            session.finish().await.unwrap();
+        }
+        let session = bench.comes(&cookie).await;
+        for key in ["pushed", "set"] {
+            assert_eq!(session.get(key).unwrap(), Some(entries.to_vec()), "{key}");
+        }
+        assert_eq!(session.pop_flash::<Entry>().await.unwrap(), entries);
+    }
 }

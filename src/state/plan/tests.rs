@@ -8,7 +8,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock;
-use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Proof, Replaced};
+use crate::state::{LoadOutcome, Loaded, NewReason, Proof, Replaced};
 
 mod cookies;
 mod late;

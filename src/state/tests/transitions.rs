@@ -144,6 +144,39 @@ fn logout_ends_every_session_that_the_request_proves() {
 }
 
 #[test]
+fn login_ends_every_session_that_the_request_proves() {
+    let ids = vec![Id::draw().unwrap(), Id::draw().unwrap()];
+    let several = || {
+        let outcome = LoadOutcome::New(NewReason::Ambiguous);
+        let other_sessions = ids.clone();
+        let mut several = state(
+            Loaded {
+                other_sessions,
+                ..loaded(outcome)
+            },
+            ROOM,
+        );
+        several.login(int(7), Keep::nothing());
+        several
+    };
+    assert_eq!(login(&several()).others, ids);
+    let mut again = several();
+    again.login(int(8), Keep::nothing());
+    assert_eq!(login(&again).others, ids, "a second login ends them, too");
+    let mut ended = several();
+    ended.logout();
+    assert_eq!(ended.ended, ids);
+    let mut dropped = several();
+    dropped.discard();
+    assert!(
+        dropped.ended.is_empty(),
+        "a login that is dropped ends none"
+    );
+    dropped.logout();
+    assert_eq!(dropped.ended, ids);
+}
+
+#[test]
 fn logout_removes_a_cookie_only_if_one_was_brought() {
     let mut malformed = state(loaded(LoadOutcome::New(NewReason::Malformed)), ROOM);
     malformed.logout();

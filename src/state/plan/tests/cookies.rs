@@ -193,6 +193,19 @@ fn when_reads_extend_nothing_only_writes_send_the_cookie_again() {
     assert!(cookie(&update(&state, &config, DAY)).is_some());
 }
 
+/// The browser has it, because another host has set it for all paths.
+#[test]
+fn a_cookie_that_is_due_is_not_sent_outside_of_its_path() {
+    let config = Config {
+        max_age: Some(HOUR),
+        ..config()
+    };
+    let mut state = sent(Override::Inherit);
+    state.creation = Creation::Never;
+    let touch = touched(&state, &config, MINUTE * 10);
+    assert!(touch.is_some(), "the session is in use");
+}
+
 #[test]
 fn a_cookie_is_sent_for_a_session_that_lives_alone() {
     let mut state = one();

@@ -278,3 +278,14 @@ fn an_update_says_whether_it_moves_the_time_of_expiry() {
     let first = update(&legacy, &config(), Duration::ZERO);
     assert!(first.values.may_move_expires(), "it stores `expires`");
 }
+
+#[test]
+fn token_that_was_handed_out_and_is_stored_changes_nothing() {
+    let config = Config {
+        transport: Transport::Bearer,
+        ..config()
+    };
+    let mut state = one();
+    state.settings.issued = state.stored().map(|stored| stored.token.clone());
+    assert!(touched(&state, &config, Duration::ZERO).is_none());
+}

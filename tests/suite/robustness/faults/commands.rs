@@ -111,7 +111,7 @@ fn cases() -> Vec<Case> {
         },
         Case {
             refused: Some(COUNTED), // the handler is told of the pop, and continues
-            ..case("findAndModify", &[Op::Pop, add()], Some(popped))
+            ..case("update", &[Op::Pop, add()], Some(popped))
         },
     ]
 }

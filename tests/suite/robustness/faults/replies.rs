@@ -33,7 +33,7 @@ async fn lost(share: bool) {
         ("update", vec![Op::Renew, add()]),
         ("insert", vec![keep(), add()]),
         ("findAndModify", vec![keep(), add()]),
-        ("findAndModify", vec![Op::Pop, add()]),
+        ("update", vec![Op::Pop, add()]),
         ("delete", vec![Op::Logout]),
     ] {
         for times in 1..=2 {

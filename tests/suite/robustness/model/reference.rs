@@ -278,6 +278,8 @@ struct Base {
     token: Option<Token>,
     by_login: bool,
     replaces: Option<Replaces>,
+    /// Further sessions that end with this login.
+    others: Vec<u32>,
 }
 
 impl Base {
@@ -288,6 +290,7 @@ impl Base {
             token: None,
             by_login: false,
             replaces: None,
+            others: Vec::new(),
         }
     }
 }
@@ -309,7 +312,7 @@ struct Request {
     /// The page to return to, of the session that was logged out.
     return_to: Option<Value>,
     ends: Vec<u32>,
-    /// Sessions whose token was replaced, or that ended: a logout ends them nevertheless.
+    /// Sessions whose token was replaced, or that ended: a login and a logout end them nevertheless.
     lost: Vec<u32>,
     removes: bool,
     given: Option<Token>,
@@ -533,7 +536,8 @@ impl Request {
             && self.base.token.is_none()
             && !self.base.by_login
         {
-            values.extend(kept.clone());
+            values = kept.clone();
+            apply(&mut values, &self.changes);
         }
         if let Some(page) = self.return_to.take() {
             values.entry(RETURN_TO.to_owned()).or_insert(page);
@@ -555,12 +559,15 @@ impl Request {
             }
             (None, None) => None,
         };
+        let mut others = std::mem::take(&mut self.lost);
+        others.append(&mut self.base.others);
         self.base = Base {
             held: Held::new(values, 0),
             user: Some(user),
             token: None,
             by_login: true,
             replaces,
+            others,
         };
         self.is_new = true;
         self.renews = false;
@@ -575,6 +582,7 @@ impl Request {
             self.ends.push(ended);
         }
         self.ends.append(&mut self.lost);
+        self.ends.append(&mut self.base.others);
         if let Some((_, kept)) = &mut self.replaced {
             kept.clear();
         }
@@ -590,6 +598,7 @@ impl Request {
     fn discard(&mut self) {
         self.changes.clear();
         self.renews = false;
+        self.lost.append(&mut self.base.others);
         if self.base.token.is_none() {
             self.base = Base::nothing();
         }

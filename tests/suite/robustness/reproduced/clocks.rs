@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::InMemory;
 use crate::apps::probe::{Gates, Probe, Script, run};
 use crate::support::alone::{alone, lines};
-use crate::support::{App, Mongod, figment};
+use crate::support::{App, Mongod, eventually, figment};
 
 /// How wrong a clock is.
 const WRONG: Duration = Duration::from_secs(600);
@@ -96,6 +96,32 @@ async fn revocation_by_any_clock_ends_a_login_in_progress() {
             assert_eq!(super::stored_of(&probe, "alice").await, 0);
         }
     }
+}
+
+/// The order of logins is that of the database: `created` is by the clock of the process.
+#[rocket::async_test]
+async fn limit_of_sessions_ends_the_earlier_login_whatever_the_clocks_show() {
+    let clock = Clock::new();
+    clock.advance(WRONG);
+    let probe = Probe::start("clocks_limit", &[("max_per_user", 1.into())]).await;
+    let url = Mongod::shared().await.url(&probe.db);
+    let figment = figment("debug", Some(&url), &[("max_per_user", 1.into())]);
+    let fast = App::launch(crate::apps::probe::rocket(
+        figment,
+        &clock,
+        &Gates::default(),
+    ))
+    .await;
+    let earlier = fast.browser();
+    run(&earlier, Script::new().login("alice")).await.cookie();
+    let later = probe.browser();
+    run(&later, Script::new().login("alice")).await.cookie();
+    eventually("one session", async || {
+        super::stored_of(&probe, "alice").await == 1
+    })
+    .await;
+    let seen = run(&later, Script::new().then("user")).await;
+    assert_eq!(seen.results, [json!("alice")]);
 }
 
 /// As a password reset does it that revokes before it signs in: the handler knows of no failure.

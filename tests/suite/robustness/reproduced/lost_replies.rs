@@ -21,7 +21,7 @@ async fn pop_whose_reply_was_lost_is_unknown() {
         let browser = one.probe.browser();
         run(&browser, Script::new().call(json!(["flash", "hello"]))).await;
         let lost = one.proxy().cuts();
-        one.proxy().plan("findAndModify", lost_and_refused(code));
+        one.proxy().plan("update", lost_and_refused(code));
         let popped = run(&browser, Script::new().then("pop_flash")).await;
         assert_eq!(one.proxy().cuts(), lost + 1);
         assert_eq!(popped.results, [json!({"error": "Unknown"})], "{code}");

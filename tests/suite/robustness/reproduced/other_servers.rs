@@ -76,11 +76,7 @@ async fn request_rate_too_large_is_asked_again() {
         ("update", Script::new().then("renew"), json!(null)),
         ("insert", Script::new().login("alice"), json!(null)),
         ("findAndModify", Script::new().call(keeping), json!(null)),
-        (
-            "findAndModify",
-            Script::new().then("pop_flash"),
-            json!(["hello"]),
-        ),
+        ("update", Script::new().then("pop_flash"), json!(["hello"])),
         ("delete", Script::new().then("logout"), json!(null)),
     ];
     for (command, script, expected) in cases {

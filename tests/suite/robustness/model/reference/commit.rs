@@ -4,7 +4,8 @@ use super::*;
 
 impl Request {
     pub(super) async fn commit(&mut self) -> Outcome {
-        let ends = std::mem::take(&mut self.ends);
+        let mut ends = std::mem::take(&mut self.ends);
+        ends.append(&mut self.base.others);
         let outcome = if self.base.token.is_none() && self.base.by_login {
             // What it replaces is announced before it is gone.
             let outcome = self.create(&ends).await;
@@ -131,8 +132,7 @@ impl Request {
             held,
             user,
             token: Some(token),
-            by_login: false,
-            replaces: None,
+            ..Base::nothing()
         };
         self.renews = false;
         Outcome::Fine
@@ -266,32 +266,30 @@ impl Request {
                 return Ok(if takes { now } else { next });
             }
         };
+        let mut seen = self.base.held.clone();
         loop {
-            let stored = self.base.held.values.get(key).cloned();
+            let stored = seen.values.get(key).cloned();
             let next = change(stored.as_ref());
             let output = if takes { stored.clone() } else { next.clone() };
             if next == stored {
+                self.base.held = seen;
                 self.forget_what_changes_nothing();
                 return Ok(output);
             }
-            let kind = match takes {
-                true => Kind::UpdateReturning,
-                false => Kind::Update,
-            };
             let write = world
-                .at(kind, |data| {
+                .at(Kind::Update, |data| {
                     let write = data.number();
                     let found = data.sessions.get_mut(&token.session);
                     let found = found.filter(|found| found.secret == token.secret);
                     let held = found.map(|found| &mut found.held);
-                    let is_same =
-                        |held: &&mut Held| held.has_same(key, &self.base.held, world.is_sealed);
+                    let is_same = |held: &&mut Held| held.has_same(key, &seen, world.is_sealed);
                     held.filter(is_same)?.put(key, next.clone(), write);
                     Some(write)
                 })
                 .await;
             if let Some(write) = write {
-                self.base.held.put(key, next, write);
+                seen.put(key, next, write);
+                self.base.held = seen;
                 self.forget_what_changes_nothing();
                 return Ok(output);
             }
@@ -303,9 +301,12 @@ impl Request {
                 })
                 .await;
             match fresh {
-                Some(fresh) => self.base.held = fresh,
+                Some(fresh) => seen = fresh,
                 None => {
-                    self.lose();
+                    // What else was changed belongs to the session still, if it was only renewed.
+                    if self.changes.is_empty() && !self.renews {
+                        self.lose();
+                    }
                     return Err("Gone");
                 }
             }
