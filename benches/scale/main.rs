@@ -61,7 +61,7 @@ struct Point {
 
 async fn run(options: Options) {
     let server = Server::start(options.deployments[0], &options.series).await;
-    server.cache("1G").await;
+    server.cache("8G").await;
     let sides = side::start(&server, &options.share, options.sealed).await;
     for name in &options.only {
         let plot = match name.as_str() {

@@ -256,3 +256,24 @@ async fn a_shared_client_can_be_shut_down_at_once_after_the_application() {
     let end = async { client.shutdown().immediate(true).await };
     in_time("the client's end", end).await;
 }
+
+/// A router that reads with `available` would also find sessions that have ended.
+#[rocket::async_test]
+async fn sessions_are_read_with_local_read_concern_whatever_the_url_says() {
+    let (mongod, db) = (Mongod::shared().await, "read_concern");
+    let proxy = Proxy::start(mongod.port()).await;
+    let url = format!("{}?readConcernLevel=available", proxy.url(db));
+    let client = mongod.client().await;
+    let probe = Probe::start_at(client, &url, db, &[], |rocket| rocket).await;
+    let browser = probe.browser();
+    run(&browser, Script::new().set("n", 1)).await.cookie();
+    run(&browser, Script::new().get("n")).await;
+    let finds = proxy.requests("find");
+    assert!(!finds.is_empty());
+    for find in finds {
+        let level = find
+            .get_document("readConcern")
+            .and_then(|it| it.get_str("level"));
+        assert_eq!(level, Ok("local"), "{find}");
+    }
+}

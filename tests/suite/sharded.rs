@@ -44,7 +44,7 @@ fn add() -> Op {
 async fn spread(cluster: &Cluster, namespace: &str, arena: &Arena) -> Vec<(Browser, usize)> {
     let mut browsers = Vec::new();
     let mut shards = BTreeSet::new();
-    while browsers.len() < 8 || shards.len() < 2 {
+    while browsers.len() < 20 || shards.len() < 2 {
         let browser = arena.plant(&[set("n", 0)]).await;
         let shard = cluster.shard_of(namespace, &id(&browser)).await;
         shards.insert(shard);
@@ -396,7 +396,7 @@ async fn survives(cluster: &Cluster, failover: bool, fault: impl AsyncFnOnce(&st
     for app in &apps {
         serves(app).await;
     }
-    let crowd = Crowd::gather(&apps, 5, seed("FAULT_SEED")).await;
+    let crowd = Crowd::gather(&apps, seed("FAULT_SEED")).await;
     crowd.see(100).await;
     fault(&namespace, &crowd).await;
     let healed = crowd.history.now();

@@ -72,12 +72,16 @@ const SAVES: [Option<Op>; 8] = [
     Some(Op::LeaveSave(Leaving::TimedOut)),
 ];
 
+/// Their tabs send twice as many requests at once: more than have a command each, so that batches are
+/// formed also where two applications share them.
+const BROWSERS: usize = 10;
+
 const KEPT: [&str; 8] = ["mark", "n", "r", "a", "b", "log", "mod", "kept"];
 
 impl Crowd {
     /// Starts browsers with two tabs each, until `disperse`. The tabs of a browser ask the
     /// applications in turn, so that with two of them a session is in use at both.
-    pub async fn gather(apps: &[Arc<Arena>], browsers: usize, seed: u64) -> Crowd {
+    pub async fn gather(apps: &[Arc<Arena>], seed: u64) -> Crowd {
         let history = Arc::new(History::new());
         let stop = Arc::new(AtomicBool::new(false));
         let unavailable = apps[0].unavailable().await;
@@ -93,7 +97,7 @@ impl Crowd {
             next_revocation: AtomicU64::new(0),
             old: Mutex::default(),
         };
-        let visitors: Vec<_> = (0..browsers).map(|one| Arc::new(visitor(one))).collect();
+        let visitors: Vec<_> = (0..BROWSERS).map(|one| Arc::new(visitor(one))).collect();
         let tabs = visitors.iter().flat_map(|visitor| [visitor; 2]).enumerate();
         let live = |(tab, visitor): (usize, &Arc<Visitor>)| {
             let rng = StdRng::seed_from_u64(seed.wrapping_mul(1000).wrapping_add(tab as u64));

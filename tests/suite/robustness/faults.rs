@@ -157,7 +157,7 @@ async fn endures(
         serves(&app).await;
         apps.push(app);
     }
-    let crowd = Crowd::gather(&apps, 5, seed).await;
+    let crowd = Crowd::gather(&apps, seed).await;
     crowd.see(100).await;
     fault(set, &crowd).await;
     let healed = crowd.history.now();

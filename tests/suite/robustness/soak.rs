@@ -169,7 +169,7 @@ async fn round(
     let mut crowds = Vec::new();
     for stand in stands {
         let apps = [Arc::clone(&stand.arena)];
-        crowds.push(Crowd::gather(&apps, 4, rng.random()).await);
+        crowds.push(Crowd::gather(&apps, rng.random()).await);
     }
     while began.elapsed() < ROUND {
         sleep(Duration::from_millis(rng.random_range(500..3000))).await;

@@ -28,7 +28,7 @@ async fn visit(store: impl Store, db: &str, seed: u64) -> Verdict {
 }
 
 async fn visit_all(apps: &[Arc<Arena>], db: &str, seed: u64) -> Verdict {
-    let crowd = Crowd::gather(apps, 5, seed).await;
+    let crowd = Crowd::gather(apps, seed).await;
     crowd.see(200).await;
     let history = crowd.disperse().await;
     let client: Client = Mongod::shared().await.client().await;
