@@ -19,7 +19,7 @@ use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Token};
 use crate::record::{Malformed, Record, alive, field};
 use crate::state::Stored;
-use crate::state::plan::{CommitPlan, CookieLife, Write};
+use crate::state::plan::{CommitPlan, CookieLife, InsertPlan, LoginPlan, Write};
 use crate::stats::{ConnectionCounters, Counters};
 use crate::store::Order;
 use crate::store::bounded::Bounded;
@@ -211,31 +211,14 @@ impl Core {
             Write::Insert(plan) => plan.login.as_ref().map(|login| login.user.clone()),
             _ => None,
         };
+        let ends_more = |login: &LoginPlan| deletes || !login.others.is_empty();
         let done = match write {
-            // The old sessions end after the login stands, and its tombstones say who replaced
-            // them: a late response of another tab must not overwrite the login's cookie. The
-            // logout stands even if the login fails.
-            Write::Insert(plan) if plan.login.is_some() && deletes => {
-                let inserted = Box::pin(self.insert(plan)).await;
-                let deleted = Box::pin(self.delete_all(&delete)).await;
-                match (inserted, deleted) {
-                    (Ok(done), Ok(())) => done,
-                    (Err(error), Ok(())) => return Err(error.partly_done()),
-                    (Ok(done), Err(error)) => {
-                        if let Some(undo) = done.undo {
-                            self.tasks.spawn(undo.run_and_log());
-                        }
-                        return Err(error.partly_done());
-                    }
-                    (Err(insert), Err(error)) => {
-                        let is_open = matches!(insert, Error::Unknown { .. });
-                        return Err(error.partly_done_if(is_open));
-                    }
-                }
+            Write::Insert(plan) if plan.login.as_ref().is_some_and(ends_more) => {
+                Box::pin(self.insert_and_end(plan, &delete)).await?
             }
             write => {
                 if deletes {
-                    Box::pin(self.delete_all(&delete)).await?;
+                    Box::pin(self.delete_all(&delete, End::LoggedOut, None)).await?;
                 }
                 let partly_done = |error: Error| error.partly_done_if(deletes);
                 match write {
@@ -273,13 +256,46 @@ impl Core {
         Ok(done)
     }
 
-    async fn delete_all(&self, ids: &[Id]) -> Result<()> {
+    /// Carries out a login whose request has logged a session out before, or proves further sessions. They
+    /// end after the login stands, and its tombstones say who replaced them: a late response of another
+    /// tab must not overwrite the login's cookie. A logout stands even if the login fails.
+    async fn insert_and_end(
+        self: &Arc<Self>,
+        plan: Box<InsertPlan>,
+        logged_out: &[Id],
+    ) -> Result<Done> {
+        let login = plan.login.as_ref();
+        let (user, others) = login
+            .map(|login| (login.user.clone(), login.others.clone()))
+            .unzip();
+        let inserted = Box::pin(self.insert(plan)).await;
+        let mut deleted = self.delete_all(logged_out, End::LoggedOut, None).await;
+        let stands = matches!(&inserted, Ok(done) if done.outcome == Outcome::Applied);
+        if let (Ok(()), true, Some(others)) = (&deleted, stands, others) {
+            let ended = self.delete_all(&others, End::Replaced, user.as_ref()).await;
+            deleted = ended.map_err(|error| error.partly_done_if(!logged_out.is_empty()));
+        }
+        match (inserted, deleted) {
+            (Ok(done), Ok(())) => Ok(done),
+            (Err(error), Ok(())) => Err(error.partly_done_if(!logged_out.is_empty())),
+            (Ok(done), Err(error)) => {
+                if let Some(undo) = done.undo {
+                    self.tasks.spawn(undo.run_and_log());
+                }
+                Err(error.partly_done())
+            }
+            (Err(insert), Err(error)) => {
+                let is_open = matches!(insert, Error::Unknown { .. });
+                Err(error.partly_done_if(is_open))
+            }
+        }
+    }
+
+    async fn delete_all(&self, ids: &[Id], end: End, user: Option<&RawBson>) -> Result<()> {
         for (ended, id) in ids.iter().enumerate() {
             let delete = self.store.delete(Filter::id(id.as_str()));
             let ids = [id.as_str()];
-            let ending = self
-                .live
-                .ending(&ids, End::LoggedOut, None, delete, |did| *did);
+            let ending = self.live.ending(&ids, end, user, delete, |did| *did);
             let deleted = ending.await;
             deleted.map_err(|error| error.partly_done_if(ended > 0))?;
         }
@@ -350,7 +366,8 @@ impl Core {
 
     /// Ends the oldest sessions of a user beyond `max_per_user`, in the background. The database gives
     /// the order in which logins were stored, so that all processes agree on it, whatever their clocks
-    /// show: none is left over and the latest stays.
+    /// show: none is left over and the latest stays. (Two shards may differ in what is the latest by as
+    /// much as their clocks differ.)
     fn enforce_max_per_user(self: &Arc<Self>, user: &RawBson) {
         let Some(max) = self.config.max_per_user else {
             return;

@@ -137,7 +137,8 @@ pub enum Error {
     /// ([`renew`](crate::Session::renew), [`elevate`](crate::Session::elevate)), from calls that need
     /// the current one: [`modify`](crate::Session::modify), a [`pop`](crate::Queue::pop),
     /// [`revoke_others`](crate::Sessions::revoke_others), and [`save`](crate::Session::save) of a
-    /// `renew` or an `elevate`. That session continues under its new cookie.
+    /// `renew`, an `elevate`, or of times or a CSRF secret alone. That session continues under its new
+    /// cookie.
     Gone,
     /// The change comes too late: the session was stored with the response already, as it is in a
     /// stream. Call [`save`](crate::Session::save) before the stream starts. Status 500.

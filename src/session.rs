@@ -113,6 +113,18 @@ impl Inner {
         self.unreported.insert(self.saves, error);
     }
 
+    /// Before the response's own commit.
+    fn prepare_last(&mut self) {
+        if !self.unreported.is_empty() || self.lost_token.is_some() {
+            // The response is an error: of what is pending only the ends of sessions stand.
+            self.state.discard();
+        }
+        if self.pending_cookie.is_some() && self.state.resend_with_commit() {
+            // The update proves the token again: another request may have replaced it since the save.
+            self.pending_cookie = None;
+        }
+    }
+
     /// The session has ended or was replaced: the cookie of an earlier save must not be sent.
     fn lost(&mut self) {
         self.pending_cookie = None;
@@ -289,7 +301,7 @@ impl fmt::Debug for Session {
     }
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
+fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
     value::decode(stored).map_err(|reason| Error::Decode {
         key: field.display(),
         wanted: std::any::type_name::<T>(),

@@ -9,7 +9,7 @@ pub(crate) mod plan;
 mod size;
 mod transitions;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bson::RawBson;
 
@@ -23,7 +23,7 @@ use crate::record::{Client, Expiry, Override, OwnTimes};
 use changes::{Change, Changes, Mismatch};
 
 pub(crate) use self::base::{Base, Keep, Login, Replaces, Stored};
-pub(crate) use self::in_flight::{InFlight, Settings, TokenChange};
+pub(crate) use self::in_flight::{InFlight, Settings, TimeChanges, TokenChange};
 pub use self::load_outcome::NewReason;
 pub(crate) use self::load_outcome::{Creation, LoadOutcome, Loaded, Proof, Replaced};
 
@@ -41,12 +41,14 @@ pub(crate) struct State {
     pub(crate) replaced: Option<Box<Replaced>>,
     /// Further sessions that the request's cookies prove: a login and a logout end them.
     other_sessions: Vec<Id>,
-    /// The document of the dead session may still be there: a logout deletes it.
-    dead_may_be_stored: bool,
+    /// A session that has expired, and whose document may still be there: a logout deletes it.
+    expired: Option<Id>,
     /// Fields whose value a write of this request has perhaps changed: it is not known what is stored.
     uncertain: HashSet<Field>,
     /// The same of the session's own times.
-    times_are_uncertain: bool,
+    uncertain_times: TimeChanges,
+    /// How many exchanges of a field have no known outcome yet.
+    exchanges: HashMap<Field, u32>,
     /// Sessions that a logout ended, to be deleted whatever the response becomes.
     pub(crate) ended: Vec<Id>,
     brought_cookie: bool,
@@ -86,9 +88,10 @@ impl State {
             dead_is_looked_up: false,
             replaced: None,
             other_sessions: loaded.other_sessions,
-            dead_may_be_stored: false,
+            expired: None,
             uncertain: HashSet::new(),
-            times_are_uncertain: false,
+            uncertain_times: TimeChanges::default(),
+            exchanges: HashMap::new(),
             ended: Vec::new(),
             brought_cookie: loaded.brought_cookie,
             removes_cookie: false,
@@ -109,7 +112,7 @@ impl State {
         match loaded.outcome {
             LoadOutcome::New(reason) => state.why_new = Some(reason),
             LoadOutcome::Dead(id, reason) => {
-                state.dead_may_be_stored = reason == NewReason::Expired;
+                state.expired = (reason == NewReason::Expired).then(|| id.clone());
                 state.dead_is_looked_up = reason != NewReason::Expired;
                 state.why_new = Some(reason);
                 // With another secret it may be another user's: no login takes its place.
@@ -248,11 +251,10 @@ impl State {
 
     /// Sets the session's own times. Those that stay as they are are no change.
     pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
-        let (seen, under) = (self.times(), self.times_under());
-        let is_uncertain = self.times_are_uncertain;
-        let change = |before: &mut Option<Override>, wanted, seen, under| {
-            if wanted != seen || is_uncertain {
-                *before = (wanted != under || is_uncertain).then_some(wanted);
+        let (seen, under, open) = (self.times(), self.times_under(), self.uncertain_times);
+        let change = |before: &mut Option<Override>, wanted, seen, under, open: Option<_>| {
+            if wanted != seen || open.is_some() {
+                *before = (wanted != under || open.is_some()).then_some(wanted);
             }
         };
         let times = &mut self.settings.times;
@@ -261,18 +263,21 @@ impl State {
             wanted.timeout,
             seen.timeout,
             under.timeout,
+            open.timeout,
         );
         change(
             &mut times.lifetime,
             wanted.lifetime,
             seen.lifetime,
             under.lifetime,
+            open.lifetime,
         );
         change(
             &mut times.max_age,
             wanted.max_age,
             seen.max_age,
             under.max_age,
+            open.max_age,
         );
     }
 
@@ -403,7 +408,8 @@ impl State {
     pub(crate) fn clear(&mut self) {
         let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
         self.changes.retain(is_ours);
-        let uncertain: Vec<Field> = self.uncertain.iter().cloned().collect();
+        let uncertain = self.uncertain.iter().chain(self.exchanges.keys());
+        let uncertain: Vec<Field> = uncertain.cloned().collect();
         for field in self.fields().into_iter().chain(uncertain) {
             if !is_ours(&field) {
                 self.changes.put(field, Change::Unset);
@@ -425,6 +431,14 @@ impl State {
 
     // ---- writing
 
+    /// Lets the update that is due, if one is, send the cookie: its token is a condition then.
+    pub(crate) fn resend_with_commit(&mut self) -> bool {
+        let is_due = !self.changes.is_empty() || self.settings.has_changes();
+        let is_due = is_due && self.stored().is_some();
+        self.settings.touch |= is_due;
+        is_due
+    }
+
     /// A write of all that is pending starts. What the request does until it has ended stays
     /// pending after it.
     pub(crate) fn start_flush(&mut self) {
@@ -436,12 +450,18 @@ impl State {
 
     /// The write has ended, and this is stored. What was done meanwhile stays pending.
     pub(crate) fn flush_succeeded(&mut self, base: Base) {
+        if matches!(self.base, Base::Login(_)) {
+            self.forget_doubts(); // they were about another document
+        }
         self.base = base;
         if let Some(write) = self.in_flight.take() {
-            write.changes.fields().for_each(|field| {
-                self.uncertain.remove(field);
-            });
-            self.times_are_uncertain &= !write.settings.times_are_set();
+            for (field, change) in write.changes.iter() {
+                // What a relative change was applied to stays open.
+                if !change.is_relative() {
+                    self.uncertain.remove(field);
+                }
+            }
+            self.uncertain_times = self.uncertain_times.without(write.settings.times);
         }
         self.drop_no_changes();
     }
@@ -454,20 +474,54 @@ impl State {
             && self.stored().is_some()
         {
             self.uncertain.extend(write.changes.fields().cloned());
-            self.times_are_uncertain |= write.settings.times_are_set();
+            self.uncertain_times = self.uncertain_times.and_then(write.settings.times);
         }
         self.changed();
     }
 
-    /// A write of this one field begins, beside what is in flight. Until its outcome is known, it is
-    /// not known what is stored. Returns whether that is so already, after an earlier write.
-    pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
-        !self.uncertain.insert(field.clone())
+    /// Whether it is not known what is stored under a field.
+    fn is_uncertain(&self, field: &Field) -> bool {
+        self.uncertain.contains(field) || self.exchanges.contains_key(field)
     }
 
-    /// The write has succeeded.
-    pub(crate) fn exchange_ended(&mut self, field: &Field) {
-        self.uncertain.remove(field);
+    /// A write of this one field begins, beside what is in flight. Returns whether it was not known
+    /// before what is stored.
+    pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
+        let was_uncertain = self.is_uncertain(field);
+        *self.exchanges.entry(field.clone()).or_default() += 1;
+        was_uncertain
+    }
+
+    /// It has ended. (One whose caller has stopped waiting never does, for all that is known.)
+    pub(crate) fn exchange_ended<T>(&mut self, field: &Field, done: &Result<Option<T>, Error>) {
+        let Some(running) = self.exchanges.get_mut(field) else {
+            return;
+        };
+        *running = running.saturating_sub(1);
+        let is_last = *running == 0;
+        if is_last {
+            self.exchanges.remove(field);
+        }
+        match done {
+            Err(Error::Unknown { .. }) => {
+                self.uncertain.insert(field.clone());
+            }
+            Ok(Some(_)) if is_last => {
+                self.uncertain.remove(field);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget_doubts(&mut self) {
+        self.uncertain.clear();
+        self.exchanges.clear();
+        self.uncertain_times = TimeChanges::default();
+    }
+
+    /// Whether a write is in flight.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.in_flight.is_some()
     }
 
     /// Another write of this session has stored `stored`: a single value, beside what is in flight.

@@ -49,8 +49,9 @@ impl Sweeper {
         let mut is_reported = false;
         while let Some(core) = self.0.upgrade() {
             let Err(error) = core.sweep_to_the_end().await else {
+                let core = Weak::clone(&self.0);
                 drop(self);
-                return core.sweep_what_was_left().await;
+                return sweep_what_was_left(core).await;
             };
             if !is_reported {
                 is_reported = true;
@@ -167,16 +168,6 @@ impl Core {
         });
     }
 
-    /// Continues where a task has ended: between its last look at the epoch and its end, `revoke_all` may
-    /// have stored another generation, and left it to that task. One round trip.
-    async fn sweep_what_was_left(self: &Arc<Self>) {
-        // Not what is known: that last look may have been learned after the new generation was stored.
-        match self.epoch.read().await {
-            Ok(epoch) if swept_for(epoch).is_none() => {}
-            Ok(_) | Err(_) => self.sweep_in_background(),
-        }
-    }
-
     async fn sweep_to_the_end(&self) -> Result<()> {
         loop {
             let epoch = self.epoch.current().await?;
@@ -210,6 +201,21 @@ impl Core {
         }
         *seen = Some(epoch);
         Ok(epoch.is_sweeping)
+    }
+}
+
+/// Continues where a task has ended: between its last look at the epoch and its end, `revoke_all` may
+/// have stored another generation, and left it to that task. One round trip.
+async fn sweep_what_was_left(core: Weak<Core>) {
+    while let Some(core) = core.upgrade() {
+        // Not what is known: that last look may have been learned after the new generation was stored.
+        match core.epoch.read().await {
+            Ok(epoch) if swept_for(epoch).is_none() => return,
+            Ok(_) => return core.sweep_in_background(),
+            Err(_) => {} // it is asked again
+        }
+        drop(core);
+        sleep(RETRY_DELAY).await;
     }
 }
 

@@ -289,7 +289,8 @@ pub(crate) async fn is_revoked(
     let request_age = started.age(&core.clock, source);
     // A request can be held open for as long as its client likes, and what was revoked since it
     // began is not remembered for longer than this.
-    if started.age(&core.clock, TimeSource::Process) >= REVOCATION_LIFETIME {
+    let own_age = started.age(&core.clock, TimeSource::Process);
+    if request_age.max(own_age) >= REVOCATION_LIFETIME {
         return Ok(Revocation::Revoked);
     }
     let slack = match source {

@@ -45,7 +45,7 @@ impl Core {
                     return Box::pin(self.update(plan, is_last)).await;
                 }
             }
-            if part.is_required || (part.has_settings && !plan.values.has_changes()) {
+            if part.is_required {
                 return Ok(Done::without_write(Outcome::Gone));
             }
             // Only the token may be another one by now. The values still belong to this session,
@@ -54,8 +54,11 @@ impl Core {
                 let id = &plan.values.record.meta.id;
                 rocket::warn!(
                     "session {id}: the times or the CSRF secret that a request set were not stored, \
-                     because another request replaced its cookie meanwhile",
+                     because another request replaced its cookie, or ended it, meanwhile",
                 );
+            }
+            if part.has_settings && !plan.values.has_changes() {
+                return Ok(Done::without_write(Outcome::Gone));
             }
         }
         let filter = self.update_filter(&plan, is_last);

@@ -65,7 +65,9 @@ impl Reasons {
     pub(super) fn confirm(&mut self, id: &str, end: End) {
         self.intend(id, end, None);
         if let Some(reason) = self.by_id.get_mut(id) {
-            reason.is_certain = true;
+            // One that has expired by the clock of this process may have been used since, or be alive by
+            // another clock.
+            reason.is_certain |= end != End::Expired;
         }
     }
 
@@ -111,11 +113,10 @@ impl Reasons {
         Some(found.end)
     }
 
-    /// How the session has ended for certain. One that had expired by the clock of this process may have
-    /// been used since, or be alive by another clock.
+    /// How the session has ended for certain.
     pub(super) fn certain(&self, id: &str) -> Option<End> {
         let reason = self.by_id.get(id)?;
-        (reason.is_certain && reason.end != End::Expired).then_some(reason.end)
+        reason.is_certain.then_some(reason.end)
     }
 
     /// Why a session ended that is known to have ended.
@@ -166,6 +167,9 @@ mod tests {
             (reasons.certain("a"), reasons.certain("b")),
             (None, Some(End::Revoked))
         );
+        reasons.intend("a", End::LoggedOut, None);
+        let end = reasons.of("a").map(|reason| reason.end);
+        assert_eq!(end, Some(End::LoggedOut), "it was used since");
     }
 
     #[test]

@@ -123,10 +123,13 @@ impl Shared {
     async fn commit_in_order(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
         let (plan, generation, is_issued) = {
             let mut inner = self.lock();
-            let state = &mut inner.state;
-            if state.sealed {
+            if inner.state.sealed {
                 return Err(Error::Sealed);
             }
+            if is_last {
+                inner.prepare_last();
+            }
+            let state = &mut inner.state;
             state.sealed = is_last;
             let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard())?;
             if plan.is_nothing() {

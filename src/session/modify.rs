@@ -35,7 +35,7 @@ impl Session {
     /// It is stored at once, not with the response: one round trip, and two more for each time that
     /// another request was faster. If the request has changed the key before, or has kept it in a
     /// login, that is saved first, with all that is pending (one more round trip, or those of the
-    /// login). On a session that is not stored yet, `f` runs at once and the value is stored with the
+    /// login); if that fails, so does the response. On a session that is not stored yet, `f` runs at once and the value is stored with the
     /// response.
     ///
     /// ```
@@ -154,7 +154,7 @@ impl Session {
         };
         if must_save && let Err(error) = self.save().await {
             // The caller may do without the value, but what it changed before is lost.
-            if !matches!(error, Error::Gone) {
+            if !matches!(error, Error::Gone | Error::Sealed) {
                 self.lock().report(error.clone());
             }
             return Err(error);
@@ -189,9 +189,12 @@ impl Session {
                 _ => false,
             };
             // After a write whose outcome is unknown, the first attempt finds out what is stored.
-            if is_same && !std::mem::take(&mut is_uncertain) {
+            let must_write = std::mem::take(&mut is_uncertain);
+            if is_same && !must_write {
                 return Ok(Attempt::Unchanged(output));
             }
+            // Without a data key it is not sent yet, and the attempt is made again.
+            is_uncertain = must_write && record.lacks_data_key() && next.is_some();
             self.check_size(record, &field, next.as_ref(), pending_growth)?;
             Ok(Attempt::Write(vec![(field.clone(), next)], output))
         };
@@ -203,14 +206,16 @@ impl Session {
         };
         let (kind, timer) = (self.core.config.kind(), self.core.latencies.time_commit());
         let span = &self.shared.span;
-        let done = span.commit(kind, false, outcome, exchanged).await?;
+        let done = span.commit(kind, false, outcome, exchanged).await;
         drop(timer);
         let mut inner = self.lock();
         let is_same = inner.state.generation == generation;
-        match done {
+        if is_same {
+            inner.state.exchange_ended(&field, &done);
+        }
+        match done? {
             Some((record, output)) => {
                 self.core.stats.commits.count();
-                inner.state.exchange_ended(&field);
                 if is_same && let Some(current) = inner.state.stored() {
                     let token = current.token.clone();
                     let record = match inner.state.version == version {
@@ -231,10 +236,14 @@ impl Session {
             }
             None => {
                 self.core.stats.gone.count();
-                // If the session was renewed, what else the request changed can still be stored: the
-                // commit finds out.
-                if is_same && !inner.state.is_pending() {
-                    inner.lost();
+                if is_same {
+                    // By an earlier save: the browser may have another one by now.
+                    inner.pending_cookie = None;
+                    // If the session was renewed, what else the request changed can still be stored: the
+                    // commit finds out.
+                    if !inner.state.is_pending() && !inner.state.is_writing() {
+                        inner.lost();
+                    }
                 }
                 Err(Error::Gone)
             }

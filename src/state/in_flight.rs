@@ -34,7 +34,16 @@ impl TimeChanges {
         }
     }
 
-    fn and_then(self, later: TimeChanges) -> TimeChanges {
+    /// These changes, without those of the times that `others` are about.
+    pub(super) fn without(self, others: TimeChanges) -> TimeChanges {
+        TimeChanges {
+            timeout: self.timeout.filter(|_| others.timeout.is_none()),
+            lifetime: self.lifetime.filter(|_| others.lifetime.is_none()),
+            max_age: self.max_age.filter(|_| others.max_age.is_none()),
+        }
+    }
+
+    pub(super) fn and_then(self, later: TimeChanges) -> TimeChanges {
         TimeChanges {
             timeout: later.timeout.or(self.timeout),
             lifetime: later.lifetime.or(self.lifetime),

@@ -9,7 +9,7 @@ use crate::record::token::{Id, Secret};
 /// The result of looking up a request's session cookie, and what the request may create.
 pub(crate) struct Loaded {
     pub(crate) outcome: LoadOutcome,
-    /// Further sessions that the request's cookies prove. A logout ends them, too.
+    /// Further sessions that the request's cookies prove. A login and a logout end them, too.
     pub(crate) other_sessions: Vec<Id>,
     /// The request brought a cookie of our name, well-formed or not. A logout removes it.
     pub(crate) brought_cookie: bool,

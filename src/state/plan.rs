@@ -25,7 +25,7 @@ pub(crate) type CookieLife = Option<Duration>;
 
 /// Everything that a commit has to write before the response is sent.
 pub(crate) struct CommitPlan {
-    /// Sessions to delete, because the application logged them out.
+    /// Sessions to delete whatever becomes of the write, because the application logged them out.
     pub(crate) delete: Vec<Id>,
     pub(crate) write: Write,
 }
@@ -81,6 +81,8 @@ pub(crate) struct LoginPlan {
     pub(crate) replaces: Option<Replacement>,
     /// The sessions that this one takes the place of in the browser: each gets a tombstone.
     pub(crate) tombstones: Vec<TombstonePlan>,
+    /// Further sessions that end when the login stands.
+    pub(crate) others: Vec<Id>,
     /// An earlier login of the same browser replaced this session a moment ago.
     pub(crate) joins: Option<Id>,
 }
@@ -207,11 +209,10 @@ pub(crate) fn plan(state: &State, config: &Config, now: Moment) -> Result<Commit
         true => Write::Refuse(Error::TokenNotIssued),
         false => write,
     };
-    let mut delete = state.ended.clone();
-    if let Base::Login(login) = &state.base {
-        delete.extend(login.others.iter().cloned());
-    }
-    Ok(CommitPlan { delete, write })
+    Ok(CommitPlan {
+        delete: state.ended.clone(),
+        write,
+    })
 }
 
 /// Whether the write gives a bearer session a token that no client would get.
@@ -269,6 +270,7 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
     LoginPlan {
         user: login.user.clone(),
         tombstones: old.into_iter().chain(ended.map(without_proof)).collect(),
+        others: login.others.clone(),
         replaces,
         joins: state.replaced.as_ref().map(|replaced| replaced.id.clone()),
     }

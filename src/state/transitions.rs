@@ -90,9 +90,7 @@ impl State {
         };
         self.ended.extend(ended);
         self.ended.append(&mut self.other_sessions);
-        if std::mem::take(&mut self.dead_may_be_stored) {
-            self.ended.extend(self.dead.clone());
-        }
+        self.ended.extend(self.expired.take());
         self.removes_cookie |= self.brought_cookie;
         if let Some(replaced) = &mut self.replaced {
             // A new session would still overwrite the cookie of the login that replaced it.
@@ -132,7 +130,9 @@ impl State {
             self.dead_is_looked_up = false;
             // The session may live on under another token. The request has proven it, so a login and a
             // logout end it.
-            self.other_sessions.push(id.clone());
+            if !self.other_sessions.contains(id) {
+                self.other_sessions.push(id.clone());
+            }
         }
         self.base = Base::Empty;
         self.forget(NewReason::Ended);
@@ -142,8 +142,7 @@ impl State {
         self.in_flight = None;
         self.changes = Changes::default();
         self.settings = Settings::default();
-        self.uncertain.clear();
-        self.times_are_uncertain = false;
+        self.forget_doubts();
         self.is_new = true;
         self.why_new = Some(reason);
         self.changed();

@@ -1,5 +1,9 @@
 //! `modify` and pops: a compare-and-set of one value, beside what else the request does.
 
+use std::pin::pin;
+
+use rstest::rstest;
+
 use super::*;
 
 #[rocket::async_test]
@@ -155,11 +159,91 @@ async fn modify_whose_closure_uses_a_new_session_ends() {
         let _ = session.increment("calls", 1);
         n.unwrap_or(0) + 1
     });
-    let error = modified.await.expect_err("it is never undisturbed");
-    assert!(
-        error.to_string().contains("modify") || matches!(error, Error::Store { .. }),
-        "{error}"
-    );
+    assert!(matches!(modified.await, Err(Error::Store { .. })));
+}
+
+/// The browser may have the new one by now.
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case::by_the_commit(false)]
+#[case::without_a_commit(true)]
+async fn cookie_of_a_save_is_not_sent_once_the_token_was_replaced(#[case] is_discarded: bool) {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.touch();
+    session.save().await.unwrap();
+    let other = bench.comes(&old).await;
+    other.renew().unwrap();
+    other.finish().await.unwrap();
+    session.set("cart", &1).unwrap();
+    let modified = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(matches!(modified.await, Err(Error::Gone)));
+    if is_discarded {
+        session.discard();
+    }
+    assert!(given(&session).await.is_none());
+}
+
+#[rocket::async_test]
+async fn cookie_of_a_save_is_proven_again_by_the_commit() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    for renews in [false, true] {
+        let session = bench.comes(&old).await;
+        session.touch();
+        session.save().await.unwrap();
+        if renews {
+            let other = bench.comes(&old).await;
+            other.renew().unwrap();
+            other.finish().await.unwrap();
+        }
+        session.set("cart", &renews).unwrap();
+        assert_eq!(given(&session).await.is_none(), renews);
+        let stored = bench.store.load(old.id.as_str()).await.unwrap().unwrap();
+        assert_eq!(stored.id(), Some(old.id.as_str()));
+    }
+}
+
+/// What a login that fails must not have done.
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case::its_insert("insert")]
+#[case::its_look_for_revocations("ages")]
+async fn failed_login_after_a_modify_of_a_renewed_session_ends_nothing(#[case] call: &'static str) {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    let other = bench.comes(&old).await;
+    other.renew().unwrap();
+    let renewed = given(&other).await.expect("a cookie");
+    let modified = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(modified.await.is_err());
+    session.login(2).unwrap();
+    bench.store.next(call, Fault::Fails);
+    assert!(session.finish().await.is_err());
+    bench.settled().await;
+    assert!(!bench.comes(&renewed).await.is_new());
+}
+
+/// The response is an error by then.
+#[rocket::async_test]
+async fn login_after_a_modify_that_could_not_save_is_dropped() {
+    let bench = Bench::with(|config| config.max_per_user = Some(1));
+    let device = bench.begun(Some(1), &[]).await;
+    bench.settled().await;
+    let old = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.set("n", &2).unwrap();
+    bench.store.next("update", Fault::Fails);
+    let failed = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+    assert!(failed.await.is_err());
+    session.login(1).unwrap();
+    assert!(session.finish().await.is_err());
+    bench.settled().await;
+    for cookie in [&device, &old] {
+        assert!(!bench.comes(cookie).await.is_new());
+    }
 }
 
 // ---- what an unknown outcome leaves open
@@ -429,4 +513,56 @@ async fn pop_with_an_unknown_outcome_delivers_nothing_twice() {
     session.finish().await.unwrap();
     let next = bench.comes(&cookie).await;
     assert!(next.pop_flash::<String>().await.unwrap().is_empty());
+}
+
+#[rocket::async_test]
+async fn increment_after_an_unknown_outcome_leaves_the_sum_open() {
+    let bench = Bench::new();
+    let (cookie, session) = doubtful(&bench).await;
+    session.increment("n", 1).unwrap();
+    session.save().await.unwrap();
+    session.set("n", &2).unwrap();
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
+}
+
+#[rocket::async_test]
+async fn one_of_two_exchanges_of_a_value_may_stay_open() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let held = bench.store.hold("update");
+    let mut late = pin!(session.modify("n", |_: Option<i64>| 3));
+    rocket::tokio::select! {
+        biased;
+        () = held.has_come() => {}
+        ended = late.as_mut() => panic!("{ended:?}"),
+    }
+    session.modify("n", |_: Option<i64>| 2).await.unwrap();
+    bench.store.next("update", Fault::LosesReply);
+    held.release();
+    assert!(matches!(late.await, Err(Error::Unknown { .. })));
+    session.set("n", &2).unwrap();
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
+}
+
+#[rocket::async_test]
+async fn unknown_outcome_of_one_time_makes_the_others_no_change() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let hour = Duration::from_secs(3600);
+    session.set_timeout(Some(hour)).unwrap();
+    bench.store.next("update", Fault::LosesReply);
+    assert!(matches!(session.save().await, Err(Error::Unknown { .. })));
+    let other = bench.comes(&cookie).await;
+    other.remember_for(hour * 48).unwrap();
+    other.finish().await.unwrap();
+    session.set_timeout(Some(hour * 2)).unwrap();
+    session.finish().await.unwrap();
+    let stored = bench.stored().await;
+    for name in ["max_age", "lifetime"] {
+        assert!(stored[0].get(name).is_some(), "{name}");
+    }
 }

@@ -50,6 +50,7 @@ pub(super) async fn estimated_count(client: &Client) -> Result<u64> {
     let count = async || {
         let count = client.sessions.estimated_document_count();
         let count = count.max_time(left(until));
+        let count = count.read_concern(ReadConcern::local());
         count.selection_criteria(primary()).await
     };
     client.read(Operation::CountSessions, until, count).await

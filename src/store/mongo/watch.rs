@@ -12,6 +12,7 @@ use mongodb::bson::{Document as Query, RawDocumentBuf, Timestamp, doc};
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ResumeToken;
 use mongodb::error::{Error as Cause, ErrorKind};
+use mongodb::options::ReadConcern;
 use rocket::tokio::time::{Instant, sleep, timeout};
 use rocket::{async_trait, tokio};
 
@@ -87,6 +88,7 @@ impl ChangeStreamWatch {
         let opened = detached(self.client.deadline, async move {
             let watch = client.sessions.watch().pipeline(pipeline());
             let watch = watch.max_await_time(wait).selection_criteria(primary());
+            let watch = watch.read_concern(ReadConcern::majority()); // a server takes no other
             let watch = match start {
                 Some(start) => watch.start_at_operation_time(start),
                 None => watch.resume_after(token),

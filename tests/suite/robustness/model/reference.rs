@@ -316,6 +316,8 @@ struct Request {
     lost: Vec<u32>,
     removes: bool,
     given: Option<Token>,
+    /// The last commit asks whether what was given is still the session's.
+    proves: bool,
 }
 
 /// The outcome of a commit.
@@ -340,6 +342,7 @@ pub async fn expected(world: World, token: Option<Token>, program: Vec<Op>) -> E
         lost: Vec::new(),
         removes: false,
         given: None,
+        proves: false,
     };
     if let Some(token) = token {
         let loaded = world
@@ -379,7 +382,7 @@ pub async fn expected(world: World, token: Option<Token>, program: Vec<Op>) -> E
         request.discard(); // Rocket alone responses it
     }
     // What is dropped in the end is not reported.
-    let _ = request.commit().await;
+    let _ = request.commit_last().await;
     Expected {
         status,
         results,

@@ -3,6 +3,13 @@
 use super::*;
 
 impl Request {
+    /// The commit of the response. The cookie of an earlier save is sent if its token is still the
+    /// session's when something more is stored.
+    pub(super) async fn commit_last(&mut self) -> Outcome {
+        self.proves = self.given.is_some() && (self.renews || !self.changes.is_empty());
+        self.commit().await
+    }
+
     pub(super) async fn commit(&mut self) -> Outcome {
         let mut ends = std::mem::take(&mut self.ends);
         ends.append(&mut self.base.others);
@@ -155,10 +162,11 @@ impl Request {
             true => compared.map(|(key, _)| key).collect(),
             false => Vec::new(),
         };
-        // A token is replaced in one step with everything else, or nothing is done.
-        let is_own = |stored: &Stored| !renews || stored.secret == old;
         let mut seen = self.base.held.clone();
+        // A token is replaced in one step with everything else, or nothing is done.
+        let mut asks_for_token = renews || self.proves;
         let write = loop {
+            let is_own = |stored: &Stored| !asks_for_token || stored.secret == old;
             let write = world
                 .at(Kind::Update, |data| {
                     let write = data.number();
@@ -174,8 +182,15 @@ impl Request {
                     Some(write)
                 })
                 .await;
-            if write.is_some() || compared.is_empty() {
+            if write.is_some() {
                 break write;
+            }
+            if compared.is_empty() {
+                if asks_for_token && !renews {
+                    (asks_for_token, self.given) = (false, None);
+                    continue;
+                }
+                break None;
             }
             let fresh = world
                 .at(Kind::Load, |data| {
@@ -186,6 +201,10 @@ impl Request {
                 .await;
             match fresh {
                 Some(fresh) => seen = fresh,
+                None if asks_for_token && !renews => {
+                    (asks_for_token, self.given) = (false, None);
+                    seen = self.base.held.clone();
+                }
                 None => break None,
             }
         };
@@ -303,6 +322,7 @@ impl Request {
             match fresh {
                 Some(fresh) => seen = fresh,
                 None => {
+                    self.given = None;
                     // What else was changed belongs to the session still, if it was only renewed.
                     if self.changes.is_empty() && !self.renews {
                         self.lose();
