@@ -226,7 +226,7 @@ async fn failed_login_after_a_modify_of_a_renewed_session_ends_nothing(#[case] c
     assert!(!bench.comes(&renewed).await.is_new());
 }
 
-/// The response is an error by then.
+/// The response is an error in any case.
 #[rocket::async_test]
 async fn login_after_a_modify_that_could_not_save_is_dropped() {
     let bench = Bench::with(|config| config.max_per_user = Some(1));
