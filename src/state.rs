@@ -3,13 +3,14 @@
 
 mod base;
 pub(crate) mod changes;
+mod doubts;
 mod in_flight;
 mod load_outcome;
 pub(crate) mod plan;
 mod size;
 mod transitions;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bson::RawBson;
 
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::record::token::{Id, Secret, Token};
 use crate::record::{Client, Expiry, Override, OwnTimes};
 use changes::{Change, Changes, Mismatch};
+use doubts::Doubts;
 
 pub(crate) use self::base::{Base, Keep, Login, Replaces, Stored};
 pub(crate) use self::in_flight::{InFlight, Settings, TimeChanges, TokenChange};
@@ -43,12 +45,7 @@ pub(crate) struct State {
     other_sessions: Vec<Id>,
     /// A session that has expired, and whose document may still be there: a logout deletes it.
     expired: Option<Id>,
-    /// Fields whose value a write of this request has perhaps changed: it is not known what is stored.
-    uncertain: HashSet<Field>,
-    /// The same of the session's own times.
-    uncertain_times: TimeChanges,
-    /// How many exchanges of a field have no known outcome yet.
-    exchanges: HashMap<Field, u32>,
+    doubts: Doubts,
     /// Sessions that a logout ended, to be deleted whatever the response becomes.
     pub(crate) ended: Vec<Id>,
     brought_cookie: bool,
@@ -89,9 +86,7 @@ impl State {
             replaced: None,
             other_sessions: loaded.other_sessions,
             expired: None,
-            uncertain: HashSet::new(),
-            uncertain_times: TimeChanges::default(),
-            exchanges: HashMap::new(),
+            doubts: Doubts::default(),
             ended: Vec::new(),
             brought_cookie: loaded.brought_cookie,
             removes_cookie: false,
@@ -251,7 +246,7 @@ impl State {
 
     /// Sets the session's own times. Those that stay as they are are no change.
     pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
-        let (seen, under, open) = (self.times(), self.times_under(), self.uncertain_times);
+        let (seen, under, open) = (self.times(), self.times_under(), self.doubts.times);
         let change = |before: &mut Option<Override>, wanted, seen, under, open: Option<_>| {
             if wanted != seen || open.is_some() {
                 *before = (wanted != under || open.is_some()).then_some(wanted);
@@ -408,8 +403,7 @@ impl State {
     pub(crate) fn clear(&mut self) {
         let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
         self.changes.retain(is_ours);
-        let uncertain = self.uncertain.iter().chain(self.exchanges.keys());
-        let uncertain: Vec<Field> = uncertain.cloned().collect();
+        let uncertain: Vec<Field> = self.doubts.fields().cloned().collect();
         for field in self.fields().into_iter().chain(uncertain) {
             if !is_ours(&field) {
                 self.changes.put(field, Change::Unset);
@@ -451,72 +445,35 @@ impl State {
     /// The write has ended, and this is stored. What was done meanwhile stays pending.
     pub(crate) fn flush_succeeded(&mut self, base: Base) {
         if matches!(self.base, Base::Login(_)) {
-            self.forget_doubts(); // they were about another document
+            self.doubts = Doubts::default(); // they were about another document
         }
         self.base = base;
         if let Some(write) = self.in_flight.take() {
-            for (field, change) in write.changes.iter() {
-                // What a relative change was applied to stays open.
-                if !change.is_relative() {
-                    self.uncertain.remove(field);
-                }
-            }
-            self.uncertain_times = self.uncertain_times.without(write.settings.times);
+            self.doubts.settle(&write);
         }
         self.drop_no_changes();
     }
 
-    /// The outcome of the write is unknown: what it carried is dropped, and may be stored. What the
-    /// request does to the same fields from now on is written, even if it leaves them as they were
-    /// loaded.
+    /// The outcome of the write is unknown: what it carried is dropped, and may be stored.
     pub(crate) fn flush_is_unknown(&mut self) {
         if let Some(write) = self.in_flight.take()
             && self.stored().is_some()
         {
-            self.uncertain.extend(write.changes.fields().cloned());
-            self.uncertain_times = self.uncertain_times.and_then(write.settings.times);
+            self.doubts.add(&write);
         }
         self.changed();
-    }
-
-    /// Whether it is not known what is stored under a field.
-    fn is_uncertain(&self, field: &Field) -> bool {
-        self.uncertain.contains(field) || self.exchanges.contains_key(field)
     }
 
     /// A write of this one field begins, beside what is in flight. Returns whether it was not known
     /// before what is stored.
     pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
-        let was_uncertain = self.is_uncertain(field);
-        *self.exchanges.entry(field.clone()).or_default() += 1;
+        let was_uncertain = self.doubts.has(field);
+        self.doubts.begin(field);
         was_uncertain
     }
 
-    /// It has ended. (One whose caller has stopped waiting never does, for all that is known.)
     pub(crate) fn exchange_ended<T>(&mut self, field: &Field, done: &Result<Option<T>, Error>) {
-        let Some(running) = self.exchanges.get_mut(field) else {
-            return;
-        };
-        *running = running.saturating_sub(1);
-        let is_last = *running == 0;
-        if is_last {
-            self.exchanges.remove(field);
-        }
-        match done {
-            Err(Error::Unknown { .. }) => {
-                self.uncertain.insert(field.clone());
-            }
-            Ok(Some(_)) if is_last => {
-                self.uncertain.remove(field);
-            }
-            _ => {}
-        }
-    }
-
-    fn forget_doubts(&mut self) {
-        self.uncertain.clear();
-        self.exchanges.clear();
-        self.uncertain_times = TimeChanges::default();
+        self.doubts.end(field, done);
     }
 
     /// Whether a write is in flight.

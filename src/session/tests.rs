@@ -20,6 +20,7 @@ mod modifying;
 mod saving;
 mod sealing;
 mod times;
+mod unknown_outcome;
 mod values;
 
 /// An application's sessions in a store that can be told to fail.

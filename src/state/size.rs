@@ -88,7 +88,7 @@ impl State {
     pub(super) fn is_unchanged(&self, field: &Field) -> bool {
         let in_flight = self.in_flight.as_ref();
         let in_flight = in_flight.is_some_and(|write| write.changes.get(field).is_some());
-        if in_flight || self.is_uncertain(field) {
+        if in_flight || self.doubts.has(field) {
             // The write may fail, or have been stored: whether this one changes anything is not known.
             return self.changes.get(field).is_none();
         }

@@ -2,7 +2,7 @@
 
 use bson::RawBson;
 
-use super::{Base, InFlight, Keep, Login, NewReason, Replaces, Settings, State};
+use super::{Base, Doubts, InFlight, Keep, Login, NewReason, Replaces, Settings, State};
 use crate::document::key::Field;
 use crate::state::changes::{Change, Changes};
 
@@ -142,7 +142,7 @@ impl State {
         self.in_flight = None;
         self.changes = Changes::default();
         self.settings = Settings::default();
-        self.forget_doubts();
+        self.doubts = Doubts::default();
         self.is_new = true;
         self.why_new = Some(reason);
         self.changed();

@@ -298,7 +298,7 @@ async fn a_new_token_replaces_the_old_one(#[case] path: &str, #[case] keeps_id: 
     assert_eq!(api.get("/me", &new).await.text(), "alice");
     assert_eq!(api.get("/me", &old).await.status, 401);
     assert_eq!(id_of(&old) == id_of(&new), keeps_id);
-    // A token whose session has ended leads to a new session at once: there is no cookie to overwrite.
+    // Without a cookie to overwrite, a request with the token of an ended session creates a new one at once.
     assert_eq!(api.post("/token", &old).await.status, 200);
 }
 
