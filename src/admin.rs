@@ -271,7 +271,7 @@ impl Sessions {
         let purged = core.end_in_steps(sessions, End::Expired, &mut progress);
         let mut purged = purged.await?;
         // What is left then are tombstones, which are not counted.
-        let tombstones = expired(Filter::all());
+        let tombstones = expired(Filter::tombstones());
         core.delete_in_steps(&tombstones, &mut |_| {}).await?;
         if let Some(timeout) = core.config.timeout {
             // A legacy document has no date to expire by, and may be alive.

@@ -155,11 +155,6 @@ impl Clock {
         })))
     }
 
-    /// The system's clock.
-    pub(crate) fn system() -> Self {
-        Clock(Source::System)
-    }
-
     /// Moves the clock forward, by whole milliseconds. The system's clock is not moved.
     pub fn advance(&self, by: Duration) {
         if let Source::Held(held) = &self.0 {
@@ -290,7 +285,7 @@ mod tests {
 
     #[test]
     fn request_that_slept_with_its_machine_is_as_old_as_the_wall_clock_says() {
-        let (clock, hour) = (Clock::system(), Duration::from_secs(3600));
+        let (clock, hour) = (Clock::default(), Duration::from_secs(3600));
         let now = clock.started();
         let slept = Started {
             moment: Moment::from_millis(now.moment.millis() - 3_600_000),
@@ -322,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_request_takes_no_time_by_a_clock_that_stands_still() {
-        let (held, system) = (Clock::new(), Clock::system());
+        let (held, system) = (Clock::new(), Clock::default());
         let (by_held, by_system) = (held.started(), system.started());
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(2) {}

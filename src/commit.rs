@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bson::RawBson;
 
@@ -11,7 +12,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::epoch::{Epoch, EpochLease};
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::{Error, Operation, Result};
 use crate::live::{End, Live};
 use crate::metrics::Latencies;
 use crate::principals::PrincipalTypes;
@@ -41,6 +42,9 @@ const MAX_SURPLUS_PER_LOGIN: u32 = 1000;
 
 /// How many documents one command deletes, where there may be many.
 const DELETED_PER_STEP: u32 = 1000;
+
+/// How long a request takes for granted what it has read of a session's times.
+const TIMES_VALID_FOR: Duration = Duration::from_secs(1);
 
 /// Shared state of the crate: store, configuration, clock and counters.
 pub(crate) struct Core {
@@ -91,19 +95,16 @@ impl Written {
         }
     }
 
-    /// The session as it is stored now. `current` is how the request knows it: `modify` may have
-    /// changed it while the write was in flight.
-    pub(crate) fn stored(self, current: Option<&Record>, now: Moment) -> Option<Stored> {
+    /// The session as it is stored now.
+    pub(crate) fn stored(self, now: Moment) -> Option<Stored> {
         match self {
             Written::Inserted(document, sealer, token) => {
-                let record = Record::parse(document, None)?.sealed_by(sealer);
+                let record = Record::parse(document, None).ok()?.sealed_by(sealer);
                 Some(Stored { record, token })
             }
             Written::Updated(updated) => {
                 let (before, update, token) = *updated;
-                let current = current.unwrap_or(&before);
-                // The write itself may have given the session its data key.
-                let record = current.after(&update, now)?.opened_like(&before);
+                let record = before.after(&update, now)?;
                 Some(Stored { record, token })
             }
         }
@@ -183,11 +184,13 @@ impl Core {
         Ok(records)
     }
 
-    /// Whether a session has expired since it was loaded, and no other request has prolonged it. A round
-    /// trip only where the request has taken longer than the session was to live.
+    /// Whether a session has expired since it was loaded. A round trip only where it was loaded a second
+    /// ago or more, or was not to live as long: another request may have prolonged it, or shortened its
+    /// life, and a write by the old times would revive it.
     pub(crate) async fn has_expired(&self, record: &Record) -> Result<bool> {
         let is_over = |record: &Record| record.meta.is_expired(&self.config, self.now());
-        if !is_over(record) {
+        let is_recent = self.now().since(record.read_at) < TIMES_VALID_FOR;
+        if is_recent && !is_over(record) {
             return Ok(false);
         }
         let now = Box::pin(self.load(&record.meta.id)).await?;
@@ -250,8 +253,9 @@ impl Core {
             Outcome::Nothing => {}
         }
         // Only now is nothing left that could undo the login.
-        if let (Outcome::Applied, Some(user)) = (done.outcome, user) {
-            self.enforce_max_per_user(&user);
+        if let (Outcome::Applied, Some(user), Some((token, _))) = (done.outcome, user, &done.cookie)
+        {
+            self.enforce_max_per_user(user, token.id.clone());
         }
         Ok(done)
     }
@@ -364,23 +368,22 @@ impl Core {
         }
     }
 
-    /// Ends the oldest sessions of a user beyond `max_per_user`, in the background. The database gives
-    /// the order in which logins were stored, so that all processes agree on it, whatever their clocks
-    /// show: none is left over and the latest stays. (Two shards may differ in what is the latest by as
-    /// much as their clocks differ.)
-    fn enforce_max_per_user(self: &Arc<Self>, user: &RawBson) {
+    /// Ends a user's oldest sessions beyond `max_per_user` after a login, in the background. The database
+    /// gives the order in which logins were stored, so that all processes agree on it, whatever their
+    /// clocks show. (Two shards may differ in what is the latest by as much as their clocks differ.)
+    fn enforce_max_per_user(self: &Arc<Self>, user: RawBson, login: Id) {
         let Some(max) = self.config.max_per_user else {
             return;
         };
-        let (core, user) = (Arc::clone(self), user.clone());
+        let core = Arc::clone(self);
         self.tasks.spawn(async move {
-            if let Err(error) = core.end_surplus(user, max).await {
+            if let Err(error) = core.end_surplus(user, &login, max).await {
                 error.log();
             }
         });
     }
 
-    async fn end_surplus(&self, user: RawBson, max: u32) -> Result<()> {
+    async fn end_surplus(&self, user: RawBson, login: &Id, max: u32) -> Result<()> {
         let theirs = Filter::all().equals(field::USER, user);
         let theirs = alive(theirs, self.now());
         let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
@@ -395,6 +398,11 @@ impl Core {
             let stored = stored.and_then(|at| at.as_timestamp());
             stored.map(|at| (at.time, at.increment))
         });
+        // A later login may still be undone. If it stands, it ends what is too much then.
+        let own = all.iter().position(|one| one.id() == Some(login.as_str()));
+        if let Some(own) = own {
+            all.truncate(own + 1);
+        }
         let surplus = all.len().saturating_sub(max as usize);
         self.end_found(all.iter().take(surplus)).await?;
         Ok(())
@@ -403,19 +411,18 @@ impl Core {
 
 /// Runs a future in a task, so that it continues when the caller stops polling. A panic in it is an
 /// unknown outcome.
-pub(crate) async fn detached<T: Send + 'static>(
+pub(crate) fn detached<T: Send + 'static, F>(
     tasks: &Tasks,
     operation: Operation,
-    future: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    let ended = tasks.spawn(future).await;
-    ended.unwrap_or_else(|_| Err(Error::unknown(operation, TaskLost)))
+    future: F,
+) -> impl Future<Output = Result<T>> + use<T, F>
+where
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    tasks.run(move || Error::unknown(operation, TASK_LOST), future)
 }
 
-cause!(
-    TaskLost,
-    "the task panicked, or the runtime is shutting down"
-);
+const TASK_LOST: &str = "the task panicked, or the runtime is shutting down";
 
 #[cfg(test)]
 mod tests;

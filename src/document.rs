@@ -131,5 +131,11 @@ pub(crate) fn date(moment: Moment) -> bson::DateTime {
     bson::DateTime::from_millis(moment.millis())
 }
 
+/// The moment of a stored date.
+pub(crate) fn moment(value: RawBsonRef<'_>) -> Option<Moment> {
+    let date = value.as_datetime()?;
+    Some(Moment::from_millis(date.timestamp_millis()))
+}
+
 #[cfg(test)]
 mod tests;

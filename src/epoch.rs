@@ -28,8 +28,8 @@ use bson::raw::RawBsonRef;
 use bson::{RawBson, RawDocumentBuf, Timestamp};
 
 use crate::clock::{Clock, Moment};
-use crate::document::{Document, Filter, Operator, Path, Update};
-use crate::error::{Error, Operation, Result, cause};
+use crate::document::{Document, Filter, Operator, Path, SERVER_TIME, Update, moment};
+use crate::error::{Error, Operation, Result};
 use crate::record::token::{self, Id};
 use crate::record::{Meta, field, seconds};
 use crate::store::bounded::Bounded;
@@ -344,19 +344,14 @@ impl EpochLease {
                 return Ok(epoch);
             }
         }
-        Err(Error::store(Operation::RevokeSessions, Contention))
+        Err(Error::store(Operation::RevokeSessions, CONTENTION))
     }
 
     async fn insert(&self) -> Result<Inserted> {
         let mut document = RawDocumentBuf::new();
         document.append(field::ID, ID);
         document.append(GENERATION, token::draw_number()?);
-        // The server replaces an empty timestamp by its own time.
-        let empty = Timestamp {
-            time: 0,
-            increment: 0,
-        };
-        document.append(SINCE, RawBson::Timestamp(empty));
+        document.append(SINCE, SERVER_TIME);
         document.append(SWEEPING, true);
         let documents = vec![Document::from_raw(document)];
         let (store, durability) = (&self.store, Durability::Identity);
@@ -395,7 +390,7 @@ impl EpochLease {
                 Err(error) => return Err(error.partly_done_if(is_inserted)),
             }
         }
-        Err(Error::store(Operation::RevokeSessions, Contention).partly_done_if(is_inserted))
+        Err(Error::store(Operation::RevokeSessions, CONTENTION).partly_done_if(is_inserted))
     }
 
     /// Says that this process deletes the sessions of other generations.
@@ -427,18 +422,13 @@ impl EpochLease {
 /// store it.
 const MAX_ATTEMPTS: usize = 3;
 
-cause!(
-    Contention,
-    "the document `~epoch` was deleted and stored again 3 times while it was read"
-);
+const CONTENTION: &str =
+    "the document `~epoch` was deleted and stored again 3 times while it was read";
 
 /// The date of an update, or the timestamp of an insert: whole seconds, whose end is meant.
 fn date_or_timestamp(value: RawBsonRef<'_>) -> Option<Moment> {
-    match value {
-        RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),
-        RawBsonRef::Timestamp(at) => Some(Moment::from_millis(i64::from(at.time) * 1000 + 999)),
-        _ => None,
-    }
+    let end_of = |at: Timestamp| Moment::from_millis(i64::from(at.time) * 1000 + 999);
+    moment(value).or_else(|| value.as_timestamp().map(end_of))
 }
 
 #[cfg(test)]

@@ -48,44 +48,37 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Returns the privilege actions of MongoDB that the operation needs
+    /// Returns what the operation does, and the privilege actions of MongoDB that it needs
     /// (<https://www.mongodb.com/docs/manual/reference/privilege-actions/>).
-    fn rights(self) -> &'static str {
+    fn texts(self) -> (&'static str, &'static str) {
         match self {
-            Operation::LoadSession
-            | Operation::FindSessions
-            | Operation::CountSessions
-            | Operation::FollowSessions
-            | Operation::ReachStore => "`find`",
-            Operation::WatchSessions => "`find` and `changeStream`",
-            Operation::CreateSession => "`insert`",
-            Operation::ChangeSession | Operation::RecordUse => "`update`",
-            Operation::EndSession | Operation::EndSessions => "`remove`",
-            Operation::RevokeSessions => "`insert` and `update`",
-            Operation::MakeIndexes => "`createIndex`, `listIndexes`, `dropIndex` and `collMod`",
-            Operation::Commit => "`find`, `insert`, `update` and `remove`",
+            Operation::LoadSession => ("loading a session", "`find`"),
+            Operation::CreateSession => ("creating a session", "`insert`"),
+            Operation::ChangeSession => ("changing a session", "`update`"),
+            Operation::EndSession => ("ending a session", "`remove`"),
+            Operation::EndSessions => ("ending sessions", "`remove`"),
+            Operation::RevokeSessions => ("revoking sessions", "`insert` and `update`"),
+            Operation::FindSessions => ("finding sessions", "`find`"),
+            Operation::CountSessions => ("counting sessions", "`find`"),
+            Operation::RecordUse => ("recording that sessions were used", "`update`"),
+            Operation::MakeIndexes => (
+                "making the session indexes",
+                "`createIndex`, `listIndexes`, `dropIndex` and `collMod`",
+            ),
+            Operation::ReachStore => ("reaching the session store", "`find`"),
+            Operation::Commit => (
+                "committing a session",
+                "`find`, `insert`, `update` and `remove`",
+            ),
+            Operation::FollowSessions => ("following sessions", "`find`"),
+            Operation::WatchSessions => ("watching sessions", "`find` and `changeStream`"),
         }
     }
 }
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Operation::LoadSession => "loading a session",
-            Operation::CreateSession => "creating a session",
-            Operation::ChangeSession => "changing a session",
-            Operation::EndSession => "ending a session",
-            Operation::EndSessions => "ending sessions",
-            Operation::RevokeSessions => "revoking sessions",
-            Operation::FindSessions => "finding sessions",
-            Operation::CountSessions => "counting sessions",
-            Operation::RecordUse => "recording that sessions were used",
-            Operation::MakeIndexes => "making the session indexes",
-            Operation::ReachStore => "reaching the session store",
-            Operation::Commit => "committing a session",
-            Operation::FollowSessions => "following sessions",
-            Operation::WatchSessions => "watching sessions",
-        })
+        f.write_str(self.texts().0)
     }
 }
 
@@ -295,35 +288,26 @@ impl Error {
 }
 
 /// Public for stores outside of the crate alone.
-macro_rules! constructors {
-    ($visibility:vis) => {
-        impl Error {
-            /// Returns an [`Error::Store`]: the operation failed and changed nothing.
-            #[doc(hidden)]
-            $visibility fn store(
-                operation: Operation,
-                source: impl std::error::Error + Send + Sync + 'static,
-            ) -> Self {
-                let source = Arc::new(source);
-                Error::Store { operation, source }
-            }
+#[doc(hidden)]
+impl Error {
+    /// Returns an [`Error::Store`]: the operation failed and changed nothing.
+    pub fn store(
+        operation: Operation,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let source = Arc::from(source.into());
+        Error::Store { operation, source }
+    }
 
-            /// Returns an [`Error::Unknown`]: the outcome of the write is unknown.
-            #[doc(hidden)]
-            $visibility fn unknown(
-                operation: Operation,
-                source: impl std::error::Error + Send + Sync + 'static,
-            ) -> Self {
-                let source = Some(Arc::new(source) as Cause);
-                Error::Unknown { operation, source }
-            }
-        }
-    };
+    /// Returns an [`Error::Unknown`]: the outcome of the write is unknown.
+    pub fn unknown(
+        operation: Operation,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let source = Some(Arc::from(source.into()));
+        Error::Unknown { operation, source }
+    }
 }
-#[cfg(feature = "unstable-store")]
-constructors!(pub);
-#[cfg(not(feature = "unstable-store"))]
-constructors!(pub(crate));
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -459,7 +443,7 @@ impl Denied {
         match self {
             Denied::Right(_) => format!(
                 "the database user lacks a right; it needs {} on the session collection",
-                operation.rights()
+                operation.texts().1
             ),
             Denied::Login(_) => "the database refused the user or the password in \
                 `databases.sessions.url`"
@@ -488,23 +472,6 @@ impl std::error::Error for Error {
         }
     }
 }
-
-/// Names a cause that no library's error describes: a type with one text.
-macro_rules! cause {
-    ($name:ident, $text:literal) => {
-        #[derive(Debug)]
-        struct $name;
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str($text)
-            }
-        }
-
-        impl std::error::Error for $name {}
-    };
-}
-pub(crate) use cause;
 
 impl<'r> Responder<'r, 'static> for Error {
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {

@@ -82,6 +82,7 @@ mod admin;
 mod clock;
 mod commit;
 mod config;
+mod debug;
 mod document;
 mod epoch;
 mod error;

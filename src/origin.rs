@@ -135,24 +135,14 @@ pub(crate) fn is_domain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The traits of a request that decide whether its origin is checked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestTraits {
-    /// The method, as routed, is GET, HEAD, OPTIONS or TRACE.
-    pub method_is_safe: bool,
-    /// The content type is that of a form. With a safe method the request is a POST that Rocket
-    /// rewrote because of a `_method` field.
-    pub is_form: bool,
-    /// The request asks for another protocol. A page of any site can open a websocket, by GET and
-    /// with our cookie.
-    pub upgrades: bool,
-}
-
-impl RequestTraits {
-    /// Returns whether the request can only read a response, which other sites cannot see.
-    pub(crate) fn is_exempt(self) -> bool {
-        self.method_is_safe && !self.is_form && !self.upgrades
-    }
+/// Returns whether a request can only read a response, which other sites cannot see. Its origin is
+/// not checked.
+///
+/// The method, as routed, is safe if it is GET, HEAD, OPTIONS or TRACE. A form with a safe method is a
+/// POST that Rocket rewrote because of a `_method` field. An upgrade asks for another protocol: a page
+/// of any site can open a websocket, by GET and with our cookie.
+pub(crate) fn is_exempt(method_is_safe: bool, is_form: bool, upgrades: bool) -> bool {
+    method_is_safe && !is_form && !upgrades
 }
 
 /// The headers of a request that name its source.

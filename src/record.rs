@@ -94,6 +94,8 @@ pub(crate) struct Client {
 pub(crate) struct Record {
     pub(crate) meta: Meta,
     pub(crate) token: Digest,
+    /// When its times were read from the store: those that the request knows.
+    pub(crate) read_at: Moment,
     /// `None` when it is sealed and does not open.
     pub(crate) csrf: Option<Secret>,
     /// Shared, so that a clone of the record copies no bytes.
@@ -114,6 +116,15 @@ pub(crate) struct Malformed {
     pub(crate) id: Option<Id>,
 }
 
+impl Malformed {
+    fn new(document: &Document) -> Self {
+        let id = document.id().and_then(Id::parse);
+        Malformed {
+            id: id.filter(|_| !legacy::is_opened_by_its_id(document)),
+        }
+    }
+}
+
 impl Record {
     /// Reads a stored session.
     pub(crate) fn read(
@@ -121,36 +132,30 @@ impl Record {
         config: &Config,
         now: Moment,
     ) -> Result<Self, Malformed> {
-        if document.id().is_some_and(Id::is_legacy_text) {
-            return Record::read_legacy(document, config, now);
-        }
-        let Some(parts) = Parts::read(&document) else {
-            return Err(Malformed {
-                id: document.id().and_then(Id::parse),
-            });
+        let is_legacy = document.id().is_some_and(Id::is_legacy_text);
+        let (document, upgrade) = match is_legacy {
+            true => {
+                let malformed = Malformed::new(&document);
+                legacy::read(document, config, now).ok_or(malformed)?
+            }
+            false => (document, None),
         };
-        let mut record = Record::new(document, parts, None);
-        record.seals = config.seal;
+        let mut record = Record::parse(document, upgrade)?;
+        // A bare id has no secret to seal with, and the Python application may still read the session.
+        record.seals = config.seal && !is_legacy;
+        record.read_at = now;
         Ok(record)
     }
 
-    /// Never sealed: a bare id has no secret, and the Python application may read it still.
-    fn read_legacy(document: Document, config: &Config, now: Moment) -> Result<Self, Malformed> {
-        let id = document.id().and_then(Id::parse);
-        let id = id.filter(|_| !legacy::is_opened_by_its_id(&document));
-        let translated = legacy::read(document, config, now);
-        let record = translated.and_then(|it| Record::parse(it.document, it.upgrade));
-        record.ok_or(Malformed { id })
-    }
-
-    /// Reads a document of this crate's form; `None` when it is malformed in any field.
-    pub(crate) fn parse(document: Document, upgrade: Option<Arc<Upgrade>>) -> Option<Self> {
-        let parts = Parts::read(&document)?;
-        Some(Record::new(document, parts, upgrade))
-    }
-
-    fn new(document: Document, parts: Parts, upgrade: Option<Arc<Upgrade>>) -> Self {
-        Record {
+    /// Reads a document of this crate's form.
+    pub(crate) fn parse(
+        document: Document,
+        upgrade: Option<Arc<Upgrade>>,
+    ) -> Result<Self, Malformed> {
+        let parts = Parts::read(&document).ok_or_else(|| Malformed::new(&document))?;
+        Ok(Record {
+            // Of a session that this request stores, which is read nowhere.
+            read_at: parts.meta.accessed,
             meta: parts.meta,
             token: parts.token,
             csrf: parts.csrf,
@@ -159,7 +164,7 @@ impl Record {
             has_data_key: parts.has_data_key,
             seals: false,
             sealer: None,
-        }
+        })
     }
 
     /// The names of the session's values, in stored order.
@@ -223,7 +228,8 @@ impl Record {
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
         let document = update.apply(self.values.document(), now).ok()?;
         // What is left of the upgrade is a matter of single keys, and the same as before.
-        let after = Record::parse(document, self.upgrade.clone())?;
+        let mut after = Record::parse(document, self.upgrade.clone()).ok()?;
+        after.read_at = self.read_at;
         Some(after.opened_like(self))
     }
 

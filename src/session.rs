@@ -91,15 +91,18 @@ struct Inner {
     state: State,
     /// The cookie that a `save` has produced, to be sent with the response.
     pending_cookie: Option<(Token, CookieLife)>,
+    /// It is one for a session that other requests know: they may replace its token.
+    cookie_is_known: bool,
     /// A token was handed out (`issue_token`).
     is_issued: bool,
-    /// Why a token that was handed out was not stored.
-    lost_token: Option<Error>,
     /// How many saves were started.
     saves: u64,
     /// The errors of saves that no caller has taken, by their numbers: the response must not be a
     /// success.
     unreported: BTreeMap<u64, Error>,
+    /// How many saves have lost what they carried, and the error of the last one.
+    losses: u64,
+    last_loss: Option<Error>,
     /// Subscriptions to the session that this request stores.
     subscribers: Vec<Subscriber>,
     /// The session that the response has stored.
@@ -113,14 +116,37 @@ impl Inner {
         self.unreported.insert(self.saves, error);
     }
 
+    /// A save has lost what it carried. Until its caller has taken the error, the response answers for it.
+    fn lose(&mut self, save: u64, error: Error) {
+        self.losses += 1;
+        self.last_loss = Some(error.clone());
+        self.unreported.insert(save, error);
+    }
+
+    /// Why a save that was called after this number of losses does not know that everything before it is
+    /// stored: another one has lost it meanwhile, or had before, and its caller did not wait for that.
+    fn loss_since(&self, losses: u64) -> Option<Error> {
+        let unreported = self.unreported.values().next();
+        let meanwhile = self.last_loss.as_ref().filter(|_| self.losses > losses);
+        unreported.or(meanwhile).cloned()
+    }
+
+    /// The error that no caller has taken and with which the response is not a success. The end of the session
+    /// is none, as when the response's own commit finds out, unless a token was handed out.
+    fn error_of_response(&self) -> Option<Error> {
+        let mut errors = self.unreported.values();
+        let is_error = |error: &&Error| self.is_issued || !matches!(error, Error::Gone);
+        errors.find(is_error).cloned()
+    }
+
     /// Before the response's own commit.
     fn prepare_last(&mut self) {
-        if !self.unreported.is_empty() || self.lost_token.is_some() {
+        if self.error_of_response().is_some() {
             // The response is an error: of what is pending only the ends of sessions stand.
             self.state.discard();
         }
-        if self.pending_cookie.is_some() && self.state.resend_with_commit() {
-            // The update proves the token again: another request may have replaced it since the save.
+        if self.pending_cookie.is_some() && self.state.resend_with_commit(self.cookie_is_known) {
+            // An update proves the token again: another request may have replaced it since the save.
             self.pending_cookie = None;
         }
     }
@@ -155,10 +181,12 @@ impl Session {
         let inner = Inner {
             state,
             pending_cookie: None,
+            cookie_is_known: false,
             is_issued: false,
-            lost_token: None,
             saves: 0,
             unreported: BTreeMap::new(),
+            losses: 0,
+            last_loss: None,
             subscribers: Vec::new(),
             stored_last: None,
         };
@@ -244,6 +272,9 @@ impl Session {
     /// the later changes fails, the 503 carries no cookie. One round trip for a change, and none
     /// when nothing changed.
     ///
+    /// `Ok` means that everything which the request changed before is stored: a save also fails where an
+    /// earlier one that ran at the same time failed, or one whose future was dropped.
+    ///
     /// ```
     /// # use rocket_mongo_session::{Error, Session};
     /// # async fn charge(_cents: u32) {}
@@ -265,7 +296,8 @@ impl Session {
     /// # Cancellation
     ///
     /// The write runs in a task of its own and ends even if the future is dropped. If it fails then,
-    /// the response becomes the 503.
+    /// later saves fail, and the response becomes the 503; not if the session had ended, as with changes
+    /// that are stored with the response.
     #[doc(alias("commit", "flush"))]
     pub async fn save(&self) -> Result<()> {
         match self.save_detached().await? {

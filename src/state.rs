@@ -24,7 +24,7 @@ use crate::record::{Client, Expiry, Override, OwnTimes};
 use changes::{Change, Changes, Mismatch};
 use doubts::Doubts;
 
-pub(crate) use self::base::{Base, Keep, Login, Replaces, Stored};
+pub(crate) use self::base::{Base, Login, Replaces, Stored};
 pub(crate) use self::in_flight::{InFlight, Settings, TimeChanges, TokenChange};
 pub use self::load_outcome::NewReason;
 pub(crate) use self::load_outcome::{Creation, LoadOutcome, Loaded, Proof, Replaced};
@@ -176,6 +176,11 @@ impl State {
         stored.map(|stored| &stored.record.meta.id)
     }
 
+    /// Whether a write whose outcome is unknown may have stored a value.
+    pub(crate) fn is_uncertain(&self, field: &Field) -> bool {
+        self.doubts.has(field)
+    }
+
     /// How log lines name the session.
     pub(crate) fn describe(&self) -> &str {
         self.public_id().map_or("(without a public id)", Id::as_str)
@@ -202,6 +207,7 @@ impl State {
         let set = set.or_else(|| in_flight.and_then(|write| write.settings.csrf.as_ref()));
         set.or_else(|| match &self.base {
             Base::Empty => self.proof().map(|proof| &proof.csrf),
+            Base::Stored(_) if self.doubts.csrf => None,
             Base::Login(_) => None,
             Base::Stored(stored) => stored.record.csrf.as_ref(),
         })
@@ -246,7 +252,10 @@ impl State {
 
     /// Sets the session's own times. Those that stay as they are are no change.
     pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
-        let (seen, under, open) = (self.times(), self.times_under(), self.doubts.times);
+        let (seen, under) = (self.times(), self.times_under());
+        // What a write in flight sets, or one with an unknown outcome, may be stored or not.
+        let in_flight = self.in_flight.as_ref().map(|write| write.settings.times);
+        let open = self.doubts.times.and_then(in_flight.unwrap_or_default());
         let change = |before: &mut Option<Override>, wanted, seen, under, open: Option<_>| {
             if wanted != seen || open.is_some() {
                 *before = (wanted != under || open.is_some()).then_some(wanted);
@@ -311,7 +320,7 @@ impl State {
             Base::Login(login) => login
                 .replaces
                 .as_ref()
-                .is_some_and(|replaces| replaces.keep.has(field)),
+                .is_some_and(|replaces| replaces.keep.contains(field)),
             Base::Stored(_) => self.is_changed(field),
         }
     }
@@ -403,7 +412,10 @@ impl State {
     pub(crate) fn clear(&mut self) {
         let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
         self.changes.retain(is_ours);
-        let uncertain: Vec<Field> = self.doubts.fields().cloned().collect();
+        // What a write in flight removes is there still if that fails.
+        let in_flight = self.in_flight.iter();
+        let in_flight = in_flight.flat_map(|write| write.changes.fields());
+        let uncertain: Vec<Field> = in_flight.chain(self.doubts.fields()).cloned().collect();
         for field in self.fields().into_iter().chain(uncertain) {
             if !is_ours(&field) {
                 self.changes.put(field, Change::Unset);
@@ -425,9 +437,10 @@ impl State {
 
     // ---- writing
 
-    /// Lets the update that is due, if one is, send the cookie: its token is a condition then.
-    pub(crate) fn resend_with_commit(&mut self) -> bool {
-        let is_due = !self.changes.is_empty() || self.settings.has_changes();
+    /// Lets the update that is due, if one is, send the cookie: its token is a condition then. `always`:
+    /// one is made for that.
+    pub(crate) fn resend_with_commit(&mut self, always: bool) -> bool {
+        let is_due = always || !self.changes.is_empty() || self.settings.has_changes();
         let is_due = is_due && self.stored().is_some();
         self.settings.touch |= is_due;
         is_due
@@ -464,25 +477,20 @@ impl State {
         self.changed();
     }
 
-    /// A write of this one field begins, beside what is in flight. Returns whether it was not known
-    /// before what is stored.
+    /// A write of this one field begins, by itself. Returns whether it was not known before what is stored.
+    /// It is not until the write has succeeded, not even if its future is dropped.
     pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
-        let was_uncertain = self.doubts.has(field);
-        self.doubts.begin(field);
-        was_uncertain
+        self.doubts.begin(field)
     }
 
-    pub(crate) fn exchange_ended<T>(&mut self, field: &Field, done: &Result<Option<T>, Error>) {
-        self.doubts.end(field, done);
+    /// It has changed nothing.
+    pub(crate) fn exchange_failed(&mut self, field: &Field) {
+        self.doubts.end(field);
     }
 
-    /// Whether a write is in flight.
-    pub(crate) fn is_writing(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
-    /// Another write of this session has stored `stored`: a single value, beside what is in flight.
-    pub(crate) fn stored_is(&mut self, stored: Stored) {
+    /// It has stored this.
+    pub(crate) fn exchange_succeeded(&mut self, field: &Field, stored: Stored) {
+        self.doubts.end(field);
         self.base = Base::Stored(Box::new(stored));
         self.drop_no_changes();
     }

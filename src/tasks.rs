@@ -10,6 +10,8 @@ use rocket::tokio;
 use rocket::tokio::sync::Notify;
 use rocket::tokio::task::JoinHandle;
 
+use crate::error::{Error, Result};
+
 /// The tasks that were spawned and have not ended.
 #[derive(Clone, Default)]
 pub(crate) struct Tasks(Arc<Count>);
@@ -55,6 +57,24 @@ impl Tasks {
         }))
     }
 
+    /// Runs a future in a task, so that it ends even if its caller stops polling. `lost`: the error of one
+    /// that panics, or finds the runtime shutting down.
+    ///
+    /// It starts at once: await it immediately. An `async fn` would hold the room for the future, too.
+    pub(crate) fn run<T, F, L>(
+        &self,
+        lost: L,
+        future: F,
+    ) -> impl Future<Output = Result<T>> + use<T, F, L>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+        L: FnOnce() -> Error,
+    {
+        let task = self.spawn(future);
+        task.map(move |ended| ended.unwrap_or_else(|_| Err(lost())))
+    }
+
     /// Waits until no task runs, for `limit` at most.
     pub(crate) async fn wait(&self, limit: Duration) {
         let none_runs = async {
@@ -92,6 +112,18 @@ mod tests {
         assert!(task.await.unwrap());
         waits.await.unwrap();
         assert_eq!(tasks.running(), 0);
+    }
+
+    #[rocket::async_test]
+    async fn run_returns_the_result_or_the_error_of_a_lost_task() {
+        fn panics() -> Result<()> {
+            panic!("for a test")
+        }
+        let tasks = Tasks::default();
+        let lost = || Error::Gone;
+        assert!(tasks.run(lost, async { Ok(()) }).await.is_ok());
+        let ended = tasks.run(lost, async { panics() }).await;
+        assert!(matches!(ended, Err(Error::Gone)), "{ended:?}");
     }
 
     #[rocket::async_test]

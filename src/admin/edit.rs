@@ -1,7 +1,6 @@
 //! Changes a session from outside of its requests: from a job, or from another user's request.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
@@ -9,6 +8,7 @@ use serde::Serialize;
 
 use super::Sessions;
 use crate::config::{Config, Encoding};
+use crate::debug::opaque_debug;
 use crate::document::key::{AsKey, Field, KeyOf};
 use crate::document::value;
 use crate::error::{Error, Result};
@@ -229,9 +229,4 @@ fn check(record: &Record, changes: &Changes, max_bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Names no key and no value.
-impl fmt::Debug for Edit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Edit").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Edit);

@@ -1,6 +1,5 @@
 //! Finds live sessions, and ends those that were found, page by page.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::{SessionInfo, Sessions, of};
 use crate::clock::Moment;
+use crate::debug::opaque_debug;
 use crate::document::{Filter, value};
 use crate::error::{Error, Result};
 use crate::live::End;
@@ -47,12 +47,7 @@ pub struct Query {
 #[derive(Clone)]
 struct User(Option<RawBson>);
 
-/// Does not show who the user is.
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("User").finish_non_exhaustive()
-    }
-}
+opaque_debug!(User);
 
 impl Query {
     /// Creates a query that chooses all live sessions.

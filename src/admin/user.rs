@@ -1,13 +1,12 @@
 //! The sessions of one user.
 
-use std::fmt;
-
 use bson::RawBson;
 use rocket::futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::{SessionInfo, Sessions, export, of};
 use crate::commit::tombstone;
+use crate::debug::opaque_debug;
 use crate::document::{Filter, value};
 use crate::error::{Error, Result};
 use crate::record::token::Id;
@@ -247,9 +246,4 @@ impl UserSessions {
     }
 }
 
-/// Does not show who the user is.
-impl fmt::Debug for UserSessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UserSessions").finish_non_exhaustive()
-    }
-}
+opaque_debug!(UserSessions);

@@ -10,7 +10,7 @@ use rocket::tokio::time::{Instant, sleep};
 use super::Core;
 use crate::document::key::Field;
 use crate::document::{Document, Filter, Operator, Update};
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::{Error, Operation, Result};
 use crate::record::token::Token;
 use crate::record::{self, Record};
 use crate::store::{Durability, Updated};
@@ -134,7 +134,7 @@ impl Backoff {
         if Instant::now() + pause >= self.until {
             return Err(Error::store(
                 Operation::ChangeSession,
-                ConflictRetriesExhausted,
+                CONFLICT_RETRIES_EXHAUSTED,
             ));
         }
         sleep(pause).await;
@@ -142,8 +142,5 @@ impl Backoff {
     }
 }
 
-cause!(
-    ConflictRetriesExhausted,
-    "gave up after repeated write conflicts (deadline reached); use `increment` or `push`, or let fewer \
-     requests modify one key at a time"
-);
+const CONFLICT_RETRIES_EXHAUSTED: &str = "gave up after repeated write conflicts (deadline reached); use `increment` or `push`, or let fewer \
+     requests modify one key at a time";

@@ -9,7 +9,7 @@ use super::tombstone::{self, Revocation, StoredProof, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::{Error, Operation, Result};
 use crate::live::End;
 use crate::record::field;
 use crate::record::sealer::Sealer;
@@ -48,6 +48,9 @@ impl Core {
             .as_ref()
             .and_then(|login| login.replaces.as_ref());
         if replaced.is_some_and(|replaced| !epoch.has(&replaced.meta)) {
+            if let Some(login) = &plan.login {
+                log_dropped_login(&login.user);
+            }
             return Ok(Done::without_write(Outcome::Gone));
         }
         for _ in 0..draws {
@@ -65,7 +68,7 @@ impl Core {
                 }
             }
         }
-        Err(Error::store(Operation::CreateSession, EveryIdTaken))
+        Err(Error::store(Operation::CreateSession, EVERY_ID_TAKEN))
     }
 
     /// Finalizes the login whose session was inserted, and rolls it back if that fails.
@@ -83,7 +86,10 @@ impl Core {
                 Ok(new.done(plan.cookie))
             }
             Ok(None) => {
-                new.undo.run().await?;
+                if let Err(error) = new.undo.clone().run().await {
+                    self.tasks.spawn(new.undo.run_and_log());
+                    return Err(error.partly_done());
+                }
                 Ok(Done::without_write(Outcome::Gone))
             }
             Err(error) => {
@@ -138,15 +144,12 @@ impl Core {
                     .store
                     .update(filter, changed.clone(), Durability::Identity);
                 if updated.await? == Updated::Gone {
+                    log_dropped_login(&login.user);
                     return Ok(None); // it was deleted with the document
                 }
             }
             Revocation::Revoked => {
-                rocket::warn!(
-                    "session {id}: the login of user {} was dropped, because the user's sessions \
-                     were revoked after the request had begun, or the request took more than an hour",
-                    tombstone::describe_user(&login.user),
-                );
+                log_dropped_login(&login.user);
                 return Ok(None);
             }
         }
@@ -177,7 +180,7 @@ impl Core {
                 return Ok(());
             }
         }
-        Err(Error::store(Operation::CreateSession, TombstoneContention))
+        Err(Error::store(Operation::CreateSession, TOMBSTONE_CONTENTION))
     }
 
     /// Ends the session that a login replaces, and carries over what other requests did to the kept
@@ -192,7 +195,7 @@ impl Core {
         let filter = Filter::id(old.id.as_str());
         let (live, ids) = (&self.live, [old.id.as_str()]);
         let user = plan.login.as_ref().map(|login| &login.user);
-        if replacement.keep.is_nothing() {
+        if replacement.keep.is_empty() {
             let delete = self.store.delete(filter);
             let deleted = live.ending(&ids, End::Replaced, user, delete, |did| *did);
             deleted.await?;
@@ -208,7 +211,7 @@ impl Core {
         let Some(last) = last.and_then(|last| last.opened_by(old, cookie_name)) else {
             return Ok(Update::default());
         };
-        let fresh = last.fields(|field| replacement.keep.has(field));
+        let fresh = last.fields(|field| replacement.keep.contains(field));
         let mut update = late_changes(replacement, &plan.values, &fresh);
         if let Some(sealer) = &new.sealer {
             update = sealer.seal_update(update)?;
@@ -291,7 +294,7 @@ fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombsto
     };
     let kept = |replaces: &Replacement| {
         let kept = plan.values.iter();
-        let kept = kept.filter(|(field, _)| replaces.keep.has(field));
+        let kept = kept.filter(|(field, _)| replaces.keep.contains(field));
         kept.cloned().collect()
     };
     let kept: Vec<_> = login.replaces.as_ref().map(kept).unwrap_or_default();
@@ -308,6 +311,14 @@ fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombsto
         })
     });
     tombstones.collect()
+}
+
+fn log_dropped_login(user: &RawBson) {
+    rocket::warn!(
+        "Session: the login of user {} was dropped, because the user's sessions were revoked after the \
+         request had begun, or the request took more than an hour",
+        tombstone::describe_user(user),
+    );
 }
 
 /// Undoes the attempt to store one session: the document, and the tombstones that speak of no other
@@ -346,12 +357,8 @@ impl RollBack {
     }
 }
 
-cause!(
-    TombstoneContention,
-    "could not record the login: 3 concurrent logins replaced the same session"
-);
+const TOMBSTONE_CONTENTION: &str =
+    "could not record the login: 3 concurrent logins replaced the same session";
 
-cause!(
-    EveryIdTaken,
-    "3 generated session ids already exist; check the system's random number generator"
-);
+const EVERY_ID_TAKEN: &str =
+    "3 generated session ids already exist; check the system's random number generator";

@@ -49,9 +49,7 @@ impl Sweeper {
         let mut is_reported = false;
         while let Some(core) = self.0.upgrade() {
             let Err(error) = core.sweep_to_the_end().await else {
-                let core = Weak::clone(&self.0);
-                drop(self);
-                return sweep_what_was_left(core).await;
+                break;
             };
             if !is_reported {
                 is_reported = true;
@@ -64,6 +62,9 @@ impl Sweeper {
             drop(core);
             sleep(RETRY_DELAY).await;
         }
+        let core = Weak::clone(&self.0);
+        drop(self);
+        sweep_what_was_left(core).await;
     }
 }
 
@@ -175,10 +176,11 @@ impl Core {
                 return Ok(());
             };
             self.sweep(&mut |_| {}, None).await?;
-            // A session of before may be on its way to the store for as long.
+            // A session of before may be on its way to the store for as long: its process may have asked
+            // for the epoch and waited for the reply until one deadline, and for the insert until another.
             let on_its_way = match self.epoch.is_local() {
                 true => Duration::ZERO,
-                false => self.epoch.wait() + self.store.deadline(),
+                false => self.epoch.wait() + 2 * self.store.deadline(),
             };
             let settled = Instant::now() + on_its_way;
             while Instant::now() < settled {

@@ -499,15 +499,20 @@ async fn compare_and_set_ends_at_the_deadline() {
 async fn max_per_user_leaves_the_latest() {
     let bench = Bench::with(|config| config.max_per_user = Some(2));
     let mut expected = Vec::new();
+    let mut latest = None;
     // Not in the order of their creation.
     for (user, created) in [(1, 3), (1, 1), (2, 0), (1, 4), (1, 2)] {
         let document = bench.document(user, created, &[]);
+        if created == 4 {
+            latest = document.id().and_then(Id::parse);
+        }
         if user == 2 || created >= 3 {
             expected.push(document.id().unwrap().to_owned());
         }
         bench.store(document).await;
     }
-    bench.core.enforce_max_per_user(&RawBson::Int32(1));
+    let latest = latest.expect("a login");
+    bench.core.enforce_max_per_user(RawBson::Int32(1), latest);
     bench.core.tasks.wait(Duration::from_secs(60)).await;
     let left = bench
         .store
@@ -518,6 +523,24 @@ async fn max_per_user_leaves_the_latest() {
     left.sort_unstable();
     expected.sort_unstable();
     assert_eq!(left, expected);
+}
+
+/// A login that is stored later may not stand yet: only itself ends sessions in its favour.
+#[rocket::async_test]
+async fn max_per_user_does_not_count_later_logins() {
+    let bench = Bench::with(|config| config.max_per_user = Some(1));
+    let mut ids = Vec::new();
+    for created in [1, 2] {
+        let document = bench.document(1, created, &[]);
+        ids.push(Id::parse(document.id().unwrap()).unwrap());
+        bench.store(document).await;
+    }
+    for (login, left) in [(0, 2), (1, 1)] {
+        let login = ids[login].clone();
+        bench.core.enforce_max_per_user(RawBson::Int32(1), login);
+        bench.core.tasks.wait(Duration::from_secs(60)).await;
+        assert_eq!(bench.store.count(Filter::sessions()).await.unwrap(), left);
+    }
 }
 
 /// On a busy site a step never finds nothing.

@@ -15,9 +15,13 @@ impl Core {
     /// ended before or after its own: a caller that is told the outcome (`is_last` is false) gets
     /// a command of its own, as does a session that may expire, and be prolonged, while it runs.
     pub(super) async fn update(&self, mut plan: Box<UpdatePlan>, is_last: bool) -> Result<Done> {
-        let epoch = self.epoch.current().await?;
         let record = &plan.values.record;
-        if !epoch.has(&record.meta) || self.has_expired(record).await? {
+        // Where it reads the session again, the generation comes with it.
+        if self.has_expired(record).await? {
+            return Ok(Done::without_write(Outcome::Gone));
+        }
+        let epoch = self.epoch.current().await?;
+        if !epoch.has(&record.meta) {
             return Ok(Done::without_write(Outcome::Gone));
         }
         if let Some(part) = &mut plan.with_token {

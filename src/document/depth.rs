@@ -46,8 +46,8 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
-    fn enter<E: Error>(mut self) -> Result<Self, E> {
-        let Some(remaining) = self.remaining.checked_sub(1) else {
+    fn enter<E: Error>(mut self, levels: usize) -> Result<Self, E> {
+        let Some(remaining) = self.remaining.checked_sub(levels) else {
             self.exceeded.set(true);
             return Err(E::custom("the value nests too deep"));
         };
@@ -91,16 +91,23 @@ macro_rules! forward_scalars {
     };
 }
 
+/// Implements the methods that begin a sequence, map or struct. Each names the type that it returns,
+/// and the levels that its encoding adds: a variant is in a map of its own.
+macro_rules! forward_compounds {
+    ($($method:ident($($name:ident: $type:ty),*) -> $compound:ident, $levels:literal;)*) => {
+        $(type $compound = Compound<'a, S::$compound>;
+
+        fn $method(self, $($name: $type),*) -> Result<Self::$compound, S::Error> {
+            let level = self.level.enter($levels)?;
+            let inner = self.inner.$method($($name),*)?;
+            Ok(Compound { inner, level })
+        })*
+    };
+}
+
 impl<'a, S: Serializer> Serializer for LimitedSerializer<'a, S> {
     type Ok = S::Ok;
     type Error = S::Error;
-    type SerializeSeq = Compound<'a, S::SerializeSeq>;
-    type SerializeTuple = Compound<'a, S::SerializeTuple>;
-    type SerializeTupleStruct = Compound<'a, S::SerializeTupleStruct>;
-    type SerializeTupleVariant = Compound<'a, S::SerializeTupleVariant>;
-    type SerializeMap = Compound<'a, S::SerializeMap>;
-    type SerializeStruct = Compound<'a, S::SerializeStruct>;
-    type SerializeStructVariant = Compound<'a, S::SerializeStructVariant>;
 
     forward_scalars! {
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32,
@@ -133,7 +140,7 @@ impl<'a, S: Serializer> Serializer for LimitedSerializer<'a, S> {
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         // Some(Some(…)) adds no level to the encoding, but it does to the recursion.
-        let level = self.level.enter()?;
+        let level = self.level.enter(1)?;
         self.inner.serialize_some(&Limited { value, level })
     }
 
@@ -154,75 +161,23 @@ impl<'a, S: Serializer> Serializer for LimitedSerializer<'a, S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        let level = self.level.enter()?;
+        let level = self.level.enter(1)?;
         self.inner
             .serialize_newtype_variant(name, index, variant, &Limited { value, level })
     }
 
-    fn serialize_seq(self, length: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        let level = self.level.enter()?;
-        let inner = self.inner.serialize_seq(length)?;
-        Ok(Compound { inner, level })
-    }
-
-    fn serialize_tuple(self, length: usize) -> Result<Self::SerializeTuple, S::Error> {
-        let level = self.level.enter()?;
-        let inner = self.inner.serialize_tuple(length)?;
-        Ok(Compound { inner, level })
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        name: &'static str,
-        length: usize,
-    ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        let level = self.level.enter()?;
-        let inner = self.inner.serialize_tuple_struct(name, length)?;
-        Ok(Compound { inner, level })
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        length: usize,
-    ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        let level = self.level.enter()?.enter()?;
-        let inner = self
-            .inner
-            .serialize_tuple_variant(name, index, variant, length)?;
-        Ok(Compound { inner, level })
-    }
-
-    fn serialize_map(self, length: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        let level = self.level.enter()?;
-        let inner = self.inner.serialize_map(length)?;
-        Ok(Compound { inner, level })
-    }
-
-    fn serialize_struct(
-        self,
-        name: &'static str,
-        length: usize,
-    ) -> Result<Self::SerializeStruct, S::Error> {
-        let level = self.level.enter()?;
-        let inner = self.inner.serialize_struct(name, length)?;
-        Ok(Compound { inner, level })
-    }
-
-    fn serialize_struct_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        length: usize,
-    ) -> Result<Self::SerializeStructVariant, S::Error> {
-        let level = self.level.enter()?.enter()?;
-        let inner = self
-            .inner
-            .serialize_struct_variant(name, index, variant, length)?;
-        Ok(Compound { inner, level })
+    forward_compounds! {
+        serialize_seq(length: Option<usize>) -> SerializeSeq, 1;
+        serialize_tuple(length: usize) -> SerializeTuple, 1;
+        serialize_tuple_struct(name: &'static str, length: usize) -> SerializeTupleStruct, 1;
+        serialize_tuple_variant(
+            name: &'static str, index: u32, variant: &'static str, length: usize
+        ) -> SerializeTupleVariant, 2;
+        serialize_map(length: Option<usize>) -> SerializeMap, 1;
+        serialize_struct(name: &'static str, length: usize) -> SerializeStruct, 1;
+        serialize_struct_variant(
+            name: &'static str, index: u32, variant: &'static str, length: usize
+        ) -> SerializeStructVariant, 2;
     }
 
     fn is_human_readable(&self) -> bool {
@@ -230,16 +185,26 @@ impl<'a, S: Serializer> Serializer for LimitedSerializer<'a, S> {
     }
 }
 
+/// Implements the traits of what is inside of a value. A method with `name` also takes the name of a
+/// field, and the trait of such a method has the one in brackets, too.
 macro_rules! forward_elements {
-    ($($trait:ident: $method:ident),*) => {
+    ($($trait:ident $([$skip:ident])? { $($method:ident($($name:ident)?))* })*) => {
         $(impl<C: ser::$trait> ser::$trait for Compound<'_, C> {
             type Ok = C::Ok;
             type Error = C::Error;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+            $(fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($name: &'static str,)?
+                value: &T,
+            ) -> Result<(), C::Error> {
                 let level = self.level;
-                self.inner.$method(&Limited { value, level })
-            }
+                self.inner.$method($($name,)? &Limited { value, level })
+            })*
+
+            $(fn $skip(&mut self, name: &'static str) -> Result<(), C::Error> {
+                self.inner.$skip(name)
+            })?
 
             fn end(self) -> Result<C::Ok, C::Error> {
                 self.inner.end()
@@ -249,55 +214,13 @@ macro_rules! forward_elements {
 }
 
 forward_elements! {
-    SerializeSeq: serialize_element, SerializeTuple: serialize_element,
-    SerializeTupleStruct: serialize_field, SerializeTupleVariant: serialize_field
-}
-
-macro_rules! forward_fields {
-    ($($trait:ident),*) => {
-        $(impl<C: ser::$trait> ser::$trait for Compound<'_, C> {
-            type Ok = C::Ok;
-            type Error = C::Error;
-
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                name: &'static str,
-                value: &T,
-            ) -> Result<(), C::Error> {
-                let level = self.level;
-                self.inner.serialize_field(name, &Limited { value, level })
-            }
-
-            fn skip_field(&mut self, name: &'static str) -> Result<(), C::Error> {
-                self.inner.skip_field(name)
-            }
-
-            fn end(self) -> Result<C::Ok, C::Error> {
-                self.inner.end()
-            }
-        })*
-    };
-}
-
-forward_fields! { SerializeStruct, SerializeStructVariant }
-
-impl<C: ser::SerializeMap> ser::SerializeMap for Compound<'_, C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        let level = self.level;
-        self.inner.serialize_key(&Limited { value, level })
-    }
-
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        let level = self.level;
-        self.inner.serialize_value(&Limited { value, level })
-    }
-
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.inner.end()
-    }
+    SerializeSeq { serialize_element() }
+    SerializeTuple { serialize_element() }
+    SerializeTupleStruct { serialize_field() }
+    SerializeTupleVariant { serialize_field() }
+    SerializeMap { serialize_key() serialize_value() }
+    SerializeStruct[skip_field] { serialize_field(name) }
+    SerializeStructVariant[skip_field] { serialize_field(name) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The future of a session's end.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -12,6 +11,7 @@ use rocket::futures::channel::oneshot;
 use rocket::futures::future::Shared;
 
 use super::{Live, Subscriber};
+use crate::debug::opaque_debug;
 use crate::record::Expiry;
 use crate::record::token::Id;
 use crate::store::Touch;
@@ -126,12 +126,7 @@ impl Future for Ended {
     }
 }
 
-/// Shows nothing of the session.
-impl fmt::Debug for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ended").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Ended);
 
 impl Drop for Subscription {
     fn drop(&mut self) {

@@ -4,8 +4,6 @@
 //! each change its name. A reader that is slow loses the oldest of what waits for it, and is told so.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
-use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -19,6 +17,7 @@ use time::OffsetDateTime;
 
 use super::{End, Inner, Live};
 use crate::clock::Moment;
+use crate::debug::opaque_debug;
 use crate::document::{Filter, value};
 #[cfg(doc)]
 use crate::error::Error;
@@ -110,11 +109,7 @@ impl Stream for Events {
     }
 }
 
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Events);
 
 /// What all readers of a process receive from. The task that sends holds the other one.
 pub(super) struct Feed {
@@ -213,8 +208,10 @@ async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
                 inner.send(event.map(Ok))
             }
             Err(error) => {
-                inner.send([Err(error)]);
-                *inner.feed() = None; // the streams end after the error
+                // The streams end after the error. One that subscribes now reads from a feed of its own.
+                if let Some(feed) = inner.feed().take() {
+                    let _ = feed.sender.send(Err(error));
+                }
                 false
             }
         };
@@ -229,9 +226,9 @@ async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
 #[derive(Default)]
 struct Names {
     /// The users of the latest logins.
-    logins: Recent<String, RawBson>,
+    logins: Recent<RawBson>,
     /// Sessions that a login replaces, and the user who signed in.
-    replaced: Recent<String, Option<RawBson>>,
+    replaced: Recent<Option<RawBson>>,
 }
 
 impl Names {
@@ -312,12 +309,12 @@ impl Inner {
 }
 
 /// A map that forgets the oldest.
-struct Recent<K, V> {
-    map: HashMap<K, V>,
-    order: VecDeque<K>,
+struct Recent<V> {
+    map: HashMap<String, V>,
+    order: VecDeque<String>,
 }
 
-impl<K, V> Default for Recent<K, V> {
+impl<V> Default for Recent<V> {
     fn default() -> Self {
         Recent {
             map: HashMap::new(),
@@ -326,10 +323,10 @@ impl<K, V> Default for Recent<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+impl<V> Recent<V> {
     const MAX: usize = 4096;
 
-    fn insert(&mut self, key: K, value: V) {
+    fn insert(&mut self, key: String, value: V) {
         if self.order.len() >= Self::MAX
             && let Some(oldest) = self.order.pop_front()
         {
@@ -339,17 +336,11 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.map.insert(key, value);
     }
 
-    fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
+    fn get(&self, key: &str) -> Option<&V> {
         self.map.get(key)
     }
 
-    fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<V>
-    where
-        K: std::borrow::Borrow<Q>,
-    {
+    fn remove(&mut self, key: &str) -> Option<V> {
         self.map.remove(key)
     }
 }

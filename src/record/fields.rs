@@ -12,7 +12,7 @@ use super::token::{Digest, Id, Secret};
 use super::{Client, Meta, Override, field};
 use crate::clock::Moment;
 use crate::document::value::{self, principal};
-use crate::document::{Document, number};
+use crate::document::{Document, moment, number};
 
 /// Longer documents are not read. MongoDB stores 16 MiB at most; concurrent requests may bring a
 /// session beyond `max_bytes`, and what was acknowledged must stay readable.
@@ -136,10 +136,7 @@ impl<'a> Fields<'a> {
             field::ID => once(&mut self.id, Id::parse(value.as_str()?)?),
             field::CREATED => once(&mut self.created, seconds(value)?),
             field::ACCESSED => once(&mut self.accessed, seconds(value)?),
-            field::EXPIRES => {
-                let millis = value.as_datetime()?.timestamp_millis();
-                once(&mut self.expires, Moment::from_millis(millis))
-            }
+            field::EXPIRES => once(&mut self.expires, moment(value)?),
             field::TOKEN => once(&mut self.token, bytes(value)?),
             field::CSRF => once(&mut self.csrf, StoredSecret::parse(value)?),
             field::VALUE => once(&mut self.value, value.as_document()?),
@@ -147,7 +144,8 @@ impl<'a> Fields<'a> {
             field::TIMEOUT => once(&mut self.timeout, duration(value)?),
             field::LIFETIME => once(&mut self.lifetime, duration(value)?),
             field::MAX_AGE => once(&mut self.max_age, duration(value)?),
-            field::RENEWED => once(&mut self.renewed, date_or_seconds(value)?),
+            // A date that the server set, or seconds.
+            field::RENEWED => once(&mut self.renewed, moment(value).or_else(|| seconds(value))?),
             field::SENT => once(&mut self.sent, seconds(value)?),
             field::CLIENT => once(&mut self.client, value.as_str()?),
             field::IP => once(&mut self.ip, value.as_str()?),
@@ -166,14 +164,6 @@ fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
 /// Epoch seconds, in any of the number types that the Python package's drivers write.
 pub(crate) fn seconds(value: RawBsonRef<'_>) -> Option<Moment> {
     Moment::from_seconds(number(value)?)
-}
-
-/// A date that the server set, or epoch seconds.
-fn date_or_seconds(value: RawBsonRef<'_>) -> Option<Moment> {
-    match value {
-        RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),
-        number => seconds(number),
-    }
 }
 
 pub(crate) fn bytes(value: RawBsonRef<'_>) -> Option<[u8; 32]> {

@@ -20,23 +20,21 @@ use crate::config::Config;
 use crate::document::key::{FLASH, Field, LEGACY_CSRF};
 use crate::document::{Document, Filter, Operator, Path, Update, date};
 use crate::record::token::{Digest, Id, Secret, Token};
-use crate::record::{binary, field, seconds};
+use crate::record::{Expiry, Override, binary, field, seconds};
 
 /// Says that a document has or had names of the Python package that differ from ours, and lists
 /// those names of `value` that are ours. `a%2Eb` may be our name of the key `a.b`, or the Python
 /// package's of the key `a%2Eb`.
 const RENAMED: &str = "renamed";
 
-/// A stored document, as one of ours.
-pub(crate) struct Translated {
-    pub(crate) document: Document,
-    /// What the next write must add; `None` when the stored document is one of ours.
-    pub(crate) upgrade: Option<Arc<Upgrade>>,
-}
-
 /// Reads a stored document whose `_id` is 32 hexadecimal digits; `None` when it is malformed,
-/// pickled, or named otherwise.
-pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<Translated> {
+/// pickled, or named otherwise. Returns it in our form, and what the next write must add: nothing if the
+/// stored document has that form already.
+pub(crate) fn read(
+    document: Document,
+    config: &Config,
+    now: Moment,
+) -> Option<(Document, Option<Arc<Upgrade>>)> {
     let raw = document.raw()?;
     let id = Id::parse(document.id()?).filter(Id::is_legacy)?;
     if !matches!(
@@ -75,10 +73,7 @@ pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<T
         names,
     };
     if upgrade.missing.is_empty() && upgrade.names.is_none() {
-        return Some(Translated {
-            document,
-            upgrade: None,
-        });
+        return Some((document, None));
     }
     let mut ours = RawDocumentBuf::new();
     for element in raw {
@@ -91,10 +86,7 @@ pub(crate) fn read(document: Document, config: &Config, now: Moment) -> Option<T
     for (name, value) in &upgrade.missing {
         ours.append_ref(*name, value.as_raw_bson_ref());
     }
-    Some(Translated {
-        document: Document::from_raw(ours),
-        upgrade: Some(Arc::new(upgrade)),
-    })
+    Some((Document::from_raw(ours), Some(Arc::new(upgrade))))
 }
 
 /// Whether the `_id` of a stored document is a credential: it opens the session by itself.
@@ -129,14 +121,13 @@ fn csrf_of(values: &RawDocument, id: &Id) -> Secret {
 /// When a document without `expires` expires. One that was last used further ahead of now than it
 /// lives has expired: nothing but that time would ever end it, so it is not believed.
 pub(super) fn expiry(document: &Document, config: &Config, now: Moment) -> Option<Moment> {
-    let (idle, absolute) = (config.timeout, config.lifetime);
+    let expiry = Expiry::new(config, Override::Inherit, Override::Inherit);
     let created = seconds(document.get(field::CREATED)?)?;
     let accessed = seconds(document.get(field::ACCESSED)?)?;
-    if idle.is_some_and(|idle| accessed > now.plus(idle)) {
+    if expiry.idle.is_some_and(|idle| accessed > now.plus(idle)) {
         return Some(Moment::from_millis(0));
     }
-    let idle = idle.map_or(Moment::NEVER, |idle| accessed.plus(idle));
-    Some(idle.min(absolute.map_or(Moment::NEVER, |absolute| created.plus(absolute))))
+    Some(expiry.expires_at(created, accessed))
 }
 
 fn strings(array: RawBsonRef<'_>) -> Option<BTreeSet<Field>> {

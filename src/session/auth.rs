@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use indexmap::IndexSet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,7 +12,7 @@ use crate::document::value;
 use crate::error::{Error, Result};
 use crate::live::End;
 use crate::record::token::Secret;
-use crate::state::{Base, Creation, Keep, TokenChange};
+use crate::state::{Base, Creation, TokenChange};
 
 impl Session {
     /// Signs a user in: starts a new session that belongs to the user, with a new id, a new secret, a
@@ -57,13 +58,14 @@ impl Session {
     /// [`Error::BadUser`], [`Error::Sealed`]. Nothing has changed then.
     #[doc(alias("authenticate", "sign in", "session fixation", "cycle_id"))]
     pub fn login(&self, user: impl Serialize) -> Result<()> {
-        self.login_with(&user, Keep::nothing())
+        self.login_with(&user, IndexSet::new())
     }
 
     /// Signs a user in as [`login`](Session::login) does, and carries the named keys over.
     ///
     /// This includes changes that other requests made to these keys before the old session ended; only
-    /// then does it take one more round trip.
+    /// then does it take one more round trip. If the login's form is sent twice, the second login keeps
+    /// the values that the first one saw when its request began.
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Session};
@@ -77,11 +79,11 @@ impl Session {
     /// As [`login`](Session::login), and [`Error::BadKey`].
     pub fn login_keeping(&self, user: impl Serialize, keys: &[&str]) -> Result<()> {
         let fields = keys.iter().map(|key| Field::of_key(key));
-        let keep = Keep::fields(fields.collect::<Result<_>>()?);
+        let keep = fields.collect::<Result<_>>()?;
         self.login_with(&user, keep)
     }
 
-    fn login_with(&self, user: &impl Serialize, keep: Keep) -> Result<()> {
+    fn login_with(&self, user: &impl Serialize, keep: IndexSet<Field>) -> Result<()> {
         let user = value::encode_principal(user).ok_or(Error::BadUser)?;
         self.core.principals.note(&user);
         let mut inner = self.open()?;
@@ -215,6 +217,9 @@ impl Session {
             let (ids, user) = ([meta.id.as_str()], meta.user.as_ref());
             self.core.live.intend(&ids, End::LoggedOut, user);
         }
+        if matches!(inner.state.base, Base::Login(_)) {
+            inner.subscribers.clear(); // the login that they follow is never stored
+        }
         inner.state.logout();
         inner.pending_cookie = None; // by an earlier save, for the session that ends
     }
@@ -241,7 +246,7 @@ impl Session {
     /// user is signed out, and nothing is kept.
     pub fn logout_keeping(&self, keys: &[&str]) -> Result<()> {
         let fields = keys.iter().map(|key| Field::of_key(key));
-        let keep = Keep::fields(fields.collect::<Result<_>>()?);
+        let keep = fields.collect::<Result<_>>()?;
         let mut inner = self.open()?;
         let kept = inner.state.kept(&keep);
         self.log_out(&mut inner);

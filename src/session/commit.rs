@@ -8,7 +8,7 @@ use rocket::tokio;
 use super::{Session, Shared};
 use crate::commit::{Core, Done, Outcome, Written, detached};
 use crate::config::Transport;
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::{Error, Operation, Result};
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
 use crate::state::{Base, State};
@@ -35,10 +35,7 @@ impl Session {
         let mut inner = self.lock();
         inner.subscribers.clear(); // nothing was stored that they could follow
         committed?;
-        if let Some((_, error)) = inner.unreported.pop_first() {
-            return Err(error);
-        }
-        if let Some(error) = inner.lost_token.take() {
+        if let Some(error) = inner.error_of_response() {
             return Err(error);
         }
         let cookie = inner.pending_cookie.take();
@@ -53,6 +50,12 @@ impl Session {
             None if inner.state.removes_cookie => CookieChange::Remove,
             None => CookieChange::None,
         })
+    }
+
+    /// Whether a response of a catcher may go with the handler's changes: not if the token that the
+    /// handler's response was to hand out is stored with them.
+    pub(crate) fn can_be_answered_by_catcher(&self) -> bool {
+        self.lock().state.issued().is_none()
     }
 
     /// The response that is sent is not the handler's: its changes are dropped.
@@ -78,22 +81,33 @@ impl Session {
     /// Commits what has changed so far, in a task that continues when its caller stops waiting.
     pub(super) async fn save_detached(&self) -> Result<Outcome> {
         let (shared, core) = (Arc::clone(&self.shared), Arc::clone(&self.core));
-        let number = {
+        let save = {
             let mut inner = self.lock();
             inner.saves += 1;
-            inner.saves
+            Save {
+                number: inner.saves,
+                losses: inner.losses,
+            }
         };
-        let commit = async move { shared.commit(&core, Some(number)).await };
+        let number = save.number;
+        let commit = async move { shared.commit(&core, Some(save)).await };
         let result = detached(&self.core.tasks, Operation::ChangeSession, commit).await;
         self.lock().unreported.remove(&number);
         result
     }
 }
 
+/// A call of `save`.
+struct Save {
+    number: u64,
+    /// How many saves of the request had lost their changes when it was called.
+    losses: u64,
+}
+
 impl Shared {
-    /// Plans and carries out a commit, and settles the state by its outcome. `save`: the number
-    /// of the save that asks for it; `None` for the response.
-    async fn commit(&self, core: &Arc<Core>, save: Option<u64>) -> Result<Outcome> {
+    /// Plans and carries out a commit, and settles the state by its outcome. `save`: the one that asks
+    /// for it; `None` for the response.
+    async fn commit(&self, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
         let _order = match self.commit_order.try_lock() {
             Ok(order) => order,
             Err(_) => {
@@ -104,18 +118,29 @@ impl Shared {
                     Err(_) => {
                         // The response will not commit: a catcher must not change anything either.
                         self.lock().state.sealed |= save.is_none();
-                        return Err(Error::unknown(Operation::ChangeSession, SaveInProgress));
+                        return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
                     }
                 }
             }
         };
+        let generation = self.lock().state.generation;
         let result = self.commit_in_order(core, save.is_none()).await;
-        if let (Some(save), Err(error)) = (save, &result)
-            && !matches!(error, Error::Sealed)
-        {
-            // Until the caller of `save` has taken it, the response answers for it. (After the response's
-            // own commit there was nothing left to save.)
-            self.lock().unreported.insert(save, error.clone());
+        let Some(save) = save else {
+            return result;
+        };
+        let mut inner = self.lock();
+        match &result {
+            Ok(outcome @ (Outcome::Applied | Outcome::Nothing)) => {
+                if let Some(error) = inner.loss_since(save.losses) {
+                    return Err(error.partly_done_if(*outcome == Outcome::Applied));
+                }
+            }
+            // After the response's own commit there was nothing left to save, and after a login or a
+            // logout nothing of what was to be saved.
+            Err(Error::Sealed) => {}
+            Ok(Outcome::Gone) if inner.state.generation != generation => {}
+            Ok(Outcome::Gone) => inner.lose(save.number, Error::Gone),
+            Err(error) => inner.lose(save.number, error.clone()),
         }
         result
     }
@@ -156,7 +181,7 @@ impl Shared {
         };
         if let (true, Some(error)) = (is_issued, lost) {
             // The client must not get the token, whatever the caller of `save` does about it.
-            self.lock().lost_token.get_or_insert(error);
+            self.lock().report(error);
         }
         outcome
     }
@@ -188,21 +213,24 @@ impl Shared {
             }
         };
         state.ended.retain(|id| !deleted.contains(id));
-        let current = state.stored().map(|stored| &stored.record);
         let new_id = done.written.as_ref().and_then(Written::new_id).cloned();
         // A request that ends reads nothing more, so the record after the write is not computed.
         let written = done.written.filter(|_| !is_last);
-        let stored = written.and_then(|written| written.stored(current, core.now()));
+        let stored = written.and_then(|written| written.stored(core.now()));
         if !is_same {
             // The request logged in or out while the write was in flight. What was stored is not
             // its session any more: it ends, unless the login replaces it.
-            let replaced = match &state.base {
-                Base::Login(login) => login.replaces.as_ref().map(|replaces| replaces.id()),
+            let replaced = match &mut state.base {
+                Base::Login(login) => login.replaces.as_mut(),
                 Base::Empty | Base::Stored(_) => None,
             };
-            let stored = stored.map(|stored| stored.record.meta.id);
-            let left_over = stored.filter(|id| replaced != Some(id));
-            state.ended.extend(left_over);
+            match (stored, replaced) {
+                (Some(stored), Some(replaced)) if stored.record.meta.id == *replaced.id() => {
+                    *replaced.old = stored; // with the token that it has now
+                }
+                (Some(stored), _) => state.ended.push(stored.record.meta.id),
+                (None, _) => {}
+            }
             return Ok(done.outcome);
         }
         if let (Outcome::Applied, Some(id)) = (done.outcome, &new_id) {
@@ -225,6 +253,7 @@ impl Shared {
         }
         if done.cookie.is_some() {
             inner.pending_cookie = done.cookie;
+            inner.cookie_is_known = new_id.is_none();
         }
         Ok(done.outcome)
     }
@@ -253,7 +282,5 @@ fn log_dropped_changes(state: &State) {
     );
 }
 
-cause!(
-    SaveInProgress,
-    "an earlier `save` of this request did not end within `session.deadline`"
-);
+pub(super) const SAVE_IN_PROGRESS: &str =
+    "an earlier `save` of this request did not end within `session.deadline`";

@@ -1,11 +1,10 @@
 //! Flash messages: said once, shown with the next page.
 
-use std::fmt;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Session;
+use crate::debug::opaque_debug;
 use crate::document::key::Field;
 use crate::error::Result;
 use crate::state::changes::Change;
@@ -162,9 +161,4 @@ impl Queue<'_> {
     }
 }
 
-/// Shows no message.
-impl fmt::Debug for Queue<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
-    }
-}
+opaque_debug!(Queue<'_>);

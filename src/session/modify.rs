@@ -5,15 +5,18 @@ use std::pin::pin;
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
+use rocket::tokio::sync::MutexGuard;
+use rocket::tokio::time::timeout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::commit::SAVE_IN_PROGRESS;
 use super::{Session, decode_unless_null};
 use crate::commit::cas::{Attempt, CompareAndSet};
 use crate::document::Update;
 use crate::document::key::{Field, KeyFor};
 use crate::document::value::{self, Value};
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::{Error, Operation, Result};
 use crate::record::{self, Record};
 use crate::state::Stored;
 use crate::state::changes::Change;
@@ -23,6 +26,15 @@ use crate::store::Durability;
 /// and does not open.
 type Step<'f, T> =
     dyn FnMut(Result<Option<RawBsonRef<'_>>>) -> Result<(Option<RawBson>, T)> + Send + 'f;
+
+/// An exchange of a value of the stored session.
+struct Begun {
+    stored: Stored,
+    generation: u32,
+    pending_growth: isize,
+    /// An earlier write of the value has no known outcome.
+    was_uncertain: bool,
+}
 
 impl Session {
     /// Changes one value in any way, and loses no update: `f` makes the new value from the old one.
@@ -62,7 +74,8 @@ impl Session {
     /// # Cancellation
     ///
     /// If the future is dropped (by a timeout around it, for instance), the value is stored or not,
-    /// and the request does not learn which.
+    /// and the request does not learn which. A request changes its session in one call at a time: a future
+    /// that is kept without being polled lets the other ones wait, until the `deadline` ends them.
     #[doc(alias("atomic", "concurrent", "compare-and-set", "optimistic locking"))]
     pub async fn modify<T: Serialize + DeserializeOwned + Send>(
         &self,
@@ -146,41 +159,56 @@ impl Session {
         self.exchange(field, &mut step).await?
     }
 
+    /// Reads and changes one value. No save or other exchange of this request runs at the same time, so
+    /// that what it leaves in the state is what is stored, and the token is the stored one unless another
+    /// request has replaced it.
     async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
-        let (must_save, generation) = {
-            let inner = self.open_to_write()?;
-            let must_save = inner.state.must_save_before_exchange(&field);
-            (must_save, inner.state.generation)
-        };
-        if must_save && let Err(error) = self.save().await {
-            // The caller may do without the value, but what it changed before is lost.
-            if !matches!(error, Error::Gone | Error::Sealed) {
-                self.lock().report(error.clone());
-            }
-            return Err(error);
-        }
-        let (stored, version, pending_growth, mut is_uncertain) = {
-            let mut inner = self.open()?;
-            let state = &mut inner.state;
+        let generation = self.open_to_write()?.state.generation;
+        let _order = self.save_before_exchange(&field).await?;
+        let begun = {
+            let state = &mut self.open_to_write()?.state;
             if state.generation != generation {
-                return Err(Error::Gone); // the request logged in or out during the save
+                return Err(Error::Gone); // the request logged in or out meanwhile
             }
-            (
-                state.stored().cloned(),
-                state.version,
-                state.pending_growth(),
-                state.stored().is_some() && state.exchange_begins(&field),
-            )
+            state.stored().cloned().map(|stored| Begun {
+                stored,
+                generation,
+                pending_growth: state.pending_growth(),
+                was_uncertain: state.exchange_begins(&field),
+            })
         };
-        let Some(stored) = stored else {
+        let Some(begun) = begun else {
             return self.exchange_here(field, step);
         };
-        let what = self.compare_and_set(&stored);
+        let outcome = |done: &Result<Option<_>>| match done {
+            Ok(Some(_)) => "applied",
+            Ok(None) => "gone",
+            Err(_) => "error",
+        };
+        let (kind, timer) = (self.core.config.kind(), self.core.latencies.time_commit());
+        let done = {
+            let exchanged = pin!(self.exchange_stored(&field, &begun, step));
+            let span = &self.shared.span;
+            span.commit(kind, false, outcome, exchanged).await
+        };
+        drop(timer);
+        self.settle_exchange(&field, begun, done)
+    }
+
+    /// Repeats a step on the stored session until no other request has changed the value meanwhile.
+    async fn exchange_stored<T: Send>(
+        &self,
+        field: &Field,
+        begun: &Begun,
+        step: &mut Step<'_, T>,
+    ) -> Result<Option<(Record, T)>> {
+        let what = self.compare_and_set(&begun.stored);
+        let mut finds_out = begun.was_uncertain;
         let attempt = |record: &Record| {
-            let now = record.get(&field);
+            let now = record.get(field);
             let now = match &now {
                 Ok(now) => Ok(now.as_ref().map(Value::as_ref)),
-                Err(unreadable) => Err(unreadable.of(&field)),
+                Err(unreadable) => Err(unreadable.of(field)),
             };
             let (next, output) = step(now.clone())?;
             let is_same = match (now, &next) {
@@ -189,63 +217,78 @@ impl Session {
                 _ => false,
             };
             // After a write whose outcome is unknown, the first attempt finds out what is stored.
-            let must_write = std::mem::take(&mut is_uncertain);
+            let must_write = std::mem::take(&mut finds_out);
             if is_same && !must_write {
                 return Ok(Attempt::Unchanged(output));
             }
             // Without a data key it is not sent yet, and the attempt is made again.
-            is_uncertain = must_write && record.lacks_data_key() && next.is_some();
-            self.check_size(record, &field, next.as_ref(), pending_growth)?;
+            finds_out = must_write && record.lacks_data_key() && next.is_some();
+            self.check_size(record, field, next.as_ref(), begun.pending_growth)?;
             Ok(Attempt::Write(vec![(field.clone(), next)], output))
         };
-        let exchanged = pin!(self.core.compare_and_set(&what, stored.record, attempt));
-        let outcome = |done: &Result<Option<_>>| match done {
-            Ok(Some(_)) => "applied",
-            Ok(None) => "gone",
-            Err(_) => "error",
-        };
-        let (kind, timer) = (self.core.config.kind(), self.core.latencies.time_commit());
-        let span = &self.shared.span;
-        let done = span.commit(kind, false, outcome, exchanged).await;
-        drop(timer);
+        let record = begun.stored.record.clone();
+        self.core.compare_and_set(&what, record, attempt).await
+    }
+
+    fn settle_exchange<T>(
+        &self,
+        field: &Field,
+        begun: Begun,
+        done: Result<Option<(Record, T)>>,
+    ) -> Result<T> {
         let mut inner = self.lock();
-        let is_same = inner.state.generation == generation;
-        if is_same {
-            inner.state.exchange_ended(&field, &done);
-        }
-        match done? {
-            Some((record, output)) => {
+        let is_same = inner.state.generation == begun.generation;
+        match done {
+            Ok(Some((record, output))) => {
                 self.core.stats.commits.count();
-                if is_same && let Some(current) = inner.state.stored() {
-                    let token = current.token.clone();
-                    let record = match inner.state.version == version {
-                        true => Some(record),
-                        // The request has done more meanwhile, and may have saved it.
-                        false => {
-                            let mut update = Update::default();
-                            record.copy_value(&mut update, &field);
-                            let after = current.record.after(&update, self.core.now());
-                            after.map(|after| after.opened_like(&record))
-                        }
-                    };
-                    if let Some(record) = record {
-                        inner.state.stored_is(Stored { record, token });
-                    }
+                if is_same {
+                    let token = begun.stored.token;
+                    let stored = Stored { record, token };
+                    inner.state.exchange_succeeded(field, stored);
                 }
                 Ok(output)
             }
-            None => {
+            Ok(None) => {
                 self.core.stats.gone.count();
                 if is_same {
                     // By an earlier save: the browser may have another one by now.
                     inner.pending_cookie = None;
                     // If the session was renewed, what else the request changed can still be stored: the
                     // commit finds out.
-                    if !inner.state.is_pending() && !inner.state.is_writing() {
+                    if !inner.state.is_pending() {
                         inner.lost();
                     }
                 }
                 Err(Error::Gone)
+            }
+            Err(error) => {
+                let is_unknown = matches!(error, Error::Unknown { .. });
+                if is_same && !is_unknown && !begun.was_uncertain {
+                    inner.state.exchange_failed(field);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the saves and exchanges of this request that run, and saves what it has changed in a value
+    /// before that is exchanged.
+    async fn save_before_exchange(&self, field: &Field) -> Result<MutexGuard<'_, ()>> {
+        loop {
+            let order = self.shared.commit_order.lock();
+            let order = timeout(self.core.store.deadline(), order).await;
+            let order =
+                order.map_err(|_| Error::store(Operation::ChangeSession, SAVE_IN_PROGRESS))?;
+            if !self.open()?.state.must_save_before_exchange(field) {
+                return Ok(order);
+            }
+            drop(order);
+            if let Err(error) = self.save().await {
+                // The caller may do without the value, but what it changed before is lost.
+                if !matches!(error, Error::Gone | Error::Sealed) {
+                    self.lock().report(error.clone());
+                }
+                return Err(error);
             }
         }
     }
@@ -307,11 +350,8 @@ impl Session {
             }
             return Ok(output);
         }
-        Err(Error::store(Operation::ChangeSession, ChangedMeanwhile))
+        Err(Error::store(Operation::ChangeSession, CHANGED_MEANWHILE))
     }
 }
 
-cause!(
-    ChangedMeanwhile,
-    "gave up after 100 attempts, because the session was changed during each; `f` must not use the session"
-);
+const CHANGED_MEANWHILE: &str = "gave up after 100 attempts, because the session was changed during each; `f` must not use the session";

@@ -116,7 +116,8 @@ fn has_one_leading_slash(path: &str) -> bool {
     let mut depth = 0_usize;
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
-        match segment {
+        // To browsers an encoded dot is one, too.
+        match &*segment.replace("%2e", ".").replace("%2E", ".") {
             "." => {}
             ".." => depth = depth.saturating_sub(1),
             // An empty first segment, with another one after it.

@@ -59,8 +59,8 @@ impl Session {
     ///
     /// For requests that the browser sends by itself, such as a poll for news, or that show how long
     /// the session still lasts: without this, a page that is left open keeps its user signed in. What
-    /// the request changes is stored anyway. The calls that set times or secrets, and
-    /// [`touch`](Session::touch), still count as use. No round trip, and it saves the one of a touch.
+    /// the request changes is stored anyway. The calls that set times, that renew the
+    /// cookie, and [`touch`](Session::touch), still count as use. No round trip, and it saves the one of a touch.
     ///
     /// # Examples
     ///

@@ -147,11 +147,18 @@ impl Session {
             return Ok(None);
         };
         loop {
-            let (seen, version) = {
-                let inner = self.lock();
-                (inner.state.get(&field)?, inner.state.version)
+            let (seen, version, is_uncertain) = {
+                let state = &self.lock().state;
+                (
+                    state.get(&field)?,
+                    state.version,
+                    state.is_uncertain(&field),
+                )
             };
             let Some(seen) = seen else {
+                if is_uncertain {
+                    self.open_to_write()?.state.change(field, Change::Unset)?;
+                }
                 return Ok(None);
             };
             let value = decode_unless_null(&field, seen.as_raw_bson_ref())?;

@@ -1,7 +1,7 @@
 //! What a request's changes build on.
 
 use bson::RawBson;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 use super::changes::Changes;
 use crate::document::key::Field;
@@ -39,7 +39,8 @@ pub(crate) struct Login {
 /// The stored session that a login replaces.
 pub(crate) struct Replaces {
     pub(crate) old: Box<Stored>,
-    pub(crate) keep: Keep,
+    /// Which of its values the login carries over.
+    pub(crate) keep: IndexSet<Field>,
     /// What the request had done to the old session until the login.
     pub(crate) before: Changes,
 }
@@ -47,43 +48,6 @@ pub(crate) struct Replaces {
 impl Replaces {
     pub(crate) fn id(&self) -> &Id {
         &self.old.record.meta.id
-    }
-}
-
-/// Which of the old session's values a login carries over.
-#[derive(Clone)]
-pub(crate) struct Keep(Vec<Field>);
-
-impl Keep {
-    pub(crate) fn nothing() -> Self {
-        Keep(Vec::new())
-    }
-
-    pub(crate) fn fields(fields: Vec<Field>) -> Self {
-        Keep(fields)
-    }
-
-    pub(super) fn add(&mut self, field: Field) {
-        if !self.has(&field) {
-            self.0.push(field);
-        }
-    }
-
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn has(&self, field: &Field) -> bool {
-        self.0.contains(field)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Field> {
-        self.0.iter()
-    }
-
-    pub(super) fn and(self, other: &Keep) -> Keep {
-        let both = self.0.into_iter().filter(|field| other.has(field));
-        Keep(both.collect())
     }
 }
 
@@ -108,11 +72,11 @@ impl Base {
     }
 
     /// The values that a login may keep.
-    pub(super) fn values(&self, keep: &Keep) -> Vec<(Field, RawBson)> {
+    pub(super) fn values(&self, keep: &IndexSet<Field>) -> Vec<(Field, RawBson)> {
         match self {
             Base::Empty => Vec::new(),
             Base::Login(login) => login.values.clone().into_iter().collect(),
-            Base::Stored(stored) => stored.record.fields(|field| keep.has(field)),
+            Base::Stored(stored) => stored.record.fields(|field| keep.contains(field)),
         }
     }
 

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use bson::RawBson;
+use indexmap::{IndexMap, IndexSet};
 
 use super::changes::{Change, Changes};
-use super::{Base, Creation, Keep, Login, Replaces, Settings, State, Stored, TokenChange};
+use super::{Base, Creation, Login, Replaces, Settings, State, Stored, TokenChange};
 use crate::clock::{Moment, Started};
 use crate::config::{Config, Transport};
 use crate::document::key::Field;
@@ -98,7 +99,7 @@ pub(crate) struct Replacement {
     pub(crate) old: Token,
     /// The old session as it was loaded.
     pub(crate) meta: Meta,
-    pub(crate) keep: Keep,
+    pub(crate) keep: IndexSet<Field>,
     /// What the request did to the old session before the login, and to the new one after it.
     pub(crate) before: Changes,
     pub(crate) after: Changes,
@@ -391,15 +392,18 @@ fn is_cookie_due(
     })
 }
 
-/// A read extends the session if its last recorded use is long enough ago.
+/// A read extends the session if its last recorded use is long enough ago. It counts as use when the
+/// session was loaded: another request may have shortened its life since, and by a use before that nothing
+/// is revived.
 fn plan_touch(record: &Record, expiry: Expiry, config: &Config, now: Moment) -> Write {
+    let used = record.read_at;
     let is_due = config.reissue_time.is_some_and(|reissue| {
         let pause = match (reissue.max(REISSUE_FLOOR), expiry.idle) {
             // A session with a shorter timeout of its own would idle out between two reads.
             (pause, Some(timeout)) if pause >= timeout => timeout / 2,
             (pause, _) => pause,
         };
-        now.since(record.meta.accessed) >= pause
+        used.since(record.meta.accessed) >= pause
     });
     // One that expired while the request ran must not be revived.
     if !is_due || record.meta.is_expired(config, now) {
@@ -407,8 +411,8 @@ fn plan_touch(record: &Record, expiry: Expiry, config: &Config, now: Moment) -> 
     }
     Write::Touch(Touch {
         id: record.meta.id.as_str().to_owned(),
-        accessed: now,
-        expires: expiry.expires_at(record.meta.created, now),
+        accessed: used,
+        expires: expiry.expires_at(record.meta.created, used),
     })
 }
 
@@ -445,10 +449,8 @@ pub(crate) fn late_changes(
     stored: &[(Field, RawBson)],
     fresh: &[(Field, RawBson)],
 ) -> Update {
-    let find = |values: &[(Field, RawBson)], field: &Field| {
-        let found = values.iter().find(|(name, _)| name == field);
-        found.map(|(_, value)| value.clone())
-    };
+    let by_field = |values: &[(Field, RawBson)]| values.iter().cloned().collect::<IndexMap<_, _>>();
+    let (stored, fresh) = (by_field(stored), by_field(fresh));
     let then = |value: Option<RawBson>, change: Option<&Change>| match change {
         // What does not fit the other request's value leaves that value as it is.
         Some(change) => change
@@ -457,11 +459,10 @@ pub(crate) fn late_changes(
         None => value,
     };
     let mut update = Update::default();
-    for field in replacement.keep.iter() {
-        let wanted = then(find(fresh, field), replacement.before.get(field));
+    for field in &replacement.keep {
+        let wanted = then(fresh.get(field).cloned(), replacement.before.get(field));
         let wanted = then(wanted, replacement.after.get(field));
-        let was = find(stored, field);
-        let is_same = match (&wanted, &was) {
+        let is_same = match (&wanted, stored.get(field)) {
             (Some(a), Some(b)) => value::same(a.as_raw_bson_ref(), b.as_raw_bson_ref()),
             (a, b) => a.is_none() && b.is_none(),
         };

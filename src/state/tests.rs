@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use indexmap::IndexSet;
+
 use super::*;
 use crate::clock::Clock;
 use crate::record::token::Token;
@@ -229,7 +231,7 @@ fn pending_changes_survive_what_others_made_of_the_session() {
     assert_eq!(state.pending_growth(), 108);
     // The session is larger by now than it may be, and the number is a text.
     let others = [(name("b"), text(290)), (name("n"), text(5))];
-    state.stored_is(*stored(&others, None));
+    state.exchange_succeeded(&name("b"), *stored(&others, None));
     let pending: Vec<&Field> = state.changes.fields().collect();
     assert_eq!(
         pending,
@@ -267,7 +269,7 @@ fn every_change_raises_the_version() {
     versions.push(state.version);
     state.clear();
     versions.push(state.version);
-    state.login(int(8), Keep::nothing());
+    state.login(int(8), IndexSet::new());
     versions.push(state.version);
     state.discard();
     versions.push(state.version);
@@ -280,7 +282,7 @@ fn every_change_raises_the_version() {
     versions.push(state.version);
     state.flush_succeeded(Base::Stored(stored(&[], None)));
     versions.push(state.version);
-    state.stored_is(*stored(&[], None));
+    state.exchange_succeeded(&name("b"), *stored(&[], None));
     versions.push(state.version);
     state.lost();
     versions.push(state.version);
@@ -318,7 +320,7 @@ fn settings_stay_pending_until_they_are_written() {
     state.settings.token = TokenChange::Renew;
     state.settings.csrf = Some(secret.clone());
     // A value that was exchanged at once took none of it along.
-    state.stored_is(*nothing());
+    state.exchange_succeeded(&name("b"), *nothing());
     assert_eq!(state.settings.times.timeout, Some(own(3600)));
     assert!(state.settings.token == TokenChange::Renew);
     assert!(state.csrf().unwrap().matches(&secret));
@@ -381,7 +383,7 @@ fn every_setting_that_must_be_kept_creates_a_session() {
         |state| state.settings.times.max_age = Some(Override::Set(None))
     ));
     assert!(creates(|state| drop(state.csrf_or_draw().unwrap())));
-    assert!(creates(|state| state.login(int(1), Keep::nothing())));
+    assert!(creates(|state| state.login(int(1), IndexSet::new())));
     assert!(!creates(|state| state.logout()));
     assert!(!creates(|state| state.discard()));
 }
@@ -394,7 +396,7 @@ fn there_is_one_csrf_secret_until_another_takes_its_place() {
         let other = Secret::draw().unwrap();
         state.settings.csrf = Some(other.clone());
         assert!(state.csrf_or_draw().unwrap().matches(&other));
-        state.login(int(1), Keep::nothing());
+        state.login(int(1), IndexSet::new());
         let next = state.csrf_or_draw().unwrap();
         assert!(
             !next.matches(&other) && !next.matches(&first),
@@ -422,7 +424,7 @@ fn writes_outside_of_the_path_and_cross_site_are_refused() {
         },
         ROOM,
     );
-    cross_site.login(int(7), Keep::nothing());
+    cross_site.login(int(7), IndexSet::new());
     assert!(cross_site.check_may_write().is_ok(), "it is a login by now");
     for loaded in [no_cookie(), live()] {
         let refused = may_write(Creation::Never, loaded);

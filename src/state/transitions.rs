@@ -1,21 +1,22 @@
 //! Another session takes this one's place: login, logout, and what undoes them.
 
 use bson::RawBson;
+use indexmap::IndexSet;
 
-use super::{Base, Doubts, InFlight, Keep, Login, NewReason, Replaces, Settings, State};
+use super::{Base, Doubts, InFlight, Login, NewReason, Replaces, Settings, State};
 use crate::document::key::Field;
 use crate::state::changes::{Change, Changes};
 
 impl State {
     /// Starts a session of a user, with the kept values of this one.
-    pub(crate) fn login(&mut self, user: RawBson, mut keep: Keep) {
+    pub(crate) fn login(&mut self, user: RawBson, mut keep: IndexSet<Field>) {
         self.generation += 1;
         // What a write in flight carries is shown already. It is in the old session, or not, by the
         // time this one is stored.
         let InFlight { changes, .. } = *self.in_flight.take().unwrap_or_default();
         let return_to = Field::return_to();
         let mut wanted = keep.clone();
-        wanted.add(return_to.clone());
+        wanted.insert(return_to.clone());
         let stored = match (&self.base, self.proof()) {
             // What the login that replaced the session has kept. (An earlier login of this request has
             // taken it already.)
@@ -25,14 +26,16 @@ impl State {
         let mut values = self.changes.after(changes.after(stored));
         let of_logged_out = self.return_to.take();
         if values.iter().any(|(field, _)| *field == return_to) {
-            keep.add(return_to);
+            keep.insert(return_to);
         } else if let Some(address) = of_logged_out {
             values.push((return_to.clone(), address));
-            keep.add(return_to);
+            keep.insert(return_to);
         }
-        values.retain(|(field, _)| keep.has(field));
+        values.retain(|(field, _)| keep.contains(field));
         let before = std::mem::take(&mut self.changes);
         let mut others = std::mem::take(&mut self.other_sessions);
+        // By another process's clock it may live on.
+        others.extend(self.expired.take());
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(old) => Some(Replaces { old, keep, before }),
@@ -41,7 +44,7 @@ impl State {
             Base::Login(login) => {
                 others.extend(login.others);
                 login.replaces.map(|first| Replaces {
-                    keep: first.keep.and(&keep),
+                    keep: first.keep.intersection(&keep).cloned().collect(),
                     before: first.before.and_then(before),
                     old: first.old,
                 })
@@ -59,7 +62,7 @@ impl State {
     }
 
     /// The values that a logout is to keep, as this request sees them.
-    pub(crate) fn kept(&self, keep: &Keep) -> Vec<(Field, RawBson)> {
+    pub(crate) fn kept(&self, keep: &IndexSet<Field>) -> Vec<(Field, RawBson)> {
         let kept = keep.iter();
         let kept = kept.filter_map(|field| Some((field.clone(), self.get(field).ok()??)));
         kept.collect()

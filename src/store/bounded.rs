@@ -17,7 +17,7 @@ use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::timeout;
 
 use crate::document::{Document, Filter, Update};
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::{Error, Operation, Result};
 use crate::spans::carried;
 use crate::stats::Counters;
 use crate::store::deferred::Source;
@@ -70,16 +70,13 @@ enum Kind {
 
 impl Kind {
     fn panicked(self, operation: Operation) -> Error {
-        let error = Error::store(operation, Panicked);
+        let error = Error::store(operation, PANICKED);
         error.partly_done_if(matches!(self, Kind::Write))
     }
 }
 
-cause!(Late, "no response arrived within `session.deadline`");
-cause!(
-    Panicked,
-    "the store's task panicked, or the runtime is shutting down"
-);
+const LATE: &str = "no response arrived within `session.deadline`";
+const PANICKED: &str = "the store's task panicked, or the runtime is shutting down";
 
 impl Bounded {
     pub(crate) fn new(source: impl Into<Source>, deadline: Duration, stats: Arc<Counters>) -> Self {
@@ -127,7 +124,7 @@ impl Bounded {
     fn late(&self, kind: Kind, operation: Operation) -> Error {
         self.stats.deadlines.count();
         match kind {
-            Kind::Read => Error::store(operation, Late),
+            Kind::Read => Error::store(operation, LATE),
             // Its text says that it is late.
             Kind::Write => Error::Unknown {
                 operation,

@@ -11,7 +11,7 @@ use rocket::tokio::sync::Mutex;
 use rocket::tokio::time::{Instant, sleep};
 
 use crate::clock::Clock;
-use crate::error::{Error, Operation, Result, cause};
+use crate::error::{Error, Operation, Result};
 use crate::store::{Change, ChangeKind, Store, Watch};
 
 /// The pause after a failed attempt. Operations fail meanwhile without an attempt of their own.
@@ -78,10 +78,7 @@ pub(crate) struct Deferred {
     description: String,
 }
 
-cause!(
-    Unresolved,
-    "the host name in the database's URL could not be resolved"
-);
+const UNRESOLVED: &str = "the host name in the database's URL could not be resolved";
 
 impl Deferred {
     pub(crate) fn new<F>(
@@ -114,7 +111,7 @@ impl Deferred {
             }
             *failed = Instant::now();
         }
-        Err(Error::store(operation, Unresolved))
+        Err(Error::store(operation, UNRESOLVED))
     }
 }
 
@@ -131,7 +128,7 @@ impl Watch for DeferredWatch {
             Some(store) => {
                 self.1 = Some(store.watch());
                 // Other processes may have reached the database before.
-                let now = Clock::system().now();
+                let now = Clock::default().now();
                 Ok(Some(Change::at("", ChangeKind::Missed, now)))
             }
             None => {

@@ -15,8 +15,8 @@ use rocket::tokio::sync::broadcast::error::RecvError;
 use rocket::tokio::time::timeout;
 
 use crate::clock::{Clock, Moment};
-use crate::document::{Document, Filter, Path, SERVER_TIME, Update, date, number};
-use crate::error::{Error, Operation, Result, cause};
+use crate::document::{Document, Filter, Path, SERVER_TIME, Update, date, moment, number};
+use crate::error::{Error, Operation, Result};
 use crate::record::field;
 use crate::store::{
     Aged, Change, ChangeKind, Durability, Inserted, Order, REVOCATION_LIFETIME, Store, TimeSource,
@@ -145,19 +145,16 @@ impl MemoryStore {
             .document
             .get("at")
             .or_else(|| entry.document.get(field::RENEWED));
-        let moment = stored.and_then(|at| match at {
-            RawBsonRef::DateTime(date) => Some(Moment::from_millis(date.timestamp_millis())),
-            RawBsonRef::Timestamp(at) => Some(Moment::from_millis(i64::from(at.time) * 1000)),
-            _ => None,
-        });
+        let start_of = |at: Timestamp| Moment::from_millis(i64::from(at.time) * 1000);
+        let stored = stored.and_then(|at| moment(at).or_else(|| at.as_timestamp().map(start_of)));
         let since = |set: Duration| self.clock.monotonic().saturating_sub(set);
-        let age = |moment| match entry.set_at {
+        let age = |stored| match entry.set_at {
             Some(set) => since(set),
-            None => self.clock.now().since(moment),
+            None => self.clock.now().since(stored),
         };
         Aged {
             document: Document::from_raw(some),
-            age: moment.map(age),
+            age: stored.map(age),
         }
     }
 }
@@ -399,7 +396,7 @@ impl Store for MemoryStore {
 /// What happens in a [`MemoryStore`].
 struct MemoryWatch(broadcast::Receiver<Change>, Clock);
 
-cause!(StoreDropped, "the store in memory was dropped");
+const STORE_DROPPED: &str = "the store in memory was dropped";
 
 #[async_trait]
 impl Watch for MemoryWatch {
@@ -411,7 +408,9 @@ impl Watch for MemoryWatch {
                 let now = self.1.now();
                 Ok(Some(Change::at("", ChangeKind::Missed, now)))
             }
-            Ok(Err(RecvError::Closed)) => Err(Error::store(Operation::WatchSessions, StoreDropped)),
+            Ok(Err(RecvError::Closed)) => {
+                Err(Error::store(Operation::WatchSessions, STORE_DROPPED))
+            }
             Err(_) => Ok(None),
         }
     }

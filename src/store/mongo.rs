@@ -31,7 +31,7 @@ mod update;
 mod watch;
 
 use client::{Client, primary};
-use error::{Failure, failed};
+use error::failed;
 use insert::Inserts;
 use load::Loads;
 use touch::Touches;
@@ -212,7 +212,7 @@ impl Store for MongoStore {
     async fn ensure_indexes(&self) -> Result<()> {
         const OPERATION: Operation = Operation::MakeIndexes;
         let (client, until) = (&self.0.client, self.0.client.until());
-        let indexing = || Error::store(OPERATION, Failure::Indexing);
+        let indexing = || Error::store(OPERATION, error::INDEX_BUILD_IN_PROGRESS);
         let one = timeout_at(until, self.0.indexing.lock()).await;
         let _one = one.map_err(|_| indexing())?;
         client.topology(OPERATION, until).await?;

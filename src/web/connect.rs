@@ -73,7 +73,7 @@ impl Sessions {
 async fn connect(figment: &Figment, section: String) -> Result<Sessions> {
     let config = Config::from_section(figment, section)
         .map_err(|error| refused(backend::OpenError::Config(error)))?;
-    let clock = Clock::system();
+    let clock = Clock::default();
     let opened = backend::open_configured(figment, &config).await;
     let opened = opened.map_err(refused)?;
     Ok(Sessions::new(

@@ -1,6 +1,5 @@
 //! The fairings: ignition, liftoff, request, response and shutdown.
 
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use rocket_db_pools::Database;
 use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::debug::opaque_debug;
 #[cfg(feature = "unstable-store")]
 use crate::store::Store;
 use crate::web::backend::{Backend, OpenError, Opened};
@@ -154,7 +154,7 @@ impl SessionFairing {
         SessionFairing {
             kind: KindInfo::of::<Main>(),
             backend,
-            clock: Clock::system(),
+            clock: Clock::default(),
         }
     }
 
@@ -189,11 +189,7 @@ impl SessionFairing {
     }
 }
 
-impl fmt::Debug for SessionFairing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionFairing").finish_non_exhaustive()
-    }
-}
+opaque_debug!(SessionFairing);
 
 #[async_trait]
 impl Fairing for SessionFairing {

@@ -181,14 +181,15 @@ pub(super) async fn session_of<'r, K: Kind>(
     let is_first = cache.loaded().is_none();
     let load = || load::load(request, sessions, cache.started(), cache.is_head());
     let loaded = cache.get_or_load(load).await;
-    let set_on_exception = core.config.set_on_exception;
-    if !cache.is_settled() && mark::is_needed(request.rocket(), set_on_exception) {
+    if !cache.is_settled() && mark::is_needed(request.rocket(), &core.config) {
         let mark = KindInfo::of::<K>().mark_name();
         if is_first || !mark::is_set(request, &mark) {
             // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
             // response and with it the mark. Or a response fairing that is attached before ours
             // asks: `settle_changes` warns of it.
-            if let (false, false, Ok(session)) = (is_first, set_on_exception, loaded) {
+            if let (false, Ok(session)) = (is_first, loaded)
+                && !(core.config.set_on_exception && session.can_be_answered_by_catcher())
+            {
                 session.discard();
             }
             mark::set(request, mark);

@@ -11,7 +11,7 @@ use crate::clock::Started;
 use crate::commit::{Core, tombstone};
 use crate::config::Transport;
 use crate::error::{Error, Result};
-use crate::origin::{self, OriginHeaders, RequestTraits};
+use crate::origin::{self, OriginHeaders};
 use crate::record::token::{Id, Token};
 use crate::record::{Client, Record};
 use crate::session::Session;
@@ -31,160 +31,137 @@ pub(super) async fn load(
 ) -> Result<Session> {
     let core = &sessions.core;
     let span = request_span(request);
-    let (arrived, client) = {
+    let (cookies, mut loaded, client) = {
         let headers = RequestHeaders::read(request.headers());
-        let mut arrived = Arrived::of(request, &headers, core)?;
-        arrived.may_be_unseen = is_head || headers.is_prefetch;
+        let (cookies, mut loaded) = read_request(request, &headers, core)?;
+        loaded.may_be_unseen = is_head || headers.is_prefetch;
         let client = match core.config.record_client {
             true => client(request, &headers, &core.config),
             false => Client::default(),
         };
-        (arrived, client)
+        (cookies, loaded, client)
     };
-    let loaded = load_arrived(arrived, core, started, &span).await;
-    let loaded = loaded.inspect_err(Error::log)?;
+    let load = load_cookies(cookies, &mut loaded, core, started, &span);
+    load.await.inspect_err(Error::log)?;
     let core = Arc::clone(core);
     Ok(Session::new(core, loaded, client, started, span))
 }
 
-/// What a request brings, and may do, before its session is loaded.
-struct Arrived {
-    cookies: SessionCookies,
-    brought_cookie: bool,
-    creation: Creation,
-    may_be_unseen: bool,
-}
-
-impl Arrived {
-    /// Refuses the unsafe request of another site.
-    fn of(request: &Request<'_>, headers: &RequestHeaders<'_>, core: &Core) -> Result<Self> {
-        let source = Source::of(request, headers);
-        let origin_headers = source.headers(headers, core.config.secure);
-        let is_bearer = core.config.transport == Transport::Bearer;
-        // No browser sends a bearer token by itself, so no other site can use it.
-        if !is_bearer
-            && !source.traits.is_exempt()
-            && let Err(reason) = origin::check_origin(&origin_headers, &core.config.trusted_origins)
-        {
-            core.stats.refused.count();
-            let method = request.method();
-            rocket::warn!("Session: a {method} request was refused: {reason}");
-            return Err(Error::CrossSite);
-        }
-        let cookies = SessionCookies::of(request, headers, &core.config);
-        let brought_cookie = !is_bearer && !matches!(cookies, SessionCookies::None);
-        let creation = if is_bearer {
-            Creation::Allowed
-        } else if !cookie::path_matches(&core.config.path, request.uri().path().as_str()) {
-            Creation::Never
-        } else if !brought_cookie && source.may_lack_cookie(&origin_headers, core.config.same_site)
-        {
-            Creation::OnlyByLogin
-        } else {
-            Creation::Allowed
-        };
-        Ok(Arrived {
-            cookies,
-            brought_cookie,
-            creation,
-            may_be_unseen: false,
-        })
+/// Refuses the unsafe request of another site. Returns the session cookies of any other request, and
+/// what it may do. The outcome of the load is that of a request without a cookie, until
+/// [`load_cookies`] sets it.
+fn read_request(
+    request: &Request<'_>,
+    headers: &RequestHeaders<'_>,
+    core: &Core,
+) -> Result<(SessionCookies, Loaded)> {
+    let config = &core.config;
+    let host = host(request, headers);
+    let origin_headers = OriginHeaders {
+        secure_cookie: config.secure,
+        sec_fetch_site: &headers.sec_fetch_site,
+        origin: &headers.origin,
+        host: host.as_deref(),
+    };
+    let is_exempt = is_exempt(request, headers);
+    let is_bearer = config.transport == Transport::Bearer;
+    // No browser sends a bearer token by itself, so no other site can use it.
+    if !is_bearer
+        && !is_exempt
+        && let Err(reason) = origin::check_origin(&origin_headers, &config.trusted_origins)
+    {
+        core.stats.refused.count();
+        let method = request.method();
+        rocket::warn!("Session: a {method} request was refused: {reason}");
+        return Err(Error::CrossSite);
     }
+    let cookies = SessionCookies::of(request, headers, config);
+    let brought_cookie = !is_bearer && !matches!(cookies, SessionCookies::None);
+    // In the address bar's own frame, as by a link.
+    let is_page_load = is_exempt && headers.sec_fetch_dest == ["document"];
+    let creation = if is_bearer {
+        Creation::Allowed
+    } else if !cookie::path_matches(&config.path, request.uri().path().as_str()) {
+        Creation::Never
+    } else if !brought_cookie && may_lack_cookie(&origin_headers, is_page_load, config.same_site) {
+        Creation::OnlyByLogin
+    } else {
+        Creation::Allowed
+    };
+    let loaded = Loaded {
+        outcome: LoadOutcome::New(NewReason::NoCookie),
+        other_sessions: Vec::new(),
+        brought_cookie,
+        creation,
+        may_be_unseen: false,
+    };
+    Ok((cookies, loaded))
 }
 
-async fn load_arrived(
-    arrived: Arrived,
+/// Looks up the sessions that the cookies name. Sets the outcome, and the other sessions.
+async fn load_cookies(
+    cookies: SessionCookies,
+    loaded: &mut Loaded,
     core: &Core,
     started: Started,
     span: &RequestSpan,
-) -> Result<Loaded> {
-    let Arrived {
-        cookies,
-        brought_cookie,
-        creation,
-        may_be_unseen,
-    } = arrived;
-    let mut other_sessions = Vec::new();
-    let outcome = match cookies {
-        SessionCookies::None => LoadOutcome::New(NewReason::NoCookie),
+) -> Result<()> {
+    loaded.outcome = match cookies {
+        SessionCookies::None => return Ok(()),
         SessionCookies::Malformed => LoadOutcome::New(NewReason::Malformed),
         SessionCookies::TooMany => ambiguous(core),
         SessionCookies::Tokens(tokens) => {
             let _timer = core.latencies.time_load();
+            let others = &mut loaded.other_sessions;
             // Boxed, as is what few requests need in it: the futures of most requests stay below the
             // 1,032 bytes that glibc's allocator serves from a cache of the thread. Larger blocks
             // take a lock, which workers wait for.
-            let mut load = Box::pin(load_tokens(core, tokens, &started, &mut other_sessions));
+            let mut load = Box::pin(load_tokens(core, tokens, &started, others));
             let load = load.as_mut();
             span.load(core.config.kind(), outcome_name, load).await?
         }
     };
-    Ok(Loaded {
-        outcome,
-        other_sessions,
-        brought_cookie,
-        creation,
-        may_be_unseen,
-    })
+    Ok(())
 }
 
 // ---- where the request comes from
 
-/// What a request tells of its source.
-struct Source<'r> {
-    traits: RequestTraits,
-    host: Option<Cow<'r, str>>,
-    /// A page load in the address bar's own frame, as by a link.
-    is_page_load: bool,
+/// Returns the request's host; `None` when it is missing or repeated.
+fn host<'r>(request: &Request<'_>, headers: &RequestHeaders<'r>) -> Option<Cow<'r, str>> {
+    match headers.host.as_slice() {
+        // HTTP/2 has `:authority` instead.
+        [] => request.host().map(|host| host.to_string().into()),
+        [host] => Some((*host).into()),
+        _ => None,
+    }
 }
 
-impl<'r> Source<'r> {
-    fn of(request: &Request<'_>, headers: &RequestHeaders<'r>) -> Self {
-        let content = headers.has_content_type.then(|| request.content_type());
-        let is_form = |content: &ContentType| content.is_form() || content.is_form_data();
-        Source {
-            traits: RequestTraits {
-                method_is_safe: matches!(
-                    request.method(),
-                    Method::Get | Method::Head | Method::Options | Method::Trace
-                ),
-                is_form: content.flatten().is_some_and(is_form),
-                upgrades: headers.upgrades,
-            },
-            host: match headers.host.as_slice() {
-                // HTTP/2 has `:authority` instead.
-                [] => request.host().map(|host| host.to_string().into()),
-                [host] => Some((*host).into()),
-                _ => None,
-            },
-            is_page_load: headers.sec_fetch_dest == ["document"],
-        }
-    }
+/// Returns whether the request needs no check of its origin.
+fn is_exempt(request: &Request<'_>, headers: &RequestHeaders<'_>) -> bool {
+    let method_is_safe = matches!(
+        request.method(),
+        Method::Get | Method::Head | Method::Options | Method::Trace
+    );
+    let content = headers.has_content_type.then(|| request.content_type());
+    let is_form = |content: &ContentType| content.is_form() || content.is_form_data();
+    let is_form = content.flatten().is_some_and(is_form);
+    origin::is_exempt(method_is_safe, is_form, headers.upgrades)
+}
 
-    fn headers<'a>(
-        &'a self,
-        headers: &'a RequestHeaders<'_>,
-        secure_cookie: bool,
-    ) -> OriginHeaders<'a> {
-        OriginHeaders {
-            secure_cookie,
-            sec_fetch_site: &headers.sec_fetch_site,
-            origin: &headers.origin,
-            host: self.host.as_deref(),
-        }
-    }
-
-    /// Returns whether the browser may have a session cookie that it did not send, because of
-    /// `SameSite` (RFC 6265bis, 5.8.3). A session that this request created would replace it.
-    fn may_lack_cookie(&self, headers: &OriginHeaders<'_>, same_site: Option<SameSite>) -> bool {
-        let is_sent = match same_site {
-            Some(SameSite::None) => true,
-            Some(SameSite::Strict) => false,
-            // `Lax` cookies go with links and other page loads, as from a search engine.
-            Some(SameSite::Lax) | None => self.traits.is_exempt() && self.is_page_load,
-        };
-        !is_sent && origin::is_cross_site(headers)
-    }
+/// Returns whether the browser may have a session cookie that it did not send, because of `SameSite`
+/// (RFC 6265bis, 5.8.3). A session that this request created would replace it.
+fn may_lack_cookie(
+    headers: &OriginHeaders<'_>,
+    is_page_load: bool,
+    same_site: Option<SameSite>,
+) -> bool {
+    let is_sent = match same_site {
+        Some(SameSite::None) => true,
+        Some(SameSite::Strict) => false,
+        // `Lax` cookies go with links and other page loads, as from a search engine.
+        Some(SameSite::Lax) | None => is_page_load,
+    };
+    !is_sent && origin::is_cross_site(headers)
 }
 
 // ---- what is stored

@@ -16,6 +16,7 @@ use rocket::catcher::Catcher;
 use rocket::http::Cookie;
 use rocket::{Orbit, Request, Response, Rocket};
 
+use crate::config::{Config, Transport};
 use crate::record::token::Id;
 use crate::web::cookie;
 
@@ -33,10 +34,12 @@ static VALUE: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Whether it matters that a catcher answered. It does not where every error has a catcher of the
-/// application: with `set_on_exception` the changes are kept then in any case.
-pub(super) fn is_needed(rocket: &Rocket<Orbit>, set_on_exception: bool) -> bool {
+/// application: with `set_on_exception` the changes are kept then in any case, unless a token was handed
+/// out.
+pub(super) fn is_needed(rocket: &Rocket<Orbit>, config: &Config) -> bool {
     let catches_all = |catcher: &Catcher| catcher.code.is_none() && catcher.base.path() == "/";
-    !set_on_exception || !rocket.catchers().any(catches_all)
+    let hands_out = config.transport == Transport::Bearer;
+    hands_out || !config.set_on_exception || !rocket.catchers().any(catches_all)
 }
 
 pub(super) fn is_set(request: &Request<'_>, name: &str) -> bool {

@@ -1,7 +1,6 @@
 //! [`MongoPool`]: the client of `mongodb` 3 as a pool of rocket_db_pools, whose own feature needs
 //! `mongodb` 2.
 
-use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use rocket::figment::Figment;
 use rocket_db_pools::{Error, Pool};
 
 pub(super) use self::settings::Settings;
+use crate::debug::opaque_debug;
 use crate::stats::ConnectionCounters;
 
 pub(super) mod command_tracing;
@@ -91,12 +91,7 @@ impl Deref for MongoPool {
     }
 }
 
-/// Shows nothing, because a client's own `Debug` can show credentials.
-impl fmt::Debug for MongoPool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongoPool").finish_non_exhaustive()
-    }
-}
+opaque_debug!(MongoPool);
 
 #[rocket::async_trait]
 impl Pool for MongoPool {

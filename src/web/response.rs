@@ -8,7 +8,7 @@ use rocket::http::{Cookie, Header, Status};
 use rocket::{Orbit, Request, Response, Rocket};
 
 use crate::config::Transport;
-use crate::error::{Error, Operation, cause};
+use crate::error::{Error, Operation};
 use crate::session::CookieChange;
 use crate::web::kind::Attached;
 use crate::web::{cookie, mark};
@@ -47,8 +47,9 @@ const CACHE_HEADERS: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-
 ///
 /// An exception is a request that a catcher answered. With `set_on_exception = false` it keeps
 /// nothing. Otherwise it keeps the changes, except with a 5xx that the application has no catcher
-/// for: that is Rocket's own page. A response that the handler returned is not an exception, whatever
-/// its status. A logout stands always, and so does what `save`, `modify` and pops stored.
+/// for: that is Rocket's own page. A token that the handler was to hand out (`issue_token`) went with the
+/// handler's response: nothing is kept then. A response that the handler returned is not an exception,
+/// whatever its status. A logout stands always, and so does what `save`, `modify` and pops stored.
 pub(super) fn settle_changes(
     attached: &Attached,
     request: &Request<'_>,
@@ -62,7 +63,7 @@ pub(super) fn settle_changes(
     let Some(loaded) = cache.loaded() else {
         return; // no guard asked for the session
     };
-    if !mark::is_needed(request.rocket(), core.config.set_on_exception) {
+    if !mark::is_needed(request.rocket(), &core.config) {
         return; // every change is kept, also when a catcher answers
     }
     if !core.config.set_on_exception && mark::is_set(request, &attached.mark) {
@@ -79,7 +80,7 @@ pub(super) fn settle_changes(
         && (status.code < 500 || find_catcher(request.rocket(), status, request).is_some());
     if let Ok(session) = loaded
         && is_exception
-        && !is_kept
+        && !(is_kept && session.can_be_answered_by_catcher())
     {
         session.discard();
     }
@@ -172,7 +173,7 @@ async fn commit_one(attached: &Attached, request: &Request<'_>, headers: &mut Se
     };
     // Rocket does not catch a panic here: it would close the connection without a response.
     let finished = AssertUnwindSafe(session.finish()).catch_unwind().await;
-    let result = finished.unwrap_or_else(|_| Err(Error::unknown(Operation::Commit, Panicked)));
+    let result = finished.unwrap_or_else(|_| Err(Error::unknown(Operation::Commit, PANICKED)));
     let cookie = match result {
         Ok(CookieChange::None) => None,
         Ok(CookieChange::Issued) => {
@@ -352,7 +353,4 @@ async fn run<'r>(
     AssertUnwindSafe(future).catch_unwind().await.ok()?.ok()
 }
 
-cause!(
-    Panicked,
-    "the commit panicked; please report this as a bug of rocket_mongo_session"
-);
+const PANICKED: &str = "the commit panicked; please report this as a bug of rocket_mongo_session";

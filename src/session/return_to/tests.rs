@@ -67,6 +67,8 @@ fn path_of_this_site_is_local(#[case] address: &str) {
 #[case("/%2E//evil.example")]
 #[case("/%2e%2e/%2Fevil.example")]
 #[case("/./%2Fevil.example")]
+#[case("/x%2Fy/%2e%2e//evil.example")]
+#[case("/a/.%2E//evil.example")]
 #[case("/a/%2e./%5Cevil.example")]
 #[case("/a\\b")]
 #[case("/a?b\\c")]

@@ -181,3 +181,52 @@ async fn saved_login_shows_what_other_requests_did_to_kept_keys() {
     let cookie = given(&session).await.expect("a cookie");
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }
+
+#[rocket::async_test]
+async fn what_follows_a_login_that_is_logged_out_ends() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.login(1).unwrap();
+    let ended = session.ended();
+    session.logout().unwrap();
+    session.flash("bye").unwrap();
+    assert!(given(&session).await.is_some());
+    assert_eq!(ended.await, crate::End::Gone);
+}
+
+/// By this process's clock it has expired, by another's it has not.
+#[rocket::async_test]
+async fn login_ends_the_expired_session_of_its_cookie() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    let session = bench.arrived(LoadOutcome::Dead(old.id.clone(), NewReason::Expired));
+    session.login(1).unwrap();
+    assert!(given(&session).await.is_some());
+    assert!(bench.comes(&old).await.is_new());
+}
+
+/// One request is slow, another one shortens the session's life, and the session ends.
+#[rocket::async_test]
+async fn slow_requests_do_not_revive_a_session_that_another_one_has_shortened() {
+    let change: fn(&Session) = |session| session.set("n", &2).unwrap();
+    for (late, reads) in [(change, false), ((|_| {}) as fn(&Session), true)] {
+        let bench = Bench::with(|config| config.timeout = Some(Duration::from_secs(3600)));
+        let cookie = bench.begun(Some(1), &[("n", 1)]).await;
+        let (first, second) = (bench.comes(&cookie).await, bench.comes(&cookie).await);
+        let short = bench.comes(&cookie).await;
+        short.set_timeout(Some(Duration::from_secs(5))).unwrap();
+        short.finish().await.unwrap();
+        bench.advance(3);
+        first.set("a", &1).unwrap();
+        first.finish().await.unwrap();
+        bench.advance(60);
+        late(&second);
+        second.finish().await.unwrap();
+        bench.settled().await;
+        let core = &bench.sessions.core;
+        let record = core.load(&cookie.id).await.unwrap();
+        let is_alive =
+            |record: crate::record::Record| !record.meta.is_expired(&core.config, core.now());
+        assert!(!record.is_some_and(is_alive), "reads: {reads}");
+    }
+}

@@ -355,26 +355,28 @@ async fn modify_of_a_kept_key_loses_no_change_of_another_request() {
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(111));
 }
 
-/// Runs a save whose first update waits until the modification is done.
+/// Runs a modification that comes while a save is in flight.
 async fn modify_during_a_save(bench: &Bench, session: &Session) {
     let held = bench.store.hold("update");
     let modify = async {
         held.has_come().await;
         let add = |n: Option<i64>| n.unwrap_or(0) + 1;
-        assert_eq!(session.modify("n", add).await.unwrap(), 2);
-        held.release();
+        let release = async { held.release() };
+        let (modified, ()) = rocket::tokio::join!(session.modify("n", add), release);
+        assert_eq!(modified.unwrap(), 2);
     };
     let (saved, ()) = rocket::tokio::join!(session.save(), modify);
     saved.unwrap();
 }
 
-/// Runs a modification whose update waits until the save is done.
+/// Runs a save that comes while a modification is in flight.
 async fn save_during_a_modify(bench: &Bench, session: &Session) {
     let held = bench.store.hold("update");
     let save = async {
         held.has_come().await;
-        session.save().await.unwrap();
-        held.release();
+        let release = async { held.release() };
+        let (saved, ()) = rocket::tokio::join!(session.save(), release);
+        saved.unwrap();
     };
     let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
     let (modified, ()) = rocket::tokio::join!(modify, save);
@@ -416,4 +418,39 @@ async fn opaque_save_beside_a_modify_keeps_what_both_stored() {
     session.set("n", &1).unwrap();
     session.finish().await.unwrap();
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
+}
+
+/// A request's own save gives the session a new token, and its `modify` takes that for its own.
+#[rocket::async_test]
+async fn modify_beside_a_renewal_of_its_own_request_succeeds() {
+    let elevate: fn(&Session) -> Result<()> = Session::elevate;
+    for change in [Session::renew, elevate] {
+        let bench = Bench::new();
+        let old = bench.begun(Some(1), &[("n", 1)]).await;
+        let session = bench.comes(&old).await;
+        change(&session).unwrap();
+        modify_during_a_save(&bench, &session).await;
+        let cookie = given(&session).await.expect("a cookie");
+        assert!(bench.comes(&old).await.is_new());
+        assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
+    }
+}
+
+/// A future that is dropped while its write is in flight has changed the value, or will.
+#[rocket::async_test]
+async fn change_back_after_a_dropped_modify_is_stored() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let held = bench.store.hold("update");
+    rocket::tokio::select! {
+        biased;
+        () = held.has_come() => {}
+        ended = session.modify("n", |_: Option<i64>| 3) => panic!("{ended:?}"),
+    }
+    session.set("n", &1).unwrap();
+    let commits = || bench.sessions.stats().commits;
+    let before = commits();
+    session.finish().await.unwrap();
+    assert_eq!(commits(), before + 1, "it is written");
 }

@@ -1,7 +1,5 @@
 //! What a request does after a write whose outcome is unknown.
 
-use std::pin::pin;
-
 use super::*;
 
 /// A stored number of one, and a request that has saved another one, with an outcome that it does not
@@ -40,6 +38,28 @@ async fn clear_after_an_unknown_outcome_removes_what_may_be_stored() {
     session.clear();
     session.finish().await.unwrap();
     assert!(bench.comes(&cookie).await.is_empty());
+}
+
+#[rocket::async_test]
+async fn take_after_an_unknown_outcome_removes_what_may_be_stored() {
+    let bench = Bench::new();
+    let (cookie, session) = doubtful(&bench).await;
+    assert_eq!(session.take::<i64>("new").unwrap(), None);
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "new"), None);
+}
+
+#[rocket::async_test]
+async fn csrf_token_after_an_unknown_outcome_is_valid() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let _ = session.new_csrf_token();
+    bench.store.next("update", Fault::LosesReply);
+    assert!(matches!(session.save().await, Err(Error::Unknown { .. })));
+    let shown = session.csrf_token();
+    session.finish().await.unwrap();
+    assert!(bench.comes(&cookie).await.verify_csrf(&shown));
 }
 
 #[rocket::async_test]
@@ -111,25 +131,25 @@ async fn increment_after_an_unknown_outcome_leaves_the_sum_open() {
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
 }
 
+/// The reply of the first one is late, and that of the second one is not awaited before.
 #[rocket::async_test]
-async fn one_of_two_exchanges_of_a_value_may_stay_open() {
+async fn second_of_two_exchanges_of_a_value_waits_for_the_first() {
     let bench = Bench::new();
     let cookie = bench.begun(None, &[("n", 1)]).await;
     let session = bench.comes(&cookie).await;
     let held = bench.store.hold("update");
-    let mut late = pin!(session.modify("n", |_: Option<i64>| 3));
-    rocket::tokio::select! {
-        biased;
-        () = held.has_come() => {}
-        ended = late.as_mut() => panic!("{ended:?}"),
-    }
-    session.modify("n", |_: Option<i64>| 2).await.unwrap();
-    bench.store.next("update", Fault::LosesReply);
-    held.release();
-    assert!(matches!(late.await, Err(Error::Unknown { .. })));
-    session.set("n", &2).unwrap();
+    let second = async {
+        held.has_come().await;
+        let release = async { held.release() };
+        let modify = session.modify("n", |n: Option<i64>| n.unwrap_or(0) + 10);
+        let (modified, ()) = rocket::tokio::join!(modify, release);
+        assert_eq!(modified.unwrap(), 13);
+    };
+    let (first, ()) = rocket::tokio::join!(session.modify("n", |_: Option<i64>| 3), second);
+    assert_eq!(first.unwrap(), 3);
+    session.set("n", &3).unwrap();
     session.finish().await.unwrap();
-    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(3));
 }
 
 #[rocket::async_test]

@@ -129,7 +129,11 @@ fn insert(state: &State, config: &Config, after: Duration) -> InsertPlan {
 }
 
 #[track_caller]
-fn touched(state: &State, config: &Config, after: Duration) -> Option<Touch> {
+/// What a read becomes of a session that was loaded at this moment.
+fn touched(state: &mut State, config: &Config, after: Duration) -> Option<Touch> {
+    if let Base::Stored(stored) = &mut state.base {
+        stored.record.read_at = start().plus(after);
+    }
     match write(state, config, after) {
         Write::Touch(touch) => Some(touch),
         Write::Nothing => None,
@@ -196,10 +200,10 @@ fn a_read_is_a_touch_once_reissue_time_has_passed_and_at_most_once_a_second() {
             reissue_time: reissue,
             ..config()
         };
-        assert!(touched(&one(), &config, Duration::ZERO).is_none());
-        assert!(touched(&one(), &config, early).is_none(), "{reissue:?}");
-        let state = one();
-        let touch = touched(&state, &config, due).unwrap();
+        assert!(touched(&mut one(), &config, Duration::ZERO).is_none());
+        assert!(touched(&mut one(), &config, early).is_none(), "{reissue:?}");
+        let mut state = one();
+        let touch = touched(&mut state, &config, due).unwrap();
         assert_eq!(touch.id, state.public_id().unwrap().as_str());
         assert_eq!(touch.accessed, start().plus(due));
         assert_eq!(touch.expires, start().plus(due).plus(TIMEOUT));
@@ -214,7 +218,7 @@ fn reads_extend_nothing_when_reissue_time_is_false() {
         ..config()
     };
     for after in [SECOND, MINUTE, TIMEOUT] {
-        assert!(touched(&one(), &config, after).is_none());
+        assert!(touched(&mut one(), &config, after).is_none());
     }
 }
 
@@ -232,7 +236,7 @@ fn a_touch_ends_with_the_lifetime_and_never_without_a_timeout() {
         ..config()
     };
     assert_eq!(
-        touched(&one(), &config, MINUTE).unwrap().expires,
+        touched(&mut one(), &config, MINUTE).unwrap().expires,
         Moment::NEVER
     );
     let config = Config {
@@ -240,7 +244,7 @@ fn a_touch_ends_with_the_lifetime_and_never_without_a_timeout() {
         ..config
     };
     assert_eq!(
-        touched(&one(), &config, MINUTE).unwrap().expires,
+        touched(&mut one(), &config, MINUTE).unwrap().expires,
         start().plus(HOUR)
     );
     let config = Config {
@@ -248,12 +252,12 @@ fn a_touch_ends_with_the_lifetime_and_never_without_a_timeout() {
         ..config
     };
     assert_eq!(
-        touched(&one(), &config, MINUTE).unwrap().expires,
+        touched(&mut one(), &config, MINUTE).unwrap().expires,
         start().plus(MINUTE + TIMEOUT)
     );
     let mut meta = meta();
     meta.timeout = own(MINUTE);
-    let touch = touched(&live(meta, &[]), &config, SECOND).unwrap();
+    let touch = touched(&mut live(meta, &[]), &config, SECOND).unwrap();
     assert_eq!(
         touch.expires,
         start().plus(SECOND + MINUTE),
@@ -263,12 +267,16 @@ fn a_touch_ends_with_the_lifetime_and_never_without_a_timeout() {
 
 #[test]
 fn a_session_that_expired_while_the_request_ran_is_not_touched() {
-    let state = one();
-    assert!(
-        touched(&state, &config(), TIMEOUT).is_some(),
-        "alive at its last moment"
-    );
-    assert!(touched(&state, &config(), TIMEOUT + Duration::from_millis(1)).is_none());
+    let mut state = one();
+    let read_at = TIMEOUT - SECOND;
+    assert!(touched(&mut state, &config(), read_at).is_some());
+    let touch = |after| match write(&state, &config(), after) {
+        Write::Touch(touch) => Some(touch.accessed),
+        _ => None,
+    };
+    let used = Some(start().plus(read_at));
+    assert_eq!(touch(TIMEOUT), used, "it counts when it was loaded");
+    assert_eq!(touch(TIMEOUT + Duration::from_millis(1)), None);
 }
 
 // ---- expiry
@@ -307,8 +315,8 @@ fn legacy() -> State {
 
 #[test]
 fn read_of_a_legacy_session_is_a_touch_of_it() {
-    assert!(touched(&legacy(), &config(), Duration::from_millis(999)).is_none());
-    let touch = touched(&legacy(), &config(), SECOND).unwrap();
+    assert!(touched(&mut legacy(), &config(), Duration::from_millis(999)).is_none());
+    let touch = touched(&mut legacy(), &config(), SECOND).unwrap();
     assert_eq!(touch.id, "0123456789abcdef0123456789abcdef");
     assert_eq!(touch.expires, start().plus(SECOND + TIMEOUT));
 }

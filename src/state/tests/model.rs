@@ -232,10 +232,11 @@ proptest! {
                     in_flight = Some(state.changes.clone());
                     state.start_flush();
                 }
-                (Step::Exchange(n, value), writing) => {
+                // No other write of the request runs beside it.
+                (Step::Exchange(n, value), None) => {
                     database.put(&name(n), Some(value));
-                    state.stored_is(*stored(&database.values, None));
-                    in_flight = writing;
+                    let stored = *stored(&database.values, None);
+                    state.exchange_succeeded(&name(n), stored);
                 }
                 (Step::Fail, Some(_)) => state.discard_in_flight(),
                 (Step::End, Some(written)) => {

@@ -1,12 +1,14 @@
 //! Login, elevation and logout.
 
+use indexmap::IndexSet;
+
 use super::*;
 
 #[test]
 fn login_has_none_of_the_earlier_data() {
     let (mut state, old) = changed();
     state.settings.times.timeout = Some(Override::Set(None));
-    state.login(int(8), Keep::nothing());
+    state.login(int(8), IndexSet::new());
     assert!(values(&state).is_empty() && state.changes.is_empty() && state.is_new);
     assert_eq!(state.user(), Some(&int(8)));
     assert!(state.public_id().is_none() && state.csrf().is_none());
@@ -19,7 +21,7 @@ fn login_has_none_of_the_earlier_data() {
 fn login_carries_the_named_keys_as_the_request_sees_them() {
     let (mut state, _) = changed();
     state.change(name("c"), set(3)).unwrap();
-    let keep = Keep::fields(vec![name("a"), name("c"), name("none")]);
+    let keep = IndexSet::from([name("a"), name("c"), name("none")]);
     state.login(int(8), keep);
     assert_eq!(values(&state), [(name("a"), int(11)), (name("c"), int(3))]);
     let replaces = login(&state).replaces.as_ref().unwrap();
@@ -32,23 +34,23 @@ fn login_carries_the_named_keys_as_the_request_sees_them() {
 #[test]
 fn second_login_replaces_the_stored_session_and_keeps_what_both_keep() {
     let (mut state, old) = changed();
-    state.login(int(8), Keep::fields(vec![name("a"), name("b")]));
+    state.login(int(8), IndexSet::from([name("a"), name("b")]));
     state.change(name("a"), Change::Add(100)).unwrap();
-    state.login(int(9), Keep::fields(vec![name("a"), name("c")]));
+    state.login(int(9), IndexSet::from([name("a"), name("c")]));
     assert_eq!(values(&state), [(name("a"), int(111))]);
     assert_eq!(state.user(), Some(&int(9)));
     let replaces = login(&state).replaces.as_ref().unwrap();
     assert_eq!(replaces.id(), &old);
     assert_eq!(replaces.before.get(&name("a")), Some(&Change::Add(110)));
-    assert!(replaces.keep.has(&name("a")));
-    assert!(!replaces.keep.has(&name("b")) && !replaces.keep.has(&name("c")));
+    assert!(replaces.keep.contains(&name("a")));
+    assert!(!replaces.keep.contains(&name("b")) && !replaces.keep.contains(&name("c")));
 }
 
 #[test]
 fn login_without_a_stored_session_replaces_none() {
     let mut state = fresh();
     state.change(name("a"), set(1)).unwrap();
-    state.login(int(8), Keep::fields(vec![name("a")]));
+    state.login(int(8), IndexSet::from([name("a")]));
     assert!(login(&state).replaces.is_none());
     assert_eq!(values(&state), [(name("a"), int(1))]);
 }
@@ -68,7 +70,7 @@ fn second_login_of_a_browser_gets_the_kept_keys_and_proves_its_form() {
     let mut proven = state(replaced(Some(proof)), ROOM);
     assert_eq!(proven.why_new, Some(NewReason::Replaced));
     assert!(proven.csrf().unwrap().matches(&csrf));
-    let keep = || Keep::fields(vec![name("basket")]);
+    let keep = || IndexSet::from([name("basket")]);
     proven.login(int(8), keep());
     assert_eq!(values(&proven), [(name("basket"), int(3))]);
     proven.logout();
@@ -77,7 +79,7 @@ fn second_login_of_a_browser_gets_the_kept_keys_and_proves_its_form() {
     assert!(values(&proven).is_empty());
     let mut unproven = state(replaced(None), ROOM);
     assert!(unproven.csrf().is_none());
-    unproven.login(int(8), Keep::fields(vec![name("basket")]));
+    unproven.login(int(8), IndexSet::from([name("basket")]));
     assert!(values(&unproven).is_empty());
 }
 
@@ -110,7 +112,7 @@ fn logout_forgets_everything_and_ends_the_stored_session() {
 #[test]
 fn logout_after_a_login_ends_the_session_that_was_to_be_replaced() {
     let (mut state, old) = changed();
-    state.login(int(8), Keep::nothing());
+    state.login(int(8), IndexSet::new());
     state.logout();
     assert_eq!(state.ended, [old]);
     assert!(state.removes_cookie);
@@ -156,12 +158,12 @@ fn login_ends_every_session_that_the_request_proves() {
             },
             ROOM,
         );
-        several.login(int(7), Keep::nothing());
+        several.login(int(7), IndexSet::new());
         several
     };
     assert_eq!(login(&several()).others, ids);
     let mut again = several();
-    again.login(int(8), Keep::nothing());
+    again.login(int(8), IndexSet::new());
     assert_eq!(login(&again).others, ids, "a second login ends them, too");
     let mut ended = several();
     ended.logout();
@@ -193,7 +195,7 @@ fn discard_drops_the_changes_and_not_a_logout() {
     state.discard();
     assert!(state.changes.is_empty() && state.settings.is_empty());
     assert_eq!(state.get(&name("a")).unwrap(), Some(int(1)));
-    state.login(int(8), Keep::nothing());
+    state.login(int(8), IndexSet::new());
     state.discard();
     assert_eq!(state.public_id(), Some(&old), "the login did not happen");
     assert_eq!(state.user(), Some(&int(7)));

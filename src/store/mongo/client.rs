@@ -15,12 +15,11 @@ use rocket::tokio;
 use rocket::tokio::sync::{Semaphore, SemaphorePermit};
 use rocket::tokio::time::{Instant, timeout_at};
 
-use super::error::{self, Failure, failed};
+use super::error::{self, failed};
 use super::server_session::ServerSessions;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
 use crate::metrics::{InUse, Usage};
-use crate::spans::carried;
 use crate::store::Durability;
 use crate::tasks::Tasks;
 
@@ -30,6 +29,9 @@ pub(super) const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// What no deadline exceeds, so that no arithmetic with it overflows: a century.
 const MAX_DEADLINE: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// How long before the deadline a wait for a connection ends, at most.
+const MAX_PERMIT_MARGIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Client {
     pub(super) sessions: Collection<RawDocumentBuf>,
@@ -118,7 +120,8 @@ impl Client {
         Instant::now() + self.deadline
     }
 
-    /// Waits for a permit until the deadline. Nothing starts after it.
+    /// Waits for a permit until shortly before the deadline, so that the error says what was waited for.
+    /// Nothing starts after the deadline.
     pub(super) async fn permit(&self, operation: Operation, until: Instant) -> Result<Permit<'_>> {
         let permit = match self.permits.try_acquire() {
             Ok(permit) => {
@@ -128,8 +131,10 @@ impl Client {
             Err(_) => {
                 let _wait = self.usage.connection.wait();
                 // Boxed, because it is rare, and every operation allocates this future.
-                let acquired = Box::pin(timeout_at(until, self.permits.acquire())).await;
-                let exhausted = || Error::store(operation, Failure::PoolExhausted);
+                let margin = MAX_PERMIT_MARGIN.min(self.deadline / 10);
+                let latest = until.checked_sub(margin).unwrap_or(until);
+                let acquired = Box::pin(timeout_at(latest, self.permits.acquire())).await;
+                let exhausted = || Error::store(operation, error::POOL_EXHAUSTED);
                 acquired.ok().and_then(Result::ok).ok_or_else(exhausted)?
             }
         };
@@ -138,24 +143,8 @@ impl Client {
                 _permit: permit,
                 _in_use: self.usage.connection_in_use(),
             }),
-            false => Err(Error::store(operation, Failure::Late)),
+            false => Err(Error::store(operation, error::LATE)),
         }
-    }
-
-    /// Runs a call in a task, so that it ends whatever becomes of its caller. `lost`: the error of a call
-    /// that panics, or finds the runtime shutting down.
-    ///
-    /// It starts at once: await it immediately. An `async fn` would hold the room for the call, too.
-    pub(super) fn detached<T: Send + 'static, F>(
-        &self,
-        lost: Error,
-        call: F,
-    ) -> impl Future<Output = Result<T>> + use<T, F>
-    where
-        F: Future<Output = Result<T>> + Send + 'static,
-    {
-        let task = self.tasks.spawn(carried(call));
-        async move { task.await.unwrap_or_else(|_| Err(lost)) }
     }
 
     /// Runs a read. It is sent again until the deadline where its connection proves dead (beyond the
@@ -289,8 +278,7 @@ pub(super) fn from_driver(document: RawDocumentBuf) -> Document {
 }
 
 pub(super) fn to_driver(bytes: &[u8], operation: Operation) -> Result<Query> {
-    Query::from_reader(bytes)
-        .map_err(|error| Error::store(operation, Failure::Bson(error.to_string())))
+    Query::from_reader(bytes).map_err(|error| error::bson(operation, error))
 }
 
 #[cfg(test)]

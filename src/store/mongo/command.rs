@@ -15,7 +15,7 @@ use rocket::tokio;
 use rocket::tokio::time::Instant;
 
 use super::client::{Client, RETRY_DELAY, from_driver, left_millis};
-use super::error::{self, Failure, writing};
+use super::error::{self, writing};
 use super::server_session::ServerSession;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
@@ -46,7 +46,7 @@ impl Statement {
     pub(super) fn insert(document: Document, operation: Operation) -> Result<Self> {
         Raw::from_bytes(document.into_bytes())
             .map(Statement)
-            .map_err(|error| Error::store(operation, Failure::Bson(error.to_string())))
+            .map_err(|error| error::bson(operation, error))
     }
 
     pub(super) fn update(filter: &Filter, update: &Update) -> Self {
@@ -176,7 +176,7 @@ pub(super) async fn take(
     match reply.body.get("value") {
         Some(Bson::Document(last)) => {
             let bytes = RawDocumentBuf::try_from(last);
-            let unsaid = |_| Error::unknown(terms.operation, Failure::Unsaid);
+            let unsaid = |_| Error::unknown(terms.operation, error::UNSAID);
             bytes.map(|bytes| Some(from_driver(bytes))).map_err(unsaid)
         }
         _ => Ok(None),
@@ -198,6 +198,10 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
     }
     let mut numbered = terms.single && topology.deduplicates();
     loop {
+        // What was asked for meanwhile may have taken long.
+        if Instant::now() >= terms.until {
+            return Err(Error::store(terms.operation, error::LATE));
+        }
         let mut server_session = None;
         if numbered {
             let taken = client.server_sessions.take(client.sessions.client()).await;
@@ -351,24 +355,24 @@ struct Failed {
 /// Reads the outcomes of `count` statements; an error of the whole makes everything unknown.
 fn parse(reply: &Reply, count: usize, operation: Operation) -> Result<Parsed> {
     let body = &reply.body;
-    let unknown = |failure| Err(Error::unknown(operation, failure));
+    let unknown = |failure: &'static str| Err(Error::unknown(operation, failure));
     if body.contains_key("writeConcernError") {
-        return unknown(Failure::WriteConcern);
+        return unknown(error::WRITE_CONCERN);
     }
     let mut errors = Vec::new();
     let failed = body.get_array("writeErrors").map(Vec::as_slice);
     for error in failed.unwrap_or_default() {
         let Some(error) = error.as_document() else {
-            return unknown(Failure::Unsaid);
+            return unknown(error::UNSAID);
         };
         let index = usize::try_from(number(error, "index")).unwrap_or(usize::MAX);
         let code = i32::try_from(number(error, "code")).unwrap_or(0);
         if index >= count {
-            return unknown(Failure::Unsaid);
+            return unknown(error::UNSAID);
         }
         // An earlier attempt may have done what this one failed to do.
         if reply.in_doubt {
-            return unknown(Failure::Statement(code));
+            return Err(Error::unknown(operation, error::statement(code)));
         }
         let pause = error::throttle_delay(error.get_str("errmsg").unwrap_or_default());
         errors.push(Failed { index, code, pause });

@@ -74,16 +74,19 @@ async fn delete_step(
         .batch_size(limit.min(i32::MAX.unsigned_abs()))
         .build();
     let found = client.find(ENDING_MANY, until, query, options).await?;
-    let is_last = found.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-    let ids = found.iter().filter_map(Document::id);
-    let deleted = match (found.is_empty(), topology.moves_documents()) {
+    // Of another application's documents, whose ids may be no strings, none is deleted.
+    let ids: Vec<&str> = found.iter().filter_map(Document::id).collect();
+    let is_last = ids.is_empty() || found.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+    let deleted = match (ids.is_empty(), topology.moves_documents()) {
         (true, _) => 0,
         (_, true) => {
-            let each = ids.map(|id| Statement::delete(&filter.of_one(id), false));
+            let each = ids.iter();
+            let each = each.map(|id| Statement::delete(&filter.of_one(id), false));
             delete_many(client, each.collect(), true, until).await?
         }
         (_, false) => {
-            let found = filter.clone().within(ids.map(str::to_owned).collect());
+            let ids = ids.into_iter().map(str::to_owned);
+            let found = filter.clone().within(ids.collect());
             delete_many(client, vec![Statement::delete(&found, true)], false, until).await?
         }
     };

@@ -8,57 +8,34 @@ use mongodb::error::{Error as Cause, ErrorKind, RETRYABLE_WRITE_ERROR};
 use crate::document::Inapplicable;
 use crate::error::{Denied, Error, Operation};
 
-/// A failure that no error of the driver's describes.
-#[derive(Debug)]
-pub(super) enum Failure {
-    PoolExhausted,
-    Late,
-    Empty,
-    Indexing,
-    Bson(String),
-    Lost,
-    WriteConcern,
-    Unsaid,
-    Contradiction,
-    Statement(i32),
-    Standalone,
-    MayNotWatch,
-    NoChangeStreams,
+// Failures that no error of the driver's describes.
+
+pub(super) const POOL_EXHAUSTED: &str =
+    "every connection was in use until the deadline; raise `databases.sessions.max_connections`";
+pub(super) const LATE: &str = "no response arrived within `session.deadline`";
+pub(super) const EMPTY: &str = "the update changes nothing";
+pub(super) const INDEX_BUILD_IN_PROGRESS: &str = "another index build is in progress";
+pub(super) const LOST: &str = "the task that sent it ended without a result";
+pub(super) const WRITE_CONCERN: &str = "the server did not confirm the write concern";
+pub(super) const UNSAID: &str = "the server reply did not report a result for every document";
+pub(super) const CONTRADICTION: &str = "the server reply contradicts the documents that are stored";
+pub(super) const STANDALONE: &str = "events need a replica set or a sharded cluster, and this MongoDB server is standalone; start it \
+    with --replSet (a set of one member is enough)";
+pub(super) const MAY_NOT_WATCH: &str = "the database user may not read change streams; grant it the actions `find` and `changeStream` \
+    on the collection of the sessions, as the role `read` does";
+pub(super) const NO_CHANGE_STREAMS: &str = "the server does not support change streams";
+
+/// An update or a document that cannot be sent.
+pub(super) fn bson(operation: Operation, error: impl fmt::Display) -> Error {
+    Error::store(
+        operation,
+        format!("a document could not be encoded: {error}"),
+    )
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Failure::PoolExhausted => {
-                "every connection was in use until the deadline; raise \
-                 `databases.sessions.max_connections`"
-            }
-            Failure::Late => "no response arrived within `session.deadline`",
-            Failure::Empty => "the update changes nothing",
-            Failure::Indexing => "another index build is in progress",
-            Failure::Bson(reason) => {
-                return write!(f, "a document could not be encoded: {reason}");
-            }
-            Failure::Lost => "the task that sent it ended without a result",
-            Failure::WriteConcern => "the server did not confirm the write concern",
-            Failure::Unsaid => "the server reply did not report a result for every document",
-            Failure::Contradiction => "the server reply contradicts the documents that are stored",
-            Failure::Standalone => {
-                "events need a replica set or a sharded cluster, and this MongoDB server is \
-                 standalone; start it with --replSet (a set of one member is enough)"
-            }
-            Failure::MayNotWatch => {
-                "the database user may not read change streams; grant it the actions `find` and \
-                 `changeStream` on the collection of the sessions, as the role `read` does"
-            }
-            Failure::NoChangeStreams => "the server does not support change streams",
-            Failure::Statement(code) => return write!(f, "write error {code}"),
-        };
-        f.write_str(text)
-    }
+pub(super) fn statement(code: i32) -> String {
+    format!("write error {code}")
 }
-
-impl std::error::Error for Failure {}
 
 /// The server's label for a command that did nothing, whatever its error.
 const NOTHING_WRITTEN: &str = "NoWritesPerformed";
@@ -114,20 +91,19 @@ pub(super) fn failed(operation: Operation, error: Cause) -> Error {
     const UNAUTHORIZED: i32 = 13;
     const AUTHENTICATION_FAILED: i32 = 18;
     let is_login = matches!(&*error.kind, ErrorKind::Authentication { .. });
-    let code = code(&error);
-    let masked = Masked::from(error);
-    match code {
-        Some(UNAUTHORIZED) => Error::store(operation, Denied::Right(masked.0)),
-        Some(AUTHENTICATION_FAILED) => Error::store(operation, Denied::Login(masked.0)),
-        _ if is_login => Error::store(operation, Denied::Login(masked.0)),
-        _ => Error::store(operation, masked),
+    let text = masked(&error);
+    match code(&error) {
+        Some(UNAUTHORIZED) => Error::store(operation, Denied::Right(text)),
+        Some(AUTHENTICATION_FAILED) => Error::store(operation, Denied::Login(text)),
+        _ if is_login => Error::store(operation, Denied::Login(text)),
+        _ => Error::store(operation, text),
     }
 }
 
 /// Returns the error of a command that writes.
 pub(super) fn writing(operation: Operation, error: Cause, is_unknown: bool) -> Error {
     match is_unknown {
-        true => Error::unknown(operation, Masked::from(error)),
+        true => Error::unknown(operation, masked(&error)),
         false => failed(operation, error),
     }
 }
@@ -137,7 +113,7 @@ pub(super) fn of_statement(operation: Operation, code: i32) -> Error {
     if MISMATCHES.contains(&code) {
         return Inapplicable.into();
     }
-    let failure = Failure::Statement(code);
+    let failure = statement(code);
     match REFUSED.contains(&code) || STATEMENT_FAILED.contains(&code) {
         true => Error::store(operation, failure),
         false => Error::unknown(operation, failure),
@@ -210,25 +186,11 @@ pub(super) fn throttle_delay(message: &str) -> Duration {
 
 /// The driver's error without what may be secret in it: the document that a duplicate key's
 /// message quotes, the credentials that an address may hold.
-#[derive(Debug)]
-struct Masked(String);
-
-impl From<Cause> for Masked {
-    fn from(error: Cause) -> Self {
-        let text = match &*error.kind {
-            ErrorKind::Command(command) => {
-                format!("command error {} {}", command.code, command.code_name)
-            }
-            _ => error.to_string(),
-        };
-        Masked(text)
+fn masked(error: &Cause) -> String {
+    match &*error.kind {
+        ErrorKind::Command(command) => {
+            format!("command error {} {}", command.code, command.code_name)
+        }
+        _ => error.to_string(),
     }
 }
-
-impl fmt::Display for Masked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Masked {}

@@ -47,10 +47,49 @@ pub(super) async fn ensure(database: &Database, collection: &str) -> Result<()> 
 async fn ensure_one(database: &Database, collection: &str, index: Document) -> Result<()> {
     match create(database, collection, vec![index.clone()]).await {
         Err(error) if code(&error).is_some_and(|code| CONFLICTS.contains(&code)) => {
-            repair(database, collection, index).await
+            match exists(database, collection, &index).await? {
+                true => Ok(()),
+                false => repair(database, collection, index).await,
+            }
         }
         made => made,
     }
+}
+
+/// Whether there is such an index, under whatever name.
+async fn exists(database: &Database, collection: &str, wanted: &Document) -> Result<bool> {
+    // A collection has at most 64: they are in the first batch.
+    let reply = database.run_command(doc! { "listIndexes": collection });
+    let reply = reply.await?;
+    let stored = reply
+        .get_document("cursor")
+        .and_then(|cursor| cursor.get_array("firstBatch"));
+    let mut stored = stored.into_iter().flatten().filter_map(Bson::as_document);
+    let wanted = comparable(wanted);
+    Ok(stored.any(|index| comparable(index) == wanted))
+}
+
+/// What an index is, without its name and version.
+fn comparable(index: &Document) -> Document {
+    let mut index = with_doubles(index);
+    for name in ["name", "v", "ns"] {
+        index.remove(name);
+    }
+    index
+}
+
+/// The same document with numbers of one type, as other tools may write others.
+fn with_doubles(document: &Document) -> Document {
+    let double = |value: &Bson| match value {
+        Bson::Int32(number) => Bson::Double(f64::from(*number)),
+        Bson::Int64(number) => Bson::Double(*number as f64),
+        Bson::Document(inner) => with_doubles(inner).into(),
+        other => other.clone(),
+    };
+    let fields = document.iter();
+    fields
+        .map(|(name, value)| (name.clone(), double(value)))
+        .collect()
 }
 
 async fn create(database: &Database, collection: &str, indexes: Vec<Document>) -> Result<()> {

@@ -7,7 +7,7 @@ use rocket::tokio::time::Instant;
 use super::batch::Batcher;
 use super::client::Client;
 use super::command::{self, Outcomes, Statement, Terms, Verb};
-use super::error::{self, Failure};
+use super::error;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
 use crate::store::{Durability, Inserted};
@@ -23,7 +23,7 @@ impl Inserts {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |statements, until| run(Arc::clone(&batching), statements, until);
-        let lost = Error::unknown(OPERATION, Failure::Lost);
+        let lost = Error::unknown(OPERATION, error::LOST);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
             Batcher::new(most, OPERATION, lost, tasks, waits, run)
@@ -69,7 +69,7 @@ async fn run(
     let Outcomes { errors, done } =
         command::send(&client, Verb::Insert, &statements, terms).await?;
     match done + errors.iter().flatten().count() < statements.len() {
-        true => Err(Error::unknown(OPERATION, Failure::Unsaid)),
+        true => Err(Error::unknown(OPERATION, error::UNSAID)),
         false => Ok(errors.into_iter().map(inserted).collect()),
     }
 }
@@ -108,7 +108,7 @@ async fn insert_in_order(
                 return Err(error::of_statement(OPERATION, code).partly_done_if(at > 0));
             }
             None if sent.done < rest.len() => {
-                return Err(Error::unknown(OPERATION, Failure::Unsaid));
+                return Err(Error::unknown(OPERATION, error::UNSAID));
             }
             None => break,
         }

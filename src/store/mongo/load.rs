@@ -11,10 +11,11 @@ use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
 use super::client::Client;
-use super::error::Failure;
+use super::error;
 use super::touch::Touches;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
+use crate::spans::carried;
 
 /// Larger documents have a find of their own: a command saved is little then, and what one find
 /// answers, no other task can work on. Measured at 32 connections, shared and by hand, in requests a
@@ -52,7 +53,7 @@ impl Loads {
             _ => {
                 let finder = Arc::clone(&self.finder);
                 let find = async move { finder.find(ids, until).await };
-                let found = self.finder.client.detached(lost(), find);
+                let found = self.finder.client.tasks.run(lost, carried(find));
                 Ok(found.await?.into_values().collect())
             }
         }
@@ -60,7 +61,7 @@ impl Loads {
 }
 
 fn lost() -> Error {
-    Error::store(OPERATION, Failure::Lost)
+    Error::store(OPERATION, error::LOST)
 }
 
 async fn run(

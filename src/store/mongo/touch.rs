@@ -8,7 +8,7 @@ use rocket::tokio;
 
 use super::client::Client;
 use super::command::{self, Statement, Terms, Verb};
-use super::error::{self, Failure};
+use super::error;
 use crate::clock::Moment;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
@@ -250,8 +250,8 @@ impl Touches {
         }));
         match tokio::time::timeout_at(until, sent).await {
             Ok(Ok(outcomes)) => Ok(outcomes?.errors),
-            Ok(Err(_)) => Err(Error::store(OPERATION, Failure::Lost)),
-            Err(_) => Err(Error::store(OPERATION, Failure::Late)),
+            Ok(Err(_)) => Err(Error::store(OPERATION, error::LOST)),
+            Err(_) => Err(Error::store(OPERATION, error::LATE)),
         }
     }
 }

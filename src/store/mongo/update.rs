@@ -10,9 +10,10 @@ use rocket::tokio::time::Instant;
 use super::batch::Batcher;
 use super::client::Client;
 use super::command::{self, Outcomes, Statement, Terms, Verb};
-use super::error::{self, Failure};
+use super::error;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
+use crate::spans::carried;
 use crate::store::{Durability, Updated};
 
 const OPERATION: Operation = Operation::ChangeSession;
@@ -58,7 +59,7 @@ impl Updates {
                     let terms = Terms::new(OPERATION, durability, until);
                     command::send(&client, Verb::Update, &[statement], terms).await
                 };
-                let sent = self.client.detached(lost(), send);
+                let sent = self.client.tasks.run(lost, carried(send));
                 Ok(Updated::of(sent.await?.of_one(OPERATION)? > 0))
             }
         }
@@ -66,13 +67,13 @@ impl Updates {
 }
 
 fn lost() -> Error {
-    Error::unknown(OPERATION, Failure::Lost)
+    Error::unknown(OPERATION, error::LOST)
 }
 
 /// An empty update document would replace the document by nothing.
 fn not_empty(update: &Update) -> Result<()> {
     match update.is_empty() {
-        true => Err(Error::store(OPERATION, Failure::Empty)),
+        true => Err(Error::store(OPERATION, error::EMPTY)),
         false => Ok(()),
     }
 }
@@ -141,7 +142,7 @@ async fn settle(
 fn outcomes_of_absent(absent: usize, is_one: bool, missed: usize) -> Result<Vec<Updated>> {
     if missed > absent {
         // The update of a session that is there found nothing. If ids never return, this cannot be.
-        return Err(Error::unknown(OPERATION, Failure::Contradiction));
+        return Err(Error::unknown(OPERATION, error::CONTRADICTION));
     }
     // The updates of one session are done in their order, so those after its end are the last.
     let before = if is_one { absent - missed } else { 0 };

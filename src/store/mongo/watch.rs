@@ -17,7 +17,7 @@ use rocket::tokio::time::{Instant, sleep, timeout};
 use rocket::{async_trait, tokio};
 
 use super::client::{Client, Topology, from_driver, primary};
-use super::error::{Failure, code, failed};
+use super::error::{self, code, failed};
 use crate::clock::{Clock, Moment};
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
@@ -72,7 +72,7 @@ impl ChangeStreamWatch {
         let until = self.client.until();
         let topology = self.client.topology(OPERATION, until).await?;
         if topology == Topology::Standalone {
-            let standalone = Error::store(OPERATION, Failure::Standalone);
+            let standalone = Error::store(OPERATION, error::STANDALONE);
             return Err(Interrupted::Finally(standalone));
         }
         let start = match (&self.token, self.is_lost) {
@@ -213,20 +213,21 @@ impl From<Error> for Interrupted {
 
 impl From<Cause> for Interrupted {
     fn from(error: Cause) -> Self {
-        let finally = |failure| Interrupted::Finally(Error::store(OPERATION, failure));
+        let finally =
+            |failure: &'static str| Interrupted::Finally(Error::store(OPERATION, failure));
         let is_login = matches!(&*error.kind, ErrorKind::Authentication { .. });
         match code(&error) {
-            Some(code) if NOT_ALLOWED.contains(&code) => finally(Failure::MayNotWatch),
+            Some(code) if NOT_ALLOWED.contains(&code) => finally(error::MAY_NOT_WATCH),
             Some(code) if POSITION_LOST.contains(&code) => Interrupted::Lost,
-            Some(code) if NO_CHANGE_STREAMS.contains(&code) => finally(Failure::NoChangeStreams),
-            _ if is_login => finally(Failure::MayNotWatch),
+            Some(code) if NO_CHANGE_STREAMS.contains(&code) => finally(error::NO_CHANGE_STREAMS),
+            _ if is_login => finally(error::MAY_NOT_WATCH),
             _ => Interrupted::ForNow(failed(OPERATION, error)),
         }
     }
 }
 
 fn missed() -> Change {
-    Change::at("", ChangeKind::Missed, Clock::system().now())
+    Change::at("", ChangeKind::Missed, Clock::default().now())
 }
 
 /// The smallest stream that tells what has to be told: no value, no secret, and of the updates only
@@ -298,7 +299,7 @@ async fn detached<T: Send + 'static>(
     deadline: Duration,
     call: impl Future<Output = Result<T, Cause>> + Send + 'static,
 ) -> Result<T, Interrupted> {
-    let late = || Interrupted::ForNow(Error::store(OPERATION, Failure::Late));
+    let late = || Interrupted::ForNow(Error::store(OPERATION, error::LATE));
     let ended = timeout(deadline.saturating_add(MAX_WAIT), tokio::spawn(call)).await;
     let ended = ended.map_err(|_| late())?;
     Ok(ended.map_err(|_| late())??)

@@ -16,7 +16,7 @@ pub(super) const DATA: Durability = Durability::Data;
 
 /// The suite's present: a document of a real clock is not swept while it is tried.
 pub(super) fn now() -> Moment {
-    Clock::system().now()
+    Clock::default().now()
 }
 
 pub(super) fn at(seconds: i64) -> Moment {

@@ -15,8 +15,8 @@ fn debug_figment() -> Figment {
 }
 
 async fn open_with(figment: Figment, config: Config) -> Result<Vec<String>, String> {
-    let rocket = rocket::custom(figment);
-    match Backend::Toml.open(&rocket, &config, &Clock::system()).await {
+    let (rocket, clock) = (rocket::custom(figment), Clock::default());
+    match Backend::Toml.open(&rocket, &config, &clock).await {
         Ok(opened) => Ok(opened.warnings),
         Err(OpenError::Config(error)) => Err(format!("{}: {}", error.path.join("."), error.kind)),
         Err(_) => Err("another error".to_owned()),

@@ -4,7 +4,7 @@ use rocket::config::LogLevel;
 use rocket::figment::Figment;
 use rocket::figment::value::Value;
 use rocket::http::{ContentType, Header};
-use rocket::local::asynchronous::Client as Browser;
+use rocket::local::asynchronous::{Client as Browser, LocalRequest};
 use rocket::{post, routes};
 use rstest::rstest;
 
@@ -70,12 +70,7 @@ impl App {
         for cookie in cookies {
             request.add_header(Header::new("Cookie", format!("session={cookie}")));
         }
-        let started = self.clock.started();
-        let span = RequestSpan::none();
-        let headers = RequestHeaders::read(request.inner().headers());
-        let arrived = Arrived::of(request.inner(), &headers, self.core()).unwrap();
-        let loaded = load_arrived(arrived, self.core(), started, &span);
-        loaded.await.unwrap()
+        self.load_request(&request).await
     }
 
     /// What a request with these headers may create.
@@ -84,12 +79,17 @@ impl App {
         for (name, value) in headers {
             request.add_header(Header::new(name.to_string(), value.to_string()));
         }
-        let started = self.clock.started();
-        let span = RequestSpan::none();
+        self.load_request(&request).await.creation
+    }
+
+    async fn load_request(&self, request: &LocalRequest<'_>) -> Loaded {
+        let (started, span) = (self.clock.started(), RequestSpan::none());
         let headers = RequestHeaders::read(request.inner().headers());
-        let arrived = Arrived::of(request.inner(), &headers, self.core()).unwrap();
-        let loaded = load_arrived(arrived, self.core(), started, &span);
-        loaded.await.unwrap().creation
+        let read = read_request(request.inner(), &headers, self.core());
+        let (cookies, mut loaded) = read.unwrap();
+        let load = load_cookies(cookies, &mut loaded, self.core(), started, &span);
+        load.await.unwrap();
+        loaded
     }
 }
 
@@ -298,8 +298,8 @@ async fn an_unsafe_request_of_another_origin_is_refused_before_the_store_is_aske
             request.add_header(content);
         }
         let headers = RequestHeaders::read(request.inner().headers());
-        let arrived = Arrived::of(request.inner(), &headers, app.core());
-        assert!(matches!(arrived, Err(Error::CrossSite)));
+        let read = read_request(request.inner(), &headers, app.core());
+        assert!(matches!(read, Err(Error::CrossSite)));
     }
     let after = app.core().stats.read(0);
     assert_eq!(

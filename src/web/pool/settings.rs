@@ -153,6 +153,8 @@ impl Settings {
         options.max_idle_time = Some(self.idle.value);
         options.connect_timeout = Some(self.connect.value);
         options.server_selection_timeout = Some(self.selection.value);
+        // The crate sends a write again itself, with its number and until its deadline.
+        options.max_adaptive_retries = Some(0);
         let driver = DriverInfo::builder()
             .name(env!("CARGO_PKG_NAME"))
             .version(env!("CARGO_PKG_VERSION").to_owned())

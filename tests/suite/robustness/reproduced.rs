@@ -16,16 +16,21 @@ mod cookies;
 mod dropped_save;
 mod failed_save;
 mod indexes;
+mod late_cookies;
 mod left_behind;
 mod login_order;
 mod login_twice;
 mod loops;
 mod lost_replies;
+mod many_faults;
 mod numbering;
 mod other_servers;
+mod own_writes;
 mod put_aside;
 mod roll_back;
+mod shortened;
 mod touches;
+mod two_logins;
 mod values;
 
 /// The end of waiting for what takes milliseconds, or never comes.

@@ -182,7 +182,7 @@ async fn login_carries_over_what_others_sealed_or_stored_plain_meanwhile(
     assert_eq!(read, (Some(112), Some(20)));
 }
 
-/// A modification in the same request gives the session its key while a save is in progress.
+/// The save gives the session its key, and a modification in the same request comes meanwhile.
 #[rocket::async_test]
 async fn save_and_modify_of_one_request_share_the_key() {
     let plain = Bench::with(|config| config.seal = false);
@@ -193,11 +193,9 @@ async fn save_and_modify_of_one_request_share_the_key() {
     let held = plain.store.hold("update");
     let modifies = async {
         held.has_come().await;
-        session
-            .modify("n", |n: Option<i64>| n.unwrap() + 1)
-            .await
-            .unwrap();
-        held.release();
+        let modify = session.modify("n", |n: Option<i64>| n.unwrap() + 1);
+        let (modified, ()) = rocket::tokio::join!(modify, async { held.release() });
+        assert_eq!(modified.unwrap(), 2);
     };
     let (saved, ()) = rocket::tokio::join!(session.save(), modifies);
     saved.unwrap();

@@ -141,7 +141,7 @@ fn a_cookie_with_a_life_is_sent_again_once_a_tenth_of_it_or_reissue_time_has_pas
                 assert!(cookie(&update(&state, &config, early)).is_none());
             } else {
                 // A touch, or nothing: not awaited, and without a cookie.
-                touched(&state, &config, early);
+                touched(&mut state, &config, early);
             }
             let plan = update(&state, &config, pause);
             assert_eq!(cookie(&plan).unwrap().1, Some(HOUR * 10));
@@ -157,14 +157,14 @@ fn a_cookies_own_life_takes_the_place_of_the_configured_one() {
         max_age: Some(MINUTE),
         ..config()
     };
-    let state = sent(own(DAY));
-    touched(&state, &config, HOUR); // not due, as it would be for a minute's life
+    let mut state = sent(own(DAY));
+    touched(&mut state, &config, HOUR); // not due, as it would be for a minute's life
     assert_eq!(
         cookie(&update(&state, &config, HOUR * 3)).unwrap().1,
         Some(DAY)
     );
-    let state = sent(Override::Set(None));
-    touched(&state, &config, DAY); // until the browser closes: nothing to tell it
+    let mut state = sent(Override::Set(None));
+    touched(&mut state, &config, DAY); // until the browser closes: nothing to tell it
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn when_reads_extend_nothing_only_writes_send_the_cookie_again() {
         ..config()
     };
     let mut state = sent(Override::Inherit);
-    assert!(touched(&state, &config, DAY).is_none());
+    assert!(touched(&mut state, &config, DAY).is_none());
     state.change(name("a"), set(5)).unwrap();
     assert!(cookie(&update(&state, &config, DAY)).is_some());
 }
@@ -202,7 +202,7 @@ fn a_cookie_that_is_due_is_not_sent_outside_of_its_path() {
     };
     let mut state = sent(Override::Inherit);
     state.creation = Creation::Never;
-    let touch = touched(&state, &config, MINUTE * 10);
+    let touch = touched(&mut state, &config, MINUTE * 10);
     assert!(touch.is_some(), "the session is in use");
 }
 

@@ -1,9 +1,15 @@
 //! What other requests did to kept values between a login's load and the old session's end.
 
 use super::properties::{a_change, a_name, values};
+use indexmap::IndexSet;
+
 use super::*;
 
-fn replacement(keep: Keep, before: &[(Field, Change)], after: &[(Field, Change)]) -> Replacement {
+fn replacement(
+    keep: IndexSet<Field>,
+    before: &[(Field, Change)],
+    after: &[(Field, Change)],
+) -> Replacement {
     let changes = |list: &[(Field, Change)]| {
         let mut changes = Changes::default();
         for (field, change) in list {
@@ -21,8 +27,8 @@ fn replacement(keep: Keep, before: &[(Field, Change)], after: &[(Field, Change)]
 }
 
 /// Keeps every key of the tests below.
-fn all() -> Keep {
-    Keep::fields(["a", "b", "c", "n", "s"].map(name).to_vec())
+fn all() -> IndexSet<Field> {
+    IndexSet::from(["a", "b", "c", "n", "s"].map(name))
 }
 
 fn numbers(values: &[(&str, i64)]) -> Vec<(Field, RawBson)> {
@@ -45,7 +51,7 @@ fn nothing_is_late_without_another_write() {
 
 #[test]
 fn a_late_write_to_a_kept_key_is_carried_over() {
-    let replacement = replacement(Keep::fields(vec![name("a"), name("b")]), &[], &[]);
+    let replacement = replacement(IndexSet::from([name("a"), name("b")]), &[], &[]);
     let stored = numbers(&[("a", 1), ("b", 2)]);
     let fresh = numbers(&[("a", 10), ("b", 2), ("c", 3)]);
     let update = late_changes(&replacement, &stored, &fresh);
@@ -81,7 +87,7 @@ fn what_does_not_fit_the_late_value_leaves_it() {
 
 #[test]
 fn what_is_not_kept_is_never_late() {
-    for keep in [Keep::nothing(), Keep::fields(vec![name("b")])] {
+    for keep in [IndexSet::new(), IndexSet::from([name("b")])] {
         let update = late_changes(&replacement(keep, &[], &[]), &[], &numbers(&[("a", 1)]));
         assert!(update.is_empty());
     }
@@ -98,7 +104,7 @@ proptest! {
         after in prop::collection::vec((a_name(), a_change()), 0..4),
         kept in prop::collection::vec(a_name(), 0..4),
     ) {
-        let keep = Keep::fields(kept);
+        let keep = IndexSet::from_iter(kept);
         let mut state = live(meta(), &loaded);
         for (field, change) in before {
             let _ = state.change(field, change).is_ok();
@@ -115,13 +121,13 @@ proptest! {
         let update = late_changes(replacement, &stored, &late);
         for path in paths(&update) {
             let field = Field::stored(path.strip_prefix("value.").unwrap());
-            prop_assert!(keep.has(&field));
+            prop_assert!(keep.contains(&field));
         }
         let meta = plan.meta(Id::draw().unwrap());
         let document = meta.document(&replacement.old.digest("session"), &plan.csrf, &stored);
         let there = Record::parse(document, None).unwrap().after(&update, start()).unwrap();
         let fields = stored.iter().chain(&late).map(|(field, _)| field);
-        for field in fields.filter(|field| keep.has(field)) {
+        for field in fields.filter(|field| keep.contains(*field)) {
             let latest = late.iter().find(|(other, _)| other == field).map(|(_, value)| value.clone());
             let made = [&replacement.before, &replacement.after].into_iter().fold(latest, |value, changes| {
                 let Some(change) = changes.get(field) else { return value };

@@ -1,5 +1,7 @@
 //! Writes: new documents, and updates and their filters.
 
+use indexmap::IndexSet;
+
 use super::*;
 
 // ---- new documents
@@ -65,7 +67,7 @@ fn dead_cookie_is_looked_up_before_a_session_takes_its_place() {
         let made = insert(&state, &config(), SECOND);
         assert_eq!(made.dead.as_ref(), Some(&id));
         // A login replaces it in the browser.
-        state.login(RawBson::Int64(7), Keep::nothing());
+        state.login(RawBson::Int64(7), IndexSet::new());
         let made = insert(&state, &config(), SECOND);
         assert!(made.dead.is_none());
         let tombstones = made.login.unwrap().tombstones;
@@ -74,7 +76,7 @@ fn dead_cookie_is_looked_up_before_a_session_takes_its_place() {
     }
     // With another secret it may be another user's session.
     let mut state = state(LoadOutcome::Dead(id, NewReason::WrongSecret));
-    state.login(RawBson::Int64(7), Keep::nothing());
+    state.login(RawBson::Int64(7), IndexSet::new());
     let made = insert(&state, &config(), SECOND);
     assert!(made.login.unwrap().tombstones.is_empty());
 }
@@ -95,7 +97,7 @@ fn session_that_a_login_replaced_a_moment_ago_gets_no_successor_but_a_login() {
     state.change(name("a"), set(1)).unwrap();
     let dropped = write(&state, &config(), SECOND);
     assert!(matches!(dropped, Write::DropForReplaced));
-    state.login(RawBson::Int64(7), Keep::fields(vec![name("basket")]));
+    state.login(RawBson::Int64(7), IndexSet::from([name("basket")]));
     let made = insert(&state, &config(), SECOND);
     assert_eq!(made.values, [(name("basket"), RawBson::Int64(3))]);
     let login = made.login.unwrap();
@@ -112,7 +114,7 @@ fn login_is_a_new_document_that_replaces_the_old_one() {
         (record.token.clone(), record.csrf().clone())
     };
     state.change(name("a"), Change::Add(1)).unwrap();
-    state.login(RawBson::Int64(7), Keep::fields(vec![name("a")]));
+    state.login(RawBson::Int64(7), IndexSet::from([name("a")]));
     state.change(name("a"), Change::Add(5)).unwrap();
     state.change(name("c"), set(3)).unwrap();
     let plan = insert(&state, &config(), MINUTE);
@@ -287,5 +289,5 @@ fn token_that_was_handed_out_and_is_stored_changes_nothing() {
     };
     let mut state = one();
     state.settings.issued = state.stored().map(|stored| stored.token.clone());
-    assert!(touched(&state, &config, Duration::ZERO).is_none());
+    assert!(touched(&mut state, &config, Duration::ZERO).is_none());
 }

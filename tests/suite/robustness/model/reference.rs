@@ -316,6 +316,8 @@ struct Request {
     lost: Vec<u32>,
     removes: bool,
     given: Option<Token>,
+    /// Other requests know the session that it opens, and may replace its token.
+    given_is_known: bool,
     /// The last commit asks whether what was given is still the session's.
     proves: bool,
 }
@@ -342,6 +344,7 @@ pub async fn expected(world: World, token: Option<Token>, program: Vec<Op>) -> E
         lost: Vec::new(),
         removes: false,
         given: None,
+        given_is_known: false,
         proves: false,
     };
     if let Some(token) = token {

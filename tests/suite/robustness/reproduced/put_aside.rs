@@ -32,7 +32,7 @@ fn routes(rocket: Rocket<Build>) -> Rocket<Build> {
 
 async fn probe(db: &str, share: bool) -> Probe {
     // Seconds: the end of the wait for those who are stopped.
-    let keys = [("deadline", 3.into()), ("share", share.into())];
+    let keys = [("deadline", 10.into()), ("share", share.into())];
     Probe::start_with(db, &keys, routes).await
 }
 

@@ -9,10 +9,11 @@ use crate::support::{Commands, Fate, in_progress};
 
 #[rocket::async_test]
 async fn login_whose_insert_arrives_late_leaves_no_session() {
-    let standalone = Standalone::start(&[("deadline", 1.into()), ("max_per_user", 2.into())]).await;
+    let standalone = Standalone::start(&[("deadline", 5.into()), ("max_per_user", 2.into())]).await;
     let probe = &standalone.probe;
     let phone = probe.browser();
-    run(&phone, Script::new().login("alice")).await;
+    let login = run(&phone, Script::new().login("alice")).await;
+    assert_eq!(login.status, 200, "{login:?}");
     probe.clock.advance(Duration::from_millis(1));
 
     standalone.proxy.plan("insert", [Fate::Hold]);

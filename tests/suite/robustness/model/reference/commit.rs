@@ -4,9 +4,10 @@ use super::*;
 
 impl Request {
     /// The commit of the response. The cookie of an earlier save is sent if its token is still the
-    /// session's when something more is stored.
+    /// session's.
     pub(super) async fn commit_last(&mut self) -> Outcome {
-        self.proves = self.given.is_some() && (self.renews || !self.changes.is_empty());
+        let is_due = self.given_is_known || self.renews || !self.changes.is_empty();
+        self.proves = self.given.is_some() && is_due;
         self.commit().await
     }
 
@@ -135,6 +136,7 @@ impl Request {
         }
         let token = Token { session, secret };
         self.given = Some(token);
+        self.given_is_known = false;
         self.base = Base {
             held,
             user,
@@ -146,7 +148,7 @@ impl Request {
     }
 
     async fn update(&mut self, mut token: Token) -> Outcome {
-        if self.changes.is_empty() && !self.renews {
+        if self.changes.is_empty() && !self.renews && !self.proves {
             return Outcome::Fine;
         }
         let world = self.world.clone();
@@ -216,7 +218,7 @@ impl Request {
             return Outcome::Gone;
         };
         if renews {
-            self.given = Some(token);
+            (self.given, self.given_is_known) = (Some(token), true);
         }
         let held = &mut self.base.held;
         for key in compared {
