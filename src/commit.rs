@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bson::RawBson;
+use rocket::tokio;
 
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
@@ -371,20 +372,40 @@ impl Core {
     /// Ends a user's oldest sessions beyond `max_per_user` after a login, in the background. The database
     /// gives the order in which logins were stored, so that all processes agree on it, whatever their
     /// clocks show. (Two shards may differ in what is the latest by as much as their clocks differ.)
+    ///
+    /// A later login may still be undone, so it is not counted. If it stands, it ends what is too much then;
+    /// but it may not have seen this one. So there is a second look when it must have ended.
     fn enforce_max_per_user(self: &Arc<Self>, user: RawBson, login: Id) {
         let Some(max) = self.config.max_per_user else {
             return;
         };
         let core = Arc::clone(self);
         self.tasks.spawn(async move {
-            if let Err(error) = core.end_surplus(user, &login, max).await {
-                error.log();
-            }
+            let Some(latest) = core.end_surplus(&user, &login, max).await else {
+                return;
+            };
+            let (stopped, settled) = (core.live.stopped(), core.store.deadline());
+            let core = Arc::downgrade(&core);
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stopped => return,
+                    () = tokio::time::sleep(settled) => {}
+                }
+                if let Some(core) = core.upgrade() {
+                    core.end_surplus(&user, &latest, max).await;
+                }
+            });
         });
     }
 
-    async fn end_surplus(&self, user: RawBson, login: &Id, max: u32) -> Result<()> {
-        let theirs = Filter::all().equals(field::USER, user);
+    /// Counts the sessions up to a login, and ends the oldest. Returns the latest of all, if it is later.
+    async fn end_surplus(&self, user: &RawBson, login: &Id, max: u32) -> Option<Id> {
+        let ended = self.end_earlier_than(user, login, max).await;
+        ended.inspect_err(Error::log).ok().flatten()
+    }
+
+    async fn end_earlier_than(&self, user: &RawBson, login: &Id, max: u32) -> Result<Option<Id>> {
+        let theirs = Filter::all().equals(field::USER, user.clone());
         let theirs = alive(theirs, self.now());
         let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
         let theirs = self.epoch.current().await?.restrict(theirs);
@@ -398,14 +419,16 @@ impl Core {
             let stored = stored.and_then(|at| at.as_timestamp());
             stored.map(|at| (at.time, at.increment))
         });
-        // A later login may still be undone. If it stands, it ends what is too much then.
         let own = all.iter().position(|one| one.id() == Some(login.as_str()));
-        if let Some(own) = own {
-            all.truncate(own + 1);
-        }
-        let surplus = all.len().saturating_sub(max as usize);
+        let counted = match own {
+            Some(own) => own + 1,
+            None if all.len() == limit as usize => all.len(), // it is behind them
+            None => return Ok(None),                          // it has ended
+        };
+        let surplus = counted.saturating_sub(max as usize);
         self.end_found(all.iter().take(surplus)).await?;
-        Ok(())
+        let later = all.get(counted..).and_then(<[Document]>::last);
+        Ok(later.and_then(|latest| Id::parse(latest.id()?)))
     }
 }
 

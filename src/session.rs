@@ -132,7 +132,7 @@ impl Inner {
     }
 
     /// The error that no caller has taken and with which the response is not a success. The end of the session
-    /// is none, as when the response's own commit finds out, unless a token was handed out.
+    /// does not count, as when the response's own commit finds out, unless a token was handed out.
     fn error_of_response(&self) -> Option<Error> {
         let mut errors = self.unreported.values();
         let is_error = |error: &&Error| self.is_issued || !matches!(error, Error::Gone);

@@ -525,7 +525,7 @@ async fn max_per_user_leaves_the_latest() {
     assert_eq!(left, expected);
 }
 
-/// A login that is stored later may not stand yet: only itself ends sessions in its favour.
+/// A login that is stored later may not stand yet.
 #[rocket::async_test]
 async fn max_per_user_does_not_count_later_logins() {
     let bench = Bench::with(|config| config.max_per_user = Some(1));
@@ -541,6 +541,31 @@ async fn max_per_user_does_not_count_later_logins() {
         bench.core.tasks.wait(Duration::from_secs(60)).await;
         assert_eq!(bench.store.count(Filter::sessions()).await.unwrap(), left);
     }
+}
+
+/// It may not have seen the earlier one, which was on its way to the store.
+#[rocket::async_test]
+async fn max_per_user_counts_later_logins_once_they_must_have_ended() {
+    let bench = Bench::with(|config| {
+        config.max_per_user = Some(1);
+        config.deadline = Duration::from_millis(10);
+    });
+    let mut ids = Vec::new();
+    for created in [1, 2] {
+        let document = bench.document(1, created, &[]);
+        ids.push(Id::parse(document.id().unwrap()).unwrap());
+        bench.store(document).await;
+    }
+    let earlier = ids[0].clone();
+    bench.core.enforce_max_per_user(RawBson::Int32(1), earlier);
+    let one_is_left = async {
+        while bench.store.count(Filter::sessions()).await.unwrap() > 1 {
+            rocket::tokio::task::yield_now().await;
+        }
+    };
+    let limit = Duration::from_secs(60);
+    let ended = rocket::tokio::time::timeout(limit, one_is_left).await;
+    ended.expect("the earlier one ends");
 }
 
 /// On a busy site a step never finds nothing.

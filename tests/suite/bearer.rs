@@ -53,6 +53,16 @@ fn elevate(phone: Phones<'_>) -> Result<String, Error> {
     phone.issue_token()
 }
 
+/// It fails after the token was made, and a catcher answers.
+#[post("/fails/<after>")]
+fn fails(phone: Phones<'_>, after: &str) -> Result<String, Status> {
+    if after == "login" {
+        phone.login("bob").expect("a login");
+    }
+    phone.issue_token().expect("a token");
+    Err(Status::Conflict)
+}
+
 #[post("/token/late")]
 async fn token_late(phone: Phones<'_>, gates: &State<Gates>) -> Result<String, Error> {
     let token = phone.issue_token()?;
@@ -123,6 +133,7 @@ fn rocket(url: &str, gates: &Gates) -> Rocket<Build> {
         token_saved,
         token_late,
         elevate,
+        fails,
         forget,
         logout,
         me,
@@ -319,6 +330,22 @@ async fn a_token_that_is_not_handed_out_is_an_error_and_nothing_is_written() {
     // A logout stands whatever the response becomes.
     assert_eq!(api.post("/forget/logout%20first", &token).await.status, 500);
     assert_eq!(api.stored().await, Vec::<Document>::new());
+}
+
+#[rocket::async_test]
+async fn a_token_whose_response_a_catcher_replaced_is_not_stored() {
+    let api = Api::start("bearer_caught").await;
+    let token = api.login("alice").await;
+    let before = api.stored().await;
+    for after in ["login", "nothing"] {
+        let path = format!("/fails/{after}");
+        assert_eq!(api.post(&path, &token).await.status, 409, "{after}");
+        assert_eq!(api.stored().await, before, "{after}");
+        let new = api.send(Request::post(&path), None).await;
+        assert_eq!(new.status, 409, "{after}");
+        assert_eq!(api.stored().await, before, "{after}, without a session");
+    }
+    assert_eq!(api.get("/me", &token).await.text(), "alice");
 }
 
 #[rocket::async_test]

@@ -1,6 +1,6 @@
 //! Operations. Mass logout on live traffic is in `legacy/mass_logout.rs`.
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use rocket::futures::TryStreamExt;
 use rocket::serde::json::json;
 use rocket_mongo_session::testing::Clock;
@@ -73,6 +73,20 @@ async fn purge_expired_removes_exactly_what_is_dead() {
     visitor(&probe).await;
     probe.clock.advance(seconds(1e9));
     assert_eq!(ask(&probe.browser(), json!(["purge_expired"])).await, 0);
+}
+
+/// Another application's documents are no sessions, whatever dates they have.
+#[rocket::async_test]
+async fn purge_expired_ends_beside_a_thousand_foreign_documents() {
+    const FOREIGN: u64 = 1001; // more than one step
+    let probe = probe(&[("indexes", false.into())]).await;
+    let past = probe.clock.time().unix_timestamp() * 1000 - 3_600_000;
+    let foreign =
+        (0..FOREIGN).map(|n| doc! { "n": n as i64, "expires": DateTime::from_millis(past) });
+    probe.sessions().insert_many(foreign).await.unwrap();
+    assert_eq!(ask(&probe.browser(), json!(["purge_expired"])).await, 0);
+    let left = probe.sessions().count_documents(doc! {}).await.unwrap();
+    assert_eq!(left, FOREIGN);
 }
 
 async fn ttl_indexes(probe: &Probe) -> Vec<Document> {

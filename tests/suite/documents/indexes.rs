@@ -233,6 +233,26 @@ async fn indexes_with_other_options_are_repaired(#[case] found: Document) {
     probe.app.shutdown().await.expect("a clean end");
 }
 
+/// `collMod` takes the collection's exclusive lock, which would be once a minute and process.
+#[rocket::async_test]
+async fn index_with_a_name_of_the_operator_is_left_alone() {
+    let mongod = Mongod::shared().await;
+    let (db, client) = (database(), mongod.client().await);
+    let indexes = vec![ttl("expires_1", 300)];
+    let make = doc! { "createIndexes": "session", "indexes": indexes };
+    let made = client.database(&db).run_command(make).await;
+    made.expect("an index");
+    let url = mongod.url(&db);
+    let probe = Probe::start_at(client, &url, &db, &[], |rocket| rocket).await;
+    become_right(&probe, "the user's index").await;
+    let profile = probe.profile().await;
+    let done = run(&probe.browser(), Script::new().then("ensure_indexes")).await;
+    assert_eq!(done.results, [json!(null)]);
+    let names = profile.names().await;
+    assert!(!names.iter().any(|name| name == "collMod"), "{names:?}");
+    assert!(is_right(&self::indexes(&probe).await));
+}
+
 #[rocket::async_test]
 async fn missing_rights_to_make_indexes_stop_no_request() {
     let mongod = Mongod::start().await;
