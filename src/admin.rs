@@ -198,9 +198,9 @@ impl Sessions {
         self.core.revoke_all(&mut |_| {}, false).await
     }
 
-    /// Does what [`revoke_all`](Sessions::revoke_all) does, and returns when the documents are deleted:
-    /// for a process that ends afterwards, as a command-line tool. The number is exact. `progress` is
-    /// told after each 1000 documents how many have been deleted so far.
+    /// Ends every session, as [`revoke_all`](Sessions::revoke_all) does, and returns when the
+    /// documents are deleted: for a process that ends afterwards, as a command-line tool. The number
+    /// is exact. `progress` is called after each 1000 documents with the number deleted so far.
     ///
     /// The sessions have ended after two seconds, whatever becomes of the deletion: another process
     /// continues it. The round trips of `revoke_all`.
@@ -224,16 +224,16 @@ impl Sessions {
         self.core.revoke_all(&mut progress, true).await
     }
 
-    /// Records the revocation, so that logins in progress end, and then deletes what is stored. What
-    /// fails after the first step is an unknown outcome.
+    /// Records the revocation, so that logins in progress end, and then deletes the stored sessions.
+    /// A failure after the first step is an unknown outcome.
     async fn revoke_matching(&self, revocation: String, sessions: Filter) -> Result<u64> {
         self.core.store.put_revocation(&revocation).await?;
         let ended = self.core.end_matching(sessions, End::Revoked).await;
         ended.map_err(Error::partly_done)
     }
 
-    /// Deletes what has expired, and documents that can never expire because they have no
-    /// `expires`; returns how many sessions there were.
+    /// Deletes expired sessions, and documents that can never expire because they have no `expires`;
+    /// returns how many sessions there were.
     ///
     /// The TTL index does the first by itself, five minutes later. Both are found by the index on
     /// `expires`. Three round trips when there is nothing to delete (two where the configured `timeout`
@@ -247,8 +247,8 @@ impl Sessions {
         self.purge_expired_with(|_| {}).await
     }
 
-    /// Does what [`purge_expired`](Sessions::purge_expired) does, and tells its progress: after each
-    /// 1000 sessions, how many have been deleted so far.
+    /// Deletes expired sessions, as [`purge_expired`](Sessions::purge_expired) does, and calls
+    /// `progress` after each 1000 sessions with the number deleted so far.
     ///
     /// # Errors
     ///
@@ -270,7 +270,7 @@ impl Sessions {
         let sessions = expired(Filter::sessions());
         let purged = core.end_in_steps(sessions, End::Expired, &mut progress);
         let mut purged = purged.await?;
-        // What is left then are tombstones, which are not counted.
+        // The rest are tombstones, which are not counted.
         let tombstones = expired(Filter::tombstones());
         core.delete_in_steps(&tombstones, &mut |_| {}).await?;
         if let Some(timeout) = core.config.timeout {
@@ -351,8 +351,8 @@ impl Sessions {
     /// The stream lasts through elections, lost connections and restarts of the database. Where events
     /// may have been missed, because 1,024 wait for a slow reader, or the database does not have the
     /// position any more, or the collection was dropped, an [`EventKind::Missed`](crate::EventKind)
-    /// comes first: read again what the events are applied to, then. Before MongoDB 6.0 it may begin
-    /// with events of the second before the call. It ends when the application shuts down.
+    /// comes first: then read again the data that the events are applied to. Before MongoDB 6.0 it
+    /// may begin with events of the second before the call. It ends when the application shuts down.
     ///
     /// A value or a secret is in no event. Sessions that the Python package created are left out: their
     /// ids can be credentials.

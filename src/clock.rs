@@ -26,7 +26,7 @@ impl Moment {
         self.0
     }
 
-    /// Converts epoch seconds to a moment; `None` for NaN, infinity and what is out of range.
+    /// Converts epoch seconds to a moment; `None` for NaN, infinity and numbers out of range.
     pub(crate) fn from_seconds(seconds: f64) -> Option<Self> {
         let millis = (seconds * 1000.0).round();
         // Beyond this no calendar date exists, and arithmetic on it could wrap.
@@ -53,7 +53,7 @@ impl Moment {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// As a calendar date; clamped to what a calendar date can be.
+    /// Converts to a calendar date, clamped to the range of calendar dates.
     pub(crate) fn date(self) -> OffsetDateTime {
         let clamped = self
             .0
@@ -94,14 +94,14 @@ struct Held {
     now: AtomicI64,
     /// How far the clock was moved forward in all, in milliseconds.
     advanced: AtomicU64,
-    /// Tells those that wait for a time that the clock was moved.
+    /// Notifies the tasks that wait for a time when the clock is moved.
     moved: watch::Sender<()>,
 }
 
 /// The zero of [`Clock::monotonic`].
 static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Whose clock tells the ages of a store's documents ([`Store::time_source`]).
+/// The clock by which the ages of a store's documents are measured ([`Store::time_source`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSource {
     /// The clock of this process: an age can be compared exactly with that of a request.
@@ -185,8 +185,8 @@ impl Clock {
         }
     }
 
-    /// The time since the process started, which never goes back. What a test has advanced the clock
-    /// by is added.
+    /// The time since the process started, which never goes back. The time by which a test has
+    /// advanced the clock is added.
     pub(crate) fn monotonic(&self) -> Duration {
         match &self.0 {
             Source::System => self.ticks(),
@@ -194,7 +194,8 @@ impl Clock {
         }
     }
 
-    /// The same, by a clock that stands still only what a test has advanced it by.
+    /// The time since the process started. By a clock that stands still: only the time by which a
+    /// test has advanced it.
     fn ticks(&self) -> Duration {
         match &self.0 {
             Source::System => PROCESS_START.elapsed(),
@@ -222,7 +223,7 @@ impl Clock {
         }
     }
 
-    /// Returns what tells that a test has moved the clock.
+    /// Returns a receiver that is notified when a test moves the clock.
     pub(crate) fn moves(&self) -> Moves {
         match &self.0 {
             Source::System => Moves(None),
@@ -231,7 +232,7 @@ impl Clock {
     }
 }
 
-/// Tells that a test has moved a [`Clock`].
+/// Is notified when a test moves a [`Clock`].
 pub(crate) struct Moves(Option<watch::Receiver<()>>);
 
 impl Moves {

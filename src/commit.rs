@@ -44,7 +44,7 @@ const MAX_SURPLUS_PER_LOGIN: u32 = 1000;
 /// How many documents one command deletes, where there may be many.
 const DELETED_PER_STEP: u32 = 1000;
 
-/// How long a request takes for granted what it has read of a session's times.
+/// How long a request relies on the times that it has read of a session.
 const TIMES_VALID_FOR: Duration = Duration::from_secs(1);
 
 /// Shared state of the crate: store, configuration, clock and counters.
@@ -155,7 +155,7 @@ impl Core {
         self.load_if(id, |_| true).await
     }
 
-    /// The same, if the document is as wanted.
+    /// Loads a session as [`load`](Core::load) does, if `is_wanted` accepts its document.
     async fn load_if(
         &self,
         id: &Id,
@@ -185,17 +185,23 @@ impl Core {
         Ok(records)
     }
 
-    /// Whether a session has expired since it was loaded. A round trip only where it was loaded a second
-    /// ago or more, or was not to live as long: another request may have prolonged it, or shortened its
-    /// life, and a write by the old times would revive it.
-    pub(crate) async fn has_expired(&self, record: &Record) -> Result<bool> {
+    /// Whether a session has expired since it was loaded. Another request may have prolonged it, or
+    /// shortened its life, and a write by the old times would revive it. So it costs a round trip if
+    /// the session was loaded a second ago or more, or has expired by the times that were loaded.
+    pub(crate) async fn has_expired(&self, record: &mut Record) -> Result<bool> {
         let is_over = |record: &Record| record.meta.is_expired(&self.config, self.now());
         let is_recent = self.now().since(record.read_at) < TIMES_VALID_FOR;
         if is_recent && !is_over(record) {
             return Ok(false);
         }
         let now = Box::pin(self.load(&record.meta.id)).await?;
-        Ok(now.is_none_or(|now| is_over(&now)))
+        match now.filter(|now| !is_over(now)) {
+            Some(now) => {
+                record.read_at = now.read_at;
+                Ok(false)
+            }
+            None => Ok(true),
+        }
     }
 
     /// Reads a stored session; a malformed one is logged, not used and not overwritten.
@@ -262,8 +268,8 @@ impl Core {
     }
 
     /// Carries out a login whose request has logged a session out before, or proves further sessions. They
-    /// end after the login stands, and its tombstones say who replaced them: a late response of another
-    /// tab must not overwrite the login's cookie. A logout stands even if the login fails.
+    /// end after the login stands, and its tombstones record that it replaced them: a late response
+    /// of another tab must not overwrite the login's cookie. A logout stands even if the login fails.
     async fn insert_and_end(
         self: &Arc<Self>,
         plan: Box<InsertPlan>,
@@ -275,8 +281,8 @@ impl Core {
             .unzip();
         let inserted = Box::pin(self.insert(plan)).await;
         let mut deleted = self.delete_all(logged_out, End::LoggedOut, None).await;
-        let stands = matches!(&inserted, Ok(done) if done.outcome == Outcome::Applied);
-        if let (Ok(()), true, Some(others)) = (&deleted, stands, others) {
+        let is_stored = matches!(&inserted, Ok(done) if done.outcome == Outcome::Applied);
+        if let (Ok(()), true, Some(others)) = (&deleted, is_stored, others) {
             let ended = self.delete_all(&others, End::Replaced, user.as_ref()).await;
             deleted = ended.map_err(|error| error.partly_done_if(!logged_out.is_empty()));
         }
@@ -307,15 +313,15 @@ impl Core {
         Ok(())
     }
 
-    /// Deletes all sessions that a filter chooses. Says how many those were.
+    /// Deletes all sessions that a filter chooses. Returns their number.
     pub(crate) async fn end_matching(&self, sessions: Filter, end: End) -> Result<u64> {
         self.live.name_for_readers(&sessions, end).await;
         let delete = self.store.delete_all(sessions.clone());
         self.live.ending_all(&sessions, end, delete).await
     }
 
-    /// Does the same in steps that each end by the deadline. `progress` is told how many sessions have
-    /// ended so far.
+    /// Deletes all sessions that a filter chooses, in steps that each end by the deadline. Calls
+    /// `progress` with the number of sessions that have ended so far.
     pub(crate) async fn end_in_steps(
         &self,
         sessions: Filter,
@@ -327,8 +333,8 @@ impl Core {
         self.live.ending_all(&sessions, end, delete).await
     }
 
-    /// Revokes sessions that were found: those of one step, if there may be many. Says how many of them
-    /// were still there.
+    /// Revokes sessions that were found: those of one step, if there may be many. Returns how many of
+    /// them were still there.
     pub(crate) async fn end_found<'a>(
         &self,
         sessions: impl Iterator<Item = &'a Document>,
@@ -371,10 +377,11 @@ impl Core {
 
     /// Ends a user's oldest sessions beyond `max_per_user` after a login, in the background. The database
     /// gives the order in which logins were stored, so that all processes agree on it, whatever their
-    /// clocks show. (Two shards may differ in what is the latest by as much as their clocks differ.)
+    /// clocks show. (Two shards may disagree on the latest login by as much as their clocks differ.)
     ///
-    /// A later login may still be undone, so it is not counted. If it stands, it ends what is too much then;
-    /// but it may not have seen this one. So there is a second look when it must have ended.
+    /// A later login may still be undone, so it is not counted. If it stands, it ends the surplus
+    /// itself; but it may not have seen this login. So this task counts a second time, once the later
+    /// login must have finished.
     fn enforce_max_per_user(self: &Arc<Self>, user: RawBson, login: Id) {
         let Some(max) = self.config.max_per_user else {
             return;

@@ -13,8 +13,8 @@
 //!
 //! - A load that is sent without a lease brings the document in its own command. The lease is looked at
 //!   when the reply is there.
-//! - What writes to a session, stores a new one, or chooses sessions asks [`EpochLease::current`] first,
-//!   which sends nothing while the lease lasts.
+//! - A call that writes to a session, stores a new one, or chooses sessions asks
+//!   [`EpochLease::current`] first, which sends nothing while the lease lasts.
 //! - A process that has known a generation and finds no document (all were deleted by hand, the
 //!   collection was dropped) stores a new one.
 //!
@@ -64,7 +64,7 @@ pub(crate) struct Epoch {
     /// `None` until sessions are revoked for the first time.
     pub(crate) generation: Option<i64>,
     at: Option<Moment>,
-    /// Sessions of other generations may still be stored: what counts or lists asks for this one.
+    /// Sessions of other generations may still be stored: counts and lists ask for this one.
     pub(crate) is_sweeping: bool,
     /// Another number while a process deletes them.
     pub(crate) beats: i64,
@@ -114,7 +114,7 @@ impl Epoch {
         }
     }
 
-    /// Zero is what [`mark`](Epoch::mark) writes for none. It is never drawn.
+    /// [`mark`](Epoch::mark) writes zero for no generation. Zero is never drawn.
     fn is(self, generation: i64) -> bool {
         self.generation.unwrap_or(0) == generation
     }
@@ -158,7 +158,7 @@ pub(crate) struct EpochLease {
 #[derive(Default)]
 struct Known {
     epoch: Epoch,
-    /// When the read was sent that told it; `None` before the first.
+    /// When the read of this epoch was sent; `None` before the first.
     read: Option<Sending>,
 }
 
@@ -380,7 +380,7 @@ impl EpochLease {
             let updated = self.store.update(filter, update.clone(), durability);
             match updated.await {
                 Ok(Updated::Applied) => return Ok(()),
-                // An update alone tells the time to the millisecond, and by the server's clock.
+                // Only an update gives the time to the millisecond, by the server's clock.
                 Ok(Updated::Gone) => {
                     let inserted = self.insert().await;
                     inserted.map_err(|error| error.partly_done_if(is_inserted))?;
@@ -393,7 +393,7 @@ impl EpochLease {
         Err(Error::store(Operation::RevokeSessions, CONTENTION).partly_done_if(is_inserted))
     }
 
-    /// Says that this process deletes the sessions of other generations.
+    /// Records that this process deletes the sessions of other generations.
     pub(crate) async fn beat(&self, generation: i64) -> Result<()> {
         let mut update = Update::default();
         update.insert(Path::Meta(BEATS), Operator::Increment(1));
@@ -401,7 +401,7 @@ impl EpochLease {
         beat.await
     }
 
-    /// Says that no session of another generation is stored any more.
+    /// Records that no session of another generation is stored any more.
     pub(crate) async fn swept(&self, generation: i64) -> Result<()> {
         let mut update = Update::default();
         update.unset(SWEEPING);

@@ -1,4 +1,4 @@
-//! What can go wrong, said so that the reader knows what to do next.
+//! The errors of the crate. Their texts say what to do next.
 
 use std::fmt;
 use std::sync::Arc;
@@ -103,8 +103,8 @@ impl fmt::Display for Operation {
 pub enum Error {
     /// The database failed or refused, and the operation that failed changed nothing. Status 503.
     ///
-    /// The text tells a database that cannot be reached from one that refuses: it names the right
-    /// that the database user lacks.
+    /// The text distinguishes a database that cannot be reached from one that refuses: it names the
+    /// right that the database user lacks.
     #[non_exhaustive]
     Store {
         /// What was being done.

@@ -1,11 +1,11 @@
-//! Live sessions: streams and sockets are told when their session ends, and every process hears what
-//! happens to sessions.
+//! Live sessions: notifies streams and sockets when their session ends, and gives every process the
+//! events of sessions.
 //!
-//! [`registry`] has the streams of this process, by session. A session that ends in this process
-//! is told at once, by [`Live::ending`] around the call that ends it. What ends elsewhere, or by the
-//! clock, is seen by [`poll`], twice a second while anybody waits. [`events`] reads the store's changes,
-//! once for all readers of the process. Why a session ended, and whose it was, only the process knows
-//! that ended it: [`reasons`] remembers that for a minute.
+//! [`registry`] has the streams of this process, by session. The end of a session in this process is
+//! notified at once, by [`Live::ending`] around the call that ends it. An end elsewhere, or by the
+//! clock, is noticed by [`poll`], twice a second while a session is followed. [`events`] reads the
+//! store's changes, once for all readers of the process. Only the process that ended a session knows
+//! why it ended, and whose it was: [`reasons`] remembers that for a minute.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,8 +72,9 @@ impl Live {
         }))
     }
 
-    /// Runs a call that ends sessions, and tells those that follow them. `did_end` says by the call's
-    /// result whether it has ended them: a failed one, or one that has found none, may have.
+    /// Runs a call that ends sessions, and notifies the streams that follow them. `did_end` says by
+    /// the call's result whether it has ended them: a failed one, or one that has found none, may
+    /// have.
     pub(crate) async fn ending<T>(
         &self,
         ids: &[&str],
@@ -86,7 +87,7 @@ impl Live {
         let result = call.await;
         match &result {
             Ok(done) if did_end(done) => self.0.tell(ids.iter().map(|id| (*id, end))),
-            // It was not there, so it has ended before, or belongs to another user: a poll tells.
+            // It was not there, so it has ended before, or belongs to another user: a poll finds out.
             Ok(_) | Err(Error::Store { .. }) => {
                 let mut state = self.0.lock();
                 ids.iter().for_each(|id| state.reasons.take_back(id));
@@ -105,8 +106,8 @@ impl Live {
         }
     }
 
-    /// Runs a call that ends sessions that were found, but for those that have changed since. Those that
-    /// follow them are told by a poll, right after it. `found`: their ids and users.
+    /// Runs a call that ends sessions that were found, but for those that have changed since. A poll
+    /// right after it notifies the streams that follow them. `found`: their ids and users.
     pub(crate) async fn ending_found<T>(
         &self,
         found: &[(&str, Option<&RawBson>)],
@@ -127,8 +128,8 @@ impl Live {
         result
     }
 
-    /// Runs a call that ends all sessions that a filter chooses. Those that follow them are told by a
-    /// poll, right after it.
+    /// Runs a call that ends all sessions that a filter chooses. A poll right after it notifies the
+    /// streams that follow them.
     pub(crate) async fn ending_all<T>(
         &self,
         filter: &Filter,
@@ -152,14 +153,14 @@ impl Live {
         self.0.wake.notify_one();
     }
 
-    /// Remembers whose sessions a call for many ends, if anybody reads events: an event of a deletion
-    /// tells the id alone. One round trip then, for a thousand sessions at most.
+    /// Remembers whose sessions a call for many ends, if anybody reads events: the event of a
+    /// deletion has only the id. One round trip then, for a thousand sessions at most.
     pub(crate) async fn name_for_readers(&self, sessions: &Filter, end: End) {
         const MAX_NAMED: u32 = 1000;
         if self.0.feed().is_none() {
             return;
         }
-        // Without it the events have less to tell.
+        // If it fails, the events have no user and no reason.
         let found = self
             .0
             .store
@@ -173,7 +174,7 @@ impl Live {
         }
     }
 
-    /// A new subscription, which follows no session yet, and what ends it.
+    /// A new subscription, which follows no session yet, and the subscriber that ends it.
     pub(crate) fn subscribe(&self) -> (Ended, Subscriber) {
         ended::subscribe(self)
     }

@@ -264,8 +264,8 @@ fn check_host(origin: Origin, headers: &OriginHeaders<'_>) -> Result<(), CrossOr
 }
 
 /// Returns whether the browser says that another site sent the request. Without `Sec-Fetch-Site`
-/// that is every `Origin` other than this host, because another subdomain cannot be told from
-/// another site.
+/// that is every `Origin` other than this host, because another subdomain cannot be distinguished
+/// from another site.
 pub(crate) fn is_cross_site(headers: &OriginHeaders<'_>) -> bool {
     let is_own = |origin: &&str| {
         let origin = Origin::parse(origin);

@@ -1,5 +1,5 @@
-//! Which types of users have logged in: `login(7)` and `of("7")` are about two users, and nothing
-//! but a warning can tell.
+//! Which types of users have logged in: `login(7)` and `of("7")` are about two users, which only a
+//! warning can show.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -66,7 +66,7 @@ pub(crate) fn session_of_tombstone(id: &str) -> Option<&str> {
     id.strip_prefix('~')
 }
 
-/// What is stored of a session beside its values and secrets: what lists show.
+/// The stored fields of a session beside its values and secrets: those that lists show.
 #[derive(Clone)]
 pub(crate) struct Meta {
     pub(crate) id: Id,
@@ -94,7 +94,7 @@ pub(crate) struct Client {
 pub(crate) struct Record {
     pub(crate) meta: Meta,
     pub(crate) token: Digest,
-    /// When its times were read from the store: those that the request knows.
+    /// When the times in `meta` were read from the store.
     pub(crate) read_at: Moment,
     /// `None` when it is sealed and does not open.
     pub(crate) csrf: Option<Secret>,
@@ -104,7 +104,7 @@ pub(crate) struct Record {
     upgrade: Option<Arc<Upgrade>>,
     /// The stored session has a data key, opened or not.
     has_data_key: bool,
-    /// What is written is sealed.
+    /// Written values are sealed.
     seals: bool,
     /// The session's data key, if it has one.
     sealer: Option<Arc<Sealer>>,
@@ -154,7 +154,7 @@ impl Record {
     ) -> Result<Self, Malformed> {
         let parts = Parts::read(&document).ok_or_else(|| Malformed::new(&document))?;
         Ok(Record {
-            // Of a session that this request stores, which is read nowhere.
+            // Of a session that this request stores: it was not read from the store.
             read_at: parts.meta.accessed,
             meta: parts.meta,
             token: parts.token,
@@ -227,7 +227,7 @@ impl Record {
     /// The record after a write that is known to have been applied.
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
         let document = update.apply(self.values.document(), now).ok()?;
-        // What is left of the upgrade is a matter of single keys, and the same as before.
+        // The rest of the upgrade is about single keys, and the same as before.
         let mut after = Record::parse(document, self.upgrade.clone()).ok()?;
         after.read_at = self.read_at;
         Some(after.opened_like(self))
@@ -245,8 +245,8 @@ impl Record {
         Some(self.with_sealer(Some(Arc::new(sealer))))
     }
 
-    /// The same session, read or computed again, with the data key of another record of it, if that
-    /// has one: it stays the same as long as the session has its id.
+    /// Returns the record with the data key of another record of the same session, if that has one: a
+    /// session keeps its data key as long as its id.
     pub(crate) fn opened_like(mut self, other: &Record) -> Self {
         self.seals |= other.seals;
         match &other.sealer {
@@ -261,7 +261,7 @@ impl Record {
         self.with_sealer(sealer)
     }
 
-    /// The record for a writer that has no token: what it writes is not sealed.
+    /// The record for a writer that has no token: the values that it writes are not sealed.
     pub(crate) fn written_plain(mut self) -> Self {
         self.seals = false;
         self
@@ -286,7 +286,7 @@ impl Record {
         self.sealer.as_ref()
     }
 
-    /// Whether what is written must be sealed, and the session has no data key yet.
+    /// Whether written values must be sealed, and the session has no data key yet.
     pub(crate) fn lacks_data_key(&self) -> bool {
         self.seals && self.sealer.is_none()
     }
@@ -307,8 +307,8 @@ impl Record {
         }
     }
 
-    /// Adds to a whole write what a document of the Python package lacks, and gives the values that
-    /// it changes this crate's names.
+    /// Adds to a whole write the fields that a document of the Python package lacks, and gives the
+    /// values that it changes this crate's names.
     pub(crate) fn complete(&self, update: &mut Update) {
         if let Some(upgrade) = &self.upgrade {
             upgrade.complete(update);
@@ -357,7 +357,7 @@ impl Meta {
         }
     }
 
-    /// Reads what lists show of a stored session; its values and secrets may be missing.
+    /// Reads the fields of a stored session that lists show; its values and secrets may be missing.
     pub(crate) fn parse(document: &Document) -> Option<Self> {
         Fields::read(document)?.meta()
     }
@@ -372,7 +372,7 @@ impl Meta {
         self.build(token, binary(csrf.expose()), values, None)
     }
 
-    /// The same, sealed: the token opens it.
+    /// The sealed document of a session that is stored for the first time: the token opens it.
     pub(crate) fn sealed_document(
         &self,
         token: &Token,

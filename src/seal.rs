@@ -30,7 +30,7 @@
 //! # Why this is enough
 //!
 //! - AES-256-GCM-SIV ([RFC 8452](https://www.rfc-editor.org/rfc/rfc8452)) stays secret when a nonce
-//!   repeats: what shows is that one text was sealed twice for one place.
+//!   repeats: it then shows only that one text was sealed twice for one place.
 //! - HKDF ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)) takes the cookie's secret, 256 random
 //!   bits. The database has SHA-256 of `"rocket_mongo_session token 1" ‖ 00 ‖ …`, which is neither
 //!   a prefix nor a block of what HMAC hashes. A wrapping key serves one cookie's name and one session.
@@ -52,7 +52,7 @@ const HEADER: [u8; 2] = *b"s\x01";
 pub(crate) const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 
-/// By how much what is sealed is longer than its text.
+/// The number of bytes by which a sealed text is longer than the text.
 pub(crate) const OVERHEAD_BYTES: usize = HEADER.len() + NONCE_BYTES + TAG_BYTES;
 
 /// What is sealed, and where it is stored.

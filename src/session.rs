@@ -37,7 +37,7 @@ pub use flash::Queue;
 /// The session of the request at hand: a request guard, `&Session`.
 ///
 /// All guards of one request share one session. It is loaded once, with one round trip, when the
-/// first guard runs; routes without it never load it. What a handler changes is stored before the
+/// first guard runs; routes without it never load it. A handler's changes are stored before the
 /// response is sent. Only the keys that were changed are written, never the whole document, so that
 /// concurrent requests do not overwrite each other's keys. If that fails, the response becomes the
 /// application's 503.
@@ -78,8 +78,9 @@ pub struct Session {
     shared: Arc<Shared>,
 }
 
-/// What the request and the tasks of its writes share. Kept below 1,032 bytes, which is what glibc's
-/// allocator serves from a cache of the thread: what few requests need is boxed.
+/// The state that the request and the tasks of its writes share. Kept below 1,032 bytes, the limit up
+/// to which glibc's allocator serves from a cache of the thread: parts that few requests need are
+/// boxed.
 struct Shared {
     inner: Mutex<Inner>,
     /// Held by a task that commits: commits happen one at a time, in the order of their calls.
@@ -91,8 +92,10 @@ struct Inner {
     state: State,
     /// The cookie that a `save` has produced, to be sent with the response.
     pending_cookie: Option<(Token, CookieLife)>,
-    /// It is one for a session that other requests know: they may replace its token.
+    /// Other requests know the session of the pending cookie: they may replace its token.
     cookie_is_known: bool,
+    /// The same cookie, while the response's commit does nothing but prove its token again.
+    unproven_cookie: Option<Box<(Token, CookieLife)>>,
     /// A token was handed out (`issue_token`).
     is_issued: bool,
     /// How many saves were started.
@@ -100,7 +103,7 @@ struct Inner {
     /// The errors of saves that no caller has taken, by their numbers: the response must not be a
     /// success.
     unreported: BTreeMap<u64, Error>,
-    /// How many saves have lost what they carried, and the error of the last one.
+    /// How many saves have lost their changes, and the error of the last one.
     losses: u64,
     last_loss: Option<Error>,
     /// Subscriptions to the session that this request stores.
@@ -116,23 +119,31 @@ impl Inner {
         self.unreported.insert(self.saves, error);
     }
 
-    /// A save has lost what it carried. Until its caller has taken the error, the response answers for it.
+    /// A save has lost its changes. Until its caller has taken the error, the response fails with it.
     fn lose(&mut self, save: u64, error: Error) {
         self.losses += 1;
         self.last_loss = Some(error.clone());
         self.unreported.insert(save, error);
     }
 
-    /// Why a save that was called after this number of losses does not know that everything before it is
-    /// stored: another one has lost it meanwhile, or had before, and its caller did not wait for that.
+    /// The request logs in or out: what ended before is not its session any more.
+    fn forget_ends(&mut self) {
+        self.unreported
+            .retain(|_, error| !matches!(error, Error::Gone));
+    }
+
+    /// Returns why a save cannot promise that all earlier changes are stored: another save has lost
+    /// some since the number of losses was this one, or lost some before and no caller has taken its
+    /// error.
     fn loss_since(&self, losses: u64) -> Option<Error> {
         let unreported = self.unreported.values().next();
         let meanwhile = self.last_loss.as_ref().filter(|_| self.losses > losses);
         unreported.or(meanwhile).cloned()
     }
 
-    /// The error that no caller has taken and with which the response is not a success. The end of the session
-    /// does not count, as when the response's own commit finds out, unless a token was handed out.
+    /// Returns an error that no caller has taken, with which the response must not be a success. The
+    /// end of the session is not such an error, as in the response's own commit, unless a token was
+    /// handed out.
     fn error_of_response(&self) -> Option<Error> {
         let mut errors = self.unreported.values();
         let is_error = |error: &&Error| self.is_issued || !matches!(error, Error::Gone);
@@ -142,12 +153,14 @@ impl Inner {
     /// Before the response's own commit.
     fn prepare_last(&mut self) {
         if self.error_of_response().is_some() {
-            // The response is an error: of what is pending only the ends of sessions stand.
+            // The response is an error: of the pending changes only the ends of sessions are kept.
             self.state.discard();
         }
+        let is_alone = !self.state.is_pending();
         if self.pending_cookie.is_some() && self.state.resend_with_commit(self.cookie_is_known) {
             // An update proves the token again: another request may have replaced it since the save.
-            self.pending_cookie = None;
+            let unproven = self.pending_cookie.take();
+            self.unproven_cookie = unproven.filter(|_| is_alone).map(Box::new);
         }
     }
 
@@ -182,6 +195,7 @@ impl Session {
             state,
             pending_cookie: None,
             cookie_is_known: false,
+            unproven_cookie: None,
             is_issued: false,
             saves: 0,
             unreported: BTreeMap::new(),
@@ -221,7 +235,7 @@ impl Session {
         Ok(inner)
     }
 
-    /// The same for calls that return no error: what cannot be kept is logged.
+    /// The state for a change, in a call that returns no error: a refusal is logged instead.
     fn open_or_log(&self) -> Option<MutexGuard<'_, Inner>> {
         self.open_to_write().inspect_err(Error::log).ok()
     }
@@ -267,10 +281,10 @@ impl Session {
     /// Stores now what has changed so far, instead of with the response.
     ///
     /// Use it before a stream or a websocket starts, and where the handler has to know whether the
-    /// changes are stored before it continues. What changes later is stored with the response. What
+    /// changes are stored before it continues. Later changes are stored with the response. What
     /// `save` stored stays, and its cookie is sent, whatever the response becomes; only if storing
-    /// the later changes fails, the 503 carries no cookie. One round trip for a change, and none
-    /// when nothing changed.
+    /// the later changes fails, the 503 carries no cookie. One round trip for a change, and none when
+    /// nothing changed.
     ///
     /// `Ok` means that everything which the request changed before is stored: a save also fails where an
     /// earlier one that ran at the same time failed, or one whose future was dropped.
@@ -307,8 +321,8 @@ impl Session {
     }
 }
 
-/// Rocket ends some requests without its response fairings, as when one of them panics. What was
-/// never committed is logged.
+/// Rocket ends some requests without its response fairings, as when one of them panics. Changes that
+/// were never committed are logged.
 impl Drop for Session {
     fn drop(&mut self) {
         let state = &self.lock().state;

@@ -50,7 +50,7 @@ mod enabled {
             run(span, outcome, load).await
         }
 
-        /// Runs a commit, or what only records a use, in a span of its own.
+        /// Runs a commit, or a write that only records a use, in a span of its own.
         pub(crate) async fn commit<T>(
             &self,
             kind: &str,

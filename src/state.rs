@@ -29,8 +29,8 @@ pub(crate) use self::in_flight::{InFlight, Settings, TimeChanges, TokenChange};
 pub use self::load_outcome::NewReason;
 pub(crate) use self::load_outcome::{Creation, LoadOutcome, Loaded, Proof, Replaced};
 
-/// One request's session: what is stored, over it what a write in flight carries, over that what
-/// the request has done since.
+/// One request's session: the stored session, over it the changes of a write in flight, over these
+/// the request's changes since then.
 pub(crate) struct State {
     pub(crate) base: Base,
     in_flight: Option<Box<InFlight>>,
@@ -64,12 +64,13 @@ pub(crate) struct State {
     pub(crate) why_new: Option<NewReason>,
     /// The response was committed; later changes cannot be stored.
     pub(crate) sealed: bool,
-    /// Counts logins and logouts, so that a write that was in flight meanwhile can tell.
+    /// Counts logins and logouts, so that a write that was in flight meanwhile can notice them.
     pub(crate) generation: u32,
     /// Counts changes: code that decoded a value without the lock compares it, since values have no
     /// reliable equality (NaN).
     pub(crate) version: u64,
-    /// How many bytes the values take, or a few more: appending does not count what is there.
+    /// How many bytes the values take, or a few more: an append does not count the elements that are
+    /// there.
     size: usize,
     max_bytes: usize,
 }
@@ -178,7 +179,7 @@ impl State {
 
     /// Whether a write whose outcome is unknown may have stored a value.
     pub(crate) fn is_uncertain(&self, field: &Field) -> bool {
-        self.doubts.has(field)
+        self.doubts.is_uncertain(field)
     }
 
     /// How log lines name the session.
@@ -390,7 +391,7 @@ impl State {
         }
     }
 
-    /// Folds a change into what the request has done, unless it changes nothing.
+    /// Folds a change into the request's changes, unless it changes nothing.
     pub(crate) fn change(&mut self, field: Field, change: Change) -> Result<(), Error> {
         let size = self.size_after(&field, &change)?;
         match self.changes.get_mut(&field) {
@@ -412,7 +413,7 @@ impl State {
     pub(crate) fn clear(&mut self) {
         let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
         self.changes.retain(is_ours);
-        // What a write in flight removes is there still if that fails.
+        // A value that a write in flight removes is still there if the write fails.
         let in_flight = self.in_flight.iter();
         let in_flight = in_flight.flat_map(|write| write.changes.fields());
         let uncertain: Vec<Field> = in_flight.chain(self.doubts.fields()).cloned().collect();
@@ -437,8 +438,9 @@ impl State {
 
     // ---- writing
 
-    /// Lets the update that is due, if one is, send the cookie: its token is a condition then. `always`:
-    /// one is made for that.
+    /// Lets the update that is due, if one is, send the cookie: the token is a condition of the
+    /// update then. `always`: makes an update for that if none is due. Returns whether there is an
+    /// update.
     pub(crate) fn resend_with_commit(&mut self, always: bool) -> bool {
         let is_due = always || !self.changes.is_empty() || self.settings.has_changes();
         let is_due = is_due && self.stored().is_some();
@@ -446,8 +448,8 @@ impl State {
         is_due
     }
 
-    /// A write of all that is pending starts. What the request does until it has ended stays
-    /// pending after it.
+    /// A write of all pending changes starts. Changes that the request makes until it has ended stay
+    /// pending.
     pub(crate) fn start_flush(&mut self) {
         self.in_flight = Some(Box::new(InFlight {
             changes: std::mem::take(&mut self.changes),
@@ -455,7 +457,7 @@ impl State {
         }));
     }
 
-    /// The write has ended, and this is stored. What was done meanwhile stays pending.
+    /// The write has succeeded, and `base` is stored. Changes made meanwhile stay pending.
     pub(crate) fn flush_succeeded(&mut self, base: Base) {
         if matches!(self.base, Base::Login(_)) {
             self.doubts = Doubts::default(); // they were about another document
@@ -467,7 +469,7 @@ impl State {
         self.drop_no_changes();
     }
 
-    /// The outcome of the write is unknown: what it carried is dropped, and may be stored.
+    /// The outcome of the write is unknown: its changes are dropped, and may be stored.
     pub(crate) fn flush_is_unknown(&mut self) {
         if let Some(write) = self.in_flight.take()
             && self.stored().is_some()
@@ -477,25 +479,30 @@ impl State {
         self.changed();
     }
 
-    /// A write of this one field begins, by itself. Returns whether it was not known before what is stored.
-    /// It is not until the write has succeeded, not even if its future is dropped.
+    /// A write of this one field begins, by itself. Returns whether its value is uncertain.
     pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
         self.doubts.begin(field)
     }
 
-    /// It has changed nothing.
-    pub(crate) fn exchange_failed(&mut self, field: &Field) {
-        self.doubts.end(field);
-    }
-
-    /// It has stored this.
-    pub(crate) fn exchange_succeeded(&mut self, field: &Field, stored: Stored) {
-        self.doubts.end(field);
+    /// The write has succeeded, and `stored` is stored.
+    pub(crate) fn exchange_succeeded(&mut self, stored: Stored) {
+        self.doubts.succeed();
         self.base = Base::Stored(Box::new(stored));
         self.drop_no_changes();
     }
 
-    /// Drops changes that leave what is stored as it is: others may have done the same.
+    /// The write has failed, and changed nothing.
+    pub(crate) fn exchange_failed(&mut self) {
+        self.doubts.fail();
+    }
+
+    /// The write has ended, or its future was dropped. If it has neither succeeded nor failed, the
+    /// value is uncertain.
+    pub(crate) fn exchange_ended(&mut self) {
+        self.doubts.give_up();
+    }
+
+    /// Drops changes that leave the stored value as it is: others may have done the same.
     fn drop_no_changes(&mut self) {
         let done = self
             .changes
@@ -506,14 +513,14 @@ impl State {
         self.changed();
     }
 
-    /// Drops what a write carried that has ended without storing it.
+    /// Drops the changes of a write that has ended without storing them.
     pub(crate) fn discard_in_flight(&mut self) {
         self.in_flight = None;
         self.changed();
     }
 }
 
-/// A value after a change, if there is one. What a change replaces whole is not read.
+/// A value after a change, if there is one. A value that a change replaces whole is not read.
 fn changed<'a>(
     change: Option<&Change>,
     value: impl FnOnce() -> Result<Option<Value<'a>>, Mismatch>,

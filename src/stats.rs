@@ -93,13 +93,13 @@ macro_rules! counters {
         store { $($store:ident: $store_text:literal,)* }
         pool { $($pool:ident as $event:ident: $pool_text:literal,)* }
     ) => {
-        /// What the crate's core counts, for one kind of session.
+        /// The counters of the crate's core, for one kind of session.
         pub(crate) struct Counters {
             $(pub(crate) $core: Counter,)*
             pub(crate) connections: Arc<ConnectionCounters>,
         }
 
-        /// What a store counts, for one kind of session.
+        /// The counters of a store, for one kind of session.
         pub(crate) struct StoreCounters {
             $(pub(crate) $store: Counter,)*
         }

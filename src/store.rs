@@ -30,7 +30,7 @@ pub use watch::{Change, ChangeKind, Watch};
 /// 3. **No stale reads.** [`load`](Store::load) and [`find`](Store::find) return what was stored at
 ///    some moment after they were called, and see every write whose call has returned.
 /// 4. **Success means stored.** `Ok` comes after the change is as durable as [`Durability`] asks.
-///    What ends sessions is always as durable as [`Durability::Identity`].
+///    Ends of sessions are always as durable as [`Durability::Identity`].
 ///
 /// [`testing::conformance`](crate::testing::conformance) tries the first three on any store, and of
 /// the fourth as much as one crash shows.
@@ -47,7 +47,7 @@ pub trait Store: Send + Sync + 'static {
         Ok(self.load_many(vec![id.to_owned()]).await?.pop())
     }
 
-    /// The document with this id, or that it is missing, from a store in this process, which answers
+    /// The document with this id, or that it is missing, from a store in this process, which has it
     /// at once. `None` from any other store, which is asked by [`load_many`](Store::load_many).
     fn load_now(&self, id: &str) -> Option<Option<Document>> {
         let _ = id;
@@ -55,14 +55,14 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Whether [`load_many`](Store::load_many) and [`update`](Store::update) may be dropped, or not polled,
-    /// at any time: what others wait for, and what has to end, runs in tasks of the store's own, until
-    /// [`flush`](Store::flush). Otherwise each call gets a task.
+    /// at any time: work that others wait for, or that has to end, runs in tasks of the store's own,
+    /// until [`flush`](Store::flush). Otherwise each call gets a task.
     fn runs_in_own_tasks(&self) -> bool {
         false
     }
 
-    /// The documents with these ids, in any order: at most 5 ids, unless [`times`](Store::times) is
-    /// answered by it.
+    /// The documents with these ids, in any order: at most 5 ids, unless [`times`](Store::times)
+    /// calls it.
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>>;
 
     /// Stores new documents. The first is the session, the others are tombstones.
@@ -84,7 +84,8 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes the one document that the filter chooses; `false` when there was none.
     async fn delete(&self, filter: Filter) -> Result<bool>;
 
-    /// Does what [`delete`](Store::delete) does, and gives the document as it was at its end.
+    /// Deletes the one document that the filter chooses, as [`delete`](Store::delete) does, and
+    /// returns it as it was at its end.
     async fn take(&self, filter: Filter) -> Result<Option<Document>>;
 
     /// The documents with these ids, in any order, and how long ago each one's `at`, or else its
@@ -107,7 +108,7 @@ pub trait Store: Send + Sync + 'static {
         self.load_many(ids).await
     }
 
-    /// What happens to documents from this call on. Nothing is sent before its first
+    /// Returns the changes of documents from this call on. Nothing is sent before its first
     /// [`next`](Watch::next).
     fn watch(&self) -> Box<dyn Watch>;
 
@@ -166,11 +167,11 @@ pub trait Store: Send + Sync + 'static {
     /// Succeeds when the store answers now.
     async fn ping(&self) -> Result<()>;
 
-    /// Writes what was put off (touches), before the process ends. When it returns, what was on its
-    /// way already is stored, too.
+    /// Writes the touches that were put off, before the process ends. When it returns, writes that
+    /// were on their way already are stored, too.
     async fn flush(&self);
 
-    /// What the store is, for the log line at launch; without credentials.
+    /// Describes the store for the log line at launch, without credentials.
     fn describe(&self) -> String;
 
     /// How many batches of touches were written, for [`Stats`](crate::Stats); 0 unless a store says
@@ -183,7 +184,7 @@ pub trait Store: Send + Sync + 'static {
 /// In which order documents are found ([`Store::find`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// By `created` and then `_id`. What has no such time comes first.
+    /// By `created` and then `_id`. Documents without such a time come first.
     OldestFirst,
     /// The reverse of [`OldestFirst`](Order::OldestFirst).
     NewestFirst,
@@ -265,7 +266,7 @@ pub enum Durability {
 pub struct Step {
     /// How many documents it deleted.
     pub deleted: u64,
-    /// Whether it found no more than these: what is stored later is not looked for.
+    /// Whether it found no more than these: documents that are stored later are not looked for.
     pub is_last: bool,
 }
 

@@ -57,10 +57,11 @@ impl Tasks {
         }))
     }
 
-    /// Runs a future in a task, so that it ends even if its caller stops polling. `lost`: the error of one
-    /// that panics, or finds the runtime shutting down.
+    /// Runs a future in a task, so that it ends even if its caller stops polling. `lost`: the error
+    /// if the task panics, or the runtime is shutting down.
     ///
-    /// It starts at once: await it immediately. An `async fn` would hold the room for the future, too.
+    /// It starts at once: await it immediately. It is not an `async fn`, whose future would also have
+    /// room for `future`.
     pub(crate) fn run<T, F, L>(
         &self,
         lost: L,
@@ -79,7 +80,7 @@ impl Tasks {
     pub(crate) async fn wait(&self, limit: Duration) {
         let none_runs = async {
             loop {
-                // A task that ends from here on is heard of.
+                // Created before the count is read: the end of a task in between is not missed.
                 let notified = self.0.idle.notified();
                 if self.running() == 0 {
                     return;

@@ -24,8 +24,8 @@ pub struct Edit {
     sessions: Sessions,
     id: Option<Id>,
     changes: Changes,
-    /// What the changes append to lists, in the encoding that is not the configured one: how a stored
-    /// list is encoded is known when it is read.
+    /// The elements that the changes append to lists, in the encoding that is not the configured one:
+    /// the encoding of a stored list is known only when it is read.
     other_elements: HashMap<Field, Vec<RawBson>>,
     /// The first change that does not fit what came before; `apply` returns it.
     error: Option<Error>,
@@ -192,8 +192,8 @@ impl Edit {
     }
 }
 
-/// The changes, with what they append to a list in the encoding of that list, as a request of the
-/// session does. All other values are encoded as configured.
+/// Returns the changes, with appended elements in the encoding of the stored list, as a request of
+/// the session appends them. All other values are encoded as configured.
 fn encoded_as_stored(
     mut changes: Changes,
     other_elements: &HashMap<Field, Vec<RawBson>>,
@@ -203,7 +203,7 @@ fn encoded_as_stored(
     for (field, elements) in other_elements {
         let encoding = record.stored(field).and_then(value::list_encoding);
         let is_other = encoding.is_some_and(|encoding| encoding != config.encoding);
-        // A change that appends does nothing else: what follows a `set` is folded into it.
+        // A change that appends does nothing else: an append after a `set` is folded into the `set`.
         if is_other && let Some(Change::Append(all)) = changes.get_mut(field) {
             all.clone_from(elements);
         }

@@ -246,7 +246,7 @@ impl Sessions {
                     .extend(info.filter(|info| query.chooses(info)));
             }
             let is_last = batch.len() < BATCH as usize;
-            // What the next batch has beyond the limit would be read again for the next page.
+            // Sessions of the next batch beyond the limit would be read again for the next page.
             let is_half_full = page.sessions.len() * 2 >= limit;
             if is_last || is_half_full || started.elapsed() >= MAX_TIME {
                 page.next = page.next.filter(|_| !is_last);
@@ -257,10 +257,11 @@ impl Sessions {
 
     /// Ends the sessions of one page: those that [`find`](Sessions::find) returns for the same query.
     ///
-    /// Call it again with [`Query::after`] as long as there is a `next`. What is ended is ended: after an
-    /// interruption, the same query from its beginning ends the rest. With `accessed_before` or
-    /// `expires_before`, a session that is used between the search and its end is left alone. Logins in
-    /// progress are not ended; [`of(user).revoke_all`](super::UserSessions::revoke_all) does that.
+    /// Call it again with [`Query::after`] as long as there is a `next`. Sessions that have ended
+    /// stay ended: after an interruption, the same query from its beginning ends the rest. With
+    /// `accessed_before` or `expires_before`, a session that is used between the search and its end
+    /// is left alone. Logins in progress are not ended;
+    /// [`of(user).revoke_all`](super::UserSessions::revoke_all) does that.
     ///
     /// # Errors
     ///

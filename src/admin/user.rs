@@ -137,8 +137,8 @@ impl UserSessions {
     /// begins up to a second after the revocation may end as well, because two clocks are compared.
     /// Call it when an account is closed or a password was reset.
     ///
-    /// It ends the session of the request that calls it as well, if that is the user's: what the
-    /// handler changes in it afterwards is dropped, a flash message included. To show one, call
+    /// It ends the session of the request that calls it as well, if that is the user's: changes that
+    /// the handler makes in it afterwards are dropped, a flash message included. To show one, call
     /// [`Session::logout`](crate::Session::logout) after this and then
     /// [`Session::flash`](crate::Session::flash), which starts a new session. To sign this browser in
     /// at once, or keep it signed in, call [`revoke_others`](Sessions::revoke_others) after its login

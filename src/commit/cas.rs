@@ -22,7 +22,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(32);
 pub(crate) enum Attempt<T> {
     /// It leaves the record as it is.
     Unchanged(T),
-    /// Sets these values to what they become, if they are still what they are in the record.
+    /// Sets these values, if the stored ones are still those of the record.
     Write(Vec<(Field, Option<RawBson>)>, T),
 }
 
@@ -30,9 +30,9 @@ pub(crate) enum Attempt<T> {
 pub(crate) struct CompareAndSet {
     /// The request's token, if it is a request: it opens what others have sealed meanwhile.
     pub(crate) token: Option<Token>,
-    /// What must hold of the session beside the compared values.
+    /// The conditions on the session, beside the compared values.
     pub(crate) filter: Filter,
-    /// What is written beside the compared values, as it is stored.
+    /// The changes that are written beside the compared values, as they are stored.
     pub(crate) update: Update,
     pub(crate) durability: Durability,
 }
@@ -47,7 +47,7 @@ impl Core {
         mut attempt: impl FnMut(&Record) -> Result<Attempt<T>>,
     ) -> Result<Option<(Record, T)>> {
         let mut backoff = Backoff::new(self.store.deadline());
-        if self.has_expired(&record).await? {
+        if self.has_expired(&mut record).await? {
             return Ok(None);
         }
         loop {
@@ -82,8 +82,8 @@ impl Core {
         }
     }
 
-    /// Sets values if they are still what they are in the record. Returns the update; `None` when it
-    /// found no such session.
+    /// Sets values if the stored ones are still those of the record. Returns the update; `None` when
+    /// it found no such session.
     async fn write_if_same(
         &self,
         what: &CompareAndSet,

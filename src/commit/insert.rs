@@ -111,10 +111,10 @@ impl Core {
         Ok(Box::pin(found).await?.is_some())
     }
 
-    /// Does what must have happened before a login's cookie may be sent. Returns what other requests
-    /// have changed in the kept values, which is stored already; `None` when the user's sessions were
-    /// revoked meanwhile. The old session ends last: until then everything that fails leaves it as it
-    /// was.
+    /// Completes a stored login: its cookie may be sent only after this. Returns the update that this
+    /// has made to the new session, such as other requests' changes of the kept values; `None` when
+    /// the user's sessions were revoked meanwhile. The old session ends last: until then a failure
+    /// leaves it as it was.
     async fn finalize_login(
         &self,
         plan: &InsertPlan,
@@ -161,8 +161,8 @@ impl Core {
         Ok(Some(changed))
     }
 
-    /// A tombstone of an earlier login is there already: it is made to speak of this login. It may
-    /// be rolled back at the same moment, so both ways are tried in turn.
+    /// Adds this login to the tombstone of an earlier one. That may be rolled back at the same
+    /// moment, so an update and an insert are tried in turn.
     pub(super) async fn put_tombstone(&self, tombstone: &Tombstone, undo: &RollBack) -> Result<()> {
         const MAX_ATTEMPTS: usize = 3;
         for _ in 0..MAX_ATTEMPTS {
@@ -183,8 +183,8 @@ impl Core {
         Err(Error::store(Operation::CreateSession, TOMBSTONE_CONTENTION))
     }
 
-    /// Ends the session that a login replaces, and carries over what other requests did to the kept
-    /// keys until then. Returns the update that did so.
+    /// Ends the session that a login replaces, and carries over the changes that other requests made
+    /// to the kept keys until then. Returns the update that did so.
     async fn end_replaced(
         &self,
         replacement: &Replacement,
@@ -321,9 +321,8 @@ fn log_dropped_login(user: &RawBson) {
     );
 }
 
-/// Undoes the attempt to store one session: the document, and the tombstones that speak of no other
-/// login. The session's token is known to no browser, so what stays behind when this fails is a
-/// document that expires.
+/// Undoes the attempt to store one session: the document, and the tombstones that record no other
+/// login. No browser knows the session's token, so if this fails, a document is left that expires.
 #[derive(Clone)]
 pub(super) struct RollBack {
     store: Bounded,

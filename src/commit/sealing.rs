@@ -25,7 +25,7 @@ impl Core {
         update.set(field::SEAL, sealer.wrap(token, &self.config.cookie_name)?);
         let filter = unless_expired(record.meta.id.as_str(), self.now());
         let filter = record.with_same_token(filter).missing(field::SEAL);
-        // As durable as an identity: what is sealed with a key that is lost is lost, too.
+        // As durable as an identity: if the key is lost, so are the values that are sealed with it.
         let updated = self.store.update(filter, update, Durability::Identity);
         if updated.await? == Updated::Applied {
             return Ok(Some(record.sealed_by(Some(Arc::new(sealer)))));

@@ -26,7 +26,7 @@ const BATCH: u32 = 1000;
 /// is the collection's estimate.
 const MAX_COUNTED: u64 = 100_000;
 
-/// How often a process says that it deletes.
+/// How often a process records that it deletes.
 const BEAT: Duration = Duration::from_secs(1);
 
 /// The pause after a deletion that failed.
@@ -88,7 +88,7 @@ impl Core {
             };
             sleep_until(leases_end).await;
             match ended {
-                // All have ended nevertheless. What is stored of them is deleted later.
+                // All have ended nevertheless. Their documents are deleted later.
                 Err(error) if !all => {
                     error.log();
                     Ok(estimate)
@@ -117,7 +117,8 @@ impl Core {
         let (mut rest, mut ended, mut beat) = (Filter::sessions(), 0, Instant::now());
         loop {
             let batch = self.store.find(rest.clone(), Order::Id, 0, BATCH).await?;
-            // Later than the find: what this one calls another generation is not a newer one.
+            // Read after the find: a session of another generation than this one is not of a newer
+            // one.
             let epoch = self.epoch.read().await?;
             let others = batch.iter().filter(|session| !epoch.includes(session));
             let deleted = self.end_found(others).await?;
@@ -147,7 +148,8 @@ impl Core {
         Ok(all.saturating_sub(current))
     }
 
-    /// Only a store that other processes have, too, is told.
+    /// Records for other processes that this one still deletes. A store of this process alone needs
+    /// no record.
     async fn beat(&self, epoch: Epoch) -> Result<()> {
         match epoch.generation {
             Some(generation) if !self.epoch.is_local() => self.epoch.beat(generation).await,
@@ -155,7 +157,7 @@ impl Core {
         }
     }
 
-    /// Deletes what is left of other generations, in a task, unless one does so already.
+    /// Deletes the remaining sessions of other generations, in a task, unless one does so already.
     pub(crate) fn sweep_in_background(self: &Arc<Self>) {
         if self.is_sweeping.swap(true, Ordering::Relaxed) {
             return;
@@ -176,8 +178,9 @@ impl Core {
                 return Ok(());
             };
             self.sweep(&mut |_| {}, None).await?;
-            // A session of before may be on its way to the store for as long: its process may have asked
-            // for the epoch and waited for the reply until one deadline, and for the insert until another.
+            // A session of an earlier generation may be on its way to the store for as long as this:
+            // its process may have waited until one deadline for the epoch, and until another for the
+            // insert.
             let on_its_way = match self.epoch.is_local() {
                 true => Duration::ZERO,
                 false => self.epoch.wait() + 2 * self.store.deadline(),
@@ -194,8 +197,8 @@ impl Core {
         }
     }
 
-    /// Continues the deletion that another process has begun, when no process does. `seen`: what the
-    /// epoch was at the last call. Returns whether there is something to delete.
+    /// Continues the deletion that another process has begun, when no process does. `seen`: the epoch
+    /// at the last call. Returns whether there is something to delete.
     pub(crate) async fn continue_sweep(self: &Arc<Self>, seen: &mut Option<Epoch>) -> Result<bool> {
         let epoch = self.epoch.current().await?;
         if epoch.is_sweeping && *seen == Some(epoch) {
@@ -210,7 +213,8 @@ impl Core {
 /// have stored another generation, and left it to that task. One round trip.
 async fn sweep_what_was_left(core: Weak<Core>) {
     while let Some(core) = core.upgrade() {
-        // Not what is known: that last look may have been learned after the new generation was stored.
+        // Not the epoch that is known: the result of that last look may have been recorded after the
+        // new generation was stored.
         match core.epoch.read().await {
             Ok(epoch) if swept_for(epoch).is_none() => return,
             Ok(_) => return core.sweep_in_background(),

@@ -113,8 +113,8 @@ fn token(id: &Id) -> Token {
 
 // ---- an insert and its end
 
-/// A roll-back, and what tells whether the document was there when it began. What tells it fails
-/// when the roll-back will never run.
+/// A roll-back, and a receiver that gets whether the document was there when it began. The receiver
+/// fails when the roll-back will never run.
 fn roll_back(
     store: &FaultyStore,
     id: String,

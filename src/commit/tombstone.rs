@@ -1,7 +1,7 @@
 //! Short-lived documents that record a replaced session or a revocation. Their ids start with `~`,
 //! which no session's id can.
 //!
-//! Times of two machines are never compared: the database tells how old a document is, and that is
+//! Times of two machines are never compared: the database says how old a document is, and that age is
 //! compared with how long ago the request began.
 
 use std::time::Duration;
@@ -27,7 +27,8 @@ use crate::store::REVOCATION_LIFETIME;
 
 /// When it happened, by the database's clock.
 const AT: &str = "at";
-/// The session that a login's tombstone was inserted with, while it speaks of that login alone.
+/// The session that was inserted with a login's tombstone, while the tombstone records that login
+/// alone.
 pub(crate) const BY: &str = "by";
 /// The stored values that the login kept.
 const KEPT: &str = "kept";
@@ -94,14 +95,15 @@ pub(crate) struct Tombstone {
     pub(crate) expires: Moment,
 }
 
-/// What proves the replaced session, and what is handed out for it, as it is stored.
+/// The proof of the replaced session, and the secret and the values that are handed out for it, as
+/// stored.
 pub(crate) struct StoredProof {
     /// The replaced session's token.
     token: Digest,
     /// Its CSRF secret, and the values that the login kept.
     csrf: RawBson,
     kept: Vec<(Field, RawBson)>,
-    /// The tombstone's data key. Not the session's: what the session held ends with it.
+    /// The tombstone's data key. Not the session's: the session's contents end with it.
     seal: Option<RawBson>,
 }
 
@@ -150,7 +152,7 @@ impl Tombstone {
         Document::from_raw(document)
     }
 
-    /// What makes an older tombstone of the same session speak of this login, too.
+    /// Returns the update that adds this login to an older tombstone of the same session.
     pub(crate) fn update(&self) -> Update {
         let mut update = joined();
         update.raise(field::EXPIRES, date(self.expires));
@@ -165,8 +167,8 @@ impl Tombstone {
     }
 }
 
-/// What a further login changes in the tombstone of the session that it replaces: it speaks of
-/// several logins from then on, and none takes it back alone.
+/// Returns the update that a further login makes to the tombstone of the session that it replaces.
+/// The tombstone then records several logins, and the roll-back of one of them does not delete it.
 pub(crate) fn joined() -> Update {
     let mut update = Update::default();
     update.set_now(AT);
@@ -194,7 +196,8 @@ pub(crate) async fn look_up(
     look_up_any(core, &[(id, presented)], started).await
 }
 
-/// Does the same for several sessions, until one was replaced. One round trip.
+/// Looks several sessions up, as [`look_up`] does with one, and returns the first that was replaced.
+/// One round trip.
 pub(crate) async fn look_up_any(
     core: &Core,
     sessions: &[(&Id, Option<&Token>)],
@@ -216,7 +219,7 @@ pub(crate) async fn look_up_any(
     Ok(sessions.find_map(|(id, presented)| replaced_by(core, id, *presented, &recent)))
 }
 
-/// What these documents say of a session: its own, which tells of a renewal, or its tombstone.
+/// Returns how a session was replaced: its own document shows a renewal, its tombstone a login.
 fn replaced_by(
     core: &Core,
     id: &Id,
@@ -236,7 +239,7 @@ fn replaced_by(
     })
 }
 
-/// What a tombstone holds for the holder of the old session's token.
+/// Returns the proof in a tombstone, if the request presents the old session's token.
 fn proof_in(core: &Core, tombstone: &Document, presented: &Token) -> Option<Proof> {
     let cookie_name = &core.config.cookie_name;
     let token = Digest::from_bytes(record::bytes(tombstone.get(field::TOKEN)?)?);
@@ -287,8 +290,8 @@ pub(crate) async fn is_revoked(
         return Ok(Revocation::Revoked);
     }
     let request_age = started.age(&core.clock, source);
-    // A request can be held open for as long as its client likes, and what was revoked since it
-    // began is not remembered for longer than this.
+    // A request can be held open for as long as its client likes, and revocations since it began are
+    // not remembered for longer than this.
     let own_age = started.age(&core.clock, TimeSource::Process);
     if request_age.max(own_age) >= REVOCATION_LIFETIME {
         return Ok(Revocation::Revoked);

@@ -12,16 +12,15 @@ use crate::store::Updated;
 
 impl Core {
     /// Carries an update out. Of updates that share a command it is not always known whether a session
-    /// ended before or after its own: a caller that is told the outcome (`is_last` is false) gets
-    /// a command of its own, as does a session that may expire, and be prolonged, while it runs.
+    /// ended before or after its own: an update whose caller gets the outcome (`is_last` is false)
+    /// has a command of its own, as does a session that may expire, and be prolonged, while it runs.
     pub(super) async fn update(&self, mut plan: Box<UpdatePlan>, is_last: bool) -> Result<Done> {
-        let record = &plan.values.record;
         // Where it reads the session again, the generation comes with it.
-        if self.has_expired(record).await? {
+        if self.has_expired(&mut plan.values.record).await? {
             return Ok(Done::without_write(Outcome::Gone));
         }
         let epoch = self.epoch.current().await?;
-        if !epoch.has(&record.meta) {
+        if !epoch.has(&plan.values.record.meta) {
             return Ok(Done::without_write(Outcome::Gone));
         }
         if let Some(part) = &mut plan.with_token {
@@ -36,7 +35,7 @@ impl Core {
         }
         plan.seal(&self.config.cookie_name)?;
         if let Some(part) = &plan.with_token {
-            // Boxed, as is what few commits need in this future: each allocates it.
+            // Boxed, as are the parts of this future that few commits need: each commit allocates it.
             if let Some(update) = Box::pin(self.attempt_with_token(&plan, part)).await? {
                 let cookie = part.cookie.clone();
                 return Ok(plan.applied(update, cookie));
@@ -99,7 +98,7 @@ impl Core {
         if !self.epoch.current().await?.has(&plan.record.meta) {
             return Ok(false);
         }
-        let filter = plan.alive().alone(); // the caller is told the outcome
+        let filter = plan.alive().alone(); // the caller gets the outcome
         // Without a token there is nothing to seal with.
         let filter = filter.missing(field::SEAL);
         plan.record = plan.record.written_plain();
@@ -161,7 +160,7 @@ impl Core {
     }
 
     /// The update, in which relative changes are replaced by the values that they lead to: all of them,
-    /// since what the server could count in when it was loaded may be sealed by now.
+    /// since a value that the server could count in when it was loaded may be sealed by now.
     async fn apply_here(
         &self,
         plan: &ValuesPlan,
@@ -205,7 +204,7 @@ impl UpdatePlan {
         self.with_token.as_ref().is_some_and(is_required) && self.values.record.sealer().is_none()
     }
 
-    /// Whether it writes what is sealed, and the session has no data key for it yet.
+    /// Whether it writes values to seal, and the session has no data key yet.
     fn must_seal(&self) -> bool {
         let is_sealed = |path: &Path| matches!(path, Path::Value(_) | Path::Meta(field::CSRF));
         let part = self.with_token.as_ref();
@@ -215,8 +214,8 @@ impl UpdatePlan {
                 || part.is_some_and(|part| part.update.sets(is_sealed)))
     }
 
-    /// Seals what is written, and wraps the data key for the new token, if there is one: whether or
-    /// not this process seals.
+    /// Seals the written values, and wraps the data key for the new token, if there is one: whether
+    /// or not this process seals.
     fn seal(&mut self, cookie_name: &str) -> Result<()> {
         let record = &self.values.record;
         self.values.update = record.seal_update(std::mem::take(&mut self.values.update))?;

@@ -24,7 +24,7 @@ pub(super) fn order(value: &Bson) -> (u8, f64) {
     }
 }
 
-/// What a value counts as among numbers.
+/// Returns the number that a value is compared as; `None` if it is not a number.
 pub(crate) fn number(value: RawBsonRef<'_>) -> Option<f64> {
     match value {
         RawBsonRef::Double(number) => Some(number),

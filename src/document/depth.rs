@@ -77,7 +77,7 @@ struct LimitedSerializer<'a, S> {
     level: Level<'a>,
 }
 
-/// The serializer of a sequence, map or struct, and the level of what is inside of it.
+/// The serializer of a sequence, map or struct, and the level of its elements.
 struct Compound<'a, C> {
     inner: C,
     level: Level<'a>,
@@ -185,8 +185,8 @@ impl<'a, S: Serializer> Serializer for LimitedSerializer<'a, S> {
     }
 }
 
-/// Implements the traits of what is inside of a value. A method with `name` also takes the name of a
-/// field, and the trait of such a method has the one in brackets, too.
+/// Implements the traits that serialize the elements of a value. A method with `name` also takes the
+/// name of a field; the trait of such a method also has the method in brackets.
 macro_rules! forward_elements {
     ($($trait:ident $([$skip:ident])? { $($method:ident($($name:ident)?))* })*) => {
         $(impl<C: ser::$trait> ser::$trait for Compound<'_, C> {

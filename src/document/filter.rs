@@ -12,7 +12,7 @@ use crate::document::key::Field;
 
 /// Which documents an operation is about; all its conditions must hold at once.
 ///
-/// A store answers it in one of three ways, or in more than one of them:
+/// A store applies it in one of three ways, or in more than one of them:
 ///
 /// - [`matches`](Filter::matches) says of one document whether it is chosen: enough for a store that
 ///   looks at every document.
@@ -45,12 +45,12 @@ use crate::document::key::Field;
 /// | `$expr` | `{$eq: ["$value.<name>", {$literal: value}]}` | it has this very value under that name: not an array that holds it |
 /// | `$and` | `[query, …]` | each of them holds: queries of one element of those above, where a path occurs more than once |
 ///
-/// A name has no `.` in it and does not begin with `$`. What is equal is what MongoDB takes for equal
-/// without a collation: numbers by their value, whatever their type, also inside of a document,
-/// whose fields have an order; strings byte by byte.
+/// A name has no `.` in it and does not begin with `$`. Two values are equal if MongoDB takes them
+/// for equal without a collation: numbers by their value, whatever their type, also inside of a
+/// document, whose fields have an order; strings byte by byte.
 ///
 /// The crate's own store has an index on `expires`, and one on `user`, `created` and `_id`, in this
-/// order: what does not name its document is asked by `user` or by `expires`.
+/// order: a filter that does not name its document asks by `user` or by `expires`.
 #[derive(Clone, Default)]
 pub struct Filter {
     clauses: Vec<Clause>,
@@ -108,7 +108,8 @@ impl Filter {
         self.with(Clause::Ids(ids))
     }
 
-    /// The same conditions on the document with this id, which those on the id have chosen: ids never change.
+    /// Returns the filter with this id in place of its conditions on the id, which have chosen the
+    /// document already: ids never change.
     pub(crate) fn of_one(&self, id: &str) -> Self {
         let others = self.clauses.iter().filter(|clause| !clause.is_of_id());
         Filter {
@@ -175,15 +176,16 @@ impl Filter {
         self
     }
 
-    /// For an update whose caller is told the outcome: of several in one command, it
-    /// is not always known whether a session ended before or after its own.
+    /// For an update whose caller gets the outcome: of several updates in one command it is not
+    /// always known whether a session ended before or after its own.
     pub(crate) fn alone(mut self) -> Self {
         self.alone = true;
         self
     }
 
     /// Whether an update may share a command with others: it asks for one session, and whether that
-    /// is alive. Either never becomes true again, so it can be told afterwards what was found.
+    /// is alive. Once one of these conditions fails it never holds again, so the update's outcome can
+    /// be determined afterwards.
     pub(crate) fn may_share(&self) -> bool {
         let asks_little = matches!(
             self.clauses.as_slice(),

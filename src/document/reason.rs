@@ -25,26 +25,28 @@ const KINDS: [&str; 17] = [
 /// Returns what a message says of the type, and leaves out what it says of the value. Another
 /// message is the application's own and may hold anything, so it is left out as a whole.
 pub(crate) fn without_value(message: &str) -> String {
-    const OWN: &str = "its `Deserialize` refused the value";
-    const WHOLE: [&str; 4] = [
+    const FALLBACK_MESSAGE: &str = "its `Deserialize` refused the value";
+    const KEPT_PREFIXES: [&str; 4] = [
         "missing field `",
         "duplicate field `",
         "invalid length ",
         "data did not match any variant of untagged enum ",
     ];
-    const CUT: [&str; 4] = [
+    const CUT_PREFIXES: [&str; 4] = [
         "invalid type",
         "invalid value",
         "unknown variant",
         "unknown field",
     ];
-    if WHOLE.iter().any(|start| message.starts_with(start)) {
+    if KEPT_PREFIXES.iter().any(|start| message.starts_with(start)) {
         return message.to_owned();
     }
-    let cut = CUT.iter().find(|start| message.starts_with(*start));
+    let cut = CUT_PREFIXES
+        .iter()
+        .find(|start| message.starts_with(*start));
     // The last one: the value may contain the same words.
     let (Some(start), Some((value, expected))) = (cut, message.rsplit_once(", expected ")) else {
-        return OWN.to_owned();
+        return FALLBACK_MESSAGE.to_owned();
     };
     let value = value.strip_prefix(start).unwrap_or_default();
     let value = value.strip_prefix(": ").unwrap_or_default();

@@ -154,8 +154,8 @@ impl Update {
         update
     }
 
-    /// Carries the update out on a document, all of it or nothing, as MongoDB does; `clock` tells
-    /// the present time.
+    /// Carries the update out on a document, all of it or nothing, as MongoDB does; `clock` gives the
+    /// present time.
     ///
     /// # Errors
     ///
@@ -166,7 +166,7 @@ impl Update {
         self.apply(document, clock.now())
     }
 
-    /// The same, at a moment.
+    /// Applies the update to a document at the moment `now`, completely or not at all.
     pub(crate) fn apply(&self, document: &Document, now: Moment) -> Result<Document, Inapplicable> {
         let mut whole: bson::Document =
             bson::from_slice(document.as_bytes()).map_err(|_| Inapplicable)?;

@@ -1,12 +1,12 @@
 //! Encoding of single values: a serde type becomes BSON and is decoded again.
 //!
-//! A stored value tells its own encoding, so that both encodings can be read at any time:
+//! A stored value shows its own encoding, so that both encodings can be read at any time:
 //!
 //! * Native BSON is stored as it is.
-//! * An opaque value is Binary of subtype 0x80. Its first byte tells what follows: CBOR (`c`), a
-//!   BSON document that holds the value (`b`), or a sealed value (`s`, see [`seal`](crate::seal)).
-//!   `b` is for values that cannot be stored as native BSON: a name inside begins with `$` (MongoDB
-//!   4.4 refuses it in `$set`), or the value or an element of it is an application's own Binary of
+//! * An opaque value is Binary of subtype 0x80. Its first byte says what follows: CBOR (`c`), a BSON
+//!   document that holds the value (`b`), or a sealed value (`s`, see [`seal`](crate::seal)). `b` is
+//!   for values that cannot be stored as native BSON: a name inside begins with `$` (MongoDB 4.4
+//!   refuses it in `$set`), or the value or an element of it is an application's own Binary of
 //!   subtype 0x80.
 
 mod list;

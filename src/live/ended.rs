@@ -120,7 +120,7 @@ impl Future for Ended {
         if let Some(end) = self.subscription.end.get() {
             return Poll::Ready(*end);
         }
-        // What would have told was dropped: the response was sent without storing a session.
+        // The sender was dropped: the response was sent without storing a session.
         let end = ready!(Pin::new(&mut self.end).poll(context)).unwrap_or(End::Gone);
         Poll::Ready(*self.subscription.end.get_or_init(|| end))
     }

@@ -1,7 +1,8 @@
 //! What happens to sessions, as a stream.
 //!
 //! One task reads the store's changes for all readers of the process, while there are any, and gives
-//! each change its name. A reader that is slow loses the oldest of what waits for it, and is told so.
+//! each change its name. A slow reader loses the oldest events that wait for it, and gets an event
+//! that says so.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -65,7 +66,7 @@ pub enum EventKind {
     /// It was revoked by this process.
     Revoked,
     /// It was deleted after it had expired, by [`purge_expired`](crate::Sessions::purge_expired) of
-    /// this process. What MongoDB's TTL index deletes cannot be told from other deletions, and is
+    /// this process. A deletion by MongoDB's TTL index cannot be distinguished from others, and is
     /// [`Deleted`](EventKind::Deleted).
     Expired,
     /// It was deleted, and more is not known: by a logout or a revocation of another process, by the
@@ -111,10 +112,10 @@ impl Stream for Events {
 
 opaque_debug!(Events);
 
-/// What all readers of a process receive from. The task that sends holds the other one.
+/// The channel that all readers of a process receive from. The task that reads the store sends to it.
 pub(super) struct Feed {
     sender: broadcast::Sender<Result<Event>>,
-    /// What the task will read, until it runs.
+    /// The changes that the task will read, until it runs.
     watch: Option<Box<dyn Watch>>,
 }
 
@@ -208,7 +209,8 @@ async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
                 inner.send(event.map(Ok))
             }
             Err(error) => {
-                // The streams end after the error. One that subscribes now reads from a feed of its own.
+                // The streams end after the error. A stream that subscribes from now on reads from a
+                // new feed.
                 if let Some(feed) = inner.feed().take() {
                     let _ = feed.sender.send(Err(error));
                 }
@@ -222,7 +224,7 @@ async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
     }
 }
 
-/// What was seen that names later changes.
+/// Earlier changes that give later ones their users.
 #[derive(Default)]
 struct Names {
     /// The users of the latest logins.
@@ -275,7 +277,8 @@ impl Names {
         if let Some(user) = self.replaced.remove(id) {
             return (EventKind::Deleted, user);
         }
-        // Not by what a call of this process deletes meanwhile: it names the sessions that it ends.
+        // Not by a call for many that this process runs meanwhile: that call names the sessions that
+        // it ends.
         let kind = match kind {
             ChangeKind::Expired => EventKind::Expired,
             _ => EventKind::Deleted,
@@ -296,7 +299,7 @@ impl From<End> for EventKind {
 }
 
 impl Inner {
-    /// The user of a stored session, which never changes. A renewal tells only its id.
+    /// The user of a stored session, which never changes. The change of a renewal has only the id.
     async fn user_of(&self, id: &str) -> Option<RawBson> {
         let found = self
             .store

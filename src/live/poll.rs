@@ -1,4 +1,4 @@
-//! Looks at the sessions that are followed: what ended in other processes, and what has expired.
+//! Polls the sessions that are followed, to find those that ended in other processes or have expired.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -34,7 +34,7 @@ impl Inner {
         }
     }
 
-    /// One look at every session that is followed. A database that does not answer ends no session:
+    /// Looks once at every session that is followed. A database that does not answer ends no session:
     /// the next look finds what has ended meanwhile.
     pub(super) async fn poll(&self) -> Result<()> {
         let ids = self.lock().registry.ids();
@@ -88,7 +88,7 @@ impl Inner {
 
     /// Why sessions ended that are not stored any more, or are of another generation.
     async fn explain(&self, missing: Vec<String>, now: Moment) -> Result<Vec<(String, End)>> {
-        // A failover may take back what the primary alone has deleted.
+        // A failover may roll back a deletion that only the primary has.
         let (epoch, still) = self.times(missing.clone(), true).await?;
         let still = still.iter();
         let still = still.filter(|one| epoch.is_none_or(|epoch| epoch.includes(one)));
@@ -197,7 +197,7 @@ async fn poll_while_followed(live: Weak<Inner>) {
                 is_failing = true;
                 rocket::warn!(
                     "Sessions: open streams are told late when their sessions end, until the \
-                     database answers: {error}"
+                     database replies: {error}"
                 );
             }
             (Ok(()), false) | (Err(_), true) => {}

@@ -92,8 +92,9 @@ impl Reasons {
         self.calls
     }
 
-    /// The call with this number has ended; what is subscribed later is not its own. While no session is
-    /// followed, calls that have ended are forgotten: a job may make thousands of them.
+    /// The call with this number has ended: it does not explain the end of sessions that are
+    /// subscribed later. While no session is followed, calls that have ended are forgotten: a job may
+    /// make thousands of them.
     pub(super) fn finish_many(&mut self, number: u64, newest: u64, is_followed: bool) {
         let bulk = self.bulks.iter_mut().find(|bulk| bulk.number == number);
         if let Some(bulk) = bulk {

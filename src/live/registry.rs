@@ -12,7 +12,7 @@ use crate::document::{Document, date};
 use crate::record::token::Id;
 use crate::record::{Times, field};
 
-/// What tells one [`Ended`](super::Ended). Dropped, it tells that no session was stored.
+/// The sender of one [`Ended`](super::Ended). Dropping it means that no session was stored.
 pub(crate) struct Subscriber {
     tell: oneshot::Sender<End>,
     subscription: Weak<Subscription>,

@@ -58,7 +58,7 @@ impl Expiry {
     }
 }
 
-/// What decides when a session ends.
+/// The times that decide when a session ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) created: Moment,
@@ -83,8 +83,8 @@ impl Times {
         "since",
     ];
 
-    /// The latest moment at which the session is alive: the earliest of what is stored and what its
-    /// own times and today's configuration say.
+    /// The latest moment at which the session is alive: the earlier of the stored `expires`
+    /// and the end by its own times and today's configuration.
     pub(crate) fn ends_at(&self, config: &Config) -> Moment {
         let expiry = Expiry::new(config, self.timeout, self.lifetime);
         self.expires
@@ -107,8 +107,8 @@ impl Meta {
         }
     }
 
-    /// The latest moment at which the session is alive: the earliest of what is stored and what its
-    /// own times and today's configuration say.
+    /// The latest moment at which the session is alive: the earlier of the stored `expires`
+    /// and the end by its own times and today's configuration.
     pub(crate) fn ends_at(&self, config: &Config) -> Moment {
         self.times().ends_at(config)
     }

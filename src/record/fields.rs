@@ -15,10 +15,10 @@ use crate::document::value::{self, principal};
 use crate::document::{Document, moment, number};
 
 /// Longer documents are not read. MongoDB stores 16 MiB at most; concurrent requests may bring a
-/// session beyond `max_bytes`, and what was acknowledged must stay readable.
+/// session beyond `max_bytes`, and acknowledged writes must stay readable.
 const MAX_DOCUMENT_BYTES: usize = (16 << 20) + (16 << 10);
 
-/// What a record takes out of its document.
+/// The parts of a document that a record needs.
 pub(super) struct Parts {
     pub(super) meta: Meta,
     pub(super) token: Digest,

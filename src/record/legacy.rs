@@ -5,9 +5,9 @@
 //!
 //! [`read`] gives such a document the form of ours in memory. The first write makes the stored
 //! document one of ours, in place ([`Upgrade`]): it keeps its `_id` and its cookie, so that parallel
-//! requests succeed and the Python application can still read it. What `read` adds is computed from
-//! the document alone, so that all requests add the same; `$max` stores it, so that no request takes
-//! back a secret that another one has replaced meanwhile.
+//! requests succeed and the Python application can still read it. The fields that `read` adds are
+//! computed from the document alone, so that all requests add the same; `$max` stores them, so that
+//! no request takes back a secret that another one has replaced meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use crate::record::{Expiry, Override, binary, field, seconds};
 const RENAMED: &str = "renamed";
 
 /// Reads a stored document whose `_id` is 32 hexadecimal digits; `None` when it is malformed,
-/// pickled, or named otherwise. Returns it in our form, and what the next write must add: nothing if the
-/// stored document has that form already.
+/// pickled, or named otherwise. Returns it in our form, and the upgrade that the next write must
+/// make: `None` if the stored document has that form already.
 pub(crate) fn read(
     document: Document,
     config: &Config,
@@ -102,7 +102,7 @@ pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
 }
 
 /// Our secret for a CSRF token of the Python package, so that a form that it rendered stays
-/// valid. It does not tell the token.
+/// valid. It does not reveal the token.
 pub(crate) fn csrf_secret(token: &str) -> Secret {
     Secret::derive(b"rocket_mongo_session legacy csrf 1\0", token.as_bytes())
 }
@@ -142,7 +142,7 @@ fn strings(array: RawBsonRef<'_>) -> Option<BTreeSet<Field>> {
 struct Names {
     /// Our name of each value that is stored under another one, and that one.
     old: BTreeMap<Field, String>,
-    /// What the document says to be ours ([`RENAMED`]).
+    /// The keys that the document says are ours ([`RENAMED`]).
     ours: BTreeSet<Field>,
 }
 
@@ -209,8 +209,8 @@ impl Names {
         update.insert(Path::Meta(RENAMED), Operator::Push(renamed));
     }
 
-    /// Whether the Python package has another key under what is our name of a key: `%25`, when this
-    /// one is `%`. A write of this one replaces both.
+    /// Whether the Python package has another key under our name of a key: `%25`, when this one is
+    /// `%`. A write of this one replaces both.
     fn is_taken(&self, field: &Field) -> bool {
         let other = self.our_name(field.as_str());
         other.is_some_and(|other| self.old.contains_key(&other) && other != *field)
@@ -231,8 +231,8 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Adds to an update what the stored document lacks. It changes nothing that the update itself
-    /// sets, or that the document has by now.
+    /// Adds to an update the fields that the stored document lacks. It changes nothing that the
+    /// update itself sets, or that the document has by now.
     pub(crate) fn complete(&self, update: &mut Update) {
         for (name, value) in &self.missing {
             if !update.contains(&Path::Meta(name)) {

@@ -10,10 +10,10 @@ use bson::{RawBson, RawDocument};
 
 use crate::document::Document;
 
-/// How often values are looked for one by one, at most, before they get an index...
-const LOOKUPS: u32 = 16;
-/// ...and from which length of the values on that pays.
-const LONG: usize = 2048;
+/// How many lookups search through long values before the values get an index.
+const MAX_UNINDEXED_LOOKUPS: u32 = 16;
+/// The length of values from which on an index pays.
+const MIN_INDEXED_BYTES: usize = 2048;
 
 /// The values of a stored session, as bytes.
 pub(super) struct Values {
@@ -39,7 +39,7 @@ impl Values {
         }
     }
 
-    /// What they are the values of.
+    /// The document that holds the values.
     pub(super) fn document(&self) -> &Document {
         &self.document
     }
@@ -59,8 +59,8 @@ impl Values {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<RawBsonRef<'_>> {
-        let is_long = self.range.len() >= LONG;
-        if is_long && self.lookups.fetch_add(1, Ordering::Relaxed) >= LOOKUPS {
+        let is_long = self.range.len() >= MIN_INDEXED_BYTES;
+        if is_long && self.lookups.fetch_add(1, Ordering::Relaxed) >= MAX_UNINDEXED_LOOKUPS {
             let index = self.index.get_or_init(|| self.index());
             return index.get(name).map(RawBson::as_raw_bson_ref);
         }

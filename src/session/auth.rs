@@ -23,7 +23,7 @@ impl Session {
     /// sessions were revoked meanwhile, and the delete of the old session if there is one.
     ///
     /// The user (also called the principal) is any serde value but null, of at most 8 KiB. Sessions
-    /// are found by it ([`Sessions::of`](crate::Sessions::of)), so let it be what identifies a
+    /// are found by it ([`Sessions::of`](crate::Sessions::of)), so take a value that identifies a
     /// user and never changes: an id, not a profile. Its type counts, too: after `login(7)`,
     /// `of("7")` finds nothing. All numbers are one type.
     ///
@@ -90,6 +90,7 @@ impl Session {
         if inner.state.creation == Creation::Never {
             return Err(Error::OutsidePath);
         }
+        inner.forget_ends();
         inner.state.login(user, keep);
         Ok(())
     }
@@ -138,7 +139,7 @@ impl Session {
     /// It is not the place for a second factor: the user would be signed in before giving the factor.
     /// See [a second factor](crate::guide::sign_in#a-second-factor). Keep the
     /// privileges themselves in your database and check them at each request; the session only
-    /// tells how long ago the user proved who they are.
+    /// says how long ago the user proved who they are.
     ///
     /// # Examples
     ///
@@ -220,6 +221,7 @@ impl Session {
         if matches!(inner.state.base, Base::Login(_)) {
             inner.subscribers.clear(); // the login that they follow is never stored
         }
+        inner.forget_ends();
         inner.state.logout();
         inner.pending_cookie = None; // by an earlier save, for the session that ends
     }
@@ -276,10 +278,10 @@ impl Session {
     ///
     /// # Parallel requests
     ///
-    /// What the same browser sends before it has the new cookie is treated as a request without a
-    /// session: it sees an empty one, and what it writes is dropped. So call it where the browser sends nothing else:
-    /// in the response to a form or to a page load, not on a route that scripts or images ask for, and
-    /// not in a guard that runs on every route.
+    /// A request that the same browser sends before it has the new cookie is treated as one without a
+    /// session: it sees an empty session, and its writes are dropped. So call it where the browser
+    /// sends nothing else: in the response to a form or to a page load, not on a route that scripts
+    /// or images ask for, and not in a guard that runs on every route.
     ///
     /// # Examples
     ///

@@ -13,7 +13,7 @@ use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
 use crate::state::{Base, State};
 
-/// What the response tells the browser.
+/// What the response does with the session's cookie.
 pub(crate) enum CookieChange {
     None,
     Send(Token, CookieLife),
@@ -28,13 +28,22 @@ impl Session {
     /// Rocket polls this to its end, so it needs no task of its own.
     pub(crate) async fn finish(&self) -> Result<CookieChange> {
         if self.lock().state.sealed {
-            // The same request was answered before: a test's clone of it, which shares its session.
+            // An earlier response has committed the session: that of a test's clone of the request.
             return Ok(CookieChange::None);
         }
         let committed = self.shared.commit(&self.core, None).await;
         let mut inner = self.lock();
         inner.subscribers.clear(); // nothing was stored that they could follow
-        committed?;
+        match (committed, inner.unproven_cookie.take()) {
+            // Everything was stored before. Without its new cookie the browser might be signed out.
+            (Err(error), Some(cookie)) => {
+                error.log();
+                inner.pending_cookie = Some(*cookie);
+            }
+            (committed, _) => {
+                committed?;
+            }
+        }
         if let Some(error) = inner.error_of_response() {
             return Err(error);
         }
@@ -52,8 +61,8 @@ impl Session {
         })
     }
 
-    /// Whether a response of a catcher may go with the handler's changes: not if the token that the
-    /// handler's response was to hand out is stored with them.
+    /// Whether the handler's changes may be stored with the response of a catcher: not if the token
+    /// that the handler's response was to hand out is stored with them.
     pub(crate) fn can_be_answered_by_catcher(&self) -> bool {
         self.lock().state.issued().is_none()
     }
@@ -105,8 +114,8 @@ struct Save {
 }
 
 impl Shared {
-    /// Plans and carries out a commit, and settles the state by its outcome. `save`: the one that asks
-    /// for it; `None` for the response.
+    /// Plans and carries out a commit, and updates the state by its outcome. `save`: the call of
+    /// `save` that asks for it; `None` for the response.
     async fn commit(&self, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
         let _order = match self.commit_order.try_lock() {
             Ok(order) => order,
@@ -116,7 +125,7 @@ impl Shared {
                 match Box::pin(waiting).await {
                     Ok(order) => order,
                     Err(_) => {
-                        // The response will not commit: a catcher must not change anything either.
+                        // The response commits nothing: a catcher must not change anything either.
                         self.lock().state.sealed |= save.is_none();
                         return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
                     }
@@ -132,11 +141,14 @@ impl Shared {
         match &result {
             Ok(outcome @ (Outcome::Applied | Outcome::Nothing)) => {
                 if let Some(error) = inner.loss_since(save.losses) {
-                    return Err(error.partly_done_if(*outcome == Outcome::Applied));
+                    return Err(match outcome {
+                        Outcome::Applied => Error::unknown(Operation::ChangeSession, error),
+                        _ => error,
+                    });
                 }
             }
-            // After the response's own commit there was nothing left to save, and after a login or a
-            // logout nothing of what was to be saved.
+            // After the response's own commit nothing was left to save, and after a login or a logout
+            // nothing of this save's changes.
             Err(Error::Sealed) => {}
             Ok(Outcome::Gone) if inner.state.generation != generation => {}
             Ok(Outcome::Gone) => inner.lose(save.number, Error::Gone),
@@ -200,7 +212,7 @@ impl Shared {
         let done = match done {
             Ok(done) => done,
             Err(error) if is_same && matches!(state.base, Base::Login(_)) => {
-                state.discard(); // the login is dropped, and what was done since with it
+                state.discard(); // the login is dropped, and the changes since
                 return Err(error);
             }
             Err(error) => {
@@ -218,8 +230,8 @@ impl Shared {
         let written = done.written.filter(|_| !is_last);
         let stored = written.and_then(|written| written.stored(core.now()));
         if !is_same {
-            // The request logged in or out while the write was in flight. What was stored is not
-            // its session any more: it ends, unless the login replaces it.
+            // The request logged in or out while the write was in flight. The stored session is not
+            // its own any more: it ends, unless the login replaces it.
             let replaced = match &mut state.base {
                 Base::Login(login) => login.replaces.as_mut(),
                 Base::Empty | Base::Stored(_) => None,
@@ -253,7 +265,8 @@ impl Shared {
         }
         if done.cookie.is_some() {
             inner.pending_cookie = done.cookie;
-            inner.cookie_is_known = new_id.is_none();
+            let is_cookie = core.config.transport == Transport::Cookie;
+            inner.cookie_is_known = is_cookie && new_id.is_none();
         }
         Ok(done.outcome)
     }
@@ -283,4 +296,4 @@ fn log_dropped_changes(state: &State) {
 }
 
 pub(super) const SAVE_IN_PROGRESS: &str =
-    "an earlier `save` of this request did not end within `session.deadline`";
+    "an earlier write of this request did not end within `session.deadline`";

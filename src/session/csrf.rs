@@ -1,5 +1,5 @@
 //! The session's CSRF secret: a synchronizer token (OWASP CSRF Prevention Cheat Sheet), masked
-//! afresh each time it is shown, so that a compressed page does not tell it (BREACH).
+//! afresh each time it is shown, so that a compressed page does not reveal it (BREACH).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -71,7 +71,7 @@ impl Session {
         drop(inner);
         match followed {
             Some(followed) => live.follow(subscriber, followed),
-            None => drop(subscriber), // which tells that nothing was stored
+            None => drop(subscriber), // which means that nothing was stored
         }
         ended
     }
@@ -87,7 +87,7 @@ fn followed(stored: &Stored) -> Followed {
 }
 
 impl Inner {
-    /// The request has stored a new session: what waits for it follows it.
+    /// The request has stored a new session: the subscribers that wait for it follow it.
     pub(super) fn follow_new(&mut self, core: &Core, id: &Id, is_last: bool) {
         if self.subscribers.is_empty() && !is_last {
             return;

@@ -1,4 +1,4 @@
-//! What reads the database again and is carried out at once: [`Session::modify`] and pops. Both
+//! Calls that read the database again and are carried out at once: [`Session::modify`] and pops. Both
 //! are a compare-and-set of one value, so that no update is lost and nothing is delivered twice.
 
 use std::pin::pin;
@@ -22,18 +22,30 @@ use crate::state::Stored;
 use crate::state::changes::Change;
 use crate::store::Durability;
 
-/// What becomes of a value, and what the caller gets for it. The value is an error when it is sealed
-/// and does not open.
+/// Computes the new value from the stored one, and the result for the caller. The stored value is an
+/// error when it is sealed and does not open.
 type Step<'f, T> =
     dyn FnMut(Result<Option<RawBsonRef<'_>>>) -> Result<(Option<RawBson>, T)> + Send + 'f;
 
-/// An exchange of a value of the stored session.
+/// How often a call looks again because the request itself has changed the value meanwhile.
+const MAX_ATTEMPTS: usize = 100;
+
+/// An exchange that has begun, of a value of the stored session.
 struct Begun {
     stored: Stored,
     generation: u32,
     pending_growth: isize,
-    /// An earlier write of the value has no known outcome.
+    /// The outcome of an earlier write of the value is unknown.
     was_uncertain: bool,
+}
+
+/// An exchange that runs, until it has ended or its future is dropped.
+struct Running<'s>(&'s Session);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.lock().state.exchange_ended();
+    }
 }
 
 impl Session {
@@ -74,8 +86,9 @@ impl Session {
     /// # Cancellation
     ///
     /// If the future is dropped (by a timeout around it, for instance), the value is stored or not,
-    /// and the request does not learn which. A request changes its session in one call at a time: a future
-    /// that is kept without being polled lets the other ones wait, until the `deadline` ends them.
+    /// and the request does not learn which. A request changes its session in one call at a time:
+    /// while a future is kept without being polled, the other calls wait, until the `deadline` ends
+    /// them.
     #[doc(alias("atomic", "concurrent", "compare-and-set", "optimistic locking"))]
     pub async fn modify<T: Serialize + DeserializeOwned + Send>(
         &self,
@@ -160,7 +173,7 @@ impl Session {
     }
 
     /// Reads and changes one value. No save or other exchange of this request runs at the same time, so
-    /// that what it leaves in the state is what is stored, and the token is the stored one unless another
+    /// the state has the stored value afterwards, and the token is the stored one unless another
     /// request has replaced it.
     async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
         let generation = self.open_to_write()?.state.generation;
@@ -180,6 +193,7 @@ impl Session {
         let Some(begun) = begun else {
             return self.exchange_here(field, step);
         };
+        let _running = Running(self);
         let outcome = |done: &Result<Option<_>>| match done {
             Ok(Some(_)) => "applied",
             Ok(None) => "gone",
@@ -192,7 +206,7 @@ impl Session {
             span.commit(kind, false, outcome, exchanged).await
         };
         drop(timer);
-        self.settle_exchange(&field, begun, done)
+        self.settle_exchange(begun, done)
     }
 
     /// Repeats a step on the stored session until no other request has changed the value meanwhile.
@@ -230,12 +244,7 @@ impl Session {
         self.core.compare_and_set(&what, record, attempt).await
     }
 
-    fn settle_exchange<T>(
-        &self,
-        field: &Field,
-        begun: Begun,
-        done: Result<Option<(Record, T)>>,
-    ) -> Result<T> {
+    fn settle_exchange<T>(&self, begun: Begun, done: Result<Option<(Record, T)>>) -> Result<T> {
         let mut inner = self.lock();
         let is_same = inner.state.generation == begun.generation;
         match done {
@@ -244,7 +253,7 @@ impl Session {
                 if is_same {
                     let token = begun.stored.token;
                     let stored = Stored { record, token };
-                    inner.state.exchange_succeeded(field, stored);
+                    inner.state.exchange_succeeded(stored);
                 }
                 Ok(output)
             }
@@ -253,8 +262,8 @@ impl Session {
                 if is_same {
                     // By an earlier save: the browser may have another one by now.
                     inner.pending_cookie = None;
-                    // If the session was renewed, what else the request changed can still be stored: the
-                    // commit finds out.
+                    // If the session was renewed, the request's other changes can still be stored:
+                    // the commit finds out.
                     if !inner.state.is_pending() {
                         inner.lost();
                     }
@@ -262,19 +271,18 @@ impl Session {
                 Err(Error::Gone)
             }
             Err(error) => {
-                let is_unknown = matches!(error, Error::Unknown { .. });
-                if is_same && !is_unknown && !begun.was_uncertain {
-                    inner.state.exchange_failed(field);
+                if !matches!(error, Error::Unknown { .. }) {
+                    inner.state.exchange_failed();
                 }
                 Err(error)
             }
         }
     }
 
-    /// Waits for the saves and exchanges of this request that run, and saves what it has changed in a value
-    /// before that is exchanged.
+    /// Waits for the running saves and exchanges of this request. If it has changed the value that is
+    /// to be exchanged, saves that first.
     async fn save_before_exchange(&self, field: &Field) -> Result<MutexGuard<'_, ()>> {
-        loop {
+        for _ in 0..MAX_ATTEMPTS {
             let order = self.shared.commit_order.lock();
             let order = timeout(self.core.store.deadline(), order).await;
             let order =
@@ -284,13 +292,14 @@ impl Session {
             }
             drop(order);
             if let Err(error) = self.save().await {
-                // The caller may do without the value, but what it changed before is lost.
+                // The caller may do without the value, but the request's earlier changes are lost.
                 if !matches!(error, Error::Gone | Error::Sealed) {
                     self.lock().report(error.clone());
                 }
                 return Err(error);
             }
         }
+        Err(Error::store(Operation::ChangeSession, CHANGED_MEANWHILE))
     }
 
     /// The token is a condition: a request whose cookie was replaced meanwhile must not read on with
@@ -333,7 +342,6 @@ impl Session {
     /// On a session that is not stored, no other request can change the value; another task of this
     /// one can, and `f` itself.
     fn exchange_here<T>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
-        const MAX_ATTEMPTS: usize = 100;
         for _ in 0..MAX_ATTEMPTS {
             let (now, version) = {
                 let inner = self.lock();

@@ -57,8 +57,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::BadReturnTo`] for what a browser would, or after decoding could, read as another
-    /// host: a path that begins with two slashes or with a slash and a backslash, as it is,
+    /// [`Error::BadReturnTo`] for an address that a browser would, or after decoding could, read as
+    /// another host: a path that begins with two slashes or with a slash and a backslash, as it is,
     /// percent-encoded, or after `.` and `..` are resolved; a backslash or a control character
     /// anywhere. [`Error::TooLarge`], [`Error::Sealed`]. Nothing has changed then.
     #[doc(alias("redirect", "next", "open redirect"))]
@@ -116,7 +116,7 @@ fn has_one_leading_slash(path: &str) -> bool {
     let mut depth = 0_usize;
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
-        // To browsers an encoded dot is one, too.
+        // Browsers treat an encoded dot as a dot.
         match &*segment.replace("%2e", ".").replace("%2E", ".") {
             "." => {}
             ".." => depth = depth.saturating_sub(1),

@@ -23,7 +23,7 @@ mod times;
 mod unknown_outcome;
 mod values;
 
-/// An application's sessions in a store that can be told to fail.
+/// An application's sessions in a store that can be made to fail.
 pub(super) struct Bench {
     store: FaultyStore,
     sessions: Sessions,

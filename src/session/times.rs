@@ -58,9 +58,9 @@ impl Session {
     /// Does not count this request as use of the session: it neither records use nor extends it.
     ///
     /// For requests that the browser sends by itself, such as a poll for news, or that show how long
-    /// the session still lasts: without this, a page that is left open keeps its user signed in. What
-    /// the request changes is stored anyway. The calls that set times, that renew the
-    /// cookie, and [`touch`](Session::touch), still count as use. No round trip, and it saves the one of a touch.
+    /// the session still lasts: without this, a page that is left open keeps its user signed in. The
+    /// request's changes are stored anyway. The calls that set times, that renew the cookie, and
+    /// [`touch`](Session::touch), still count as use. No round trip, and it saves the one of a touch.
     ///
     /// # Examples
     ///

@@ -87,7 +87,7 @@ impl Session {
         value::encode(value, self.core.config.encoding).map_err(|error| error.at(field))
     }
 
-    /// Encodes what is appended to a list as the list is encoded, if it can be.
+    /// Encodes a new element of a list as the list is encoded, if that is possible.
     pub(super) fn encode_element<V: Serialize + ?Sized>(
         &self,
         field: &Field,

@@ -11,8 +11,8 @@ use crate::document::value;
 use crate::error::Error;
 use crate::record::sealer::Unreadable;
 
-/// What a request does to one value. Whatever it does, in whatever order, folds to one of these,
-/// so that one path never occurs twice in an update.
+/// A request's change of one value. Several changes, in any order, fold into one of these, so that
+/// one path never occurs twice in an update.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
     Set(RawBson),
@@ -83,8 +83,9 @@ impl Change {
         }))
     }
 
-    /// Makes of this change the one that does what it and then `next` do. In place: a request may
-    /// append one by one what a client sent it. After a mismatch nothing has changed.
+    /// Folds `next` into this change, which then does what both did one after the other. In place: a
+    /// request may append one by one the elements that a client sent. After a mismatch nothing has
+    /// changed.
     pub(crate) fn fold(&mut self, next: Change) -> Result<(), Mismatch> {
         match (&mut *self, next) {
             (_, next @ (Change::Set(_) | Change::Unset)) => *self = next,
@@ -106,7 +107,7 @@ impl Change {
         Ok(())
     }
 
-    /// Whether the outcome depends on what is stored, so that the server must carry it out.
+    /// Whether the outcome depends on the stored value, so that the server must carry it out.
     pub(crate) fn is_relative(&self) -> bool {
         matches!(self, Change::Add(_) | Change::Append(_))
     }
@@ -165,7 +166,8 @@ impl Changes {
         });
     }
 
-    /// What values become by these changes: those that stay, in their order, and then new ones.
+    /// Returns values as they are after these changes: those that stay, in their order, and then new
+    /// ones.
     pub(crate) fn after(
         &self,
         values: impl IntoIterator<Item = (Field, RawBson)>,
@@ -189,7 +191,8 @@ impl Changes {
         all
     }
 
-    /// The same of their fields alone.
+    /// Returns the fields that have a value after these changes: those that stay, in their order, and
+    /// then new ones.
     pub(crate) fn fields_after(&self, mut fields: Vec<Field>) -> Vec<Field> {
         if self.is_empty() {
             return fields;
@@ -226,7 +229,7 @@ impl Changes {
         self.by_field.is_empty()
     }
 
-    /// Those whose outcome depends on what is stored.
+    /// Returns the changes whose outcome depends on the stored value.
     pub(crate) fn relative(&self) -> Changes {
         let mut relative = Changes::default();
         for (field, change) in self.iter().filter(|(_, change)| change.is_relative()) {

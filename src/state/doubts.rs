@@ -5,11 +5,14 @@ use std::collections::HashSet;
 use super::{InFlight, TimeChanges};
 use crate::document::key::Field;
 
-/// A change to what is named here is written even if it leaves the value as it was loaded.
+/// The fields and settings whose stored values are unknown. A change of one is written even if it
+/// leaves the value as it was loaded.
 #[derive(Default)]
 pub(super) struct Doubts {
     /// Fields whose value a write has perhaps changed.
     fields: HashSet<Field>,
+    /// The field that is written by itself at the moment.
+    running: Option<Field>,
     /// The session's own times that a write has perhaps changed.
     pub(super) times: TimeChanges,
     /// A write has perhaps changed the CSRF secret.
@@ -17,13 +20,18 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    /// Whether it is not known what is stored under a field.
+    /// Whether the stored value of a field is unknown.
     pub(super) fn has(&self, field: &Field) -> bool {
+        self.is_uncertain(field) || self.running.as_ref() == Some(field)
+    }
+
+    /// Whether a write that has ended, or was given up, has perhaps changed a field.
+    pub(super) fn is_uncertain(&self, field: &Field) -> bool {
         self.fields.contains(field)
     }
 
     pub(super) fn fields(&self) -> impl Iterator<Item = &Field> {
-        self.fields.iter()
+        self.fields.iter().chain(&self.running)
     }
 
     /// The outcome of a write is unknown.
@@ -33,7 +41,7 @@ impl Doubts {
         self.csrf |= write.settings.csrf.is_some();
     }
 
-    /// A write has succeeded. What its relative changes were applied to stays unknown.
+    /// A write has succeeded. The values that its relative changes were applied to stay unknown.
     pub(super) fn settle(&mut self, write: &InFlight) {
         for (field, change) in write.changes.iter() {
             if !change.is_relative() {
@@ -44,13 +52,26 @@ impl Doubts {
         self.csrf &= write.settings.csrf.is_none();
     }
 
-    /// A write of one field begins. Returns whether it was named here before.
+    /// A write of one field begins. Returns whether its value is uncertain.
     pub(super) fn begin(&mut self, field: &Field) -> bool {
-        !self.fields.insert(field.clone())
+        self.running = Some(field.clone());
+        self.is_uncertain(field)
     }
 
-    /// It has ended, and what is stored is known.
-    pub(super) fn end(&mut self, field: &Field) {
-        self.fields.remove(field);
+    /// The write of the field has succeeded.
+    pub(super) fn succeed(&mut self) {
+        if let Some(field) = self.running.take() {
+            self.fields.remove(&field);
+        }
+    }
+
+    /// The write of the field has failed, and stored nothing.
+    pub(super) fn fail(&mut self) {
+        self.running = None;
+    }
+
+    /// The write of the field has ended without a known outcome.
+    pub(super) fn give_up(&mut self) {
+        self.fields.extend(self.running.take());
     }
 }

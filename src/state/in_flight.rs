@@ -1,4 +1,4 @@
-//! What a request sets on the session itself, and what one write carries.
+//! The changes that a request makes to the session itself, and those that one write carries.
 
 use super::changes::Changes;
 use crate::record::token::{Secret, Token};
@@ -16,7 +16,7 @@ pub(crate) struct Settings {
     pub(crate) issued: Option<Token>,
 }
 
-/// What the request made of the session's own times; `None` leaves a time as it is.
+/// The request's changes of the session's own times; `None` leaves a time as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimeChanges {
     pub(crate) timeout: Option<Override>,
@@ -95,8 +95,8 @@ impl Settings {
     }
 }
 
-/// What a write that has not finished carries. It lies between what was loaded and what the request
-/// does meanwhile.
+/// The changes of a write that has not finished. They apply to the loaded session, and the request's
+/// changes meanwhile apply to them.
 #[derive(Default)]
 pub(crate) struct InFlight {
     pub(crate) changes: Changes,

@@ -1,4 +1,4 @@
-//! What the request's cookie led to.
+//! The result of looking up the request's cookie.
 
 use bson::RawBson;
 

@@ -40,7 +40,7 @@ pub(crate) enum Write {
     DropForReplaced,
     Insert(Box<InsertPlan>),
     Update(Box<UpdatePlan>),
-    /// Nothing: the request did what cannot be stored.
+    /// Nothing: the request made a change that cannot be stored.
     Refuse(Error),
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct UpdatePlan {
 pub(crate) struct ValuesPlan {
     pub(crate) record: Record,
     pub(crate) update: Update,
-    /// The changes whose outcome depends on what is stored.
+    /// The changes whose outcome depends on the stored value.
     pub(crate) relative: Changes,
     /// Whether some of them need a compare-and-set, because the server cannot count in or append to the
     /// stored value.
@@ -167,12 +167,12 @@ pub(crate) struct TokenPart {
     pub(crate) cookie: Option<(Token, CookieLife)>,
     /// Without it nothing is written at all: a renewal or an elevation.
     pub(crate) is_required: bool,
-    /// It holds what the request has set, and not only a cookie that is due.
+    /// It holds settings of the request, and not only a cookie that is due.
     pub(crate) has_settings: bool,
 }
 
 impl InsertPlan {
-    /// What is stored under this id.
+    /// Returns the stored fields of the session under this id, beside values and secrets.
     pub(crate) fn meta(&self, id: Id) -> Meta {
         let times = self.settings.times.apply(OwnTimes::default());
         Meta {
@@ -191,7 +191,7 @@ impl InsertPlan {
     }
 }
 
-/// Plans what becomes of a request's session at this moment.
+/// Plans the commit of a request's session at this moment.
 pub(crate) fn plan(state: &State, config: &Config, now: Moment) -> Result<CommitPlan, Error> {
     let write = match &state.base {
         Base::Stored(stored) => plan_update(state, stored, config, now)?,
@@ -263,7 +263,7 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
         }
     };
     let without_proof = |old: Id| TombstonePlan { old, proof: None };
-    // A login also takes the place of what the same request logged out before.
+    // A login also takes the place of sessions that the same request logged out before.
     let ended: Vec<&Id> = state.ended.iter().chain(&login.others).collect();
     let dead = state.dead.iter().filter(|dead| !ended.contains(dead));
     let ended = ended.iter().copied().chain(dead).cloned();
@@ -322,8 +322,8 @@ fn plan_update(
     })))
 }
 
-/// What the request changed in values: the update that the server carries out, and whether there are
-/// changes that it cannot.
+/// Returns the update of the request's values that the server carries out, and whether there are
+/// changes that it cannot carry out.
 fn changed_values(changes: &Changes, record: &Record) -> (Update, bool) {
     let (mut update, mut needs_compare_and_set) = (Update::default(), false);
     for (field, change) in changes.iter() {
@@ -336,8 +336,8 @@ fn changed_values(changes: &Changes, record: &Record) -> (Update, bool) {
     (update, needs_compare_and_set)
 }
 
-/// What the request set on the session itself. A request whose cookie was replaced meanwhile, by
-/// an elevation for instance, has no say in it.
+/// Returns the request's changes to the session itself. They are not written if the cookie was
+/// replaced meanwhile, by an elevation for instance.
 fn changed_settings(state: &State, config: &Config, now: Moment) -> TokenPart {
     let (settings, mut part) = (&state.settings, TokenPart::default());
     let times = settings.times;
@@ -392,9 +392,9 @@ fn is_cookie_due(
     })
 }
 
-/// A read extends the session if its last recorded use is long enough ago. It counts as use when the
-/// session was loaded: another request may have shortened its life since, and by a use before that nothing
-/// is revived.
+/// A read extends the session if its last recorded use is long enough ago. The use is dated at the
+/// load of the session: another request may have shortened the session's life since, and a use before
+/// that revives nothing.
 fn plan_touch(record: &Record, expiry: Expiry, config: &Config, now: Moment) -> Write {
     let used = record.read_at;
     let is_due = config.reissue_time.is_some_and(|reissue| {
@@ -443,7 +443,7 @@ fn new_token(
 }
 
 /// The kept values of a session as they must be in the login that replaces it, where that differs
-/// from what was stored in it: what other requests did to the old session until its end.
+/// from the stored ones: other requests may have changed the old session until its end.
 pub(crate) fn late_changes(
     replacement: &Replacement,
     stored: &[(Field, RawBson)],
@@ -452,7 +452,7 @@ pub(crate) fn late_changes(
     let by_field = |values: &[(Field, RawBson)]| values.iter().cloned().collect::<IndexMap<_, _>>();
     let (stored, fresh) = (by_field(stored), by_field(fresh));
     let then = |value: Option<RawBson>, change: Option<&Change>| match change {
-        // What does not fit the other request's value leaves that value as it is.
+        // A change that does not fit the other request's value leaves that value as it is.
         Some(change) => change
             .apply(value.as_ref().map(RawBson::as_raw_bson_ref))
             .unwrap_or(value),

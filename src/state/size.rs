@@ -14,8 +14,8 @@ use crate::state::changes::Change;
 impl State {
     /// The size of the values after a change.
     ///
-    /// Appending to a list that the request changes already costs no look at what is there: a
-    /// client may have sent any number of elements.
+    /// Appending to a list that the request changes already does not look at its elements: a client
+    /// may have sent any number of elements.
     pub(super) fn size_after(&self, field: &Field, change: &Change) -> Result<usize, Error> {
         let appends = matches!(
             self.changes.get(field),
@@ -35,7 +35,8 @@ impl State {
                 sum
             }
         };
-        if estimate <= self.max_bytes {
+        // Appending nothing is no growth, even where others have made the session too large.
+        if estimate <= self.max_bytes || estimate == self.size {
             return Ok(estimate);
         }
         // The estimate may be a few bytes too large, so the values are counted.
@@ -52,7 +53,7 @@ impl State {
     fn sizes(&self, field: &Field, change: &Change) -> Result<(usize, usize), Error> {
         let size = |value: RawBsonRef<'_>| size_of(field, value);
         if self.last_change(field).is_none() {
-            // What a change replaces whole is not opened.
+            // A value that a change replaces whole is not opened.
             match change {
                 Change::Set(value) => {
                     return Ok((self.base.size_of(field), size(value.as_raw_bson_ref())));
@@ -63,7 +64,7 @@ impl State {
         }
         let seen = match (change, self.seen(field)) {
             (_, Ok(seen)) => seen,
-            // What a change replaces whole does not have to fit.
+            // A value that a change replaces whole does not have to fit.
             (Change::Set(value), Err(_)) => {
                 return Ok((self.base.size_of(field), size(value.as_raw_bson_ref())));
             }
@@ -84,7 +85,7 @@ impl State {
         Ok((seen.map_or(0, size), new))
     }
 
-    /// Whether what was done to a field leaves it as it is.
+    /// Whether the changes of a field leave it as it is.
     pub(super) fn is_unchanged(&self, field: &Field) -> bool {
         let in_flight = self.in_flight.as_ref();
         let in_flight = in_flight.is_some_and(|write| write.changes.get(field).is_some());
@@ -95,7 +96,7 @@ impl State {
         if let Some(Change::Append(more)) = self.changes.get(field)
             && !more.is_empty()
         {
-            return false; // without a look at what is there, as in `size_after`
+            return false; // without a look at the elements, as in `size_after`
         }
         let Ok(under) = self.under(field) else {
             return false;

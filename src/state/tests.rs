@@ -231,7 +231,7 @@ fn pending_changes_survive_what_others_made_of_the_session() {
     assert_eq!(state.pending_growth(), 108);
     // The session is larger by now than it may be, and the number is a text.
     let others = [(name("b"), text(290)), (name("n"), text(5))];
-    state.exchange_succeeded(&name("b"), *stored(&others, None));
+    state.exchange_succeeded(*stored(&others, None));
     let pending: Vec<&Field> = state.changes.fields().collect();
     assert_eq!(
         pending,
@@ -282,7 +282,7 @@ fn every_change_raises_the_version() {
     versions.push(state.version);
     state.flush_succeeded(Base::Stored(stored(&[], None)));
     versions.push(state.version);
-    state.exchange_succeeded(&name("b"), *stored(&[], None));
+    state.exchange_succeeded(*stored(&[], None));
     versions.push(state.version);
     state.lost();
     versions.push(state.version);
@@ -320,7 +320,7 @@ fn settings_stay_pending_until_they_are_written() {
     state.settings.token = TokenChange::Renew;
     state.settings.csrf = Some(secret.clone());
     // A value that was exchanged at once took none of it along.
-    state.exchange_succeeded(&name("b"), *nothing());
+    state.exchange_succeeded(*nothing());
     assert_eq!(state.settings.times.timeout, Some(own(3600)));
     assert!(state.settings.token == TokenChange::Renew);
     assert!(state.csrf().unwrap().matches(&secret));

@@ -11,15 +11,15 @@ impl State {
     /// Starts a session of a user, with the kept values of this one.
     pub(crate) fn login(&mut self, user: RawBson, mut keep: IndexSet<Field>) {
         self.generation += 1;
-        // What a write in flight carries is shown already. It is in the old session, or not, by the
-        // time this one is stored.
+        // The changes of a write in flight are shown already. The old session has them, or not, by
+        // the time this one is stored.
         let InFlight { changes, .. } = *self.in_flight.take().unwrap_or_default();
         let return_to = Field::return_to();
         let mut wanted = keep.clone();
         wanted.insert(return_to.clone());
         let stored = match (&self.base, self.proof()) {
-            // What the login that replaced the session has kept. (An earlier login of this request has
-            // taken it already.)
+            // The values that the login which replaced the session has kept. (An earlier login of
+            // this request has taken it already.)
             (Base::Empty, Some(proof)) => proof.kept.clone(),
             (base, _) => base.values(&wanted),
         };
@@ -34,13 +34,11 @@ impl State {
         values.retain(|(field, _)| keep.contains(field));
         let before = std::mem::take(&mut self.changes);
         let mut others = std::mem::take(&mut self.other_sessions);
-        // By another process's clock it may live on.
-        others.extend(self.expired.take());
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(old) => Some(Replaces { old, keep, before }),
-            // A second login in one request still replaces the one session that is stored. What is
-            // kept is what both keep.
+            // A second login in one request still replaces the one session that is stored. The values
+            // that both logins keep are kept.
             Base::Login(login) => {
                 others.extend(login.others);
                 login.replaces.map(|first| Replaces {
@@ -102,7 +100,7 @@ impl State {
         self.forget(NewReason::Ended);
     }
 
-    /// Drops what the request did since the last save; a logout stands.
+    /// Drops the request's changes since the last save, but not a logout.
     pub(crate) fn discard(&mut self) {
         self.in_flight = None;
         self.changes = Changes::default();
@@ -151,7 +149,7 @@ impl State {
         self.changed();
     }
 
-    /// After every change: the size counts anew, and what was read before is out of date.
+    /// After every change: the size counts anew, and values that were read before are out of date.
     pub(super) fn changed(&mut self) {
         self.version += 1;
         self.size = self.measure();

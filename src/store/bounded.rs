@@ -2,8 +2,8 @@
 //!
 //! A call may hold what others wait for (a connection, a place in a batch), and a caller may stop
 //! polling its future, or drop it. So no caller owns one: it runs in a task, here or, where the store
-//! says so ([`Store::runs_in_own_tasks`](super::Store::runs_in_own_tasks)), in the store's. What is late
-//! continues there, and a driver's future is never dropped before its end.
+//! says so ([`Store::runs_in_own_tasks`](super::Store::runs_in_own_tasks)), in the store's. A late
+//! call continues there, and a driver's future is never dropped before its end.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -61,7 +61,7 @@ macro_rules! call {
     }};
 }
 
-/// What is left to happen of a call that gave no result.
+/// Whether a call that gave no result may have an effect: a write may, a read has none.
 #[derive(Clone, Copy)]
 enum Kind {
     Read,
@@ -105,7 +105,7 @@ impl Bounded {
         self.counted(result)
     }
 
-    /// As [`run`](Bounded::run), for a call that may be dropped.
+    /// Runs a call without a task of its own, until the deadline: the call may be dropped.
     async fn run_here<T>(
         &self,
         operation: Operation,
@@ -154,10 +154,11 @@ impl Bounded {
         call_or_spawn!(self, Read LoadSession, load(&id))
     }
 
-    /// Inserts; if that fails, or ends after the caller was told that it is late, `roll_back` is run
-    /// after the attempt has ended, however late that is.
+    /// Inserts documents. If that fails, or ends after the caller got the error that it is late,
+    /// `roll_back` runs after the attempt has ended, however late that is.
     ///
-    /// It starts at once: await it immediately. An `async fn` would hold the room for what the task holds.
+    /// It starts at once: await it immediately. It is not an `async fn`, whose future would also have
+    /// room for that of the task.
     pub(crate) fn insert_or<R, F>(
         &self,
         documents: Vec<Document>,
@@ -186,7 +187,8 @@ impl Bounded {
         async move {
             let in_time = timeout(self.deadline, &mut replied).await;
             let result = in_time.ok().or_else(|| {
-                // From here on the task is told that its caller is gone. It may have ended just before.
+                // From here on the task cannot send its result, and rolls back. It may have sent it
+                // just before.
                 replied.close();
                 replied.try_recv().ok().map(Ok)
             });
@@ -275,7 +277,8 @@ impl Bounded {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    /// As the other reads, and shutdown does not wait for it.
+    /// Reads the times of sessions ([`Store::times`](super::Store::times)). Shutdown does not wait
+    /// for it.
     pub(crate) async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
         const OPERATION: Operation = Operation::FollowSessions;
         let source = self.source.clone();
@@ -290,12 +293,12 @@ impl Bounded {
         self.counted(result)
     }
 
-    /// Sends nothing, so it needs no deadline. What it gives looks after its own.
+    /// Sends nothing, so it needs no deadline. The watch that it returns has its own.
     pub(crate) fn watch(&self) -> Box<dyn Watch> {
         self.source.watch()
     }
 
-    /// Waits for the calls that run, and for what the store has put off.
+    /// Waits for the calls that run, and for the writes that the store has put off.
     pub(crate) async fn flush(&self, limit: Duration) {
         let source = self.source.clone();
         self.tasks.spawn(async move {

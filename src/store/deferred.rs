@@ -115,7 +115,7 @@ impl Deferred {
     }
 }
 
-/// What happens in a store that was not open when that was asked for.
+/// The changes of a store that was not open when they were asked for.
 struct DeferredWatch(Source, Option<Box<dyn Watch>>);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! A store in memory with one fault, when it is told to.
+//! A store in memory with one fault, when a test asks for it.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -88,7 +88,7 @@ impl FaultyStore {
         fault
     }
 
-    /// Carries a call out, unless it was told to fail.
+    /// Carries a call out, unless a test has made it fail.
     async fn run<T>(
         &self,
         name: &'static str,

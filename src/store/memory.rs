@@ -32,7 +32,7 @@ const MAX_WAITING_CHANGES: usize = 1024;
 pub struct MemoryStore {
     documents: Mutex<Documents>,
     clock: Clock,
-    /// Sent to while the documents are locked, so that changes are told in their order.
+    /// Sent to while the documents are locked, so that changes are sent in their order.
     changes: broadcast::Sender<Change>,
 }
 
@@ -45,7 +45,7 @@ struct Documents {
 struct Entry {
     document: Document,
     /// The monotonic time at which this store itself set the document's `at` or `renewed`. A date
-    /// has milliseconds, in which what follows each other would be equal.
+    /// has milliseconds, in which successive writes could be equal.
     set_at: Option<Duration>,
 }
 
@@ -106,7 +106,7 @@ impl MemoryStore {
 
     /// A new document, as a server stores it: with the present time where it says `Timestamp(0, 0)`.
     fn filled(&self, document: Document) -> Entry {
-        // It tells the inserts of one second apart.
+        // Distinguishes the inserts of one second.
         static INSERTED: AtomicU32 = AtomicU32::new(1);
         let is_empty = |value: &RawBsonRef<'_>| value.as_timestamp() == Some(SERVER_TIME);
         let fields = || document.raw().into_iter().flatten().flatten();
@@ -213,8 +213,8 @@ impl Documents {
         Some(self.by_id.remove(&id)?.document)
     }
 
-    /// Drops what expired, whenever as many documents were made as there are: the cost of a
-    /// sweep is spread over what it sweeps.
+    /// Drops expired documents, whenever as many documents were created as there are: the cost of a
+    /// sweep is spread over the documents that it looks at.
     fn sweep(&mut self, now: Moment) -> Vec<Document> {
         self.created_since_sweep += 1;
         if self.created_since_sweep < self.by_id.len().max(1024) {
@@ -327,7 +327,7 @@ impl Store for MemoryStore {
     }
 
     fn touch(&self, touch: Touch) {
-        // A touch of a session that is gone changes nothing, and that is all right.
+        // A touch of a session that is gone changes nothing, which is not an error.
         let (filter, update) = (touch.filter(), touch.update());
         let _ = self.lock().update(&filter, &update, &self.clock);
     }
@@ -344,7 +344,7 @@ impl Store for MemoryStore {
             .chosen(&filter)
             .map(|document| {
                 let created = document.get(field::CREATED).and_then(number);
-                // What has no such time comes first.
+                // Documents without such a time come first.
                 (created.unwrap_or(f64::NEG_INFINITY), document)
             })
             .collect();
@@ -393,7 +393,7 @@ impl Store for MemoryStore {
     }
 }
 
-/// What happens in a [`MemoryStore`].
+/// The changes of a [`MemoryStore`].
 struct MemoryWatch(broadcast::Receiver<Change>, Clock);
 
 const STORE_DROPPED: &str = "the store in memory was dropped";

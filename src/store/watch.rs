@@ -1,4 +1,4 @@
-//! What happens to stored documents, as a store tells it.
+//! The changes of stored documents, as a store reports them.
 
 use bson::RawBson;
 use rocket::async_trait;
@@ -6,17 +6,17 @@ use rocket::async_trait;
 use crate::clock::Moment;
 use crate::error::Result;
 
-/// What happens to documents, in its order ([`Store::watch`](super::Store::watch)).
+/// The changes of documents, in their order ([`Store::watch`](super::Store::watch)).
 ///
-/// It lasts through failures of the database that pass. What may have been missed is told as
-/// [`ChangeKind::Missed`], after which everything that follows is told again.
+/// It lasts through failures of the database that pass. Changes that may have been missed are
+/// reported as one [`ChangeKind::Missed`], after which all further changes are reported again.
 #[async_trait]
 pub trait Watch: Send {
     /// The next change; `None` when nothing has happened for about a second.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`](crate::Error::Store) when the store cannot tell, now or later.
+    /// [`Error::Store`](crate::Error::Store) when the store cannot report changes, now or later.
     async fn next(&mut self) -> Result<Option<Change>>;
 }
 
@@ -29,7 +29,7 @@ pub struct Change {
     pub(crate) at: Moment,
     /// The principal of a new session, or of a session that ended in a store that knows it.
     pub(crate) user: Option<RawBson>,
-    /// The login that a new tombstone speaks of.
+    /// The login that a new tombstone records.
     pub(crate) by: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub enum ChangeKind {
     Elevated,
     /// It was deleted.
     Deleted,
-    /// It was deleted after it had expired, by a store that can tell.
+    /// It was deleted after it had expired, by a store that can distinguish this.
     Expired,
     /// Changes may have been missed before this one.
     Missed,

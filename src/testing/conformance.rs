@@ -2,13 +2,14 @@
 //! break one, and on a server by the command line's `doctor`.
 //!
 //! [`run`] tries them all, each on an empty store, and panics with the names of those that are broken;
-//! [`check`] returns them. [`survives_a_restart`] tries whether what was acknowledged is there after a
-//! crash. [`does_what_the_memory_store_does`] goes further than the single promises: it carries out random
-//! programs on the store and on [`MemoryStore`](crate::store::memory::MemoryStore) side by side.
+//! [`check`] returns them. [`survives_a_restart`] tries whether acknowledged writes are there after a
+//! crash. [`does_what_the_memory_store_does`] goes further than the single promises: it carries out
+//! random programs on the store and on [`MemoryStore`](crate::store::memory::MemoryStore) side by
+//! side.
 //!
-//! What happens at the same time is tried with real tasks, so run the suite on Tokio's multi-thread
-//! runtime (`#[rocket::async_test]` does). Such a trial can miss a fault, but never blames a store that
-//! keeps its promises.
+//! Concurrent calls are tried with real tasks, so run the suite on Tokio's multi-thread runtime
+//! (`#[rocket::async_test]` does). Such a trial can miss a fault, but never blames a store that keeps
+//! its promises.
 //!
 //! No trial shows what an error means ([`Error::Store`]: nothing has changed; [`Error::Unknown`]: that is
 //! not known), because the suite cannot make a database fail; nor durability beyond one crash.
@@ -25,7 +26,7 @@ use rocket::tokio::task::{AbortHandle, JoinError};
 use crate::error::{Error, Result};
 use crate::store::{Document, Filter, Order, Store};
 
-/// Returns from a trial when what must hold does not.
+/// Returns a failure from a trial when a condition does not hold.
 macro_rules! must {
     ($holds:expr, $($how:tt)+) => {
         if !$holds {
@@ -64,7 +65,7 @@ pub use touching::*;
 /// more than 70 milliseconds for a call, needs more patience: [`check_within`] takes it.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What a trial of a promise comes to.
+/// The outcome of a trial of a promise.
 pub type Kept = Result<(), Failure>;
 
 /// How a promise was broken.
@@ -109,7 +110,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// As `Display`: it is read where a test unwrapped it.
+/// Prints the text of `Display`: it is read where a test unwrapped the error.
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -150,12 +151,12 @@ pub async fn run<S: Store>(make: impl AsyncFn() -> S) {
     );
 }
 
-/// As [`run`], and gives the promises that are broken.
+/// Tries every promise, as [`run`] does, and returns those that are broken.
 pub async fn check<S: Store>(make: impl AsyncFn() -> S) -> Vec<Broken> {
     check_within(PATIENCE, make).await
 }
 
-/// As [`check`], with another patience than [`PATIENCE`] for each promise.
+/// Tries every promise, as [`check`] does, with another limit than [`PATIENCE`] for each.
 pub async fn check_within<S: Store>(patience: Duration, make: impl AsyncFn() -> S) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (promise, attempt) in ALL {
@@ -209,7 +210,7 @@ pub fn promises() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|(promise, _)| *promise)
 }
 
-/// What the trials see must be their own. Otherwise a store that keeps every promise would be
+/// The trials must see only their own documents. Otherwise a store that keeps every promise would be
 /// blamed for documents of another program, or of the trial before.
 async fn begins_empty(store: &dyn Store) -> Kept {
     let found = store.find(Filter::all(), Order::OldestFirst, 0, 1).await?;

@@ -45,8 +45,8 @@ fn is_format(c: char) -> bool {
 /// Returns the client's address: the connection's, or the one that a trusted proxy names in its header.
 ///
 /// A client can send the header too. So it counts only on a connection from a trusted proxy, and of a
-/// list the right-most address that is not a trusted proxy's counts: what is to the left of it is the
-/// client's own word.
+/// list the right-most address that is not a trusted proxy's counts: the addresses to the left of it
+/// may be made up by the client.
 fn client_ip(peer: IpAddr, header: &str, lines: &[&str], trusted_proxies: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted_proxies.iter().any(|network| network.contains(ip));
     let peer = peer.to_canonical();

@@ -21,8 +21,8 @@ impl Sessions {
     /// It reads the same sections as [`fairing`](Sessions::fairing), `[default.databases.sessions]` and
     /// `[default.session]`, and needs `databases.sessions.url` in every profile: sessions in the
     /// memory of another process cannot be reached. It connects to nothing yet, so it also succeeds
-    /// while the database is down; [`ping`](Sessions::ping) tells. It starts no background work: the
-    /// application maintains the indexes.
+    /// while the database is down; [`ping`](Sessions::ping) shows whether it is reachable. It starts
+    /// no background work: the application maintains the indexes.
     ///
     /// # Errors
     ///

@@ -222,7 +222,7 @@ mod tests {
         token.cookie_value().to_string()
     }
 
-    /// What is read of these headers: the tokens as cookie values, or why there are none.
+    /// Returns the tokens in these headers as cookie values, or why there are none.
     fn read(lines: &[&str], config: &Config) -> Result<Vec<String>, &'static str> {
         match SessionCookies::from_headers(lines, config) {
             SessionCookies::None => Err("none"),

@@ -112,7 +112,7 @@ impl<T: fmt::Debug, K> fmt::Debug for CsrfForm<T, K> {
     }
 }
 
-/// The form of a button: it has no fields, and ignores what is sent.
+/// The form of a button: it has no fields, and ignores those that are sent.
 ///
 /// ```
 /// # use rocket::post;
@@ -236,7 +236,7 @@ impl std::error::Error for CsrfError<'_> {
 ///
 /// Show the fields again in the same page, with a new token, so that nothing has to be typed twice.
 /// Do nothing else with them: another site may have made the browser send them. Files are not kept. A
-/// token that came before a file is refused before the file and what follows it are read.
+/// token that came before a file is refused before the file and the parts after it are read.
 ///
 /// # Examples
 ///

@@ -201,8 +201,8 @@ impl Fairing for SessionFairing {
     }
 
     /// Attaches the fairing that attaches the commit. Rocket runs fairings in the order in which they
-    /// were attached, and what an ignite fairing attaches comes last; two levels deep it also comes
-    /// after the fairings that a stage of the application attaches.
+    /// were attached, and fairings that an ignite fairing attaches come last; two levels deep it also
+    /// comes after the fairings that a stage of the application attaches.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
         Ok(rocket.attach(StoreInit {
             kind: self.kind,

@@ -18,8 +18,8 @@ use crate::web::{load, mark};
 /// The session of a further [`Kind`]: a request guard that dereferences to [`Session`].
 ///
 /// It fails as `&Session` does: 503, 403, and 500 when the kind's fairing is not attached (a launch
-/// with such a route mounted is refused). The guards of one kind share one session in a request. What
-/// the request costs is the sum of the kinds that it takes.
+/// with such a route mounted is refused). The guards of one kind share one session in a request. A
+/// request costs the sum of the kinds that it takes.
 ///
 /// # Examples
 ///
@@ -187,12 +187,18 @@ pub(super) async fn session_of<'r, K: Kind>(
             // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
             // response and with it the mark. Or a response fairing that is attached before ours
             // asks: `settle_changes` warns of it.
-            if let (false, Ok(session)) = (is_first, loaded)
-                && !(core.config.set_on_exception && session.can_be_answered_by_catcher())
-            {
-                session.discard();
+            let is_lost = match loaded {
+                Ok(session) if !is_first && !core.config.set_on_exception => {
+                    session.discard();
+                    false
+                }
+                // A token was handed out: without the mark, `settle_changes` finds the catcher.
+                Ok(session) => !is_first && !session.can_be_answered_by_catcher(),
+                Err(_) => false,
+            };
+            if !is_lost {
+                mark::set(request, mark);
             }
-            mark::set(request, mark);
         }
     }
     match loaded {

@@ -98,8 +98,8 @@ impl KindInfo {
         }
     }
 
-    /// Returns the name of the cookie that marks that no catcher answered. Each kind has its own,
-    /// because a catcher may take the session of another kind than the handler did.
+    /// Returns the name of the cookie whose presence shows that no catcher made the response. Each
+    /// kind has its own, because a catcher may take the session of another kind than the handler did.
     pub(super) fn mark_name(&self) -> Cow<'static, str> {
         match self.is_main {
             true => Cow::Borrowed("_rms"),
@@ -219,7 +219,7 @@ impl Attached {
         }
         let is_same = match (&self.namespace, &other.namespace) {
             (Some(a), Some(b)) => a == b,
-            // In memory nothing is shared; but what a database would refuse is refused.
+            // In memory nothing is shared, but names that a database would refuse are refused.
             (None, None) => (&a.database, &a.collection) == (&b.database, &b.collection),
             _ => false,
         };

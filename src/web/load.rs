@@ -47,9 +47,9 @@ pub(super) async fn load(
     Ok(Session::new(core, loaded, client, started, span))
 }
 
-/// Refuses the unsafe request of another site. Returns the session cookies of any other request, and
-/// what it may do. The outcome of the load is that of a request without a cookie, until
-/// [`load_cookies`] sets it.
+/// Refuses an unsafe request of another site. For any other request, returns the session cookies, and
+/// a [`Loaded`] that says what the request may create. Its outcome is that of a request without a
+/// cookie, until [`load_cookies`] sets it.
 fn read_request(
     request: &Request<'_>,
     headers: &RequestHeaders<'_>,
@@ -77,7 +77,7 @@ fn read_request(
     }
     let cookies = SessionCookies::of(request, headers, config);
     let brought_cookie = !is_bearer && !matches!(cookies, SessionCookies::None);
-    // In the address bar's own frame, as by a link.
+    // A top-level navigation, as by a link.
     let is_page_load = is_exempt && headers.sec_fetch_dest == ["document"];
     let creation = if is_bearer {
         Creation::Allowed
@@ -113,9 +113,9 @@ async fn load_cookies(
         SessionCookies::Tokens(tokens) => {
             let _timer = core.latencies.time_load();
             let others = &mut loaded.other_sessions;
-            // Boxed, as is what few requests need in it: the futures of most requests stay below the
-            // 1,032 bytes that glibc's allocator serves from a cache of the thread. Larger blocks
-            // take a lock, which workers wait for.
+            // Boxed, as are all parts of this future that few requests need: the futures of most
+            // requests stay below the 1,032 bytes that glibc's allocator serves from a cache of the
+            // thread. Larger blocks take a lock, which workers wait for.
             let mut load = Box::pin(load_tokens(core, tokens, &started, others));
             let load = load.as_mut();
             span.load(core.config.kind(), outcome_name, load).await?
@@ -164,7 +164,7 @@ fn may_lack_cookie(
     !is_sent && origin::is_cross_site(headers)
 }
 
-// ---- what is stored
+// ---- the stored session
 
 async fn load_tokens(
     core: &Core,

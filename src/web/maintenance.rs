@@ -12,13 +12,14 @@ use crate::commit::Core;
 /// How often the indexes are checked. They go with a collection that is dropped.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The same for deletions, while there is one: a process that deletes says so every second.
+/// How often an unfinished deletion is checked: the process that carries it out records that every
+/// second.
 const SWEEP_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// The longest pause before the store has answered once: an orchestrator that waits for readiness sends
-/// no request that would ask it.
+/// The longest pause before the store has answered once: while an orchestrator waits for readiness it
+/// sends no request, so nothing else asks the store.
 const MAX_UNREADY_DELAY: Duration = Duration::from_secs(5);
 
 /// The background task. It ends when this is dropped.

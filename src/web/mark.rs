@@ -1,9 +1,9 @@
-//! The mark: a cookie that tells the response fairing whether a catcher answered.
+//! The mark: a cookie that shows the response fairing whether a catcher made the response.
 //!
 //! Rocket runs a catcher in the handler's place when a guard or handler fails, and does not say so
 //! to response fairings. It does drop every cookie that was added to the jar until then. So the
 //! guard adds a cookie of its own, where it matters ([`is_needed`]): if it is missing in the response, a
-//! catcher answered.
+//! catcher made the response.
 //!
 //! The fairing removes the mark from the response, so it never reaches the browser. Its value is
 //! random, because the jar falls back to the cookies that the client sent, and short, because Rocket
@@ -33,9 +33,9 @@ static VALUE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Whether it matters that a catcher answered. It does not where every error has a catcher of the
-/// application: with `set_on_exception` the changes are kept then in any case, unless a token was handed
-/// out.
+/// Whether it matters if a catcher made the response. It does not where every error has a catcher of
+/// the application: with `set_on_exception` the changes are kept then in any case, unless a token was
+/// handed out.
 pub(super) fn is_needed(rocket: &Rocket<Orbit>, config: &Config) -> bool {
     let catches_all = |catcher: &Catcher| catcher.code.is_none() && catcher.base.path() == "/";
     let hands_out = config.transport == Transport::Bearer;

@@ -24,7 +24,7 @@ pub(crate) struct RequestCache {
     /// Before any guard ran: a revocation that begins while a guard checks a password ends the
     /// login that follows.
     started: Started,
-    /// It came as a HEAD request. Rocket lets the route of GET answer it, as a GET request.
+    /// It came as a HEAD request. Rocket runs the route of GET for it, as a GET request.
     is_head: bool,
     /// The response fairing has decided which changes are kept.
     is_settled: AtomicBool,

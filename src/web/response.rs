@@ -45,11 +45,12 @@ const CACHE_HEADERS: [&str; 3] = ["Surrogate-Control", "X-Accel-Expires", "Edge-
 /// Decides whether the handler's changes are kept (`set_on_exception`), before response fairings that
 /// follow change the session themselves.
 ///
-/// An exception is a request that a catcher answered. With `set_on_exception = false` it keeps
+/// An exception is a request whose response a catcher made. With `set_on_exception = false` it keeps
 /// nothing. Otherwise it keeps the changes, except with a 5xx that the application has no catcher
-/// for: that is Rocket's own page. A token that the handler was to hand out (`issue_token`) went with the
-/// handler's response: nothing is kept then. A response that the handler returned is not an exception,
-/// whatever its status. A logout stands always, and so does what `save`, `modify` and pops stored.
+/// for: that is Rocket's own page. A token that the handler was to hand out (`issue_token`) went with
+/// the handler's response: nothing is kept then. A response that the handler returned is not an
+/// exception, whatever its status. A logout stands always, and so does what `save`, `modify` and pops
+/// stored.
 pub(super) fn settle_changes(
     attached: &Attached,
     request: &Request<'_>,
@@ -64,10 +65,11 @@ pub(super) fn settle_changes(
         return; // no guard asked for the session
     };
     if !mark::is_needed(request.rocket(), &core.config) {
-        return; // every change is kept, also when a catcher answers
+        return; // every change is kept, also with a response of a catcher
     }
-    if !core.config.set_on_exception && mark::is_set(request, &attached.mark) {
-        // The guard has set it after Rocket wrote the jar into the response.
+    // The guard has set it after Rocket wrote the jar into the response.
+    let is_late = mark::is_set(request, &attached.mark);
+    if !core.config.set_on_exception && is_late {
         rocket::warn!(
             "Session: a response fairing that is attached before the session fairing asked for the \
              session, so with `set_on_exception = false` the request's changes were discarded; \
@@ -78,10 +80,18 @@ pub(super) fn settle_changes(
     let status = response.status();
     let is_kept = core.config.set_on_exception
         && (status.code < 500 || find_catcher(request.rocket(), status, request).is_some());
-    if let Ok(session) = loaded
-        && is_exception
-        && !(is_kept && session.can_be_answered_by_catcher())
-    {
+    let Ok(session) = loaded else { return };
+    if !is_exception {
+        return;
+    }
+    if !is_kept {
+        session.discard();
+    } else if !is_late && !session.can_be_answered_by_catcher() {
+        rocket::warn!(
+            "Session: the request's changes were discarded, because the response that was to hand out the \
+             token is not the handler's (a catcher replaced it, or a response fairing that is attached before \
+             the session fairing removed its cookies)"
+        );
         session.discard();
     }
 }
@@ -131,7 +141,7 @@ pub(super) async fn commit<'r>(
     }
 }
 
-/// What the sessions of one request add to its response.
+/// The headers that the sessions of one request add to its response.
 #[derive(Default)]
 struct SessionHeaders {
     /// The request headers that name the sessions which were asked for.
@@ -160,7 +170,8 @@ async fn commit_one(attached: &Attached, request: &Request<'_>, headers: &mut Se
     let core = &attached.sessions.core;
     let (config, cache) = (&core.config, (attached.kind.cache)(request, &core.clock));
     if let Some(order) = cache.sign_in() {
-        // Boxed, as is what few responses need in this future: Rocket allocates it for each.
+        // Boxed, as are the parts of this future that few responses need: Rocket allocates it for
+        // each.
         Box::pin(order.carry_out(request, &attached.sessions, cache)).await;
     }
     cache.set_committed();

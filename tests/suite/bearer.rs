@@ -3,6 +3,7 @@
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use rocket::error::ErrorKind;
+use rocket::fairing::AdHoc;
 use rocket::figment::value::Value;
 use rocket::http::Status;
 use rocket::{Build, Rocket, State, catch, catchers, get, post, routes};
@@ -346,6 +347,31 @@ async fn a_token_whose_response_a_catcher_replaced_is_not_stored() {
         assert_eq!(api.stored().await, before, "{after}, without a session");
     }
     assert_eq!(api.get("/me", &token).await.text(), "alice");
+}
+
+/// A response fairing that is attached before the session fairing asks for the session.
+#[rocket::async_test]
+async fn an_early_response_fairing_keeps_no_token_from_being_stored() {
+    let url = Mongod::shared().await.url("bearer_early");
+    let client = Mongod::shared().await.client().await;
+    let old = client.database("bearer_early");
+    old.drop().await.expect("an empty database");
+    let early = AdHoc::on_response("Early", |request, _| {
+        Box::pin(async move {
+            let phone = request.guard::<Phones<'_>>().await;
+            assert!(phone.is_success());
+        })
+    });
+    let debug = figment("debug", Some(&url), &[]).merge(("session_phone.transport", "bearer"));
+    let rocket = rocket::custom(debug)
+        .attach(early)
+        .attach(Sessions::fairing_of::<Phone>())
+        .mount("/", routes![login, me]);
+    let app = App::launch(rocket).await;
+    let login = app.send(Request::post("/login/alice")).await;
+    assert_eq!(login.status, 200, "{login:?}");
+    let me = Request::get("/me").header("Authorization", format!("Bearer {}", login.text()));
+    assert_eq!(app.send(me).await.text(), "alice");
 }
 
 #[rocket::async_test]

@@ -56,9 +56,9 @@ fn cbor_array(elements: Vec<RawBsonRef<'_>>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns the encoding of a list's elements, where they tell it. New elements are encoded in the
-/// same way: a type with a human-readable form of its own (an IP address, for example) can be
-/// decoded only if all elements of the list have one encoding.
+/// Returns the encoding of a list's elements, where they show it. New elements are encoded in the
+/// same way: a type with a human-readable form of its own (an IP address, for example) can be decoded
+/// only if all elements of the list have one encoding.
 pub(crate) fn list_encoding(list: RawBsonRef<'_>) -> Option<Encoding> {
     match list {
         RawBsonRef::Array(array) => array.into_iter().flatten().find_map(element_encoding),

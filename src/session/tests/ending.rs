@@ -194,17 +194,6 @@ async fn what_follows_a_login_that_is_logged_out_ends() {
     assert_eq!(ended.await, crate::End::Gone);
 }
 
-/// By this process's clock it has expired, by another's it has not.
-#[rocket::async_test]
-async fn login_ends_the_expired_session_of_its_cookie() {
-    let bench = Bench::new();
-    let old = bench.begun(Some(1), &[]).await;
-    let session = bench.arrived(LoadOutcome::Dead(old.id.clone(), NewReason::Expired));
-    session.login(1).unwrap();
-    assert!(given(&session).await.is_some());
-    assert!(bench.comes(&old).await.is_new());
-}
-
 /// One request is slow, another one shortens the session's life, and the session ends.
 #[rocket::async_test]
 async fn slow_requests_do_not_revive_a_session_that_another_one_has_shortened() {

@@ -420,7 +420,8 @@ async fn opaque_save_beside_a_modify_keeps_what_both_stored() {
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }
 
-/// A request's own save gives the session a new token, and its `modify` takes that for its own.
+/// A request's own save gives the session a new token, and its `modify` proves the session by that
+/// one.
 #[rocket::async_test]
 async fn modify_beside_a_renewal_of_its_own_request_succeeds() {
     let elevate: fn(&Session) -> Result<()> = Session::elevate;
@@ -453,4 +454,21 @@ async fn change_back_after_a_dropped_modify_is_stored() {
     let before = commits();
     session.finish().await.unwrap();
     assert_eq!(commits(), before + 1, "it is written");
+}
+
+#[rocket::async_test]
+async fn take_of_an_absent_key_during_its_modify_removes_nothing() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let held = bench.store.hold("update");
+    let take = async {
+        held.has_come().await;
+        assert_eq!(session.take::<i64>("k").unwrap(), None);
+        held.release();
+    };
+    let (modified, ()) = rocket::tokio::join!(session.modify("k", |_: Option<i64>| 5), take);
+    assert_eq!(modified.unwrap(), 5);
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "k"), Some(5));
 }

@@ -1,4 +1,5 @@
-//! Which parts of a commit stand when one of them fails, and which saves the response answers for.
+//! Which parts of a commit stand when one of them fails, and which failed saves make the response an
+//! error.
 
 use std::pin::{Pin, pin};
 
@@ -185,7 +186,7 @@ async fn drop_save(session: &Session, held: &Held) {
     begin(pin!(session.save()), held).await;
 }
 
-/// Answers the request while the write of a dropped save is held, and then releases the write.
+/// Commits the response while the write of a dropped save is held, and then releases the write.
 async fn finish_during_a_save(session: &Session, held: &Held) -> Result<CookieChange> {
     let mut finish = pin!(session.finish());
     let early = rocket::futures::future::poll_immediate(finish.as_mut()).await;
@@ -239,7 +240,8 @@ async fn save_does_not_hide_that_a_dropped_one_failed() {
     );
 }
 
-/// The handler gives up waiting for a save, and tries again before it does what the save must come before.
+/// The handler gives up waiting for a save, and saves again before it does the work that the save
+/// must precede.
 #[rocket::async_test]
 async fn second_save_fails_where_the_session_ended_during_a_dropped_one() {
     for is_early in [true, false] {
@@ -266,7 +268,7 @@ async fn second_save_fails_where_the_session_ended_during_a_dropped_one() {
     }
 }
 
-/// A save carries what every part of the request has set.
+/// A save carries the changes of all parts of the request.
 #[rocket::async_test]
 async fn save_fails_whose_changes_an_earlier_one_carried_and_lost() {
     let bench = Bench::new();
@@ -304,7 +306,7 @@ async fn save_that_a_logout_overtakes_leaves_the_response_a_success() {
     session.finish().await.unwrap();
 }
 
-/// Another tab logs in while the handler works on after its save.
+/// Another tab logs in while the handler continues after its save.
 #[rocket::async_test]
 async fn cookie_of_a_save_overwrites_no_later_login() {
     let bench = Bench::new();
@@ -443,4 +445,52 @@ async fn issue_token_during_a_save_leaves_nothing_to_write() {
     saved.unwrap();
     bench.store.next("update", Fault::Fails);
     session.finish().await.unwrap();
+}
+
+/// Everything was stored by the save. Only the check that its cookie is still the session's fails.
+#[rocket::async_test]
+async fn cookie_of_a_renewal_is_sent_where_it_cannot_be_proven_again() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.renew().unwrap();
+    session.save().await.unwrap();
+    bench.store.next("update", Fault::Fails);
+    let cookie = given(&session).await.expect("a cookie");
+    assert!(!bench.comes(&cookie).await.is_new());
+}
+
+#[rocket::async_test]
+async fn login_after_a_save_that_found_no_session_is_stored() {
+    let bench = Bench::new();
+    let cookie = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.set("n", &2).unwrap();
+    let held = bench.store.hold("update");
+    drop_save(&session, &held).await;
+    bench.sessions.revoke(cookie.id.as_str()).await.unwrap();
+    held.release();
+    bench.settled().await;
+    session.login(1).unwrap();
+    session.save().await.unwrap();
+    assert!(given(&session).await.is_some());
+}
+
+/// Part of the request was stored, so that the error must not say that nothing was.
+#[rocket::async_test]
+async fn save_that_stored_something_beside_a_loss_is_unknown() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.set("a", &1).unwrap();
+    let held = bench.store.hold_to_fail("update");
+    let second = async {
+        held.has_come().await;
+        session.increment("n", 1).unwrap();
+        let release = async { held.release() };
+        rocket::tokio::join!(session.save(), release).0
+    };
+    let (first, second) = rocket::tokio::join!(session.save(), second);
+    assert!(first.is_err(), "{first:?}");
+    assert!(matches!(second, Err(Error::Unknown { .. })), "{second:?}");
 }

@@ -131,7 +131,7 @@ async fn increment_after_an_unknown_outcome_leaves_the_sum_open() {
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(2));
 }
 
-/// The reply of the first one is late, and that of the second one is not awaited before.
+/// The reply of the first one is late, and the second one is sent only after it.
 #[rocket::async_test]
 async fn second_of_two_exchanges_of_a_value_waits_for_the_first() {
     let bench = Bench::new();

@@ -129,7 +129,7 @@ fn insert(state: &State, config: &Config, after: Duration) -> InsertPlan {
 }
 
 #[track_caller]
-/// What a read becomes of a session that was loaded at this moment.
+/// Returns the touch by a read of a session that was loaded at this moment.
 fn touched(state: &mut State, config: &Config, after: Duration) -> Option<Touch> {
     if let Base::Stored(stored) = &mut state.base {
         stored.record.read_at = start().plus(after);

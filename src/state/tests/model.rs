@@ -14,7 +14,7 @@ enum Step {
     End,
     /// Another write stores one value at once.
     Exchange(&'static str, RawBson),
-    /// The write fails: what it carried is dropped.
+    /// The write fails: its changes are dropped.
     Fail,
 }
 
@@ -212,7 +212,7 @@ proptest! {
         for step in steps {
             match (step, in_flight.take()) {
                 (Step::Change(n, change), writing) => {
-                    // What does not fit is refused, or a mismatch that the commit tells.
+                    // What does not fit is refused, or a mismatch that the commit reports.
                     let before = state.get(&name(n));
                     let is_accepted = state.change(name(n), change.clone()).is_ok();
                     if let (true, Ok(before)) = (is_accepted, before) {
@@ -236,7 +236,7 @@ proptest! {
                 (Step::Exchange(n, value), None) => {
                     database.put(&name(n), Some(value));
                     let stored = *stored(&database.values, None);
-                    state.exchange_succeeded(&name(n), stored);
+                    state.exchange_succeeded(stored);
                 }
                 (Step::Fail, Some(_)) => state.discard_in_flight(),
                 (Step::End, Some(written)) => {

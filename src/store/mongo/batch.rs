@@ -204,8 +204,8 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
         next
     }
 
-    /// Starts what is overdue because commands hang, in a task that runs while operations are queued:
-    /// those that are sent at once cost no timer.
+    /// Starts the operations that are overdue because commands hang, in a task that runs while
+    /// operations are queued: those that are sent at once cost no timer.
     fn watch_queue(self: &Arc<Self>) {
         let watch = Watch(Some(Arc::clone(self)));
         if tokio::runtime::Handle::try_current().is_ok() {
@@ -290,7 +290,7 @@ impl<J, R> Queue<J, R> {
     /// The operations of the next command, if the first has waited for too long.
     fn overdue(&mut self) -> Option<Vec<Waiting<J, R>>> {
         let now = Instant::now();
-        // While nothing can start, what is late must not pile up.
+        // While nothing can start, late operations must not pile up.
         let is_late = |first: &Waiting<J, R>| first.until <= now;
         while self.waiting.front().is_some_and(is_late) {
             self.waiting.pop_front();

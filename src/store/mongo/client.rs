@@ -27,7 +27,7 @@ use crate::tasks::Tasks;
 /// find its end soon enough.
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// What no deadline exceeds, so that no arithmetic with it overflows: a century.
+/// The upper limit of a deadline, so that no arithmetic with it overflows: a century.
 const MAX_DEADLINE: Duration = Duration::from_secs(100 * 366 * 86_400);
 
 /// How long before the deadline a wait for a connection ends, at most.
@@ -54,15 +54,15 @@ pub(super) struct Permit<'a> {
     _in_use: InUse<'a>,
 }
 
-/// What kind of deployment answers.
+/// The kind of deployment, by its reply to `hello`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topology {
     Standalone,
     ReplicaSet,
     Sharded,
-    /// It calls itself a router, without what MongoDB's own say of themselves. Such services (a
-    /// DocumentDB gateway) take transaction numbers and ignore them: a write that is sent again
-    /// would take effect twice.
+    /// It calls itself a router, but lacks a field of MongoDB's own routers. Such services (a
+    /// DocumentDB gateway) take transaction numbers and ignore them: a write that is sent again would
+    /// take effect twice.
     Gateway,
 }
 
@@ -200,14 +200,14 @@ impl Client {
         self.topology.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another server may answer from now on.
+    /// Another server may reply from now on.
     pub(super) fn forget_topology(&self) {
         *self.known_topology() = None;
     }
 
     /// Returns the write concern: a majority, or the journal of a standalone server where `Identity`
-    /// asks for it. The collection's own (from the URL) has the last word on `w`. What may be lost
-    /// (without a durability) waits for one server.
+    /// asks for it. The collection's own (from the URL) has the last word on `w`. A write that may be
+    /// lost (without a durability) waits for one server.
     pub(super) fn write_concern(
         &self,
         topology: Topology,
@@ -262,7 +262,7 @@ pub(super) fn left(until: Instant) -> Duration {
     left.clamp(Duration::from_millis(1), MAX_TIME)
 }
 
-/// The same as a `maxTimeMS`.
+/// Returns the time that is left as a `maxTimeMS`.
 pub(super) fn left_millis(until: Instant) -> i64 {
     i64::try_from(left(until).as_millis()).unwrap_or(i64::MAX)
 }

@@ -73,7 +73,7 @@ impl Statement {
     }
 }
 
-/// What a write is, beside its statements.
+/// The options of a write, beside its statements.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     pub(super) operation: Operation,
@@ -102,7 +102,7 @@ impl Terms {
     }
 }
 
-/// What a reply says of the statements of its command.
+/// The outcomes of a command's statements, as its reply has them.
 pub(super) struct Outcomes {
     /// The code of each that failed.
     pub(super) errors: Vec<Option<i32>>,
@@ -196,14 +196,14 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
     if let Some(concern) = client.write_concern(topology, terms.durability) {
         command.append("writeConcern", written(&concern));
     }
-    let mut numbered = terms.single && topology.deduplicates();
+    let mut is_numbered = terms.single && topology.deduplicates();
     loop {
-        // What was asked for meanwhile may have taken long.
+        // The permit, the topology or an earlier attempt may have taken long.
         if Instant::now() >= terms.until {
             return Err(Error::store(terms.operation, error::LATE));
         }
         let mut server_session = None;
-        if numbered {
+        if is_numbered {
             let taken = client.server_sessions.take(client.sessions.client()).await;
             let failed = |error| writing(terms.operation, error, false);
             server_session = taken.map_err(failed)?;
@@ -231,7 +231,7 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
             // Nothing was written, so that it can be done without a number: this time, and always.
             Err(error) if is_new && attempts.count == 1 && error::refuses_numbers(&error) => {
                 client.server_sessions.close();
-                numbered = false;
+                is_numbered = false;
                 continue;
             }
             Err(error) => {
@@ -265,8 +265,8 @@ async fn attempts(
     let (mut count, mut in_doubt, mut may_be_running) = (0, None, false);
     loop {
         count += 1;
-        let numbered = server_session.as_deref_mut().zip(number);
-        let last = attempt(client, command, until, numbered).await;
+        let transaction = server_session.as_deref_mut().zip(number);
+        let last = attempt(client, command, until, transaction).await;
         let pause = match &last {
             Ok(body) if server_session.is_some() && is_retryable(body) => Some(RETRY_DELAY),
             Ok(_) => None,
@@ -308,10 +308,10 @@ async fn attempt(
     client: &Client,
     command: &Raw,
     until: Instant,
-    numbered: Option<(&mut ServerSession, i64)>,
+    transaction: Option<(&mut ServerSession, i64)>,
 ) -> mongodb::error::Result<ReplyBody> {
     let mut command = command.clone();
-    if let Some((_, number)) = &numbered {
+    if let Some((_, number)) = &transaction {
         command.append("txnNumber", *number);
     }
     command.append("maxTimeMS", left_millis(until));
@@ -319,7 +319,7 @@ async fn attempt(
     let command = RawDocumentBuf::from_bytes(command.into_bytes())
         .map_err(|error| Cause::custom(error.to_string()))?;
     let run = client.database.run_raw_command(command);
-    match numbered {
+    match transaction {
         Some((server_session, _)) => {
             let body = run.session(&mut *server_session.session).await;
             server_session.is_proven |= body.is_ok();

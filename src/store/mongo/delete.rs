@@ -12,20 +12,20 @@ use crate::document::{Document, Filter};
 use crate::error::{Operation, Result};
 use crate::store::{Durability, REVOCATION_LIFETIME, Step};
 
-const ENDING: Operation = Operation::EndSession;
-const ENDING_MANY: Operation = Operation::EndSessions;
+const SINGLE_OPERATION: Operation = Operation::EndSession;
+const BULK_OPERATION: Operation = Operation::EndSessions;
 
 /// Deletes the one document that the filter chooses.
 pub(super) async fn delete(client: &Client, filter: &Filter) -> Result<bool> {
-    let terms = Terms::new(ENDING, Durability::Identity, client.until());
+    let terms = Terms::new(SINGLE_OPERATION, Durability::Identity, client.until());
     let statement = Statement::delete(filter, false);
     let sent = command::send(client, Verb::Delete, &[statement], terms).await?;
-    Ok(sent.of_one(ENDING)? > 0)
+    Ok(sent.of_one(SINGLE_OPERATION)? > 0)
 }
 
 /// Deletes it, and gives it as it was at its end.
 pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Document>> {
-    let terms = Terms::new(ENDING, Durability::Identity, client.until());
+    let terms = Terms::new(SINGLE_OPERATION, Durability::Identity, client.until());
     command::take(client, filter, terms).await
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Docu
 pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> {
     const FOUND_AT_ONCE: u32 = 1000;
     let until = client.until();
-    let topology = client.topology(ENDING_MANY, until).await?;
+    let topology = client.topology(BULK_OPERATION, until).await?;
     if !topology.moves_documents() {
         return delete_many(client, vec![Statement::delete(filter, true)], false, until).await;
     }
@@ -51,7 +51,7 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
 /// Deletes `limit` of those that the filter chooses, in whatever order its index finds them.
 pub(super) async fn delete_some(client: &Client, filter: &Filter, limit: u32) -> Result<Step> {
     let until = client.until();
-    let topology = client.topology(ENDING_MANY, until).await?;
+    let topology = client.topology(BULK_OPERATION, until).await?;
     delete_step(client, topology, filter, limit, until).await
 }
 
@@ -67,14 +67,14 @@ async fn delete_step(
     until: Instant,
 ) -> Result<Step> {
     let limit = limit.max(1); // the server would take 0 for "no limit"
-    let query = to_driver(&filter.to_bson(), ENDING_MANY)?;
+    let query = to_driver(&filter.to_bson(), BULK_OPERATION)?;
     let options = FindOptions::builder()
         .projection(doc! { "_id": 1 })
         .limit(i64::from(limit))
         .batch_size(limit.min(i32::MAX.unsigned_abs()))
         .build();
-    let found = client.find(ENDING_MANY, until, query, options).await?;
-    // Of another application's documents, whose ids may be no strings, none is deleted.
+    let found = client.find(BULK_OPERATION, until, query, options).await?;
+    // Documents of another application, whose ids may not be strings, are not deleted.
     let ids: Vec<&str> = found.iter().filter_map(Document::id).collect();
     let is_last = ids.is_empty() || found.len() < usize::try_from(limit).unwrap_or(usize::MAX);
     let deleted = match (ids.is_empty(), topology.moves_documents()) {
@@ -100,12 +100,12 @@ async fn delete_many(
     single: bool,
     until: Instant,
 ) -> Result<u64> {
-    let terms = Terms::new(ENDING_MANY, Durability::Identity, until);
+    let terms = Terms::new(BULK_OPERATION, Durability::Identity, until);
     let terms = Terms { single, ..terms };
     let Outcomes { errors, done } = command::send(client, Verb::Delete, &statements, terms).await?;
     match errors.into_iter().flatten().next() {
         // It may have stopped after some of them.
-        Some(code) => Err(error::of_statement(ENDING_MANY, code).partly_done()),
+        Some(code) => Err(error::of_statement(BULK_OPERATION, code).partly_done()),
         None => Ok(done as u64),
     }
 }

@@ -85,8 +85,8 @@ pub(super) fn code(error: &Cause) -> Option<i32> {
     }
 }
 
-/// Returns the error of a command that changed nothing. It tells a server that refused from one
-/// that could not be asked.
+/// Returns the error of a command that changed nothing. It distinguishes a server that refused from
+/// one that could not be reached.
 pub(super) fn failed(operation: Operation, error: Cause) -> Error {
     const UNAUTHORIZED: i32 = 13;
     const AUTHENTICATION_FAILED: i32 = 18;
@@ -136,7 +136,7 @@ pub(super) fn may_be_done(error: &Cause, statements: usize) -> bool {
             let refused = REFUSED.contains(&command.code);
             !refused && (statements > 1 || !STATEMENT_FAILED.contains(&command.code))
         }
-        // Nothing was sent. (A pool that is cleared also ends what waits for its reply.)
+        // Nothing was sent. (Clearing a pool also ends commands that wait for their reply.)
         ErrorKind::ServerSelection { .. }
         | ErrorKind::SessionsNotSupported
         | ErrorKind::Authentication { .. }
@@ -184,8 +184,8 @@ pub(super) fn throttle_delay(message: &str) -> Duration {
     named.map_or(THROTTLE_DELAY, Duration::from_millis)
 }
 
-/// The driver's error without what may be secret in it: the document that a duplicate key's
-/// message quotes, the credentials that an address may hold.
+/// The driver's error without parts that may be secret: the document that a duplicate key's message
+/// quotes, the credentials that an address may hold.
 fn masked(error: &Cause) -> String {
     match &*error.kind {
         ErrorKind::Command(command) => {

@@ -1,4 +1,4 @@
-//! The two indexes: one that lets MongoDB delete what expired, one that finds a user's sessions.
+//! The two indexes: one that lets MongoDB delete expired documents, one that finds a user's sessions.
 
 use mongodb::Database;
 use mongodb::bson::{Bson, Document, doc};
@@ -56,7 +56,7 @@ async fn ensure_one(database: &Database, collection: &str, index: Document) -> R
     }
 }
 
-/// Whether there is such an index, under whatever name.
+/// Whether such an index exists, under any name.
 async fn exists(database: &Database, collection: &str, wanted: &Document) -> Result<bool> {
     // A collection has at most 64: they are in the first batch.
     let reply = database.run_command(doc! { "listIndexes": collection });
@@ -65,11 +65,17 @@ async fn exists(database: &Database, collection: &str, wanted: &Document) -> Res
         .get_document("cursor")
         .and_then(|cursor| cursor.get_array("firstBatch"));
     let mut stored = stored.into_iter().flatten().filter_map(Bson::as_document);
-    let wanted = comparable(wanted);
-    Ok(stored.any(|index| comparable(index) == wanted))
+    // The order of keys counts, and documents are equal in any.
+    let keys = |index: &Document| -> Vec<String> {
+        let keys = index.get_document("key").into_iter();
+        keys.flat_map(Document::keys).cloned().collect()
+    };
+    let is_wanted =
+        |index: &Document| comparable(index) == comparable(wanted) && keys(index) == keys(wanted);
+    Ok(stored.any(is_wanted))
 }
 
-/// What an index is, without its name and version.
+/// Returns the definition of an index, without its name and version.
 fn comparable(index: &Document) -> Document {
     let mut index = with_doubles(index);
     for name in ["name", "v", "ns"] {
@@ -78,7 +84,7 @@ fn comparable(index: &Document) -> Document {
     index
 }
 
-/// The same document with numbers of one type, as other tools may write others.
+/// Returns the document with all numbers in one type, because other tools may write other types.
 fn with_doubles(document: &Document) -> Document {
     let double = |value: &Bson| match value {
         Bson::Int32(number) => Bson::Double(f64::from(*number)),

@@ -33,7 +33,7 @@ pub(super) async fn find(
         Order::Id => doc! { "_id": 1 },
     };
     let options = FindOptions::builder()
-        // What a list does not show can be a megabyte a session.
+        // The fields that a list does not show can be a megabyte a session.
         .projection(doc! { "value": 0, "token": 0, "csrf": 0, "seal": 0 })
         .sort(order)
         // The default is 101 documents a round trip. The server takes an `i32`.
@@ -122,7 +122,7 @@ fn with_age() -> Query {
     // MongoDB before 6.0 converts no timestamp to a date, but writes it as one.
     let text = doc! { "$dateToString": { "date": "$$at" } };
     let date = doc! { "$dateFromString": { "dateString": text } };
-    // What is stored as a number (older versions did) has no age.
+    // A time that is stored as a number (older versions did) has no age.
     let age = doc! { "$switch": {
         "branches": [
             { "case": is("date"), "then": since("$$at".into()) },

@@ -17,8 +17,8 @@ use crate::document::Document;
 use crate::error::{Error, Operation, Result};
 use crate::spans::carried;
 
-/// Larger documents have a find of their own: a command saved is little then, and what one find
-/// answers, no other task can work on. Measured at 32 connections, shared and by hand, in requests a
+/// Larger documents have a find of their own: a command saved is little then, and only one task can
+/// work on the documents of one find. Measured at 32 connections, shared and by hand, in requests a
 /// second: of 16 KB 11475 and 10162, of 64 KB 7581 and 7079, of 256 KB 2032 and 3338.
 const LARGE_THRESHOLD: usize = 96 << 10;
 
@@ -118,7 +118,7 @@ impl Finder {
     }
 }
 
-/// How large documents are: what a load will probably return.
+/// The sizes of loaded documents, which predict the size of the next load.
 #[derive(Default)]
 struct Sizes(Mutex<Seen>);
 

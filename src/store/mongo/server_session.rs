@@ -55,8 +55,8 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Takes one back, and drops what the server has forgotten: one of each list, because after an outage
-    /// there may be many.
+    /// Takes one back, and drops those that the server has forgotten: one of each list, because after
+    /// an outage there may be many.
     fn give(&mut self, one: T, in_doubt: bool, now: Instant) {
         match in_doubt {
             true => self.in_doubt.push_back((now, one)),

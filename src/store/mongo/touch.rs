@@ -20,7 +20,7 @@ use crate::store::Touch;
 /// The pause between two batches, in which the next one grows. It doubles with every failure.
 const PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// Of failures in a row the first is logged, and then every such one.
+/// The first of several failures in a row is logged, and then one out of this number.
 const LOGGED_FAILURES: u32 = 10;
 /// Sessions that may wait for their touch. Beyond it a touch is dropped: the next read of that
 /// session asks again.
@@ -43,11 +43,11 @@ pub(super) struct Touches {
 #[derive(Default)]
 struct Queue {
     waiting: HashMap<String, Times>,
-    /// The command that will write what waits.
+    /// The command that will write the waiting touches.
     command: Option<SharedCommand>,
-    /// What is being written.
+    /// The touches that are being written.
     in_flight: Arc<HashMap<String, Times>>,
-    /// A task writes, and will write what comes.
+    /// A task writes touches, and will write those that are added.
     writer_running: bool,
     /// Failures in a row.
     failures: u32,
@@ -98,7 +98,7 @@ impl Queue {
         }
     }
 
-    /// Puts a batch that was not written back, below what has come since.
+    /// Puts back a batch that was not written, below the touches that were added since.
     fn restore(&mut self, batch: HashMap<String, Times>) {
         let since = std::mem::replace(&mut self.waiting, batch);
         for (id, times) in since {
@@ -176,7 +176,7 @@ impl Touches {
         }
     }
 
-    /// Writes what waits now, after what is being written.
+    /// Writes the touches that wait now, after those that are being written.
     pub(super) async fn flush(&self) {
         let _writing = self.writing.lock().await;
         let (batch, command) = {
@@ -205,7 +205,7 @@ impl Touches {
         }
     }
 
-    /// Writes a batch. Returns what is to be written with the next one, and the last failure.
+    /// Writes a batch. Returns the touches to write with the next one, and the last failure.
     async fn write(
         &self,
         batch: &HashMap<String, Times>,

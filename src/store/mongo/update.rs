@@ -101,9 +101,9 @@ async fn run(client: Arc<Client>, jobs: Vec<Job>, until: Instant) -> Result<Vec<
 /// alive now was alive then, and its update was applied. (One that had expired could return if a
 /// write on its way, or a process whose clock is behind, prolonged it. An update of a session that
 /// expires within the deadline does not share.) Any other has ended: before its update, or since,
-/// which the number of those that were missed often tells. Where it does not, the session counts as
-/// ended before. To a response's own commit that does not matter, and an update whose caller is told
-/// the outcome does not share ([`Filter::alone`]).
+/// which the number of those that were missed often shows. Where it does not, the session counts as
+/// ended before. To a response's own commit that does not matter, and an update whose caller gets the
+/// outcome does not share ([`Filter::alone`]).
 async fn settle(
     client: &Client,
     filters: &[Filter],

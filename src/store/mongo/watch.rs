@@ -1,8 +1,8 @@
-//! What happens to sessions, by a change stream.
+//! Watches sessions by a change stream.
 //!
 //! The stream is opened again, at its last position, after every failure that passes: an election, a
 //! lost connection, a server that was restarted. A position that the server does not have any more is
-//! told as [`ChangeKind::Missed`].
+//! reported as [`ChangeKind::Missed`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,8 @@ const OPERATION: Operation = Operation::WatchSessions;
 
 /// How long the server waits for a change before it replies with none.
 const MAX_WAIT: Duration = Duration::from_secs(1);
-/// The same where the pool has few connections, since the stream holds one while it waits.
+/// How long the server waits where the pool has few connections, since the stream holds one
+/// meanwhile.
 const MAX_WAIT_IN_SMALL_POOL: Duration = Duration::from_millis(50);
 const SMALL_POOL: usize = 4;
 
@@ -42,9 +43,9 @@ type Stream = ChangeStream<RawDocumentBuf>;
 
 pub(super) struct ChangeStreamWatch {
     client: Arc<Client>,
-    /// Changes from here on are told.
+    /// When the changes were asked for: earlier ones are left out.
     began: Instant,
-    /// The same by the server's clock, while the stream has no token of its own.
+    /// `began` by the server's clock, while the stream has no token of its own.
     not_before: Option<Moment>,
     stream: Option<Stream>,
     /// The position of the stream.
@@ -103,8 +104,8 @@ impl ChangeStreamWatch {
         Ok(std::mem::take(&mut self.is_lost))
     }
 
-    /// When the first stream begins, by the server's clock: at the moment of the call that asked for
-    /// it, told by how long ago that was.
+    /// Returns when the first stream begins, by the server's clock: at the call that asked for it,
+    /// computed from how long ago that was.
     async fn start(&mut self) -> Result<Timestamp, Interrupted> {
         let client = Arc::clone(&self.client);
         let hello = async move { client.database.run_command(doc! { "hello": 1 }).await };
@@ -113,7 +114,7 @@ impl ChangeStreamWatch {
         let now = now.map_or(0, |now| now.timestamp_millis());
         let start = Moment::from_millis(now).minus(self.began.elapsed());
         self.not_before = Some(start);
-        // Positions have whole seconds. What is earlier is left out by the times of the changes.
+        // Positions have whole seconds. Earlier changes are left out by their times.
         let seconds = start.millis().div_euclid(1000);
         Ok(Timestamp {
             time: u32::try_from(seconds).unwrap_or(0),
@@ -145,12 +146,12 @@ impl ChangeStreamWatch {
             return Ok(None);
         };
         let Some(change) = read(&document) else {
-            // The collection was dropped or renamed, and the stream with it. What that did to each
-            // session is not told.
+            // The collection was dropped or renamed, and the stream with it. The stream does not say
+            // what that did to each session.
             self.lose_position();
             return Ok(None);
         };
-        // Servers before 6.0 tell whole seconds, in which nothing can be compared.
+        // Servers before 6.0 give whole seconds, which are too coarse to compare.
         let has_millis = document.get("wallTime").is_some();
         let is_early = |start| has_millis && change.at < start;
         let is_early = self.not_before.is_some_and(is_early);
@@ -178,7 +179,7 @@ impl Watch for ChangeStreamWatch {
             Interrupted::ForNow(error) => {
                 if !self.is_failing {
                     self.is_failing = true;
-                    rocket::warn!("Sessions: events are late until the database answers: {error}");
+                    rocket::warn!("Sessions: events are late until the database replies: {error}");
                 }
             }
         }
@@ -230,7 +231,7 @@ fn missed() -> Change {
     Change::at("", ChangeKind::Missed, Clock::default().now())
 }
 
-/// The smallest stream that tells what has to be told: no value, no secret, and of the updates only
+/// Returns the pipeline that keeps the stream small: no values, no secrets, and of the updates only
 /// those that replace a token.
 fn pipeline() -> [Query; 2] {
     let told = [

@@ -4,8 +4,8 @@ use super::sample::{DATA, a_tombstone, holds, id, raw, session, stored};
 use super::{Failure, Kept, text};
 use crate::store::{Inserted, Store};
 
-/// What [`insert`](Store::insert) was given is what [`load`](Store::load) answers with, byte by
-/// byte, the tombstones beside a session included.
+/// [`load`](Store::load) returns what [`insert`](Store::insert) was given, byte by byte, the
+/// tombstones beside a session included.
 pub async fn insert_stores_documents_as_they_were_given(store: Arc<dyn Store>) -> Kept {
     let missing = store.load(&id(1)).await?;
     must!(missing.is_none(), "the store is not empty");
@@ -49,8 +49,8 @@ pub async fn insert_never_replaces_a_document(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// A tombstone that exists keeps no session from being stored, and stays as it is, which
-/// [`Inserted::Beside`] tells; the tombstones after it are stored.
+/// A tombstone that exists does not keep a session from being stored, and stays as it is, as
+/// [`Inserted::Beside`] says; the tombstones after it are stored.
 pub async fn insert_leaves_a_tombstone_that_exists_as_it_is(store: Arc<dyn Store>) -> Kept {
     let (first, again, next) = (a_tombstone(1, 0), a_tombstone(1, 5), a_tombstone(2, 5));
     let (one, two) = (session(&id(1)), session(&id(2)));

@@ -10,8 +10,8 @@ use crate::document::Operator;
 use crate::record::{binary, field};
 use crate::store::{Filter, Step, Store};
 
-/// [`delete`](Store::delete) deletes the document and says so, once; deleting what is gone already
-/// is not an error. Other documents stay.
+/// [`delete`](Store::delete) deletes the document and says so, once; deleting a document that is gone
+/// already is not an error. Other documents stay.
 pub async fn delete_deletes_one_document_once(store: Arc<dyn Store>) -> Kept {
     stored(&*store, 1).await?;
     let other = stored(&*store, 2).await?;

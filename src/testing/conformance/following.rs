@@ -8,8 +8,8 @@ use crate::document::{Document, Update};
 use crate::record::field;
 use crate::store::{ChangeKind, Filter, Store};
 
-/// [`times`](Store::times) gives what decides when the sessions end that have one of the ids, however
-/// many those are, and nothing of another one.
+/// [`times`](Store::times) gives the fields that decide when sessions end, for all sessions that have
+/// one of the ids, however many those are, and for no other.
 pub async fn times_gives_the_documents_asked_for(store: Arc<dyn Store>) -> Kept {
     const STORED: u32 = 250;
     let mut wanted = Vec::new();
@@ -60,8 +60,8 @@ pub async fn times_gives_the_documents_asked_for(store: Arc<dyn Store>) -> Kept 
     Ok(())
 }
 
-/// [`watch`](Store::watch) tells what is inserted, what is renewed and what is deleted from its call
-/// on, in this order, or fails because the store cannot tell.
+/// [`watch`](Store::watch) reports what is inserted, renewed and deleted from its call on, in this
+/// order, or fails because the store cannot report it.
 pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kept {
     let mut watch = store.watch();
     stored(&*store, 1).await?;
@@ -70,7 +70,7 @@ pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kep
     renewal.set_now(field::RENEWED);
     store.update(this(), renewal, DATA).await?;
     store.delete(this()).await?;
-    stored(&*store, 2).await?; // the last that is told, whatever the one before was
+    stored(&*store, 2).await?; // the last that is reported, whatever the one before was
     let mut told = Vec::new();
     loop {
         match watch.next().await {
@@ -92,9 +92,9 @@ pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kep
     Ok(())
 }
 
-/// The document that ends every session, `~epoch`, is told by [`load_many`](Store::load_many), by
+/// The document that ends every session, `~epoch`, is returned by [`load_many`](Store::load_many), by
 /// [`times`](Store::times) and by [`ages`](Store::ages), with the generation that it names, beside
-/// sessions that carry one; and [`load_now`](Store::load_now), where a store has it, tells what
+/// sessions that carry one; and [`load_now`](Store::load_now), where a store has it, returns what
 /// [`load`](Store::load) does.
 pub async fn the_epoch_is_told_with_what_it_ends(store: Arc<dyn Store>) -> Kept {
     const EPOCH: &str = crate::epoch::ID;

@@ -21,7 +21,7 @@ use crate::store::{Document, Filter, Order, Store, Touch, Update};
 const PROGRAMS: u64 = 120;
 const STEPS: usize = 14;
 
-/// Whatever calls come one after the other, the store answers each as
+/// Whatever calls come one after the other, the store returns for each what
 /// [`MemoryStore`](crate::MemoryStore) does, and holds the same documents in the end. That is the
 /// whole meaning of filters and updates: what is equal, what a comparison with another type says,
 /// where a new field goes.
@@ -177,7 +177,7 @@ impl fmt::Display for Outcome {
 /// The values' names: few, so that steps meet.
 const NAMES: [&str; 9] = ["a", "b", "a%2Eb", "%24x", "_f_", "ключ", "B", "a$b", "7"];
 
-/// What programs are made of.
+/// Draws the steps of random programs.
 struct Dice {
     rng: StdRng,
     origin: Moment,

@@ -16,8 +16,8 @@ const MANY: i64 = 24;
 /// How often a race is run that has one winner.
 const ROUNDS: u32 = 12;
 
-/// Of many tasks that create documents of one id at the same time, one is told
-/// [`Inserted::Stored`], and its document is the one that is there.
+/// Of many tasks that create documents of one id at the same time, one gets [`Inserted::Stored`], and
+/// its document is the one that is there.
 pub async fn of_many_that_create_one_document_one_does(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         let created = at_once((0..MANY).map(|number| {
@@ -159,7 +159,7 @@ pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kep
 }
 
 /// Of many tasks that take one document at the same time, one gets it; and of many that delete
-/// one, one is told that it did.
+/// one, one gets `true`.
 pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
@@ -183,8 +183,8 @@ pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> K
     Ok(())
 }
 
-/// What [`take`](Store::take) gives holds every update that was applied, and no other: an update
-/// comes before the end, or finds nothing.
+/// The document that [`take`](Store::take) gives holds every update that was applied, and no other:
+/// an update comes before the end, or finds nothing.
 pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;

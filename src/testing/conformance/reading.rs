@@ -7,7 +7,7 @@ use super::{Failure, Kept};
 use crate::record::{field, seconds};
 use crate::store::{Document, Filter, Order, Store};
 
-/// What was written is seen by every read that begins after the write has returned.
+/// A write is seen by every read that begins after it has returned.
 pub async fn reads_see_every_completed_write(store: Arc<dyn Store>) -> Kept {
     let this = || Filter::id(&id(1));
     for round in 0..50_i64 {
@@ -47,8 +47,8 @@ pub async fn reads_see_every_completed_write(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// [`find`](Store::find) goes by `created` and, where that is the same, by `_id`, and answers with
-/// whole documents, but perhaps for what lists do not show.
+/// [`find`](Store::find) goes by `created` and, where that is the same, by `_id`, and returns whole
+/// documents, except perhaps for the fields that lists do not show.
 pub async fn find_goes_by_created_and_then_by_id(store: Arc<dyn Store>) -> Kept {
     let created = [
         at(-10),
@@ -91,8 +91,8 @@ pub async fn find_goes_by_created_and_then_by_id(store: Arc<dyn Store>) -> Kept 
     Ok(())
 }
 
-/// [`find`](Store::find) skips as many as it is told, and gives at most as many as it is told:
-/// with a limit of zero, none. Each [`Order`] is kept.
+/// [`find`](Store::find) skips as many as it is asked to, and gives at most as many as it is asked
+/// for: with a limit of zero, none. Each [`Order`] is kept.
 pub async fn find_gives_the_page_that_was_asked_for(store: Arc<dyn Store>) -> Kept {
     const ALL: u32 = 250; // more than a driver fetches at once
     let created = |number: u32| number * 7 % ALL; // in another order than the ids
@@ -193,7 +193,7 @@ pub async fn count_counts_what_find_finds(store: Arc<dyn Store>) -> Kept {
     Ok(())
 }
 
-/// What is asked of sessions leaves tombstones out.
+/// A filter of sessions leaves tombstones out.
 pub async fn tombstones_are_not_sessions(store: Arc<dyn Store>) -> Kept {
     let document = stored(&*store, 1).await?;
     let tombstone = a_tombstone(2, 0);
@@ -216,7 +216,7 @@ pub async fn tombstones_are_not_sessions(store: Arc<dyn Store>) -> Kept {
 }
 
 /// [`ensure_indexes`](Store::ensure_indexes) can be called at any time, and again; the store
-/// answers a [`ping`](Store::ping), and what it holds stays.
+/// replies to a [`ping`](Store::ping), and its documents stay.
 pub async fn indexes_can_be_ensured_again_and_again(store: Arc<dyn Store>) -> Kept {
     store.ping().await?;
     store.ensure_indexes().await?;

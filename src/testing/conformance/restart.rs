@@ -6,7 +6,7 @@ use crate::document::Operator;
 use crate::record::field;
 use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
 
-/// What is tried to be the last call before a crash.
+/// The call that is tried as the last one before a crash.
 #[derive(Clone, Copy, Debug)]
 enum Last {
     Insert,
@@ -17,15 +17,16 @@ enum Last {
     PutRevocation,
 }
 
-/// What was acknowledged as durable before a crash is there after it: documents that were created
-/// and changed, and the absence of those that were deleted.
+/// Writes that were acknowledged as durable before a crash are there after it: documents that were
+/// created and changed, and the absence of those that were deleted.
 ///
 /// Each call that writes is once the last one before a crash, on an empty store that `make` gives.
-/// Then `reopen` takes that store, lets what keeps its data die, and gives a store on what is left.
+/// Then `reopen` takes that store, kills the server or process that keeps its data, and gives a store
+/// on the data that are left.
 ///
-/// What is created and updated asks for [`Durability::Identity`]; what ends a session always is
-/// durable. [`Durability::Data`] promises what the database is set up for, and touches nothing:
-/// neither is tried. A crash is not tried while a call is running: what was not acknowledged may be
+/// Inserts and updates ask for [`Durability::Identity`]; the end of a session is always durable.
+/// [`Durability::Data`] promises what the database is set up for, and touches nothing: neither is
+/// tried. A crash is not tried while a call is running: writes that were not acknowledged may be
 /// there or not.
 pub async fn survives_a_restart<S: Store>(
     make: impl AsyncFn() -> S,
@@ -59,7 +60,7 @@ pub async fn survives_a_restart<S: Store>(
 const REVOCATION: &str = "~revocation";
 const DURABLY: Durability = Durability::Identity;
 
-/// What was acknowledged.
+/// The state after the acknowledged writes: documents that must be there, and ids that must be gone.
 struct Acknowledged {
     there: Vec<Document>,
     gone: Vec<String>,

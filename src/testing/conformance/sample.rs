@@ -69,7 +69,7 @@ pub(super) fn raw(document: &bson::Document) -> Document {
     Document::from_bson(document)
 }
 
-/// What a list shows of a document at least.
+/// The fields of a document that a list shows at least.
 pub(super) fn listed(document: &Document) -> Document {
     let unlisted = [field::VALUE, field::TOKEN, field::CSRF];
     let fields = document.raw().into_iter().flatten().flatten();

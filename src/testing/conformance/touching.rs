@@ -20,7 +20,7 @@ pub async fn touch_moves_times_forward(store: Arc<dyn Store>) -> Kept {
         store.flush().await;
         document.insert(field::ACCESSED, accessed.seconds());
         document.insert(field::EXPIRES, date(expires));
-        // By `find`, which cannot know of what is still to be written.
+        // By `find`, which cannot see touches that are still to be written.
         let found = store
             .find(Filter::id(&id(round)), Order::OldestFirst, 0, 1)
             .await?;

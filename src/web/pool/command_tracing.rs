@@ -1,4 +1,4 @@
-//! Detects that the driver's command tracing is logged, which shows what sessions hold.
+//! Detects that the driver's command tracing is logged, which shows the contents of sessions.
 //!
 //! With its feature `tracing-unstable` the driver emits every command and reply as an event at debug
 //! level: values, flash messages and CSRF secrets, and the digests of cookies' secrets.

@@ -82,7 +82,7 @@ impl Settings {
         url: &ConnectionString,
         own: Option<u32>,
     ) -> Result<Settings, Box<Error>> {
-        // Both keys are required. What is joined loses to every file.
+        // Both keys are required. Joined defaults lose to every file.
         let config: Config = section
             .clone()
             .join(Serialized::default("max_connections", own.unwrap_or(32)))
@@ -190,7 +190,7 @@ impl Settings {
 }
 
 /// Whether the application set the key. rocket_db_pools joins defaults of its own before it opens a
-/// pool, and these are told apart by the code that they come from.
+/// pool, and these are distinguished by the code that they come from.
 fn is_given(section: &Figment, key: &str) -> bool {
     let is_default = |file: &str| file.contains("rocket_db_pools") || file.contains("db_pools/lib");
     section.contains(key)

@@ -21,7 +21,7 @@ pub(in crate::web) fn parse(url: &str) -> Result<ConnectionString, String> {
     ConnectionString::parse(url).map_err(|error| explain(&error, url))
 }
 
-/// Says why a URL cannot be used. The text never quotes what is before the URL's last `@`: it is the
+/// Says why a URL cannot be used. The text never quotes the part before the URL's last `@`: it is the
 /// error of the same URL with other credentials, if that is wrong as well.
 pub(in crate::web) fn explain(error: &Error, url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -112,7 +112,7 @@ pub(in crate::web) fn has_retryable_writes(url: &ConnectionString) -> bool {
 /// Returns a warning for each option of the URL that exposes the database or weakens writes.
 pub(in crate::web) fn warnings(url: &ConnectionString) -> Vec<String> {
     let is_remote = is_remote(url);
-    let unchecked = matches!(&url.tls, Some(Tls::Enabled(tls))
+    let is_unchecked = matches!(&url.tls, Some(Tls::Enabled(tls))
         if tls.allow_invalid_certificates == Some(true));
     let is_plain = !matches!(url.tls, Some(Tls::Enabled(_)));
     let warnings = [
@@ -121,7 +121,7 @@ pub(in crate::web) fn warnings(url: &ConnectionString) -> Vec<String> {
             "the database is on another machine, without TLS; add tls=true",
         ),
         (
-            unchecked,
+            is_unchecked,
             "the database's certificate is not checked (`tlsInsecure`, \
              `tlsAllowInvalidCertificates`), so anybody on the network can pose as the database; name \
              its certificate authority in `tlsCAFile`",

@@ -202,6 +202,10 @@ async fn beyond_the_limit_the_oldest_session_ends() {
         cookies.push(member(&probe, "alice").await);
         probe.clock.advance(Duration::from_secs(1));
     }
+    eventually("the end of the second one", async || {
+        whoami(&probe.app, &cookies[1]).await.is_null()
+    })
+    .await;
     for (at, cookie) in cookies.iter().enumerate() {
         assert_eq!(whoami(&probe.app, cookie).await.is_null(), at < 2, "{at}");
     }

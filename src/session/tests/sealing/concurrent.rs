@@ -182,7 +182,7 @@ async fn login_carries_over_what_others_sealed_or_stored_plain_meanwhile(
     assert_eq!(read, (Some(112), Some(20)));
 }
 
-/// The save gives the session its key, and a modification in the same request comes meanwhile.
+/// The save gives the session its key, and a modification in the same request runs at the same time.
 #[rocket::async_test]
 async fn save_and_modify_of_one_request_share_the_key() {
     let plain = Bench::with(|config| config.seal = false);

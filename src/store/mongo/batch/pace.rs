@@ -12,8 +12,8 @@ const MAX_NOTED: Duration = Duration::from_secs(1);
 /// How long commands take, and from that how long an operation should wait for the end of one.
 ///
 /// The least that a command takes is distance (to the server, to a majority): waiting for it saves
-/// nothing, since the next command could travel beside it. What commands usually take beyond it is
-/// work, on processors that the next command would share: waiting for it costs nothing.
+/// nothing, since the next command could travel beside it. The time that commands usually take beyond
+/// it is work, on processors that the next command would share: waiting for it costs nothing.
 #[derive(Default)]
 pub(super) struct Pace {
     pub(super) usual: Duration,
@@ -27,7 +27,8 @@ impl Pace {
             (self.usual, self.least) = (took, took);
         }
         self.usual = (self.usual * 7 + took) / 8;
-        // It forgets: the network of an hour ago may not be that of now.
+        // The least duration rises again, by a sixteenth at most: the network of an hour ago may not
+        // be that of now.
         self.least = took.min(self.least + self.least / 16);
     }
 
