@@ -35,7 +35,7 @@ impl State {
                 sum
             }
         };
-        // Appending nothing is no growth, even where others have made the session too large.
+        // Appending nothing fits even where others have made the session too large.
         if estimate <= self.max_bytes || estimate == self.size {
             return Ok(estimate);
         }
