@@ -284,7 +284,8 @@ impl Session {
     /// changes are stored before it continues. Later changes are stored with the response. What
     /// `save` stored stays, and its cookie is sent, whatever the response becomes; only if storing
     /// the later changes fails, the 503 carries no cookie. One round trip for a change, and none when
-    /// nothing changed.
+    /// nothing changed. If it gave the browser a new cookie of a session that was stored before (by a
+    /// renewal, for example), the response asks once more whether another request has replaced it.
     ///
     /// `Ok` means that everything which the request changed before is stored: a save also fails where an
     /// earlier one that ran at the same time failed, or one whose future was dropped.

@@ -7,17 +7,20 @@ use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
+use bson::RawBson;
 use bson::raw::RawBsonRef;
 use rocket::futures::FutureExt;
 use rocket::tokio;
 use rocket::tokio::sync::oneshot;
 
 use super::cas::{Attempt, CompareAndSet};
+use super::ending::DELETED_PER_STEP;
 use super::tombstone::{Revocation, StoredProof, Tombstone, is_revoked, look_up, of_user};
 use super::*;
+use crate::document::Filter;
 use crate::document::key::Field;
 use crate::record::token::{Digest, Secret};
-use crate::record::{Client, Meta, Override};
+use crate::record::{Client, Meta, Override, field};
 use crate::state::Proof;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Durability, Inserted, Order, Store};
