@@ -281,3 +281,12 @@ async fn request_that_is_answered_twice_is_committed_once() {
     );
     assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }
+
+/// One byte more, and glibc's allocator takes a lock that workers wait for.
+#[test]
+#[cfg(not(feature = "tracing"))] // which adds a span
+fn shared_state_of_a_request_is_small() {
+    let counts = 2 * size_of::<usize>(); // of an `Arc`
+    let size = size_of::<Shared>() + counts;
+    assert!(size <= 1032, "{size}");
+}
