@@ -140,7 +140,7 @@ async fn sweep_continues_with_a_generation_that_begins_at_its_end() {
     let ending = loop {
         bench.here.is_sweeping.store(true, Ordering::Relaxed);
         let mut ending = Box::pin(Sweeper(Arc::downgrade(&bench.here)).run());
-        // The store may have answered at once: then there is no moment in between.
+        // If the store replied at once, the task has ended before a generation could begin: again.
         if ending.as_mut().now_or_never().is_none() {
             break ending;
         }

@@ -176,8 +176,8 @@ pub(super) async fn take(
     match reply.body.get("value") {
         Some(Bson::Document(last)) => {
             let bytes = RawDocumentBuf::try_from(last);
-            let unsaid = |_| Error::unknown(terms.operation, error::UNSAID);
-            bytes.map(|bytes| Some(from_driver(bytes))).map_err(unsaid)
+            let missing = |_| Error::unknown(terms.operation, error::MISSING_RESULT);
+            bytes.map(|bytes| Some(from_driver(bytes))).map_err(missing)
         }
         _ => Ok(None),
     }
@@ -363,12 +363,12 @@ fn parse(reply: &Reply, count: usize, operation: Operation) -> Result<Parsed> {
     let failed = body.get_array("writeErrors").map(Vec::as_slice);
     for error in failed.unwrap_or_default() {
         let Some(error) = error.as_document() else {
-            return unknown(error::UNSAID);
+            return unknown(error::MISSING_RESULT);
         };
         let index = usize::try_from(number(error, "index")).unwrap_or(usize::MAX);
         let code = i32::try_from(number(error, "code")).unwrap_or(0);
         if index >= count {
-            return unknown(error::UNSAID);
+            return unknown(error::MISSING_RESULT);
         }
         // An earlier attempt may have done what this one failed to do.
         if reply.in_doubt {

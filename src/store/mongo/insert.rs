@@ -69,7 +69,7 @@ async fn run(
     let Outcomes { errors, done } =
         command::send(&client, Verb::Insert, &statements, terms).await?;
     match done + errors.iter().flatten().count() < statements.len() {
-        true => Err(Error::unknown(OPERATION, error::UNSAID)),
+        true => Err(Error::unknown(OPERATION, error::MISSING_RESULT)),
         false => Ok(errors.into_iter().map(inserted).collect()),
     }
 }
@@ -108,7 +108,7 @@ async fn insert_in_order(
                 return Err(error::of_statement(OPERATION, code).partly_done_if(at > 0));
             }
             None if sent.done < rest.len() => {
-                return Err(Error::unknown(OPERATION, error::UNSAID));
+                return Err(Error::unknown(OPERATION, error::MISSING_RESULT));
             }
             None => break,
         }
