@@ -259,6 +259,7 @@ impl Session {
             }
             Ok(None) => {
                 self.core.stats.gone.count();
+                inner.state.exchange_failed();
                 if is_same {
                     // By an earlier save: the browser may have another one by now.
                     inner.pending_cookie = None;

@@ -445,21 +445,29 @@ fn every_interleaving_of_sealed_sessions_is_one_that_the_reference_allows_on_mon
     Setup::new(true, on_mongodb).try_out(100);
 }
 
+fn tab(cookie: usize, program: &[Op]) -> Tab {
+    let program = program.to_vec();
+    Tab { cookie, program }
+}
+
+/// One case that was found.
+fn plays(case: &Case) {
+    let setup = Setup::new(false, in_memory);
+    let played = setup.runtime.block_on(setup.play(case));
+    played.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 /// The session that an old cookie names under another secret ends after its load: the login with that
 /// cookie leaves no tombstone, so the other request stores a session.
 #[test]
 fn a_login_with_a_wrong_secret_leaves_no_tombstone_of_a_session_that_ends_meanwhile() {
-    let tab = |cookie, program: &[Op]| Tab {
-        cookie,
-        program: program.to_vec(),
-    };
     let n = || "n".to_owned();
     // The requests of the last phase in the order of their steps, and one number for which of the
     // operations that a step waits at; before them the eight of the other phases.
     let steps = [0, 2, 1, 2, 0, 1, 1, 0, 0];
     let order = std::iter::repeat_n(0, 8).chain(steps.into_iter().flat_map(|at| [at, 0]));
     let order = order.chain(std::iter::repeat_n(0, 24));
-    let case = Case {
+    plays(&Case {
         phases: vec![
             vec![tab(0, &[Op::Increment(n(), 0)])],
             vec![tab(0, &[Op::Elevate])],
@@ -470,8 +478,26 @@ fn a_login_with_a_wrong_secret_leaves_no_tombstone_of_a_session_that_ends_meanwh
             ],
         ],
         order: order.collect(),
-    };
-    let setup = Setup::new(false, in_memory);
-    let played = setup.runtime.block_on(setup.play(&case));
-    played.unwrap_or_else(|failure| panic!("{failure}"));
+    });
+}
+
+/// A modification that finds no session has written nothing, so the value is not in doubt: the next
+/// call that leaves it as it is sends nothing.
+#[test]
+fn a_modification_that_found_no_session_leaves_no_doubt() {
+    let m = || "m".to_owned();
+    // The six of the first phase, then which request makes its next step.
+    let steps = [1, 0, 1, 1, 1];
+    let order = std::iter::repeat_n(0, 6).chain(steps.into_iter().flat_map(|at| [at, 0]));
+    plays(&Case {
+        phases: vec![
+            vec![tab(0, &[Op::SetFloat(Float::NotANumber)])],
+            vec![tab(0, &[])],
+            vec![
+                tab(0, &[Op::Clear, Op::Add(m(), 0), Op::CountDown(m())]),
+                tab(0, &[Op::Login("ann".into())]),
+            ],
+        ],
+        order: order.chain(std::iter::repeat_n(0, 24)).collect(),
+    });
 }
