@@ -104,7 +104,7 @@ impl Terms {
 
 /// The outcomes of a command's statements, as its reply has them.
 pub(super) struct Outcomes {
-    /// The code of each that failed.
+    /// The code of each that failed: [`code_in_doubt`] where an earlier attempt may have done it.
     pub(super) errors: Vec<Option<i32>>,
     /// How many were inserted or deleted, or have found their document.
     pub(super) done: usize,
@@ -352,7 +352,19 @@ struct Failed {
     pause: Duration,
 }
 
+/// Returns the code of a statement that failed although an earlier attempt may have done it: a negative
+/// one. The server has no negative codes, so that no list of known codes has it: the outcome of this
+/// statement is unknown ([`error::of_statement`]), and [`send`] does not send it again.
+fn code_in_doubt(code: i32) -> i32 {
+    -code.saturating_abs()
+}
+
 /// Reads the outcomes of `count` statements; an error of the whole makes everything unknown.
+///
+/// The outcomes of statements without an error are known even if an earlier attempt may have taken effect:
+/// only a numbered command is sent again then, and the server reports for each statement what either
+/// attempt did. An ordered command ends at its first error, and its only caller
+/// (`insert::insert_in_order`) fails with the error of that statement, and so with an unknown outcome.
 fn parse(reply: &Reply, count: usize, operation: Operation) -> Result<Parsed> {
     let body = &reply.body;
     let unknown = |failure: &'static str| Err(Error::unknown(operation, failure));
@@ -370,10 +382,10 @@ fn parse(reply: &Reply, count: usize, operation: Operation) -> Result<Parsed> {
         if index >= count {
             return unknown(error::MISSING_RESULT);
         }
-        // An earlier attempt may have done what this one failed to do.
-        if reply.in_doubt {
-            return Err(Error::unknown(operation, error::statement(code)));
-        }
+        let code = match reply.in_doubt {
+            true => code_in_doubt(code),
+            false => code,
+        };
         let pause = error::throttle_delay(error.get_str("errmsg").unwrap_or_default());
         errors.push(Failed { index, code, pause });
     }
@@ -417,5 +429,53 @@ fn number(document: &ReplyBody, name: &str) -> i64 {
         Some(Bson::Int64(number)) => *number,
         Some(Bson::Double(number)) => *number as i64,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+
+    const OPERATION: Operation = Operation::ChangeSession;
+
+    /// Parses the reply to three statements, of which the second failed with this code.
+    fn parse_failure(code: i32, in_doubt: bool) -> Parsed {
+        let body = doc! { "ok": 1.0, "n": 2, "writeErrors": [{ "index": 1, "code": code }] };
+        let parsed = parse(&Reply { body, in_doubt }, 3, OPERATION);
+        parsed.expect("the outcomes of three statements")
+    }
+
+    #[test]
+    fn statement_that_fails_after_a_lost_reply_is_unknown_by_itself() {
+        const MISMATCH: i32 = 14;
+        for code in [error::DUPLICATE, error::THROTTLED, MISMATCH, 0, -1] {
+            let parsed = parse_failure(code, true);
+            let [failed] = parsed.errors.as_slice() else {
+                panic!("{code}: {} errors", parsed.errors.len());
+            };
+            assert_eq!((parsed.done, failed.index), (2, 1), "{code}");
+            let known = [error::DUPLICATE, error::THROTTLED];
+            assert!(!known.contains(&failed.code), "{code}: {}", failed.code);
+            assert!(!error::is_final(failed.code), "{code}: {}", failed.code);
+            let error = error::of_statement(OPERATION, failed.code);
+            assert!(matches!(error, Error::Unknown { .. }), "{code}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn statement_that_fails_at_the_only_attempt_keeps_its_code() {
+        let parsed = parse_failure(error::DUPLICATE, false);
+        let codes: Vec<_> = parsed.errors.iter().map(|failed| failed.code).collect();
+        assert_eq!(codes, [error::DUPLICATE]);
+    }
+
+    #[test]
+    fn write_concern_that_fails_makes_every_statement_unknown() {
+        let body = doc! { "ok": 1.0, "n": 3, "writeConcernError": { "code": 64 } };
+        let in_doubt = false;
+        let parsed = parse(&Reply { body, in_doubt }, 3, OPERATION).map(|parsed| parsed.done);
+        assert!(matches!(parsed, Err(Error::Unknown { .. })), "{parsed:?}");
     }
 }
