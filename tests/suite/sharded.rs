@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use mongodb::options::IndexOptions;
+use mongodb::options::{IndexOptions, WriteConcern};
 use mongodb::{Collection, IndexModel};
 use rocket::futures::TryStreamExt;
 use rocket::futures::future::join_all;
 use rocket::serde::json::json;
+use rocket_mongo_session::store::Filter;
 use rocket_mongo_session::testing::Clock;
 use rocket_mongo_session::{End, MongoStore, Query, Store};
 
@@ -385,6 +386,45 @@ async fn revocation_of_more_than_a_thousand_sessions_counts_each() {
     let bob = arena.sessions().of("bob");
     assert_eq!(bob.revoke_all().await.unwrap(), 1201);
     assert_eq!(bob.count().await.unwrap(), 0);
+}
+
+/// Holds replication back, so that the primary alone has what is written from now on.
+async fn hold_replication(shard: &ReplicaSet, held: bool) {
+    let mode = if held { "alwaysOn" } else { "off" };
+    let primary = shard.primary().await;
+    for node in (0..3).filter(|node| *node != primary) {
+        let admin = shard.nodes()[node].client().await.database("admin");
+        let order = doc! { "configureFailPoint": "stopReplProducer", "mode": mode };
+        admin.run_command(order).await.expect("a fail point");
+    }
+}
+
+/// Another process has deleted the session, and a failover could bring it back: the majority does not have
+/// the deletion yet.
+#[rocket::async_test]
+async fn revocation_waits_for_a_deletion_that_the_majority_does_not_have() {
+    let cluster = Cluster::start(3).await;
+    let (db, namespace) = place();
+    let sessions: Collection<Document> = cluster.client().await.database(&db).collection("session");
+    let insert = sessions.insert_one(doc! { "_id": "one" });
+    let insert = insert.write_concern(WriteConcern::majority());
+    insert.await.expect("a document");
+    let shard = &cluster.shards()[cluster.shard_of(&namespace, "one").await];
+    hold_replication(shard, true).await;
+    let delete = sessions.delete_one(doc! { "_id": "one" });
+    let delete = delete.write_concern(WriteConcern::nodes(1));
+    assert_eq!(delete.await.expect("a deletion").deleted_count, 1);
+    let store = MongoStore::new(&sessions, Duration::from_secs(DEADLINE), 10, false);
+    let all = store.delete_all(Filter::default()).await;
+    let some = store.delete_some(Filter::default(), 10).await;
+    assert!(all.is_err() && some.is_err(), "{all:?}, {some:?}");
+    hold_replication(shard, false).await;
+    eventually("a majority that has the deletion", async || {
+        store.delete_all(Filter::default()).await.ok() == Some(0)
+    })
+    .await;
+    let some = store.delete_some(Filter::default(), 10).await.unwrap();
+    assert_eq!((some.deleted, some.is_last), (0, true));
 }
 
 /// Lets a crowd loose on two applications, does something to the cluster, and checks what the crowd was
