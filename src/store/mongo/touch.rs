@@ -1,7 +1,7 @@
 //! Touches: that sessions were in use, written in the background, many in one command.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rocket::tokio;
@@ -172,7 +172,7 @@ impl Touches {
         {
             queue.writer_running = true;
             drop(queue);
-            runtime.spawn(Writer(Some(Arc::clone(self))).run());
+            runtime.spawn(Writer(Arc::downgrade(self)).run(Arc::clone(self)));
         }
     }
 
@@ -258,16 +258,25 @@ impl Touches {
 
 /// The task that writes batch after batch until nothing waits. If it is dropped before its end, the next
 /// touch starts another one.
-struct Writer(Option<Arc<Touches>>);
+///
+/// It does not keep the touches during its pause, so it ends with the store although the database is
+/// away, and what waits then is lost. At a shutdown [`Touches::flush`] writes it before.
+struct Writer(Weak<Touches>);
 
 impl Writer {
-    async fn run(mut self) {
-        while let Some(touches) = &self.0 {
+    async fn run(mut self, mut touches: Arc<Touches>) {
+        loop {
             touches.flush().await;
             let pause = touches.lock().pause();
+            drop(touches);
             tokio::time::sleep(pause).await;
+            let Some(still_used) = self.0.upgrade() else {
+                return;
+            };
+            touches = still_used;
             if touches.lock().ends_writer() {
-                self.0 = None; // which the queue knows
+                self.0 = Weak::new(); // which the queue knows
+                return;
             }
         }
     }
@@ -275,7 +284,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(touches) = &self.0 {
+        if let Some(touches) = self.0.upgrade() {
             touches.lock().writer_running = false;
         }
     }
@@ -329,14 +338,19 @@ mod tests {
         assert_eq!([10, 31, 32, u32::MAX].map(pause), [MAX_PAUSE; 4]);
     }
 
-    /// With its runtime, for instance, while the store lives on.
-    #[rocket::async_test]
-    async fn a_touch_starts_a_writer_where_the_last_one_was_dropped() {
+    /// Touches of a store that cannot be reached.
+    async fn unreachable(deadline: Duration) -> Arc<Touches> {
         let client = mongodb::Client::with_uri_str("mongodb://127.0.0.1:1").await;
         let database = client.unwrap().database("test");
         let sessions = database.collection::<mongodb::bson::Document>("session");
-        let client = Arc::new(Client::new(&sessions, Duration::from_secs(1), 1, "main"));
-        let touches = Arc::new(Touches::new(&client, "main"));
+        let client = Arc::new(Client::new(&sessions, deadline, 1, "main"));
+        Arc::new(Touches::new(&client, "main"))
+    }
+
+    /// With its runtime, for instance, while the store lives on.
+    #[rocket::async_test]
+    async fn a_touch_starts_a_writer_where_the_last_one_was_dropped() {
+        let touches = unreachable(Duration::from_secs(1)).await;
         let touch = Touch {
             id: "id".into(),
             accessed: Moment::from_millis(1000),
@@ -352,6 +366,23 @@ mod tests {
         assert!(touches.lock().writer_running);
         runtime.shutdown_background();
         assert!(!touches.lock().writer_running);
+    }
+
+    #[rocket::async_test]
+    async fn the_writer_ends_with_its_store_although_touches_wait() {
+        let touches = unreachable(Duration::from_millis(10)).await;
+        let store = Arc::downgrade(&touches);
+        touches.lock().add("id".into(), times(1000));
+        let writer = tokio::spawn(Writer(Weak::clone(&store)).run(Arc::clone(&touches)));
+        while touches.lock().failures == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(touches.pending(&["id".to_owned()]).len(), 1);
+        drop(touches);
+        let limit = Duration::from_secs(60);
+        let ended = tokio::time::timeout(limit, writer).await;
+        ended.expect("the writer ends").unwrap();
+        assert!(store.upgrade().is_none());
     }
 
     #[test]
