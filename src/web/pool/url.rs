@@ -16,15 +16,43 @@ const CREDENTIALS: &str = "the URL cannot be used because of its user or passwor
                            `[`, `]`, `@` and `%` of the user and the password is percent-encoded, as %3A, \
                            %2F, ...)";
 
+/// A part of the password may stand in the place of a host or an option.
+const HOSTS: &str = "the URL cannot be used because of a host, a port or the name of an option; the driver's \
+                     message is not shown, because it may quote the password (write \
+                     mongodb://user:password@host:port/database?option=value, with the `@` before the host as \
+                     it is, and with every `:`, `/`, `?`, `#`, `[`, `]`, `@` and `%` of the user and the \
+                     password percent-encoded, as %3A, %2F, ...)";
+
 /// Parses a URL. The error says what is wrong, without credentials.
 pub(in crate::web) fn parse(url: &str) -> Result<ConnectionString, String> {
-    ConnectionString::parse(url).map_err(|error| explain(&error, url))
+    let parsed = ConnectionString::parse(url).map_err(|error| explain(&error, url))?;
+    match has_encoded_host(&parsed) {
+        true => Err(HOSTS.to_owned()),
+        false => Ok(parsed),
+    }
+}
+
+/// Whether a host name is percent-encoded. It is not one then, but credentials whose `@` is encoded as
+/// well, and every error of the network would quote it.
+fn has_encoded_host(url: &ConnectionString) -> bool {
+    // The `%` of an IPv6 address is before the name of a network interface.
+    let is_encoded = |host: &str| host.contains('%') && !host.contains(':');
+    match &url.host_info {
+        HostInfo::HostIdentifiers(hosts) => hosts
+            .iter()
+            .any(|host| matches!(host, ServerAddress::Tcp { host, .. } if is_encoded(host))),
+        HostInfo::DnsRecord(host) => is_encoded(host),
+        _ => false,
+    }
 }
 
 /// Says why a URL cannot be used. The text never quotes the part before the URL's last `@`: it is the
-/// error of the same URL with other credentials, if that is wrong as well.
+/// error of the same URL with other credentials, if that is wrong as well. Nor does it quote a host or
+/// an option that may be a part of the password.
 pub(in crate::web) fn explain(error: &Error, url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return unusable(error); // it quotes nothing
+    };
     let lower = rest.to_ascii_lowercase();
     if SECRET_OPTIONS.iter().any(|option| lower.contains(option)) {
         return format!(
@@ -33,15 +61,34 @@ pub(in crate::web) fn explain(error: &Error, url: &str) -> String {
             kind(error)
         );
     }
-    let Some((_, hosts_and_options)) = rest.rsplit_once('@') else {
-        return unusable(error);
+    if ConnectionString::parse(url).is_ok() {
+        return unusable(error); // it is about something else
+    }
+    let (credentials, hosts_and_options) = match rest.rsplit_once('@') {
+        Some((_, hosts_and_options)) => ("user:password@", hosts_and_options),
+        None => ("", rest),
     };
-    match ConnectionString::parse(format!("{scheme}://user:password@{hosts_and_options}")) {
+    if scheme.contains(':') || !may_be_quoted(hosts_and_options) {
+        return HOSTS.to_owned();
+    }
+    match ConnectionString::parse(format!("{scheme}://{credentials}{hosts_and_options}")) {
         Err(error) => unusable(&error),
-        // The URL could be parsed, so the error is about something else.
-        Ok(_) if ConnectionString::parse(url).is_ok() => unusable(error),
         Ok(_) => CREDENTIALS.to_owned(),
     }
+}
+
+/// Whether the hosts, and the names of the options, are not parts of a password.
+fn may_be_quoted(hosts_and_options: &str) -> bool {
+    let mut parts = hosts_and_options.split(['/', '?']);
+    let hosts = parts.next().unwrap_or_default();
+    let options = hosts_and_options.split_once('?');
+    let options = options.map_or("", |(_, options)| options);
+    let is_host = |host: &str| ServerAddress::parse(host).is_ok();
+    let is_named = |option: &str| {
+        let name = option.split('=').next().unwrap_or_default();
+        name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+    };
+    hosts.split(',').all(is_host) && options.split('&').all(is_named)
 }
 
 fn unusable(error: &Error) -> String {
@@ -156,6 +203,18 @@ mod tests {
     #[case("mongodb://bob:hun@ter2@h/db", "percent-encoded")]
     #[case("mongodb://bob:hun/ter2@h/db", "percent-encoded")]
     #[case("mongodb://bob:hunt?er=2@h/db", "percent-encoded")]
+    #[case("mongodb://bob:hunter2%40db.example/my_app", "percent-encoded")]
+    #[case("mongodb+srv://bob:hunter2%40db.example/my_app", "percent-encoded")]
+    #[case("mongodb://bob%3Ahunter2%40db.example/my_app", "percent-encoded")]
+    #[case("mongodb://bob:hunter2/my_app", "user:password@host:port")]
+    #[case("mongodb+srv://bob:hunter2/my_app", "user:password@host:port")]
+    #[case("mongodb://bob:p@ss:hunter2/db", "percent-encoded")]
+    #[case("mongodb://bob:p@ss?hunter2%40h/db", "percent-encoded")]
+    #[case("mongodb://bob:27017?hunter2%40h/db", "percent-encoded")]
+    #[case("mongodb:bob:hunter2://h/db", "user:password@host:port")]
+    #[case("mongodb://bob:hunter2@h:port/db", "a port")]
+    #[case("mongodb://bob:hunter2@/db", "a host")]
+    #[case("bob:hunter2@h/db", "no scheme")]
     #[case(
         "mongodb://bob:hunter2@h/db?authMechanismProperties=hunter2",
         "hold secrets"
