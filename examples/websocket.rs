@@ -5,6 +5,7 @@
 #[macro_use]
 extern crate rocket;
 
+use rocket::Shutdown;
 use rocket::futures::{SinkExt, StreamExt};
 use rocket::response::{Redirect, content::RawHtml};
 use rocket::tokio::select;
@@ -48,7 +49,7 @@ fn logout(session: &Session) -> Result<Redirect, Error> {
 }
 
 #[get("/echo")]
-fn echo(session: &Session, socket: WebSocket) -> Channel<'static> {
+fn echo(session: &Session, socket: WebSocket, mut shutdown: Shutdown) -> Channel<'static> {
     let mut ended = session.ended(); // belongs to no request, so the socket may keep it
     socket.channel(move |mut stream| {
         Box::pin(async move {
@@ -66,6 +67,7 @@ fn echo(session: &Session, socket: WebSocket) -> Channel<'static> {
                         stream.send(Message::Text(format!("your session has ended: {end:?}"))).await?;
                         break;
                     }
+                    _ = &mut shutdown => break, // instead of being cut after the grace period
                 }
             }
             stream.close(None).await

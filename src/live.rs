@@ -206,10 +206,10 @@ impl Live {
         drop(removed); // not under the lock
     }
 
-    /// The process shuts down: nothing is asked any more. Streams see that by Rocket's `Shutdown`.
+    /// The process shuts down: events end. Streams that are still open see that by Rocket's `Shutdown`,
+    /// and are told as before when their session ends.
     pub(crate) fn stop(&self) {
         self.0.is_stopped.send_replace(true);
-        self.0.wake.notify_one();
     }
 
     /// Returns a future that resolves when the process shuts down, or nothing uses the sessions any

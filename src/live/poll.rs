@@ -22,7 +22,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_TOMBSTONES: usize = 20_000;
 
 impl Inner {
-    /// Starts the task that polls, unless it runs. It ends when no session is followed any more.
+    /// Starts the task that polls, unless it runs. It ends when no session is followed any more, and not
+    /// with a shutdown: Rocket lets streams stay open for `shutdown.grace`.
     pub(super) fn start_polling(self: &Arc<Self>, state: &mut State) {
         if state.is_polling {
             return;
@@ -178,7 +179,7 @@ async fn poll_while_followed(live: Weak<Inner>) {
         let Some(inner) = live.upgrade() else { return };
         {
             let mut state = inner.lock();
-            if state.registry.is_empty() || inner.is_stopped() {
+            if state.registry.is_empty() {
                 state.is_polling = false;
                 polling.has_ended = true;
                 return;

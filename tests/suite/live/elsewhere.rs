@@ -116,6 +116,22 @@ async fn a_timeout_that_another_process_has_shortened_ends_the_session() {
     }
 }
 
+/// Rocket lets an open stream run for `shutdown.grace`.
+#[rocket::async_test]
+async fn an_end_during_a_shutdown_is_told() {
+    for (here, there) in pairs(&[("timeout", 600.into())]).await {
+        let (mut browser, mut other) = (here.browser("login").await, here.browser("bob").await);
+        let ended = here.follow(&mut browser).await;
+        let others = here.follow(&mut other).await;
+        here.client.terminate().await;
+        assert!(!has_ended(&ended) && !has_ended(&others));
+        assert!(there.sessions().revoke(&id(&browser)).await.unwrap());
+        assert_eq!(end_of(ended).await, End::Gone);
+        here.clock.advance(Duration::from_secs(601));
+        assert_eq!(end_of(others).await, End::Expired);
+    }
+}
+
 /// A session of the Python package, which has no `expires` yet.
 #[rocket::async_test]
 async fn sessions_of_the_python_package_are_followed() {
