@@ -208,6 +208,14 @@ impl Token {
         }
     }
 
+    /// Whether a text may contain a token: a dot, and a secret after it.
+    pub(crate) fn may_be_in(text: &str) -> bool {
+        text.match_indices('.').any(|(dot, _)| {
+            let secret = text.get(dot + 1..dot + 1 + SECRET_CHARS);
+            secret.is_some_and(|secret| decode::<32>(secret, SECRET_CHARS).is_some())
+        })
+    }
+
     /// Whether the id alone opened the session. Such an id is a credential: it is neither shown nor
     /// logged.
     pub(crate) fn is_bare(&self) -> bool {

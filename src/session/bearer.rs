@@ -47,7 +47,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongTransport`] for sessions that travel in a cookie; [`Error::Sealed`],
+    /// [`Error::WrongTransport`] for sessions that travel in a cookie; [`Error::Sealed`], also in a
+    /// catcher after the handler has handed out a token, because nothing of that request is stored;
     /// [`Error::Randomness`].
     #[doc(alias("bearer", "api token", "Authorization"))]
     pub fn issue_token(&self) -> Result<String> {
@@ -58,6 +59,9 @@ impl Session {
             });
         }
         let mut inner = self.open_to_write()?;
+        if inner.issues_no_more {
+            return Err(Error::Sealed);
+        }
         let state = &mut inner.state;
         let token = match (state.issued(), state.stored()) {
             (Some(issued), _) => issued,
@@ -71,5 +75,15 @@ impl Session {
         state.settings.issued = Some(token.clone());
         inner.is_issued = true;
         Ok(token.cookie_value().as_str().to_owned())
+    }
+
+    /// Whether the request has handed out a token, stored or not.
+    pub(crate) fn has_issued(&self) -> bool {
+        self.lock().is_issued
+    }
+
+    /// The handler's token may be lost, and nothing is stored then: `issue_token` fails from now on.
+    pub(crate) fn issue_no_more(&self) {
+        self.lock().issues_no_more = true;
     }
 }

@@ -193,8 +193,11 @@ pub(super) async fn session_of<'r, K: Kind>(
                     false
                 }
                 // A token was handed out: without the mark, `settle_changes` finds the catcher.
-                Ok(session) => !is_first && !session.can_be_answered_by_catcher(),
-                Err(_) => false,
+                Ok(session) if !is_first && !session.can_be_answered_by_catcher() => {
+                    session.issue_no_more();
+                    true
+                }
+                Ok(_) | Err(_) => false,
             };
             if !is_lost {
                 mark::set(request, mark);

@@ -9,6 +9,7 @@ use rocket::{Orbit, Request, Response, Rocket};
 
 use crate::config::Transport;
 use crate::error::{Error, Operation};
+use crate::record::token::Token;
 use crate::session::CookieChange;
 use crate::web::kind::Attached;
 use crate::web::{cookie, mark};
@@ -273,7 +274,7 @@ fn remove_cookie(response: &mut Response<'_>, name: &str) {
 }
 
 /// Replaces the response of a request whose changes were not stored by the application's response
-/// for `status`, without session cookies.
+/// for `status`, without session cookies and tokens.
 async fn replace_failed<'r>(
     request: &'r Request<'_>,
     response: &mut Response<'r>,
@@ -294,12 +295,17 @@ async fn replace_failed<'r>(
         bare.set_status(status);
         bare
     });
+    let has_issued = kinds.iter().any(|attached| {
+        let cache = (attached.kind.cache)(request, &attached.sessions.core.clock);
+        matches!(cache.loaded(), Some(Ok(session)) if session.has_issued())
+    });
     // Cookies that the catcher added to the jar are lost: Rocket has read the jar before.
     let kept: Vec<Header<'static>> = response
         .headers()
         .iter()
         .filter(|header| !describes_content(header.name().as_str()))
         .filter(|header| !replacement.headers().contains(header.name().as_str()))
+        .filter(|header| !(has_issued && Token::may_be_in(header.value())))
         .map(|header| Header::new(header.name().to_string(), header.value().to_owned()))
         .collect();
     for header in kept {

@@ -5,8 +5,8 @@ use mongodb::bson::{Document, doc};
 use rocket::error::ErrorKind;
 use rocket::fairing::AdHoc;
 use rocket::figment::value::Value;
-use rocket::http::Status;
-use rocket::{Build, Rocket, State, catch, catchers, get, post, routes};
+use rocket::http::{Header, Status};
+use rocket::{Build, Responder, Rocket, State, catch, catchers, get, post, routes};
 use rocket_mongo_session::{Error, Kind, Of, RecentLogin, Session, Sessions, SessionsOf};
 use rstest::rstest;
 
@@ -52,6 +52,35 @@ async fn token_saved(phone: Phones<'_>) -> Result<String, Error> {
 fn elevate(phone: Phones<'_>) -> Result<String, Error> {
     phone.elevate()?;
     phone.issue_token()
+}
+
+/// The token in headers, beside a header without it.
+#[derive(Responder)]
+struct InHeaders {
+    text: &'static str,
+    token: Header<'static>,
+    authorization: Header<'static>,
+    origin: Header<'static>,
+}
+
+#[post("/headers/<when>")]
+async fn in_headers(phone: Phones<'_>, when: &str) -> Result<InHeaders, Error> {
+    let token = phone.issue_token()?;
+    if when == "saved" {
+        let _ = phone.save().await;
+    }
+    Ok(InHeaders {
+        text: "done",
+        authorization: Header::new("Authorization", format!("Bearer {token}")),
+        token: Header::new("X-Auth-Token", token),
+        origin: Header::new("Access-Control-Allow-Origin", "https://app.example"),
+    })
+}
+
+/// A catcher answers, and no token was made.
+#[post("/conflict")]
+fn conflict(_phone: Phones<'_>) -> Status {
+    Status::Conflict
 }
 
 /// It fails after the token was made, and a catcher answers.
@@ -126,6 +155,16 @@ fn unavailable() -> &'static str {
     "our own 503"
 }
 
+/// Hands out a token in the handler's place.
+#[catch(409)]
+async fn conflicting(request: &rocket::Request<'_>) -> String {
+    let phone = request.guard::<Phones<'_>>().await.expect("a session");
+    match phone.issue_token() {
+        Err(Error::Sealed) => "sealed".to_owned(),
+        issued => issued.expect("a token"),
+    }
+}
+
 fn rocket(url: &str, gates: &Gates) -> Rocket<Build> {
     let debug = figment("debug", Some(url), &[]).merge(("session_phone.transport", "bearer"));
     let all = routes![
@@ -133,6 +172,8 @@ fn rocket(url: &str, gates: &Gates) -> Rocket<Build> {
         token,
         token_saved,
         token_late,
+        in_headers,
+        conflict,
         elevate,
         fails,
         forget,
@@ -392,6 +433,45 @@ async fn a_token_of_a_session_that_was_not_stored_is_not_sent() {
         crate::apps::probe::eventually("nothing stored", async || api.stored().await.is_empty())
             .await;
     }
+}
+
+#[rocket::async_test]
+async fn a_token_of_a_session_that_was_not_stored_is_in_no_header() {
+    let proxy = Proxy::start(Mongod::shared().await.port()).await;
+    let api = Api::start_at("bearer_headers", &proxy.url("bearer_headers")).await;
+    for when in ["response", "saved"] {
+        let path = format!("/headers/{when}");
+        let fine = api.send(Request::post(&path), None).await;
+        let token = fine.header("X-Auth-Token").expect("a token");
+        let bearer = format!("Bearer {token}");
+        assert_eq!(fine.header("Authorization"), Some(bearer.as_str()));
+        assert_eq!(api.get("/me", token).await.text(), "None", "{when}");
+
+        proxy.plan("insert", [Fate::Refuse(13)]);
+        let failed = api.send(Request::post(&path), None).await;
+        assert_eq!(failed.status, 503, "{when}");
+        for name in ["X-Auth-Token", "Authorization"] {
+            assert_eq!(failed.header(name), None, "{when}");
+        }
+        let origin = failed.header("Access-Control-Allow-Origin");
+        assert_eq!(origin, Some("https://app.example"), "{when}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_catcher_hands_out_no_token_that_is_not_stored() {
+    let url = Mongod::shared().await.url("bearer_catcher");
+    let rocket = rocket(&url, &Gates::default()).register("/", catchers![conflicting]);
+    let app = App::launch(rocket).await;
+    for after in ["login", "nothing"] {
+        let response = app.send(Request::post(&format!("/fails/{after}"))).await;
+        let said = (response.status, response.text());
+        assert_eq!(said, (409, "sealed".to_owned()), "{after}");
+    }
+    // Where the handler has handed out none, the catcher's is stored.
+    let token = app.send(Request::post("/conflict")).await.text();
+    let me = Request::get("/me").header("Authorization", format!("Bearer {token}"));
+    assert_eq!(app.send(me).await.text(), "None");
 }
 
 /// The update of a renewal: whatever became of it, no token is sent that may be dead.

@@ -235,6 +235,24 @@ fn a_legacy_id_with_a_secret_is_always_a_token() {
 }
 
 #[test]
+fn may_be_in_finds_a_token_in_any_text() {
+    let token = token().cookie_value();
+    let token = token.as_str();
+    for text in [
+        token.to_owned(),
+        format!("Bearer {token}"),
+        format!("a.b; token=\"api_{token}\", é"),
+    ] {
+        assert!(Token::may_be_in(&text), "{text}");
+    }
+    let (id, secret) = token.split_once('.').unwrap();
+    let cut = &token[..65];
+    for text in ["", ".", "https://app.example", id, secret, cut] {
+        assert!(!Token::may_be_in(text), "{text}");
+    }
+}
+
+#[test]
 fn a_bare_id_opens_what_no_secret_opens() {
     let bare = Token::parse(LEGACY, true).unwrap();
     let digest = bare.digest("session");
