@@ -17,8 +17,8 @@ use crate::principals::PrincipalTypes;
 use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Token};
 use crate::record::{Malformed, Record};
-use crate::state::Stored;
 use crate::state::plan::{CommitPlan, CookieLife, InsertPlan, LoginPlan, Write};
+use crate::state::{Deletion, Stored};
 use crate::stats::{ConnectionCounters, Counters};
 use crate::store::bounded::Bounded;
 use crate::store::deferred::Source;
@@ -57,6 +57,8 @@ pub(crate) struct Done {
     pub(crate) outcome: Outcome,
     pub(crate) written: Option<Written>,
     pub(crate) cookie: Option<(Token, CookieLife)>,
+    /// Times or a CSRF secret were not stored, because another request had replaced the token.
+    pub(crate) lost_settings: bool,
     /// Takes a new session back whose cookie is not sent after all.
     undo: Option<RollBack>,
 }
@@ -108,6 +110,7 @@ impl Done {
             outcome,
             written: None,
             cookie: None,
+            lost_settings: false,
             undo: None,
         }
     }
@@ -214,11 +217,11 @@ impl Core {
         let ends_more = |login: &LoginPlan| deletes || !login.others.is_empty();
         let done = match write {
             Write::Insert(plan) if plan.login.as_ref().is_some_and(ends_more) => {
-                Box::pin(self.insert_and_end(plan, &delete)).await?
+                Box::pin(self.insert_and_end(plan, delete)).await?
             }
             write => {
                 if deletes {
-                    Box::pin(self.delete_all(&delete, End::LoggedOut, None)).await?;
+                    Box::pin(self.delete_all(delete.into_iter(), End::LoggedOut, None)).await?;
                 }
                 let partly_done = |error: Error| error.partly_done_if(deletes);
                 match write {
@@ -263,22 +266,25 @@ impl Core {
     async fn insert_and_end(
         self: &Arc<Self>,
         plan: Box<InsertPlan>,
-        logged_out: &[Id],
+        logged_out: Vec<Deletion>,
     ) -> Result<Done> {
         let login = plan.login.as_ref();
         let (user, others) = login
             .map(|login| (login.user.clone(), login.others.clone()))
             .unzip();
         let inserted = Box::pin(self.insert(plan)).await;
+        let has_logged_out = !logged_out.is_empty();
+        let logged_out = logged_out.into_iter();
         let mut deleted = self.delete_all(logged_out, End::LoggedOut, None).await;
         let is_stored = matches!(&inserted, Ok(done) if done.outcome == Outcome::Applied);
         if let (Ok(()), true, Some(others)) = (&deleted, is_stored, others) {
-            let ended = self.delete_all(&others, End::Replaced, user.as_ref()).await;
-            deleted = ended.map_err(|error| error.partly_done_if(!logged_out.is_empty()));
+            let others = others.into_iter().map(Deletion::from);
+            let ended = self.delete_all(others, End::Replaced, user.as_ref()).await;
+            deleted = ended.map_err(|error| error.partly_done_if(has_logged_out));
         }
         match (inserted, deleted) {
             (Ok(done), Ok(())) => Ok(done),
-            (Err(error), Ok(())) => Err(error.partly_done_if(!logged_out.is_empty())),
+            (Err(error), Ok(())) => Err(error.partly_done_if(has_logged_out)),
             (Ok(done), Err(error)) => {
                 if let Some(undo) = done.undo {
                     self.tasks.spawn(undo.run_and_log());

@@ -98,6 +98,8 @@ struct Inner {
     unproven_cookie: Option<Box<(Token, CookieLife)>>,
     /// A token was handed out (`issue_token`).
     is_issued: bool,
+    /// A catcher may have taken the place of the response with that token.
+    issues_no_more: bool,
     /// How many saves were started.
     saves: u64,
     /// The errors of saves that no caller has taken, by their numbers: the response must not be a
@@ -197,6 +199,7 @@ impl Session {
             cookie_is_known: false,
             unproven_cookie: None,
             is_issued: false,
+            issues_no_more: false,
             saves: 0,
             unreported: BTreeMap::new(),
             losses: 0,
@@ -306,7 +309,11 @@ impl Session {
     /// [`Error::Gone`] when the session ended while the request ran, [`Error::Store`] and
     /// [`Error::Unknown`] when the database failed, [`Error::Mismatch`] when another request changed
     /// the type of a value that this one counts in or appends to. The changes are dropped then, a
-    /// login included.
+    /// login included. They are not where [`Error::Unknown`] says that an earlier write of this request
+    /// has not ended: they are stored with the response then, if it has ended before.
+    ///
+    /// It is [`Error::Unknown`], too, where another request renewed the session meanwhile: values are
+    /// stored then, and times or a CSRF token that were set are not.
     ///
     /// # Cancellation
     ///

@@ -27,7 +27,7 @@ use doubts::Doubts;
 pub(crate) use self::base::{Base, Login, Replaces, Stored};
 pub(crate) use self::in_flight::{InFlight, Settings, TimeChanges, TokenChange};
 pub use self::load_outcome::NewReason;
-pub(crate) use self::load_outcome::{Creation, LoadOutcome, Loaded, Proof, Replaced};
+pub(crate) use self::load_outcome::{Creation, Deletion, LoadOutcome, Loaded, Proof, Replaced};
 
 /// One request's session: the stored session, over it the changes of a write in flight, over these
 /// the request's changes since then.
@@ -36,18 +36,18 @@ pub(crate) struct State {
     in_flight: Option<Box<InFlight>>,
     pub(crate) changes: Changes,
     pub(crate) settings: Settings,
-    /// The session that the browser's cookie names, when that one is not alive.
-    pub(crate) dead: Option<Id>,
-    /// The load looked for its tombstone.
+    /// The sessions that the browser's cookie may name, when the request has none of them.
+    pub(crate) dead: Vec<Id>,
+    /// The load looked for their tombstones.
     pub(crate) dead_is_looked_up: bool,
     pub(crate) replaced: Option<Box<Replaced>>,
     /// Further sessions that the request's cookies prove: a login and a logout end them.
     other_sessions: Vec<Id>,
-    /// A session that has expired, and whose document may still be there: a logout deletes it.
-    expired: Option<Id>,
+    /// Sessions that had ended when they were looked for: a logout deletes them nevertheless.
+    not_alive: Vec<Deletion>,
     doubts: Doubts,
     /// Sessions that a logout ended, to be deleted whatever the response becomes.
-    pub(crate) ended: Vec<Id>,
+    pub(crate) ended: Vec<Deletion>,
     brought_cookie: bool,
     /// A logout removes the browser's cookie.
     pub(crate) removes_cookie: bool,
@@ -82,11 +82,11 @@ impl State {
             in_flight: None,
             changes: Changes::default(),
             settings: Settings::default(),
-            dead: None,
+            dead: Vec::new(),
             dead_is_looked_up: false,
             replaced: None,
             other_sessions: loaded.other_sessions,
-            expired: None,
+            not_alive: loaded.not_alive,
             doubts: Doubts::default(),
             ended: Vec::new(),
             brought_cookie: loaded.brought_cookie,
@@ -106,13 +106,21 @@ impl State {
             max_bytes,
         };
         match loaded.outcome {
-            LoadOutcome::New(reason) => state.why_new = Some(reason),
+            LoadOutcome::New(reason) => {
+                state.why_new = Some(reason);
+                if reason == NewReason::Ambiguous {
+                    let named = state.not_alive.iter().map(|one| &one.id);
+                    let named = state.other_sessions.iter().chain(named);
+                    state.dead = named.cloned().collect();
+                }
+            }
             LoadOutcome::Dead(id, reason) => {
-                state.expired = (reason == NewReason::Expired).then(|| id.clone());
                 state.dead_is_looked_up = reason != NewReason::Expired;
                 state.why_new = Some(reason);
                 // With another secret it may be another user's: no login takes its place.
-                state.dead = (reason != NewReason::WrongSecret).then_some(id);
+                state
+                    .dead
+                    .extend((reason != NewReason::WrongSecret).then_some(id));
             }
             LoadOutcome::Replaced(replaced) => {
                 state.why_new = Some(NewReason::Replaced);

@@ -1,5 +1,6 @@
 //! The ends of sessions: one, those that were found or chosen, those beyond `max_per_user`.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bson::RawBson;
@@ -7,29 +8,36 @@ use rocket::tokio;
 
 use super::Core;
 use crate::document::{Document, Filter};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::live::End;
 use crate::record::token::Id;
 use crate::record::{alive, field};
+use crate::state::Deletion;
 use crate::store::Order;
 
 /// How many sessions beyond `max_per_user` one login ends. There are more only where the limit is
 /// new, and the next logins end those.
 const MAX_SURPLUS_PER_LOGIN: u32 = 1000;
 
+/// How often one login counts its user's sessions, at most: again for a later login, and after a failure.
+/// With the default `deadline` of 10 seconds, which is also the pause, the last one is 20 seconds after the
+/// first: longer than an election usually takes (12 seconds).
+/// <https://www.mongodb.com/docs/manual/core/replica-set-elections/>
+const MAX_COUNTS_PER_LOGIN: u32 = 3;
+
 /// How many documents one command deletes, where there may be many.
 pub(super) const DELETED_PER_STEP: u32 = 1000;
 
 impl Core {
-    pub(super) async fn delete_all(
+    pub(crate) async fn delete_all(
         &self,
-        ids: &[Id],
+        sessions: impl Iterator<Item = Deletion>,
         end: End,
         user: Option<&RawBson>,
     ) -> Result<()> {
-        for (ended, id) in ids.iter().enumerate() {
-            let delete = self.store.delete(Filter::id(id.as_str()));
-            let ids = [id.as_str()];
+        for (ended, session) in sessions.enumerate() {
+            let delete = self.store.delete(session.filter());
+            let ids = [session.id.as_str()];
             let ending = self.live.ending(&ids, end, user, delete, |did| *did);
             let deleted = ending.await;
             deleted.map_err(|error| error.partly_done_if(ended > 0))?;
@@ -105,34 +113,45 @@ impl Core {
     ///
     /// A later login may still be undone, so it is not counted. If it stands, it ends the surplus
     /// itself; but it may not have seen this login. So this task counts a second time, once the later
-    /// login must have finished.
+    /// login must have finished. After a failure it counts again as well, with the same pause.
     pub(super) fn enforce_max_per_user(self: &Arc<Self>, user: RawBson, login: Id) {
         let Some(max) = self.config.max_per_user else {
             return;
         };
         let core = Arc::clone(self);
         self.tasks.spawn(async move {
-            let Some(latest) = core.end_surplus(&user, &login, max).await else {
+            let Some(mut latest) = core.end_surplus(&user, login, max).await else {
                 return;
             };
             let (stopped, settled) = (core.live.stopped(), core.store.deadline());
             let core = Arc::downgrade(&core);
             tokio::spawn(async move {
-                tokio::select! {
-                    () = stopped => return,
-                    () = tokio::time::sleep(settled) => {}
-                }
-                if let Some(core) = core.upgrade() {
-                    core.end_surplus(&user, &latest, max).await;
+                let mut stopped = pin!(stopped);
+                for _ in 1..MAX_COUNTS_PER_LOGIN {
+                    tokio::select! {
+                        () = &mut stopped => return,
+                        () = tokio::time::sleep(settled) => {}
+                    }
+                    let Some(core) = core.upgrade() else { return };
+                    match core.end_surplus(&user, latest, max).await {
+                        Some(later) => latest = later,
+                        None => return,
+                    }
                 }
             });
         });
     }
 
-    /// Counts the sessions up to a login, and ends the oldest. Returns the latest of all, if it is later.
-    async fn end_surplus(&self, user: &RawBson, login: &Id, max: u32) -> Option<Id> {
-        let ended = self.end_earlier_than(user, login, max).await;
-        ended.inspect_err(Error::log).ok().flatten()
+    /// Counts the sessions up to a login, and ends the oldest. Returns the login to count up to next: the
+    /// latest of all, if it is later, and the same one after a failure.
+    async fn end_surplus(&self, user: &RawBson, login: Id, max: u32) -> Option<Id> {
+        match self.end_earlier_than(user, &login, max).await {
+            Ok(later) => later,
+            Err(error) => {
+                error.log();
+                Some(login)
+            }
+        }
     }
 
     async fn end_earlier_than(&self, user: &RawBson, login: &Id, max: u32) -> Result<Option<Id>> {

@@ -100,14 +100,15 @@ impl Core {
     }
 
     async fn was_replaced_meanwhile(&self, plan: &InsertPlan) -> Result<bool> {
-        let Some(dead) = plan.dead.as_ref().filter(|_| plan.login.is_none()) else {
+        if plan.dead.is_empty() {
             return Ok(false);
-        };
+        }
         let is_fresh = plan.started.elapsed(&self.clock) < LOOKUP_VALID_FOR;
         if plan.dead_is_looked_up && is_fresh {
             return Ok(false);
         }
-        let found = tombstone::look_up(self, dead, None, &plan.started);
+        let dead: Vec<_> = plan.dead.iter().map(|dead| (dead, None)).collect();
+        let found = tombstone::look_up_any(self, &dead, &plan.started);
         Ok(Box::pin(found).await?.is_some())
     }
 
@@ -283,6 +284,7 @@ impl NewSession {
                 self.token.clone(),
             )),
             cookie: Some((self.token, cookie)),
+            lost_settings: false,
             undo: Some(self.undo),
         }
     }

@@ -87,6 +87,29 @@ impl Bench {
         self.core.read(document).unwrap()
     }
 
+    /// Stores two sessions of user 1, the earlier one first.
+    async fn two_logins(&self) -> [Id; 2] {
+        let documents = [1, 2].map(|created| self.document(1, created, &[]));
+        let ids = documents.each_ref().map(|one| Id::parse(one.id().unwrap()));
+        for document in documents {
+            self.store(document).await;
+        }
+        ids.map(Option::unwrap)
+    }
+
+    /// Waits until this is the only session.
+    async fn only_one_is_left(&self, id: &Id) {
+        let one_is_left = async {
+            while self.store.count(Filter::sessions()).await.unwrap() > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let limit = Duration::from_secs(60);
+        let ended = tokio::time::timeout(limit, one_is_left).await;
+        ended.expect("the other one ends");
+        assert!(self.store.load(id.as_str()).await.unwrap().is_some());
+    }
+
     async fn set_n(&self, record: &Record, n: RawBson) {
         let mut update = Update::default();
         update.set("value", RawBson::Document(bson::rawdoc! { "n": n }));
@@ -532,12 +555,7 @@ async fn max_per_user_leaves_the_latest() {
 #[rocket::async_test]
 async fn max_per_user_does_not_count_later_logins() {
     let bench = Bench::with(|config| config.max_per_user = Some(1));
-    let mut ids = Vec::new();
-    for created in [1, 2] {
-        let document = bench.document(1, created, &[]);
-        ids.push(Id::parse(document.id().unwrap()).unwrap());
-        bench.store(document).await;
-    }
+    let ids = bench.two_logins().await;
     for (login, left) in [(0, 2), (1, 1)] {
         let login = ids[login].clone();
         bench.core.enforce_max_per_user(RawBson::Int32(1), login);
@@ -553,22 +571,25 @@ async fn max_per_user_counts_later_logins_once_they_must_have_ended() {
         config.max_per_user = Some(1);
         config.deadline = Duration::from_millis(10);
     });
-    let mut ids = Vec::new();
-    for created in [1, 2] {
-        let document = bench.document(1, created, &[]);
-        ids.push(Id::parse(document.id().unwrap()).unwrap());
-        bench.store(document).await;
-    }
-    let earlier = ids[0].clone();
+    let [earlier, later] = bench.two_logins().await;
     bench.core.enforce_max_per_user(RawBson::Int32(1), earlier);
-    let one_is_left = async {
-        while bench.store.count(Filter::sessions()).await.unwrap() > 1 {
-            rocket::tokio::task::yield_now().await;
-        }
-    };
-    let limit = Duration::from_secs(60);
-    let ended = rocket::tokio::time::timeout(limit, one_is_left).await;
-    ended.expect("the earlier one ends");
+    bench.only_one_is_left(&later).await;
+}
+
+/// The primary may step down right after the login.
+#[rocket::async_test]
+async fn max_per_user_is_enforced_after_a_count_that_failed() {
+    for login in [0, 1] {
+        let bench = Bench::with(|config| {
+            config.max_per_user = Some(1);
+            config.deadline = Duration::from_millis(100);
+        });
+        let logins = bench.two_logins().await;
+        bench.store.next("find", Fault::Fails);
+        let user = RawBson::Int32(1);
+        bench.core.enforce_max_per_user(user, logins[login].clone());
+        bench.only_one_is_left(&logins[1]).await;
+    }
 }
 
 /// On a busy site a step never finds nothing.

@@ -34,6 +34,7 @@ impl Core {
             }
         }
         plan.seal(&self.config.cookie_name)?;
+        let mut lost_settings = false;
         if let Some(part) = &plan.with_token {
             // Boxed, as are the parts of this future that few commits need: each commit allocates it.
             if let Some(update) = Box::pin(self.attempt_with_token(&plan, part)).await? {
@@ -53,14 +54,15 @@ impl Core {
             }
             // Only the token may be another one by now. The values still belong to this session,
             // but its cookie must not be sent to a browser that has the new one.
-            if part.has_settings {
+            lost_settings = part.has_settings;
+            if lost_settings {
                 let id = &plan.values.record.meta.id;
                 rocket::warn!(
                     "session {id}: the times or the CSRF secret that a request set were not stored, \
                      because another request replaced its cookie, or ended it, meanwhile",
                 );
             }
-            if part.has_settings && !plan.values.has_changes() {
+            if lost_settings && !plan.values.has_changes() {
                 return Ok(Done::without_write(Outcome::Gone));
             }
         }
@@ -68,7 +70,10 @@ impl Core {
         let update = std::mem::take(&mut plan.values.update);
         let attempt = self.attempt(&plan.values, Some(&plan.token), filter, update);
         Ok(match attempt.await? {
-            Some(update) => plan.applied(update, None),
+            Some(update) => Done {
+                lost_settings,
+                ..plan.applied(update, None)
+            },
             None => Done::without_write(Outcome::Gone),
         })
     }
@@ -235,6 +240,7 @@ impl UpdatePlan {
         let token = cookie.as_ref().map(|(token, _)| token.clone());
         let token = token.unwrap_or(self.token);
         Done {
+            lost_settings: false,
             outcome: Outcome::Applied,
             written: Some(Written::Updated(Box::new((
                 self.values.record,

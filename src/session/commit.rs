@@ -9,6 +9,7 @@ use super::{Session, Shared};
 use crate::commit::{Core, Done, Outcome, Written, detached};
 use crate::config::Transport;
 use crate::error::{Error, Operation, Result};
+use crate::live::End;
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
 use crate::state::{Base, State};
@@ -69,7 +70,9 @@ impl Session {
 
     /// The response that is sent is not the handler's: its changes are dropped.
     pub(crate) fn discard(&self) {
-        self.lock().state.discard();
+        let mut inner = self.lock();
+        inner.state.discard();
+        inner.issues_no_more = false;
     }
 
     /// The user, and the stored session and token that prove it.
@@ -125,8 +128,11 @@ impl Shared {
                 match Box::pin(waiting).await {
                     Ok(order) => order,
                     Err(_) => {
-                        // The response commits nothing: a catcher must not change anything either.
-                        self.lock().state.sealed |= save.is_none();
+                        if save.is_none() {
+                            // The response commits nothing else: nor must a catcher.
+                            self.lock().state.sealed = true;
+                            Box::pin(self.end_logged_out(core)).await;
+                        }
                         return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
                     }
                 }
@@ -137,6 +143,10 @@ impl Shared {
         let Some(save) = save else {
             return result;
         };
+        if self.lock().state.sealed {
+            // The response did not wait for this save: what the save had to leave to it ends here.
+            self.end_logged_out(core).await;
+        }
         let mut inner = self.lock();
         match &result {
             Ok(outcome @ (Outcome::Applied | Outcome::Nothing)) => {
@@ -168,15 +178,24 @@ impl Shared {
             }
             let state = &mut inner.state;
             state.sealed = is_last;
-            let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard())?;
-            if plan.is_nothing() {
-                return Ok(Outcome::Nothing);
-            }
+            let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard());
             let is_issued = state.settings.issued.is_some();
-            state.start_flush();
+            if matches!(&plan, Ok(plan) if !plan.is_nothing()) {
+                state.start_flush();
+            }
             (plan, state.generation, is_issued)
         };
-        let deleted = plan.delete.clone();
+        let plan = match plan {
+            Ok(plan) if plan.is_nothing() => return Ok(Outcome::Nothing),
+            Ok(plan) => plan,
+            Err(error) => {
+                if is_last {
+                    Box::pin(self.end_logged_out(core)).await;
+                }
+                return Err(error);
+            }
+        };
+        let deleted: Vec<Id> = plan.delete.iter().map(|one| one.id.clone()).collect();
         let is_touch = plan.only_touches();
         let kind = core.config.kind();
         let timer = (!is_touch).then(|| core.latencies.time_commit());
@@ -224,7 +243,7 @@ impl Shared {
                 return Err(error);
             }
         };
-        state.ended.retain(|id| !deleted.contains(id));
+        state.ended.retain(|one| !deleted.contains(&one.id));
         let new_id = done.written.as_ref().and_then(Written::new_id).cloned();
         // A request that ends reads nothing more, so the record after the write is not computed.
         let written = done.written.filter(|_| !is_last);
@@ -240,7 +259,7 @@ impl Shared {
                 (Some(stored), Some(replaced)) if stored.record.meta.id == *replaced.id() => {
                     *replaced.old = stored; // with the token that it has now
                 }
-                (Some(stored), _) => state.ended.push(stored.record.meta.id),
+                (Some(stored), _) => state.ended.push(stored.record.meta.id.into()),
                 (None, _) => {}
             }
             return Ok(done.outcome);
@@ -268,7 +287,20 @@ impl Shared {
             let is_cookie = core.config.transport == Transport::Cookie;
             inner.cookie_is_known = is_cookie && new_id.is_none();
         }
-        Ok(done.outcome)
+        match done.lost_settings && !is_last {
+            // The values are stored.
+            true => Err(Error::unknown(Operation::ChangeSession, Error::Gone)),
+            false => Ok(done.outcome),
+        }
+    }
+
+    /// Deletes the sessions that the request has logged out, where no commit does.
+    async fn end_logged_out(&self, core: &Core) {
+        let ended = std::mem::take(&mut self.lock().state.ended);
+        let deleted = core.delete_all(ended.into_iter(), End::LoggedOut, None);
+        if let Err(error) = deleted.await {
+            error.log();
+        }
     }
 }
 

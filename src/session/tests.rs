@@ -57,15 +57,37 @@ impl Bench {
     }
 
     fn arrived(&self, outcome: LoadOutcome) -> Session {
-        let core = Arc::clone(&self.sessions.core);
-        let started = core.clock.started();
-        let loaded = Loaded {
+        let not_alive = match &outcome {
+            LoadOutcome::Dead(id, NewReason::NotFound | NewReason::Expired) => {
+                vec![id.clone().into()]
+            }
+            _ => Vec::new(),
+        };
+        self.begins(Loaded {
             other_sessions: Vec::new(),
+            not_alive,
             brought_cookie: !matches!(outcome, LoadOutcome::New(NewReason::NoCookie)),
             creation: Creation::Allowed,
             may_be_unseen: false,
             outcome,
-        };
+        })
+    }
+
+    /// The session of a request that comes with the cookies of several sessions that are alive.
+    pub(super) fn comes_with_all(&self, tokens: &[Token]) -> Session {
+        self.begins(Loaded {
+            outcome: LoadOutcome::New(NewReason::Ambiguous),
+            other_sessions: tokens.iter().map(|token| token.id.clone()).collect(),
+            not_alive: Vec::new(),
+            brought_cookie: true,
+            creation: Creation::Allowed,
+            may_be_unseen: false,
+        })
+    }
+
+    fn begins(&self, loaded: Loaded) -> Session {
+        let core = Arc::clone(&self.sessions.core);
+        let started = core.clock.started();
         let span = RequestSpan::none();
         Session::new(core, loaded, Default::default(), started, span)
     }

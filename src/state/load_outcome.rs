@@ -3,19 +3,49 @@
 use bson::RawBson;
 
 use super::Stored;
+use crate::document::Filter;
 use crate::document::key::Field;
-use crate::record::token::{Id, Secret};
+use crate::record::token::{Digest, Id, Secret};
+use crate::record::{self, field};
 
 /// The result of looking up a request's session cookie, and what the request may create.
 pub(crate) struct Loaded {
     pub(crate) outcome: LoadOutcome,
     /// Further sessions that the request's cookies prove. A login and a logout end them, too.
     pub(crate) other_sessions: Vec<Id>,
+    /// Sessions that the request's tokens name, and that had ended when they were looked for. A logout
+    /// deletes them nevertheless: for a slower clock one is still alive, and an end that no majority
+    /// has taken yet can be lost with the primary.
+    pub(crate) not_alive: Vec<Deletion>,
     /// The request brought a cookie of our name, well-formed or not. A logout removes it.
     pub(crate) brought_cookie: bool,
     pub(crate) creation: Creation,
     /// The response may be unseen: a HEAD request or a prefetch.
     pub(crate) may_be_unseen: bool,
+}
+
+/// A session that a logout deletes.
+#[derive(Clone)]
+pub(crate) struct Deletion {
+    pub(crate) id: Id,
+    /// What is stored under the id must have this token. `None`: the request has proven the session.
+    pub(crate) token: Option<Digest>,
+}
+
+impl From<Id> for Deletion {
+    fn from(id: Id) -> Self {
+        Deletion { id, token: None }
+    }
+}
+
+impl Deletion {
+    pub(crate) fn filter(&self) -> Filter {
+        let filter = Filter::id(self.id.as_str());
+        match &self.token {
+            Some(token) => filter.equals(field::TOKEN, record::binary(token.as_bytes())),
+            None => filter,
+        }
+    }
 }
 
 pub(crate) enum LoadOutcome {

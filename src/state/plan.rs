@@ -7,7 +7,7 @@ use bson::RawBson;
 use indexmap::{IndexMap, IndexSet};
 
 use super::changes::{Change, Changes};
-use super::{Base, Creation, Login, Replaces, Settings, State, Stored, TokenChange};
+use super::{Base, Creation, Deletion, Login, Replaces, Settings, State, Stored, TokenChange};
 use crate::clock::{Moment, Started};
 use crate::config::{Config, Transport};
 use crate::document::key::Field;
@@ -27,7 +27,7 @@ pub(crate) type CookieLife = Option<Duration>;
 /// Everything that a commit has to write before the response is sent.
 pub(crate) struct CommitPlan {
     /// Sessions to delete whatever becomes of the write, because the application logged them out.
-    pub(crate) delete: Vec<Id>,
+    pub(crate) delete: Vec<Deletion>,
     pub(crate) write: Write,
 }
 
@@ -68,10 +68,10 @@ pub(crate) struct InsertPlan {
     pub(crate) client: Client,
     pub(crate) cookie: CookieLife,
     pub(crate) started: Started,
-    /// A dead session that the browser's cookie names. When a login has replaced it since it was
-    /// looked up, nothing is inserted.
-    pub(crate) dead: Option<Id>,
-    /// The load looked for its tombstone.
+    /// The sessions that the browser's cookie may name, of which the request has none. When a login has
+    /// replaced one of them since it was looked up, nothing is inserted.
+    pub(crate) dead: Vec<Id>,
+    /// The load looked for their tombstones.
     pub(crate) dead_is_looked_up: bool,
     pub(crate) login: Option<LoginPlan>,
 }
@@ -198,7 +198,7 @@ pub(crate) fn plan(state: &State, config: &Config, now: Moment) -> Result<Commit
         Base::Login(login) => {
             let mut plan = plan_insert(state, config, now)?;
             plan.values = state.changes.after(login.values.clone());
-            plan.dead = None;
+            plan.dead = Vec::new();
             plan.login = Some(plan_login(state, login));
             Write::Insert(plan)
         }
@@ -264,7 +264,8 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
     };
     let without_proof = |old: Id| TombstonePlan { old, proof: None };
     // A login also takes the place of sessions that the same request logged out before.
-    let ended: Vec<&Id> = state.ended.iter().chain(&login.others).collect();
+    let ended = state.ended.iter().map(|ended| &ended.id);
+    let ended: Vec<&Id> = ended.chain(&login.others).collect();
     let dead = state.dead.iter().filter(|dead| !ended.contains(dead));
     let ended = ended.iter().copied().chain(dead).cloned();
     let old = login.replaces.as_ref().map(of_old);

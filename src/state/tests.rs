@@ -57,6 +57,7 @@ fn loaded(outcome: LoadOutcome) -> Loaded {
     Loaded {
         outcome,
         other_sessions: Vec::new(),
+        not_alive: Vec::new(),
         brought_cookie,
         creation: Creation::Allowed,
         may_be_unseen: false,
@@ -90,6 +91,10 @@ fn values(state: &State) -> Vec<(Field, RawBson)> {
     fields
         .map(|field| (field.clone(), state.get(&field).unwrap().unwrap()))
         .collect()
+}
+
+fn ended_ids(state: &State) -> Vec<Id> {
+    state.ended.iter().map(|ended| ended.id.clone()).collect()
 }
 
 fn login(state: &State) -> &Login {

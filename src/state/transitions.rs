@@ -3,7 +3,7 @@
 use bson::RawBson;
 use indexmap::IndexSet;
 
-use super::{Base, Doubts, InFlight, Login, NewReason, Replaces, Settings, State};
+use super::{Base, Deletion, Doubts, InFlight, Login, NewReason, Replaces, Settings, State};
 use crate::document::key::Field;
 use crate::state::changes::{Change, Changes};
 
@@ -28,6 +28,9 @@ impl State {
         if values.iter().any(|(field, _)| *field == return_to) {
             keep.insert(return_to);
         } else if let Some(address) = of_logged_out {
+            // A session that is stored since the logout does not have it.
+            self.changes
+                .put(return_to.clone(), Change::Set(address.clone()));
             values.push((return_to.clone(), address));
             keep.insert(return_to);
         }
@@ -89,9 +92,9 @@ impl State {
                 login.replaces.map(|replaces| replaces.id().clone())
             }
         };
-        self.ended.extend(ended);
-        self.ended.append(&mut self.other_sessions);
-        self.ended.extend(self.expired.take());
+        let ended = ended.into_iter().chain(self.other_sessions.drain(..));
+        self.ended.extend(ended.map(Deletion::from));
+        self.ended.append(&mut self.not_alive);
         self.removes_cookie |= self.brought_cookie;
         if let Some(replaced) = &mut self.replaced {
             // A new session would still overwrite the cookie of the login that replaced it.
@@ -127,7 +130,7 @@ impl State {
     pub(crate) fn lost(&mut self) {
         if let Base::Stored(stored) = &self.base {
             let id = &stored.record.meta.id;
-            self.dead = Some(id.clone());
+            self.dead = vec![id.clone()];
             self.dead_is_looked_up = false;
             // The session may live on under another token. The request has proven it, so a login and a
             // logout end it.

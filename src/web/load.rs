@@ -12,11 +12,11 @@ use crate::commit::{Core, tombstone};
 use crate::config::Transport;
 use crate::error::{Error, Result};
 use crate::origin::{self, OriginHeaders};
-use crate::record::token::{Id, Token};
+use crate::record::token::Token;
 use crate::record::{Client, Record};
 use crate::session::Session;
 use crate::spans::RequestSpan;
-use crate::state::{Creation, LoadOutcome, Loaded, NewReason, Stored};
+use crate::state::{Creation, Deletion, LoadOutcome, Loaded, NewReason, Stored};
 use crate::web::client_ip::client;
 use crate::web::cookie::{self, SessionCookies};
 use crate::web::headers::RequestHeaders;
@@ -91,6 +91,7 @@ fn read_request(
     let loaded = Loaded {
         outcome: LoadOutcome::New(NewReason::NoCookie),
         other_sessions: Vec::new(),
+        not_alive: Vec::new(),
         brought_cookie,
         creation,
         may_be_unseen: false,
@@ -98,7 +99,7 @@ fn read_request(
     Ok((cookies, loaded))
 }
 
-/// Looks up the sessions that the cookies name. Sets the outcome, and the other sessions.
+/// Looks up the sessions that the cookies name. Sets the outcome, and the sessions beside it.
 async fn load_cookies(
     cookies: SessionCookies,
     loaded: &mut Loaded,
@@ -112,11 +113,10 @@ async fn load_cookies(
         SessionCookies::TooMany => ambiguous(core),
         SessionCookies::Tokens(tokens) => {
             let _timer = core.latencies.time_load();
-            let others = &mut loaded.other_sessions;
             // Boxed, as are all parts of this future that few requests need: the futures of most
             // requests stay below the 1,032 bytes that glibc's allocator serves from a cache of the
             // thread. Larger blocks take a lock, which workers wait for.
-            let mut load = Box::pin(load_tokens(core, tokens, &started, others));
+            let mut load = Box::pin(load_tokens(core, tokens, &started, loaded));
             let load = load.as_mut();
             span.load(core.config.kind(), outcome_name, load).await?
         }
@@ -170,13 +170,13 @@ async fn load_tokens(
     core: &Core,
     mut tokens: Vec<Token>,
     started: &Started,
-    others: &mut Vec<Id>,
+    loaded: &mut Loaded,
 ) -> Result<LoadOutcome> {
     match (tokens.pop(), tokens.is_empty()) {
-        (Some(token), true) => load_one(core, token, started).await,
+        (Some(token), true) => load_one(core, token, started, loaded).await,
         (last, _) => {
             tokens.extend(last);
-            Box::pin(load_several(core, tokens, started, others)).await
+            Box::pin(load_several(core, tokens, started, loaded)).await
         }
     }
 }
@@ -192,10 +192,19 @@ fn outcome_name(loaded: &Result<LoadOutcome>) -> &'static str {
 }
 
 /// Loads the session of the request's only token: one find, and one more when it is not there.
-async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOutcome> {
+async fn load_one(
+    core: &Core,
+    token: Token,
+    started: &Started,
+    loaded: &mut Loaded,
+) -> Result<LoadOutcome> {
     core.stats.loads.count();
     let record = core.load(&token.id).await?;
-    match verify(core, &token, record) {
+    let verified = verify(core, &token, record);
+    if let Err(reason) = verified {
+        loaded.not_alive.extend(deletion(core, &token, reason));
+    }
+    match verified {
         Ok(record) => {
             core.stats.hits.count();
             Ok(LoadOutcome::Live(Box::new(Stored { record, token })))
@@ -221,14 +230,14 @@ async fn load_one(core: &Core, token: Token, started: &Started) -> Result<LoadOu
 
 /// Loads the sessions of several tokens with one find. The request's session is the one that is
 /// alive; if none or more than one is, none is believed, because a sibling domain or a page on plain
-/// HTTP can set cookies too (RFC 6265bis, 8.6). `others` gets the other sessions that the tokens
-/// prove. If none is alive, one of them may have been replaced by a login, whose cookie no new session
+/// HTTP can set cookies too (RFC 6265bis, 8.6). `loaded` gets the other sessions that the tokens
+/// prove, and those that were not found. If none is alive, one of them may have been replaced by a login, whose cookie no new session
 /// may overwrite: one more find.
 async fn load_several(
     core: &Core,
     tokens: Vec<Token>,
     started: &Started,
-    others: &mut Vec<Id>,
+    loaded: &mut Loaded,
 ) -> Result<LoadOutcome> {
     core.stats.loads.count();
     let mut ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
@@ -240,8 +249,11 @@ async fn load_several(
         let record = records.iter().find(|record| record.meta.id == token.id);
         match verify(core, &token, record.cloned()) {
             Ok(record) => alive.push(Stored { record, token }),
-            Err(NewReason::Expired) => others.push(token.id),
-            Err(_) => missing.push(token),
+            Err(NewReason::Expired) => loaded.other_sessions.push(token.id),
+            Err(reason) => {
+                loaded.not_alive.extend(deletion(core, &token, reason));
+                missing.push(token);
+            }
         }
     }
     if alive.is_empty() && !missing.is_empty() && core.config.transport == Transport::Cookie {
@@ -258,7 +270,8 @@ async fn load_several(
         }
         (last, _) => {
             let alive = alive.into_iter().chain(last);
-            others.extend(alive.map(|stored| stored.record.meta.id));
+            let alive = alive.map(|stored| stored.record.meta.id);
+            loaded.other_sessions.extend(alive);
             Ok(ambiguous(core))
         }
     }
@@ -276,6 +289,19 @@ fn ambiguous(core: &Core) -> LoadOutcome {
         core.config.cookie_name
     );
     LoadOutcome::New(NewReason::Ambiguous)
+}
+
+/// Returns what a logout deletes for a token whose session was not alive.
+fn deletion(core: &Core, token: &Token, reason: NewReason) -> Option<Deletion> {
+    let id = token.id.clone();
+    match reason {
+        NewReason::Expired => Some(id.into()), // the token was the right one
+        NewReason::NotFound => Some(Deletion {
+            id,
+            token: Some(token.digest(&core.config.cookie_name)),
+        }),
+        _ => None,
+    }
 }
 
 /// Returns the record, opened, if the token proves it and it has not expired.

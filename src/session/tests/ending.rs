@@ -1,8 +1,10 @@
 //! A session that ended stays ended, and what a login keeps of it.
 
+use rocket::http::uri::Origin;
 use rstest::rstest;
 
 use super::*;
+use crate::store::Durability;
 
 /// What a request does late in its life.
 #[derive(Clone, Copy, Debug)]
@@ -218,4 +220,86 @@ async fn slow_requests_do_not_revive_a_session_that_another_one_has_shortened() 
             |record: crate::record::Record| !record.meta.is_expired(&core.config, core.now());
         assert!(!record.is_some_and(is_alive), "reads: {reads}");
     }
+}
+
+/// The response waits for it until the deadline.
+#[rocket::async_test]
+async fn logout_is_carried_out_while_an_earlier_save_does_not_end() {
+    let bench = Bench::with(|config| config.deadline = Duration::from_millis(100));
+    let cookie = bench.begun(Some(1), &[]).await;
+    let session = bench.comes(&cookie).await;
+    let _save = session.shared.commit_order.lock().await;
+    session.logout().unwrap();
+    let finished = session.finish().await;
+    assert!(matches!(finished, Err(Error::Unknown { .. })));
+    assert!(bench.stored().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn login_that_is_stored_after_a_logout_and_the_response_ends() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.login(1).unwrap();
+    let held = bench.store.hold("insert");
+    let response = async {
+        held.has_come().await;
+        session.logout().unwrap();
+        session.lock().state.sealed = true; // as the response does that has waited too long
+        held.release();
+    };
+    let _ = rocket::tokio::join!(session.save(), response);
+    assert!(bench.stored().await.is_empty());
+}
+
+#[rocket::async_test]
+async fn address_to_return_to_outlives_a_logout_and_a_save() {
+    let bench = Bench::new();
+    let session = bench.session();
+    let page = Origin::parse("/orders").unwrap();
+    session.set_return_to(&page).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    session.logout().unwrap();
+    session.set("n", &1).unwrap();
+    session.save().await.unwrap();
+    session.login(1).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    assert_eq!(session.take_return_to(), Some(page));
+}
+
+/// It would overwrite the cookie of the login.
+#[rocket::async_test]
+async fn request_with_several_cookies_stores_nothing_once_a_login_has_replaced_them() {
+    let bench = Bench::new();
+    let both = [
+        bench.begun(Some(1), &[]).await,
+        bench.begun(Some(1), &[]).await,
+    ];
+    let slow = bench.comes_with_all(&both);
+    let login = bench.comes_with_all(&both);
+    login.login(2).unwrap();
+    let cookie = given(&login).await.expect("a cookie");
+    slow.set("n", &1).unwrap();
+    assert!(given(&slow).await.is_none());
+    let left = bench.stored().await;
+    assert!(left.len() == 1 && left[0].id() == Some(cookie.id.as_str()));
+}
+
+/// A failover may bring it back.
+#[rocket::async_test]
+async fn logout_deletes_a_session_that_was_not_there_when_it_was_loaded() {
+    let bench = Bench::new();
+    let cookie = bench.begun(Some(1), &[]).await;
+    let document = bench.store.load(cookie.id.as_str()).await.unwrap();
+    let other = bench.comes(&cookie).await;
+    other.logout().unwrap();
+    other.finish().await.unwrap();
+    let session = bench.comes(&cookie).await;
+    let back = vec![document.unwrap()];
+    bench.store.insert(back, Durability::Data).await.unwrap();
+    session.logout().unwrap();
+    session.finish().await.unwrap();
+    assert!(bench.comes(&cookie).await.is_new());
+    assert!(bench.stored().await.is_empty());
 }

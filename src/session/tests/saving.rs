@@ -418,6 +418,22 @@ async fn save_of_settings_alone_is_gone_once_the_token_was_replaced() {
     }
 }
 
+/// The value is stored.
+#[rocket::async_test]
+async fn save_of_a_value_is_unknown_if_its_settings_were_lost() {
+    let bench = Bench::new();
+    let cookie = bench.begun(Some(1), &[]).await;
+    let (slow, fast) = (bench.comes(&cookie).await, bench.comes(&cookie).await);
+    fast.renew().unwrap();
+    let renewed = given(&fast).await.expect("a cookie");
+    slow.set("n", &1).unwrap();
+    slow.set_timeout(Some(Duration::from_secs(60))).unwrap();
+    let saved = slow.save().await;
+    assert!(matches!(saved, Err(Error::Unknown { .. })), "{saved:?}");
+    slow.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&renewed).await, "n"), Some(1));
+}
+
 #[rocket::async_test]
 async fn save_of_nothing_succeeds_where_the_token_was_replaced_and_the_cookie_is_due() {
     let bench = Bench::with(|config| config.max_age = Some(Duration::from_secs(600)));

@@ -75,6 +75,7 @@ fn state(outcome: LoadOutcome) -> State {
     let loaded = Loaded {
         outcome,
         other_sessions: Vec::new(),
+        not_alive: Vec::new(),
         brought_cookie: true,
         creation: Creation::Allowed,
         may_be_unseen: false,

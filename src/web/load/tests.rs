@@ -10,7 +10,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock;
-use crate::record::token::Secret;
+use crate::record::token::{Id, Secret};
 
 /// An application with sessions in memory, and its clock.
 struct App {

@@ -305,6 +305,8 @@ struct Request {
     /// It began with a cookie.
     brought: bool,
     dead: Option<u32>,
+    /// The session of the cookie was not there. A logout deletes it nevertheless.
+    missing: Option<u32>,
     /// The load looked whether a login has replaced it.
     is_looked_up: bool,
     /// The session of the cookie was replaced a moment ago, and this is what was kept of it.
@@ -337,6 +339,7 @@ pub async fn expected(world: World, token: Option<Token>, program: Vec<Op>) -> E
         renews: false,
         brought: token.is_some(),
         dead: None,
+        missing: None,
         is_looked_up: false,
         replaced: None,
         return_to: None,
@@ -366,7 +369,10 @@ pub async fn expected(world: World, token: Option<Token>, program: Vec<Op>) -> E
                     ..Base::nothing()
                 };
             }
-            Err(is_there) => request.look_up(token, is_there).await,
+            Err(is_there) => {
+                request.missing = (!is_there).then_some(token.session);
+                request.look_up(token, is_there).await;
+            }
         }
     }
     let (mut status, mut results) = (200, Vec::new());
@@ -589,6 +595,7 @@ impl Request {
         }
         self.ends.append(&mut self.lost);
         self.ends.append(&mut self.base.others);
+        self.ends.extend(self.missing.take());
         if let Some((_, kept)) = &mut self.replaced {
             kept.clear();
         }
