@@ -121,7 +121,7 @@ impl Setup {
         let config = Config {
             cases,
             failure_persistence: None,
-            rng_seed: RngSeed::Fixed(seed("MODEL_SEED")),
+            rng_seed: RngSeed::Fixed(seed("PROPTEST_RNG_SEED")),
             max_shrink_iters: 4000,
             ..Config::default()
         };
