@@ -121,6 +121,9 @@ pub use stats::Stats;
 #[cfg(feature = "unstable-store")]
 #[doc(hidden)]
 pub use store::{Store, memory::MemoryStore, mongo::MongoStore};
+#[cfg(feature = "unstable-store")]
+#[doc(hidden)]
+pub use web::parse_url;
 pub use web::{
     CsrfError, CsrfForm, CsrfHeader, CsrfRefusal, Kind, Main, MongoPool, NoFields, Of, RecentLogin,
     RefusedForm, SessionFairing, SessionsOf,

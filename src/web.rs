@@ -24,5 +24,7 @@ pub use fairing::SessionFairing;
 pub use guard::{Of, SessionsOf};
 pub use kind::{Kind, Main};
 pub use pool::MongoPool;
+#[cfg(feature = "unstable-store")]
+pub use pool::parse_url;
 pub use recent::RecentLogin;
 pub(crate) use sign_in::{cookie_is_kept, order_sign_in, prepare_sign_in};

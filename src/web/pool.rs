@@ -18,6 +18,9 @@ mod events;
 mod settings;
 pub(super) mod url;
 
+#[cfg(feature = "unstable-store")]
+pub use url::parse as parse_url;
+
 /// A MongoDB connection pool for rocket_db_pools' `#[derive(Database)]`, which dereferences to the
 /// [`Client`] of `mongodb` 3.
 ///

@@ -32,8 +32,9 @@ pub struct Connection {
 
 /// Opens a client. Connects to nothing yet.
 pub async fn open(url: &str) -> Result<Connection, Failure> {
+    // Its errors quote no credentials.
+    rocket_mongo_session::parse_url(url).map_err(Failure::Configuration)?;
     let invalid = |error: Error| {
-        // The URL may hold a password, so it is not repeated.
         Failure::Configuration(format!("the database's URL: {}", with_causes(&error)))
     };
     let parsed = timeout(COMMAND, ClientOptions::parse(url)).await;

@@ -257,3 +257,15 @@ async fn doctor_needs_a_database() {
     let said = run(&["doctor", &mongod.url("")]).await.ends_with(3);
     assert!(said.err.contains("names no database"), "{said:#?}");
 }
+
+#[rocket::async_test]
+async fn doctor_quotes_no_password() {
+    for url in [
+        "mongodb://bob:hunter2%40host/db",
+        "mongodb://bob:hunter2/db",
+    ] {
+        let said = run(&["doctor", url]).await.ends_with(3);
+        assert!(!said.err.contains("hunter2"), "{said:#?}");
+        assert!(said.err.contains("percent-encoded"), "{said:#?}");
+    }
+}

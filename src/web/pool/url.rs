@@ -24,7 +24,11 @@ const HOSTS: &str = "the URL cannot be used because of a host, a port or the nam
                      password percent-encoded, as %3A, %2F, ...)";
 
 /// Parses a URL. The error says what is wrong, without credentials.
-pub(in crate::web) fn parse(url: &str) -> Result<ConnectionString, String> {
+///
+/// # Errors
+///
+/// A text for the operator.
+pub fn parse(url: &str) -> Result<ConnectionString, String> {
     let parsed = ConnectionString::parse(url).map_err(|error| explain(&error, url))?;
     match has_encoded_host(&parsed) {
         true => Err(HOSTS.to_owned()),
