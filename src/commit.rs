@@ -57,8 +57,6 @@ pub(crate) struct Done {
     pub(crate) outcome: Outcome,
     pub(crate) written: Option<Written>,
     pub(crate) cookie: Option<(Token, CookieLife)>,
-    /// Times or a CSRF secret were not stored, because another request had replaced the token.
-    pub(crate) lost_settings: bool,
     /// Takes a new session back whose cookie is not sent after all.
     undo: Option<RollBack>,
 }
@@ -68,6 +66,9 @@ pub(crate) enum Outcome {
     /// Nothing had to be written before the response.
     Nothing,
     Applied,
+    /// The values were stored. Times or a CSRF secret were not, because another request had replaced
+    /// the token.
+    AppliedInPart,
     /// The session ended, or was replaced, while the request ran: its changes were dropped.
     Gone,
 }
@@ -110,7 +111,6 @@ impl Done {
             outcome,
             written: None,
             cookie: None,
-            lost_settings: false,
             undo: None,
         }
     }
@@ -247,7 +247,7 @@ impl Core {
             }
         };
         match done.outcome {
-            Outcome::Applied => self.stats.commits.count(),
+            Outcome::Applied | Outcome::AppliedInPart => self.stats.commits.count(),
             Outcome::Gone => self.stats.gone.count(),
             Outcome::Nothing if deletes => self.stats.commits.count(),
             Outcome::Nothing => {}

@@ -12,7 +12,7 @@ use crate::clock::Started;
 use crate::commit::{Core, Outcome};
 use crate::document::key::Field;
 use crate::document::value;
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::live::{Followed, Subscriber};
 use crate::record::Client;
 use crate::record::token::Token;
@@ -324,6 +324,7 @@ impl Session {
     pub async fn save(&self) -> Result<()> {
         match self.save_detached().await? {
             Outcome::Gone => Err(Error::Gone),
+            Outcome::AppliedInPart => Err(Error::unknown(Operation::ChangeSession, Error::Gone)),
             Outcome::Applied | Outcome::Nothing => Ok(()),
         }
     }

@@ -284,7 +284,6 @@ impl NewSession {
                 self.token.clone(),
             )),
             cookie: Some((self.token, cookie)),
-            lost_settings: false,
             undo: Some(self.undo),
         }
     }

@@ -70,10 +70,11 @@ impl Core {
         let update = std::mem::take(&mut plan.values.update);
         let attempt = self.attempt(&plan.values, Some(&plan.token), filter, update);
         Ok(match attempt.await? {
-            Some(update) => Done {
-                lost_settings,
+            Some(update) if lost_settings => Done {
+                outcome: Outcome::AppliedInPart,
                 ..plan.applied(update, None)
             },
+            Some(update) => plan.applied(update, None),
             None => Done::without_write(Outcome::Gone),
         })
     }
@@ -240,7 +241,6 @@ impl UpdatePlan {
         let token = cookie.as_ref().map(|(token, _)| token.clone());
         let token = token.unwrap_or(self.token);
         Done {
-            lost_settings: false,
             outcome: Outcome::Applied,
             written: Some(Written::Updated(Box::new((
                 self.values.record,

@@ -182,7 +182,9 @@ impl Session {
     /// Forgets everything: deletes the session's document and removes the cookie (OWASP ASVS 7.4.1).
     ///
     /// It takes effect whatever the response is, after an error and a panic as well. Later use in the
-    /// same request starts a new session with a new id. One round trip, with the response.
+    /// same request starts a new session with a new id. One round trip, with the response; also if the
+    /// cookie's session is not there any more, because only then is it certain that no failover of the
+    /// database brings it back.
     ///
     /// ```
     /// # use rocket::{post, response::Redirect};

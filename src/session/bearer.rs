@@ -86,4 +86,9 @@ impl Session {
     pub(crate) fn issue_no_more(&self) {
         self.lock().issues_no_more = true;
     }
+
+    /// It was no catcher that asked for the session.
+    pub(crate) fn issue_again(&self) {
+        self.lock().issues_no_more = false;
+    }
 }

@@ -160,8 +160,8 @@ impl Shared {
             // After the response's own commit nothing was left to save, and after a login or a logout
             // nothing of this save's changes.
             Err(Error::Sealed) => {}
-            Ok(Outcome::Gone) if inner.state.generation != generation => {}
-            Ok(Outcome::Gone) => inner.lose(save.number, Error::Gone),
+            Ok(Outcome::Gone | Outcome::AppliedInPart) if inner.state.generation != generation => {}
+            Ok(Outcome::Gone | Outcome::AppliedInPart) => inner.lose(save.number, Error::Gone),
             Err(error) => inner.lose(save.number, error.clone()),
         }
         result
@@ -208,7 +208,7 @@ impl Shared {
         let lost = match &outcome {
             Err(error) => Some(error.clone()),
             Ok(Outcome::Gone) => Some(Error::Gone),
-            Ok(Outcome::Applied | Outcome::Nothing) => None,
+            Ok(Outcome::Applied | Outcome::AppliedInPart | Outcome::Nothing) => None,
         };
         if let (true, Some(error)) = (is_issued, lost) {
             // The client must not get the token, whatever the caller of `save` does about it.
@@ -276,8 +276,9 @@ impl Shared {
                 inner.lost();
             }
             Outcome::Nothing => state.discard_in_flight(),
-            Outcome::Applied if is_last => {} // a stream reads what was written
-            Outcome::Applied => match stored {
+            // A stream reads what was written.
+            Outcome::Applied | Outcome::AppliedInPart if is_last => {}
+            Outcome::Applied | Outcome::AppliedInPart => match stored {
                 Some(stored) => state.flush_succeeded(Base::Stored(Box::new(stored))),
                 None => state.discard_in_flight(),
             },
@@ -287,11 +288,7 @@ impl Shared {
             let is_cookie = core.config.transport == Transport::Cookie;
             inner.cookie_is_known = is_cookie && new_id.is_none();
         }
-        match done.lost_settings && !is_last {
-            // The values are stored.
-            true => Err(Error::unknown(Operation::ChangeSession, Error::Gone)),
-            false => Ok(done.outcome),
-        }
+        Ok(done.outcome)
     }
 
     /// Deletes the sessions that the request has logged out, where no commit does.
@@ -308,7 +305,7 @@ impl Shared {
 fn outcome_name(done: &Result<Done>) -> &'static str {
     match done.as_ref().map(|done| done.outcome) {
         Ok(Outcome::Nothing) => "nothing",
-        Ok(Outcome::Applied) => "applied",
+        Ok(Outcome::Applied | Outcome::AppliedInPart) => "applied",
         Ok(Outcome::Gone) => "gone",
         Err(_) => "error",
     }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::commit::SAVE_IN_PROGRESS;
 use super::{Session, decode_unless_null};
+use crate::commit::Outcome;
 use crate::commit::cas::{Attempt, CompareAndSet};
 use crate::document::Update;
 use crate::document::key::{Field, KeyFor};
@@ -292,12 +293,16 @@ impl Session {
                 return Ok(order);
             }
             drop(order);
-            if let Err(error) = self.save().await {
-                // The caller may do without the value, but the request's earlier changes are lost.
-                if !matches!(error, Error::Gone | Error::Sealed) {
-                    self.lock().report(error.clone());
+            match self.save_detached().await {
+                Ok(Outcome::Gone) => return Err(Error::Gone),
+                Ok(_) => {}
+                Err(error) => {
+                    // The caller may do without the value, but the request's earlier changes are lost.
+                    if !matches!(error, Error::Gone | Error::Sealed) {
+                        self.lock().report(error.clone());
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
         }
         Err(Error::store(Operation::ChangeSession, CHANGED_MEANWHILE))

@@ -264,17 +264,19 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
     };
     let without_proof = |old: Id| TombstonePlan { old, proof: None };
     // A login also takes the place of sessions that the same request logged out before.
+    let joins = state.replaced.as_ref().map(|replaced| replaced.id.clone());
     let ended = state.ended.iter().map(|ended| &ended.id);
-    let ended: Vec<&Id> = ended.chain(&login.others).collect();
-    let dead = state.dead.iter().filter(|dead| !ended.contains(dead));
-    let ended = ended.iter().copied().chain(dead).cloned();
+    let ended = ended.chain(&login.others).chain(&state.dead);
+    // Two cookies may name one session, and the login that it joins has made a tombstone.
+    let ended: IndexSet<&Id> = ended.filter(|id| joins.as_ref() != Some(id)).collect();
+    let ended = ended.into_iter().cloned();
     let old = login.replaces.as_ref().map(of_old);
     LoginPlan {
         user: login.user.clone(),
         tombstones: old.into_iter().chain(ended.map(without_proof)).collect(),
         others: login.others.clone(),
         replaces,
-        joins: state.replaced.as_ref().map(|replaced| replaced.id.clone()),
+        joins,
     }
 }
 

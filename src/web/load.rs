@@ -231,8 +231,8 @@ async fn load_one(
 /// Loads the sessions of several tokens with one find. The request's session is the one that is
 /// alive; if none or more than one is, none is believed, because a sibling domain or a page on plain
 /// HTTP can set cookies too (RFC 6265bis, 8.6). `loaded` gets the other sessions that the tokens
-/// prove, and those that were not found. If none is alive, one of them may have been replaced by a login, whose cookie no new session
-/// may overwrite: one more find.
+/// prove, and those that were not found. If none is alive, one of them may have been replaced by a
+/// login, whose cookie no new session may overwrite: one more find.
 async fn load_several(
     core: &Core,
     tokens: Vec<Token>,

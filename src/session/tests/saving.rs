@@ -434,6 +434,36 @@ async fn save_of_a_value_is_unknown_if_its_settings_were_lost() {
     assert_eq!(number(&bench.comes(&renewed).await, "n"), Some(1));
 }
 
+/// The response's own commit tells nobody either.
+#[rocket::async_test]
+async fn lost_settings_of_a_save_that_nobody_asked_for_are_no_error_of_the_response() {
+    for is_dropped in [false, true] {
+        let bench = Bench::new();
+        let cookie = bench.begun(Some(1), &[]).await;
+        let (slow, fast) = (bench.comes(&cookie).await, bench.comes(&cookie).await);
+        fast.renew().unwrap();
+        assert!(given(&fast).await.is_some());
+        slow.set("n", &1).unwrap();
+        slow.set_timeout(Some(Duration::from_secs(60))).unwrap();
+        if is_dropped {
+            let held = bench.store.hold("update");
+            let mut save = Box::pin(slow.save());
+            let come = held.has_come();
+            rocket::tokio::select! {
+                _ = &mut save => panic!("it is held"),
+                () = come => {}
+            }
+            drop(save);
+            held.release();
+            slow.logout().unwrap();
+        } else {
+            let modified = slow.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);
+            assert!(matches!(modified.await, Err(Error::Gone)));
+        }
+        slow.finish().await.unwrap();
+    }
+}
+
 #[rocket::async_test]
 async fn save_of_nothing_succeeds_where_the_token_was_replaced_and_the_cookie_is_due() {
     let bench = Bench::with(|config| config.max_age = Some(Duration::from_secs(600)));

@@ -30,6 +30,11 @@ pub(super) async fn take(client: &Client, filter: &Filter) -> Result<Option<Docu
 }
 
 /// Deletes all that the filter chooses.
+///
+/// On a sharded cluster it looks for them again with read concern `majority` in the end. That finds documents
+/// whose deletion by another process the majority of a shard does not have yet: a failover could bring
+/// them back. The deletion of such an id matches nothing, and waits for the majority, too. The first finds
+/// are local, because these also find logins that the majority does not have yet.
 pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> {
     const FOUND_AT_ONCE: u32 = 1000;
     let until = client.until();
@@ -38,109 +43,72 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
         return delete_many(client, vec![Statement::delete(filter, true)], false, until).await;
     }
     let mut deleted = 0;
-    loop {
-        let step = delete_step(client, topology, filter, FOUND_AT_ONCE, until).await;
-        let step = step.map_err(|error| error.partly_done_if(deleted > 0))?;
-        deleted += step.deleted;
-        if step.is_last {
-            return Ok(deleted);
+    for concern in [ReadConcern::local(), ReadConcern::majority()] {
+        loop {
+            let step = delete_step(client, topology, filter, FOUND_AT_ONCE, &concern, until).await;
+            let step = step.map_err(|error| error.partly_done_if(deleted > 0))?;
+            deleted += step.deleted;
+            if step.is_last {
+                break;
+            }
         }
     }
+    Ok(deleted)
 }
 
 /// Deletes `limit` of those that the filter chooses, in whatever order its index finds them.
 pub(super) async fn delete_some(client: &Client, filter: &Filter, limit: u32) -> Result<Step> {
     let until = client.until();
     let topology = client.topology(BULK_OPERATION, until).await?;
-    delete_step(client, topology, filter, limit, until).await
+    delete_step(
+        client,
+        topology,
+        filter,
+        limit,
+        &ReadConcern::local(),
+        until,
+    )
+    .await
 }
 
 /// Finds the ids, and deletes those documents.
 ///
 /// On a sharded cluster each is deleted by its id, because every shard carries out a deletion of many by
 /// itself: a document that moves meanwhile would be missed by both, and the reply would not say so.
-///
-/// There a step whose find is not full repeats it with read concern `majority`. This finds documents
-/// whose deletion by another process the majority of a shard does not have yet: a failover could bring
-/// them back. The deletion of such an id matches nothing, and waits for the majority, too. The first find
-/// is local, because it also finds logins that the majority does not have yet. If the second one is not
-/// full, the step is the last, whatever it found: those are deleted now, and sessions that are created
-/// later are not looked for.
 async fn delete_step(
     client: &Client,
     topology: Topology,
     filter: &Filter,
     limit: u32,
+    concern: &ReadConcern,
     until: Instant,
 ) -> Result<Step> {
     let limit = limit.max(1); // the server would take 0 for "no limit"
-    let found = find_ids(client, filter, limit, ReadConcern::local(), until).await?;
-    let (is_last, count) = (found.is_last, found.ids.len());
-    let deleted = delete_found(client, topology, filter, found.ids, until).await?;
-    if !is_last || !topology.moves_documents() {
-        return Ok(Step { deleted, is_last });
-    }
-    let left = limit.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
-    let concern = ReadConcern::majority();
-    let has_begun = deleted > 0;
-    let found = find_ids(client, filter, left.max(1), concern, until).await;
-    let Found { ids, is_last } = found.map_err(|error| error.partly_done_if(has_begun))?;
-    let more = delete_found(client, topology, filter, ids, until).await;
-    let more = more.map_err(|error| error.partly_done_if(has_begun))?;
-    let deleted = deleted + more;
-    Ok(Step { deleted, is_last })
-}
-
-/// The ids that one find returned.
-struct Found {
-    ids: Vec<String>,
-    /// There were no more.
-    is_last: bool,
-}
-
-async fn find_ids(
-    client: &Client,
-    filter: &Filter,
-    limit: u32,
-    concern: ReadConcern,
-    until: Instant,
-) -> Result<Found> {
     let query = to_driver(&filter.to_bson(), BULK_OPERATION)?;
     let options = FindOptions::builder()
         .projection(doc! { "_id": 1 })
         .limit(i64::from(limit))
         .batch_size(limit.min(i32::MAX.unsigned_abs()))
-        .read_concern(concern)
+        .read_concern(concern.clone())
         .build();
     let found = client.find(BULK_OPERATION, until, query, options).await?;
     // Documents of another application, whose ids may not be strings, are not deleted.
-    let ids = found.iter().filter_map(Document::id).map(str::to_owned);
-    let ids: Vec<String> = ids.collect();
+    let ids: Vec<&str> = found.iter().filter_map(Document::id).collect();
     let is_last = ids.is_empty() || found.len() < usize::try_from(limit).unwrap_or(usize::MAX);
-    Ok(Found { ids, is_last })
-}
-
-async fn delete_found(
-    client: &Client,
-    topology: Topology,
-    filter: &Filter,
-    ids: Vec<String>,
-    until: Instant,
-) -> Result<u64> {
-    let moves = topology.moves_documents();
-    if ids.is_empty() && moves {
-        return Ok(0);
-    }
-    // With no ids it matches nothing, and waits until the majority has what others have deleted.
-    let statements = match moves {
-        true => {
+    let deleted = match (ids.is_empty(), topology.moves_documents()) {
+        (true, _) => 0,
+        (_, true) => {
             let each = ids.iter();
             let each = each.map(|id| Statement::delete(&filter.of_one(id), false));
-            each.collect()
+            delete_many(client, each.collect(), true, until).await?
         }
-        false => vec![Statement::delete(&filter.clone().within(ids), true)],
+        (_, false) => {
+            let ids = ids.into_iter().map(str::to_owned);
+            let found = filter.clone().within(ids.collect());
+            delete_many(client, vec![Statement::delete(&found, true)], false, until).await?
+        }
     };
-    delete_many(client, statements, moves, until).await
+    Ok(Step { deleted, is_last })
 }
 
 /// `single`: each statement is about one document.

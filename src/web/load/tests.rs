@@ -10,6 +10,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock;
+use crate::document::Filter;
 use crate::record::token::{Id, Secret};
 
 /// An application with sessions in memory, and its clock.
@@ -145,6 +146,23 @@ async fn load_says_why_there_is_no_earlier_session() {
         assert_eq!(loaded.brought_cookie, brought, "{cookies:?}");
         assert_eq!(others(&loaded), Vec::<&str>::new(), "{cookies:?}");
         assert_eq!(loaded.creation, Creation::Allowed, "{cookies:?}");
+    }
+}
+
+/// Another application's document may have the id, and another user's session be stored under it.
+#[rocket::async_test]
+async fn missing_session_is_to_be_deleted_only_with_the_token_of_the_cookie() {
+    let app = App::start(&[]).await;
+    let own = app.login().await;
+    let document = app.core().store.take(Filter::id(id_of(&own))).await;
+    let document = document.unwrap().expect("a session");
+    for (cookie, is_deleted) in [(&own, true), (&forged(&own), false)] {
+        let loaded = app.load(&[cookie]).await;
+        assert_eq!(outcome(&loaded), Err(NewReason::NotFound));
+        let [missing] = loaded.not_alive.as_slice() else {
+            panic!("{cookie}");
+        };
+        assert_eq!(missing.filter().matches(&document), is_deleted, "{cookie}");
     }
 }
 
