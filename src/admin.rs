@@ -63,7 +63,8 @@ impl Sessions {
     /// Returns the number of live sessions.
     ///
     /// The database reads an index entry for each session: use it on an administrator's page, not in each
-    /// request. During the background deletion after a [`revoke_all`](Sessions::revoke_all)
+    /// request. It counts by the stored times, as [`UserSessions::count`] does. During the background
+    /// deletion after a [`revoke_all`](Sessions::revoke_all)
     /// the database reads each live document instead, and sessions of the Python package are left out. A
     /// session that is created or replaced during the count may be missing. Two round trips.
     ///
@@ -392,8 +393,9 @@ impl Sessions {
 }
 
 fn of(user: &RawBson) -> Filter {
-    // Tombstones have no user, so nothing else is needed to leave them out.
-    Filter::all().equals(field::USER, user.clone())
+    // The collection may hold documents of another application that have a `user`, too. Those whose ids
+    // are not strings are left alone.
+    Filter::sessions().equals(field::USER, user.clone())
 }
 
 /// Shows where the sessions are kept, without credentials.

@@ -4,7 +4,7 @@ use bson::RawBson;
 use rocket::futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::{SessionInfo, Sessions, export, of};
+use super::{SessionInfo, Sessions, of};
 use crate::commit::tombstone;
 use crate::debug::opaque_debug;
 use crate::document::{Filter, value};
@@ -82,6 +82,9 @@ impl UserSessions {
 
     /// Returns how many live sessions the user has. One round trip.
     ///
+    /// The database counts by the stored times: sessions that a shorter `timeout` or `lifetime` in the
+    /// configuration has ended are counted until the end that was stored before.
+    ///
     /// # Errors
     ///
     /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
@@ -93,6 +96,8 @@ impl UserSessions {
     /// `skip`.
     ///
     /// Sessions of the Python package are left out until their next login: their ids are credentials.
+    /// `skip` and `limit` count stored sessions. So a page may be short, or empty, although more follow:
+    /// sessions that a shorter `timeout` or `lifetime` in the configuration has ended are left out of it.
     /// One round trip, and none when `limit` is 0.
     ///
     /// # Errors
@@ -106,10 +111,10 @@ impl UserSessions {
         let theirs = self.alive().await?;
         let store = &self.sessions.core.store;
         let found = store.find(theirs, Order::NewestFirst, skip, limit.min(BATCH));
-        let found = found.await?;
+        let (found, now) = (found.await?, self.sessions.now().date());
         Ok(found
             .iter()
-            .filter_map(|document| self.sessions.info(document))
+            .filter_map(|document| self.sessions.live_info(document, now))
             .collect())
     }
 
@@ -209,25 +214,24 @@ impl UserSessions {
     ///
     /// Each is an object with `id` (`null` for a session of the Python package, whose id is a
     /// credential), `user`, `created`, `accessed`, `expires`, `client`, `ip`, and with `values` and
-    /// `flash`, which hold the application's values and messages by name. Times are in RFC 3339. A
-    /// value that JSON cannot express is `null`. One round trip for each 1000 sessions, and one for
-    /// each session.
+    /// `flash`, which hold the application's values and messages by name. `return_to` is the address
+    /// that [`set_return_to`](crate::Session::set_return_to) stored, or `null`. Times are in RFC 3339.
+    /// A value that JSON cannot express is `null`, and so are `values`, `flash` and `return_to` of a
+    /// sealed session. One round trip for each 1000 sessions, and one for each session.
     ///
     /// # Errors
     ///
     /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
     #[doc(alias("gdpr", "personal data"))]
     pub async fn export(&self) -> Result<Vec<serde_json::Value>> {
-        let core = &self.sessions.core;
         let mut all = Vec::new();
         for id in self.ids().await? {
-            let record = core.load(&id).await?;
-            all.extend(record.map(|record| export::record(&record, &core.config)));
+            all.extend(self.sessions.export(id.as_str()).await?);
         }
         Ok(all)
     }
 
-    /// The ids of the user's live sessions.
+    /// The ids of the user's live sessions, by their stored times.
     async fn ids(&self) -> Result<Vec<Id>> {
         let store = &self.sessions.core.store;
         let (theirs, mut ids) = (self.alive().await?, Vec::new());

@@ -155,7 +155,7 @@ impl Core {
     }
 
     async fn end_earlier_than(&self, user: &RawBson, login: &Id, max: u32) -> Result<Option<Id>> {
-        let theirs = Filter::all().equals(field::USER, user.clone());
+        let theirs = Filter::sessions().equals(field::USER, user.clone());
         let theirs = alive(theirs, self.now());
         let limit = max.saturating_add(MAX_SURPLUS_PER_LOGIN);
         let theirs = self.epoch.current().await?.restrict(theirs);

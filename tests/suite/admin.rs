@@ -15,7 +15,7 @@ use rocket_mongo_session::{Error, Key, Query, Session, Sessions};
 
 use crate::apps::jobs::Jobs;
 use crate::apps::probe::{Probe, Script, id_of, run, run_with};
-use crate::support::{Mongod, figment, in_time};
+use crate::support::{Mongod, eventually, figment, in_time};
 
 /// An application, and a handle to its sessions from outside of it.
 async fn start(db: &str, keys: &[(&str, Setting)]) -> (Probe, Sessions) {
@@ -120,15 +120,19 @@ async fn of_user_export_shows_everything_but_secrets() {
         let cookie = login(&probe, 7).await;
         let script = Script::new().set("a.b", json!({"c": [1, "x"]}));
         let csrf = run_with(&probe.app, &cookie, script.then("csrf_token")).await;
-        let flash = Script::new().call(json!(["flash", "m"]));
-        run_with(&probe.app, &cookie, flash).await;
+        let script = Script::new()
+            .call(json!(["flash", "m"]))
+            .call(json!(["queue_push", "a.b", "q"]))
+            .call(json!(["set_return_to", "/a?b=1"]));
+        run_with(&probe.app, &cookie, script).await;
         let exported = sessions.of(7).export().await.unwrap();
         assert_eq!(exported.len(), 1);
         let session = &exported[0];
         assert_eq!(session["id"], id_of(&cookie));
         assert_eq!(session["user"], 7);
         assert_eq!(session["values"], json!({"n": 1, "a.b": {"c": [1, "x"]}}));
-        assert_eq!(session["flash"], json!({"": ["m"]}));
+        assert_eq!(session["flash"], json!({"": ["m"], "a.b": ["q"]}));
+        assert_eq!(session["return_to"], "/a?b=1");
         let text = session.to_string();
         let secret = cookie.split_once('.').expect("two parts").1;
         assert!(!text.contains(secret) && !text.contains("token") && !text.contains("csrf"));
@@ -154,6 +158,87 @@ async fn of_user_export_passes_over_documents_of_other_applications() {
     let exported = in_time("the export", sessions.of("bob").export()).await;
     let ids = exported.unwrap().into_iter().map(|one| one["id"].clone());
     assert_eq!(ids.collect::<Vec<_>>(), [id_of(&cookie)]);
+}
+
+/// Stores documents of another application that have the user's name and no strings as ids: more than one
+/// command reads.
+async fn store_foreign_documents(probe: &Probe, user: &str) -> u64 {
+    const COUNT: u64 = 1200;
+    let never = mongodb::bson::DateTime::from_millis(i64::MAX);
+    let foreign = (0..COUNT as i64).map(|number| {
+        let mut document = doc! { "user": user, "expires": never }; // the driver adds an ObjectId
+        if number % 2 == 0 {
+            document.insert("_id", number);
+        }
+        document
+    });
+    probe.sessions().insert_many(foreign).await.unwrap();
+    COUNT
+}
+
+#[rocket::async_test]
+async fn of_user_leaves_documents_alone_whose_ids_are_not_strings() {
+    let (probe, sessions) = start("admin_of_foreign", &[]).await;
+    let cookies = [login(&probe, "bob").await, login(&probe, "bob").await];
+    let foreign = store_foreign_documents(&probe, "bob").await;
+    let bob = sessions.of("bob");
+    assert_eq!(bob.count().await.unwrap(), 2);
+    assert_eq!(bob.list(0, 10).await.unwrap().len(), 2);
+    assert_eq!(bob.export().await.unwrap().len(), 2);
+    let page = sessions.find(&Query::new().user("bob")).await.unwrap();
+    assert_eq!((page.sessions.len(), page.next), (2, None));
+    let others = Script::new().call(json!(["revoke_others"]));
+    let ended = run_with(&probe.app, &cookies[0], others).await;
+    assert_eq!(ended.last(), &json!(1));
+    assert_eq!(bob.revoke_all().await.unwrap(), 1);
+    let theirs = doc! { "user": "bob" };
+    let left = probe.sessions().count_documents(theirs).await.unwrap();
+    assert_eq!(left, foreign);
+}
+
+#[rocket::async_test]
+async fn max_per_user_passes_over_documents_whose_ids_are_not_strings() {
+    let (probe, sessions) = start("admin_max_foreign", &[("max_per_user", 1.into())]).await;
+    store_foreign_documents(&probe, "bob").await;
+    login(&probe, "bob").await;
+    let last = login(&probe, "bob").await;
+    let bob = sessions.of("bob");
+    eventually("one session is left", async || {
+        bob.count().await.unwrap() == 1
+    })
+    .await;
+    assert_eq!(bob.list(0, 10).await.unwrap()[0].id, id_of(&last));
+}
+
+/// The stored time of their end is that of the longer setting.
+#[rocket::async_test]
+async fn of_user_list_and_export_go_by_a_setting_that_was_shortened() {
+    for setting in ["timeout", "lifetime"] {
+        let db = format!("admin_shortened_{setting}");
+        let (probe, long) = start(&db, &[(setting, 3600.into())]).await;
+        let (old, new) = (login(&probe, "bob").await, login(&probe, "bob").await);
+        let age = doc! { "$inc": { "created": -600.0, "accessed": -600.0 } };
+        let aged = probe.sessions();
+        let aged = aged.update_one(doc! { "_id": id_of(&old) }, age).await;
+        assert_eq!(aged.unwrap().modified_count, 1);
+        let url = Mongod::shared().await.url(&db);
+        let short = figment("debug", Some(&url), &[(setting, 300.into())]);
+        let short = Sessions::connect(&short).await.expect("a handle");
+        for (sessions, live) in [(&long, vec![&new, &old]), (&short, vec![&new])] {
+            let live: Vec<_> = live.into_iter().map(|cookie| id_of(cookie)).collect();
+            let bob = sessions.of("bob");
+            let listed = bob.list(0, 10).await.unwrap();
+            let ids: Vec<_> = listed.iter().map(|info| info.id.as_str()).collect();
+            assert_eq!(ids, live, "{setting}");
+            let exported = bob.export().await.unwrap();
+            let ids: BTreeSet<_> = exported.iter().map(|one| one["id"].as_str()).collect();
+            let live = live.into_iter().map(Some);
+            assert_eq!(ids, live.collect(), "{setting}");
+            assert_eq!(bob.count().await.unwrap(), 2, "by the stored time");
+        }
+        // A page of one stored session.
+        assert!(short.of("bob").list(1, 1).await.unwrap().is_empty());
+    }
 }
 
 #[rocket::async_test]
@@ -521,6 +606,7 @@ async fn export_of_one_session_shows_its_values_and_no_secret() {
     let exported = exported.expect("a session");
     assert_eq!(exported["values"], json!({"n": 1}));
     assert_eq!(exported["user"], "ann");
+    assert_eq!(exported["return_to"], json!(null));
     let secret = cookie.split_once('.').expect("two parts").1;
     let text = exported.to_string();
     assert!(!text.contains(secret) && !text.contains("token"), "{text}");
