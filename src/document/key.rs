@@ -177,6 +177,11 @@ impl Field {
         Some(unescape(stored))
     }
 
+    /// Returns the name of the flash queue of a stored field, or `None` for any other field.
+    pub(crate) fn queue(stored: &str) -> Option<String> {
+        stored.strip_prefix(FLASH).map(unescape)
+    }
+
     /// Returns the key for an error message, cut short because a client may have chosen it.
     pub(crate) fn display(&self) -> String {
         shortened(Field::key(&self.0).unwrap_or_else(|| unescape(&self.0)))
@@ -287,10 +292,14 @@ mod tests {
     #[case("$x")]
     #[case("%")]
     #[case("_f_")]
+    #[case("%2E")]
     fn flash_queue_is_never_an_application_key(#[case] queue: &str) {
         let field = Field::of_queue(queue).unwrap();
         assert_eq!(Field::key(field.as_str()), None);
         assert!(field.as_str().starts_with(FLASH) && !field.as_str().contains('.'));
+        assert_eq!(Field::queue(field.as_str()).as_deref(), Some(queue));
+        let key = Field::of_key("_f_x").unwrap();
+        assert_eq!(Field::queue(key.as_str()), None);
     }
 
     #[test]

@@ -211,7 +211,8 @@ fn encode_binary(value: impl Serialize) -> Result<RawBson, EncodeError> {
         ciborium::ser::Error::Value(message) => EncodeError::Serialize(message),
         ciborium::ser::Error::Io(error) => EncodeError::Serialize(error.to_string()),
     })?;
-    // Major types 0 and 1 are the integers.
+    // Major types 0 and 1 are the integers. They are native, so that the server can increment them;
+    // `from_integers` decodes types that BSON's decoder cannot.
     if bytes.get(1).is_some_and(|first| first >> 5 <= 1)
         && let Ok(number) = ciborium::from_reader::<i64, _>(&bytes[1..])
     {
@@ -255,8 +256,27 @@ pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Result<T, St
             }
         }
         RawBsonRef::Array(array) if has_opaque_element(array) => decode_list(array),
-        value => from_holder(holder(value).as_bytes()),
+        value => {
+            from_holder(holder(value).as_bytes()).or_else(|error| from_integers(value).ok_or(error))
+        }
     }
+}
+
+/// Decodes a native integer, or a list of them, as the CBOR that [`encode_binary`] had produced.
+///
+/// BSON's decoder supports neither `i128` nor `u128`, and it expects the human-readable form of a
+/// type, which may be text.
+fn from_integers<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Option<T> {
+    let mut bytes = Vec::new();
+    let written = match value {
+        RawBsonRef::Array(array) => {
+            let integers = array.into_iter().map(|element| integer(element.ok()?));
+            ciborium::into_writer(&integers.collect::<Option<Vec<_>>>()?, &mut bytes)
+        }
+        value => ciborium::into_writer(&integer(value)?, &mut bytes),
+    };
+    written.ok()?;
+    from_cbor(&bytes).ok()
 }
 
 /// Decodes the principal of a session, if there is one.

@@ -80,6 +80,69 @@ fn binary_encoding_stores_what_bson_cannot() {
     assert!(encode(&above, Encoding::Document).is_err());
 }
 
+/// An integer in a compact encoding and text in a human-readable one, as bitflags are.
+#[derive(PartialEq, Debug)]
+struct Flags(u8);
+
+impl Serialize for Flags {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serializer.is_human_readable() {
+            true => serializer.collect_str(&self.0),
+            false => serializer.serialize_u8(self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Flags {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return u8::deserialize(deserializer).map(Flags);
+        }
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Flags).map_err(serde::de::Error::custom)
+    }
+}
+
+#[test]
+fn native_integers_are_decoded_as_types_that_bson_lacks() {
+    round_trips(Flags(5));
+    round_trips(vec![Flags(1), Flags(2)]);
+    let unsigned = encode(&5_u128, Encoding::Binary).unwrap();
+    assert_eq!(unsigned, RawBson::Int64(5));
+    assert_eq!(back::<u128>(&unsigned), Some(5));
+    assert_eq!(back::<Option<u128>>(&unsigned), Some(Some(5)));
+    assert_eq!(back::<i128>(&RawBson::Int32(-5)), Some(-5));
+    assert_eq!(back::<u128>(&RawBson::Int64(-5)), None);
+    assert_eq!(back::<Flags>(&RawBson::Int64(256)), None);
+}
+
+#[test]
+fn list_of_types_that_bson_lacks_can_be_appended_to() {
+    let appended = |whole: RawBson, element: RawBson| {
+        let mut elements = array(whole.as_raw_bson_ref()).unwrap();
+        elements.push(element);
+        from_elements(&elements)
+    };
+    let wide = |number: u128| encode(&number, Encoding::Binary).unwrap();
+    let whole = encode(&vec![1_u128], Encoding::Binary).unwrap();
+    let two = appended(whole, wide(2));
+    assert_eq!(back::<Vec<u128>>(&two), Some(vec![1, 2]));
+    let three = appended(two, wide(u128::MAX));
+    assert_eq!(back::<Vec<u128>>(&three), Some(vec![1, 2, u128::MAX]));
+    let whole = encode(&vec![Flags(1)], Encoding::Binary).unwrap();
+    let flags = appended(whole, encode(&Flags(2), Encoding::Binary).unwrap());
+    assert_eq!(back::<Vec<Flags>>(&flags), Some(vec![Flags(1), Flags(2)]));
+}
+
+#[test]
+fn decode_of_an_integer_keeps_the_first_error() {
+    let number = RawBson::Int64(5);
+    let number = number.as_raw_bson_ref();
+    let first = from_holder::<String>(holder(number).as_bytes());
+    assert!(first.is_err());
+    assert_eq!(decode::<String>(number), first);
+}
+
 #[test]
 fn document_encoding_is_native_bson() {
     assert_eq!(

@@ -100,6 +100,29 @@ enum Shape {
     },
 }
 
+/// An integer in a compact encoding and text in a human-readable one, as bitflags are.
+#[derive(PartialEq, Debug, Clone)]
+struct Flags(u8);
+
+impl Serialize for Flags {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match serializer.is_human_readable() {
+            true => serializer.collect_str(&self.0),
+            false => serializer.serialize_u8(self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Flags {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return u8::deserialize(deserializer).map(Flags);
+        }
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Flags).map_err(serde::de::Error::custom)
+    }
+}
+
 #[rocket::async_test]
 async fn binary_encoding_keeps_any_serde_type() {
     let (jobs, probe) = start("types", "binary").await;
@@ -112,6 +135,12 @@ async fn binary_encoding_keeps_any_serde_type() {
     }
     round_trip(jobs, browser, i128::MIN).await;
     round_trip(jobs, browser, u128::MAX).await;
+    round_trip(jobs, browser, 5_u128).await;
+    round_trip(jobs, browser, -5_i128).await;
+    round_trip(jobs, browser, vec![5_u128, u128::MAX]).await;
+    round_trip(jobs, browser, vec![-5_i128]).await;
+    round_trip(jobs, browser, Flags(5)).await;
+    round_trip(jobs, browser, vec![Flags(1), Flags(2)]).await;
     round_trip(
         jobs,
         browser,
@@ -157,6 +186,34 @@ async fn binary_encoding_keeps_any_serde_type() {
     .await;
     round_trip(jobs, browser, ()).await;
     round_trip(jobs, browser, Vec::<u64>::new()).await;
+}
+
+#[rocket::async_test]
+async fn push_and_pop_keep_integers_of_types_that_bson_lacks() {
+    let (jobs, probe) = start("wide", "binary").await;
+    let browser = probe.browser();
+    let set = |s: &Session| -> Result<(), Error> {
+        s.set("list", &vec![1_u128])?;
+        s.push("flags", &Flags(1))?;
+        s.flash(5_u128)
+    };
+    jobs.run(&browser, set).await.0.unwrap();
+    let push = |s: &Session| -> Result<(), Error> {
+        s.push("list", &2_u128)?;
+        s.push("flags", &Flags(2))?;
+        s.flash(6_u128)
+    };
+    jobs.run(&browser, push).await.0.unwrap();
+    let get = |s: &Session| (s.get::<Vec<u128>>("list"), s.get::<Vec<Flags>>("flags"));
+    let ((list, flags), _) = jobs.run(&browser, get).await;
+    assert_eq!(list.unwrap(), Some(vec![1, 2]));
+    assert_eq!(flags.unwrap(), Some(vec![Flags(1), Flags(2)]));
+    let (popped, _) = jobs
+        .run_async(&browser, |s| {
+            Box::pin(async move { s.pop_flash::<u128>().await })
+        })
+        .await;
+    assert_eq!(popped.unwrap(), [5, 6]);
 }
 
 #[rocket::async_test]
