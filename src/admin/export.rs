@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use super::Sessions;
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::document::key::{FLASH, Field};
+use crate::document::key::Field;
 use crate::document::value;
 #[cfg(doc)]
 use crate::error::Error;
@@ -35,11 +35,11 @@ impl Sessions {
     }
 }
 
-/// Returns everything that is stored of a session but its secrets. The values of a sealed one are
-/// null.
+/// Returns everything that is stored of a session but its secrets. The values, the messages and the
+/// address to return to of a sealed one are null.
 pub(super) fn record(record: &Record, config: &Config) -> Value {
     let meta = &record.meta;
-    let (mut values, mut flash) = (Map::new(), Map::new());
+    let (mut values, mut flash, mut return_to) = (Map::new(), Map::new(), Value::Null);
     for field in record.names().map(Field::stored) {
         let (name, stored) = (field.as_str(), record.stored(&field));
         let Some(stored) = stored.filter(|_| !record.is_sealed()) else {
@@ -48,8 +48,10 @@ pub(super) fn record(record: &Record, config: &Config) -> Value {
         let readable = value::decode::<Value>(stored).unwrap_or(Value::Null);
         if let Some(key) = Field::key(name) {
             values.insert(key, readable);
-        } else if let Some(queue) = name.strip_prefix(FLASH) {
-            flash.insert(queue.to_owned(), readable);
+        } else if let Some(queue) = Field::queue(name) {
+            flash.insert(queue, readable);
+        } else if field == Field::return_to() {
+            return_to = readable;
         }
     }
     let user = meta.user.as_ref().map(|user| user.as_raw_bson_ref());
@@ -64,6 +66,7 @@ pub(super) fn record(record: &Record, config: &Config) -> Value {
         "ip": meta.client.ip,
         "values": (!record.is_sealed()).then_some(values),
         "flash": (!record.is_sealed()).then_some(flash),
+        "return_to": return_to,
     })
 }
 

@@ -83,6 +83,9 @@ pub async fn show(context: Context, id: &str, values: bool) -> Result<(), Failur
                 .map(serde_json::Map::len),
         )
     });
+    if !values {
+        fields.remove("return_to");
+    }
     let is_sealed = counts.iter().any(|(_, count)| count.is_none());
     if context.json {
         fields.insert("sealed".to_owned(), is_sealed.into());
@@ -126,6 +129,9 @@ pub async fn show(context: Context, id: &str, values: bool) -> Result<(), Failur
                 }
             },
         ));
+    }
+    if let Some(address) = text("return_to") {
+        rows.push(("return to", output::printable(address)));
     }
     output::pairs(rows)?;
     Ok(())

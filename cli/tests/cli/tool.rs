@@ -9,7 +9,7 @@ use rocket::http::Header;
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::Json;
 use rocket::tokio::task::spawn_blocking;
-use rocket::{get, post, routes};
+use rocket::{get, post, routes, uri};
 use rocket_mongo_session::{Error, Key, Session, Sessions};
 use serde_json::Value;
 
@@ -184,6 +184,7 @@ impl Drop for Shop {
 async fn login(session: &Session, user: Json<Value>) -> Result<String, Error> {
     session.login(&user.0)?;
     session.set(NOTE, "a secret of the user")?;
+    session.set_return_to(&uri!("/orders/42"))?;
     session.save().await?;
     Ok(session.id().unwrap_or_default())
 }

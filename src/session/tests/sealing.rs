@@ -366,7 +366,12 @@ async fn sealing_adds_42_bytes_a_value_and_103_a_session() {
 async fn job_gets_a_clear_error_for_a_sealed_session_alone() {
     let plain = Bench::with(|config| config.seal = false);
     let sealing = plain.beside(true);
-    let token = sealing.begun(Some(1), &[("n", 1)]).await;
+    let session = sealing.session();
+    session.login(1).unwrap();
+    session.set("n", &1).unwrap();
+    let page = rocket::http::uri::Origin::parse("/a").unwrap();
+    session.set_return_to(&page).unwrap();
+    let token = given(&session).await.unwrap();
     let before = document(&plain, &token).await;
     for process in [&plain, &sealing] {
         let edit = process.sessions.edit(token.id.as_str()).increment("n", 1);
@@ -378,7 +383,9 @@ async fn job_gets_a_clear_error_for_a_sealed_session_alone() {
         let exported = process.sessions.of(1).export().await.unwrap();
         assert_eq!(exported.len(), 1);
         assert_eq!(exported[0]["id"], token.id.as_str());
-        assert!(exported[0]["values"].is_null() && exported[0]["flash"].is_null());
+        for name in ["values", "flash", "return_to"] {
+            assert!(exported[0][name].is_null(), "{name}");
+        }
     }
     assert_eq!(document(&plain, &token).await, before);
     // Of a session that was stored plain, whichever process asks.
