@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use clap::{ArgAction, Parser, Subcommand};
 use clap_complete::Shell;
 use rocket_mongo_session::Query;
-use rocket_mongo_session::time::OffsetDateTime;
+use rocket_mongo_session::time::{Duration, OffsetDateTime};
 
 use crate::failure::EXIT_CODES;
 use crate::userid::UserId;
@@ -205,11 +204,11 @@ pub struct Filter {
     #[arg(long, value_name = "USER")]
     pub user: Option<UserId>,
     /// Not used for this long: 90m, 12h, 30d.
-    #[arg(long, value_name = "AGE", value_parser = age)]
-    idle: Option<Duration>,
+    #[arg(long, value_name = "AGE", value_parser = ago)]
+    idle: Option<OffsetDateTime>,
     /// Created longer ago than this.
-    #[arg(long, value_name = "AGE", value_parser = age)]
-    older_than: Option<Duration>,
+    #[arg(long, value_name = "AGE", value_parser = ago)]
+    older_than: Option<OffsetDateTime>,
     /// Created before: 2026-11-01, "2026-11-01 14:30" (local time), or RFC 3339.
     #[arg(long, value_name = "TIME", value_parser = point)]
     created_before: Option<OffsetDateTime>,
@@ -247,15 +246,14 @@ impl Filter {
 
     pub fn query(&self) -> Query {
         let mut query = Query::new();
-        let ago = |age: Duration| OffsetDateTime::from(SystemTime::now()) - age;
         if let Some(user) = &self.user {
             query = query.user(&user.value);
         }
-        if let Some(at) = self.idle.map(ago).or(self.used_before) {
+        if let Some(at) = self.idle.or(self.used_before) {
             query = query.accessed_before(at);
         }
-        let created = self.older_than.map(ago);
-        if let Some(at) = created.into_iter().chain(self.created_before).min() {
+        let created = self.older_than.into_iter().chain(self.created_before);
+        if let Some(at) = created.min() {
             query = query.created_before(at);
         }
         if let Some(at) = self.created_after {
@@ -299,9 +297,23 @@ impl Filter {
     }
 }
 
-fn age(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| error.to_string())
+/// The time that is an age before now.
+fn ago(text: &str) -> Result<OffsetDateTime, String> {
+    let age = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let age = Duration::try_from(age).ok();
+    let at = age.and_then(|age| OffsetDateTime::now_utc().checked_sub(age));
+    at.map_or(Err(NO_SUCH_YEAR.to_owned()), in_range)
 }
+
+/// Refuses years that the type may hold or not, by a feature that any dependency may switch on.
+fn in_range(at: OffsetDateTime) -> Result<OffsetDateTime, String> {
+    match at.year() {
+        0..=9999 => Ok(at),
+        _ => Err(NO_SUCH_YEAR.to_owned()),
+    }
+}
+
+const NO_SUCH_YEAR: &str = "the year must be from 0 to 9999";
 
 fn point(text: &str) -> Result<OffsetDateTime, String> {
     let naive = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M")
@@ -317,7 +329,10 @@ fn point(text: &str) -> Result<OffsetDateTime, String> {
             .map(|at| at.with_timezone(&Local)),
     };
     let at = at.ok_or("write 2026-11-01, \"2026-11-01 14:30\" (local time), or RFC 3339")?;
-    Ok(OffsetDateTime::from(SystemTime::from(at)))
+    let nanos =
+        i128::from(at.timestamp()) * 1_000_000_000 + i128::from(at.timestamp_subsec_nanos());
+    let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|error| error.to_string())?;
+    in_range(at)
 }
 
 #[cfg(test)]
@@ -337,6 +352,16 @@ mod tests {
         assert_eq!(exact.unix_timestamp(), 1_793_534_400);
         assert_eq!(point("2026-11-01"), point("2026-11-01 00:00"));
         assert!(point("yesterday").is_err());
+        assert!(point("+20000-01-01").is_err());
+    }
+
+    #[test]
+    fn age_before_the_first_year_is_refused() {
+        let day = ago("1d").expect("a time");
+        assert!(day < OffsetDateTime::now_utc() && ago("1h").is_ok_and(|hour| hour > day));
+        for text in ["13000y", "5000000d", "500000000000y", "soon"] {
+            assert!(ago(text).is_err(), "{text}");
+        }
     }
 
     #[test]
