@@ -318,7 +318,8 @@ impl fmt::Debug for RefusedForm {
 pub enum CsrfRefusal {
     /// The request carries no token.
     Missing,
-    /// The request carries several tokens that do not all belong to its session.
+    /// The request carries more than one token in the form, or in the header, even if all are right;
+    /// or one in each, of which only one belongs to its session.
     Ambiguous,
     /// The session is new: the browser had none, or it expired or ended. The page with the form has
     /// to be loaded again.
@@ -335,7 +336,8 @@ impl fmt::Display for CsrfRefusal {
                  `csrf_token` or the header `X-CSRF-Token`"
             }
             CsrfRefusal::Ambiguous => {
-                "the request carries several CSRF tokens that differ; send one"
+                "the request carries more than one CSRF token in the form, or in the header (even if \
+                 all are right), or one in each that do not both belong to its session; send one"
             }
             CsrfRefusal::NoSession => {
                 "the request has no session for its CSRF token; the session expired or ended, or \

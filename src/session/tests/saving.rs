@@ -434,9 +434,9 @@ async fn save_of_a_value_is_unknown_if_its_settings_were_lost() {
     assert_eq!(number(&bench.comes(&renewed).await, "n"), Some(1));
 }
 
-/// The response's own commit tells nobody either.
+/// Those of the response itself are none either.
 #[rocket::async_test]
-async fn lost_settings_of_a_save_that_nobody_asked_for_are_no_error_of_the_response() {
+async fn lost_settings_of_a_save_that_no_handler_waits_for_are_no_error_of_the_response() {
     for is_dropped in [false, true] {
         let bench = Bench::new();
         let cookie = bench.begun(Some(1), &[]).await;

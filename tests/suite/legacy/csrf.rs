@@ -308,6 +308,7 @@ async fn csrf_refusal_tells_the_handler_its_reason() {
         (&browser, "count=1&csrf_token=x".into(), "mismatch"),
         (&browser, format!("count=1&csrf_token={other}"), "mismatch"),
         (&browser, format!("{good}&csrf_token=x"), "ambiguous"),
+        (&browser, format!("{good}&csrf_token={token}"), "ambiguous"),
         (
             &browser,
             format!("count=many&csrf_token={token}"),
@@ -328,6 +329,12 @@ async fn csrf_refusal_tells_the_handler_its_reason() {
         .send(both.form(&format!("count=1&csrf_token={token}")))
         .await;
     assert_eq!(both.text(), "ambiguous");
+    // Two headers are refused even if both are right.
+    let twice = Request::post("/header-reason")
+        .header("X-CSRF-Token", &token)
+        .header("X-CSRF-Token", &token);
+    let told = browser.send(twice).await.text();
+    assert!(told.contains("more than one CSRF token"), "{told}");
     let told = browser.send(Request::post("/header-reason")).await.text();
     assert!(
         told.starts_with("403 ") && told.contains("X-CSRF-Token"),

@@ -166,7 +166,7 @@ async fn use_everything() {
     for said in [
         "a request sent several `session` cookies",
         "a POST request was refused",
-        "the request carries several CSRF tokens",
+        "the request carries more than one CSRF token",
     ] {
         let is_said = lines().iter().any(|line| line.text.contains(said));
         assert!(is_said, "{said}");
