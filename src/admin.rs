@@ -52,8 +52,8 @@ pub use user::UserSessions;
 /// Every call is one round trip unless it says otherwise, and each round trip ends by the configured
 /// `deadline`. Once a second a call first asks whether all sessions have ended
 /// ([`revoke_all`](Sessions::revoke_all)), which is one more. On a sharded cluster a call that
-/// ends several sessions makes two for each 1000 of them or a part of that, and one more. When a call that
-/// ends several sessions fails, some of them may have ended.
+/// ends several sessions makes two for each 1000 of them or a part of that, and up to two more. When a
+/// call that ends several sessions fails, some of them may have ended.
 #[derive(Clone)]
 pub struct Sessions {
     pub(crate) core: Arc<Core>,

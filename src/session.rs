@@ -318,8 +318,8 @@ impl Session {
     /// # Cancellation
     ///
     /// The write runs in a task of its own and ends even if the future is dropped. If it fails then,
-    /// later saves fail, and the response becomes the 503; not if the session had ended, as with changes
-    /// that are stored with the response.
+    /// later saves fail, and the response becomes the 503; not if the session had ended, or if only its
+    /// times or CSRF token were not stored, as with changes that are stored with the response.
     #[doc(alias("commit", "flush"))]
     pub async fn save(&self) -> Result<()> {
         match self.save_detached().await? {

@@ -4,7 +4,7 @@ use bson::RawBson;
 use rocket::futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::{SessionInfo, Sessions, of};
+use super::{SessionInfo, Sessions, export, of};
 use crate::commit::tombstone;
 use crate::debug::opaque_debug;
 use crate::document::{Filter, value};
@@ -224,9 +224,12 @@ impl UserSessions {
     /// [`Error::BadUser`]; [`Error::Store`] when the database fails.
     #[doc(alias("gdpr", "personal data"))]
     pub async fn export(&self) -> Result<Vec<serde_json::Value>> {
+        let core = &self.sessions.core;
         let mut all = Vec::new();
         for id in self.ids().await? {
-            all.extend(self.sessions.export(id.as_str()).await?);
+            // Also one that a shortened setting has ended: it is stored until the end that it had before.
+            let record = core.load(&id).await?;
+            all.extend(record.map(|record| export::record(&record, &core.config)));
         }
         Ok(all)
     }

@@ -48,7 +48,8 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::WrongTransport`] for sessions that travel in a cookie; [`Error::Sealed`], also in a
-    /// catcher after the handler has handed out a token, because nothing of that request is stored;
+    /// catcher after the handler has handed out a token, because nothing of that request is stored, and
+    /// in a response fairing that is attached before the session fairing;
     /// [`Error::Randomness`].
     #[doc(alias("bearer", "api token", "Authorization"))]
     pub fn issue_token(&self) -> Result<String> {
@@ -85,10 +86,5 @@ impl Session {
     /// The handler's token may be lost, and nothing is stored then: `issue_token` fails from now on.
     pub(crate) fn issue_no_more(&self) {
         self.lock().issues_no_more = true;
-    }
-
-    /// It was no catcher that asked for the session.
-    pub(crate) fn issue_again(&self) {
-        self.lock().issues_no_more = false;
     }
 }

@@ -151,9 +151,13 @@ impl Shared {
         match &result {
             Ok(outcome @ (Outcome::Applied | Outcome::Nothing)) => {
                 if let Some(error) = inner.loss_since(save.losses) {
-                    return Err(match outcome {
-                        Outcome::Applied => Error::unknown(Operation::ChangeSession, error),
-                        _ => error,
+                    // Only if the session is gone itself, none of the changes is stored.
+                    let is_gone = matches!(error, Error::Gone);
+                    let in_part =
+                        *outcome == Outcome::Applied || is_gone && inner.state.stored().is_some();
+                    return Err(match in_part {
+                        true => Error::unknown(Operation::ChangeSession, error),
+                        false => error,
                     });
                 }
             }

@@ -83,7 +83,6 @@ pub(super) fn settle_changes(
         && (status.code < 500 || find_catcher(request.rocket(), status, request).is_some());
     let Ok(session) = loaded else { return };
     if !is_exception {
-        session.issue_again();
         return;
     }
     if !is_kept {

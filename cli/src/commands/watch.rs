@@ -34,8 +34,8 @@ pub async fn run(mut context: Context, user: Option<UserId>) -> Result<(), Failu
     }
 }
 
-/// Whether two users are equal to the server: numbers by their value, whatever their type, also inside of
-/// documents and arrays.
+/// Whether two users are equal, as they are to the server: integers and doubles by their value, also inside
+/// of documents and arrays.
 fn is_same(one: &Bson, other: &Bson) -> bool {
     match (one, other) {
         // The order of the fields counts.

@@ -68,7 +68,8 @@ pub(crate) fn list_encoding(list: RawBsonRef<'_>) -> Option<Encoding> {
 
 pub(crate) fn element_encoding(element: RawBsonRef<'_>) -> Option<Encoding> {
     match element {
-        RawBsonRef::Int64(_) => None, // the same in both
+        // The same in both, but for types that bson lacks (`decode`).
+        RawBsonRef::Int64(_) => None,
         RawBsonRef::Binary(binary) if is_opaque(element) && binary.bytes.first() == Some(&CBOR) => {
             Some(Encoding::Binary)
         }

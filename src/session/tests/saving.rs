@@ -455,6 +455,8 @@ async fn lost_settings_of_a_save_that_no_handler_waits_for_are_no_error_of_the_r
             }
             drop(save);
             held.release();
+            let again = slow.save().await;
+            assert!(matches!(again, Err(Error::Unknown { .. })), "{again:?}");
             slow.logout().unwrap();
         } else {
             let modified = slow.modify("n", |n: Option<i64>| n.unwrap_or(0) + 1);

@@ -69,17 +69,24 @@ fn stored(meta: Meta, values: &[(Field, RawBson)]) -> Box<Stored> {
 
 /// The state of a request that began at `start`.
 fn state(outcome: LoadOutcome) -> State {
-    let clock = Clock::new();
-    let mut started = clock.started();
-    started.moment = start();
-    let loaded = Loaded {
+    begun(loaded(outcome))
+}
+
+fn loaded(outcome: LoadOutcome) -> Loaded {
+    Loaded {
         outcome,
         other_sessions: Vec::new(),
         not_alive: Vec::new(),
         brought_cookie: true,
         creation: Creation::Allowed,
         may_be_unseen: false,
-    };
+    }
+}
+
+fn begun(loaded: Loaded) -> State {
+    let clock = Clock::new();
+    let mut started = clock.started();
+    started.moment = start();
     State::new(loaded, Client::default(), started, 1 << 20)
 }
 

@@ -58,6 +58,39 @@ fn csrf_token_that_a_page_was_given_is_the_stored_one() {
     assert!(insert(&state, &config(), SECOND).csrf.matches(&secret));
 }
 
+/// Several cookies may name one session, with different secrets.
+#[test]
+fn login_makes_one_tombstone_for_each_session_that_it_replaces() {
+    let [one, other] = [(); 2].map(|()| Id::draw().unwrap());
+    let mut state = begun(Loaded {
+        other_sessions: vec![one.clone(), one.clone()],
+        not_alive: vec![one.clone().into(), other.clone().into()],
+        ..loaded(LoadOutcome::New(NewReason::Ambiguous))
+    });
+    state.login(RawBson::Int64(7), IndexSet::new());
+    let tombstones = insert(&state, &config(), SECOND).login.unwrap().tombstones;
+    let ids: Vec<Id> = tombstones.into_iter().map(|one| one.old).collect();
+    assert_eq!(ids, [one, other]);
+}
+
+/// That login has made one, with its proof.
+#[test]
+fn login_makes_no_tombstone_for_the_session_of_a_login_that_it_joins() {
+    let id = Id::draw().unwrap();
+    let replaced = Replaced {
+        id: id.clone(),
+        proof: None,
+    };
+    let mut state = begun(Loaded {
+        not_alive: vec![id.clone().into()],
+        ..loaded(LoadOutcome::Replaced(Box::new(replaced)))
+    });
+    state.logout();
+    state.login(RawBson::Int64(7), IndexSet::new());
+    let login = insert(&state, &config(), SECOND).login.unwrap();
+    assert!(login.tombstones.is_empty() && login.joins == Some(id));
+}
+
 #[test]
 fn dead_cookie_is_looked_up_before_a_session_takes_its_place() {
     let id = Id::draw().unwrap();
