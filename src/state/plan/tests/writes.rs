@@ -75,7 +75,7 @@ fn login_makes_one_tombstone_for_each_session_that_it_replaces() {
 
 /// That login has made one, with its proof.
 #[test]
-fn login_makes_no_tombstone_for_the_session_of_a_login_that_it_joins() {
+fn login_leaves_the_tombstone_of_a_login_that_it_joins() {
     let id = Id::draw().unwrap();
     let replaced = Replaced {
         id: id.clone(),
