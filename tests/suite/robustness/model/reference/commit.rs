@@ -67,7 +67,11 @@ impl Request {
             (replaces.old.session, Some(proof))
         });
         let dead = self.dead.filter(|dead| !ends.contains(dead));
-        let others = ends.iter().copied().chain(dead).map(|old| (old, None));
+        // The login that it joins has made one.
+        let joined = self.replaced.as_ref().map(|(old, _)| *old);
+        let others = ends.iter().copied().chain(dead);
+        let others = others.filter(|old| joined != Some(*old));
+        let others = others.map(|old| (old, None));
         let marked: Vec<_> = proven.into_iter().chain(others).collect();
         let marked = if by_login { marked } else { Vec::new() };
         let tombstone = |proof: &Option<(u32, Values)>| Tombstone {
