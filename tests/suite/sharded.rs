@@ -371,7 +371,8 @@ async fn revocation_misses_no_session_whose_chunk_moves_meanwhile() {
 #[rocket::async_test]
 async fn revocation_of_more_than_a_thousand_sessions_counts_each() {
     let (cluster, (db, _)) = (Cluster::shared().await, place());
-    let arena = Arena::start(&setting(&cluster.url(&db), true)).await;
+    let keys = setting(&cluster.url(&db), true).key("deadline", 60);
+    let arena = Arena::start(&keys).await;
     arena.plant(&[Op::Login("bob".into())]).await;
     let sessions: Collection<Document> = cluster.client().await.database(&db).collection("session");
     let one = sessions.find_one(doc! { "user": "bob" }).await.unwrap();
