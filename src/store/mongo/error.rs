@@ -18,7 +18,7 @@ pub(super) const INDEX_BUILD_IN_PROGRESS: &str = "another index build is in prog
 pub(super) const LOST: &str = "the task that sent it ended without a result";
 pub(super) const WRITE_CONCERN: &str = "the server did not confirm the write concern";
 pub(super) const MISSING_RESULT: &str =
-    "the server reply did not report a result for every document";
+    "the reply of the server lacks the results of some documents";
 pub(super) const CONTRADICTION: &str = "the server reply contradicts the documents that are stored";
 pub(super) const STANDALONE: &str = "events need a replica set or a sharded cluster, and this MongoDB server is standalone; start it \
     with --replSet (a set of one member is enough)";
