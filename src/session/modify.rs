@@ -81,8 +81,9 @@ impl Session {
     ///
     /// [`Error::Decode`] when the stored value is not a `T`, [`Error::Gone`] when the session ended
     /// or was renewed by another request, [`Error::Store`] when the database failed or it lost to
-    /// other requests until the `deadline`, and those of [`set`](Session::set). Nothing has changed then.
-    /// After [`Error::Unknown`] it may have been stored.
+    /// other requests until the `deadline`, and those of [`set`](Session::set). The call has changed
+    /// nothing then; what the request had changed before may be saved. After [`Error::Unknown`] the
+    /// value may have been stored.
     ///
     /// # Cancellation
     ///
