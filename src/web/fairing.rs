@@ -110,7 +110,7 @@ impl Sessions {
     pub fn in_database<Db: Database<Pool = MongoPool>>() -> SessionFairing {
         SessionFairing::new(Backend::Database {
             name: Db::NAME,
-            pool: |rocket| rocket.state::<Db>().map(|db| MongoPool::clone(db)),
+            find_pool: |rocket| rocket.state::<Db>().map(|db| MongoPool::clone(db)),
         })
     }
 
@@ -252,7 +252,7 @@ impl StoreInit {
             sessions: Sessions::new(config, store, self.clock.clone(), connections),
             namespace: opened.namespace,
             warnings: opened.warnings,
-            pool: opened.pool,
+            pool_line: opened.pool_line,
             mark: self.kind.mark_name(),
             unfit_domains: UnfitDomains::default(),
         }
@@ -401,8 +401,8 @@ fn announce(kind: &Attached, rocket: &Rocket<Orbit>) {
         name => rocket::info!("Sessions of the kind `{name}`:"),
     }
     rocket::info_!("kept: {}", core.store.describe());
-    if let Some(pool) = &kind.pool {
-        rocket::info_!("connections: {pool}");
+    if let Some(line) = &kind.pool_line {
+        rocket::info_!("connections: {line}");
     }
     for (key, value) in core.config.lines() {
         rocket::info_!("{key}: {value}");
