@@ -1,11 +1,12 @@
 //! The fairings: ignition, liftoff, request, response and shutdown.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rocket::config::LogLevel;
 use rocket::fairing::{Fairing, Info, Kind as On, Result as Ignition};
 use rocket::futures::future::join_all;
+use rocket::tokio::task::JoinSet;
 use rocket::{Build, Data, Orbit, Request, Response, Rocket, async_trait};
 use rocket_db_pools::Database;
 
@@ -18,9 +19,8 @@ use crate::store::Store;
 use crate::web::backend::{Backend, OpenError, Opened};
 use crate::web::cookie::UnfitDomains;
 use crate::web::kind::{Attached, Kind, KindInfo, Kinds, Main, unused_sections};
-use crate::web::maintenance::MaintenanceTask;
 use crate::web::pool::{MongoPool, command_tracing};
-use crate::web::response;
+use crate::web::{maintenance, response};
 
 /// The session fairing, made by the constructors of [`Sessions`].
 ///
@@ -300,7 +300,7 @@ impl Fairing for StoreInit {
                 let kinds = Arc::new(Kinds::default());
                 let commit = CommitFairing {
                     kinds: Arc::clone(&kinds),
-                    maintenance: OnceLock::new(),
+                    maintenance: Mutex::default(),
                 };
                 rocket.manage(kinds).attach(commit)
             }
@@ -320,9 +320,16 @@ impl Fairing for StoreInit {
 /// Commits the sessions of each response, of all kinds, after every other response fairing.
 struct CommitFairing {
     kinds: Arc<Kinds>,
-    /// They end with the application, also one that is dropped without a shutdown, as a local client
-    /// is.
-    maintenance: OnceLock<Vec<MaintenanceTask>>,
+    /// The tasks end with the application, also with one that is dropped without a shutdown, as a
+    /// local client is.
+    maintenance: Mutex<JoinSet<()>>,
+}
+
+impl CommitFairing {
+    fn maintenance(&self) -> MutexGuard<'_, JoinSet<()>> {
+        let tasks = self.maintenance.lock();
+        tasks.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -336,12 +343,9 @@ impl Fairing for CommitFairing {
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let kinds = self.kinds.all();
-        let core = |kind: &Attached| Arc::clone(&kind.sessions.core);
-        self.maintenance.get_or_init(|| {
-            let tasks = kinds.iter().map(|kind| MaintenanceTask::spawn(core(kind)));
-            tasks.collect()
-        });
         for kind in kinds {
+            let task = maintenance::run(Arc::clone(&kind.sessions.core));
+            self.maintenance().spawn(task);
             announce(kind, rocket);
         }
         for section in unused_sections(rocket.figment(), kinds) {
@@ -378,9 +382,7 @@ impl Fairing for CommitFairing {
         for kind in self.kinds.all() {
             kind.sessions.core.store.stop();
         }
-        for task in self.maintenance.get().into_iter().flatten() {
-            task.stop();
-        }
+        self.maintenance().abort_all();
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
         let flushes = self.kinds.all().iter().map(|kind| async move {
