@@ -30,11 +30,7 @@ use crate::web::{maintenance, response};
 /// `set_on_exception = false`, a response fairing that is attached before it and uses the session
 /// makes the request lose its changes, and the log warns of it.
 #[doc(alias("middleware", "session store"))]
-pub struct SessionFairing {
-    kind: KindInfo,
-    backend: Backend,
-    clock: Clock,
-}
+pub struct SessionFairing(StoreInit);
 
 impl Sessions {
     /// Returns the fairing that is configured by `Rocket.toml`.
@@ -151,11 +147,12 @@ impl Sessions {
 
 impl SessionFairing {
     fn new(backend: Backend) -> Self {
-        SessionFairing {
+        SessionFairing(StoreInit {
             kind: KindInfo::of::<Main>(),
             backend,
             clock: Clock::default(),
-        }
+            is_retry: false,
+        })
     }
 
     /// Makes it the fairing of a further [`Kind`] of session.
@@ -176,7 +173,7 @@ impl SessionFairing {
     /// ```
     #[must_use]
     pub fn for_kind<K: Kind>(mut self) -> Self {
-        self.kind = KindInfo::of::<K>();
+        self.0.kind = KindInfo::of::<K>();
         self
     }
 
@@ -184,7 +181,7 @@ impl SessionFairing {
     /// ([`testing::Clock`](crate::testing::Clock), where the example is).
     #[must_use]
     pub fn with_clock(mut self, clock: &Clock) -> Self {
-        self.clock = clock.clone();
+        self.0.clock = clock.clone();
         self
     }
 }
@@ -204,17 +201,12 @@ impl Fairing for SessionFairing {
     /// were attached, and fairings that an ignite fairing attaches come last; two levels deep it also
     /// comes after the fairings that a stage of the application attaches.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
-        Ok(rocket.attach(StoreInit {
-            kind: self.kind,
-            backend: self.backend.clone(),
-            clock: self.clock.clone(),
-            is_retry: false,
-        }))
+        Ok(rocket.attach(self.0.clone()))
     }
 
     /// Records when the request began.
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        (self.kind.cache)(request, &self.clock);
+        (self.0.kind.cache)(request, &self.0.clock);
     }
 
     /// Settles the handler's changes. Response fairings that follow may use the session as handlers
@@ -229,6 +221,7 @@ impl Fairing for SessionFairing {
 
 /// Opens the store and manages the kind's [`Sessions`], after the application has attached its
 /// database pool.
+#[derive(Clone)]
 struct StoreInit {
     kind: KindInfo,
     backend: Backend,
@@ -280,12 +273,9 @@ impl Fairing for StoreInit {
             Ok(opened) => opened,
             // A stage that ignites after this fairing may attach the pool.
             Err(OpenError::NoPool(_)) if !self.is_retry => {
-                return Ok(rocket.attach(StoreInit {
-                    kind: self.kind,
-                    backend: self.backend.clone(),
-                    clock: self.clock.clone(),
-                    is_retry: true,
-                }));
+                let mut again = self.clone();
+                again.is_retry = true;
+                return Ok(rocket.attach(again));
             }
             Err(reason) => {
                 reason.report();
@@ -294,22 +284,18 @@ impl Fairing for StoreInit {
         };
         let attached = self.attached(config, opened);
         let sessions = attached.sessions.clone();
-        let rocket = match rocket.state::<Arc<Kinds>>() {
-            Some(_) => rocket,
+        let (rocket, kinds) = match rocket.state::<Arc<Kinds>>().cloned() {
+            Some(kinds) => (rocket, kinds),
             None => {
-                let kinds = Arc::new(Kinds::default());
+                let kinds = Arc::<Kinds>::default();
                 let commit = CommitFairing {
                     kinds: Arc::clone(&kinds),
                     maintenance: Mutex::default(),
                 };
-                rocket.manage(kinds).attach(commit)
+                (rocket.manage(Arc::clone(&kinds)).attach(commit), kinds)
             }
         };
-        let joined = match rocket.state::<Arc<Kinds>>() {
-            Some(kinds) => kinds.join(attached, rocket.figment()),
-            None => Ok(()), // it is managed above
-        };
-        if let Err(reason) = joined {
+        if let Err(reason) = kinds.join(attached, rocket.figment()) {
             reason.report();
             return Err(rocket);
         }
