@@ -78,7 +78,7 @@ async fn by_filter(context: &Context, filter: &Filter, ending: &Ending) -> Resul
         // Which ends logins in progress, too.
         Some(user) if filter.is_user_alone() => {
             let theirs = sessions.of(&user.value);
-            let end = async { theirs.revoke_all().await.map_err(Failure::from) };
+            let end = theirs.revoke_all();
             let ended = watched(context, "ending the sessions", CONTINUES, end).await?;
             hint(ended, filter.user.as_ref());
             ended
@@ -211,8 +211,9 @@ pub async fn confirm(context: &Context, question: String) -> Result<(), Failure>
         let mut answer = String::new();
         stdin().read_line(&mut answer).map(|_| answer)
     });
-    let answer = or_interrupted(context, "nothing was ended", async { Ok(answer.await) }).await?;
-    match answer.map_err(std::io::Error::other)??.trim() {
+    let answer = async { answer.await.map_err(std::io::Error::other)? };
+    let answer = or_interrupted(context, "nothing was ended", answer).await?;
+    match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Declined(
             "not confirmed; nothing was ended".to_owned(),

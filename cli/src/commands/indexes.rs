@@ -13,14 +13,9 @@ use crate::output;
 pub async fn run(context: Context, dry_run: bool) -> Result<u8, Failure> {
     if !dry_run {
         let sessions = context.app.sessions().await?;
-        let make = async { sessions.ensure_indexes().await.map_err(Failure::from) };
-        watched(
-            &context,
-            "making the indexes",
-            "the server may still make them",
-            make,
-        )
-        .await?;
+        let make = sessions.ensure_indexes();
+        let rest = "the server may still make them";
+        watched(&context, "making the indexes", rest, make).await?;
         match context.json {
             true => output::json(&json!({ "indexes": "ok" }))?,
             false => output::line("the indexes are there")?,

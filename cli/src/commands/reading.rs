@@ -154,13 +154,11 @@ pub async fn count(context: Context, filter: Filter, estimate: bool) -> Result<(
             return Err(Failure::Usage(text.to_owned()));
         }
         None if filter.is_empty() => {
-            let count = async { sessions.count().await.map_err(Failure::from) };
-            watched(&context, COUNTING, UNCHANGED, count).await?
+            watched(&context, COUNTING, UNCHANGED, sessions.count()).await?
         }
         Some(user) if filter.is_user_alone() => {
             let theirs = sessions.of(&user.value);
-            let count = async { theirs.count().await.map_err(Failure::from) };
-            watched(&context, COUNTING, UNCHANGED, count).await?
+            watched(&context, COUNTING, UNCHANGED, theirs.count()).await?
         }
         _ => matching(&context, &sessions, &filter, |_| Ok(())).await?,
     };
