@@ -52,11 +52,11 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
 }
 
 impl Context {
-    /// Prints a number, as a sentence or as an object.
-    fn say(&self, key: &str, number: u64, sentence: &str) -> Result<(), Failure> {
+    /// Prints what a command did: a text, or an object with its number.
+    fn say(&self, key: &str, number: u64, text: &str) -> Result<(), Failure> {
         match self.json {
             true => output::json(&serde_json::json!({ key: number }))?,
-            false => output::line(&format!("{number} {sentence}"))?,
+            false => output::line(text)?,
         }
         Ok(())
     }

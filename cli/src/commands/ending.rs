@@ -139,12 +139,14 @@ pub async fn purge(context: Context, dry_run: bool) -> Result<(), Failure> {
     let sessions = context.app.sessions().await?;
     if dry_run {
         let count = sessions.count_expired().await?;
-        return context.say("would_end", count, "expired sessions would be deleted");
+        let text = format!("{count} expired sessions would be deleted");
+        return context.say("would_end", count, &text);
     }
     let expired = sessions.count_expired().await?;
     let purge = async |progress: &mut Steps<'_>| sessions.purge_expired_with(progress).await;
     let count = in_steps(&context, expired, CONTINUES, purge).await?;
-    context.say("purged", count, "expired sessions deleted")
+    let text = format!("{count} expired sessions deleted");
+    context.say("purged", count, &text)
 }
 
 /// What a call in steps tells: how many sessions it has deleted so far.
@@ -188,15 +190,7 @@ pub async fn dry_run(
 }
 
 pub fn said_ended(context: &Context, ended: u64) -> Result<(), Failure> {
-    context.say(
-        "ended",
-        ended,
-        if ended == 1 {
-            "session ended"
-        } else {
-            "sessions ended"
-        },
-    )
+    context.say("ended", ended, &format!("{} ended", number_of(ended)))
 }
 
 /// Asks at the terminal.

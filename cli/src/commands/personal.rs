@@ -34,7 +34,7 @@ pub async fn export(context: Context, user: User, to: Option<PathBuf>) -> Result
         .open(&path)
         .map_err(|error| Failure::Usage(format!("--output {}: {error}", path.display())))?;
     writeln!(file, "{text}")?;
-    context.say("exported", count, "sessions exported")
+    context.say("exported", count, &format!("{count} sessions exported"))
 }
 
 /// A login that was in progress at the first round is found by the second.

@@ -3,7 +3,7 @@
 use rocket_mongo_session::{Query, Sessions};
 use serde_json::Value;
 
-use super::{Context, watched};
+use super::{Context, sessions as number_of, watched};
 use crate::args::{Filter, List};
 use crate::failure::Failure;
 use crate::output::{self, user};
@@ -163,11 +163,7 @@ pub async fn count(context: Context, filter: Filter, estimate: bool) -> Result<(
         _ => matching(&context, &sessions, &filter, |_| Ok(())).await?,
     };
     hint(count, filter.user.as_ref());
-    context.say(
-        "count",
-        count,
-        if count == 1 { "session" } else { "sessions" },
-    )
+    context.say("count", count, &number_of(count))
 }
 
 /// Reads all sessions that a filter chooses; returns how many there are.
