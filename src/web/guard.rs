@@ -12,8 +12,8 @@ use crate::admin::Sessions;
 use crate::error::Error;
 use crate::session::Session;
 use crate::web::kind::{Kind, KindInfo, Main, fairing_call, sessions_of};
+use crate::web::mark;
 use crate::web::request_cache::RequestCache;
-use crate::web::{load, mark};
 
 /// The session of a further [`Kind`]: a request guard that dereferences to [`Session`].
 ///
@@ -179,8 +179,7 @@ pub(super) async fn session_of<'r, K: Kind>(
     let core = &sessions.core;
     let cache = RequestCache::of::<K>(request, &core.clock);
     let is_first = cache.loaded().is_none();
-    let load = || load::load(request, sessions, cache.started(), cache.is_head());
-    let loaded = cache.get_or_load(load).await;
+    let loaded = cache.get_or_load(request, sessions).await;
     if !cache.is_settled() && mark::is_needed(request.rocket(), &core.config) {
         let mark = KindInfo::of::<K>().mark_name();
         if is_first || !mark::is_set(request, &mark) {

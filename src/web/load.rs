@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rocket::http::{ContentType, Method, SameSite};
 use rocket::request::Request;
+#[cfg(feature = "tracing")]
+use tracing::level_filters::LevelFilter;
 
 use crate::admin::Sessions;
 use crate::clock::Started;
@@ -20,7 +22,6 @@ use crate::state::{Creation, Deletion, LoadOutcome, Loaded, NewReason, Stored};
 use crate::web::client_ip::client;
 use crate::web::cookie::{self, SessionCookies};
 use crate::web::headers::RequestHeaders;
-use crate::web::request_cache::request_span;
 
 /// Checks where the request comes from, and loads its session.
 pub(super) async fn load(
@@ -162,6 +163,19 @@ fn may_lack_cookie(
         Some(SameSite::Lax) | None => is_page_load,
     };
     !is_sent && origin::is_cross_site(headers)
+}
+
+/// Returns the request's span: the `tracing::Span` that the application keeps in the request-local
+/// state, or else the current one.
+fn request_span(request: &Request<'_>) -> RequestSpan {
+    #[cfg(feature = "tracing")]
+    let span = RequestSpan::new(match LevelFilter::current() {
+        LevelFilter::OFF => tracing::Span::none(), // nothing takes spans
+        _ => request.local_cache(tracing::Span::current).clone(),
+    });
+    #[cfg(not(feature = "tracing"))]
+    let (span, _) = (RequestSpan, request);
+    span
 }
 
 // ---- the stored session
