@@ -405,13 +405,12 @@ async fn session<'r, K: Kind>(
 ) -> std::result::Result<&'r Session, (Status, CsrfError<'r>)> {
     let error = match session_of::<K>(request).await {
         // A launch with such a route is refused, but a guard can be asked for without a route.
-        Outcome::Success(_) if is_bearer::<K, _>(request.rocket()) => Error::WrongTransport {
+        Ok(_) if is_bearer::<K, _>(request.rocket()) => Error::WrongTransport {
             call: "CsrfForm and CsrfHeader",
             needs: "cookie",
         },
-        Outcome::Success(session) => return Ok(session),
-        Outcome::Error((_, error)) => error,
-        Outcome::Forward(_) => Error::NotAttached,
+        Ok(session) => return Ok(session),
+        Err(error) => error,
     };
     Err((error.status(), CsrfError::Session(error)))
 }
@@ -588,8 +587,8 @@ impl<'r, T: FromForm<'r>, K: Kind> FromForm<'r> for WithToken<'r, T, K> {
         // A token that came before is checked before anything large is read.
         if !parsing.tokens.is_empty() || !headers(request).is_empty() {
             let refusal = match session_of::<K>(request).await {
-                Outcome::Success(session) => check(session, request, &parsing.tokens).err(),
-                _ => None, // the form's own guard has it already
+                Ok(session) => check(session, request, &parsing.tokens).err(),
+                Err(_) => None, // the form's own guard has it already
             };
             if let Some(refusal) = refusal {
                 let early = Early::of::<K>(request);
