@@ -175,28 +175,14 @@ pub(super) async fn session_of<'r, K: Kind>(request: &'r Request<'_>) -> Result<
     let cache = RequestCache::of::<K>(request, &core.clock);
     let is_first = cache.loaded().is_none();
     let loaded = cache.get_or_load(request, sessions).await;
-    if !cache.is_settled() && mark::is_needed(request.rocket(), &core.config) {
-        let mark = KindInfo::of::<K>().mark_name();
-        if is_first || !mark::is_set(request, &mark) {
-            // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
-            // response and with it the mark. Or a response fairing that is attached before ours
-            // asks: `settle_changes` warns of it.
-            let is_lost = match loaded {
-                Ok(session) if !is_first && !core.config.set_on_exception => {
-                    session.discard();
-                    false
-                }
-                // A token was handed out: without the mark, `settle_changes` finds the catcher.
-                Ok(session) if !is_first && !session.can_be_answered_by_catcher() => {
-                    session.issue_no_more();
-                    true
-                }
-                Ok(_) | Err(_) => false,
-            };
-            if !is_lost {
-                mark::set(request, mark);
-            }
-        }
+    if !cache.is_settled() {
+        mark::guard_asks(
+            request,
+            &KindInfo::of::<K>(),
+            &core.config,
+            loaded,
+            is_first,
+        );
     }
     let session = loaded.as_ref().map_err(Error::clone)?;
     if cache.is_committed() {
