@@ -208,14 +208,11 @@ impl Config {
         config.collection.clone_from(&config.section);
         config.cookie_name.clone_from(&config.section);
         let c = &mut config;
+        let time = |min, max: Duration| optional(seconds(min, max.as_secs_f64()));
         section.read("collection", &mut c.collection, collection);
         section.read("database", &mut c.database, optional(database));
         section.read("cookie_name", &mut c.cookie_name, cookie_name);
-        section.read(
-            "max_age",
-            &mut c.max_age,
-            optional(seconds(1.0, MAX_COOKIE_AGE.as_secs_f64())),
-        );
+        section.read("max_age", &mut c.max_age, time(1.0, MAX_COOKIE_AGE));
         section.read("path", &mut c.path, path);
         section.read("domain", &mut c.domain, optional(domain));
         section.read("secure", &mut c.secure, boolean);
@@ -223,21 +220,9 @@ impl Config {
         section.read("httponly", &mut c.http_only, boolean);
         section.read("same_site", &mut c.same_site, optional(same_site));
         section.read("partitioned", &mut c.partitioned, boolean);
-        section.read(
-            "timeout",
-            &mut c.timeout,
-            optional(seconds(MIN_SECONDS, MAX_TIMEOUT.as_secs_f64())),
-        );
-        section.read(
-            "lifetime",
-            &mut c.lifetime,
-            optional(seconds(MIN_SECONDS, MAX_TIMEOUT.as_secs_f64())),
-        );
-        section.read(
-            "reissue_time",
-            &mut c.reissue_time,
-            optional(seconds(0.0, MAX_TIMEOUT.as_secs_f64())),
-        );
+        section.read("timeout", &mut c.timeout, time(MIN_SECONDS, MAX_TIMEOUT));
+        section.read("lifetime", &mut c.lifetime, time(MIN_SECONDS, MAX_TIMEOUT));
+        section.read("reissue_time", &mut c.reissue_time, time(0.0, MAX_TIMEOUT));
         section.read("set_on_exception", &mut c.set_on_exception, boolean);
         section.read("encoding", &mut c.encoding, encoding);
         section.read("seal", &mut c.seal, boolean);

@@ -3,6 +3,7 @@
 mod backend;
 mod client_ip;
 mod connect;
+mod constructors;
 mod cookie;
 mod csrf;
 mod fairing;

@@ -198,7 +198,7 @@ pub struct User {
 /// Which sessions. All conditions have to hold.
 ///
 /// A TIME is 2026-11-01, "2026-11-01 14:30" (local time), or RFC 3339. An AGE is 90m, 12h, 30d.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Default, PartialEq)]
 pub struct Filter {
     /// The user that the login was given: JSON (7, "7", {"$oid": "…"}), and text where it is not JSON.
     #[arg(long, value_name = "USER")]
@@ -279,21 +279,17 @@ impl Filter {
 
     /// Whether every session is chosen.
     pub fn is_empty(&self) -> bool {
-        self.user.is_none() && self.is_user_alone()
+        *self == Filter::default()
     }
 
     /// Whether nothing but a user is asked for.
     pub fn is_user_alone(&self) -> bool {
-        self.idle.is_none()
-            && self.older_than.is_none()
-            && self.created_before.is_none()
-            && self.created_after.is_none()
-            && self.used_before.is_none()
-            && self.used_after.is_none()
-            && self.expires_before.is_none()
-            && self.expires_after.is_none()
-            && self.client.is_none()
-            && self.ip.is_none()
+        let user = self.user.clone();
+        *self
+            == Filter {
+                user,
+                ..Filter::default()
+            }
     }
 }
 

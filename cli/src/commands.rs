@@ -52,11 +52,11 @@ pub async fn run(args: Args) -> Result<u8, Failure> {
 }
 
 impl Context {
-    /// Prints a number, as a sentence or as an object.
-    fn say(&self, key: &str, number: u64, sentence: &str) -> Result<(), Failure> {
+    /// Prints what a command did: a text, or an object with its number.
+    fn say(&self, key: &str, number: u64, text: &str) -> Result<(), Failure> {
         match self.json {
             true => output::json(&serde_json::json!({ key: number }))?,
-            false => output::line(&format!("{number} {sentence}"))?,
+            false => output::line(text)?,
         }
         Ok(())
     }
@@ -72,24 +72,24 @@ fn sessions(count: u64) -> String {
 
 /// Runs a call to its end, or until Ctrl-C. Each command of the database that was in flight is carried
 /// out, or is not. `rest`: what becomes of the work that is left then.
-async fn or_interrupted<T>(
+async fn or_interrupted<T, E: Into<Failure>>(
     context: &Context,
     rest: &str,
-    call: impl Future<Output = Result<T, Failure>>,
+    call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failure> {
     let mut interrupt = context.interrupt.clone();
     select! {
-        done = call => done,
+        done = call => done.map_err(Into::into),
         () = interrupt.wait() => Err(Failure::Interrupted(format!("interrupted; {rest}"))),
     }
 }
 
 /// As `or_interrupted`, for a call that tells no progress: says what is being done.
-async fn watched<T>(
+async fn watched<T, E: Into<Failure>>(
     context: &Context,
     what: &str,
     rest: &str,
-    call: impl Future<Output = Result<T, Failure>>,
+    call: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Failure> {
     let mut call = pin!(or_interrupted(context, rest, call));
     let mut progress = Progress::of_steps();

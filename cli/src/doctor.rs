@@ -70,7 +70,7 @@ pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
     let hello = connection.hello().await?;
     let examination = Arc::new(Examination {
         scratch: Scratch::new(&database),
-        report: Report::new(&hello, connection.hosts()),
+        report: Report::new(connection.hosts()),
         connection,
         database,
         hello,

@@ -9,7 +9,7 @@ use serde_json::Value;
 ///
 /// `7` is a number and `"7"` a text. What only BSON can express is MongoDB's Extended JSON, as in
 /// `{"$oid": "…"}`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UserId {
     pub value: Bson,
     pub text: String,

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use super::{SessionInfo, Sessions, of};
 use crate::clock::Moment;
 use crate::debug::opaque_debug;
-use crate::document::{Document, Filter, value};
+use crate::document::{Filter, value};
 use crate::error::{Error, Result};
 use crate::live::End;
 use crate::record::field;
@@ -252,19 +252,6 @@ impl Sessions {
                 return Ok(page);
             }
         }
-    }
-
-    /// Returns what lists show of a session; `None` also when it has expired by the present
-    /// configuration, which may be earlier than its stored time.
-    pub(super) fn live_info(
-        &self,
-        document: &Document,
-        now: OffsetDateTime,
-    ) -> Option<SessionInfo> {
-        let info = self.info(document)?;
-        // At the very moment of its end a session is alive.
-        let is_alive = info.expires.is_none_or(|expires| expires >= now);
-        is_alive.then_some(info)
     }
 
     /// Ends the sessions of one page: those that [`find`](Sessions::find) returns for the same query.

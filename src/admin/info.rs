@@ -66,15 +66,26 @@ fn readable<S: Serializer>(user: &Option<RawBson>, serializer: S) -> Result<S::O
 }
 
 impl Sessions {
-    /// `None` for a legacy session, whose id may be its credential, and for a malformed document.
-    pub(super) fn info(&self, document: &Document) -> Option<SessionInfo> {
+    /// Returns what lists show of a session. `None` for a legacy session, whose id may be its
+    /// credential, for a malformed document, and for a session that has expired by the present
+    /// configuration, which may be earlier than its stored time.
+    pub(super) fn live_info(
+        &self,
+        document: &Document,
+        now: OffsetDateTime,
+    ) -> Option<SessionInfo> {
         let meta = Meta::parse(document).filter(|meta| !meta.id.is_legacy())?;
-        let expires = meta.ends_at(&self.core.config);
+        let end = meta.ends_at(&self.core.config);
+        let expires = (end < Moment::NEVER).then(|| end.date());
+        // At the very moment of its end a session is alive.
+        if expires.is_some_and(|expires| expires < now) {
+            return None;
+        }
         Some(SessionInfo {
             id: meta.id.to_string(),
             created: meta.created.date(),
             accessed: meta.accessed.date(),
-            expires: (expires < Moment::NEVER).then(|| expires.date()),
+            expires,
             client: meta.client.agent,
             ip: meta.client.ip.and_then(|ip| ip.parse().ok()),
             user: meta.user,

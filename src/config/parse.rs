@@ -100,33 +100,27 @@ pub(super) fn size(value: &Value) -> Parsed<usize> {
 
 /// Parses `"Lax"`, `"Strict"` or `"None"`.
 pub(super) fn same_site(value: &Value) -> Parsed<SameSite> {
-    let expected = "\"Lax\", \"Strict\" or \"None\"";
-    match string(value, expected)?.to_ascii_lowercase().as_str() {
-        "lax" => Ok(SameSite::Lax),
-        "strict" => Ok(SameSite::Strict),
-        "none" => Ok(SameSite::None),
-        _ => Err(invalid(value, expected)),
-    }
+    let choices = [
+        ("lax", SameSite::Lax),
+        ("strict", SameSite::Strict),
+        ("none", SameSite::None),
+    ];
+    one_of(value, "\"Lax\", \"Strict\" or \"None\"", &choices)
 }
 
 /// Parses `"document"` or `"binary"`.
 pub(super) fn encoding(value: &Value) -> Parsed<Encoding> {
-    let expected = "\"document\" or \"binary\"";
-    match string(value, expected)?.to_ascii_lowercase().as_str() {
-        "document" => Ok(Encoding::Document),
-        "binary" => Ok(Encoding::Binary),
-        _ => Err(invalid(value, expected)),
-    }
+    let choices = [
+        ("document", Encoding::Document),
+        ("binary", Encoding::Binary),
+    ];
+    one_of(value, "\"document\" or \"binary\"", &choices)
 }
 
 /// Parses `"cookie"` or `"bearer"`.
 pub(super) fn transport(value: &Value) -> Parsed<Transport> {
-    let expected = "\"cookie\" or \"bearer\"";
-    match string(value, expected)?.to_ascii_lowercase().as_str() {
-        "cookie" => Ok(Transport::Cookie),
-        "bearer" => Ok(Transport::Bearer),
-        _ => Err(invalid(value, expected)),
-    }
+    let choices = [("cookie", Transport::Cookie), ("bearer", Transport::Bearer)];
+    one_of(value, "\"cookie\" or \"bearer\"", &choices)
 }
 
 /// Parses a collection name that MongoDB accepts. MongoDB would also accept a URL, but that is a
@@ -134,17 +128,13 @@ pub(super) fn transport(value: &Value) -> Parsed<Transport> {
 pub(super) fn collection(value: &Value) -> Parsed<String> {
     let expected = "a collection name: 1 to 120 bytes, without `$` and control characters, \
                     not beginning with `system.` or a dot, and not a URL";
-    let name = string(value, expected)?;
-    let legal = (1..=120).contains(&name.len())
-        && !name.contains(|c: char| c == '$' || c.is_control())
-        && !name.starts_with("system.")
-        && !name.starts_with('.')
-        && !name.contains("://");
-    if legal {
-        Ok(name)
-    } else {
-        Err(invalid(value, expected))
-    }
+    checked(value, expected, |name| {
+        (1..=120).contains(&name.len())
+            && !name.contains(|c: char| c == '$' || c.is_control())
+            && !name.starts_with("system.")
+            && !name.starts_with('.')
+            && !name.contains("://")
+    })
 }
 
 /// Parses a database name that MongoDB accepts. `admin`, `config` and `local` are refused: `local` is
@@ -152,16 +142,12 @@ pub(super) fn collection(value: &Value) -> Parsed<String> {
 pub(super) fn database(value: &Value) -> Parsed<String> {
     let expected = "a database name: 1 to 63 bytes, without blanks, control characters and \
                     /\\.\"$*<>:|?, and other than `admin`, `config` and `local`";
-    let name = string(value, expected)?;
     let illegal = |c: char| c.is_whitespace() || c.is_control() || "/\\.\"$*<>:|?".contains(c);
-    let legal = (1..=63).contains(&name.len())
-        && !name.contains(illegal)
-        && !["admin", "config", "local"].contains(&name.as_str());
-    if legal {
-        Ok(name)
-    } else {
-        Err(invalid(value, expected))
-    }
+    checked(value, expected, |name| {
+        (1..=63).contains(&name.len())
+            && !name.contains(illegal)
+            && !["admin", "config", "local"].contains(&name)
+    })
 }
 
 /// Parses a cookie name: a token (RFC 6265bis) of at most 64 bytes. The characters that Rocket
@@ -169,11 +155,10 @@ pub(super) fn database(value: &Value) -> Parsed<String> {
 /// looked up in the next request.
 pub(super) fn cookie_name(value: &Value) -> Parsed<String> {
     let expected = "a cookie name: 1 to 64 ASCII letters, digits and !$&'*+-._~";
-    let name = string(value, expected)?;
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"!$&'*+-._~".contains(&b);
-    if !(1..=64).contains(&name.len()) || !name.bytes().all(legal) {
-        return Err(invalid(value, expected));
-    }
+    let name = checked(value, expected, |name| {
+        (1..=64).contains(&name.len()) && name.bytes().all(legal)
+    })?;
     match almost_prefixed(&name) {
         Some(prefix) => Err(invalid(
             value,
@@ -219,17 +204,10 @@ fn almost_prefixed(name: &str) -> Option<&'static str> {
 pub(super) fn path(value: &Value) -> Parsed<String> {
     let expected = "a path that begins with `/`, of at most 1024 printable ASCII characters, \
                     without blanks, `;`, `?` and `#`";
-    let path = string(value, expected)?;
-    let legal = path.starts_with('/')
-        && path.len() <= 1024
-        && path
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !b";?#".contains(&b));
-    if legal {
-        Ok(path)
-    } else {
-        Err(invalid(value, expected))
-    }
+    let legal = |b: u8| b.is_ascii_graphic() && !b";?#".contains(&b);
+    checked(value, expected, |path| {
+        path.starts_with('/') && path.len() <= 1024 && path.bytes().all(legal)
+    })
 }
 
 /// Parses a cookie's domain and returns it in lower case. A leading dot is removed, as browsers do. A
@@ -259,14 +237,11 @@ pub(super) fn trusted_origin(value: &Value) -> Parsed<Origin> {
 pub(super) fn client_ip_header(value: &Value) -> Parsed<String> {
     let expected = "the name of a header such as `X-Forwarded-For` or `X-Real-IP` (`Forwarded` is not \
                     supported)";
-    let name = string(value, expected)?;
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let is_name = (1..=64).contains(&name.len()) && name.bytes().all(legal);
-    if is_name && !name.eq_ignore_ascii_case("Forwarded") {
-        Ok(name)
-    } else {
-        Err(invalid(value, expected))
-    }
+    checked(value, expected, |name| {
+        let is_name = (1..=64).contains(&name.len()) && name.bytes().all(legal);
+        is_name && !name.eq_ignore_ascii_case("Forwarded")
+    })
 }
 
 /// Parses the address or network (CIDR) of trusted proxies. Connections are compared in their IPv4 form
@@ -301,6 +276,26 @@ fn text(value: &Value) -> Option<String> {
         Value::Char(_, c) => Some(c.to_string()),
         _ => None,
     }
+}
+
+/// Parses text that meets a condition.
+fn checked(value: &Value, expected: &str, is_legal: impl FnOnce(&str) -> bool) -> Parsed<String> {
+    let text = string(value, expected)?;
+    match is_legal(&text) {
+        true => Ok(text),
+        false => Err(invalid(value, expected)),
+    }
+}
+
+/// Parses one of several words, in upper or lower case.
+fn one_of<T: Copy>(value: &Value, expected: &str, choices: &[(&str, T)]) -> Parsed<T> {
+    let text = string(value, expected)?;
+    let choice = choices
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(&text));
+    choice
+        .map(|(_, choice)| *choice)
+        .ok_or_else(|| invalid(value, expected))
 }
 
 /// Returns a value as text, or an error that names what was expected.

@@ -97,80 +97,64 @@ impl Config {
             return Vec::new();
         }
         let mut warnings = Vec::new();
-        let mut warn = |is_dangerous: bool, warning: String| {
-            if is_dangerous {
-                warnings.push(warning)
-            }
-        };
-        warn(
-            self.timeout.is_none() && self.lifetime.is_none(),
-            "sessions never expire, stolen ones included; set `timeout` or `lifetime`".into(),
-        );
+        if self.timeout.is_none() && self.lifetime.is_none() {
+            let warning =
+                "sessions never expire, stolen ones included; set `timeout` or `lifetime`";
+            warnings.push(warning.to_owned());
+        }
         if self.transport == Transport::Bearer {
             return warnings;
         }
-        warn(
-            !self.secure,
-            "the session cookie is sent over plain http, where anyone on the network can read it; \
-             serve the site over https and remove `secure = false`"
-                .into(),
-        );
-        warn(
-            !self.http_only,
-            "scripts can read the session cookie, so an injected script can steal it; remove \
-             `http_only = false`"
-                .into(),
-        );
-        warn(
-            self.same_site.is_none(),
-            "the session cookie has no SameSite attribute: for its first two minutes browsers send \
-             it with forms of other sites; remove `same_site = false`"
-                .into(),
-        );
-        warn(
-            self.same_site == Some(SameSite::None) && !self.partitioned,
-            "requests from every other site carry the session cookie; use `same_site = \"Lax\"`, or \
-             `partitioned = true` if other sites embed this one"
-                .into(),
-        );
-        warn(
-            self.legacy_ids,
-            "`legacy_ids` accepts the old application's cookies, whose ids are credentials; remove \
-             it when the last of them has expired"
-                .into(),
-        );
-        for origin in self
-            .trusted_origins
-            .iter()
-            .filter(|origin| origin.is_plain_http())
-        {
-            warn(
-                true,
-                format!(
-                    "`trusted_origins` contains {origin}, and anyone on the network can impersonate \
-                     a plain http site; use its https origin"
-                ),
-            );
-        }
+        let of_cookie = [
+            (
+                !self.secure,
+                "the session cookie is sent over plain http, where anyone on the network can read it; \
+                 serve the site over https and remove `secure = false`",
+            ),
+            (
+                !self.http_only,
+                "scripts can read the session cookie, so an injected script can steal it; remove \
+                 `http_only = false`",
+            ),
+            (
+                self.same_site.is_none(),
+                "the session cookie has no SameSite attribute: for its first two minutes browsers send \
+                 it with forms of other sites; remove `same_site = false`",
+            ),
+            (
+                self.same_site == Some(SameSite::None) && !self.partitioned,
+                "requests from every other site carry the session cookie; use `same_site = \"Lax\"`, or \
+                 `partitioned = true` if other sites embed this one",
+            ),
+            (
+                self.legacy_ids,
+                "`legacy_ids` accepts the old application's cookies, whose ids are credentials; remove \
+                 it when the last of them has expired",
+            ),
+        ];
+        let of_cookie = of_cookie.into_iter().filter(|(applies, _)| *applies);
+        warnings.extend(of_cookie.map(|(_, warning)| warning.to_owned()));
+        let origins = self.trusted_origins.iter();
+        let plain = origins.filter(|origin| origin.is_plain_http());
+        warnings.extend(plain.map(|origin| {
+            format!(
+                "`trusted_origins` contains {origin}, and anyone on the network can impersonate \
+                 a plain http site; use its https origin"
+            )
+        }));
         if let Some(domain) = &self.domain {
-            warn(
-                true,
-                format!(
-                    "every host below {domain} receives the session cookie and can replace it; \
-                     remove `domain` unless they share sessions"
-                ),
-            );
+            warnings.push(format!(
+                "every host below {domain} receives the session cookie and can replace it; \
+                 remove `domain` unless they share sessions"
+            ));
         } else if self.secure && self.path == "/" && parse::prefix(&self.cookie_name).is_none() {
             // Warned about only where the other keys meet the prefix, so that one line is enough.
             let name = &self.cookie_name;
-            warn(
-                true,
-                format!(
-                    "other hosts of this domain can set a session cookie for this host; set \
-                     `cookie_name = \"__Host-{name}\"` in [{profile}.{}] to prevent it",
-                    self.section
-                ),
-            );
+            warnings.push(format!(
+                "other hosts of this domain can set a session cookie for this host; set \
+                 `cookie_name = \"__Host-{name}\"` in [{profile}.{}] to prevent it",
+                self.section
+            ));
         }
         warnings
     }

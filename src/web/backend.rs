@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::store::deferred::{Deferred, Source};
 use crate::store::memory::MemoryStore;
 use crate::store::mongo::MongoStore;
-use crate::web::pool::{self, MongoPool, Settings, url};
+use crate::web::pool::{MongoPool, PoolConfig, Settings, url};
 
 const SECTION: &str = "databases.sessions";
 const URL_KEY: &str = "databases.sessions.url";
@@ -38,7 +38,7 @@ pub(super) enum Backend {
     /// In the application's own database pool.
     Database {
         name: &'static str,
-        pool: fn(&Rocket<Build>) -> Option<MongoPool>,
+        find_pool: fn(&Rocket<Build>) -> Option<MongoPool>,
     },
     Memory,
     #[cfg(feature = "unstable-store")]
@@ -52,19 +52,37 @@ pub(super) struct Opened {
     /// Logged at launch in every profile but debug.
     pub(super) warnings: Vec<String>,
     /// The settings of the connection pool, for the launch output.
-    pub(super) pool: Option<String>,
+    pub(super) pool_line: Option<String>,
     pub(super) connections: Arc<ConnectionCounters>,
 }
 
 impl Opened {
-    fn new(store: Arc<dyn Store>) -> Self {
+    fn new(store: Source) -> Self {
         Opened {
-            store: Source::Open(store),
+            store,
             namespace: None,
             warnings: Vec::new(),
-            pool: None,
+            pool_line: None,
             connections: Arc::default(),
         }
+    }
+
+    /// A store in MongoDB. `pool` is `None` for a client that the application made itself.
+    fn in_mongo(
+        store: Source,
+        namespace: String,
+        warnings: Vec<String>,
+        pool: Option<&PoolConfig>,
+    ) -> Self {
+        let mut opened = Opened::new(store);
+        opened.namespace = Some(namespace);
+        opened.warnings = warnings;
+        if let Some(pool) = pool {
+            opened.warnings.extend(url::warnings(&pool.url));
+            opened.pool_line = Some(pool.settings.line());
+            opened.connections = Arc::clone(&pool.counters);
+        }
+        opened
     }
 }
 
@@ -130,7 +148,7 @@ impl Backend {
         match self {
             Backend::Memory => Ok(memory(clock)),
             #[cfg(feature = "unstable-store")]
-            Backend::Store(store) => Ok(Opened::new(Arc::clone(store))),
+            Backend::Store(store) => Ok(Opened::new(Source::Open(Arc::clone(store)))),
             Backend::Toml => {
                 let is_debug = figment.profile() == rocket::Config::DEBUG_PROFILE;
                 if figment.contains(URL_KEY) || !is_debug {
@@ -141,47 +159,17 @@ impl Backend {
                 Ok(memory(clock))
             }
             Backend::Collection(collection) => {
-                let guarantees = WriteGuarantees::of(collection);
-                guarantees.check("the collection's options", |problem| {
+                let place = "the collection's options";
+                let warnings = WriteGuarantees::of(collection).check(place, |problem| {
                     OpenError::Other(problem, "Give it a majority write concern, or none.")
                 })?;
-                let store = mongo(collection, config, DEFAULT_CONNECTIONS, true);
-                Ok(Opened {
-                    namespace: Some(collection.namespace().to_string()),
-                    warnings: guarantees.warnings("the collection's options"),
-                    ..Opened::new(store)
-                })
+                let store = Source::Open(mongo(collection, config, None));
+                let namespace = collection.namespace().to_string();
+                Ok(Opened::in_mongo(store, namespace, warnings, None))
             }
-            Backend::Database { name, pool } => {
-                let pool = pool(rocket).ok_or(OpenError::NoPool(name))?;
-                let url_key = format!("databases.{name}.url");
-                let database = database_name(figment, config, &url_key, || {
-                    Some(pool.default_database()?.name().to_owned())
-                })?;
-                let collection = pool.database(&database).collection(&config.collection);
-                let guarantees = WriteGuarantees::of(&collection);
-                let place = format!("`{url_key}`");
-                guarantees.check(&place, |problem| {
-                    OpenError::of_key(figment, &url_key, problem)
-                })?;
-                let warnings = guarantees.warnings(&place);
-                let Some(known) = &pool.opened else {
-                    let store = mongo(&collection, config, DEFAULT_CONNECTIONS, true);
-                    return Ok(Opened {
-                        namespace: Some(collection.namespace().to_string()),
-                        warnings,
-                        ..Opened::new(store)
-                    });
-                };
-                let retry_writes = url::has_retryable_writes(&known.url);
-                let connections = known.settings.connections();
-                Ok(Opened {
-                    warnings: [warnings, url::warnings(&known.url)].concat(),
-                    pool: Some(known.settings.line()),
-                    connections: Arc::clone(&known.counters),
-                    store: Source::Open(mongo(&collection, config, connections, retry_writes)),
-                    namespace: Some(collection.namespace().to_string()),
-                })
+            Backend::Database { name, find_pool } => {
+                let pool = find_pool(rocket).ok_or(OpenError::NoPool(name))?;
+                open_in_pool(figment, config, name, &pool)
             }
         }
     }
@@ -206,23 +194,44 @@ pub(super) async fn open_configured(
 }
 
 fn memory(clock: &Clock) -> Opened {
-    Opened::new(Arc::new(MemoryStore::with_clock(clock)))
+    Opened::new(Source::Open(Arc::new(MemoryStore::with_clock(clock))))
 }
 
 fn mongo(
     collection: &Collection<RawDocumentBuf>,
     config: &Config,
-    connections: u32,
-    retry_writes: bool,
+    pool: Option<&PoolConfig>,
 ) -> Arc<dyn Store> {
+    let connections = pool.map_or(DEFAULT_CONNECTIONS, |pool| pool.settings.connections());
     let (deadline, share) = (config.deadline, config.share);
     let kind = config.kind();
     let store = MongoStore::of_kind(collection, deadline, connections, share, kind);
-    Arc::new(if retry_writes {
-        store
-    } else {
-        store.without_repeats()
+    Arc::new(match pool {
+        Some(pool) if !url::has_retryable_writes(&pool.url) => store.without_repeats(),
+        _ => store,
     })
+}
+
+/// Opens the store in the application's own database pool.
+fn open_in_pool(
+    figment: &Figment,
+    config: &Config,
+    name: &str,
+    pool: &MongoPool,
+) -> Result<Opened, OpenError> {
+    let url_key = format!("databases.{name}.url");
+    let database = database_name(figment, config, &url_key, || {
+        Some(pool.default_database()?.name().to_owned())
+    })?;
+    let collection = pool.database(&database).collection(&config.collection);
+    let guarantees = WriteGuarantees::of(&collection);
+    let warnings = guarantees.check(&format!("`{url_key}`"), |problem| {
+        OpenError::of_key(figment, &url_key, problem)
+    })?;
+    let pool = pool.config.as_deref();
+    let store = Source::Open(mongo(&collection, config, pool));
+    let namespace = collection.namespace().to_string();
+    Ok(Opened::in_mongo(store, namespace, warnings, pool))
 }
 
 /// A section `[*.sessions]` is a slip of the pen: no key of it would be read. Every profile is looked
@@ -251,59 +260,53 @@ async fn from_toml(figment: &Figment, config: &Config) -> Result<Opened, OpenErr
         OpenError::Config(Box::new(error))
     };
     let address: String = section.extract_inner("url").map_err(in_section)?;
-    let parsed = url::parse(&address).map_err(refused)?;
-    let settings = Settings::read(&section, &parsed, Some(DEFAULT_CONNECTIONS));
+    let url = url::parse(&address).map_err(refused)?;
+    let settings = Settings::read(&section, &url, Some(DEFAULT_CONNECTIONS));
     let mut settings = settings.map_err(|error| in_section(*error))?;
     settings.limit(config.deadline);
-    if let Some(problem) = url::missing_file(&parsed).await {
+    if let Some(problem) = url::missing_file(&url).await {
         return Err(refused(problem));
     }
-    let database = database_name(figment, config, URL_KEY, || parsed.default_database.clone())?;
-    let guarantees = WriteGuarantees::of_url(&parsed);
+    let database = database_name(figment, config, URL_KEY, || url.default_database.clone())?;
     let place = format!("`{URL_KEY}`");
-    guarantees.check(&place, refused)?;
-    let mut warnings = guarantees.warnings(&place);
-    warnings.extend(url::warnings(&parsed));
+    let warnings = WriteGuarantees::of_url(&url).check(&place, refused)?;
     let target = Arc::new(Target {
-        url: parsed,
-        settings,
-        counters: Arc::default(),
+        pool: PoolConfig {
+            url,
+            settings,
+            counters: Arc::default(),
+        },
         database,
         config: config.clone(),
     });
-    Ok(Opened {
-        namespace: Some(format!("{}.{}", target.database, config.collection)),
-        store: target.open_or_defer(&address).await.map_err(refused)?,
-        warnings,
-        pool: Some(target.settings.line()),
-        connections: Arc::clone(&target.counters),
-    })
+    let store = target.open_or_defer(&address).await.map_err(refused)?;
+    let (namespace, pool) = (target.namespace(), Some(&target.pool));
+    Ok(Opened::in_mongo(store, namespace, warnings, pool))
 }
 
 /// The collection that `[databases.sessions]` and `[session]` name.
 struct Target {
-    url: ConnectionString,
-    settings: Settings,
-    counters: Arc<ConnectionCounters>,
+    pool: PoolConfig,
     database: String,
     config: Config,
 }
 
 impl Target {
+    fn namespace(&self) -> String {
+        format!("{}.{}", self.database, self.config.collection)
+    }
+
     async fn open(&self) -> mongodb::error::Result<Arc<dyn Store>> {
-        let client = pool::open(self.url.clone(), &self.settings, &self.counters).await?;
-        let collection = client.database(&self.database);
-        let collection = collection.collection(&self.config.collection);
-        let connections = self.settings.connections();
-        let retry_writes = url::has_retryable_writes(&self.url);
-        Ok(mongo(&collection, &self.config, connections, retry_writes))
+        let database = self.pool.open().await?.database(&self.database);
+        let collection = database.collection(&self.config.collection);
+        Ok(mongo(&collection, &self.config, Some(&self.pool)))
     }
 
     /// Opens the store, now or, if the host name cannot be resolved, as soon as it can be. The error
     /// shows no credentials of the address.
     async fn open_or_defer(self: &Arc<Self>, address: &str) -> Result<Source, String> {
         // The resolver's own patience is longer than a launch should take.
-        let problem = match timeout(self.settings.connect_timeout(), self.open()).await {
+        let problem = match timeout(self.pool.settings.connect_timeout(), self.open()).await {
             Ok(Ok(store)) => return Ok(Source::Open(store)),
             Ok(Err(error)) if url::is_unresolved(&error) => url::explain(&error, address),
             Ok(Err(error)) => return Err(url::explain(&error, address)),
@@ -316,8 +319,7 @@ impl Target {
             let target = Arc::clone(&target);
             async move { target.open().await.ok() }
         };
-        let name = format!("{}.{}", self.database, self.config.collection);
-        let description = format!("in MongoDB, collection `{name}`");
+        let description = format!("in MongoDB, collection `{}`", self.namespace());
         let deferred = Deferred::new(open, description);
         Ok(Source::Deferred(Arc::new(deferred)))
     }
@@ -367,22 +369,22 @@ impl WriteGuarantees {
         }
     }
 
-    /// Refuses unacknowledged writes.
-    fn check(&self, place: &str, refusal: impl Fn(String) -> OpenError) -> Result<(), OpenError> {
-        match &self.concern {
-            Some(concern) if concern.w == Some(Acknowledgment::Nodes(0)) => Err(refusal(format!(
-                "`w=0` in {place}: writes would not be acknowledged, and could be lost without an \
-                 error; remove it, or set w=majority"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns a warning for each option that is weaker than the crate's own choice.
-    fn warnings(&self, place: &str) -> Vec<String> {
+    /// Refuses unacknowledged writes. Returns a warning for each option that is weaker than the
+    /// crate's own choice.
+    fn check(
+        &self,
+        place: &str,
+        refusal: impl FnOnce(String) -> OpenError,
+    ) -> Result<Vec<String>, OpenError> {
         let mut warnings = Vec::new();
         let concern = self.concern.as_ref();
-        match concern.and_then(|concern| concern.w.clone()) {
+        match concern.and_then(|concern| concern.w.as_ref()) {
+            Some(Acknowledgment::Nodes(0)) => {
+                return Err(refusal(format!(
+                    "`w=0` in {place}: writes would not be acknowledged, and could be lost without an \
+                     error; remove it, or set w=majority"
+                )));
+            }
             Some(Acknowledgment::Nodes(nodes)) => warnings.push(format!(
                 "`w={nodes}` in {place}: an acknowledged login, logout or change can be lost when \
                  the primary fails; remove it, or set w=majority"
@@ -406,7 +408,7 @@ impl WriteGuarantees {
                  because a secondary may not know of a logout yet"
             ));
         }
-        warnings
+        Ok(warnings)
     }
 }
 

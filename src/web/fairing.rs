@@ -1,26 +1,30 @@
 //! The fairings: ignition, liftoff, request, response and shutdown.
+//!
+//! 1. [`SessionFairing`] is attached by the application, one for each kind of session. It records when
+//!    a request begins, and settles the handler's changes. At ignition it attaches the next one.
+//! 2. [`StoreInit`] opens the store and manages the kind's [`Sessions`]. When the application's
+//!    database pool is not there yet, it attaches itself once more.
+//! 3. [`CommitFairing`] is attached by the first of them, one for all kinds. It commits each response,
+//!    after every other response fairing, starts the maintenance, and shuts down.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rocket::config::LogLevel;
 use rocket::fairing::{Fairing, Info, Kind as On, Result as Ignition};
 use rocket::futures::future::join_all;
+use rocket::tokio::task::JoinSet;
 use rocket::{Build, Data, Orbit, Request, Response, Rocket, async_trait};
-use rocket_db_pools::Database;
 
 use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::debug::opaque_debug;
-#[cfg(feature = "unstable-store")]
-use crate::store::Store;
 use crate::web::backend::{Backend, OpenError, Opened};
 use crate::web::cookie::UnfitDomains;
 use crate::web::kind::{Attached, Kind, KindInfo, Kinds, Main, unused_sections};
-use crate::web::maintenance::MaintenanceTask;
-use crate::web::pool::{MongoPool, command_tracing};
-use crate::web::response;
+use crate::web::pool::command_tracing;
+use crate::web::{maintenance, response};
 
 /// The session fairing, made by the constructors of [`Sessions`].
 ///
@@ -30,132 +34,16 @@ use crate::web::response;
 /// `set_on_exception = false`, a response fairing that is attached before it and uses the session
 /// makes the request lose its changes, and the log warns of it.
 #[doc(alias("middleware", "session store"))]
-pub struct SessionFairing {
-    kind: KindInfo,
-    backend: Backend,
-    clock: Clock,
-}
-
-impl Sessions {
-    /// Returns the fairing that is configured by `Rocket.toml`.
-    ///
-    /// The section `[default.databases.sessions]` names the database, `[default.session]` has every
-    /// other key; see [configuration](crate::guide::configuration). Without `databases.sessions.url` the
-    /// debug profile keeps sessions in memory and logs that; every other profile refuses to launch.
-    /// The pool has 32 connections unless `max_connections` is set.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// # use rocket::launch;
-    /// # use rocket_mongo_session::Sessions;
-    /// #[launch]
-    /// fn rocket() -> _ {
-    ///     rocket::build().attach(Sessions::fairing())
-    /// }
-    /// ```
-    #[must_use]
-    pub fn fairing() -> SessionFairing {
-        SessionFairing::new(Backend::Toml)
-    }
-
-    /// Returns the fairing of a further [`Kind`] of session, configured by `[default.session_NAME]`.
-    ///
-    /// It is [`fairing`](Sessions::fairing) for that kind, in the same database, with a connection
-    /// pool of its own. For another place see
-    /// [`SessionFairing::for_kind`]. The example is at [`Kind`].
-    #[must_use]
-    pub fn fairing_of<K: Kind>() -> SessionFairing {
-        Sessions::fairing().for_kind::<K>()
-    }
-
-    /// Returns the fairing that keeps sessions in a collection of the application's own client.
-    ///
-    /// The keys `collection` and `database` in Rocket.toml are ignored. Up to 32 operations run at
-    /// once, so set `maxPoolSize=32` in the client's URL (the driver's default is 10), and a server
-    /// selection timeout below `deadline` (the driver's default is 30 seconds).
-    ///
-    /// If you end the client yourself, use `client.shutdown().immediate(true)`: on a replica set the
-    /// crate keeps sessions of the driver, for half an hour after the application has ended, and a
-    /// plain `shutdown()` waits for them.
-    ///
-    /// # Examples
-    ///
-    /// ```no_run
-    /// use rocket::launch;
-    /// use rocket_mongo_session::Sessions;
-    /// use rocket_mongo_session::mongodb::{Client, bson::Document};
-    ///
-    /// #[launch]
-    /// async fn rocket() -> _ {
-    ///     let url = "mongodb://localhost:27017/?maxPoolSize=32&serverSelectionTimeoutMS=5000";
-    ///     let client = Client::with_uri_str(url).await.expect("a MongoDB URL");
-    ///     let collection = client.database("my_app").collection::<Document>("session");
-    ///     rocket::build().attach(Sessions::in_collection(collection))
-    /// }
-    /// ```
-    #[must_use]
-    pub fn in_collection<T: Send + Sync>(collection: mongodb::Collection<T>) -> SessionFairing {
-        let sessions = collection.clone_with_type();
-        SessionFairing::new(Backend::Collection(sessions))
-    }
-
-    /// Returns the fairing that shares the application's own database pool; the example is at
-    /// [`MongoPool`].
-    ///
-    /// Attach `Db::init()` before or after it. `[default.session]` names the collection. The pool's
-    /// `max_connections` holds, by default 4 for each of Rocket's `workers`.
-    #[must_use]
-    #[doc(alias = "share a connection pool")]
-    pub fn in_database<Db: Database<Pool = MongoPool>>() -> SessionFairing {
-        SessionFairing::new(Backend::Database {
-            name: Db::NAME,
-            pool: |rocket| rocket.state::<Db>().map(|db| MongoPool::clone(db)),
-        })
-    }
-
-    /// Returns the fairing that keeps sessions in the memory of this process in every profile, for
-    /// tests.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use rocket::local::blocking::Client;
-    /// use rocket::{get, routes};
-    /// use rocket_mongo_session::{Error, Session, Sessions};
-    ///
-    /// #[get("/")]
-    /// fn index(session: &Session) -> Result<String, Error> {
-    ///     Ok(session.increment("visits", 1)?.to_string())
-    /// }
-    ///
-    /// let rocket = rocket::build().attach(Sessions::in_memory()).mount("/", routes![index]);
-    /// let client = Client::tracked(rocket).unwrap();
-    /// assert_eq!(client.get("/").dispatch().into_string().unwrap(), "1");
-    /// assert_eq!(client.get("/").dispatch().into_string().unwrap(), "2");
-    /// ```
-    #[must_use]
-    #[doc(alias("mock", "testing"))]
-    pub fn in_memory() -> SessionFairing {
-        SessionFairing::new(Backend::Memory)
-    }
-
-    /// Returns the fairing that keeps sessions in this store.
-    #[cfg(feature = "unstable-store")]
-    #[doc(hidden)]
-    #[must_use]
-    pub fn with_store(store: impl Store) -> SessionFairing {
-        SessionFairing::new(Backend::Store(Arc::new(store)))
-    }
-}
+pub struct SessionFairing(StoreInit);
 
 impl SessionFairing {
-    fn new(backend: Backend) -> Self {
-        SessionFairing {
+    pub(super) fn new(backend: Backend) -> Self {
+        SessionFairing(StoreInit {
             kind: KindInfo::of::<Main>(),
             backend,
             clock: Clock::default(),
-        }
+            is_retry: false,
+        })
     }
 
     /// Makes it the fairing of a further [`Kind`] of session.
@@ -176,7 +64,7 @@ impl SessionFairing {
     /// ```
     #[must_use]
     pub fn for_kind<K: Kind>(mut self) -> Self {
-        self.kind = KindInfo::of::<K>();
+        self.0.kind = KindInfo::of::<K>();
         self
     }
 
@@ -184,7 +72,7 @@ impl SessionFairing {
     /// ([`testing::Clock`](crate::testing::Clock), where the example is).
     #[must_use]
     pub fn with_clock(mut self, clock: &Clock) -> Self {
-        self.clock = clock.clone();
+        self.0.clock = clock.clone();
         self
     }
 }
@@ -204,17 +92,12 @@ impl Fairing for SessionFairing {
     /// were attached, and fairings that an ignite fairing attaches come last; two levels deep it also
     /// comes after the fairings that a stage of the application attaches.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Ignition {
-        Ok(rocket.attach(StoreInit {
-            kind: self.kind,
-            backend: self.backend.clone(),
-            clock: self.clock.clone(),
-            is_retry: false,
-        }))
+        Ok(rocket.attach(self.0.clone()))
     }
 
     /// Records when the request began.
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        (self.kind.cache)(request, &self.clock);
+        (self.0.kind.cache)(request, &self.0.clock);
     }
 
     /// Settles the handler's changes. Response fairings that follow may use the session as handlers
@@ -229,6 +112,7 @@ impl Fairing for SessionFairing {
 
 /// Opens the store and manages the kind's [`Sessions`], after the application has attached its
 /// database pool.
+#[derive(Clone)]
 struct StoreInit {
     kind: KindInfo,
     backend: Backend,
@@ -252,7 +136,7 @@ impl StoreInit {
             sessions: Sessions::new(config, store, self.clock.clone(), connections),
             namespace: opened.namespace,
             warnings: opened.warnings,
-            pool: opened.pool,
+            pool_line: opened.pool_line,
             mark: self.kind.mark_name(),
             unfit_domains: UnfitDomains::default(),
         }
@@ -280,12 +164,9 @@ impl Fairing for StoreInit {
             Ok(opened) => opened,
             // A stage that ignites after this fairing may attach the pool.
             Err(OpenError::NoPool(_)) if !self.is_retry => {
-                return Ok(rocket.attach(StoreInit {
-                    kind: self.kind,
-                    backend: self.backend.clone(),
-                    clock: self.clock.clone(),
-                    is_retry: true,
-                }));
+                let mut again = self.clone();
+                again.is_retry = true;
+                return Ok(rocket.attach(again));
             }
             Err(reason) => {
                 reason.report();
@@ -294,22 +175,18 @@ impl Fairing for StoreInit {
         };
         let attached = self.attached(config, opened);
         let sessions = attached.sessions.clone();
-        let rocket = match rocket.state::<Arc<Kinds>>() {
-            Some(_) => rocket,
+        let (rocket, kinds) = match rocket.state::<Arc<Kinds>>().cloned() {
+            Some(kinds) => (rocket, kinds),
             None => {
-                let kinds = Arc::new(Kinds::default());
+                let kinds = Arc::<Kinds>::default();
                 let commit = CommitFairing {
                     kinds: Arc::clone(&kinds),
-                    maintenance: OnceLock::new(),
+                    maintenance: Mutex::default(),
                 };
-                rocket.manage(kinds).attach(commit)
+                (rocket.manage(Arc::clone(&kinds)).attach(commit), kinds)
             }
         };
-        let joined = match rocket.state::<Arc<Kinds>>() {
-            Some(kinds) => kinds.join(attached, rocket.figment()),
-            None => Ok(()), // it is managed above
-        };
-        if let Err(reason) = joined {
+        if let Err(reason) = kinds.join(attached, rocket.figment()) {
             reason.report();
             return Err(rocket);
         }
@@ -320,9 +197,16 @@ impl Fairing for StoreInit {
 /// Commits the sessions of each response, of all kinds, after every other response fairing.
 struct CommitFairing {
     kinds: Arc<Kinds>,
-    /// They end with the application, also one that is dropped without a shutdown, as a local client
-    /// is.
-    maintenance: OnceLock<Vec<MaintenanceTask>>,
+    /// The tasks end with the application, also with one that is dropped without a shutdown, as a
+    /// local client is.
+    maintenance: Mutex<JoinSet<()>>,
+}
+
+impl CommitFairing {
+    fn maintenance(&self) -> MutexGuard<'_, JoinSet<()>> {
+        let tasks = self.maintenance.lock();
+        tasks.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -336,12 +220,9 @@ impl Fairing for CommitFairing {
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let kinds = self.kinds.all();
-        let core = |kind: &Attached| Arc::clone(&kind.sessions.core);
-        self.maintenance.get_or_init(|| {
-            let tasks = kinds.iter().map(|kind| MaintenanceTask::spawn(core(kind)));
-            tasks.collect()
-        });
         for kind in kinds {
+            let task = maintenance::run(Arc::clone(&kind.sessions.core));
+            self.maintenance().spawn(task);
             announce(kind, rocket);
         }
         for section in unused_sections(rocket.figment(), kinds) {
@@ -378,9 +259,7 @@ impl Fairing for CommitFairing {
         for kind in self.kinds.all() {
             kind.sessions.core.store.stop();
         }
-        for task in self.maintenance.get().into_iter().flatten() {
-            task.stop();
-        }
+        self.maintenance().abort_all();
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
         let flushes = self.kinds.all().iter().map(|kind| async move {
@@ -401,8 +280,8 @@ fn announce(kind: &Attached, rocket: &Rocket<Orbit>) {
         name => rocket::info!("Sessions of the kind `{name}`:"),
     }
     rocket::info_!("kept: {}", core.store.describe());
-    if let Some(pool) = &kind.pool {
-        rocket::info_!("connections: {pool}");
+    if let Some(line) = &kind.pool_line {
+        rocket::info_!("connections: {line}");
     }
     for (key, value) in core.config.lines() {
         rocket::info_!("{key}: {value}");

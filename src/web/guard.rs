@@ -4,16 +4,15 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Ignite, Rocket, Sentinel, async_trait};
 
 use crate::admin::Sessions;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::web::kind::{Kind, KindInfo, Main, fairing_call, sessions_of};
+use crate::web::mark;
 use crate::web::request_cache::RequestCache;
-use crate::web::{load, mark};
 
 /// The session of a further [`Kind`]: a request guard that dereferences to [`Session`].
 ///
@@ -123,10 +122,10 @@ impl<'r, K: Kind> FromRequest<'r> for Of<'r, K> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
         let session = session_of::<K>(request).await;
-        session.map(|session| Of {
+        outcome(session.map(|session| Of {
             session,
             kind: PhantomData,
-        })
+        }))
     }
 }
 
@@ -135,7 +134,7 @@ impl<'r, K: Kind> FromRequest<'r> for SessionsOf<'r, K> {
     type Error = Error;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
-        handle_of::<K>(request).map(SessionsOf::new)
+        outcome(handle_of::<K>(request).map(SessionsOf::new))
     }
 }
 
@@ -144,7 +143,7 @@ impl<'r> FromRequest<'r> for &'r Session {
     type Error = Error;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
-        session_of::<Main>(request).await
+        outcome(session_of::<Main>(request).await)
     }
 }
 
@@ -159,7 +158,7 @@ impl<'r> FromRequest<'r> for &'r Sessions {
     type Error = Error;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Error> {
-        handle_of::<Main>(request)
+        outcome(handle_of::<Main>(request))
     }
 }
 
@@ -170,62 +169,40 @@ impl Sentinel for &Sessions {
 }
 
 /// Returns the request's session of a kind, which the first guard loads.
-pub(super) async fn session_of<'r, K: Kind>(
-    request: &'r Request<'_>,
-) -> Outcome<&'r Session, Error> {
-    let Some(sessions) = sessions_of::<K, _>(request.rocket()) else {
-        return not_attached();
-    };
+pub(super) async fn session_of<'r, K: Kind>(request: &'r Request<'_>) -> Result<&'r Session> {
+    let sessions = handle_of::<K>(request)?;
     let core = &sessions.core;
     let cache = RequestCache::of::<K>(request, &core.clock);
     let is_first = cache.loaded().is_none();
-    let load = || load::load(request, sessions, cache.started(), cache.is_head());
-    let loaded = cache.get_or_load(load).await;
-    if !cache.is_settled() && mark::is_needed(request.rocket(), &core.config) {
-        let mark = KindInfo::of::<K>().mark_name();
-        if is_first || !mark::is_set(request, &mark) {
-            // Either this is the first guard, or a catcher asks after Rocket dropped the handler's
-            // response and with it the mark. Or a response fairing that is attached before ours
-            // asks: `settle_changes` warns of it.
-            let is_lost = match loaded {
-                Ok(session) if !is_first && !core.config.set_on_exception => {
-                    session.discard();
-                    false
-                }
-                // A token was handed out: without the mark, `settle_changes` finds the catcher.
-                Ok(session) if !is_first && !session.can_be_answered_by_catcher() => {
-                    session.issue_no_more();
-                    true
-                }
-                Ok(_) | Err(_) => false,
-            };
-            if !is_lost {
-                mark::set(request, mark);
-            }
-        }
+    let loaded = cache.get_or_load(request, sessions).await;
+    if !cache.is_settled() {
+        mark::guard_asks(
+            request,
+            &KindInfo::of::<K>(),
+            &core.config,
+            loaded,
+            is_first,
+        );
     }
-    match loaded {
-        Ok(session) => {
-            if cache.is_committed() {
-                session.make_read_only(); // the catcher of a failed commit asks
-            }
-            Outcome::Success(session)
-        }
-        Err(error) => Outcome::Error((error.status(), error.clone())),
+    let session = loaded.as_ref().map_err(Error::clone)?;
+    if cache.is_committed() {
+        session.make_read_only(); // the catcher of a failed commit asks
     }
+    Ok(session)
 }
 
-fn handle_of<'r, K: Kind>(request: &'r Request<'_>) -> Outcome<&'r Sessions, Error> {
-    match sessions_of::<K, _>(request.rocket()) {
-        Some(sessions) => Outcome::Success(sessions),
-        None => not_attached(),
-    }
+fn handle_of<'r, K: Kind>(request: &'r Request<'_>) -> Result<&'r Sessions> {
+    let sessions = sessions_of::<K, _>(request.rocket());
+    // Rocket asks no `Sentinel` of catchers, so a guard can run without the fairing.
+    sessions.ok_or(Error::NotAttached).inspect_err(Error::log)
 }
 
-/// Rocket asks no `Sentinel` of catchers, so a guard can run without the fairing.
-fn not_attached<S>() -> Outcome<S, Error> {
-    Error::NotAttached.log();
-    Outcome::Error((Status::InternalServerError, Error::NotAttached))
+/// Returns a guard's outcome: an error with the status that it stands for.
+fn outcome<T>(result: Result<T>) -> Outcome<T, Error> {
+    match result {
+        Ok(value) => Outcome::Success(value),
+        Err(error) => Outcome::Error((error.status(), error)),
+    }
 }
 
 /// Refuses a launch in which a mounted route has a guard of a kind whose fairing is not attached.

@@ -161,7 +161,7 @@ pub(super) struct Attached {
     pub(super) namespace: Option<String>,
     pub(super) warnings: Vec<String>,
     /// The settings of the connection pool, for the launch output.
-    pub(super) pool: Option<String>,
+    pub(super) pool_line: Option<String>,
     pub(super) mark: Cow<'static, str>,
     pub(super) unfit_domains: UnfitDomains,
 }

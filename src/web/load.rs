@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rocket::http::{ContentType, Method, SameSite};
 use rocket::request::Request;
+#[cfg(feature = "tracing")]
+use tracing::level_filters::LevelFilter;
 
 use crate::admin::Sessions;
 use crate::clock::Started;
@@ -12,7 +14,7 @@ use crate::commit::{Core, tombstone};
 use crate::config::Transport;
 use crate::error::{Error, Result};
 use crate::origin::{self, OriginHeaders};
-use crate::record::token::Token;
+use crate::record::token::{Id, Token};
 use crate::record::{Client, Record};
 use crate::session::Session;
 use crate::spans::RequestSpan;
@@ -20,7 +22,6 @@ use crate::state::{Creation, Deletion, LoadOutcome, Loaded, NewReason, Stored};
 use crate::web::client_ip::client;
 use crate::web::cookie::{self, SessionCookies};
 use crate::web::headers::RequestHeaders;
-use crate::web::request_cache::request_span;
 
 /// Checks where the request comes from, and loads its session.
 pub(super) async fn load(
@@ -31,30 +32,44 @@ pub(super) async fn load(
 ) -> Result<Session> {
     let core = &sessions.core;
     let span = request_span(request);
-    let (cookies, mut loaded, client) = {
+    let (traits, client) = {
         let headers = RequestHeaders::read(request.headers());
-        let (cookies, mut loaded) = read_request(request, &headers, core)?;
-        loaded.may_be_unseen = is_head || headers.is_prefetch;
+        let traits = read_request(request, &headers, is_head, core)?;
         let client = match core.config.record_client {
             true => client(request, &headers, &core.config),
             false => Client::default(),
         };
-        (cookies, loaded, client)
+        (traits, client)
     };
-    let load = load_cookies(cookies, &mut loaded, core, started, &span);
-    load.await.inspect_err(Error::log)?;
+    let loaded = load_cookies(traits, core, started, &span).await;
+    let loaded = loaded.inspect_err(Error::log)?;
     let core = Arc::clone(core);
     Ok(Session::new(core, loaded, client, started, span))
 }
 
-/// Refuses an unsafe request of another site. For any other request, returns the session cookies, and
-/// a [`Loaded`] that says what the request may create. Its outcome is that of a request without a
-/// cookie, until [`load_cookies`] sets it.
+/// What a request shows before its session is looked up.
+struct RequestTraits {
+    cookies: SessionCookies,
+    brought_cookie: bool,
+    creation: Creation,
+    may_be_unseen: bool,
+}
+
+/// The sessions beside the request's own that its tokens name, as [`Loaded`] has them.
+#[derive(Default)]
+struct FurtherSessions {
+    other_sessions: Vec<Id>,
+    not_alive: Vec<Deletion>,
+}
+
+/// Reads the session cookies and what the request may create. Refuses an unsafe request of another
+/// site.
 fn read_request(
     request: &Request<'_>,
     headers: &RequestHeaders<'_>,
+    is_head: bool,
     core: &Core,
-) -> Result<(SessionCookies, Loaded)> {
+) -> Result<RequestTraits> {
     let config = &core.config;
     let host = host(request, headers);
     let origin_headers = OriginHeaders {
@@ -63,7 +78,11 @@ fn read_request(
         origin: &headers.origin,
         host: host.as_deref(),
     };
-    let is_exempt = is_exempt(request, headers);
+    let is_exempt = origin::is_exempt(
+        is_safe(request.method()),
+        is_form(request, headers),
+        headers.upgrades,
+    );
     let is_bearer = config.transport == Transport::Bearer;
     // No browser sends a bearer token by itself, so no other site can use it.
     if !is_bearer
@@ -88,27 +107,24 @@ fn read_request(
     } else {
         Creation::Allowed
     };
-    let loaded = Loaded {
-        outcome: LoadOutcome::New(NewReason::NoCookie),
-        other_sessions: Vec::new(),
-        not_alive: Vec::new(),
+    Ok(RequestTraits {
+        cookies,
         brought_cookie,
         creation,
-        may_be_unseen: false,
-    };
-    Ok((cookies, loaded))
+        may_be_unseen: is_head || headers.is_prefetch,
+    })
 }
 
-/// Looks up the sessions that the cookies name. Sets the outcome, and the sessions beside it.
+/// Looks up the sessions that the cookies name.
 async fn load_cookies(
-    cookies: SessionCookies,
-    loaded: &mut Loaded,
+    traits: RequestTraits,
     core: &Core,
     started: Started,
     span: &RequestSpan,
-) -> Result<()> {
-    loaded.outcome = match cookies {
-        SessionCookies::None => return Ok(()),
+) -> Result<Loaded> {
+    let mut further = FurtherSessions::default();
+    let outcome = match traits.cookies {
+        SessionCookies::None => LoadOutcome::New(NewReason::NoCookie),
         SessionCookies::Malformed => LoadOutcome::New(NewReason::Malformed),
         SessionCookies::TooMany => ambiguous(core),
         SessionCookies::Tokens(tokens) => {
@@ -116,12 +132,19 @@ async fn load_cookies(
             // Boxed, as are all parts of this future that few requests need: the futures of most
             // requests stay below the 1,032 bytes that glibc's allocator serves from a cache of the
             // thread. Larger blocks take a lock, which workers wait for.
-            let mut load = Box::pin(load_tokens(core, tokens, &started, loaded));
+            let mut load = Box::pin(load_one_or_several(core, tokens, &started, &mut further));
             let load = load.as_mut();
             span.load(core.config.kind(), outcome_name, load).await?
         }
     };
-    Ok(())
+    Ok(Loaded {
+        outcome,
+        other_sessions: further.other_sessions,
+        not_alive: further.not_alive,
+        brought_cookie: traits.brought_cookie,
+        creation: traits.creation,
+        may_be_unseen: traits.may_be_unseen,
+    })
 }
 
 // ---- where the request comes from
@@ -136,16 +159,19 @@ fn host<'r>(request: &Request<'_>, headers: &RequestHeaders<'r>) -> Option<Cow<'
     }
 }
 
-/// Returns whether the request needs no check of its origin.
-fn is_exempt(request: &Request<'_>, headers: &RequestHeaders<'_>) -> bool {
-    let method_is_safe = matches!(
-        request.method(),
+/// Returns whether the method is safe (RFC 9110, 9.2.1).
+fn is_safe(method: Method) -> bool {
+    matches!(
+        method,
         Method::Get | Method::Head | Method::Options | Method::Trace
-    );
+    )
+}
+
+/// Returns whether the request carries a form, by its `Content-Type`.
+fn is_form(request: &Request<'_>, headers: &RequestHeaders<'_>) -> bool {
     let content = headers.has_content_type.then(|| request.content_type());
     let is_form = |content: &ContentType| content.is_form() || content.is_form_data();
-    let is_form = content.flatten().is_some_and(is_form);
-    origin::is_exempt(method_is_safe, is_form, headers.upgrades)
+    content.flatten().is_some_and(is_form)
 }
 
 /// Returns whether the browser may have a session cookie that it did not send, because of `SameSite`
@@ -164,19 +190,32 @@ fn may_lack_cookie(
     !is_sent && origin::is_cross_site(headers)
 }
 
+/// Returns the request's span: the `tracing::Span` that the application keeps in the request-local
+/// state, or else the current one.
+fn request_span(request: &Request<'_>) -> RequestSpan {
+    #[cfg(feature = "tracing")]
+    let span = RequestSpan::new(match LevelFilter::current() {
+        LevelFilter::OFF => tracing::Span::none(), // nothing takes spans
+        _ => request.local_cache(tracing::Span::current).clone(),
+    });
+    #[cfg(not(feature = "tracing"))]
+    let (span, _) = (RequestSpan, request);
+    span
+}
+
 // ---- the stored session
 
-async fn load_tokens(
+async fn load_one_or_several(
     core: &Core,
     mut tokens: Vec<Token>,
     started: &Started,
-    loaded: &mut Loaded,
+    further: &mut FurtherSessions,
 ) -> Result<LoadOutcome> {
     match (tokens.pop(), tokens.is_empty()) {
-        (Some(token), true) => load_one(core, token, started, loaded).await,
+        (Some(token), true) => load_one(core, token, started, further).await,
         (last, _) => {
             tokens.extend(last);
-            Box::pin(load_several(core, tokens, started, loaded)).await
+            Box::pin(load_several(core, tokens, started, further)).await
         }
     }
 }
@@ -196,13 +235,13 @@ async fn load_one(
     core: &Core,
     token: Token,
     started: &Started,
-    loaded: &mut Loaded,
+    further: &mut FurtherSessions,
 ) -> Result<LoadOutcome> {
     core.stats.loads.count();
     let record = core.load(&token.id).await?;
     let verified = verify(core, &token, record);
     if let Err(reason) = verified {
-        loaded.not_alive.extend(deletion(core, &token, reason));
+        further.not_alive.extend(deletion(core, &token, reason));
     }
     match verified {
         Ok(record) => {
@@ -230,14 +269,14 @@ async fn load_one(
 
 /// Loads the sessions of several tokens with one find. The request's session is the one that is
 /// alive; if none or more than one is, none is believed, because a sibling domain or a page on plain
-/// HTTP can set cookies too (RFC 6265bis, 8.6). `loaded` gets the other sessions that the tokens
+/// HTTP can set cookies too (RFC 6265bis, 8.6). `further` gets the other sessions that the tokens
 /// prove, and those that were not found. If none is alive, one of them may have been replaced by a
 /// login, whose cookie no new session may overwrite: one more find.
 async fn load_several(
     core: &Core,
     tokens: Vec<Token>,
     started: &Started,
-    loaded: &mut Loaded,
+    further: &mut FurtherSessions,
 ) -> Result<LoadOutcome> {
     core.stats.loads.count();
     let mut ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
@@ -249,9 +288,9 @@ async fn load_several(
         let record = records.iter().find(|record| record.meta.id == token.id);
         match verify(core, &token, record.cloned()) {
             Ok(record) => alive.push(Stored { record, token }),
-            Err(NewReason::Expired) => loaded.other_sessions.push(token.id),
+            Err(NewReason::Expired) => further.other_sessions.push(token.id),
             Err(reason) => {
-                loaded.not_alive.extend(deletion(core, &token, reason));
+                further.not_alive.extend(deletion(core, &token, reason));
                 missing.push(token);
             }
         }
@@ -271,7 +310,7 @@ async fn load_several(
         (last, _) => {
             let alive = alive.into_iter().chain(last);
             let alive = alive.map(|stored| stored.record.meta.id);
-            loaded.other_sessions.extend(alive);
+            further.other_sessions.extend(alive);
             Ok(ambiguous(core))
         }
     }

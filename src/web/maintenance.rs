@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::tokio;
-use rocket::tokio::task::AbortHandle;
 
 use crate::commit::Core;
 
@@ -22,26 +21,9 @@ const MIN_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// sends no request, so nothing else asks the store.
 const MAX_UNREADY_DELAY: Duration = Duration::from_secs(5);
 
-/// The background task. It ends when this is dropped.
-pub(super) struct MaintenanceTask(AbortHandle);
-
-impl MaintenanceTask {
-    pub(super) fn spawn(core: Arc<Core>) -> Self {
-        let tasks = async move {
-            tokio::join!(maintain_indexes(Arc::clone(&core)), continue_sweeps(core));
-        };
-        MaintenanceTask(tokio::spawn(tasks).abort_handle())
-    }
-
-    pub(super) fn stop(&self) {
-        self.0.abort();
-    }
-}
-
-impl Drop for MaintenanceTask {
-    fn drop(&mut self) {
-        self.stop();
-    }
+/// Maintains the collection of one kind of session. Never returns.
+pub(super) async fn run(core: Arc<Core>) {
+    tokio::join!(maintain_indexes(Arc::clone(&core)), continue_sweeps(core));
 }
 
 /// Creates the indexes as soon as the database answers, and once a minute checks that they are

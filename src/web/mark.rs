@@ -5,6 +5,18 @@
 //! guard adds a cookie of its own, where it matters ([`is_needed`]): if it is missing in the response, a
 //! catcher made the response.
 //!
+//! What is kept of the handler's changes, by the guard that asks for the session after the handler and
+//! by `set_on_exception`:
+//!
+//! | guard after the handler | `true` | `true`, and a bearer token was issued | `false` |
+//! |---|---|---|---|
+//! | none, and the handler made the response | kept | kept | kept |
+//! | none, and a catcher made it | kept, except with Rocket's own page of a 5xx | discarded | discarded |
+//! | of the catcher that makes it | kept, as its own | discarded, as its own | discarded; its own are kept |
+//! | of a response fairing attached before the session fairing | as without it | as without it | discarded, with a warning |
+//!
+//! [`guard_asks`] decides the last two lines, and `response::settle_changes` the rest.
+//!
 //! The fairing removes the mark from the response, so it never reaches the browser. Its value is
 //! random, because the jar falls back to the cookies that the client sent, and short, because Rocket
 //! writes it into a header of each response.
@@ -17,8 +29,11 @@ use rocket::http::Cookie;
 use rocket::{Orbit, Request, Response, Rocket};
 
 use crate::config::{Config, Transport};
+use crate::error::Result;
 use crate::record::token::Id;
+use crate::session::Session;
 use crate::web::cookie;
+use crate::web::kind::KindInfo;
 
 /// Characters of base64: a client that guesses 48 bits has a catcher on its own request overlooked,
 /// nothing else.
@@ -47,7 +62,39 @@ pub(super) fn is_set(request: &Request<'_>, name: &str) -> bool {
     pending.is_some_and(|cookie| cookie.value() == *VALUE)
 }
 
-pub(super) fn set(request: &Request<'_>, name: Cow<'static, str>) {
+/// Sets the mark when a guard asks for the session before the response is settled. When a catcher
+/// asks, it discards those changes of the handler that are not kept.
+pub(super) fn guard_asks(
+    request: &Request<'_>,
+    kind: &KindInfo,
+    config: &Config,
+    loaded: &Result<Session>,
+    is_first: bool,
+) {
+    if !is_needed(request.rocket(), config) {
+        return;
+    }
+    let name = kind.mark_name();
+    if is_first {
+        return set(request, name);
+    }
+    if is_set(request, &name) {
+        return; // a further guard of the same response
+    }
+    // A catcher asks, after Rocket dropped the handler's response and with it the mark. Or a response
+    // fairing that is attached before ours asks: `settle_changes` warns of it.
+    match loaded {
+        Ok(session) if !config.set_on_exception => session.discard(),
+        Ok(session) if !session.can_be_answered_by_catcher() => {
+            // Without the mark, `settle_changes` finds the catcher.
+            return session.issue_no_more();
+        }
+        Ok(_) | Err(_) => {}
+    }
+    set(request, name);
+}
+
+fn set(request: &Request<'_>, name: Cow<'static, str>) {
     request.cookies().add(Cookie::new(name, VALUE.as_str()));
 }
 

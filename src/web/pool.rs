@@ -55,33 +55,31 @@ pub use url::parse as parse_url;
 pub struct MongoPool {
     client: Client,
     /// `None` for a client that the application made itself.
-    pub(super) opened: Option<Arc<OpenedPool>>,
+    pub(super) config: Option<Arc<PoolConfig>>,
 }
 
-/// What is known of a pool that was opened by its configuration.
-pub(super) struct OpenedPool {
+/// The configuration of a pool, and the counters of its connections.
+pub(super) struct PoolConfig {
     pub(super) url: ConnectionString,
     pub(super) settings: Settings,
     pub(super) counters: Arc<ConnectionCounters>,
 }
 
-/// Opens a client: resolves the name of a `mongodb+srv://` URL and connects to nothing.
-pub(super) async fn open(
-    url: ConnectionString,
-    settings: &Settings,
-    counters: &Arc<ConnectionCounters>,
-) -> mongodb::error::Result<Client> {
-    let mut options = ClientOptions::parse(url).await?;
-    settings.apply(&mut options);
-    options.cmap_event_handler = Some(events::handler(Arc::clone(counters)));
-    Client::with_options(options)
+impl PoolConfig {
+    /// Opens a client: resolves the name of a `mongodb+srv://` URL and connects to nothing.
+    pub(super) async fn open(&self) -> mongodb::error::Result<Client> {
+        let mut options = ClientOptions::parse(self.url.clone()).await?;
+        self.settings.apply(&mut options);
+        options.cmap_event_handler = Some(events::handler(Arc::clone(&self.counters)));
+        Client::with_options(options)
+    }
 }
 
 impl From<Client> for MongoPool {
     fn from(client: Client) -> Self {
         MongoPool {
             client,
-            opened: None,
+            config: None,
         }
     }
 }
@@ -111,17 +109,16 @@ impl Pool for MongoPool {
         if let Some(problem) = url::missing_file(&url).await {
             return Err(failed(problem));
         }
-        let counters = Arc::default();
-        let client = open(url.clone(), &settings, &counters).await;
-        let client = client.map_err(|error| failed(url::explain(&error, &address)))?;
-        let opened = OpenedPool {
+        let config = PoolConfig {
             url,
             settings,
-            counters,
+            counters: Arc::default(),
         };
+        let client = config.open().await;
+        let client = client.map_err(|error| failed(url::explain(&error, &address)))?;
         Ok(MongoPool {
             client,
-            opened: Some(Arc::new(opened)),
+            config: Some(Arc::new(config)),
         })
     }
 

@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use rocket::http::Status;
-use rocket::outcome::Outcome;
-use rocket::request::{FromRequest, Outcome as GuardOutcome, Request};
+use rocket::request::{FromRequest, Outcome, Request};
 use rocket::{Ignite, Rocket, Sentinel, async_trait};
 
 use crate::error::Error;
@@ -55,14 +54,13 @@ impl<'r, const SECONDS: u64, K: Kind> FromRequest<'r> for RecentLogin<SECONDS, K
     /// `None` if no user is logged in or the login is older; `Some` if the session's guard failed.
     type Error = Option<Error>;
 
-    async fn from_request(request: &'r Request<'_>) -> GuardOutcome<Self, Option<Error>> {
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Option<Error>> {
         match session_of::<K>(request).await {
-            Outcome::Success(session) if session.logged_in_within(Duration::from_secs(SECONDS)) => {
+            Ok(session) if session.logged_in_within(Duration::from_secs(SECONDS)) => {
                 Outcome::Success(RecentLogin(PhantomData))
             }
-            Outcome::Success(_) => Outcome::Error((Status::Unauthorized, None)),
-            Outcome::Error((status, error)) => Outcome::Error((status, Some(error))),
-            Outcome::Forward(status) => Outcome::Forward(status),
+            Ok(_) => Outcome::Error((Status::Unauthorized, None)),
+            Err(error) => Outcome::Error((error.status(), Some(error))),
         }
     }
 }

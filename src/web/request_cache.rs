@@ -1,6 +1,5 @@
 //! The per-request cache: the session of a kind, loaded at most once, and when the request began.
 
-use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,14 +7,13 @@ use std::sync::{Arc, OnceLock};
 use rocket::http::Method;
 use rocket::request::Request;
 use rocket::tokio::sync::OnceCell;
-#[cfg(feature = "tracing")]
-use tracing::level_filters::LevelFilter;
 
+use crate::admin::Sessions;
 use crate::clock::{Clock, Started};
 use crate::error::Result;
 use crate::session::Session;
-use crate::spans::RequestSpan;
 use crate::web::kind::Kind;
+use crate::web::load;
 use crate::web::sign_in::SignIn;
 
 /// Lives in Rocket's request-local state, where guards and fairings share it. Each kind has its own.
@@ -32,19 +30,6 @@ pub(crate) struct RequestCache {
     is_committed: AtomicBool,
     /// A login that a test has ordered.
     sign_in: OnceLock<Arc<SignIn>>,
-}
-
-/// Returns the request's span: the `tracing::Span` that the application keeps in the request-local
-/// state, or else the current one.
-pub(super) fn request_span(request: &Request<'_>) -> RequestSpan {
-    #[cfg(feature = "tracing")]
-    let span = RequestSpan::new(match LevelFilter::current() {
-        LevelFilter::OFF => tracing::Span::none(), // nothing takes spans
-        _ => request.local_cache(tracing::Span::current).clone(),
-    });
-    #[cfg(not(feature = "tracing"))]
-    let (span, _) = (RequestSpan, request);
-    span
 }
 
 struct Cached<K>(RequestCache, PhantomData<fn() -> K>);
@@ -66,24 +51,18 @@ impl RequestCache {
     }
 
     /// Returns the session. The first call loads it; calls meanwhile wait for that.
-    pub(super) async fn get_or_load<L>(&self, load: impl FnOnce() -> L) -> &Result<Session>
-    where
-        L: Future<Output = Result<Session>>,
-    {
+    pub(super) async fn get_or_load(
+        &self,
+        request: &Request<'_>,
+        sessions: &Sessions,
+    ) -> &Result<Session> {
+        let load = || load::load(request, sessions, self.started, self.is_head);
         self.session.get_or_init(load).await
     }
 
     /// Returns what was loaded, or `None` when no guard has asked for the session.
     pub(super) fn loaded(&self) -> Option<&Result<Session>> {
         self.session.get()
-    }
-
-    pub(super) fn started(&self) -> Started {
-        self.started
-    }
-
-    pub(super) fn is_head(&self) -> bool {
-        self.is_head
     }
 
     /// Marks the handler's changes as settled. Returns whether they were settled before.

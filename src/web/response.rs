@@ -77,14 +77,13 @@ pub(super) fn settle_changes(
              attach the session fairing before it"
         );
     }
-    let is_exception = !mark::remove(response, &attached.mark);
+    if mark::remove(response, &attached.mark) {
+        return; // the handler made the response
+    }
+    let Ok(session) = loaded else { return };
     let status = response.status();
     let is_kept = core.config.set_on_exception
         && (status.code < 500 || find_catcher(request.rocket(), status, request).is_some());
-    let Ok(session) = loaded else { return };
-    if !is_exception {
-        return;
-    }
     if !is_kept {
         session.discard();
     } else if !is_late && !session.can_be_answered_by_catcher() {

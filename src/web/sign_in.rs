@@ -13,7 +13,6 @@ use crate::config::Transport;
 use crate::document::value;
 use crate::error::{Error, Result};
 use crate::web::kind::{Kind, sessions_of};
-use crate::web::load;
 use crate::web::request_cache::RequestCache;
 
 /// An ordered login of a user.
@@ -33,8 +32,7 @@ impl SignIn {
         sessions: &Sessions,
         cache: &RequestCache,
     ) {
-        let load = || load::load(request, sessions, cache.started(), cache.is_head());
-        let session = cache.get_or_load(load).await;
+        let session = cache.get_or_load(request, sessions).await;
         let result = session.as_ref().map_err(Error::clone);
         if let Err(error) = result.and_then(|session| session.login(&self.user)) {
             self.failed(error);

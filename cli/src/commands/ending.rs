@@ -78,7 +78,7 @@ async fn by_filter(context: &Context, filter: &Filter, ending: &Ending) -> Resul
         // Which ends logins in progress, too.
         Some(user) if filter.is_user_alone() => {
             let theirs = sessions.of(&user.value);
-            let end = async { theirs.revoke_all().await.map_err(Failure::from) };
+            let end = theirs.revoke_all();
             let ended = watched(context, "ending the sessions", CONTINUES, end).await?;
             hint(ended, filter.user.as_ref());
             ended
@@ -139,12 +139,14 @@ pub async fn purge(context: Context, dry_run: bool) -> Result<(), Failure> {
     let sessions = context.app.sessions().await?;
     if dry_run {
         let count = sessions.count_expired().await?;
-        return context.say("would_end", count, "expired sessions would be deleted");
+        let text = format!("{count} expired sessions would be deleted");
+        return context.say("would_end", count, &text);
     }
     let expired = sessions.count_expired().await?;
     let purge = async |progress: &mut Steps<'_>| sessions.purge_expired_with(progress).await;
     let count = in_steps(&context, expired, CONTINUES, purge).await?;
-    context.say("purged", count, "expired sessions deleted")
+    let text = format!("{count} expired sessions deleted");
+    context.say("purged", count, &text)
 }
 
 /// What a call in steps tells: how many sessions it has deleted so far.
@@ -188,15 +190,7 @@ pub async fn dry_run(
 }
 
 pub fn said_ended(context: &Context, ended: u64) -> Result<(), Failure> {
-    context.say(
-        "ended",
-        ended,
-        if ended == 1 {
-            "session ended"
-        } else {
-            "sessions ended"
-        },
-    )
+    context.say("ended", ended, &format!("{} ended", number_of(ended)))
 }
 
 /// Asks at the terminal.
@@ -211,8 +205,9 @@ pub async fn confirm(context: &Context, question: String) -> Result<(), Failure>
         let mut answer = String::new();
         stdin().read_line(&mut answer).map(|_| answer)
     });
-    let answer = or_interrupted(context, "nothing was ended", async { Ok(answer.await) }).await?;
-    match answer.map_err(std::io::Error::other)??.trim() {
+    let answer = async { answer.await.map_err(std::io::Error::other)? };
+    let answer = or_interrupted(context, "nothing was ended", answer).await?;
+    match answer.trim() {
         "y" | "Y" | "yes" => Ok(()),
         _ => Err(Failure::Declined(
             "not confirmed; nothing was ended".to_owned(),

@@ -1,9 +1,10 @@
 //! `indexes`: compares, creates and repairs the indexes.
 
 use rocket_mongo_session::MongoStore;
-use rocket_mongo_session::mongodb::bson::{Bson, Document, doc};
+use rocket_mongo_session::mongodb::bson::{Document, doc};
 use serde_json::json;
 
+use super::watch::is_same;
 use super::{Context, watched};
 use crate::doctor::connection;
 use crate::failure::{Failure, NO, with_causes};
@@ -13,14 +14,9 @@ use crate::output;
 pub async fn run(context: Context, dry_run: bool) -> Result<u8, Failure> {
     if !dry_run {
         let sessions = context.app.sessions().await?;
-        let make = async { sessions.ensure_indexes().await.map_err(Failure::from) };
-        watched(
-            &context,
-            "making the indexes",
-            "the server may still make them",
-            make,
-        )
-        .await?;
+        let make = sessions.ensure_indexes();
+        let rest = "the server may still make them";
+        watched(&context, "making the indexes", rest, make).await?;
         match context.json {
             true => output::json(&json!({ "indexes": "ok" }))?,
             false => output::line("the indexes are there")?,
@@ -43,11 +39,17 @@ pub async fn run(context: Context, dry_run: bool) -> Result<u8, Failure> {
     let mut is_complete = true;
     for needed in MongoStore::index_definitions() {
         let name = needed.get_str("name").unwrap_or_default().to_owned();
-        let same_key =
-            |index: &&Document| index.get("key").map(numbers) == needed.get("key").map(numbers);
-        let state = match stored.iter().find(same_key) {
+        let has = |index: &Document, field: &str| match (index.get(field), needed.get(field)) {
+            (Some(stored), Some(needed)) => is_same(stored, needed),
+            (stored, needed) => stored.is_none() && needed.is_none(),
+        };
+        let has_options = |index: &Document| {
+            let mut options = ["expireAfterSeconds", "partialFilterExpression"].into_iter();
+            options.all(|option| has(index, option))
+        };
+        let state = match stored.iter().find(|index| has(index, "key")) {
             None => "missing",
-            Some(index) if has_options(index, &needed) => "ok",
+            Some(index) if has_options(index) => "ok",
             Some(_) => "differs",
         };
         is_complete &= state == "ok";
@@ -67,26 +69,4 @@ fn first_batch(reply: &Document) -> Vec<Document> {
         .flatten()
         .filter_map(|index| index.as_document().cloned())
         .collect()
-}
-
-fn has_options(index: &Document, needed: &Document) -> bool {
-    ["expireAfterSeconds", "partialFilterExpression"]
-        .iter()
-        .all(|option| index.get(option).map(numbers) == needed.get(option).map(numbers))
-}
-
-/// A value whose numbers are of one type: servers answer with others than they were given.
-fn numbers(value: &Bson) -> String {
-    match value {
-        Bson::Document(document) => {
-            let fields = document
-                .iter()
-                .map(|(name, value)| format!("{name}: {}", numbers(value)));
-            fields.collect::<Vec<_>>().join(", ")
-        }
-        Bson::Int32(number) => f64::from(*number).to_string(),
-        Bson::Int64(number) => (*number as f64).to_string(),
-        Bson::Double(number) => number.to_string(),
-        other => other.to_string(),
-    }
 }

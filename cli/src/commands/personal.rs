@@ -16,14 +16,8 @@ use crate::output;
 pub async fn export(context: Context, user: User, to: Option<PathBuf>) -> Result<(), Failure> {
     let sessions = context.app.sessions().await?;
     let theirs = sessions.of(&user.user.value);
-    let export = async { theirs.export().await.map_err(Failure::from) };
-    let exported = watched(
-        &context,
-        "reading the sessions",
-        "nothing was written",
-        export,
-    )
-    .await?;
+    let rest = "nothing was written";
+    let exported = watched(&context, "reading the sessions", rest, theirs.export()).await?;
     hint(exported.len() as u64, Some(&user.user));
     let count = exported.len() as u64;
     let text = serde_json::to_string_pretty(&Value::Array(exported))?;
@@ -40,7 +34,7 @@ pub async fn export(context: Context, user: User, to: Option<PathBuf>) -> Result
         .open(&path)
         .map_err(|error| Failure::Usage(format!("--output {}: {error}", path.display())))?;
     writeln!(file, "{text}")?;
-    context.say("exported", count, "sessions exported")
+    context.say("exported", count, &format!("{count} sessions exported"))
 }
 
 /// A login that was in progress at the first round is found by the second.
@@ -62,7 +56,7 @@ pub async fn erase(context: Context, user: User, ending: Ending) -> Result<(), F
     let mut erased = 0;
     let mut remaining = 1;
     for _ in 0..ROUNDS {
-        let erase = async { theirs.revoke_all().await.map_err(Failure::from) };
+        let erase = theirs.revoke_all();
         erased += watched(&context, "erasing the sessions", CONTINUES, erase).await?;
         remaining = theirs.count().await?;
         if remaining == 0 {

@@ -3,7 +3,7 @@
 use rocket_mongo_session::{Query, Sessions};
 use serde_json::Value;
 
-use super::{Context, watched};
+use super::{Context, sessions as number_of, watched};
 use crate::args::{Filter, List};
 use crate::failure::Failure;
 use crate::output::{self, user};
@@ -154,22 +154,16 @@ pub async fn count(context: Context, filter: Filter, estimate: bool) -> Result<(
             return Err(Failure::Usage(text.to_owned()));
         }
         None if filter.is_empty() => {
-            let count = async { sessions.count().await.map_err(Failure::from) };
-            watched(&context, COUNTING, UNCHANGED, count).await?
+            watched(&context, COUNTING, UNCHANGED, sessions.count()).await?
         }
         Some(user) if filter.is_user_alone() => {
             let theirs = sessions.of(&user.value);
-            let count = async { theirs.count().await.map_err(Failure::from) };
-            watched(&context, COUNTING, UNCHANGED, count).await?
+            watched(&context, COUNTING, UNCHANGED, theirs.count()).await?
         }
         _ => matching(&context, &sessions, &filter, |_| Ok(())).await?,
     };
     hint(count, filter.user.as_ref());
-    context.say(
-        "count",
-        count,
-        if count == 1 { "session" } else { "sessions" },
-    )
+    context.say("count", count, &number_of(count))
 }
 
 /// Reads all sessions that a filter chooses; returns how many there are.

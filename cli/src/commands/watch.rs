@@ -34,9 +34,9 @@ pub async fn run(mut context: Context, user: Option<UserId>) -> Result<(), Failu
     }
 }
 
-/// Whether two users are equal, as they are to the server: integers and doubles by their value, also inside
+/// Whether two values are equal, as they are to the server: integers and doubles by their value, also inside
 /// of documents and arrays.
-fn is_same(one: &Bson, other: &Bson) -> bool {
+pub fn is_same(one: &Bson, other: &Bson) -> bool {
     match (one, other) {
         // The order of the fields counts.
         (Bson::Document(one), Bson::Document(other)) => {

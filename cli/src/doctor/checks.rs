@@ -173,42 +173,30 @@ async fn gone(this: &Examination) {
 async fn try_all(examination: &Arc<Examination>) {
     let this = &**examination;
     // What waits for the server's own timer runs beside the rest.
-    join!(
-        async {
-            if this.wants("ttl") {
-                writes::ttl(this).await;
-            }
-        },
-        async {
-            if this.wants("majority") {
-                writes::majority(this).await;
-            }
-            if this.wants("numbering") {
-                writes::numbering(this).await;
-            }
-            if this.wants("currentDate") {
-                writes::current_date(this).await;
-            }
-            if this.wants("partial-index") {
-                writes::partial_index(this).await;
-            }
-            if this.wants("change-streams") {
-                streams::look(this).await;
-            }
-            if this.wants("conformance") {
-                promises::conformance(examination).await;
-            }
-            if this.wants("races") {
-                promises::races(this).await;
-            }
-            this.report
-                .begin("waiting for the server to delete an expired document");
-        }
-    );
+    join!(this.check("ttl", writes::ttl(this)), async {
+        this.check("majority", writes::majority(this)).await;
+        this.check("numbering", writes::numbering(this)).await;
+        this.check("currentDate", writes::current_date(this)).await;
+        this.check("partial-index", writes::partial_index(this))
+            .await;
+        this.check("change-streams", streams::look(this)).await;
+        this.check("conformance", promises::conformance(examination))
+            .await;
+        this.check("races", promises::races(this)).await;
+        this.report
+            .begin("waiting for the server to delete an expired document");
+    });
 }
 
 impl Examination {
     pub(super) fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|one| one == name)
+    }
+
+    /// Runs a check if it was asked for.
+    pub(super) async fn check(&self, name: &str, check: impl Future<Output = ()>) {
+        if self.wants(name) {
+            check.await;
+        }
     }
 }

@@ -12,6 +12,7 @@ use rocket_mongo_session::mongodb::event::cmap::CmapEvent;
 use rocket_mongo_session::mongodb::options::{ClientOptions, ServerAddress, Tls};
 use rocket_mongo_session::mongodb::{Client, Database};
 
+use super::report::Outcome;
 use crate::failure::{Failure, with_causes};
 
 /// How long the doctor waits for a server.
@@ -155,6 +156,14 @@ impl Refused {
 
     pub fn is_unauthorized(&self) -> bool {
         self.code == Some(13)
+    }
+
+    /// The outcome of a check whose command was refused.
+    pub fn outcome(&self) -> Outcome {
+        match self.is_unauthorized() {
+            true => Outcome::NotTried,
+            false => Outcome::Broken,
+        }
     }
 }
 

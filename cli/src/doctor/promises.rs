@@ -120,7 +120,7 @@ pub(super) async fn races(this: &Examination) {
         }
     }
     match failures.first() {
-        Some(failure) => this.report.write("races", Outcome::Broken, failure.clone()),
+        Some(failure) => this.report.write("races", Outcome::Broken, failure),
         None if rounds == 0 => {
             let why = this.report.stopped();
             let why = why.unwrap_or_else(|| NO_TIME.to_owned());

@@ -1,9 +1,9 @@
 //! What was tried, and what came of it.
 
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use rocket_mongo_session::mongodb::bson::Document;
 use serde::Serialize;
 
 use super::checks::{CHECKS, Check};
@@ -51,15 +51,20 @@ pub struct Report {
     /// RFC 3339, UTC.
     pub at: String,
     pub hosts: String,
-    pub server: Mutex<String>,
-    lines: Mutex<Vec<Line>>,
-    current: Mutex<String>,
+    state: Mutex<State>,
+}
+
+struct State {
+    server: String,
+    lines: Vec<Line>,
+    /// What is being tried.
+    current: String,
     /// Why the rest could not be tried.
-    stopped: Mutex<Option<String>>,
+    stopped: Option<String>,
 }
 
 impl Report {
-    pub fn new(_hello: &Document, hosts: String) -> Self {
+    pub fn new(hosts: String) -> Self {
         let line = |check: &Check| Line {
             check: check.name.to_owned(),
             tried: check.tried.to_owned(),
@@ -72,23 +77,25 @@ impl Report {
             at: DateTime::<Utc>::from(std::time::SystemTime::now())
                 .to_rfc3339_opts(SecondsFormat::Secs, true),
             hosts,
-            server: Mutex::default(),
-            lines: Mutex::new(CHECKS.iter().map(line).collect()),
-            current: Mutex::new("connecting".to_owned()),
-            stopped: Mutex::default(),
+            state: Mutex::new(State {
+                server: String::new(),
+                lines: CHECKS.iter().map(line).collect(),
+                current: "connecting".to_owned(),
+                stopped: None,
+            }),
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, Vec<Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn lines(&self) -> Vec<Line> {
-        self.locked().clone()
+        self.state().lines.clone()
     }
 
     /// Writes what came of a check, with its own meaning and advice where it does not hold.
-    pub fn write(&self, name: &str, outcome: Outcome, found: impl Into<String>) {
+    pub fn write(&self, name: &str, outcome: Outcome, found: impl Display) {
         let check = CHECKS.iter().find(|check| check.name == name);
         let (means, advice) = check.map_or(("", ""), |check| (check.means, check.advice));
         self.write_as(name, outcome, found, means, advice);
@@ -99,29 +106,29 @@ impl Report {
         &self,
         name: &str,
         outcome: Outcome,
-        found: impl Into<String>,
+        found: impl Display,
         means: &str,
         advice: &str,
     ) {
         let is_fault = matches!(outcome, Outcome::Broken | Outcome::Attention);
         let told = |text: &str| Some(text.to_owned()).filter(|text| is_fault && !text.is_empty());
-        let mut lines = self.locked();
-        if let Some(line) = lines.iter_mut().find(|line| line.check == name) {
+        let mut state = self.state();
+        if let Some(line) = state.lines.iter_mut().find(|line| line.check == name) {
             line.outcome = outcome;
-            line.found = found.into();
+            line.found = found.to_string();
             (line.means, line.advice) = (told(means), told(advice));
         }
     }
 
     /// Adds a line that no check has by itself.
     pub fn add(&self, line: Line) {
-        self.locked().push(line);
+        self.state().lines.push(line);
     }
 
     /// Says why the rest was not tried; returns how many checks that are.
     pub fn leave_out(&self, why: &str) -> usize {
         let mut count = 0;
-        for line in self.locked().iter_mut() {
+        for line in &mut self.state().lines {
             if line.outcome == Outcome::NotTried && line.found.is_empty() {
                 line.found = why.to_owned();
                 count += 1;
@@ -144,43 +151,35 @@ impl Report {
     }
 
     pub fn begin(&self, what: impl Into<String>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+        self.state().current = what.into();
     }
 
     pub fn current(&self) -> String {
-        self.current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.state().current.clone()
     }
 
     pub fn set_server(&self, server: String) {
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
+        self.state().server = server;
     }
 
     pub fn server(&self) -> String {
-        self.server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.state().server.clone()
     }
 
     /// Nothing more can be tried.
     pub fn stop(&self, why: &str) {
-        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        stopped.get_or_insert_with(|| why.to_owned());
+        let mut state = self.state();
+        state.stopped.get_or_insert_with(|| why.to_owned());
     }
 
     pub fn stopped(&self) -> Option<String> {
-        let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        stopped.clone()
+        self.state().stopped.clone()
     }
 
     pub fn count(&self, outcome: Outcome) -> usize {
-        self.locked()
-            .iter()
-            .filter(|line| line.outcome == outcome)
-            .count()
+        let state = self.state();
+        let lines = state.lines.iter();
+        lines.filter(|line| line.outcome == outcome).count()
     }
 
     pub fn is_broken(&self) -> bool {

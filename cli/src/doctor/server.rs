@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, Utc};
 use rocket::tokio::time::{Instant, sleep};
 use rocket_mongo_session::mongodb::Client;
-use rocket_mongo_session::mongodb::bson::{Document, doc};
+use rocket_mongo_session::mongodb::bson::doc;
 
 use super::Examination;
 use super::connection::{Refused, ask};
@@ -55,17 +55,12 @@ pub(super) async fn look(this: &Examination) {
     if this.wants("tls") {
         this.report.write("tls", tls.0, tls.1);
     }
-    if this.wants("authentication") {
-        authentication(this).await;
-    }
+    this.check("authentication", authentication(this)).await;
     if this.wants("latency") || this.wants("clock") {
         this.report.begin("measuring round trips");
         latency_and_clock(this).await;
     }
-    if this.wants("connections") {
-        this.report.begin("opening connections");
-        connections(this).await;
-    }
+    this.check("connections", connections(this)).await;
 }
 
 async fn version(this: &Examination) {
@@ -73,9 +68,7 @@ async fn version(this: &Examination) {
     let version = match &info {
         Ok(info) => info.get_str("version").unwrap_or_default().to_owned(),
         Err(refusal) => {
-            return this
-                .report
-                .write("version", Outcome::NotTried, refusal.to_string());
+            return this.report.write("version", Outcome::NotTried, refusal);
         }
     };
     let modules = info.unwrap_or_default();
@@ -171,7 +164,7 @@ async fn authentication(this: &Examination) {
         }
         Err(refusal) => this
             .report
-            .write("authentication", Outcome::NotTried, refusal.to_string()),
+            .write("authentication", Outcome::NotTried, refusal),
     }
 }
 
@@ -196,9 +189,7 @@ async fn latency_and_clock(this: &Examination) {
                 }
             }
             Err(refusal) => {
-                return this
-                    .report
-                    .write("latency", Outcome::Broken, refusal.to_string());
+                return this.report.write("latency", Outcome::Broken, refusal);
             }
         }
     }
@@ -237,6 +228,7 @@ async fn latency_and_clock(this: &Examination) {
 /// Opens a second pool that is full from the beginning.
 async fn connections(this: &Examination) {
     const PATIENCE: Duration = Duration::from_secs(15);
+    this.report.begin("opening connections");
     let wanted = this.connection.pool_size();
     let mut options = this.connection.options.clone();
     options.min_pool_size = Some(wanted);
@@ -246,9 +238,7 @@ async fn connections(this: &Examination) {
     let client = match Client::with_options(options) {
         Ok(client) => client,
         Err(error) => {
-            return this
-                .report
-                .write("connections", Outcome::NotTried, error.to_string());
+            return this.report.write("connections", Outcome::NotTried, error);
         }
     };
     let started = Instant::now();
@@ -292,32 +282,26 @@ pub(super) async fn privileges(this: &Examination) -> bool {
         report.stop("the privileges are not enough to try it: see the line `privileges`");
         return false;
     }
-    let stream = doc! { "aggregate": name, "pipeline": [{ "$changeStream": {} }], "cursor": {} };
+    if !this.wants("privileges") {
+        return true;
+    }
+    let insert = doc! { "insert": name, "documents": [{ "_id": "a" }] };
+    let change = doc! { "q": { "_id": "a" }, "u": { "$set": { "n": 1 } } };
+    let update = doc! { "update": name, "updates": [change] };
+    let remove = doc! { "delete": name, "deletes": [{ "q": { "_id": "a" }, "limit": 1 }] };
     let index = doc! { "key": { "expires": 1 }, "name": "ttl", "expireAfterSeconds": 60 };
+    let create = doc! { "createIndexes": name, "indexes": [index] };
     let change = doc! { "keyPattern": { "expires": 1 }, "expireAfterSeconds": 61 };
-    let trials: [(&str, bool, Document); 8] = [
-        (
-            "insert",
-            true,
-            doc! { "insert": name, "documents": [{ "_id": "a" }] },
-        ),
+    let modify = doc! { "collMod": name, "index": change };
+    let stream = doc! { "aggregate": name, "pipeline": [{ "$changeStream": {} }], "cursor": {} };
+    // An action, whether sessions need it, and a command that needs it.
+    let trials = [
+        ("insert", true, insert),
         ("find", true, doc! { "find": name }),
-        (
-            "update",
-            true,
-            doc! { "update": name, "updates": [{ "q": { "_id": "a" }, "u": { "$set": { "n": 1 } } }] },
-        ),
-        (
-            "remove",
-            true,
-            doc! { "delete": name, "deletes": [{ "q": { "_id": "a" }, "limit": 1 }] },
-        ),
-        (
-            "createIndex",
-            false,
-            doc! { "createIndexes": name, "indexes": [index] },
-        ),
-        ("collMod", false, doc! { "collMod": name, "index": change }),
+        ("update", true, update),
+        ("remove", true, remove),
+        ("createIndex", false, create),
+        ("collMod", false, modify),
         (
             "dropIndex",
             false,
@@ -325,9 +309,6 @@ pub(super) async fn privileges(this: &Examination) -> bool {
         ),
         ("changeStream", false, stream),
     ];
-    if !this.wants("privileges") {
-        return true;
-    }
     let mut missing = Vec::new();
     let mut is_enough = true;
     for (action, is_needed, command) in trials {
@@ -340,22 +321,11 @@ pub(super) async fn privileges(this: &Examination) -> bool {
             Ok(_) | Err(Refused { .. }) => {}
         }
     }
-    match (missing.as_slice(), is_enough) {
-        ([], _) => report.write("privileges", Outcome::Holds, "all"),
-        (_, true) => {
-            report.write(
-                "privileges",
-                Outcome::Attention,
-                format!("missing: {}", missing.join(", ")),
-            );
-        }
-        (_, false) => {
-            report.write(
-                "privileges",
-                Outcome::Broken,
-                format!("missing: {}", missing.join(", ")),
-            );
-        }
+    let found = format!("missing: {}", missing.join(", "));
+    match (missing.is_empty(), is_enough) {
+        (true, _) => report.write("privileges", Outcome::Holds, "all"),
+        (false, true) => report.write("privileges", Outcome::Attention, found),
+        (false, false) => report.write("privileges", Outcome::Broken, found),
     }
     is_enough
 }

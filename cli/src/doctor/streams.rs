@@ -31,13 +31,7 @@ pub(super) async fn look(this: &Examination) {
             let found = format!("told {told} in {} s", PATIENCE.as_secs());
             this.report.write(NAME, Outcome::Broken, found);
         }
-        Err(refusal) if refusal.is_unauthorized() => {
-            this.report
-                .write(NAME, Outcome::NotTried, refusal.to_string());
-        }
-        Err(refusal) => this
-            .report
-            .write(NAME, Outcome::Broken, refusal.to_string()),
+        Err(refusal) => this.report.write(NAME, refusal.outcome(), refusal),
     }
 }
 

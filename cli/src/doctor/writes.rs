@@ -45,9 +45,7 @@ pub(super) async fn majority(this: &Examination) {
         Ok(_) => this
             .report
             .write("majority", Outcome::Holds, "acknowledged"),
-        Err(refusal) => this
-            .report
-            .write("majority", Outcome::Broken, refusal.to_string()),
+        Err(refusal) => this.report.write("majority", Outcome::Broken, refusal),
     }
 }
 
@@ -79,13 +77,11 @@ pub(super) async fn numbering(this: &Examination) {
         Err(refusal) if refusal.code == Some(NO_NUMBERS) => this.report.write_as(
             "numbering",
             Outcome::Attention,
-            refusal.to_string(),
+            refusal,
             "Nothing is sent again: a lost reply is a 503, and no write is applied twice.",
             "Set retryWrites=false in the URL, which saves the attempt.",
         ),
-        Err(refusal) => this
-            .report
-            .write("numbering", Outcome::Broken, refusal.to_string()),
+        Err(refusal) => this.report.write("numbering", Outcome::Broken, refusal),
     }
 }
 
@@ -150,9 +146,7 @@ pub(super) async fn current_date(this: &Examination) {
             .report
             .write("currentDate", Outcome::Holds, "both are the server's time"),
         Ok(Some(found)) => this.report.write("currentDate", Outcome::Broken, found),
-        Err(refusal) => this
-            .report
-            .write("currentDate", Outcome::Broken, refusal.to_string()),
+        Err(refusal) => this.report.write("currentDate", Outcome::Broken, refusal),
     }
 }
 
@@ -206,13 +200,9 @@ pub(super) async fn partial_index(this: &Examination) {
     };
     let create = doc! { "createIndexes": scratch.name(), "indexes": [index] };
     if let Err(refusal) = ask(&this.database, create).await {
-        let outcome = match refusal.is_unauthorized() {
-            true => Outcome::NotTried,
-            false => Outcome::Broken,
-        };
         return this
             .report
-            .write("partial-index", outcome, refusal.to_string());
+            .write("partial-index", refusal.outcome(), refusal);
     }
     match ask(&this.database, doc! { "listIndexes": scratch.name() }).await {
         Ok(listed) if listed.to_string().contains("partialFilterExpression") => {
@@ -250,13 +240,7 @@ pub(super) async fn ttl(this: &Examination) {
             let found = format!("still there after {} s", started.elapsed().as_secs());
             this.report.write("ttl", Outcome::Broken, found);
         }
-        Err(refusal) if refusal.is_unauthorized() => {
-            this.report
-                .write("ttl", Outcome::NotTried, refusal.to_string());
-        }
-        Err(refusal) => this
-            .report
-            .write("ttl", Outcome::Broken, refusal.to_string()),
+        Err(refusal) => this.report.write("ttl", refusal.outcome(), refusal),
     }
 }
 

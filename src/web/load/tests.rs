@@ -11,7 +11,7 @@ use rstest::rstest;
 use super::*;
 use crate::clock::Clock;
 use crate::document::Filter;
-use crate::record::token::{Id, Secret};
+use crate::record::token::Secret;
 
 /// An application with sessions in memory, and its clock.
 struct App {
@@ -86,11 +86,9 @@ impl App {
     async fn load_request(&self, request: &LocalRequest<'_>) -> Loaded {
         let (started, span) = (self.clock.started(), RequestSpan::none());
         let headers = RequestHeaders::read(request.inner().headers());
-        let read = read_request(request.inner(), &headers, self.core());
-        let (cookies, mut loaded) = read.unwrap();
-        let load = load_cookies(cookies, &mut loaded, self.core(), started, &span);
-        load.await.unwrap();
-        loaded
+        let traits = read_request(request.inner(), &headers, false, self.core());
+        let load = load_cookies(traits.unwrap(), self.core(), started, &span);
+        load.await.unwrap()
     }
 }
 
@@ -316,7 +314,7 @@ async fn an_unsafe_request_of_another_origin_is_refused_before_the_store_is_aske
             request.add_header(content);
         }
         let headers = RequestHeaders::read(request.inner().headers());
-        let read = read_request(request.inner(), &headers, app.core());
+        let read = read_request(request.inner(), &headers, false, app.core());
         assert!(matches!(read, Err(Error::CrossSite)));
     }
     let after = app.core().stats.read(0);

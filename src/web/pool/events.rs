@@ -41,42 +41,28 @@ struct State {
 impl Watcher {
     /// Records an event, and returns the line to log.
     fn note(&self, event: &CmapEvent, now: Instant) -> Option<String> {
-        // Most events are those of each operation, which cost no lock.
-        let is_of_interest = matches!(
-            event,
-            CmapEvent::ConnectionReady(_) | CmapEvent::ConnectionClosed(_)
-        );
-        if !is_of_interest {
-            return None;
-        }
         // Held for the time of a look-up: no code of the driver runs meanwhile.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (address, what) = match event {
+        let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = match event {
             CmapEvent::ConnectionReady(ready) => {
                 let key = (ready.address.to_string(), ready.connection_id);
-                state.open.insert(key);
+                lock().open.insert(key);
                 return None;
             }
-            CmapEvent::ConnectionClosed(closed) => {
-                let key = (closed.address.to_string(), closed.connection_id);
-                let was_open = state.open.remove(&key);
-                let what = match closed.reason {
-                    ConnectionClosedReason::Idle | ConnectionClosedReason::PoolClosed => {
-                        return None;
-                    }
-                    _ if was_open => {
-                        self.counters.lost.count();
-                        "was lost"
-                    }
-                    _ => {
-                        self.counters.refused.count();
-                        "could not be opened"
-                    }
-                };
-                (key.0, what)
-            }
+            CmapEvent::ConnectionClosed(closed) => closed,
+            // Most events are those of each operation, which cost no lock.
             _ => return None,
         };
+        let mut state = lock();
+        let key = (closed.address.to_string(), closed.connection_id);
+        let was_open = state.open.remove(&key);
+        let (address, _) = key;
+        let (counter, what) = match closed.reason {
+            ConnectionClosedReason::Idle | ConnectionClosedReason::PoolClosed => return None,
+            _ if was_open => (&self.counters.lost, "was lost"),
+            _ => (&self.counters.refused, "could not be opened"),
+        };
+        counter.count();
         let is_due = state
             .last_line
             .is_none_or(|last| now.saturating_duration_since(last) >= LOG_INTERVAL);

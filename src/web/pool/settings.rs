@@ -1,6 +1,5 @@
 //! The settings of a pool: from its section, the URL, or the defaults, in this order.
 
-use std::fmt;
 use std::time::Duration;
 
 use mongodb::options::{ClientOptions, ConnectionString, DriverInfo};
@@ -32,43 +31,23 @@ pub(in crate::web) struct Settings {
 #[derive(Clone, Debug)]
 struct Setting<T> {
     value: T,
-    origin: Origin,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// A key of the section, and the option of the URL that it overrides.
-    Section(&'static str, Option<&'static str>),
-    Url(&'static str),
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Section(key, None) => write!(f, "`{key}`"),
-            Origin::Section(key, Some(option)) => {
-                write!(f, "`{key}`, which overrides {option} in the URL")
-            }
-            Origin::Url(option) => write!(f, "{option} in the URL"),
-            Origin::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// A key of the section and the URL's option of the same meaning.
-struct Names {
-    key: &'static str,
-    option: &'static str,
+    /// For the launch output.
+    origin: String,
 }
 
 impl<T> Setting<T> {
-    fn choose(names: Names, section: Option<T>, url: Option<T>, default: T) -> Self {
-        let overridden = url.is_some().then_some(names.option);
+    /// Chooses the value of a key of the section, or of the URL's option of the same meaning, or the
+    /// default.
+    fn choose(names: (&str, &str), section: Option<T>, url: Option<T>, default: T) -> Self {
+        let (key, option) = names;
         let (value, origin) = match (section, url) {
-            (Some(value), _) => (value, Origin::Section(names.key, overridden)),
-            (None, Some(value)) => (value, Origin::Url(names.option)),
-            (None, None) => (default, Origin::Default),
+            (Some(value), None) => (value, format!("`{key}`")),
+            (Some(value), Some(_)) => (
+                value,
+                format!("`{key}`, which overrides {option} in the URL"),
+            ),
+            (None, Some(value)) => (value, format!("{option} in the URL")),
+            (None, None) => (default, "default".to_owned()),
         };
         Setting { value, origin }
     }
@@ -95,34 +74,33 @@ impl Settings {
         let max = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let default_max = own.unwrap_or(max);
         let connect = is_given(section, "connect_timeout").then(|| seconds(config.connect_timeout));
-        let of = |key, option| Names { key, option };
         Ok(Settings {
             max_connections: Setting::choose(
-                of("max_connections", "maxPoolSize"),
+                ("max_connections", "maxPoolSize"),
                 is_given(section, "max_connections").then_some(max),
                 url.max_pool_size,
                 default_max,
             ),
             min_connections: Setting::choose(
-                of("min_connections", "minPoolSize"),
+                ("min_connections", "minPoolSize"),
                 config.min_connections,
                 url.min_pool_size,
                 0,
             ),
             idle: Setting::choose(
-                of("idle_timeout", "maxIdleTimeMS"),
+                ("idle_timeout", "maxIdleTimeMS"),
                 config.idle_timeout.map(seconds),
                 url.max_idle_time,
                 DEFAULT_IDLE,
             ),
             connect: Setting::choose(
-                of("connect_timeout", "connectTimeoutMS"),
+                ("connect_timeout", "connectTimeoutMS"),
                 connect,
                 url.connect_timeout,
                 DEFAULT_CONNECT,
             ),
             selection: Setting::choose(
-                of("connect_timeout", "serverSelectionTimeoutMS"),
+                ("connect_timeout", "serverSelectionTimeoutMS"),
                 connect,
                 url.server_selection_timeout,
                 DEFAULT_CONNECT,
@@ -170,18 +148,18 @@ impl Settings {
         let time = |time: Duration| format!("{}s", time.as_secs_f64());
         let (max, min) = (&self.max_connections, &self.min_connections);
         let parts = [
-            ("at most", max.value.to_string(), max.origin),
-            ("at least", min.value.to_string(), min.origin),
-            ("idle timeout", time(self.idle.value), self.idle.origin),
+            ("at most", max.value.to_string(), &max.origin),
+            ("at least", min.value.to_string(), &min.origin),
+            ("idle timeout", time(self.idle.value), &self.idle.origin),
             (
                 "connect timeout",
                 time(self.connect.value),
-                self.connect.origin,
+                &self.connect.origin,
             ),
             (
                 "server selection",
                 time(self.selection.value),
-                self.selection.origin,
+                &self.selection.origin,
             ),
         ];
         let parts = parts.map(|(what, value, origin)| format!("{what} {value} ({origin})"));
