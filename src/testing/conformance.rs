@@ -272,11 +272,19 @@ const ALL: &[(&str, Attempt)] = all![
     does_what_the_memory_store_does,
 ];
 
-/// Runs calls at the same time, each in a task of its own.
-async fn at_once<T: Send + 'static>(
-    calls: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
-) -> Result<Vec<T>, Failure> {
-    let tasks: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+/// Makes a call for each input at the same time, each in a task of its own, and returns the results
+/// in the order of the inputs.
+async fn at_once<I, C, T>(
+    store: &Arc<dyn Store>,
+    inputs: impl IntoIterator<Item = I>,
+    call: impl Fn(Arc<dyn Store>, I) -> C,
+) -> Result<Vec<T>, Failure>
+where
+    C: Future<Output = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let spawn = |input| tokio::spawn(call(Arc::clone(store), input));
+    let tasks: Vec<_> = inputs.into_iter().map(spawn).collect();
     let mut results = Vec::new();
     for task in tasks {
         let result = task.await;

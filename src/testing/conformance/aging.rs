@@ -113,11 +113,11 @@ pub async fn put_revocation_sets_the_present_time(store: Arc<dyn Store>) -> Kept
         field::USER: 7_i64,
     };
     store.insert(vec![raw(&old)], DATA).await?;
-    let puts = (0..20).flat_map(|_| [NEW, OLD]).map(|id| {
-        let store = Arc::clone(&store);
-        async move { store.put_revocation(id).await }
-    });
-    at_once(puts).await?;
+    let ids = (0..20).flat_map(|_| [NEW, OLD]);
+    at_once(&store, ids, |store, id| async move {
+        store.put_revocation(id).await
+    })
+    .await?;
     let found = store.ages(vec![NEW.to_owned(), OLD.to_owned()]).await?;
     for id in [NEW, OLD] {
         let one = one(&found, id)?;
