@@ -1,7 +1,7 @@
 use rocket::tokio::time::timeout;
 
-use super::sample::{a_tombstone, change, id, lacks, raw, session};
-use super::{Failure, Kept, PATIENCE, begins_empty, text};
+use super::sample::{a_tombstone, change, holds_raw, id, lacks, raw, session};
+use super::{Failure, Kept, PATIENCE, begins_empty};
 use crate::document::Operator;
 use crate::record::field;
 use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
@@ -118,14 +118,7 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
 
 async fn is_there(store: &dyn Store, acknowledged: &Acknowledged) -> Kept {
     for wanted in &acknowledged.there {
-        let id = wanted.id().unwrap_or_default();
-        let found = store.load(id).await?;
-        must!(
-            found.as_ref() == Some(wanted),
-            "of {} there is {}",
-            text(wanted),
-            found.as_ref().map_or_else(|| "nothing".into(), text)
-        );
+        holds_raw(store, wanted).await?;
     }
     for id in &acknowledged.gone {
         lacks(store, id, "after it was deleted").await?;

@@ -104,12 +104,16 @@ pub(super) async fn put(store: &dyn Store, document: &bson::Document) -> Result<
 
 /// Fails unless the store holds exactly this under its id.
 pub(super) async fn holds(store: &dyn Store, wanted: &bson::Document) -> Result<(), Failure> {
-    let wanted = raw(wanted);
+    holds_raw(store, &raw(wanted)).await
+}
+
+/// Fails unless the store holds exactly these bytes under their id.
+pub(super) async fn holds_raw(store: &dyn Store, wanted: &Document) -> Result<(), Failure> {
     let id = wanted.id().unwrap_or_default();
     match store.load(id).await? {
-        Some(found) if found == wanted => Ok(()),
+        Some(found) if found == *wanted => Ok(()),
         Some(found) => {
-            let (found, wanted) = (text(&found), text(&wanted));
+            let (found, wanted) = (text(&found), text(wanted));
             Err(Failure::new(format!("it holds {found} and not {wanted}")))
         }
         None => Err(Failure::new(format!("{id} is gone"))),
