@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use bson::{Bson, Timestamp, doc};
 
-use super::sample::{DATA, at, id, put, raw, session, stored};
+use super::sample::{DATA, at, changes, id, put, raw, session, stored};
 use super::{Failure, Kept, at_once, text};
 use crate::document::{Update, date};
 use crate::record::field;
-use crate::store::{Aged, Filter, REVOCATION_LIFETIME, Store, Updated};
+use crate::store::{Aged, REVOCATION_LIFETIME, Store};
 
 /// By how much an age may differ from what it should be: a store may keep some times in whole
 /// seconds, and the suite is not a stopwatch.
@@ -154,8 +154,7 @@ pub async fn update_sets_the_present_time(store: Arc<dyn Store>) -> Kept {
     put(&*store, &document).await?;
     let mut update = Update::default();
     update.set_now("renewed");
-    let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
-    must!(updated == Updated::Applied, "update said {updated:?}");
+    changes(&*store, 1, update).await?;
     let found = store.ages(vec![id(1)]).await?;
     let age = one(&found, &id(1))?.age;
     must!(

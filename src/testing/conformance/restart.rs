@@ -1,10 +1,10 @@
 use rocket::tokio::time::timeout;
 
-use super::sample::{a_tombstone, change, holds_raw, id, lacks, raw, session};
+use super::sample::{a_tombstone, change, holds_raw, id, lacks, raw, session, stores};
 use super::{Failure, Kept, PATIENCE, begins_empty};
 use crate::document::Operator;
 use crate::record::field;
-use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
+use crate::store::{Document, Durability, Filter, Store, Updated};
 
 /// The call that is tried as the last one before a crash.
 #[derive(Clone, Copy, Debug)]
@@ -70,13 +70,10 @@ struct Acknowledged {
 async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
     let others: Vec<Document> = [2, 3].map(|number| raw(&session(&id(number)))).into();
     for other in &others {
-        let created = store.insert(vec![other.clone()], DURABLY).await?;
-        must!(created == Inserted::Stored, "insert said {created:?}");
+        stores(store, vec![other.clone()], DURABLY).await?;
     }
     let (mut this, tombstone) = (session(&id(1)), a_tombstone(1, 0));
-    let documents = vec![raw(&this), tombstone.clone()];
-    let created = store.insert(documents, DURABLY).await?;
-    must!(created == Inserted::Stored, "insert said {created:?}");
+    stores(store, vec![raw(&this), tombstone.clone()], DURABLY).await?;
 
     let filter = Filter::id(&id(1));
     let update = change("number", Operator::Increment(1));
