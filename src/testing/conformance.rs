@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::tokio;
-use rocket::tokio::task::{AbortHandle, JoinError};
+use rocket::tokio::task::{JoinError, JoinSet};
 
 use crate::error::{Error, Result};
 use crate::store::{Document, Filter, Order, Store};
@@ -175,32 +175,22 @@ pub async fn check_one(promise: &str, patience: Duration, store: Arc<dyn Store>)
 }
 
 async fn attempt_within(patience: Duration, attempt: Attempt, store: Arc<dyn Store>) -> Kept {
-    // A task of its own: a store that panics breaks this promise, and not the others.
-    let attempt = tokio::spawn(async move {
+    // A task of its own: a store that panics breaks this promise, and not the others. The set aborts
+    // it when the time is over, and when the caller is gone.
+    let mut trial = JoinSet::new();
+    trial.spawn(async move {
         begins_empty(&*store).await?;
         attempt(store).await
     });
-    let stop = AbortOnDrop(attempt.abort_handle());
-    let kept = match tokio::time::timeout(patience, attempt).await {
-        Ok(Ok(kept)) => kept,
-        Ok(Err(end)) => Err(Failure::panicked(end)),
-        Err(_) => {
+    match tokio::time::timeout(patience, trial.join_next()).await {
+        Ok(Some(kept)) => kept.unwrap_or_else(|end| Err(Failure::panicked(end))),
+        // `None` is for a set without a task.
+        Ok(None) | Err(_) => {
             let limit = patience.as_secs_f64();
             Err(Failure::new(format!(
                 "the store did not answer in {limit} s"
             )))
         }
-    };
-    drop(stop);
-    kept
-}
-
-/// Ends a trial whose caller has gone.
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
