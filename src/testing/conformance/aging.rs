@@ -1,11 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{Bson, Timestamp, doc};
+use bson::doc;
 
 use super::sample::{DATA, at, changes, id, put, raw, session, stored};
 use super::{Failure, Kept, at_once, text};
-use crate::document::{Update, date};
+use crate::document::{SERVER_TIME, Update, date};
 use crate::record::field;
 use crate::store::{Aged, REVOCATION_LIFETIME, Store};
 
@@ -45,13 +45,9 @@ pub async fn ages_go_by_the_clock_of_the_store(store: Arc<dyn Store>) -> Kept {
         document.extend(fields);
         document
     };
-    let empty = Bson::Timestamp(Timestamp {
-        time: 0,
-        increment: 0,
-    });
     let earlier = date(at(-HOUR));
     for document in [
-        with(1, doc! { "at": empty.clone(), "renewed": earlier }),
+        with(1, doc! { "at": SERVER_TIME, "renewed": earlier }),
         with(2, doc! { "at": earlier, "renewed": date(at(-2 * HOUR)) }),
         with(3, doc! { "renewed": earlier }),
         with(4, doc! { "at": date(at(HOUR)) }),
