@@ -256,9 +256,7 @@ impl Filter {
         for clause in &self.clauses {
             let (path, condition) = clause.render();
             if paths.contains(&path) {
-                let mut another = RawDocumentBuf::new();
-                another.append(&path, condition);
-                all.push(another);
+                all.push(RawDocumentBuf::from_iter([(path, condition)]));
             } else {
                 query.append(&path, condition);
                 paths.push(path);
@@ -286,36 +284,30 @@ impl Clause {
     /// A path and what must be there, as MongoDB puts it.
     fn render(&self) -> (String, RawBson) {
         let with = |operator: &str, value: RawBson| {
-            let mut condition = RawDocumentBuf::new();
-            condition.append(operator, value);
-            RawBson::Document(condition)
+            RawBson::Document(RawDocumentBuf::from_iter([(operator, value)]))
         };
+        let list = |elements: [RawBson; 2]| RawBson::Array(RawArrayBuf::from_iter(elements));
         let id = |condition| ("_id".to_owned(), condition);
         let of = |name: &&str, condition| ((*name).to_owned(), condition);
         let text = |text: &str| RawBson::String(text.to_owned());
         match self {
             Clause::Id(one) => id(text(one)),
             Clause::Ids(ids) => {
-                let mut all = RawArrayBuf::new();
-                ids.iter().for_each(|one| all.push(one.as_str()));
-                id(with("$in", RawBson::Array(all)))
+                let ids = ids.iter().map(String::as_str);
+                id(with("$in", RawBson::Array(ids.collect())))
             }
             Clause::NotId(one) => id(with("$ne", text(one))),
             Clause::AfterId(one) => id(with("$gt", text(one))),
             Clause::Session => id(with("$lt", text("~"))),
             Clause::Equals(name, value) => of(name, with("$eq", value.clone())),
             Clause::EqualsOrMissing(name, value) => {
-                let mut either = RawArrayBuf::new();
-                either.push(RawBson::Null);
-                either.push(value.clone());
-                of(name, with("$in", RawBson::Array(either)))
+                of(name, with("$in", list([RawBson::Null, value.clone()])))
             }
             // Plain equality would let 5 match [5, 6]; an expression compares the value itself.
             Clause::Is(path, Some(value)) => {
-                let mut both = RawArrayBuf::new();
-                both.push(format!("${}", path.render()));
-                both.push(with("$literal", value.clone()));
-                ("$expr".to_owned(), with("$eq", RawBson::Array(both)))
+                let field = format!("${}", path.render()).into();
+                let both = list([field, with("$literal", value.clone())]);
+                ("$expr".to_owned(), with("$eq", both))
             }
             Clause::Is(path, None) => (path.render(), with("$exists", false.into())),
             Clause::NotBefore(name, moment) => of(name, with("$gte", date(*moment).into())),

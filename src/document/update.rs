@@ -8,6 +8,7 @@ use bson::{Bson, RawBson, RawDocumentBuf};
 
 use super::compare::order;
 use super::key::Field;
+use super::value::from_elements;
 use super::{Document, Path, VALUE, date};
 #[cfg(feature = "unstable-store")]
 use crate::clock::Clock;
@@ -51,9 +52,8 @@ impl Operator {
             Operator::Unset | Operator::Now => RawBson::Boolean(true),
             Operator::Increment(by) => RawBson::Int64(*by),
             Operator::Push(values) => {
-                let mut each = RawDocumentBuf::new();
-                each.append("$each", crate::document::value::from_elements(values));
-                RawBson::Document(each)
+                let values = from_elements(values);
+                RawBson::Document(RawDocumentBuf::from_iter([("$each", values)]))
             }
         }
     }
@@ -143,13 +143,13 @@ impl Update {
         let mut update = RawDocumentBuf::new();
         for operator in OPERATORS {
             let its = self.operations.iter();
-            let mut its = its.filter(|(_, operation)| operation.operator() == operator);
-            let Some(first) = its.next() else { continue };
-            let mut fields = RawDocumentBuf::new();
-            for (path, operation) in std::iter::once(first).chain(its) {
-                fields.append(path.render(), operation.operand());
+            let its = its.filter(|(_, operation)| operation.operator() == operator);
+            let fields: RawDocumentBuf = its
+                .map(|(path, operation)| (path.render(), operation.operand()))
+                .collect();
+            if !fields.is_empty() {
+                update.append(operator, fields);
             }
-            update.append(operator, fields);
         }
         update
     }

@@ -34,15 +34,11 @@ pub(super) fn decode_list<T: DeserializeOwned>(list: &RawArray) -> Result<T, Str
 
 /// Builds a native array of elements, without their holders.
 fn native_array(elements: Vec<RawBsonRef<'_>>) -> Option<RawArrayBuf> {
-    let mut array = RawArrayBuf::new();
-    for element in elements {
-        let native = match is_opaque(element) {
-            true => held(element)?,
-            false => element,
-        };
-        array.push(native.to_raw_bson());
-    }
-    Some(array)
+    let native = elements.into_iter().map(|element| match is_opaque(element) {
+        true => Some(held(element)?.to_raw_bson()),
+        false => Some(element.to_raw_bson()),
+    });
+    native.collect()
 }
 
 /// Builds a CBOR array of elements.
@@ -122,9 +118,5 @@ pub(crate) fn is_in(elements: &[RawBson], element: &RawBson) -> bool {
 
 /// Builds an array of elements.
 pub(crate) fn from_elements(elements: &[RawBson]) -> RawBson {
-    let mut array = RawArrayBuf::new();
-    for element in elements {
-        array.push(element.clone());
-    }
-    RawBson::Array(array)
+    RawBson::Array(elements.iter().cloned().collect())
 }
