@@ -78,8 +78,7 @@ pub async fn ages_go_by_the_clock_of_the_store(store: Arc<dyn Store>) -> Kept {
             text(&one.document),
             one.age
         );
-        let fields = one.document.raw().into_iter().flatten().flatten();
-        for (name, _) in fields {
+        for (name, _) in one.document.fields() {
             must!(Aged::FIELDS.contains(&name), "it gave the field {name}");
         }
         let token = one.document.get(field::TOKEN).is_some();

@@ -72,13 +72,7 @@ pub(super) fn raw(document: &bson::Document) -> Document {
 /// The fields of a document that a list shows at least.
 pub(super) fn listed(document: &Document) -> Document {
     let unlisted = [field::VALUE, field::TOKEN, field::CSRF];
-    let fields = document.raw().into_iter().flatten().flatten();
-    let fields = fields.filter(|(name, _)| !unlisted.contains(name));
-    Document::from_raw(
-        fields
-            .map(|(name, value)| (name, value.to_raw_bson()))
-            .collect(),
-    )
+    document.only(|name| !unlisted.contains(&name))
 }
 
 pub(super) fn a_tombstone(number: u32, seconds: i64) -> Document {
