@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Encoding;
+use crate::document::compare::whole;
 use crate::document::depth::{self, Limit};
 use crate::document::key::Field;
 use crate::document::reason;
@@ -329,7 +330,7 @@ fn is_shallow(bytes: &[u8]) -> bool {
 }
 
 /// Returns what a document or an array holds.
-fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
+pub(super) fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
     match value {
         RawBsonRef::Document(document) => Some(document),
         RawBsonRef::Array(array) => RawDocument::from_bytes(array.as_bytes()).ok(),
@@ -420,11 +421,9 @@ fn has_operator_names(value: RawBsonRef<'_>) -> bool {
 
 /// Returns the value as an integer, in whichever encoding it is stored.
 pub(crate) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
-    match value {
-        RawBsonRef::Int32(number) => Some(number.into()),
-        RawBsonRef::Int64(number) => Some(number),
-        value if is_opaque(value) => decode(value).ok(),
-        _ => None,
+    match is_opaque(value) {
+        true => decode(value).ok(),
+        false => whole(value),
     }
 }
 
