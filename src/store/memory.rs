@@ -133,9 +133,7 @@ impl MemoryStore {
 
     fn aged(&self, entry: &Entry) -> Aged {
         let document = &entry.document;
-        let stored = document
-            .get("at")
-            .or_else(|| document.get(field::RENEWED));
+        let stored = document.get("at").or_else(|| document.get(field::RENEWED));
         let start_of = |at: Timestamp| Moment::from_millis(i64::from(at.time) * 1000);
         let stored = stored.and_then(|at| moment(at).or_else(|| at.as_timestamp().map(start_of)));
         let since = |set: Duration| self.clock.monotonic().saturating_sub(set);
@@ -334,18 +332,16 @@ impl Store for MemoryStore {
         let mut found: Vec<(f64, &Document)> = stored
             .chosen(&filter)
             .map(|document| {
-                let created = document.get(field::CREATED).and_then(number);
+                let created = match order {
+                    Order::Id => None,
+                    _ => document.get(field::CREATED).and_then(number),
+                };
                 // Documents without such a time come first.
                 (created.unwrap_or(f64::NEG_INFINITY), document)
             })
             .collect();
-        let by_id = |one: &Document, other: &Document| one.id().cmp(&other.id());
-        match order {
-            Order::Id => found.sort_by(|(_, one), (_, other)| by_id(one, other)),
-            Order::OldestFirst | Order::NewestFirst => {
-                found.sort_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| by_id(one, other)))
-            }
-        }
+        found
+            .sort_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| one.id().cmp(&other.id())));
         if order == Order::NewestFirst {
             found.reverse();
         }
