@@ -83,8 +83,7 @@ fn length(text: &str) -> [u8; 8] {
     (text.len() as u64).to_be_bytes()
 }
 
-/// A key of AES-256-GCM-SIV: wiped on drop, no `Debug`, no `Display`, no `==`.
-#[derive(Clone)]
+/// A key of AES-256-GCM-SIV: wiped on drop, no `Clone`, no `Debug`, no `Display`, no `==`.
 pub(crate) struct Key(Zeroizing<[u8; 32]>);
 
 impl Key {

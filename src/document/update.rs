@@ -13,6 +13,7 @@ use super::{Document, Path, VALUE, date};
 #[cfg(feature = "unstable-store")]
 use crate::clock::Clock;
 use crate::clock::Moment;
+use crate::error::Result;
 
 /// What a write changes in a document: single fields, and nothing else of it.
 #[derive(Clone, Default)]
@@ -87,10 +88,10 @@ impl Update {
     }
 
     /// Replaces each value that it sets.
-    pub(crate) fn map_set<E>(
+    pub(crate) fn map_set(
         mut self,
-        mut map: impl FnMut(&Path, RawBson) -> Result<RawBson, E>,
-    ) -> Result<Self, E> {
+        mut map: impl FnMut(&Path, RawBson) -> Result<RawBson>,
+    ) -> Result<Self> {
         for (path, operation) in Arc::make_mut(&mut self.operations) {
             if let Operator::Set(value) = operation {
                 *value = map(path, std::mem::replace(value, RawBson::Null))?;

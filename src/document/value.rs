@@ -74,7 +74,7 @@ struct Holder<T> {
 }
 
 /// Why a value cannot be encoded.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) enum EncodeError {
     /// The value nests deeper than [`depth::MAX_LEVELS`].
     TooDeep,
