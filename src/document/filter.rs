@@ -54,7 +54,8 @@ use crate::document::key::Field;
 #[derive(Clone, Default)]
 pub struct Filter {
     clauses: Vec<Clause>,
-    /// The operation must not travel with others.
+    /// The operation must have a command of its own. It is not a condition on documents: neither
+    /// [`matches`](Filter::matches) nor [`to_bson`](Filter::to_bson) asks it.
     alone: bool,
 }
 
@@ -187,11 +188,8 @@ impl Filter {
     /// is alive. Once one of these conditions fails it never holds again, so the update's outcome can
     /// be determined afterwards.
     pub(crate) fn may_share(&self) -> bool {
-        let asks_little = matches!(
-            self.clauses.as_slice(),
-            [Clause::Id(_)] | [Clause::Id(_), Clause::UnlessBefore(..)]
-        );
-        asks_little && !self.alone
+        let is_allowed = |clause| matches!(clause, &Clause::Id(_) | &Clause::UnlessBefore(..));
+        !self.alone && self.wanted_id().is_some() && self.clauses.iter().all(is_allowed)
     }
 
     /// The id that a matching document has, when the filter names one.
@@ -329,5 +327,32 @@ impl Clause {
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Filter({} conditions)", self.clauses.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const NOW: Moment = Moment::from_millis(1_700_000_000_123);
+
+    #[rstest]
+    #[case(Filter::id("a"), true)]
+    #[case(Filter::id("a").unless_before("expires", NOW), true)]
+    #[case(Filter::all().unless_before("expires", NOW).with(Clause::Id("a".into())), true)]
+    #[case(Filter::all(), false)]
+    #[case(Filter::all().unless_before("expires", NOW), false)]
+    #[case(Filter::ids(vec!["a".into()]), false)]
+    #[case(Filter::id("a").before("expires", NOW), false)]
+    #[case(Filter::id("a").unless_before("expires", NOW).missing("seal"), false)]
+    #[case(Filter::id("a").alone(), false)]
+    #[case(Filter::id("a").alone().unless_before("expires", NOW), false)]
+    fn order_of_conditions_does_not_decide_about_sharing(
+        #[case] filter: Filter,
+        #[case] may_share: bool,
+    ) {
+        assert_eq!(filter.may_share(), may_share);
     }
 }
