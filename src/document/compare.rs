@@ -38,14 +38,10 @@ pub(super) fn equal(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
 
     match (a, b) {
         (Int32(_) | Int64(_), Int32(_) | Int64(_)) => whole(a) == whole(b),
-        (Double(double), other) | (other, Double(double)) if number(other).is_some() => {
-            match (other, whole(other)) {
-                (Double(other), _) => double == other || (double.is_nan() && other.is_nan()),
-                // Exact: as a double, the integer might be rounded to its neighbour.
-                (_, Some(whole)) => double.fract() == 0.0 && double as i128 == i128::from(whole),
-                _ => false,
-            }
-        }
+        (Double(a), Double(b)) => a == b || (a.is_nan() && b.is_nan()),
+        // Exact: as a double, the integer might be rounded to its neighbour.
+        (Double(double), other) | (other, Double(double)) => whole(other)
+            .is_some_and(|whole| double.fract() == 0.0 && double as i128 == i128::from(whole)),
         (Document(a), Document(b)) => all_equal(a, b, true),
         (Array(_), Array(_)) => inside(a)
             .zip(inside(b))

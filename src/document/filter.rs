@@ -6,7 +6,7 @@ use bson::raw::RawBsonRef;
 use bson::{RawArrayBuf, RawBson, RawDocumentBuf};
 
 use super::compare::{equal, number};
-use super::{Document, Path, date};
+use super::{Document, Path, date, moment};
 use crate::clock::Moment;
 use crate::document::key::Field;
 
@@ -113,13 +113,10 @@ impl Filter {
     /// document already: ids never change.
     pub(crate) fn of_one(&self, id: &str) -> Self {
         let others = self.clauses.iter().filter(|clause| !clause.is_of_id());
-        Filter {
-            clauses: [Clause::Id(id.to_owned())]
-                .into_iter()
-                .chain(others.cloned())
-                .collect(),
-            alone: self.alone,
-        }
+        let mut one = Filter::id(id);
+        one.clauses.extend(others.cloned());
+        one.alone = self.alone;
+        one
     }
 
     pub(crate) fn except(self, id: &str) -> Self {
@@ -204,7 +201,7 @@ impl Filter {
     /// Whether a document is chosen.
     #[must_use]
     pub fn matches(&self, document: &Document) -> bool {
-        let date = |name| document.get(name).and_then(RawBsonRef::as_datetime);
+        let date = |name| document.get(name).and_then(moment);
         self.clauses.iter().all(|clause| match clause {
             Clause::Id(id) => document.id() == Some(id),
             Clause::Ids(ids) => document
@@ -225,15 +222,9 @@ impl Filter {
                 (Some(stored), Some(value)) => equal(stored, value.as_raw_bson_ref()),
                 _ => false,
             },
-            Clause::NotBefore(name, moment) => {
-                date(name).is_some_and(|date| date.timestamp_millis() >= moment.millis())
-            }
-            Clause::Before(name, moment) => {
-                date(name).is_some_and(|date| date.timestamp_millis() < moment.millis())
-            }
-            Clause::UnlessBefore(name, moment) => {
-                date(name).is_none_or(|date| date.timestamp_millis() >= moment.millis())
-            }
+            Clause::NotBefore(name, moment) => date(name).is_some_and(|date| date >= *moment),
+            Clause::Before(name, moment) => date(name).is_some_and(|date| date < *moment),
+            Clause::UnlessBefore(name, moment) => date(name).is_none_or(|date| date >= *moment),
             Clause::NoDate(name) => date(name).is_none(),
             Clause::Older(name, moment) => {
                 let seconds = document.get(name).and_then(number);

@@ -187,16 +187,7 @@ impl Update {
                     fields.remove(name);
                 }
                 Operator::Increment(by) => {
-                    let sum = match fields.get(name) {
-                        None => Some(Bson::Int64(*by)),
-                        Some(Bson::Int32(number)) => {
-                            i64::from(*number).checked_add(*by).map(Bson::Int64)
-                        }
-                        Some(Bson::Int64(number)) => number.checked_add(*by).map(Bson::Int64),
-                        Some(Bson::Double(number)) => Some(Bson::Double(number + *by as f64)),
-                        Some(_) => None,
-                    };
-                    fields.insert(name, sum.ok_or(Inapplicable)?);
+                    fields.insert(name, sum(fields.get(name), *by).ok_or(Inapplicable)?);
                 }
                 Operator::Push(values) => {
                     let values = values.iter().map(owned);
@@ -242,6 +233,17 @@ impl fmt::Display for Inapplicable {
 }
 
 impl std::error::Error for Inapplicable {}
+
+/// Adds to a stored number. `None` if it is not a number, or the sum leaves the range of `i64`.
+fn sum(stored: Option<&Bson>, by: i64) -> Option<Bson> {
+    match stored {
+        None => Some(Bson::Int64(by)),
+        Some(Bson::Int32(number)) => i64::from(*number).checked_add(by).map(Bson::Int64),
+        Some(Bson::Int64(number)) => number.checked_add(by).map(Bson::Int64),
+        Some(Bson::Double(number)) => Some(Bson::Double(number + by as f64)),
+        Some(_) => None,
+    }
+}
 
 fn owned(value: &RawBson) -> Bson {
     Bson::try_from(value.clone()).unwrap_or(Bson::Null)
