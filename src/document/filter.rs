@@ -326,8 +326,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-
-    const NOW: Moment = Moment::from_millis(1_700_000_000_123);
+    use crate::document::tests::NOW;
 
     #[rstest]
     #[case(Filter::id("a"), true)]

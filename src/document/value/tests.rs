@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::document::depth::tests::Nested;
 
 const BOTH: [Encoding; 2] = [Encoding::Document, Encoding::Binary];
 
@@ -199,17 +200,6 @@ fn encode_keeps_the_message_of_a_failed_serialize_on_one_line() {
 
 #[test]
 fn encode_refuses_a_million_levels_in_both_encodings() {
-    struct Nested(usize);
-
-    impl Serialize for Nested {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            if self.0 == 0 {
-                return serializer.serialize_unit();
-            }
-            serializer.collect_seq([Nested(self.0 - 1)])
-        }
-    }
-
     for encoding in BOTH {
         assert!(encode(&Nested(64), encoding).is_ok());
         for levels in [65, 1_000_000] {
