@@ -68,21 +68,30 @@ struct Acknowledged {
 
 /// Stores some documents, and makes one call of the kind, which is the last.
 async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
-    let others: Vec<Document> = [2, 3].map(|number| raw(&session(&id(number)))).into();
-    for other in &others {
+    let mut there: Vec<Document> = [2, 3].map(|number| raw(&session(&id(number)))).into();
+    for other in &there {
         stores(store, vec![other.clone()], DURABLY).await?;
     }
     let (mut this, tombstone) = (session(&id(1)), a_tombstone(1, 0));
     stores(store, vec![raw(&this), tombstone.clone()], DURABLY).await?;
+    there.push(tombstone);
 
     let filter = Filter::id(&id(1));
     let update = change("number", Operator::Increment(1));
     match last {
         Last::Insert => {}
-        Last::PutRevocation => store.put_revocation(REVOCATION).await?,
+        Last::PutRevocation => {
+            store.put_revocation(REVOCATION).await?;
+            let revocation = store.load(REVOCATION).await?;
+            let missing = || Failure::new("put_revocation stored nothing");
+            there.push(revocation.ok_or_else(missing)?);
+        }
         Last::Update => {
             let updated = store.update(filter, update, DURABLY).await?;
             must!(updated == Updated::Applied, "update said {updated:?}");
+            if let Ok(values) = this.get_document_mut(field::VALUE) {
+                values.insert("number", 6_i64);
+            }
         }
         Last::Delete => must!(store.delete(filter).await?, "delete found nothing"),
         Last::Take => must!(store.take(filter).await?.is_some(), "take found nothing"),
@@ -91,23 +100,9 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
             must!(deleted == 1, "delete_all deleted {deleted} and not 1");
         }
     }
-
-    let (mut there, mut gone) = (others, Vec::new());
-    there.push(tombstone);
+    let mut gone = Vec::new();
     match last {
-        Last::Insert => there.push(raw(&this)),
-        Last::PutRevocation => {
-            there.push(raw(&this));
-            let revocation = store.load(REVOCATION).await?;
-            let missing = || Failure::new("put_revocation stored nothing");
-            there.push(revocation.ok_or_else(missing)?);
-        }
-        Last::Update => {
-            if let Ok(values) = this.get_document_mut(field::VALUE) {
-                values.insert("number", 6_i64);
-            }
-            there.push(raw(&this));
-        }
+        Last::Insert | Last::Update | Last::PutRevocation => there.push(raw(&this)),
         Last::Delete | Last::Take | Last::DeleteAll => gone.push(id(1)),
     }
     Ok(Acknowledged { there, gone })
