@@ -108,8 +108,7 @@ impl Update {
 
     /// Adds another update's operations; where both name a path, the other's counts.
     pub(crate) fn merge(&mut self, other: &Update) {
-        let others = other.operations.iter();
-        let others = others.map(|(path, operation)| (path.clone(), operation.clone()));
+        let others = BTreeMap::clone(&other.operations);
         Arc::make_mut(&mut self.operations).extend(others);
     }
 
