@@ -89,6 +89,21 @@ impl Document {
         self.raw()?.get(name).ok().flatten()
     }
 
+    /// Returns the fields with their values, without those that are malformed.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, RawBsonRef<'_>)> {
+        self.raw().into_iter().flatten().flatten()
+    }
+
+    /// Copies the fields of some names.
+    pub(crate) fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let fields = self.fields().filter(|(name, _)| is_wanted(name));
+        Document::from_raw(
+            fields
+                .map(|(name, value)| (name, value.to_raw_bson()))
+                .collect(),
+        )
+    }
+
     fn at(&self, path: &Path) -> Option<RawBsonRef<'_>> {
         match path {
             Path::Meta(name) => self.get(name),

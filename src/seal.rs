@@ -42,7 +42,7 @@
 //! - Another version has another header, other tags, and this one beside it for reading.
 
 use aes_gcm_siv::aead::AeadInOut;
-use aes_gcm_siv::{Aes256GcmSiv, KeyInit, Nonce, Tag};
+use aes_gcm_siv::{Aes256GcmSiv, KeyInit};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
@@ -83,8 +83,7 @@ fn length(text: &str) -> [u8; 8] {
     (text.len() as u64).to_be_bytes()
 }
 
-/// A key of AES-256-GCM-SIV: wiped on drop, no `Debug`, no `Display`, no `==`.
-#[derive(Clone)]
+/// A key of AES-256-GCM-SIV: wiped on drop, no `Clone`, no `Debug`, no `Display`, no `==`.
 pub(crate) struct Key(Zeroizing<[u8; 32]>);
 
 impl Key {
@@ -132,11 +131,9 @@ impl Key {
         sealed.extend_from_slice(nonce);
         sealed.extend_from_slice(text);
         let (_, text) = sealed.split_at_mut_checked(HEADER.len() + NONCE_BYTES)?;
-        let (nonce, data) = (Nonce::from(*nonce), place.associated_data());
-        let tag = self
-            .cipher()
-            .encrypt_inout_detached(&nonce, &data, text.into())
-            .ok()?;
+        let (cipher, data) = (self.cipher(), place.associated_data());
+        let tag = cipher.encrypt_inout_detached(nonce.into(), &data, text.into());
+        let tag = tag.ok()?;
         sealed.extend_from_slice(&tag);
         Some(sealed)
     }
@@ -146,15 +143,11 @@ impl Key {
         let sealed = sealed.strip_prefix(&HEADER)?;
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
         let (sealed, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
-        let (nonce, data, tag) = (
-            Nonce::from(*nonce),
-            place.associated_data(),
-            Tag::from(*tag),
-        );
         let mut text = Zeroizing::new(sealed.to_vec());
-        self.cipher()
-            .decrypt_inout_detached(&nonce, &data, text.as_mut_slice().into(), &tag)
-            .ok()?;
+        let (cipher, data) = (self.cipher(), place.associated_data());
+        let buffer = text.as_mut_slice().into();
+        let opened = cipher.decrypt_inout_detached(nonce.into(), &data, buffer, tag.into());
+        opened.ok()?;
         Some(text)
     }
 

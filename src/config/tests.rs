@@ -18,6 +18,11 @@ fn figment(profile: &str, toml: &str) -> Figment {
         .select(profile)
 }
 
+/// Reads a `Rocket.toml` in the release profile.
+fn read(toml: &str) -> Result<Config, Box<Error>> {
+    Config::from_figment(&figment("release", toml))
+}
+
 /// Reads the keys of `[default.session]` in a profile.
 fn read_in(profile: &str, keys: &str) -> Result<Config, String> {
     let toml = format!("[default.session]\n{keys}");
@@ -43,6 +48,18 @@ fn bad(key: &str, keys: &str) -> String {
     error
 }
 
+/// Returns the error of one key with this value, in TOML.
+#[track_caller]
+fn refused(key: &str, value: &str) -> String {
+    bad(key, &format!("{key} = {value}"))
+}
+
+/// Returns the error of one key with this text, in the escapes of TOML.
+#[track_caller]
+fn refused_text(key: &str, text: &str) -> String {
+    refused(key, &format!("\"{text}\""))
+}
+
 fn seconds(seconds: f64) -> Option<Duration> {
     Some(Duration::from_secs_f64(seconds))
 }
@@ -52,7 +69,7 @@ fn seconds(seconds: f64) -> Option<Duration> {
 #[test]
 fn missing_section_has_the_documented_defaults() {
     for toml in ["", "[default.session]", "[default]\nport = 1"] {
-        let config = Config::from_figment(&figment("release", toml)).unwrap();
+        let config = read(toml).unwrap();
         assert_eq!(config.collection, "session");
         assert_eq!(config.database, None);
         assert_eq!(config.cookie_name, "session");
@@ -99,7 +116,7 @@ fn selected_profile_overrides_default_and_global_overrides_both() {
                 [release.session]\ntimeout = 2\nlifetime = 12\n\
                 [debug.session]\ntimeout = 4\n\
                 [global.session]\ntimeout = 3";
-    let config = Config::from_figment(&figment("release", toml)).unwrap();
+    let config = read(toml).unwrap();
     assert_eq!(
         (config.timeout, config.lifetime),
         (seconds(3.0), seconds(12.0))
@@ -127,13 +144,9 @@ fn environment_variable_sets_keys_as_in_any_rocket_section() {
 
 #[test]
 fn section_has_to_be_a_table() {
-    let error = Config::from_figment(&figment("release", "[default]\nsession = 5"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("expected a table for key \"default.session\""),
-        "{error}"
-    );
+    let error = read("[default]\nsession = 5").unwrap_err().to_string();
+    let says = "expected a table for key \"default.session\"";
+    assert!(error.contains(says), "{error}");
 }
 
 // ---- errors
@@ -155,10 +168,8 @@ fn error_names_the_key_the_profile_and_the_file() {
         let provider = Toml::file(&file).nested();
         Config::from_figment(&Figment::from(provider).select(profile)).unwrap_err()
     };
-    let errors = read("staging")
-        .into_iter()
-        .map(|e| e.to_string())
-        .collect::<Vec<_>>();
+    let errors = read("staging").into_iter().map(|e| e.to_string());
+    let errors = errors.collect::<Vec<_>>();
     std::fs::write(&file, toml.replace("share", "#")).unwrap();
     let pair = read("release").to_string();
     std::fs::remove_dir_all(&dir).unwrap();
@@ -168,13 +179,9 @@ fn error_names_the_key_the_profile_and_the_file() {
         "{}/Rocket.toml TOML file",
         dir.file_name().unwrap().display()
     );
-    assert!(
-        errors
-            .iter()
-            .chain([&pair])
-            .all(|error| error.ends_with(&place)),
-        "{errors:?} {pair}"
-    );
+    for error in errors.iter().chain([&pair]) {
+        assert!(error.ends_with(&place), "{error}");
+    }
     assert_eq!(errors.len(), 3);
     assert!(
         errors[0]
@@ -182,36 +189,25 @@ fn error_names_the_key_the_profile_and_the_file() {
         "{}",
         errors[0]
     );
-    assert!(
-        errors[0].contains("for key \"staging.session.timeout\""),
-        "{}",
-        errors[0]
-    );
-    assert!(
-        errors[1].contains("expected a boolean for key \"global.session.share\""),
-        "{}",
-        errors[1]
-    );
-    assert!(
-        errors[2].contains("for key \"staging.session.cookei_name\""),
-        "{}",
-        errors[2]
-    );
-    assert!(pair.contains("needs `secure = true`"), "{pair}");
-    assert!(
-        pair.contains("for key \"default.session.same_site\""),
-        "{pair}"
-    );
+    for (error, says) in [
+        (&errors[0], "for key \"staging.session.timeout\""),
+        (
+            &errors[1],
+            "expected a boolean for key \"global.session.share\"",
+        ),
+        (&errors[2], "for key \"staging.session.cookei_name\""),
+        (&pair, "needs `secure = true`"),
+        (&pair, "for key \"default.session.same_site\""),
+    ] {
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]
 fn errors_of_all_keys_are_reported_at_once_in_documented_order() {
-    let error = Config::from_figment(&figment(
-        "release",
-        "[default.session]\nzzz = 1\ndeadline = 0\npath = \"x\"\ncollection = \"$\"\n\
-         trusted_origins = [\"*\", \"https://a\", \"null\"]",
-    ))
-    .unwrap_err();
+    let toml = "[default.session]\nzzz = 1\ndeadline = 0\npath = \"x\"\ncollection = \"$\"\n\
+                trusted_origins = [\"*\", \"https://a\", \"null\"]";
+    let error = read(toml).unwrap_err();
     let paths = error
         .into_iter()
         .map(|error| error.path.join("."))
@@ -267,7 +263,7 @@ fn hint_for_an_unknown_key_names_the_closest_key(#[case] typo: &str, #[case] mea
 #[case("same_site")]
 fn errors_never_repeat_a_possible_password(#[case] key: &str) {
     let url = "mongodb://me:hunter2@db.example/app";
-    let error = bad(key, &format!("{key} = \"{url}\""));
+    let error = refused_text(key, url);
     assert!(!error.contains("hunter2"), "{error}");
 }
 
@@ -324,32 +320,22 @@ fn dangerous_settings_cause_warnings_outside_the_debug_profile() {
     ]) {
         assert!(warning.contains(says), "{warning}");
     }
-    let debug = Profile::from("debug");
-    assert!(
-        read_in("debug", dangerous)
-            .unwrap()
-            .warnings(&debug)
-            .is_empty()
-    );
+    let debug = read_in("debug", dangerous).unwrap();
+    assert!(debug.warnings(&Profile::from("debug")).is_empty());
 
-    let plain = good("").warnings(&release);
-    assert_eq!(plain.len(), 1, "{plain:#?}");
-    assert!(
-        plain[0].contains("`cookie_name = \"__Host-session\"` in [release.session]"),
-        "{}",
-        plain[0]
-    );
-    assert_eq!(
-        good("cookie_name = \"__Host-session\"").warnings(&release),
-        Vec::<String>::new()
-    );
-    let unsaid = good("cookie_name = \"__Host-s\"\nsame_site = false").warnings(&release);
-    assert_eq!(unsaid.len(), 1, "{unsaid:#?}");
-    assert!(unsaid[0].contains("`same_site = false`"), "{}", unsaid[0]);
-    assert_eq!(
-        good("cookie_name = \"__Host-s\"\nsame_site = \"None\"")
-            .warnings(&release)
-            .len(),
-        1
-    );
+    let quiet = good("cookie_name = \"__Host-session\"").warnings(&release);
+    assert_eq!(quiet, Vec::<String>::new());
+}
+
+#[rstest]
+#[case("", "`cookie_name = \"__Host-session\"` in [release.session]")]
+#[case("cookie_name = \"__Host-s\"\nsame_site = false", "`same_site = false`")]
+#[case(
+    "cookie_name = \"__Host-s\"\nsame_site = \"None\"",
+    "use `same_site = \"Lax\"`"
+)]
+fn cookie_setting_causes_one_warning(#[case] keys: &str, #[case] says: &str) {
+    let warnings = good(keys).warnings(&Profile::from("release"));
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(warnings[0].contains(says), "{}", warnings[0]);
 }

@@ -3,6 +3,8 @@
 use bson::raw::RawBsonRef;
 use bson::{Bson, RawDocument};
 
+use super::value::{inside, same};
+
 /// Where a value stands in the server's order, as far as `$max` is used: of times, as doubles or
 /// dates, against whatever stands in their place.
 pub(super) fn order(value: &Bson) -> (u8, f64) {
@@ -26,12 +28,7 @@ pub(super) fn order(value: &Bson) -> (u8, f64) {
 
 /// Returns the number that a value is compared as; `None` if it is not a number.
 pub(crate) fn number(value: RawBsonRef<'_>) -> Option<f64> {
-    match value {
-        RawBsonRef::Double(number) => Some(number),
-        RawBsonRef::Int32(number) => Some(f64::from(number)),
-        RawBsonRef::Int64(number) => Some(number as f64),
-        _ => None,
-    }
+    value.as_f64().or_else(|| Some(whole(value)? as f64))
 }
 
 /// Equality as the server sees it: numbers by their value, also inside of documents and arrays;
@@ -41,34 +38,21 @@ pub(super) fn equal(a: RawBsonRef<'_>, b: RawBsonRef<'_>) -> bool {
 
     match (a, b) {
         (Int32(_) | Int64(_), Int32(_) | Int64(_)) => whole(a) == whole(b),
-        (Double(double), other) | (other, Double(double)) if number(other).is_some() => {
-            match (other, whole(other)) {
-                (Double(other), _) => double == other || (double.is_nan() && other.is_nan()),
-                // Exact: as a double, the integer might be rounded to its neighbour.
-                (_, Some(whole)) => double.fract() == 0.0 && double as i128 == i128::from(whole),
-                _ => false,
-            }
-        }
+        (Double(a), Double(b)) => a == b || (a.is_nan() && b.is_nan()),
+        // Exact: as a double, the integer might be rounded to its neighbour.
+        (Double(double), other) | (other, Double(double)) => whole(other)
+            .is_some_and(|whole| double.fract() == 0.0 && double as i128 == i128::from(whole)),
         (Document(a), Document(b)) => all_equal(a, b, true),
-        (Array(a), Array(b)) => {
-            match (
-                RawDocument::from_bytes(a.as_bytes()),
-                RawDocument::from_bytes(b.as_bytes()),
-            ) {
-                (Ok(a), Ok(b)) => all_equal(a, b, false),
-                _ => false,
-            }
-        }
-        _ => crate::document::value::same(a, b),
+        (Array(_), Array(_)) => inside(a)
+            .zip(inside(b))
+            .is_some_and(|(a, b)| all_equal(a, b, false)),
+        _ => same(a, b),
     }
 }
 
-fn whole(value: RawBsonRef<'_>) -> Option<i64> {
-    match value {
-        RawBsonRef::Int32(number) => Some(i64::from(number)),
-        RawBsonRef::Int64(number) => Some(number),
-        _ => None,
-    }
+/// Returns the number of a native integer.
+pub(super) fn whole(value: RawBsonRef<'_>) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_i32().map(i64::from))
 }
 
 /// Whether two documents have equal values in the same order, and under the same names.

@@ -224,20 +224,15 @@ forward_elements! {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    /// Sequences in sequences.
-    struct Nested(usize);
+    /// Sequences in sequences: this many levels.
+    pub(in crate::document) struct Nested(pub(in crate::document) usize);
 
     impl Serialize for Nested {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            use serde::ser::SerializeSeq;
-            let mut seq = serializer.serialize_seq(Some(1))?;
-            if self.0 > 1 {
-                seq.serialize_element(&Nested(self.0 - 1))?;
-            }
-            seq.end()
+            serializer.collect_seq((self.0 > 1).then(|| Nested(self.0 - 1)))
         }
     }
 

@@ -6,7 +6,7 @@ use bson::raw::RawBsonRef;
 use bson::{RawArrayBuf, RawBson, RawDocumentBuf};
 
 use super::compare::{equal, number};
-use super::{Document, Path, date};
+use super::{Document, Path, date, moment};
 use crate::clock::Moment;
 use crate::document::key::Field;
 
@@ -54,7 +54,8 @@ use crate::document::key::Field;
 #[derive(Clone, Default)]
 pub struct Filter {
     clauses: Vec<Clause>,
-    /// The operation must not travel with others.
+    /// The operation must have a command of its own. It is not a condition on documents: neither
+    /// [`matches`](Filter::matches) nor [`to_bson`](Filter::to_bson) asks it.
     alone: bool,
 }
 
@@ -112,13 +113,10 @@ impl Filter {
     /// document already: ids never change.
     pub(crate) fn of_one(&self, id: &str) -> Self {
         let others = self.clauses.iter().filter(|clause| !clause.is_of_id());
-        Filter {
-            clauses: [Clause::Id(id.to_owned())]
-                .into_iter()
-                .chain(others.cloned())
-                .collect(),
-            alone: self.alone,
-        }
+        let mut one = Filter::id(id);
+        one.clauses.extend(others.cloned());
+        one.alone = self.alone;
+        one
     }
 
     pub(crate) fn except(self, id: &str) -> Self {
@@ -187,11 +185,8 @@ impl Filter {
     /// is alive. Once one of these conditions fails it never holds again, so the update's outcome can
     /// be determined afterwards.
     pub(crate) fn may_share(&self) -> bool {
-        let asks_little = matches!(
-            self.clauses.as_slice(),
-            [Clause::Id(_)] | [Clause::Id(_), Clause::UnlessBefore(..)]
-        );
-        asks_little && !self.alone
+        let is_allowed = |clause| matches!(clause, &Clause::Id(_) | &Clause::UnlessBefore(..));
+        !self.alone && self.wanted_id().is_some() && self.clauses.iter().all(is_allowed)
     }
 
     /// The id that a matching document has, when the filter names one.
@@ -206,7 +201,7 @@ impl Filter {
     /// Whether a document is chosen.
     #[must_use]
     pub fn matches(&self, document: &Document) -> bool {
-        let date = |name| document.get(name).and_then(RawBsonRef::as_datetime);
+        let date = |name| document.get(name).and_then(moment);
         self.clauses.iter().all(|clause| match clause {
             Clause::Id(id) => document.id() == Some(id),
             Clause::Ids(ids) => document
@@ -227,15 +222,9 @@ impl Filter {
                 (Some(stored), Some(value)) => equal(stored, value.as_raw_bson_ref()),
                 _ => false,
             },
-            Clause::NotBefore(name, moment) => {
-                date(name).is_some_and(|date| date.timestamp_millis() >= moment.millis())
-            }
-            Clause::Before(name, moment) => {
-                date(name).is_some_and(|date| date.timestamp_millis() < moment.millis())
-            }
-            Clause::UnlessBefore(name, moment) => {
-                date(name).is_none_or(|date| date.timestamp_millis() >= moment.millis())
-            }
+            Clause::NotBefore(name, moment) => date(name).is_some_and(|date| date >= *moment),
+            Clause::Before(name, moment) => date(name).is_some_and(|date| date < *moment),
+            Clause::UnlessBefore(name, moment) => date(name).is_none_or(|date| date >= *moment),
             Clause::NoDate(name) => date(name).is_none(),
             Clause::Older(name, moment) => {
                 let seconds = document.get(name).and_then(number);
@@ -256,9 +245,7 @@ impl Filter {
         for clause in &self.clauses {
             let (path, condition) = clause.render();
             if paths.contains(&path) {
-                let mut another = RawDocumentBuf::new();
-                another.append(&path, condition);
-                all.push(another);
+                all.push(RawDocumentBuf::from_iter([(path, condition)]));
             } else {
                 query.append(&path, condition);
                 paths.push(path);
@@ -286,36 +273,30 @@ impl Clause {
     /// A path and what must be there, as MongoDB puts it.
     fn render(&self) -> (String, RawBson) {
         let with = |operator: &str, value: RawBson| {
-            let mut condition = RawDocumentBuf::new();
-            condition.append(operator, value);
-            RawBson::Document(condition)
+            RawBson::Document(RawDocumentBuf::from_iter([(operator, value)]))
         };
+        let list = |elements: [RawBson; 2]| RawBson::Array(RawArrayBuf::from_iter(elements));
         let id = |condition| ("_id".to_owned(), condition);
         let of = |name: &&str, condition| ((*name).to_owned(), condition);
         let text = |text: &str| RawBson::String(text.to_owned());
         match self {
             Clause::Id(one) => id(text(one)),
             Clause::Ids(ids) => {
-                let mut all = RawArrayBuf::new();
-                ids.iter().for_each(|one| all.push(one.as_str()));
-                id(with("$in", RawBson::Array(all)))
+                let ids = ids.iter().map(String::as_str);
+                id(with("$in", RawBson::Array(ids.collect())))
             }
             Clause::NotId(one) => id(with("$ne", text(one))),
             Clause::AfterId(one) => id(with("$gt", text(one))),
             Clause::Session => id(with("$lt", text("~"))),
             Clause::Equals(name, value) => of(name, with("$eq", value.clone())),
             Clause::EqualsOrMissing(name, value) => {
-                let mut either = RawArrayBuf::new();
-                either.push(RawBson::Null);
-                either.push(value.clone());
-                of(name, with("$in", RawBson::Array(either)))
+                of(name, with("$in", list([RawBson::Null, value.clone()])))
             }
             // Plain equality would let 5 match [5, 6]; an expression compares the value itself.
             Clause::Is(path, Some(value)) => {
-                let mut both = RawArrayBuf::new();
-                both.push(format!("${}", path.render()));
-                both.push(with("$literal", value.clone()));
-                ("$expr".to_owned(), with("$eq", RawBson::Array(both)))
+                let field = format!("${}", path.render()).into();
+                let both = list([field, with("$literal", value.clone())]);
+                ("$expr".to_owned(), with("$eq", both))
             }
             Clause::Is(path, None) => (path.render(), with("$exists", false.into())),
             Clause::NotBefore(name, moment) => of(name, with("$gte", date(*moment).into())),
@@ -337,5 +318,31 @@ impl Clause {
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Filter({} conditions)", self.clauses.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::document::tests::NOW;
+
+    #[rstest]
+    #[case(Filter::id("a"), true)]
+    #[case(Filter::id("a").unless_before("expires", NOW), true)]
+    #[case(Filter::all().unless_before("expires", NOW).with(Clause::Id("a".into())), true)]
+    #[case(Filter::all(), false)]
+    #[case(Filter::all().unless_before("expires", NOW), false)]
+    #[case(Filter::ids(vec!["a".into()]), false)]
+    #[case(Filter::id("a").before("expires", NOW), false)]
+    #[case(Filter::id("a").unless_before("expires", NOW).missing("seal"), false)]
+    #[case(Filter::id("a").alone(), false)]
+    #[case(Filter::id("a").alone().unless_before("expires", NOW), false)]
+    fn order_of_conditions_does_not_decide_about_sharing(
+        #[case] filter: Filter,
+        #[case] may_share: bool,
+    ) {
+        assert_eq!(filter.may_share(), may_share);
     }
 }

@@ -125,18 +125,13 @@ impl Field {
             let key = String::new();
             return Err(Error::BadKey { key });
         }
-        let mut field = String::with_capacity(name.len());
-        let rest = match name.strip_prefix('$') {
-            Some(rest) => {
-                field.push_str("%24");
-                rest
-            }
-            None if is_reserved(name) => {
-                field.push_str("%5F");
-                &name[1..]
-            }
-            None => name,
+        let (first, rest) = match name.strip_prefix('$') {
+            Some(rest) => ("%24", rest),
+            None if is_reserved(name) => ("%5F", &name[1..]),
+            None => ("", name),
         };
+        let mut field = String::with_capacity(first.len() + rest.len());
+        field.push_str(first);
         escape(rest, &mut field);
         Ok(Field(field))
     }
@@ -171,10 +166,7 @@ impl Field {
 
     /// Returns the application's key of a stored field, or `None` for the crate's own fields.
     pub(crate) fn key(stored: &str) -> Option<String> {
-        if is_reserved(stored) {
-            return None;
-        }
-        Some(unescape(stored))
+        (!is_reserved(stored)).then(|| unescape(stored))
     }
 
     /// Returns the name of the flash queue of a stored field, or `None` for any other field.

@@ -8,10 +8,12 @@ use bson::{Bson, RawBson, RawDocumentBuf};
 
 use super::compare::order;
 use super::key::Field;
+use super::value::from_elements;
 use super::{Document, Path, VALUE, date};
 #[cfg(feature = "unstable-store")]
 use crate::clock::Clock;
 use crate::clock::Moment;
+use crate::error::Result;
 
 /// What a write changes in a document: single fields, and nothing else of it.
 #[derive(Clone, Default)]
@@ -51,9 +53,8 @@ impl Operator {
             Operator::Unset | Operator::Now => RawBson::Boolean(true),
             Operator::Increment(by) => RawBson::Int64(*by),
             Operator::Push(values) => {
-                let mut each = RawDocumentBuf::new();
-                each.append("$each", crate::document::value::from_elements(values));
-                RawBson::Document(each)
+                let values = from_elements(values);
+                RawBson::Document(RawDocumentBuf::from_iter([("$each", values)]))
             }
         }
     }
@@ -87,10 +88,10 @@ impl Update {
     }
 
     /// Replaces each value that it sets.
-    pub(crate) fn map_set<E>(
+    pub(crate) fn map_set(
         mut self,
-        mut map: impl FnMut(&Path, RawBson) -> Result<RawBson, E>,
-    ) -> Result<Self, E> {
+        mut map: impl FnMut(&Path, RawBson) -> Result<RawBson>,
+    ) -> Result<Self> {
         for (path, operation) in Arc::make_mut(&mut self.operations) {
             if let Operator::Set(value) = operation {
                 *value = map(path, std::mem::replace(value, RawBson::Null))?;
@@ -107,8 +108,7 @@ impl Update {
 
     /// Adds another update's operations; where both name a path, the other's counts.
     pub(crate) fn merge(&mut self, other: &Update) {
-        let others = other.operations.iter();
-        let others = others.map(|(path, operation)| (path.clone(), operation.clone()));
+        let others = BTreeMap::clone(&other.operations);
         Arc::make_mut(&mut self.operations).extend(others);
     }
 
@@ -143,13 +143,13 @@ impl Update {
         let mut update = RawDocumentBuf::new();
         for operator in OPERATORS {
             let its = self.operations.iter();
-            let mut its = its.filter(|(_, operation)| operation.operator() == operator);
-            let Some(first) = its.next() else { continue };
-            let mut fields = RawDocumentBuf::new();
-            for (path, operation) in std::iter::once(first).chain(its) {
-                fields.append(path.render(), operation.operand());
+            let its = its.filter(|(_, operation)| operation.operator() == operator);
+            let fields: RawDocumentBuf = its
+                .map(|(path, operation)| (path.render(), operation.operand()))
+                .collect();
+            if !fields.is_empty() {
+                update.append(operator, fields);
             }
-            update.append(operator, fields);
         }
         update
     }
@@ -186,16 +186,7 @@ impl Update {
                     fields.remove(name);
                 }
                 Operator::Increment(by) => {
-                    let sum = match fields.get(name) {
-                        None => Some(Bson::Int64(*by)),
-                        Some(Bson::Int32(number)) => {
-                            i64::from(*number).checked_add(*by).map(Bson::Int64)
-                        }
-                        Some(Bson::Int64(number)) => number.checked_add(*by).map(Bson::Int64),
-                        Some(Bson::Double(number)) => Some(Bson::Double(number + *by as f64)),
-                        Some(_) => None,
-                    };
-                    fields.insert(name, sum.ok_or(Inapplicable)?);
+                    fields.insert(name, sum(fields.get(name), *by).ok_or(Inapplicable)?);
                 }
                 Operator::Push(values) => {
                     let values = values.iter().map(owned);
@@ -241,6 +232,17 @@ impl fmt::Display for Inapplicable {
 }
 
 impl std::error::Error for Inapplicable {}
+
+/// Adds to a stored number. `None` if it is not a number, or the sum leaves the range of `i64`.
+fn sum(stored: Option<&Bson>, by: i64) -> Option<Bson> {
+    match stored {
+        None => Some(Bson::Int64(by)),
+        Some(Bson::Int32(number)) => i64::from(*number).checked_add(by).map(Bson::Int64),
+        Some(Bson::Int64(number)) => number.checked_add(by).map(Bson::Int64),
+        Some(Bson::Double(number)) => Some(Bson::Double(number + by as f64)),
+        Some(_) => None,
+    }
+}
 
 fn owned(value: &RawBson) -> Bson {
     Bson::try_from(value.clone()).unwrap_or(Bson::Null)

@@ -2,32 +2,34 @@
 //!
 //! A stored value shows its own encoding, so that both encodings can be read at any time:
 //!
-//! * Native BSON is stored as it is.
-//! * An opaque value is Binary of subtype 0x80. Its first byte says what follows: CBOR (`c`), a BSON
-//!   document that holds the value (`b`), or a sealed value (`s`, see [`seal`](crate::seal)). `b` is
-//!   for values that cannot be stored as native BSON: a name inside begins with `$` (MongoDB 4.4
+//! * [Native BSON](native) is stored as it is.
+//! * An opaque value is Binary of subtype 0x80. Its first byte says what follows: [CBOR](binary) (`c`),
+//!   a BSON document that holds the value (`b`), or a sealed value (`s`, see [`seal`](crate::seal)).
+//!   `b` is for values that cannot be stored as native BSON: a name inside begins with `$` (MongoDB 4.4
 //!   refuses it in `$set`), or the value or an element of it is an application's own Binary of
 //!   subtype 0x80.
 
+mod binary;
 mod list;
+mod native;
 
 use std::fmt;
 use std::sync::Arc;
 
 use bson::raw::RawBsonRef;
-use bson::serde_helpers::HumanReadable;
 use bson::spec::{BinarySubtype, ElementType};
-use bson::{RawBson, RawDocument, RawDocumentBuf};
+use bson::{RawBson, RawDocument};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::config::Encoding;
+use crate::document::compare::whole;
 use crate::document::depth::{self, Limit};
 use crate::document::key::Field;
-use crate::document::reason;
 use crate::error::Error;
 use crate::seal;
 use list::{decode_list, has_opaque_element};
+use native::holder;
 
 pub(crate) use list::{array, element_encoding, from_elements, has_element, is_in, list_encoding};
 
@@ -64,16 +66,8 @@ impl Value<'_> {
     }
 }
 
-/// A document with one field, since the BSON encoder and decoder take documents only. The
-/// human-readable forms turn UUIDs and addresses into text that can be read and queried.
-#[derive(Serialize, Deserialize)]
-struct Holder<T> {
-    #[serde(bound(deserialize = "T: DeserializeOwned"))]
-    v: HumanReadable<T>,
-}
-
 /// Why a value cannot be encoded.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(crate) enum EncodeError {
     /// The value nests deeper than [`depth::MAX_LEVELS`].
     TooDeep,
@@ -144,47 +138,13 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 ) -> Result<RawBson, EncodeError> {
     let limit = Limit::new();
     let encoded = match encoding {
-        Encoding::Document => encode_native(limit.apply(value)),
-        Encoding::Binary => encode_binary(limit.apply(value)),
+        Encoding::Document => native::encode(limit.apply(value)),
+        Encoding::Binary => binary::encode(limit.apply(value)),
     };
     if limit.is_exceeded() {
         return Err(EncodeError::TooDeep);
     }
     encoded
-}
-
-fn encode_native(value: impl Serialize) -> Result<RawBson, EncodeError> {
-    use bson::ser::Error::{
-        InvalidCString, InvalidDocumentKey, SerializationError, UnsignedIntegerExceededRange,
-    };
-
-    let holder = Holder {
-        v: HumanReadable(value),
-    };
-    let document = bson::to_raw_document_buf(&holder).map_err(|error| match error {
-        UnsignedIntegerExceededRange(_) => EncodeError::IntegerTooLarge,
-        InvalidDocumentKey(_) => EncodeError::KeyNotAString,
-        InvalidCString(_) => EncodeError::NulInName,
-        SerializationError { message, .. } => EncodeError::Serialize(message),
-        error => EncodeError::Serialize(error.to_string()),
-    })?;
-    let value = match document.get("v") {
-        Ok(value) => value.unwrap_or(RawBsonRef::Null),
-        Err(error) => return Err(EncodeError::Serialize(error.to_string())),
-    };
-    Ok(storable(value))
-}
-
-/// Returns a native value as it is stored: as it is, or in a holder (`b`).
-fn storable(value: RawBsonRef<'_>) -> RawBson {
-    let is_ambiguous = match value {
-        RawBsonRef::Array(array) => has_opaque_element(array),
-        value => is_opaque(value),
-    };
-    match is_ambiguous || has_operator_names(value) {
-        true => opaque(BSON, holder(value).as_bytes()),
-        false => value.to_raw_bson(),
-    }
 }
 
 /// A principal is a value that equality can be asked of: not null (which matches "missing"), not
@@ -205,25 +165,6 @@ pub(crate) fn principal(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
     }
 }
 
-fn encode_binary(value: impl Serialize) -> Result<RawBson, EncodeError> {
-    let mut bytes = vec![CBOR];
-    ciborium::into_writer(&value, &mut bytes).map_err(|error| match error {
-        ciborium::ser::Error::Value(message) => EncodeError::Serialize(message),
-        ciborium::ser::Error::Io(error) => EncodeError::Serialize(error.to_string()),
-    })?;
-    // Major types 0 and 1 are the integers. They are native, so that the server can increment them;
-    // `from_integers` decodes types that BSON's decoder cannot.
-    if bytes.get(1).is_some_and(|first| first >> 5 <= 1)
-        && let Ok(number) = ciborium::from_reader::<i64, _>(&bytes[1..])
-    {
-        return Ok(RawBson::Int64(number));
-    }
-    Ok(RawBson::Binary(bson::Binary {
-        subtype: OPAQUE,
-        bytes,
-    }))
-}
-
 /// Encodes a principal. `None` when its `Serialize` fails, when it is null, and when it is longer
 /// than [`MAX_PRINCIPAL_BYTES`].
 ///
@@ -232,7 +173,7 @@ fn encode_binary(value: impl Serialize) -> Result<RawBson, EncodeError> {
 pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBson> {
     let value = encode(user, Encoding::Document).ok()?;
     let value = match &value {
-        RawBson::Array(_) => opaque(BSON, holder(value.as_raw_bson_ref()).as_bytes()),
+        RawBson::Array(_) => native::in_holder(value.as_raw_bson_ref()),
         _ => value,
     };
     principal(value.as_raw_bson_ref())?;
@@ -245,38 +186,20 @@ pub(crate) fn encode_principal<T: Serialize + ?Sized>(user: &T) -> Option<RawBso
 ///
 /// Why the value is not of that type, without the value.
 pub(crate) fn decode<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Result<T, String> {
-    match value {
-        RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => {
-            match binary.bytes.split_first() {
-                Some((&CBOR, bytes)) => from_cbor(bytes),
-                // The server did not check the nesting of these bytes, and the decoder recurses.
-                Some((&BSON, bytes)) if is_shallow(bytes) => from_holder(bytes),
-                Some((&BSON, _)) => Err("it nests too deep".into()),
-                _ => Err("its bytes are of no known encoding".into()),
-            }
-        }
-        RawBsonRef::Array(array) if has_opaque_element(array) => decode_list(array),
-        value => {
-            from_holder(holder(value).as_bytes()).or_else(|error| from_integers(value).ok_or(error))
-        }
+    if let Some(bytes) = opaque_bytes(value) {
+        return match bytes.split_first() {
+            Some((&CBOR, bytes)) => binary::from_cbor(bytes),
+            // The server did not check the nesting of these bytes, and the decoder recurses.
+            Some((&BSON, bytes)) if native::is_shallow(bytes) => native::from_holder(bytes),
+            Some((&BSON, _)) => Err("it nests too deep".into()),
+            _ => Err("its bytes are of no known encoding".into()),
+        };
     }
-}
-
-/// Decodes a native integer, or a list of them, as the CBOR that [`encode_binary`] had produced.
-///
-/// BSON's decoder supports neither `i128` nor `u128`, and it expects the human-readable form of a
-/// type, which may be text.
-fn from_integers<T: DeserializeOwned>(value: RawBsonRef<'_>) -> Option<T> {
-    let mut bytes = Vec::new();
-    let written = match value {
-        RawBsonRef::Array(array) => {
-            let integers = array.into_iter().map(|element| integer(element.ok()?));
-            ciborium::into_writer(&integers.collect::<Option<Vec<_>>>()?, &mut bytes)
-        }
-        value => ciborium::into_writer(&integer(value)?, &mut bytes),
-    };
-    written.ok()?;
-    from_cbor(&bytes).ok()
+    match value {
+        RawBsonRef::Array(array) if has_opaque_element(array) => decode_list(array),
+        value => native::from_holder(holder(value).as_bytes())
+            .or_else(|error| binary::from_integers(value).ok_or(error)),
+    }
 }
 
 /// Decodes the principal of a session, if there is one.
@@ -305,31 +228,8 @@ pub(crate) fn is_null(value: RawBsonRef<'_>) -> bool {
         || (is_opaque(value) && matches!(decode(value), Ok(ciborium::Value::Null)))
 }
 
-fn from_holder<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let holder = bson::from_slice::<Holder<T>>(bytes);
-    let holder = holder.map_err(|error| reason::without_value(&error.to_string()))?;
-    Ok(holder.v.0)
-}
-
-/// Returns whether a document nests at most [`MAX_DECODED_LEVELS`] deep.
-fn is_shallow(bytes: &[u8]) -> bool {
-    let mut level: Vec<&RawDocument> = RawDocument::from_bytes(bytes).into_iter().collect();
-    for _ in 0..MAX_DECODED_LEVELS {
-        let values = level
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|(_, value)| value);
-        level = values.filter_map(inside).collect();
-        if level.is_empty() {
-            return true;
-        }
-    }
-    false
-}
-
 /// Returns what a document or an array holds.
-fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
+pub(super) fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
     match value {
         RawBsonRef::Document(document) => Some(document),
         RawBsonRef::Array(array) => RawDocument::from_bytes(array.as_bytes()).ok(),
@@ -337,42 +237,10 @@ fn inside(value: RawBsonRef<'_>) -> Option<&RawDocument> {
     }
 }
 
-fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    use ciborium::de::Error;
-
-    let value = ciborium::de::from_reader_with_recursion_limit(bytes, 2 * MAX_DECODED_LEVELS);
-    value.map_err(|error| match error {
-        Error::Semantic(_, message) => reason::without_value(&message),
-        Error::Io(_) | Error::Syntax(_) => "its bytes are malformed".into(),
-        Error::RecursionLimitExceeded => "it nests too deep".into(),
-    })
-}
-
-fn holder(value: RawBsonRef<'_>) -> RawDocumentBuf {
-    let mut document = RawDocumentBuf::new();
-    document.append_ref("v", value);
-    document
-}
-
-fn opaque(kind: u8, bytes: &[u8]) -> RawBson {
-    let mut payload = Vec::with_capacity(bytes.len() + 1);
-    payload.push(kind);
-    payload.extend_from_slice(bytes);
-    RawBson::Binary(bson::Binary {
-        subtype: OPAQUE,
-        bytes: payload,
-    })
-}
-
-/// Returns the native value in an opaque value's holder; `None` if it has none, or nests too deep.
-fn held(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
-    let RawBsonRef::Binary(binary) = value else {
-        return None;
-    };
-    match binary.bytes.split_first() {
-        Some((&BSON, bytes)) if is_opaque(value) && is_shallow(bytes) => {
-            RawDocument::from_bytes(bytes).ok()?.get("v").ok()?
-        }
+/// Returns the bytes of an opaque value.
+fn opaque_bytes(value: RawBsonRef<'_>) -> Option<&[u8]> {
+    match value {
+        RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => Some(binary.bytes),
         _ => None,
     }
 }
@@ -380,51 +248,31 @@ fn held(value: RawBsonRef<'_>) -> Option<RawBsonRef<'_>> {
 /// Returns whether the value is opaque to the server, which can replace it but neither increment it
 /// nor push to it.
 pub(crate) fn is_opaque(value: RawBsonRef<'_>) -> bool {
-    matches!(value, RawBsonRef::Binary(binary) if binary.subtype == OPAQUE)
+    opaque_bytes(value).is_some()
 }
 
-/// Returns sealed bytes as a value that can be stored.
-pub(crate) fn sealed(bytes: Vec<u8>) -> RawBson {
+fn opaque(bytes: Vec<u8>) -> RawBson {
     RawBson::Binary(bson::Binary {
         subtype: OPAQUE,
         bytes,
     })
 }
 
-/// Returns the bytes of a sealed value, or `None` if the value is not sealed.
-pub(crate) fn sealed_bytes(value: RawBsonRef<'_>) -> Option<&[u8]> {
-    match value {
-        RawBsonRef::Binary(binary) if binary.subtype == OPAQUE => {
-            seal::is_sealed(binary.bytes).then_some(binary.bytes)
-        }
-        _ => None,
-    }
+/// Returns sealed bytes as a value that can be stored.
+pub(crate) fn sealed(bytes: Vec<u8>) -> RawBson {
+    opaque(bytes)
 }
 
-/// Returns whether any name inside starts with `$`.
-///
-/// The search keeps its own stack, since a stored document may nest deeper than
-/// [`depth::MAX_LEVELS`].
-fn has_operator_names(value: RawBsonRef<'_>) -> bool {
-    let mut stack: Vec<&RawDocument> = inside(value).into_iter().collect();
-    while let Some(document) = stack.pop() {
-        for (name, value) in document.iter().flatten() {
-            if name.starts_with('$') {
-                return true;
-            }
-            stack.extend(inside(value));
-        }
-    }
-    false
+/// Returns the bytes of a sealed value, or `None` if the value is not sealed.
+pub(crate) fn sealed_bytes(value: RawBsonRef<'_>) -> Option<&[u8]> {
+    opaque_bytes(value).filter(|bytes| seal::is_sealed(bytes))
 }
 
 /// Returns the value as an integer, in whichever encoding it is stored.
 pub(crate) fn integer(value: RawBsonRef<'_>) -> Option<i64> {
-    match value {
-        RawBsonRef::Int32(number) => Some(number.into()),
-        RawBsonRef::Int64(number) => Some(number),
-        value if is_opaque(value) => decode(value).ok(),
-        _ => None,
+    match is_opaque(value) {
+        true => decode(value).ok(),
+        false => whole(value),
     }
 }
 

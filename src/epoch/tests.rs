@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
 use bson::doc;
+use rocket::tokio::task::JoinHandle;
 use rstest::rstest;
 
 use super::*;
 use crate::document::date;
 use crate::stats::Counters;
 use crate::store::Store;
-use crate::store::faulty::{Fault, FaultyStore};
+use crate::store::faulty::{Fault, FaultyStore, Held};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,18 +25,26 @@ impl Bench {
         let clock = Clock::new();
         let mut store = FaultyStore::with_clock(&clock);
         store.is_remote = true;
-        let process = || {
-            let store = Arc::new(store.clone());
-            let bounded = Bounded::new(store, 10 * SECOND, counters());
-            Arc::new(EpochLease::new(&bounded, &clock))
-        };
-        let (here, elsewhere) = (process(), process());
+        let (here, elsewhere) = (process(&store, &clock), process(&store, &clock));
         Bench {
             store,
             clock,
             here,
             elsewhere,
         }
+    }
+
+    /// Begins to load a session in a task, whose call of this name has come to the store.
+    async fn load_until(
+        &self,
+        call: &'static str,
+        id: &str,
+    ) -> (Held, JoinHandle<Result<Option<Document>>>) {
+        let held = self.store.hold(call);
+        let (here, id) = (self.here.clone(), id.to_owned());
+        let load = rocket::tokio::spawn(async move { load(&here, &id).await });
+        held.has_come().await;
+        (held, load)
     }
 
     /// A stored session of this generation.
@@ -55,6 +64,13 @@ impl Bench {
     }
 }
 
+/// A process that uses a store.
+fn process(store: &FaultyStore, clock: &Clock) -> Arc<EpochLease> {
+    let counters = Arc::new(Counters::of_kind("default", Arc::default()));
+    let bounded = Bounded::new(Arc::new(store.clone()), 10 * SECOND, counters);
+    Arc::new(EpochLease::new(&bounded, clock))
+}
+
 /// Loads a session that has not ended with its generation, as a request does.
 async fn load(process: &EpochLease, id: &str) -> Result<Option<Document>> {
     Ok(load_all(process, vec![id.to_owned()]).await?.pop())
@@ -65,10 +81,6 @@ async fn load_all(process: &EpochLease, ids: Vec<String>) -> Result<Vec<Document
     let is_of = |epoch: Epoch, one: &Document| epoch.includes(one);
     process.retain(&mut found, epoch, is_of).await?;
     Ok(found)
-}
-
-fn counters() -> Arc<Counters> {
-    Arc::new(Counters::of_kind("default", Arc::default()))
 }
 
 fn session(id: &str, generation: Option<i64>) -> Document {
@@ -127,17 +139,14 @@ async fn a_load_without_a_lease_brings_the_epoch() {
 async fn a_slow_load_without_a_lease_is_one_round_trip() {
     let bench = Bench::new();
     let id = bench.session(None).await;
-    let held = bench.store.hold("load_many");
-    let (here, of) = (bench.here.clone(), id.clone());
-    let load = rocket::tokio::spawn(async move { load(&here, &of).await });
-    held.has_come().await;
+    let (held, loading) = bench.load_until("load_many", &id).await;
     bench.clock.advance(SECOND);
     bench.store.next("load", Fault::Fails); // what the lease alone would be read by
     held.release();
-    assert!(load.await.unwrap().unwrap().is_some());
+    assert!(loading.await.unwrap().unwrap().is_some());
     bench.store.next("load", Fault::Fails);
     bench.here.advance().await.unwrap();
-    assert!(self::load(&bench.elsewhere, &id).await.unwrap().is_none());
+    assert!(load(&bench.elsewhere, &id).await.unwrap().is_none());
 }
 
 #[rocket::async_test]
@@ -155,14 +164,11 @@ async fn a_lease_that_ran_out_on_the_way_is_renewed_before_a_load_is_believed() 
     let bench = Bench::new();
     let id = bench.session(None).await;
     bench.here.current().await.unwrap();
-    let held = bench.store.hold("load");
-    let (here, of) = (bench.here.clone(), id.clone());
-    let load = rocket::tokio::spawn(async move { load(&here, &of).await });
-    held.has_come().await;
+    let (held, loading) = bench.load_until("load", &id).await;
     bench.elsewhere.advance().await.unwrap();
     bench.clock.advance(LEASE_WAIT);
     held.release();
-    assert!(load.await.unwrap().unwrap().is_none());
+    assert!(loading.await.unwrap().unwrap().is_none());
 }
 
 #[rocket::async_test]
@@ -298,12 +304,8 @@ async fn a_sweep_that_ended_takes_back_no_later_one() {
 async fn a_store_in_this_process_needs_no_lease() {
     let mut bench = Bench::new();
     bench.store.is_remote = false;
-    let store = Arc::new(bench.store.clone());
-    let bounded = Bounded::new(store, 10 * SECOND, counters());
-    let (one, other) = (
-        EpochLease::new(&bounded, &bench.clock),
-        EpochLease::new(&bounded, &bench.clock),
-    );
+    let process = || process(&bench.store, &bench.clock);
+    let (one, other) = (process(), process());
     let id = bench.session(None).await;
     assert!(load(&other, &id).await.unwrap().is_some());
     assert_eq!(one.wait(), Duration::ZERO);

@@ -201,6 +201,7 @@ fn key_is_wiped_and_not_printed() {
     }
     has_no!(Key, std::fmt::Debug);
     has_no!(Key, std::fmt::Display);
+    has_no!(Key, Clone);
     has_no!(Key, PartialEq);
     has_no!(Key, rocket::serde::Serialize);
     fn wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}

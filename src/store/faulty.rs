@@ -15,7 +15,6 @@ use crate::store::{
 };
 
 /// What happens to the next call of a kind.
-#[derive(Clone)]
 pub(crate) enum Fault {
     /// It is carried out, and its reply is lost.
     LosesReply,

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bson::raw::RawBsonRef;
-use bson::{RawDocumentBuf, Timestamp, doc};
+use bson::{RawBson, Timestamp, doc};
 
 use rocket::async_trait;
 use rocket::tokio::sync::broadcast;
@@ -109,8 +109,7 @@ impl MemoryStore {
         // Distinguishes the inserts of one second.
         static INSERTED: AtomicU32 = AtomicU32::new(1);
         let is_empty = |value: &RawBsonRef<'_>| value.as_timestamp() == Some(SERVER_TIME);
-        let fields = || document.raw().into_iter().flatten().flatten();
-        if !fields().any(|(_, value)| is_empty(&value)) {
+        if !document.fields().any(|(_, value)| is_empty(&value)) {
             return Entry {
                 document,
                 set_at: None,
@@ -121,30 +120,20 @@ impl MemoryStore {
             time: u32::try_from(seconds).unwrap_or(u32::MAX),
             increment: INSERTED.fetch_add(1, Ordering::Relaxed),
         };
-        let mut filled = RawDocumentBuf::new();
-        for (name, value) in fields() {
-            match is_empty(&value) {
-                true => filled.append(name, now),
-                false => filled.append_ref(name, value),
-            }
-        }
+        let fill = |value: RawBsonRef<'_>| match is_empty(&value) {
+            true => RawBson::Timestamp(now),
+            false => value.to_raw_bson(),
+        };
+        let filled = document.fields().map(|(name, value)| (name, fill(value)));
         Entry {
-            document: Document::from_raw(filled),
+            document: Document::from_raw(filled.collect()),
             set_at: Some(self.clock.monotonic()),
         }
     }
 
     fn aged(&self, entry: &Entry) -> Aged {
-        let mut some = RawDocumentBuf::new();
-        for (name, value) in entry.document.raw().into_iter().flatten().flatten() {
-            if Aged::FIELDS.contains(&name) {
-                some.append_ref(name, value);
-            }
-        }
-        let stored = entry
-            .document
-            .get("at")
-            .or_else(|| entry.document.get(field::RENEWED));
+        let document = &entry.document;
+        let stored = document.get("at").or_else(|| document.get(field::RENEWED));
         let start_of = |at: Timestamp| Moment::from_millis(i64::from(at.time) * 1000);
         let stored = stored.and_then(|at| moment(at).or_else(|| at.as_timestamp().map(start_of)));
         let since = |set: Duration| self.clock.monotonic().saturating_sub(set);
@@ -153,7 +142,7 @@ impl MemoryStore {
             None => self.clock.now().since(stored),
         };
         Aged {
-            document: Document::from_raw(some),
+            document: document.only(|name| Aged::FIELDS.contains(&name)),
             age: stored.map(age),
         }
     }
@@ -343,18 +332,16 @@ impl Store for MemoryStore {
         let mut found: Vec<(f64, &Document)> = stored
             .chosen(&filter)
             .map(|document| {
-                let created = document.get(field::CREATED).and_then(number);
+                let created = match order {
+                    Order::Id => None,
+                    _ => document.get(field::CREATED).and_then(number),
+                };
                 // Documents without such a time come first.
                 (created.unwrap_or(f64::NEG_INFINITY), document)
             })
             .collect();
-        let by_id = |one: &Document, other: &Document| one.id().cmp(&other.id());
-        match order {
-            Order::Id => found.sort_by(|(_, one), (_, other)| by_id(one, other)),
-            Order::OldestFirst | Order::NewestFirst => {
-                found.sort_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| by_id(one, other)))
-            }
-        }
+        found
+            .sort_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| one.id().cmp(&other.id())));
         if order == Order::NewestFirst {
             found.reverse();
         }

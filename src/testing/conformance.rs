@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::tokio;
-use rocket::tokio::task::{AbortHandle, JoinError};
+use rocket::tokio::task::{JoinError, JoinSet};
 
 use crate::error::{Error, Result};
 use crate::store::{Document, Filter, Order, Store};
@@ -175,32 +175,22 @@ pub async fn check_one(promise: &str, patience: Duration, store: Arc<dyn Store>)
 }
 
 async fn attempt_within(patience: Duration, attempt: Attempt, store: Arc<dyn Store>) -> Kept {
-    // A task of its own: a store that panics breaks this promise, and not the others.
-    let attempt = tokio::spawn(async move {
+    // A task of its own: a store that panics breaks this promise, and not the others. The set aborts
+    // it when the time is over, and when the caller is gone.
+    let mut trial = JoinSet::new();
+    trial.spawn(async move {
         begins_empty(&*store).await?;
         attempt(store).await
     });
-    let stop = AbortOnDrop(attempt.abort_handle());
-    let kept = match tokio::time::timeout(patience, attempt).await {
-        Ok(Ok(kept)) => kept,
-        Ok(Err(end)) => Err(Failure::panicked(end)),
-        Err(_) => {
+    match tokio::time::timeout(patience, trial.join_next()).await {
+        Ok(Some(kept)) => kept.unwrap_or_else(|end| Err(Failure::panicked(end))),
+        // `None` is for a set without a task.
+        Ok(None) | Err(_) => {
             let limit = patience.as_secs_f64();
             Err(Failure::new(format!(
                 "the store did not answer in {limit} s"
             )))
         }
-    };
-    drop(stop);
-    kept
-}
-
-/// Ends a trial whose caller has gone.
-struct AbortOnDrop(AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -272,11 +262,19 @@ const ALL: &[(&str, Attempt)] = all![
     does_what_the_memory_store_does,
 ];
 
-/// Runs calls at the same time, each in a task of its own.
-async fn at_once<T: Send + 'static>(
-    calls: impl IntoIterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
-) -> Result<Vec<T>, Failure> {
-    let tasks: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+/// Makes a call for each input at the same time, each in a task of its own, and returns the results
+/// in the order of the inputs.
+async fn at_once<I, C, T>(
+    store: &Arc<dyn Store>,
+    inputs: impl IntoIterator<Item = I>,
+    call: impl Fn(Arc<dyn Store>, I) -> C,
+) -> Result<Vec<T>, Failure>
+where
+    C: Future<Output = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let spawn = |input| tokio::spawn(call(Arc::clone(store), input));
+    let tasks: Vec<_> = inputs.into_iter().map(spawn).collect();
     let mut results = Vec::new();
     for task in tasks {
         let result = task.await;

@@ -42,7 +42,7 @@ fn duration_with_a_unit_is_the_same_as_in_seconds_for_every_key() {
 #[case("∞")]
 fn duration_out_of_range_or_without_a_known_unit_is_refused(#[case] text: &str) {
     for key in DURATIONS {
-        let error = bad(key, &format!("{key} = \"{text}\""));
+        let error = refused_text(key, text);
         assert!(
             error.contains("such as \"20m\", \"8h\" or \"30d\""),
             "{error}"
@@ -57,7 +57,7 @@ fn duration_out_of_range_or_without_a_known_unit_is_refused(#[case] text: &str) 
 #[case("timeout", "0s")]
 #[case("timeout", "100us")]
 fn duration_beyond_the_limits_of_its_key_is_refused(#[case] key: &str, #[case] text: &str) {
-    bad(key, &format!("{key} = \"{text}\""));
+    refused_text(key, text);
 }
 
 // ---- numbers
@@ -99,7 +99,7 @@ fn seconds_out_of_range_are_refused() {
         "0.0004",
     ] {
         for key in ["timeout", "lifetime", "max_age", "deadline"] {
-            bad(key, &format!("{key} = {value}"));
+            refused(key, value);
         }
         if value != "0.0004" {
             bad(
@@ -110,7 +110,7 @@ fn seconds_out_of_range_are_refused() {
     }
     for key in ["timeout", "lifetime", "max_age", "deadline"] {
         for value in ["0", "0.0", "\"0\""] {
-            bad(key, &format!("{key} = {value}"));
+            refused(key, value);
         }
     }
     bad("max_age", "max_age = 0.5");
@@ -131,7 +131,7 @@ fn seconds_have_to_be_a_number(
     )]
     key: &str,
 ) {
-    let error = bad(key, &format!("{key} = {value}"));
+    let error = refused(key, value);
     assert!(error.starts_with("invalid type: found "), "{error}");
 }
 
@@ -163,7 +163,7 @@ fn max_bytes_is_a_size_or_a_number_up_to_8_mib(#[case] value: &str, #[case] expe
 #[case("\"1 mile\"")]
 #[case("\"é\"")]
 fn max_bytes_out_of_range_or_not_a_size_is_refused(#[case] value: &str) {
-    let error = bad("max_bytes", &format!("max_bytes = {value}"));
+    let error = refused("max_bytes", value);
     assert!(
         error.contains("expected a size from 1 B to 8MiB"),
         "{error}"
@@ -186,7 +186,7 @@ fn max_per_user_is_a_whole_number_of_at_least_one(#[case] value: &str, #[case] e
 #[case("4294967296")]
 #[case("nan")]
 fn max_per_user_below_one_or_not_a_whole_number_is_refused(#[case] value: &str) {
-    bad("max_per_user", &format!("max_per_user = {value}"));
+    refused("max_per_user", value);
 }
 
 // ---- booleans and variants
@@ -228,7 +228,7 @@ fn false_unsets_every_optional_key() {
         None
     );
     for key in keys {
-        bad(key, &format!("{key} = true"));
+        refused(key, "true");
     }
     for key in [
         "collection",
@@ -240,7 +240,7 @@ fn false_unsets_every_optional_key() {
         "trusted_origins",
         "trusted_proxies",
     ] {
-        bad(key, &format!("{key} = false"));
+        refused(key, "false");
     }
 }
 
@@ -270,7 +270,7 @@ fn switches_have_to_be_booleans(
     key: &str,
     #[values("1", "\"yes\"", "\"false\"", "[]")] value: &str,
 ) {
-    assert!(bad(key, &format!("{key} = {value}")).contains("expected a boolean"));
+    assert!(refused(key, value).contains("expected a boolean"));
 }
 
 #[test]
@@ -293,8 +293,8 @@ fn same_site_and_encoding_accept_their_variants() {
     assert_eq!(good("encoding = \"binary\"").encoding, Encoding::Binary);
     assert_eq!(good("encoding = \"document\"").encoding, Encoding::Document);
     for value in ["\"\"", "\"Laxx\"", "1", "true"] {
-        bad("same_site", &format!("same_site = {value}"));
-        bad("encoding", &format!("encoding = {value}"));
+        refused("same_site", value);
+        refused("encoding", value);
     }
 }
 
@@ -322,7 +322,7 @@ fn collection_and_database_names_are_valid_in_mongodb() {
         ".a",
         &"c".repeat(121),
     ] {
-        bad("collection", &format!("collection = \"{name}\""));
+        refused_text("collection", name);
     }
     for name in ["app", "my-app_2", "é", &"d".repeat(63)] {
         assert_eq!(
@@ -333,10 +333,10 @@ fn collection_and_database_names_are_valid_in_mongodb() {
     for c in [
         "/", "\\\\", ".", " ", "\\\"", "$", "*", "<", ">", ":", "|", "?", "\\u0000", "\\n",
     ] {
-        bad("database", &format!("database = \"a{c}b\""));
+        refused_text("database", &format!("a{c}b"));
     }
     for name in ["", "admin", "config", "local", &"d".repeat(64)] {
-        bad("database", &format!("database = \"{name}\""));
+        refused_text("database", name);
     }
 }
 

@@ -1,12 +1,11 @@
 //! Lists: arrays of native BSON, of opaque elements, or one opaque value.
 
 use bson::raw::RawBsonRef;
-use bson::{RawArray, RawArrayBuf, RawBson};
+use bson::{RawArray, RawBson};
 use serde::de::DeserializeOwned;
 
-use super::{
-    CBOR, decode, encode, from_cbor, from_holder, held, holder, is_opaque, same, storable,
-};
+use super::native::{from_holder, held, holder, storable};
+use super::{binary, decode, encode, is_opaque, native, same};
 use crate::config::Encoding;
 
 fn elements(array: &RawArray) -> Option<Vec<RawBsonRef<'_>>> {
@@ -24,36 +23,11 @@ pub(super) fn has_opaque_element(array: &RawArray) -> bool {
 pub(super) fn decode_list<T: DeserializeOwned>(list: &RawArray) -> Result<T, String> {
     const MALFORMED: &str = "an element of the list is malformed";
     let elements = elements(list).ok_or(MALFORMED)?;
-    let is_cbor = |element: &RawBsonRef<'_>| element_encoding(*element) == Some(Encoding::Binary);
-    if elements.iter().any(is_cbor) {
-        return from_cbor(&cbor_array(elements).ok_or(MALFORMED)?);
+    if elements.iter().copied().any(binary::is_cbor) {
+        return binary::from_cbor(&binary::array(elements).ok_or(MALFORMED)?);
     }
-    let native = native_array(elements).ok_or(MALFORMED)?;
+    let native = native::array(elements).ok_or(MALFORMED)?;
     from_holder(holder(RawBsonRef::Array(&native)).as_bytes())
-}
-
-/// Builds a native array of elements, without their holders.
-fn native_array(elements: Vec<RawBsonRef<'_>>) -> Option<RawArrayBuf> {
-    let mut array = RawArrayBuf::new();
-    for element in elements {
-        let native = match is_opaque(element) {
-            true => held(element)?,
-            false => element,
-        };
-        array.push(native.to_raw_bson());
-    }
-    Some(array)
-}
-
-/// Builds a CBOR array of elements.
-fn cbor_array(elements: Vec<RawBsonRef<'_>>) -> Option<Vec<u8>> {
-    let values = elements
-        .into_iter()
-        .map(|element| decode::<ciborium::Value>(element).ok())
-        .collect::<Option<Vec<_>>>()?;
-    let mut bytes = Vec::new();
-    ciborium::into_writer(&ciborium::Value::Array(values), &mut bytes).ok()?;
-    Some(bytes)
 }
 
 /// Returns the encoding of a list's elements, where they show it. New elements are encoded in the
@@ -62,7 +36,8 @@ fn cbor_array(elements: Vec<RawBsonRef<'_>>) -> Option<Vec<u8>> {
 pub(crate) fn list_encoding(list: RawBsonRef<'_>) -> Option<Encoding> {
     match list {
         RawBsonRef::Array(array) => array.into_iter().flatten().find_map(element_encoding),
-        list => is_opaque(list).then(|| element_encoding(list)).flatten(),
+        list if is_opaque(list) => element_encoding(list),
+        _ => None,
     }
 }
 
@@ -70,9 +45,7 @@ pub(crate) fn element_encoding(element: RawBsonRef<'_>) -> Option<Encoding> {
     match element {
         // The same in both, but for types that bson lacks (`decode`).
         RawBsonRef::Int64(_) => None,
-        RawBsonRef::Binary(binary) if is_opaque(element) && binary.bytes.first() == Some(&CBOR) => {
-            Some(Encoding::Binary)
-        }
+        element if binary::is_cbor(element) => Some(Encoding::Binary),
         _ => Some(Encoding::Document),
     }
 }
@@ -122,9 +95,5 @@ pub(crate) fn is_in(elements: &[RawBson], element: &RawBson) -> bool {
 
 /// Builds an array of elements.
 pub(crate) fn from_elements(elements: &[RawBson]) -> RawBson {
-    let mut array = RawArrayBuf::new();
-    for element in elements {
-        array.push(element.clone());
-    }
-    RawBson::Array(array)
+    RawBson::Array(elements.iter().cloned().collect())
 }

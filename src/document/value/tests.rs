@@ -1,21 +1,23 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bson::{Bson, bson, doc};
+use bson::{Bson, RawDocumentBuf, bson, doc};
 use proptest::prelude::*;
 use rstest::rstest;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::*;
+use crate::document::depth::tests::Nested;
 
 const BOTH: [Encoding; 2] = [Encoding::Document, Encoding::Binary];
 
-fn back<T: DeserializeOwned>(value: &RawBson) -> Option<T> {
+pub(super) fn back<T: DeserializeOwned>(value: &RawBson) -> Option<T> {
     decode(value.as_raw_bson_ref()).ok()
 }
 
 #[track_caller]
-fn round_trips<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T) {
+pub(super) fn round_trips<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T) {
     for encoding in BOTH {
         let stored = encode(&value, encoding).unwrap();
         assert_eq!(back::<T>(&stored).as_ref(), Some(&value), "{encoding:?}");
@@ -70,133 +72,12 @@ fn common_types_round_trip_in_both_encodings() {
 }
 
 #[test]
-fn binary_encoding_stores_what_bson_cannot() {
-    let above = u64::MAX;
-    let keyed = BTreeMap::from([(3_u8, 'x')]);
-    let stored = encode(&above, Encoding::Binary).unwrap();
-    assert_eq!(back::<u64>(&stored), Some(above));
-    let stored = encode(&keyed, Encoding::Binary).unwrap();
-    assert_eq!(back::<BTreeMap<u8, char>>(&stored), Some(keyed));
-    assert!(encode(&above, Encoding::Document).is_err());
-}
-
-/// An integer in a compact encoding and text in a human-readable one, as bitflags are.
-#[derive(PartialEq, Debug)]
-struct Flags(u8);
-
-impl Serialize for Flags {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match serializer.is_human_readable() {
-            true => serializer.collect_str(&self.0),
-            false => serializer.serialize_u8(self.0),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Flags {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if !deserializer.is_human_readable() {
-            return u8::deserialize(deserializer).map(Flags);
-        }
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Flags).map_err(serde::de::Error::custom)
-    }
-}
-
-#[test]
-fn native_integers_are_decoded_as_types_that_bson_lacks() {
-    round_trips(Flags(5));
-    round_trips(vec![Flags(1), Flags(2)]);
-    let unsigned = encode(&5_u128, Encoding::Binary).unwrap();
-    assert_eq!(unsigned, RawBson::Int64(5));
-    assert_eq!(back::<u128>(&unsigned), Some(5));
-    assert_eq!(back::<Option<u128>>(&unsigned), Some(Some(5)));
-    assert_eq!(back::<i128>(&RawBson::Int32(-5)), Some(-5));
-    assert_eq!(back::<u128>(&RawBson::Int64(-5)), None);
-    assert_eq!(back::<Flags>(&RawBson::Int64(256)), None);
-}
-
-#[test]
-fn list_of_types_that_bson_lacks_can_be_appended_to() {
-    let appended = |whole: RawBson, element: RawBson| {
-        let mut elements = array(whole.as_raw_bson_ref()).unwrap();
-        elements.push(element);
-        from_elements(&elements)
-    };
-    let wide = |number: u128| encode(&number, Encoding::Binary).unwrap();
-    let whole = encode(&vec![1_u128], Encoding::Binary).unwrap();
-    let two = appended(whole, wide(2));
-    assert_eq!(back::<Vec<u128>>(&two), Some(vec![1, 2]));
-    let three = appended(two, wide(u128::MAX));
-    assert_eq!(back::<Vec<u128>>(&three), Some(vec![1, 2, u128::MAX]));
-    let whole = encode(&vec![Flags(1)], Encoding::Binary).unwrap();
-    let flags = appended(whole, encode(&Flags(2), Encoding::Binary).unwrap());
-    assert_eq!(back::<Vec<Flags>>(&flags), Some(vec![Flags(1), Flags(2)]));
-}
-
-#[test]
 fn decode_of_an_integer_keeps_the_first_error() {
     let number = RawBson::Int64(5);
     let number = number.as_raw_bson_ref();
-    let first = from_holder::<String>(holder(number).as_bytes());
+    let first = native::from_holder::<String>(holder(number).as_bytes());
     assert!(first.is_err());
     assert_eq!(decode::<String>(number), first);
-}
-
-#[test]
-fn document_encoding_is_native_bson() {
-    assert_eq!(
-        encode("Bob", Encoding::Document),
-        Ok(RawBson::String("Bob".into()))
-    );
-    let address = IpAddr::from([127, 0, 0, 1]);
-    assert_eq!(
-        encode(&address, Encoding::Document),
-        Ok(RawBson::String("127.0.0.1".into()))
-    );
-}
-
-#[test]
-fn bson_types_are_stored_as_themselves() {
-    let date = bson::DateTime::from_millis(1_700_000_000_123);
-    let id = bson::oid::ObjectId::new();
-    assert_eq!(
-        encode(&date, Encoding::Document),
-        Ok(RawBson::DateTime(date))
-    );
-    assert_eq!(encode(&id, Encoding::Document), Ok(RawBson::ObjectId(id)));
-    assert_eq!(back(&RawBson::DateTime(date)), Some(date));
-    assert_eq!(back(&RawBson::ObjectId(id)), Some(id));
-}
-
-#[test]
-fn operator_names_are_stored_verbatim_as_opaque_values() {
-    for value in [
-        bson!({"$ref": 1, "a.b": 2, "": 3, "__proto__": 4}),
-        bson!({"deep": [{"$where": "1"}]}),
-    ] {
-        let stored = encode(&value, Encoding::Document).unwrap();
-        assert!(is_opaque(stored.as_raw_bson_ref()));
-        assert_eq!(back::<Bson>(&stored), Some(value));
-    }
-    let map = BTreeMap::from([("$oid".to_owned(), "not an id".to_owned())]);
-    round_trips(map);
-    assert_eq!(
-        encode("$$NOW", Encoding::Document),
-        Ok(RawBson::String("$$NOW".into()))
-    );
-}
-
-#[test]
-fn binary_of_subtype_80_from_the_application_is_wrapped() {
-    let own = Bson::Binary(bson::Binary {
-        subtype: OPAQUE,
-        bytes: vec![CBOR, 1],
-    });
-    for value in [own.clone(), bson!([own.clone(), 1]), bson!([[own]])] {
-        let stored = encode(&value, Encoding::Document).unwrap();
-        assert_eq!(back::<Bson>(&stored), Some(value));
-    }
 }
 
 #[test]
@@ -266,10 +147,7 @@ fn decode_returns_none_for_another_type() {
 #[case(&[9])]
 #[case(&[CBOR, 0x9f])]
 fn decode_returns_none_for_torn_bytes(#[case] payload: &[u8]) {
-    let torn = RawBson::Binary(bson::Binary {
-        subtype: OPAQUE,
-        bytes: payload.to_vec(),
-    });
+    let torn = opaque(payload.to_vec());
     assert_eq!(back::<u32>(&torn), None);
 }
 
@@ -322,17 +200,6 @@ fn encode_keeps_the_message_of_a_failed_serialize_on_one_line() {
 
 #[test]
 fn encode_refuses_a_million_levels_in_both_encodings() {
-    struct Nested(usize);
-
-    impl Serialize for Nested {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            if self.0 == 0 {
-                return serializer.serialize_unit();
-            }
-            serializer.collect_seq([Nested(self.0 - 1)])
-        }
-    }
-
     for encoding in BOTH {
         assert!(encode(&Nested(64), encoding).is_ok());
         for levels in [65, 1_000_000] {
@@ -373,7 +240,7 @@ fn size_is_the_growth_of_a_document() {
 proptest! {
     #[test]
     fn decode_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-        let torn = RawBson::Binary(bson::Binary { subtype: OPAQUE, bytes });
+        let torn = opaque(bytes);
         let _ = back::<Bson>(&torn);
         let _ = back::<Vec<String>>(&torn);
         let _ = integer(torn.as_raw_bson_ref());
@@ -397,14 +264,11 @@ fn decode_of_deep_bytes_does_not_overflow_the_stack() {
         bytes
     };
     for (levels, reads) in [(64, true), (300, false), (10_000, false)] {
-        let value = opaque(BSON, &nested(levels));
+        let value = opaque([&[BSON][..], &nested(levels)].concat());
         assert_eq!(back::<Bson>(&value).is_some(), reads, "{levels}");
         let mut cbor = vec![CBOR];
         cbor.extend(vec![0x81; 100_000]);
-        let value = RawBson::Binary(bson::Binary {
-            subtype: OPAQUE,
-            bytes: cbor,
-        });
+        let value = opaque(cbor);
         assert_eq!(back::<Bson>(&value), None);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bson::RawDocumentBuf as Raw;
 use mongodb::bson::{Bson, Document as Query, doc};
 use mongodb::options::{FindOptions, ReadConcern};
 
@@ -141,14 +140,8 @@ fn with_age() -> Query {
 
 fn aged(document: Document) -> Aged {
     let millis = document.get(AGE).and_then(|age| age.as_i64());
-    let mut rest = Raw::new();
-    for (name, value) in document.raw().into_iter().flatten().flatten() {
-        if name != AGE {
-            rest.append_ref(name, value);
-        }
-    }
     Aged {
-        document: Document::from_raw(rest),
+        document: document.only(|name| name != AGE),
         age: millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
     }
 }

@@ -1,13 +1,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{Bson, Timestamp, doc};
+use bson::doc;
 
-use super::sample::{DATA, at, id, put, raw, session, stored};
+use super::sample::{DATA, at, changes, id, put, raw, session, stored};
 use super::{Failure, Kept, at_once, text};
-use crate::document::{Update, date};
+use crate::document::{SERVER_TIME, Update, date};
 use crate::record::field;
-use crate::store::{Aged, Filter, REVOCATION_LIFETIME, Store, Updated};
+use crate::store::{Aged, REVOCATION_LIFETIME, Store};
 
 /// By how much an age may differ from what it should be: a store may keep some times in whole
 /// seconds, and the suite is not a stopwatch.
@@ -45,13 +45,9 @@ pub async fn ages_go_by_the_clock_of_the_store(store: Arc<dyn Store>) -> Kept {
         document.extend(fields);
         document
     };
-    let empty = Bson::Timestamp(Timestamp {
-        time: 0,
-        increment: 0,
-    });
     let earlier = date(at(-HOUR));
     for document in [
-        with(1, doc! { "at": empty.clone(), "renewed": earlier }),
+        with(1, doc! { "at": SERVER_TIME, "renewed": earlier }),
         with(2, doc! { "at": earlier, "renewed": date(at(-2 * HOUR)) }),
         with(3, doc! { "renewed": earlier }),
         with(4, doc! { "at": date(at(HOUR)) }),
@@ -82,8 +78,7 @@ pub async fn ages_go_by_the_clock_of_the_store(store: Arc<dyn Store>) -> Kept {
             text(&one.document),
             one.age
         );
-        let fields = one.document.raw().into_iter().flatten().flatten();
-        for (name, _) in fields {
+        for (name, _) in one.document.fields() {
             must!(Aged::FIELDS.contains(&name), "it gave the field {name}");
         }
         let token = one.document.get(field::TOKEN).is_some();
@@ -113,11 +108,11 @@ pub async fn put_revocation_sets_the_present_time(store: Arc<dyn Store>) -> Kept
         field::USER: 7_i64,
     };
     store.insert(vec![raw(&old)], DATA).await?;
-    let puts = (0..20).flat_map(|_| [NEW, OLD]).map(|id| {
-        let store = Arc::clone(&store);
-        async move { store.put_revocation(id).await }
-    });
-    at_once(puts).await?;
+    let ids = (0..20).flat_map(|_| [NEW, OLD]);
+    at_once(&store, ids, |store, id| async move {
+        store.put_revocation(id).await
+    })
+    .await?;
     let found = store.ages(vec![NEW.to_owned(), OLD.to_owned()]).await?;
     for id in [NEW, OLD] {
         let one = one(&found, id)?;
@@ -154,8 +149,7 @@ pub async fn update_sets_the_present_time(store: Arc<dyn Store>) -> Kept {
     put(&*store, &document).await?;
     let mut update = Update::default();
     update.set_now("renewed");
-    let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
-    must!(updated == Updated::Applied, "update said {updated:?}");
+    changes(&*store, 1, update).await?;
     let found = store.ages(vec![id(1)]).await?;
     let age = one(&found, &id(1))?.age;
     must!(

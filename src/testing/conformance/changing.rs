@@ -3,7 +3,8 @@ use std::sync::Arc;
 use bson::{Bson, RawBson, doc};
 
 use super::sample::{
-    DATA, at, change, holds, id, is, is_mismatch, lacks, path, put, session, set, stored,
+    DATA, at, change, changes, holds, id, is, is_mismatch, lacks, path, put, session, set, stored,
+    touch,
 };
 use super::{Failure, Kept};
 use crate::document::value;
@@ -28,8 +29,7 @@ pub async fn update_changes_the_named_fields_and_nothing_else(store: Arc<dyn Sto
     let expires = date(at(100_000));
     update.raise(field::EXPIRES, expires);
     update.raise(field::CREATED, 0.0);
-    let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
-    must!(updated == Updated::Applied, "update said {updated:?}");
+    changes(&*store, 1, update).await?;
 
     wanted.insert(field::USER, 8_i64);
     wanted.insert(field::EXPIRES, expires);
@@ -58,8 +58,7 @@ pub async fn update_adds_fields_that_were_missing(store: Arc<dyn Store>) -> Kept
     update.insert(path("kc"), Operator::Push(pushed));
     update.insert(path("kd"), Operator::Unset);
     update.raise(field::RENEWED, 5.0);
-    let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
-    must!(updated == Updated::Applied, "update said {updated:?}");
+    changes(&*store, 1, update).await?;
     wanted.insert(field::RENEWED, 5.0);
     if let Ok(value) = wanted.get_document_mut(field::VALUE) {
         value.extend(doc! { "ka": "set", "kb": -3_i64, "kc": [1_i64, 2_i64] });
@@ -226,13 +225,9 @@ pub async fn update_that_changes_nothing_is_applied(store: Arc<dyn Store>) -> Ke
         set("number", 5_i64),
         change("other", Operator::Unset),
         change("number", Operator::Increment(0)),
-        super::sample::touch(&id(1), at(-100), at(-100)).update(),
+        touch(&id(1), at(-100), at(-100)).update(),
     ] {
-        let updated = store.update(Filter::id(&id(1)), update, DATA).await?;
-        must!(
-            updated == Updated::Applied,
-            "update said {updated:?} of a document that was as it should become"
-        );
+        changes(&*store, 1, update).await?;
     }
     holds(&*store, &before).await
 }

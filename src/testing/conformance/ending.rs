@@ -3,7 +3,8 @@ use std::sync::Arc;
 use bson::RawBson;
 
 use super::sample::{
-    DATA, a_tombstone, change, holds, id, is, lacks, now, put, raw, session, stored,
+    DATA, a_tombstone, change, changes, holds, id, is, lacks, now, raw, store_ten_of_each_user,
+    stored,
 };
 use super::{Failure, Kept, text};
 use crate::document::Operator;
@@ -54,8 +55,7 @@ pub async fn delete_asks_its_whole_filter(store: Arc<dyn Store>) -> Kept {
 /// once.
 pub async fn take_gives_the_document_as_it_was_at_its_end(store: Arc<dyn Store>) -> Kept {
     let mut last = stored(&*store, 1).await?;
-    let update = change("number", Operator::Increment(1));
-    store.update(Filter::id(&id(1)), update, DATA).await?;
+    changes(&*store, 1, change("number", Operator::Increment(1))).await?;
     if let Ok(value) = last.get_document_mut(field::VALUE) {
         value.insert("number", 6_i64);
     }
@@ -74,11 +74,7 @@ pub async fn take_gives_the_document_as_it_was_at_its_end(store: Arc<dyn Store>)
 /// [`delete_all`](Store::delete_all) deletes every document that its filter chooses, counts them,
 /// and leaves the others.
 pub async fn delete_all_deletes_what_its_filter_chooses_and_no_more(store: Arc<dyn Store>) -> Kept {
-    for number in 0..30_u32 {
-        let mut document = session(&id(number));
-        document.insert(field::USER, i64::from(number % 3));
-        put(&*store, &document).await?;
-    }
+    store_ten_of_each_user(&*store).await?;
     store.insert(vec![a_tombstone(1, 0)], DATA).await?;
     let theirs = |user: i64| Filter::sessions().equals(field::USER, RawBson::Int64(user));
     let steps = [
@@ -104,11 +100,7 @@ pub async fn delete_all_deletes_what_its_filter_chooses_and_no_more(store: Arc<d
 /// [`delete_some`](Store::delete_some) deletes as many documents as it may of those that its filter
 /// chooses, and no other, says how many those were, and says of the last step alone that it is the last.
 pub async fn delete_some_deletes_no_more_than_its_limit(store: Arc<dyn Store>) -> Kept {
-    for number in 0..30_u32 {
-        let mut document = session(&id(number));
-        document.insert(field::USER, i64::from(number % 3));
-        put(&*store, &document).await?;
-    }
+    store_ten_of_each_user(&*store).await?;
     let theirs = || Filter::sessions().equals(field::USER, RawBson::Int64(1));
     for (some, is_last, left) in [(4, false, 26), (4, false, 22), (2, true, 20), (0, true, 20)] {
         let step = store.delete_some(theirs(), 4).await?;

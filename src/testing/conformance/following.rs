@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
-use bson::{Bson, Timestamp, doc};
+use bson::{Bson, doc};
 
 use super::sample::{DATA, id, put, session, stored};
 use super::{Failure, Kept};
-use crate::document::{Document, Update};
+use crate::document::{Document, SERVER_TIME, Update};
 use crate::record::field;
 use crate::store::{ChangeKind, Filter, Store};
 
@@ -99,15 +99,8 @@ pub async fn watch_tells_what_happens_in_its_order(store: Arc<dyn Store>) -> Kep
 pub async fn the_epoch_is_told_with_what_it_ends(store: Arc<dyn Store>) -> Kept {
     const EPOCH: &str = crate::epoch::ID;
     const NUMBER: i64 = -4_611_686_018_427_387_905;
-    let empty = Bson::Timestamp(Timestamp {
-        time: 0,
-        increment: 0,
-    });
-    put(
-        &*store,
-        &doc! { "_id": EPOCH, "generation": 1_i64, "since": empty },
-    )
-    .await?;
+    let epoch = doc! { "_id": EPOCH, "generation": 1_i64, "since": SERVER_TIME };
+    put(&*store, &epoch).await?;
     let mut update = Update::default();
     update.set("generation", NUMBER);
     update.set_now("at");

@@ -97,15 +97,13 @@ enum Step {
 enum Outcome {
     Done(String),
     Documents(Vec<Document>),
-    Mismatch,
 }
 
 impl Step {
     /// Carries the step out. An error that is not part of a store's promises ends the program.
     async fn run(&self, store: &dyn Store) -> Result<Outcome> {
-        let outcome = self.outcome(store).await;
-        match outcome {
-            Err(Error::Mismatch { .. }) => Ok(Outcome::Mismatch),
+        match self.outcome(store).await {
+            Err(Error::Mismatch { .. }) => Ok(Outcome::Done("Mismatch".to_owned())),
             other => other,
         }
     }
@@ -165,7 +163,6 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Done(what) => f.write_str(what),
-            Outcome::Mismatch => f.write_str("Mismatch"),
             Outcome::Documents(documents) => {
                 let documents: Vec<String> = documents.iter().map(text).collect();
                 write!(f, "[{}]", documents.join(", "))

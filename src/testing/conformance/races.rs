@@ -20,13 +20,12 @@ const ROUNDS: u32 = 12;
 /// its document is the one that is there.
 pub async fn of_many_that_create_one_document_one_does(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
-        let created = at_once((0..MANY).map(|number| {
-            let store = Arc::clone(&store);
+        let created = at_once(&store, 0..MANY, |store, number| {
             let mut document = session(&id(round));
             document.insert(field::USER, number);
             let documents = vec![raw(&document), a_tombstone(round, 0)];
-            async move { store.insert(documents, DATA).await.map(|c| (number, c)) }
-        }))
+            async move { Ok((number, store.insert(documents, DATA).await?)) }
+        })
         .await?;
         let winners = created.iter().filter(|(_, c)| *c == Inserted::Stored);
         let winners: Vec<i64> = winners.map(|(number, _)| *number).collect();
@@ -46,14 +45,14 @@ pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kep
     stored(&*store, 1).await?;
     let mut seen = RawBson::Int64(5);
     for round in 0..i64::from(ROUNDS) {
-        let updated = at_once((0..MANY).map(|number| {
-            let (store, mine) = (Arc::clone(&store), round * 1000 + 100 + number);
+        let updated = at_once(&store, 0..MANY, |store, number| {
+            let mine = round * 1000 + 100 + number;
             let filter = is(Filter::id(&id(1)), "number", Some(seen.clone()));
             async move {
                 let updated = store.update(filter, set("number", mine), DATA).await?;
                 Ok((updated == Updated::Applied).then_some(mine))
             }
-        }))
+        })
         .await?;
         let winners: Vec<i64> = updated.into_iter().flatten().collect();
         let there = store.load(&id(1)).await?;
@@ -71,16 +70,13 @@ pub async fn of_many_that_compare_and_set_one_wins(store: Arc<dyn Store>) -> Kep
 pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
     const EACH: i64 = 5;
     stored(&*store, 1).await?;
-    at_once((0..MANY).map(|_| {
-        let store = Arc::clone(&store);
-        async move {
-            for _ in 0..EACH {
-                let one = change("number", Operator::Increment(1));
-                store.update(Filter::id(&id(1)), one, DATA).await?;
-            }
-            Ok(())
+    at_once(&store, 0..MANY, |store, _| async move {
+        for _ in 0..EACH {
+            let one = change("number", Operator::Increment(1));
+            store.update(Filter::id(&id(1)), one, DATA).await?;
         }
-    }))
+        Ok(())
+    })
     .await?;
     let there = store.load(&id(1)).await?;
     let there = there.and_then(|document| integer(&document, "number"));
@@ -94,18 +90,15 @@ pub async fn no_increment_is_lost(store: Arc<dyn Store>) -> Kept {
 pub async fn no_push_is_lost(store: Arc<dyn Store>) -> Kept {
     const EACH: i64 = 4;
     stored(&*store, 1).await?;
-    at_once((0..MANY).map(|task| {
-        let store = Arc::clone(&store);
-        async move {
-            for push in 0..EACH {
-                let first = task * 1000 + push * 10;
-                let pair = vec![RawBson::Int64(first), RawBson::Int64(first + 1)];
-                let update = change("pushed", Operator::Push(pair));
-                store.update(Filter::id(&id(1)), update, DATA).await?;
-            }
-            Ok(())
+    at_once(&store, 0..MANY, |store, task| async move {
+        for push in 0..EACH {
+            let first = task * 1000 + push * 10;
+            let pair = vec![RawBson::Int64(first), RawBson::Int64(first + 1)];
+            let update = change("pushed", Operator::Push(pair));
+            store.update(Filter::id(&id(1)), update, DATA).await?;
         }
-    }))
+        Ok(())
+    })
     .await?;
     let there = store.load(&id(1)).await?.map(|d| numbers(&d, "pushed"));
     let there = there.unwrap_or_default();
@@ -137,11 +130,10 @@ pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kep
     document.insert(field::VALUE, bson::Document::new());
     put(&*store, &document).await?;
     for round in 0..i64::from(ROUNDS) {
-        at_once((0..MANY).map(|number| {
-            let store = Arc::clone(&store);
+        at_once(&store, 0..MANY, |store, number| async move {
             let update = set(&format!("k{number}"), round);
-            async move { store.update(Filter::id(&id(1)), update, DATA).await }
-        }))
+            store.update(Filter::id(&id(1)), update, DATA).await
+        })
         .await?;
         let there = store.load(&id(1)).await?;
         let lost: Vec<i64> = (0..MANY)
@@ -163,18 +155,15 @@ pub async fn writes_to_different_fields_never_meet(store: Arc<dyn Store>) -> Kep
 pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
-        let got = at_once((0..MANY).map(|number| {
-            let store = Arc::clone(&store);
-            async move {
-                let filter = Filter::id(&id(round));
-                // In some rounds all take, in others some delete.
-                if round % 3 == 2 && number % 2 == 0 {
-                    store.delete(filter).await
-                } else {
-                    Ok(store.take(filter).await?.is_some())
-                }
+        let got = at_once(&store, 0..MANY, |store, number| async move {
+            let filter = Filter::id(&id(round));
+            // In some rounds all take, in others some delete.
+            if round % 3 == 2 && number % 2 == 0 {
+                store.delete(filter).await
+            } else {
+                Ok(store.take(filter).await?.is_some())
             }
-        }))
+        })
         .await?;
         let winners = got.into_iter().filter(|got| *got).count();
         must!(winners == 1, "{winners} got it");
@@ -188,23 +177,20 @@ pub async fn of_many_that_take_one_gets_the_document(store: Arc<dyn Store>) -> K
 pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
-        let calls = (0..MANY).map(|number| {
-            let store = Arc::clone(&store);
-            async move {
-                let filter = Filter::id(&id(round));
-                if number == MANY / 2 {
-                    return Ok((0, store.take(filter).await?));
-                }
-                let mut applied = 0;
-                for _ in 0..4 {
-                    let one = change("number", Operator::Increment(1));
-                    let updated = store.update(filter.clone(), one, DATA).await?;
-                    applied += i64::from(updated == Updated::Applied);
-                }
-                Ok((applied, None))
+        let results = at_once(&store, 0..MANY, |store, number| async move {
+            let filter = Filter::id(&id(round));
+            if number == MANY / 2 {
+                return Ok((0, store.take(filter).await?));
             }
-        });
-        let results = at_once(calls).await?;
+            let mut applied = 0;
+            for _ in 0..4 {
+                let one = change("number", Operator::Increment(1));
+                let updated = store.update(filter.clone(), one, DATA).await?;
+                applied += i64::from(updated == Updated::Applied);
+            }
+            Ok((applied, None))
+        })
+        .await?;
         let applied: i64 = results.iter().map(|(applied, _)| applied).sum();
         let taken = results.into_iter().find_map(|(_, taken)| taken);
         let there = taken.and_then(|document| integer(&document, "number"));
@@ -221,19 +207,16 @@ pub async fn a_take_misses_no_applied_update(store: Arc<dyn Store>) -> Kept {
 pub async fn nothing_brings_a_deleted_document_back(store: Arc<dyn Store>) -> Kept {
     for round in 0..ROUNDS {
         stored(&*store, round).await?;
-        at_once((0..MANY).map(|number| {
-            let store = Arc::clone(&store);
-            async move {
-                let filter = Filter::id(&id(round));
-                let update = set("text", "late");
-                match number % 4 {
-                    _ if number == MANY / 2 => drop(store.delete(filter).await?),
-                    1 => store.touch(touch(&id(round), at(5), at(100_000))),
-                    _ => drop(store.update(filter, update, DATA).await?),
-                }
-                Ok(())
+        at_once(&store, 0..MANY, |store, number| async move {
+            let filter = Filter::id(&id(round));
+            let update = set("text", "late");
+            match number % 4 {
+                _ if number == MANY / 2 => drop(store.delete(filter).await?),
+                1 => store.touch(touch(&id(round), at(5), at(100_000))),
+                _ => drop(store.update(filter, update, DATA).await?),
             }
-        }))
+            Ok(())
+        })
         .await?;
         store.flush().await;
         lacks(&*store, &id(round), "after a delete among other calls").await?;

@@ -1,10 +1,10 @@
 use rocket::tokio::time::timeout;
 
-use super::sample::{a_tombstone, change, id, lacks, raw, session};
-use super::{Failure, Kept, PATIENCE, begins_empty, text};
+use super::sample::{a_tombstone, change, holds_raw, id, lacks, raw, session, stores};
+use super::{Failure, Kept, PATIENCE, begins_empty};
 use crate::document::Operator;
 use crate::record::field;
-use crate::store::{Document, Durability, Filter, Inserted, Store, Updated};
+use crate::store::{Document, Durability, Filter, Store, Updated};
 
 /// The call that is tried as the last one before a crash.
 #[derive(Clone, Copy, Debug)]
@@ -68,24 +68,30 @@ struct Acknowledged {
 
 /// Stores some documents, and makes one call of the kind, which is the last.
 async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
-    let others: Vec<Document> = [2, 3].map(|number| raw(&session(&id(number)))).into();
-    for other in &others {
-        let created = store.insert(vec![other.clone()], DURABLY).await?;
-        must!(created == Inserted::Stored, "insert said {created:?}");
+    let mut there: Vec<Document> = [2, 3].map(|number| raw(&session(&id(number)))).into();
+    for other in &there {
+        stores(store, vec![other.clone()], DURABLY).await?;
     }
     let (mut this, tombstone) = (session(&id(1)), a_tombstone(1, 0));
-    let documents = vec![raw(&this), tombstone.clone()];
-    let created = store.insert(documents, DURABLY).await?;
-    must!(created == Inserted::Stored, "insert said {created:?}");
+    stores(store, vec![raw(&this), tombstone.clone()], DURABLY).await?;
+    there.push(tombstone);
 
     let filter = Filter::id(&id(1));
     let update = change("number", Operator::Increment(1));
     match last {
         Last::Insert => {}
-        Last::PutRevocation => store.put_revocation(REVOCATION).await?,
+        Last::PutRevocation => {
+            store.put_revocation(REVOCATION).await?;
+            let revocation = store.load(REVOCATION).await?;
+            let missing = || Failure::new("put_revocation stored nothing");
+            there.push(revocation.ok_or_else(missing)?);
+        }
         Last::Update => {
             let updated = store.update(filter, update, DURABLY).await?;
             must!(updated == Updated::Applied, "update said {updated:?}");
+            if let Ok(values) = this.get_document_mut(field::VALUE) {
+                values.insert("number", 6_i64);
+            }
         }
         Last::Delete => must!(store.delete(filter).await?, "delete found nothing"),
         Last::Take => must!(store.take(filter).await?.is_some(), "take found nothing"),
@@ -94,23 +100,9 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
             must!(deleted == 1, "delete_all deleted {deleted} and not 1");
         }
     }
-
-    let (mut there, mut gone) = (others, Vec::new());
-    there.push(tombstone);
+    let mut gone = Vec::new();
     match last {
-        Last::Insert => there.push(raw(&this)),
-        Last::PutRevocation => {
-            there.push(raw(&this));
-            let revocation = store.load(REVOCATION).await?;
-            let missing = || Failure::new("put_revocation stored nothing");
-            there.push(revocation.ok_or_else(missing)?);
-        }
-        Last::Update => {
-            if let Ok(values) = this.get_document_mut(field::VALUE) {
-                values.insert("number", 6_i64);
-            }
-            there.push(raw(&this));
-        }
+        Last::Insert | Last::Update | Last::PutRevocation => there.push(raw(&this)),
         Last::Delete | Last::Take | Last::DeleteAll => gone.push(id(1)),
     }
     Ok(Acknowledged { there, gone })
@@ -118,14 +110,7 @@ async fn write(store: &dyn Store, last: Last) -> Result<Acknowledged, Failure> {
 
 async fn is_there(store: &dyn Store, acknowledged: &Acknowledged) -> Kept {
     for wanted in &acknowledged.there {
-        let id = wanted.id().unwrap_or_default();
-        let found = store.load(id).await?;
-        must!(
-            found.as_ref() == Some(wanted),
-            "of {} there is {}",
-            text(wanted),
-            found.as_ref().map_or_else(|| "nothing".into(), text)
-        );
+        holds_raw(store, wanted).await?;
     }
     for id in &acknowledged.gone {
         lacks(store, id, "after it was deleted").await?;

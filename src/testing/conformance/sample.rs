@@ -10,7 +10,7 @@ use crate::document::key::Field;
 use crate::document::{Operator, Path, date};
 use crate::error::{Error, Result};
 use crate::record::field;
-use crate::store::{Document, Durability, Filter, Inserted, Store, Touch, Update};
+use crate::store::{Document, Durability, Filter, Inserted, Store, Touch, Update, Updated};
 
 pub(super) const DATA: Durability = Durability::Data;
 
@@ -72,13 +72,7 @@ pub(super) fn raw(document: &bson::Document) -> Document {
 /// The fields of a document that a list shows at least.
 pub(super) fn listed(document: &Document) -> Document {
     let unlisted = [field::VALUE, field::TOKEN, field::CSRF];
-    let fields = document.raw().into_iter().flatten().flatten();
-    let fields = fields.filter(|(name, _)| !unlisted.contains(name));
-    Document::from_raw(
-        fields
-            .map(|(name, value)| (name, value.to_raw_bson()))
-            .collect(),
-    )
+    document.only(|name| !unlisted.contains(&name))
 }
 
 pub(super) fn a_tombstone(number: u32, seconds: i64) -> Document {
@@ -93,23 +87,57 @@ pub(super) async fn stored(store: &dyn Store, number: u32) -> Result<bson::Docum
     Ok(document)
 }
 
+/// Stores 30 sessions: user 0 has those whose numbers are 0, 3, 6 and so on, user 1 has 1, 4, 7, and
+/// user 2 has 2, 5, 8.
+pub(super) async fn store_ten_of_each_user(store: &dyn Store) -> Result<(), Failure> {
+    for number in 0..30_u32 {
+        let mut document = session(&id(number));
+        document.insert(field::USER, i64::from(number % 3));
+        put(store, &document).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn put(store: &dyn Store, document: &bson::Document) -> Result<(), Failure> {
-    let created = store.insert(vec![raw(document)], DATA).await?;
+    stores(store, vec![raw(document)], DATA).await
+}
+
+/// Inserts documents; fails unless all of them were stored.
+pub(super) async fn stores(
+    store: &dyn Store,
+    documents: Vec<Document>,
+    durability: Durability,
+) -> Result<(), Failure> {
+    let created = store.insert(documents, durability).await?;
     must!(
         created == Inserted::Stored,
-        "insert said {created:?} of a document that did not exist"
+        "insert said {created:?} of documents that did not exist"
+    );
+    Ok(())
+}
+
+/// Updates the session of this number; fails unless the update was applied.
+pub(super) async fn changes(store: &dyn Store, number: u32, update: Update) -> Result<(), Failure> {
+    let updated = store.update(Filter::id(&id(number)), update, DATA).await?;
+    must!(
+        updated == Updated::Applied,
+        "an update by id said {updated:?}"
     );
     Ok(())
 }
 
 /// Fails unless the store holds exactly this under its id.
 pub(super) async fn holds(store: &dyn Store, wanted: &bson::Document) -> Result<(), Failure> {
-    let wanted = raw(wanted);
+    holds_raw(store, &raw(wanted)).await
+}
+
+/// Fails unless the store holds exactly these bytes under their id.
+pub(super) async fn holds_raw(store: &dyn Store, wanted: &Document) -> Result<(), Failure> {
     let id = wanted.id().unwrap_or_default();
     match store.load(id).await? {
-        Some(found) if found == wanted => Ok(()),
+        Some(found) if found == *wanted => Ok(()),
         Some(found) => {
-            let (found, wanted) = (text(&found), text(&wanted));
+            let (found, wanted) = (text(&found), text(wanted));
             Err(Failure::new(format!("it holds {found} and not {wanted}")))
         }
         None => Err(Failure::new(format!("{id} is gone"))),
