@@ -143,12 +143,12 @@ impl Update {
         let mut update = RawDocumentBuf::new();
         for operator in OPERATORS {
             let its = self.operations.iter();
-            let its = its.filter(|(_, operation)| operation.operator() == operator);
-            let fields: RawDocumentBuf = its
-                .map(|(path, operation)| (path.render(), operation.operand()))
-                .collect();
-            if !fields.is_empty() {
-                update.append(operator, fields);
+            let mut its = its
+                .filter(|(_, operation)| operation.operator() == operator)
+                .peekable();
+            if its.peek().is_some() {
+                let fields = its.map(|(path, operation)| (path.render(), operation.operand()));
+                update.append(operator, fields.collect::<RawDocumentBuf>());
             }
         }
         update
