@@ -1,7 +1,6 @@
 //! Carries a plan out: the writes before a response, in an order that keeps at most one token of a
 //! browser usable and destroys nothing before the new session stands.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Update};
 use crate::epoch::{Epoch, EpochLease};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, Result};
 use crate::live::{End, Live};
 use crate::metrics::Latencies;
 use crate::principals::PrincipalTypes;
@@ -298,21 +297,6 @@ impl Core {
         }
     }
 }
-
-/// Runs a future in a task, so that it continues when the caller stops polling. A panic in it is an
-/// unknown outcome.
-pub(crate) fn detached<T: Send + 'static, F>(
-    tasks: &Tasks,
-    operation: Operation,
-    future: F,
-) -> impl Future<Output = Result<T>> + use<T, F>
-where
-    F: Future<Output = Result<T>> + Send + 'static,
-{
-    tasks.run(move || Error::unknown(operation, TASK_LOST), future)
-}
-
-const TASK_LOST: &str = "the task panicked, or the runtime is shutting down";
 
 #[cfg(test)]
 mod tests;

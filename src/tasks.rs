@@ -10,7 +10,7 @@ use rocket::tokio;
 use rocket::tokio::sync::Notify;
 use rocket::tokio::task::JoinHandle;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 
 /// The tasks that were spawned and have not ended.
 #[derive(Clone, Default)]
@@ -41,6 +41,8 @@ impl Drop for Running {
     }
 }
 
+const LOST: &str = "the task panicked, or the runtime is shutting down";
+
 impl Tasks {
     /// Spawns a task. It continues when the handle is dropped.
     ///
@@ -57,23 +59,21 @@ impl Tasks {
         }))
     }
 
-    /// Runs a future in a task, so that it ends even if its caller stops polling. `lost`: the error
-    /// if the task panics, or the runtime is shutting down.
+    /// Runs a future in a task, so that it ends even if its caller stops polling.
     ///
     /// It starts at once: await it immediately. It is not an `async fn`, whose future would also have
     /// room for `future`.
-    pub(crate) fn run<T, F, L>(
+    pub(crate) fn run<T, F>(
         &self,
-        lost: L,
+        operation: Operation,
         future: F,
-    ) -> impl Future<Output = Result<T>> + use<T, F, L>
+    ) -> impl Future<Output = Result<T>> + use<T, F>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
-        L: FnOnce() -> Error,
     {
         let task = self.spawn(future);
-        task.map(move |ended| ended.unwrap_or_else(|_| Err(lost())))
+        task.map(move |ended| ended.unwrap_or_else(|_| Err(Error::without_result(operation, LOST))))
     }
 
     /// Waits until no task runs, for `limit` at most.
@@ -121,10 +121,12 @@ mod tests {
             panic!("for a test")
         }
         let tasks = Tasks::default();
-        let lost = || Error::Gone;
-        assert!(tasks.run(lost, async { Ok(()) }).await.is_ok());
-        let ended = tasks.run(lost, async { panics() }).await;
-        assert!(matches!(ended, Err(Error::Gone)), "{ended:?}");
+        let (read, write) = (Operation::LoadSession, Operation::ChangeSession);
+        assert!(tasks.run(write, async { Ok(()) }).await.is_ok());
+        let ended = tasks.run(read, async { panics() }).await;
+        assert!(matches!(ended, Err(Error::Store { .. })), "{ended:?}");
+        let ended = tasks.run(write, async { panics() }).await;
+        assert!(matches!(ended, Err(Error::Unknown { .. })), "{ended:?}");
     }
 
     #[rocket::async_test]

@@ -21,6 +21,7 @@ use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::{Instant, sleep};
 
 use self::pace::Pace;
+use super::error;
 use crate::error::{Error, Operation, Result};
 use crate::metrics;
 use crate::spans::{Origin, run_batch};
@@ -58,8 +59,6 @@ struct Shared<J, R> {
     operation: Operation,
     tasks: Tasks,
     waits: metrics::Queue,
-    /// The operation had no result: its command panicked, or could not start before the deadline.
-    lost: Error,
 }
 
 /// The operations of one command.
@@ -91,12 +90,10 @@ struct Waiting<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
-    /// Batches operations while a command is in flight, and has never more than `most` in flight. An
-    /// operation without a result fails with `lost`.
+    /// Batches operations while a command is in flight, and has never more than `most` in flight.
     pub(super) fn new<F>(
         most: usize,
         operation: Operation,
-        lost: Error,
         tasks: &Tasks,
         waits: &metrics::Queue,
         run: impl Fn(Vec<J>, Instant) -> F + Send + Sync + 'static,
@@ -119,7 +116,6 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
             operation,
             tasks: tasks.clone(),
             waits: waits.clone(),
-            lost,
         }))
     }
 
@@ -151,7 +147,9 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         if is_to_be_watched {
             self.0.watch_queue();
         }
-        replied.await.unwrap_or_else(|_| Err(self.0.lost.clone()))
+        // Without a reply its command panicked, or could not start before the deadline.
+        let lost = |_| Err(Error::without_result(self.0.operation, error::LOST));
+        replied.await.unwrap_or_else(lost)
     }
 }
 

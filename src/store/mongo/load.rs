@@ -11,10 +11,9 @@ use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
 use super::client::Client;
-use super::error;
 use super::touch::Touches;
 use crate::document::Document;
-use crate::error::{Error, Operation, Result};
+use crate::error::{Operation, Result};
 use crate::spans::carried;
 
 /// Larger documents have a find of their own: a command saved is little then, and only one task can
@@ -40,7 +39,7 @@ impl Loads {
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(most, OPERATION, lost(), tasks, waits, run)
+            Batcher::new(most, OPERATION, tasks, waits, run)
         });
         Loads { finder, batcher }
     }
@@ -53,15 +52,11 @@ impl Loads {
             _ => {
                 let finder = Arc::clone(&self.finder);
                 let find = async move { finder.find(ids, until).await };
-                let found = self.finder.client.tasks.run(lost, carried(find));
+                let found = self.finder.client.tasks.run(OPERATION, carried(find));
                 Ok(found.await?.into_values().collect())
             }
         }
     }
-}
-
-fn lost() -> Error {
-    Error::store(OPERATION, error::LOST)
 }
 
 async fn run(

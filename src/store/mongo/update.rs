@@ -31,7 +31,7 @@ impl Updates {
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(most, OPERATION, lost(), tasks, waits, run)
+            Batcher::new(most, OPERATION, tasks, waits, run)
         });
         Updates {
             client: Arc::clone(client),
@@ -59,15 +59,11 @@ impl Updates {
                     let terms = Terms::new(OPERATION, durability, until);
                     command::send(&client, Verb::Update, &[statement], terms).await
                 };
-                let sent = self.client.tasks.run(lost, carried(send));
+                let sent = self.client.tasks.run(OPERATION, carried(send));
                 Ok(Updated::of(sent.await?.of_one(OPERATION)? > 0))
             }
         }
     }
-}
-
-fn lost() -> Error {
-    Error::unknown(OPERATION, error::LOST)
 }
 
 /// An empty update document would replace the document by nothing.

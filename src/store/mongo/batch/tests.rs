@@ -24,12 +24,10 @@ fn bench(most: usize) -> Bench {
     let (sends, sent) = unbounded_channel();
     let ends = Arc::new(Semaphore::new(0));
     let may_end = Arc::clone(&ends);
-    let (operation, lost) = (Operation::LoadSession, Error::NotAttached);
     let waits = metrics::Usage::of_kind("main").batch;
     let batcher = Batcher::new(
         most,
-        operation,
-        lost,
+        Operation::LoadSession,
         &Tasks::default(),
         &waits,
         move |jobs: Vec<u32>, _| {
@@ -222,7 +220,7 @@ async fn operations_of_a_command_that_fails_fail_with_its_error() {
     let failed = bench.batcher.submit(FAILS, 1, until).await;
     assert!(matches!(failed, Err(Error::Gone)), "{failed:?}");
     let panicked = bench.batcher.submit(PANIC, 1, until).await;
-    assert!(matches!(panicked, Err(Error::NotAttached)), "{panicked:?}");
+    assert!(matches!(panicked, Err(Error::Store { .. })), "{panicked:?}");
 }
 
 #[rocket::async_test]
