@@ -1,43 +1,38 @@
 //! Background tasks of the crate, counted so that shutdown can wait for them.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rocket::futures::FutureExt;
 use rocket::tokio;
-use rocket::tokio::sync::Notify;
+use rocket::tokio::sync::watch;
 use rocket::tokio::task::JoinHandle;
 
 use crate::error::{Error, Operation, Result};
 
-/// The tasks that were spawned and have not ended.
+/// The number of tasks that were spawned and have not ended. Only zero is notified.
 #[derive(Clone, Default)]
-pub(crate) struct Tasks(Arc<Count>);
-
-#[derive(Default)]
-struct Count {
-    running: AtomicUsize,
-    /// Notified when none runs any more.
-    idle: Notify,
-}
+pub(crate) struct Tasks(watch::Sender<usize>);
 
 /// Counts one task, however it ends.
-struct Running(Arc<Count>);
+struct Running(watch::Sender<usize>);
 
 impl Running {
-    fn new(count: &Arc<Count>) -> Self {
-        count.running.fetch_add(1, Ordering::SeqCst);
-        Running(Arc::clone(count))
+    fn new(running: &watch::Sender<usize>) -> Self {
+        running.send_if_modified(|running| {
+            *running += 1;
+            false
+        });
+        Running(running.clone())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.idle.notify_waiters();
-        }
+        self.0.send_if_modified(|running| {
+            *running -= 1;
+            *running == 0
+        });
     }
 }
 
@@ -78,21 +73,9 @@ impl Tasks {
 
     /// Waits until no task runs, for `limit` at most.
     pub(crate) async fn wait(&self, limit: Duration) {
-        let none_runs = async {
-            loop {
-                // Created before the count is read: the end of a task in between is not missed.
-                let notified = self.0.idle.notified();
-                if self.running() == 0 {
-                    return;
-                }
-                notified.await;
-            }
-        };
+        let mut running = self.0.subscribe();
+        let none_runs = running.wait_for(|running| *running == 0);
         let _ = tokio::time::timeout(limit, none_runs).await;
-    }
-
-    fn running(&self) -> usize {
-        self.0.running.load(Ordering::SeqCst)
     }
 }
 
@@ -112,7 +95,7 @@ mod tests {
         end.send(()).unwrap();
         assert!(task.await.unwrap());
         waits.await.unwrap();
-        assert_eq!(tasks.running(), 0);
+        assert_eq!(*tasks.0.borrow(), 0);
     }
 
     #[rocket::async_test]
@@ -135,6 +118,6 @@ mod tests {
         let task = tasks.spawn(async { panic!("for a test") });
         assert!(task.await.is_err());
         tasks.wait(Duration::from_secs(60)).await;
-        assert_eq!(tasks.running(), 0);
+        assert_eq!(*tasks.0.borrow(), 0);
     }
 }
