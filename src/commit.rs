@@ -48,7 +48,7 @@ pub(crate) struct Core {
     pub(crate) live: Live,
     pub(crate) epoch: EpochLease,
     /// A task deletes the sessions of other generations.
-    is_sweeping: AtomicBool,
+    has_sweeper: AtomicBool,
 }
 
 /// What a commit has done.
@@ -128,7 +128,7 @@ impl Core {
             live: Live::new(&store, &config, &clock),
             latencies: Latencies::of_kind(config.kind()),
             epoch: EpochLease::new(&store, &clock),
-            is_sweeping: AtomicBool::new(false),
+            has_sweeper: AtomicBool::new(false),
             store,
             config,
             clock,

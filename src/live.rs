@@ -193,8 +193,7 @@ impl Live {
             }
             None => {
                 state.registry.add(subscriber, &subscription, session);
-                self.0.start_polling(&mut state);
-                drop(state);
+                self.0.start_polling(state);
             }
         }
         // Not under the lock, which it takes if it is the last.

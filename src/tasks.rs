@@ -1,6 +1,7 @@
 //! Background tasks of the crate, counted so that shutdown can wait for them.
 
 use std::future::Future;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rocket::futures::FutureExt;
@@ -76,6 +77,35 @@ impl Tasks {
         let mut running = self.0.subscribe();
         let none_runs = running.wait_for(|running| *running == 0);
         let _ = tokio::time::timeout(limit, none_runs).await;
+    }
+}
+
+/// Tells the owner of a background task that the task has ended, also by a panic or with its runtime.
+///
+/// The task takes it as an argument, so that it is dropped even if the task never runs.
+pub(crate) struct TaskGuard<T> {
+    /// What the task works for. The task does not keep it alive.
+    pub(crate) owner: Weak<T>,
+    ended: fn(&T),
+}
+
+impl<T> TaskGuard<T> {
+    pub(crate) fn new(owner: &Arc<T>, ended: fn(&T)) -> Self {
+        let owner = Arc::downgrade(owner);
+        TaskGuard { owner, ended }
+    }
+
+    /// The owner knows already that the task ends.
+    pub(crate) fn disarm(&mut self) {
+        self.owner = Weak::new();
+    }
+}
+
+impl<T> Drop for TaskGuard<T> {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.upgrade() {
+            (self.ended)(&owner);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::live::End;
 use crate::store::Order;
+use crate::tasks::TaskGuard;
 
 /// How many documents one command reads, and the next one deletes.
 const BATCH: u32 = 1000;
@@ -31,42 +32,6 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// The pause after a deletion that failed.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
-
-/// A process that deletes sessions: one task of it at a time.
-struct Sweeper(Weak<Core>);
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        if let Some(core) = self.0.upgrade() {
-            core.is_sweeping.store(false, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Sweeper {
-    /// Deletes until nothing is left, or nothing uses the sessions any more.
-    async fn run(self) {
-        let mut is_reported = false;
-        while let Some(core) = self.0.upgrade() {
-            let Err(error) = core.sweep_to_the_end().await else {
-                break;
-            };
-            if !is_reported {
-                is_reported = true;
-                rocket::warn!(
-                    "Sessions: the documents of revoked sessions cannot be deleted now; retrying in \
-                     the background"
-                );
-                error.log();
-            }
-            drop(core);
-            sleep(RETRY_DELAY).await;
-        }
-        let core = Weak::clone(&self.0);
-        drop(self);
-        sweep_what_was_left(core).await;
-    }
-}
 
 impl Core {
     /// Ends every session. Returns their number when no process serves one of them any more; with
@@ -159,16 +124,22 @@ impl Core {
 
     /// Deletes the remaining sessions of other generations, in a task, unless one does so already.
     pub(crate) fn sweep_in_background(self: &Arc<Self>) {
-        if self.is_sweeping.swap(true, Ordering::Relaxed) {
+        if self.has_sweeper.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (sweeper, stopped) = (Sweeper(Arc::downgrade(self)), self.live.stopped());
+        let (sweep, stopped) = (sweep_until_done(self.sweeper()), self.live.stopped());
         tokio::spawn(async move {
             tokio::select! {
-                () = sweeper.run() => {}
+                () = sweep => {}
                 () = stopped => {}
             }
         });
+    }
+
+    fn sweeper(self: &Arc<Self>) -> TaskGuard<Core> {
+        TaskGuard::new(self, |core| {
+            core.has_sweeper.store(false, Ordering::Relaxed)
+        })
     }
 
     async fn sweep_to_the_end(&self) -> Result<()> {
@@ -207,6 +178,29 @@ impl Core {
         *seen = Some(epoch);
         Ok(epoch.is_sweeping)
     }
+}
+
+/// Deletes until nothing is left, or nothing uses the sessions any more.
+async fn sweep_until_done(guard: TaskGuard<Core>) {
+    let mut is_reported = false;
+    while let Some(core) = guard.owner.upgrade() {
+        let Err(error) = core.sweep_to_the_end().await else {
+            break;
+        };
+        if !is_reported {
+            is_reported = true;
+            rocket::warn!(
+                "Sessions: the documents of revoked sessions cannot be deleted now; retrying in \
+                 the background"
+            );
+            error.log();
+        }
+        drop(core);
+        sleep(RETRY_DELAY).await;
+    }
+    let core = Weak::clone(&guard.owner);
+    drop(guard);
+    sweep_what_was_left(core).await;
 }
 
 /// Continues where a task has ended: between its last look at the epoch and its end, `revoke_all` may

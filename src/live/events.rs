@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bson::RawBson;
@@ -26,6 +26,7 @@ use crate::error::Result;
 use crate::record::token::Id;
 use crate::record::{field, session_of_tombstone};
 use crate::store::{Change, ChangeKind, Order, Watch};
+use crate::tasks::TaskGuard;
 
 /// How many events wait for a reader.
 const MAX_WAITING: usize = 1024;
@@ -156,10 +157,11 @@ impl Inner {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let mut feed = self.feed();
-        let watch = feed.as_mut().and_then(|feed| feed.watch.take());
+        let watch = self.feed().as_mut().and_then(|feed| feed.watch.take());
         if let Some(watch) = watch {
-            runtime.spawn(read_while_received(Arc::downgrade(self), watch));
+            // A task that ends before it has ended the streams does so here.
+            let guard = TaskGuard::new(self, |live| *live.feed() = None);
+            runtime.spawn(read_while_received(guard, watch));
         }
     }
 
@@ -178,30 +180,13 @@ impl Inner {
     }
 }
 
-/// Ends the streams, if the task that reads for them ends before it has done so itself: by a panic, or
-/// with its runtime.
-struct Reading {
-    live: Weak<Inner>,
-    has_ended: bool,
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        if let (false, Some(inner)) = (self.has_ended, self.live.upgrade()) {
-            *inner.feed() = None;
-        }
-    }
-}
-
-async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
+async fn read_while_received(mut guard: TaskGuard<Inner>, mut watch: Box<dyn Watch>) {
     let mut names = Names::default();
-    let mut reading = Reading {
-        live: live.clone(),
-        has_ended: false,
-    };
     loop {
         let change = watch.next().await;
-        let Some(inner) = live.upgrade() else { return };
+        let Some(inner) = guard.owner.upgrade() else {
+            return;
+        };
         let continues = match change {
             Ok(None) => inner.send(None),
             Ok(Some(change)) => {
@@ -218,7 +203,7 @@ async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
             }
         };
         if !continues {
-            reading.has_ended = true;
+            guard.disarm();
             return;
         }
     }

@@ -1,7 +1,7 @@
 //! Touches: that sessions were in use, written in the background, many in one command.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rocket::tokio;
@@ -16,6 +16,7 @@ use crate::record::{self, field};
 use crate::spans::{Origin, SharedCommand, carried};
 use crate::stats::StoreCounters;
 use crate::store::Touch;
+use crate::tasks::TaskGuard;
 
 /// The pause between two batches, in which the next one grows. It doubles with every failure.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -172,7 +173,8 @@ impl Touches {
         {
             queue.writer_running = true;
             drop(queue);
-            runtime.spawn(Writer(Arc::downgrade(self)).run(Arc::clone(self)));
+            let guard = TaskGuard::new(self, |touches| touches.lock().writer_running = false);
+            runtime.spawn(write_batches(guard, Arc::clone(self)));
         }
     }
 
@@ -256,36 +258,24 @@ impl Touches {
     }
 }
 
-/// The task that writes batch after batch until nothing waits. If it is dropped before its end, the next
-/// touch starts another one.
+/// Writes batch after batch until nothing waits. If its task is dropped before its end, the next touch
+/// starts another one.
 ///
 /// It does not keep the touches during its pause, so it ends with the store although the database is
 /// away, and what waits then is lost. At a shutdown [`Touches::flush`] writes it before.
-struct Writer(Weak<Touches>);
-
-impl Writer {
-    async fn run(mut self, mut touches: Arc<Touches>) {
-        loop {
-            touches.flush().await;
-            let pause = touches.lock().pause();
-            drop(touches);
-            tokio::time::sleep(pause).await;
-            let Some(still_used) = self.0.upgrade() else {
-                return;
-            };
-            touches = still_used;
-            if touches.lock().ends_writer() {
-                self.0 = Weak::new(); // which the queue knows
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(touches) = self.0.upgrade() {
-            touches.lock().writer_running = false;
+async fn write_batches(mut guard: TaskGuard<Touches>, mut touches: Arc<Touches>) {
+    loop {
+        touches.flush().await;
+        let pause = touches.lock().pause();
+        drop(touches);
+        tokio::time::sleep(pause).await;
+        let Some(still_used) = guard.owner.upgrade() else {
+            return;
+        };
+        touches = still_used;
+        if touches.lock().ends_writer() {
+            guard.disarm();
+            return;
         }
     }
 }
@@ -373,7 +363,8 @@ mod tests {
         let touches = unreachable(Duration::from_millis(10)).await;
         let store = Arc::downgrade(&touches);
         touches.lock().add("id".into(), times(1000));
-        let writer = tokio::spawn(Writer(Weak::clone(&store)).run(Arc::clone(&touches)));
+        let guard = TaskGuard::new(&touches, |_| {});
+        let writer = tokio::spawn(write_batches(guard, Arc::clone(&touches)));
         while touches.lock().failures == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
