@@ -73,59 +73,42 @@ impl Live {
     }
 
     /// Runs a call that ends sessions, and notifies the streams that follow them. `did_end` says by
-    /// the call's result whether it has ended them: a failed one, or one that has found none, may
-    /// have.
+    /// the call's result whether it has ended them; `None`: some of them. Unless all have ended, a poll
+    /// right after the call finds those that have.
     pub(crate) async fn ending<T>(
         &self,
         ids: &[&str],
         end: End,
         user: Option<&RawBson>,
         call: impl Future<Output = Result<T>>,
-        did_end: impl FnOnce(&T) -> bool,
+        did_end: impl FnOnce(&T) -> Option<bool>,
     ) -> Result<T> {
-        self.intend(ids, end, user);
-        let result = call.await;
-        match &result {
-            Ok(done) if did_end(done) => self.0.tell(ids.iter().map(|id| (*id, end))),
-            // It was not there, so it has ended before, or belongs to another user: a poll finds out.
-            Ok(_) | Err(Error::Store { .. }) => {
-                let mut state = self.0.lock();
-                ids.iter().for_each(|id| state.reasons.take_back(id));
-                self.0.wake_for(&state, ids);
-            }
-            Err(_) => self.0.wake_for(&self.0.lock(), ids),
-        }
-        result
-    }
-
-    /// Remembers why sessions end, and whose they are, before they do.
-    pub(crate) fn intend(&self, ids: &[&str], end: End, user: Option<&RawBson>) {
-        let mut state = self.0.lock();
         for id in ids {
-            state.reasons.intend(id, end, user);
-        }
-    }
-
-    /// Runs a call that ends sessions that were found, but for those that have changed since. A poll
-    /// right after it notifies the streams that follow them. `found`: their ids and users.
-    pub(crate) async fn ending_found<T>(
-        &self,
-        found: &[(&str, Option<&RawBson>)],
-        end: End,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        for &(id, user) in found {
-            self.intend(&[id], end, user);
+            self.intend(id, end, user);
         }
         let result = call.await;
-        let ids: Vec<&str> = found.iter().map(|(id, _)| *id).collect();
+        let has_ended = match &result {
+            Ok(done) => did_end(done),
+            Err(Error::Store { .. }) => Some(false),
+            Err(_) => None,
+        };
+        if has_ended == Some(true) {
+            self.0.tell(ids.iter().map(|id| (*id, end)));
+            return result;
+        }
         let mut state = self.0.lock();
-        if matches!(result, Err(Error::Store { .. })) {
+        if has_ended == Some(false) {
+            // It was not there, so it has ended before, or belongs to another user.
             ids.iter().for_each(|id| state.reasons.take_back(id));
         }
-        self.0.wake_for(&state, &ids);
+        self.0.wake_for(&state, ids);
         drop(state);
         result
+    }
+
+    /// Remembers why a session ends, and whose it is, before it does.
+    pub(crate) fn intend(&self, id: &str, end: End, user: Option<&RawBson>) {
+        self.0.lock().reasons.intend(id, end, user);
     }
 
     /// Runs a call that ends all sessions that a filter chooses. A poll right after it notifies the
@@ -169,7 +152,7 @@ impl Live {
         for document in found.unwrap_or_default() {
             if let Some(id) = document.id() {
                 let user = document.get(field::USER).map(RawBsonRef::to_raw_bson);
-                self.intend(&[id], end, user.as_ref());
+                self.intend(id, end, user.as_ref());
             }
         }
     }

@@ -156,7 +156,7 @@ async fn an_unknown_outcome_is_told_by_a_poll_with_its_reason() {
     let ids = [id.as_str()];
     let result = bench
         .live
-        .ending(&ids, End::LoggedOut, None, call, |did| *did);
+        .ending(&ids, End::LoggedOut, None, call, |did| Some(*did));
     assert!(result.await.is_err());
     bench.live.0.poll().await.unwrap();
     assert_eq!(end(&ended), None, "it has not ended");
@@ -173,7 +173,7 @@ async fn a_call_that_ended_nothing_gives_no_reason() {
     let ids = [id.as_str()];
     let result = bench
         .live
-        .ending(&ids, End::Revoked, None, call, |did| *did);
+        .ending(&ids, End::Revoked, None, call, |did| Some(*did));
     assert!(!result.await.unwrap());
     assert_eq!(end(&ended), None);
     assert!(bench.delete(&id).await.unwrap());
@@ -201,15 +201,14 @@ async fn a_call_for_found_sessions_explains_those_that_it_ended() {
     let bench = Bench::new();
     let (id, ended) = bench.followed().await;
     let (used, lives) = bench.followed().await;
-    let user = RawBson::Int32(7);
-    let found = [(id.as_str(), Some(&user)), (used.as_str(), None)];
+    let (live, ids) = (&bench.live, [id.as_str(), used.as_str()]);
+    live.intend(ids[0], End::Revoked, Some(&RawBson::Int32(7)));
     let call = async { Err::<bool, _>(failed()) };
-    let result = bench.live.ending_found(&found, End::Revoked, call);
+    let result = live.ending(&ids, End::Revoked, None, call, |_| None);
     assert!(result.await.is_err());
-    assert!(bench.live.0.lock().reasons.of(id.as_str()).is_none());
-    let result = bench
-        .live
-        .ending_found(&found, End::Revoked, bench.delete(&id));
+    assert!(live.0.lock().reasons.of(id.as_str()).is_none());
+    let delete = bench.delete(&id);
+    let result = live.ending(&ids, End::Revoked, None, delete, |_| None);
     assert!(result.await.unwrap());
     bench.live.0.poll().await.unwrap();
     assert_eq!((end(&ended), end(&lives)), (Some(End::Revoked), None));
@@ -272,7 +271,7 @@ async fn an_end_is_known_to_later_subscriptions() {
     let (ids, delete) = ([id.as_str()], bench.delete(&id));
     let result = bench
         .live
-        .ending(&ids, End::LoggedOut, None, delete, |did| *did);
+        .ending(&ids, End::LoggedOut, None, delete, |did| Some(*did));
     assert!(result.await.unwrap());
     assert_eq!(end(&ended), Some(End::LoggedOut));
     assert_eq!(end(&bench.follow(&id)), Some(End::LoggedOut));
