@@ -20,7 +20,6 @@ use crate::config::Config;
 use crate::document::Filter;
 use crate::error::{Error, Result};
 use crate::record::field;
-use crate::record::token::Id;
 use crate::store::Order;
 use crate::store::bounded::Bounded;
 
@@ -123,6 +122,7 @@ impl Live {
         let result = call.await;
         {
             let mut state = self.0.lock();
+            state.registry.prune();
             let newest = state.registry.last_number();
             let is_followed = !state.registry.is_empty();
             state.reasons.finish_many(number, newest, is_followed);
@@ -164,28 +164,17 @@ impl Live {
 
     /// Makes a subscription follow a stored session. Sends nothing: the next poll includes it.
     pub(crate) fn follow(&self, subscriber: Subscriber, session: Followed) {
-        let Some(subscription) = subscriber.subscription() else {
-            return;
-        };
         let mut state = self.0.lock();
-        let ended = state.reasons.certain(session.id.as_str());
-        match ended {
+        match state.reasons.certain(session.id.as_str()) {
             Some(end) => {
                 drop(state);
                 subscriber.end(end);
             }
             None => {
-                state.registry.add(subscriber, &subscription, session);
+                state.registry.add(subscriber, session);
                 self.0.start_polling(state);
             }
         }
-        // Not under the lock, which it takes if it is the last.
-        drop(subscription);
-    }
-
-    fn unfollow(&self, id: &Id, number: u64) {
-        let removed = self.0.lock().registry.remove(id, number);
-        drop(removed); // not under the lock
     }
 
     /// The process shuts down: events end. Streams that are still open see that by Rocket's `Shutdown`,

@@ -25,6 +25,8 @@ use crate::store::Touch;
 #[derive(Clone)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Ended {
+    // Dropped before `subscription`: dropping the sender of a subscription that is gone wakes no task, so
+    // that it can be done under the lock (`Registry::prune`).
     end: Shared<oneshot::Receiver<End>>,
     subscription: Arc<Subscription>,
 }
@@ -50,7 +52,6 @@ pub enum End {
 /// What all clones of an [`Ended`] share.
 pub(super) struct Subscription {
     live: Live,
-    pub(super) number: u64,
     /// The session that it follows, once that is stored.
     pub(super) id: OnceLock<Id>,
     /// How that ended, once a clone has resolved.
@@ -62,11 +63,10 @@ pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
     let number = live.0.lock().registry.next_number();
     let subscription = Arc::new(Subscription {
         live: live.clone(),
-        number,
         id: OnceLock::new(),
         end: OnceLock::new(),
     });
-    let subscriber = Subscriber::new(tell, &subscription);
+    let subscriber = Subscriber::new(tell, number, &subscription);
     let end = end.shared();
     (Ended { end, subscription }, subscriber)
 }
@@ -127,11 +127,3 @@ impl Future for Ended {
 }
 
 opaque_debug!(Ended);
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.get() {
-            self.live.unfollow(id, self.number);
-        }
-    }
-}

@@ -168,6 +168,7 @@ async fn poll_while_followed(mut guard: TaskGuard<Inner>) {
         };
         {
             let mut state = inner.lock();
+            state.registry.prune();
             if state.registry.is_empty() {
                 state.is_polling = false;
                 guard.disarm();
