@@ -118,14 +118,14 @@ impl Live {
         end: End,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let number = self.0.lock().reasons.intend_many(filter.clone(), end);
+        let ended = self.0.lock().reasons.intend_many(filter.clone(), end);
         let result = call.await;
         {
             let mut state = self.0.lock();
             state.registry.prune();
             let newest = state.registry.last_number();
             let is_followed = !state.registry.is_empty();
-            state.reasons.finish_many(number, newest, is_followed);
+            state.reasons.finish_many(&ended, newest, is_followed);
         }
         self.0.wake.notify_one();
         result
