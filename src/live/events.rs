@@ -213,9 +213,9 @@ async fn read_while_received(mut guard: TaskGuard<Inner>, mut watch: Box<dyn Wat
 #[derive(Default)]
 struct Names {
     /// The users of the latest logins.
-    logins: Recent<RawBson>,
+    logins: Recent,
     /// Sessions that a login replaces, and the user who signed in.
-    replaced: Recent<Option<RawBson>>,
+    replaced: Recent,
 }
 
 impl Names {
@@ -226,7 +226,7 @@ impl Names {
             return Some(Event::new("", EventKind::Missed, at, None));
         }
         if let (Some(old), ChangeKind::Inserted) = (session_of_tombstone(&id), kind) {
-            let by = change.by.and_then(|by| self.logins.get(&by).cloned());
+            let by = change.by.and_then(|by| self.logins.users.get(&by)?.clone());
             self.replaced.insert(old.to_owned(), by);
             return None;
         }
@@ -235,7 +235,7 @@ impl Names {
         let (kind, user) = match kind {
             ChangeKind::Inserted => match change.user {
                 Some(user) => {
-                    self.logins.insert(id.clone(), user.clone());
+                    self.logins.insert(id.clone(), Some(user.clone()));
                     (EventKind::LoggedIn, Some(user))
                 }
                 None => (EventKind::Created, None),
@@ -259,7 +259,7 @@ impl Names {
         if let Some(reason) = state.reasons.of(id) {
             return (EventKind::from(reason.end), reason.user.clone());
         }
-        if let Some(user) = self.replaced.remove(id) {
+        if let Some(user) = self.replaced.users.remove(id) {
             return (EventKind::Deleted, user);
         }
         // Not by a call for many that this process runs meanwhile: that call names the sessions that
@@ -296,39 +296,23 @@ impl Inner {
     }
 }
 
-/// A map that forgets the oldest.
-struct Recent<V> {
-    map: HashMap<String, V>,
+/// The users of the sessions that were added last.
+#[derive(Default)]
+struct Recent {
+    users: HashMap<String, Option<RawBson>>,
     order: VecDeque<String>,
 }
 
-impl<V> Default for Recent<V> {
-    fn default() -> Self {
-        Recent {
-            map: HashMap::new(),
-            order: VecDeque::new(),
-        }
-    }
-}
-
-impl<V> Recent<V> {
+impl Recent {
     const MAX: usize = 4096;
 
-    fn insert(&mut self, key: String, value: V) {
+    fn insert(&mut self, id: String, user: Option<RawBson>) {
         if self.order.len() >= Self::MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.map.remove(&oldest);
+            self.users.remove(&oldest);
         }
-        self.order.push_back(key.clone());
-        self.map.insert(key, value);
-    }
-
-    fn get(&self, key: &str) -> Option<&V> {
-        self.map.get(key)
-    }
-
-    fn remove(&mut self, key: &str) -> Option<V> {
-        self.map.remove(key)
+        self.order.push_back(id.clone());
+        self.users.insert(id, user);
     }
 }
