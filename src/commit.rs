@@ -142,6 +142,11 @@ impl Core {
         self.clock.now()
     }
 
+    /// Whether the store has answered, and the application is not shutting down.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.store.has_answered() && !self.live.is_stopped()
+    }
+
     /// Loads a session that has not ended with its generation; it may have expired. One round trip.
     pub(crate) async fn load(&self, id: &Id) -> Result<Option<Record>> {
         self.load_if(id, |_| true).await

@@ -177,6 +177,10 @@ impl Live {
         }
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.0.is_stopped.borrow()
+    }
+
     /// The process shuts down: events end. Streams that are still open see that by Rocket's `Shutdown`,
     /// and are told as before when their session ends.
     pub(crate) fn stop(&self) {
@@ -207,10 +211,6 @@ impl Inner {
         if ids.iter().any(|id| state.registry.contains(id)) {
             self.wake.notify_one();
         }
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.is_stopped.borrow()
     }
 
     /// These sessions have ended.

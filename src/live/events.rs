@@ -169,7 +169,7 @@ impl Inner {
     fn send(&self, items: impl IntoIterator<Item = Result<Event>>) -> bool {
         let mut feed = self.feed();
         let Some(open) = &*feed else { return false };
-        if open.sender.receiver_count() == 0 || self.is_stopped() {
+        if open.sender.receiver_count() == 0 || *self.is_stopped.borrow() {
             *feed = None;
             return false;
         }

@@ -32,7 +32,6 @@ pub(crate) struct Bounded {
     tasks: Tasks,
     /// Whether a call has ever succeeded.
     has_answered: Arc<AtomicBool>,
-    is_stopping: Arc<AtomicBool>,
 }
 
 /// Calls a store's method that the store may run in tasks of its own: the calls of most requests, which
@@ -72,7 +71,6 @@ impl Bounded {
             stats,
             tasks: Tasks::default(),
             has_answered: Arc::default(),
-            is_stopping: Arc::default(),
         }
     }
 
@@ -107,7 +105,7 @@ impl Bounded {
         if result.as_ref().is_err_and(fails) {
             self.stats.failures.count();
         }
-        if result.is_ok() && !self.has_answered.load(Ordering::Relaxed) {
+        if result.is_ok() && !self.has_answered() {
             self.has_answered.store(true, Ordering::Relaxed);
         }
         result
@@ -236,14 +234,8 @@ impl Bounded {
         call!(self, ReachStore, ping())
     }
 
-    /// Whether the store has answered, and the application is not shutting down.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed) && !self.is_stopping.load(Ordering::Relaxed)
-    }
-
-    /// The application is shutting down.
-    pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
     /// Reads the times of sessions ([`Store::times`](super::Store::times)). Shutdown does not wait

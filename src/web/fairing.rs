@@ -376,7 +376,7 @@ impl Fairing for CommitFairing {
     /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
         for kind in self.kinds.all() {
-            kind.sessions.core.store.stop();
+            kind.sessions.core.live.stop();
         }
         for task in self.maintenance.get().into_iter().flatten() {
             task.stop();
@@ -385,7 +385,6 @@ impl Fairing for CommitFairing {
         let grace = Duration::from_secs(grace.into());
         let flushes = self.kinds.all().iter().map(|kind| async move {
             let core = &kind.sessions.core;
-            core.live.stop();
             core.tasks.wait(grace.min(core.config.deadline)).await;
             core.store.flush(grace).await;
         });
