@@ -302,49 +302,41 @@ impl EpochLease {
         Ok(())
     }
 
-    /// Takes note of a read, and returns the newest that is known.
+    /// Takes note of a read, and returns the newest epoch that is known. If the document was deleted by
+    /// hand, another generation takes its place, of whichever process stores one first.
     async fn learn(&self, sent: Sending, document: Option<&Document>) -> Result<Epoch> {
-        let epoch = Epoch::read(document);
-        {
-            let mut known = self.known();
-            // Replies may come in another order than their reads were sent.
-            if known
-                .read
-                .is_some_and(|read| read.monotonic > sent.monotonic)
-            {
-                return Ok(known.epoch);
-            }
-            if epoch.generation.is_some() || known.epoch.generation.is_none() {
-                *known = Known {
-                    epoch,
-                    read: Some(sent),
-                };
-                return Ok(epoch);
-            }
+        if let Some(epoch) = self.note(sent, document) {
+            return Ok(epoch);
         }
-        self.store_again().await
-    }
-
-    /// The document was deleted by hand: another generation takes its place, of whichever process
-    /// stores one first.
-    async fn store_again(&self) -> Result<Epoch> {
         for _ in 0..MAX_ATTEMPTS {
             self.insert().await?;
             let sent = self.sent_now();
             let document = self.store.load(ID).await?;
-            let epoch = Epoch::read(document.as_ref());
-            if epoch.generation.is_some() {
+            if let Some(epoch) = self.note(sent, document.as_ref()) {
                 rocket::warn!(
                     "Sessions: the document `{ID}` was deleted; sessions of before have ended"
                 );
-                *self.known() = Known {
-                    epoch,
-                    read: Some(sent),
-                };
                 return Ok(epoch);
             }
         }
         Err(Error::store(Operation::RevokeSessions, CONTENTION))
+    }
+
+    /// Returns the newest epoch that is known after a read; `None` if the document was deleted.
+    fn note(&self, sent: Sending, document: Option<&Document>) -> Option<Epoch> {
+        let epoch = Epoch::read(document);
+        let mut known = self.known();
+        // Replies may come in another order than their reads were sent.
+        let is_newer = |read: Sending| read.monotonic > sent.monotonic;
+        if known.read.is_some_and(is_newer) {
+            return Some(known.epoch);
+        }
+        if epoch.generation.is_none() && known.epoch.generation.is_some() {
+            return None;
+        }
+        let read = Some(sent);
+        *known = Known { epoch, read };
+        Some(epoch)
     }
 
     async fn insert(&self) -> Result<Inserted> {
