@@ -172,14 +172,9 @@ impl Core {
         ids: Vec<String>,
         is_wanted: impl Fn(&Document) -> bool,
     ) -> Result<Vec<Record>> {
-        let (found, epoch) = self.epoch.load(ids).await?;
-        // With its exact size: a vector that grows allocates room for four records, which are large.
-        let mut records = Vec::with_capacity(found.len());
-        let wanted = found.into_iter().filter(is_wanted);
-        records.extend(wanted.filter_map(|one| self.read(one)));
+        let read = |one| Some(one).filter(&is_wanted).and_then(|one| self.read(one));
         let is_of = |epoch: Epoch, record: &Record| epoch.has(&record.meta);
-        self.epoch.retain(&mut records, epoch, is_of).await?;
-        Ok(records)
+        self.epoch.load(ids, read, is_of).await
     }
 
     /// Whether a session has expired since it was loaded. Another request may have prolonged it, or

@@ -253,39 +253,24 @@ impl EpochLease {
         self.learn(sent, document.as_ref()).await
     }
 
-    /// Loads the sessions with these ids, whatever their generation, and the epoch where the same command
-    /// brought it ([`retain`](EpochLease::retain) takes both). One round trip.
-    pub(crate) async fn load(&self, ids: Vec<String>) -> Result<(Vec<Document>, Option<Epoch>)> {
-        if self.held().is_none() {
-            return Box::pin(self.load_with_epoch(ids)).await;
-        }
-        Ok((self.store.load_many(ids).await?, None))
-    }
-
-    async fn load_with_epoch(
+    /// Loads those of the sessions with these ids that have not ended with their generation. `read` parses
+    /// a document, or leaves it out. One round trip; another one where the load did not bring the epoch,
+    /// and the lease has run out since or a session is of another generation than the known one.
+    pub(crate) async fn load<S>(
         &self,
-        mut ids: Vec<String>,
-    ) -> Result<(Vec<Document>, Option<Epoch>)> {
-        ids.push(ID.to_owned());
-        let sent = self.sent_now();
-        let mut found = self.store.load_many(ids).await?;
-        let at = found.iter().position(|one| one.id() == Some(ID));
-        let document = at.map(|at| found.swap_remove(at));
-        let epoch = self.learn(sent, document.as_ref()).await?;
-        Ok((found, Some(epoch)))
-    }
-
-    /// Keeps those of the loaded sessions that have not ended with their generation. One round trip
-    /// where the load did not bring the epoch, and the lease has run out since or a session is of
-    /// another generation than the known one.
-    pub(crate) async fn retain<S>(
-        &self,
-        loaded: &mut Vec<S>,
-        brought: Option<Epoch>,
+        ids: Vec<String>,
+        read: impl Fn(Document) -> Option<S>,
         is_of: impl Fn(Epoch, &S) -> bool,
-    ) -> Result<()> {
+    ) -> Result<Vec<S>> {
+        let (found, brought) = match self.held() {
+            Some(_) => (self.store.load_many(ids).await?, None),
+            None => Box::pin(self.load_with_epoch(ids)).await?,
+        };
+        // With its exact size: a vector that grows allocates room for four records, which are large.
+        let mut loaded = Vec::with_capacity(found.len());
+        loaded.extend(found.into_iter().filter_map(read));
         if loaded.is_empty() {
-            return Ok(());
+            return Ok(loaded);
         }
         let epoch = match brought {
             Some(epoch) => epoch,
@@ -299,7 +284,20 @@ impl EpochLease {
             }
         };
         loaded.retain(|session| is_of(epoch, session));
-        Ok(())
+        Ok(loaded)
+    }
+
+    async fn load_with_epoch(
+        &self,
+        mut ids: Vec<String>,
+    ) -> Result<(Vec<Document>, Option<Epoch>)> {
+        ids.push(ID.to_owned());
+        let sent = self.sent_now();
+        let mut found = self.store.load_many(ids).await?;
+        let at = found.iter().position(|one| one.id() == Some(ID));
+        let document = at.map(|at| found.swap_remove(at));
+        let epoch = self.learn(sent, document.as_ref()).await?;
+        Ok((found, Some(epoch)))
     }
 
     /// Takes note of a read, and returns the newest epoch that is known. If the document was deleted by
