@@ -25,6 +25,7 @@ mod index;
 mod insert;
 mod list;
 mod load;
+mod revocation;
 mod server_session;
 mod touch;
 mod update;
@@ -154,7 +155,7 @@ impl Store for MongoStore {
     }
 
     async fn put_revocation(&self, id: &str) -> Result<()> {
-        delete::put_revocation(&self.0.client, id).await
+        revocation::put(&self.0.client, id).await
     }
 
     async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
