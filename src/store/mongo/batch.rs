@@ -205,41 +205,35 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     /// Starts the operations that are overdue because commands hang, in a task that runs while
     /// operations are queued: those that are sent at once cost no timer.
     fn watch_queue(self: &Arc<Self>) {
-        let watch = Watch(Some(Arc::clone(self)));
+        let task = OverdueTask(Some(Arc::clone(self)));
         if tokio::runtime::Handle::try_current().is_ok() {
-            tokio::spawn(watch.run());
+            tokio::spawn(task.run());
         }
-    }
-
-    fn next_check(&self) -> Option<Duration> {
-        self.lock().next_check()
-    }
-
-    fn overdue(&self) -> Option<Batch<J, R>> {
-        self.lock().overdue()
     }
 }
 
 /// The task that looks for overdue operations. If it is dropped before its end, the next operation that
 /// is queued starts another one.
-struct Watch<J: Send + 'static, R: Send + 'static>(Option<Arc<Shared<J, R>>>);
+struct OverdueTask<J: Send + 'static, R: Send + 'static>(Option<Arc<Shared<J, R>>>);
 
-impl<J: Send + 'static, R: Send + 'static> Watch<J, R> {
+impl<J: Send + 'static, R: Send + 'static> OverdueTask<J, R> {
     async fn run(mut self) {
         while let Some(shared) = &self.0 {
-            let Some(pause) = shared.next_check() else {
+            let Some(pause) = shared.lock().next_check() else {
                 self.0 = None; // which the queue knows
                 return;
             };
             sleep(pause).await;
-            while let Some(batch) = shared.overdue() {
+            // The lock is free again when the batch starts.
+            let overdue = || shared.lock().overdue();
+            while let Some(batch) = overdue() {
                 shared.start(batch);
             }
         }
     }
 }
 
-impl<J: Send + 'static, R: Send + 'static> Drop for Watch<J, R> {
+impl<J: Send + 'static, R: Send + 'static> Drop for OverdueTask<J, R> {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
             shared.lock().is_watched = false;
