@@ -54,8 +54,6 @@ pub(super) struct Subscription {
     live: Live,
     /// The session that it follows, once that is stored.
     pub(super) id: OnceLock<Id>,
-    /// How that ended, once a clone has resolved.
-    end: OnceLock<End>,
 }
 
 pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
@@ -64,7 +62,6 @@ pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
     let subscription = Arc::new(Subscription {
         live: live.clone(),
         id: OnceLock::new(),
-        end: OnceLock::new(),
     });
     let subscriber = Subscriber::new(tell, number, &subscription);
     let end = end.shared();
@@ -116,13 +113,13 @@ impl Future for Ended {
     type Output = End;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
-        // A `Shared` that has resolved panics when it is polled again, as do its later clones.
-        if let Some(end) = self.subscription.end.get() {
-            return Poll::Ready(*end);
-        }
-        // The sender was dropped: the response was sent without storing a session.
-        let end = ready!(Pin::new(&mut self.end).poll(context)).unwrap_or(End::Gone);
-        Poll::Ready(*self.subscription.end.get_or_init(|| end))
+        // A `Shared` that has resolved panics when it is polled again, as do its later clones. An earlier
+        // clone resolves again.
+        let earlier = self.end.clone();
+        let end = ready!(self.end.poll_unpin(context));
+        self.end = earlier;
+        // Without a sender the response was sent without storing a session.
+        Poll::Ready(end.unwrap_or(End::Gone))
     }
 }
 
