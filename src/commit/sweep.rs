@@ -99,9 +99,13 @@ impl Core {
             if limit.is_some_and(|limit| Instant::now() >= limit) {
                 return Ok(ended + self.count_others(epoch, rest).await?);
             }
-            if beat.elapsed() >= BEAT {
+            // A store of this process alone needs no record.
+            if beat.elapsed() >= BEAT
+                && !self.epoch.is_local()
+                && let Some(generation) = epoch.generation
+            {
                 beat = Instant::now();
-                self.beat(epoch).await?;
+                self.epoch.beat(generation).await?;
             }
         }
     }
@@ -111,15 +115,6 @@ impl Core {
         let all = self.store.count(sessions.clone()).await?;
         let current = self.store.count(epoch.restrict(sessions)).await?;
         Ok(all.saturating_sub(current))
-    }
-
-    /// Records for other processes that this one still deletes. A store of this process alone needs
-    /// no record.
-    async fn beat(&self, epoch: Epoch) -> Result<()> {
-        match epoch.generation {
-            Some(generation) if !self.epoch.is_local() => self.epoch.beat(generation).await,
-            _ => Ok(()),
-        }
     }
 
     /// Deletes the remaining sessions of other generations, in a task, unless one does so already.
@@ -158,7 +153,7 @@ impl Core {
             };
             let settled = Instant::now() + on_its_way;
             while Instant::now() < settled {
-                self.beat(epoch).await?;
+                self.epoch.beat(generation).await?;
                 sleep(BEAT.min(settled.saturating_duration_since(Instant::now()))).await;
             }
             let is_same = self.epoch.current().await?.generation == Some(generation);
