@@ -46,7 +46,10 @@ impl Updates {
         durability: Durability,
     ) -> Result<Updated> {
         let until = self.client.until();
-        not_empty(&update)?;
+        if update.is_empty() {
+            // It would replace the document by nothing.
+            return Err(Error::store(OPERATION, error::EMPTY));
+        }
         let statement = Statement::update(&filter, &update);
         match &self.batcher {
             Some(batcher) if durability == Durability::Data && filter.may_share() => {
@@ -63,14 +66,6 @@ impl Updates {
                 Ok(Updated::of(sent.await?.of_one(OPERATION)? > 0))
             }
         }
-    }
-}
-
-/// An empty update document would replace the document by nothing.
-fn not_empty(update: &Update) -> Result<()> {
-    match update.is_empty() {
-        true => Err(Error::store(OPERATION, error::EMPTY)),
-        false => Ok(()),
     }
 }
 
