@@ -21,7 +21,6 @@
 //! A document of the Python package carries no generation. It has ended when it was not created after
 //! `at`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bson::raw::RawBsonRef;
@@ -30,6 +29,7 @@ use bson::{RawBson, RawDocumentBuf, Timestamp};
 use crate::clock::{Clock, Moment};
 use crate::document::{Document, Filter, Operator, Path, SERVER_TIME, Update, moment};
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::record::token::{self, Id};
 use crate::record::{Meta, field, seconds};
 use crate::store::bounded::Bounded;
@@ -192,10 +192,6 @@ impl EpochLease {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn sent_now(&self) -> Sending {
         Sending::now(&self.clock)
     }
@@ -216,7 +212,7 @@ impl EpochLease {
     /// The epoch, while there is a lease.
     fn held(&self) -> Option<Epoch> {
         let stored = self.store.load_now(ID);
-        let mut known = self.known();
+        let mut known = self.known.lock();
         match stored {
             Some(document) => {
                 let epoch = Epoch::read(document.as_ref());
@@ -235,7 +231,7 @@ impl EpochLease {
 
     /// Whether a session's document says that it is of another generation than the last that is known.
     pub(crate) fn has_ended(&self, session: &Document) -> bool {
-        self.known().epoch.contradicts(session)
+        self.known.lock().epoch.contradicts(session)
     }
 
     /// The epoch at this moment. One round trip when the lease has run out, at most once a second.
@@ -323,7 +319,7 @@ impl EpochLease {
     /// Returns the newest epoch that is known after a read; `None` if the document was deleted.
     fn note(&self, sent: Sending, document: Option<&Document>) -> Option<Epoch> {
         let epoch = Epoch::read(document);
-        let mut known = self.known();
+        let mut known = self.known.lock();
         // Replies may come in another order than their reads were sent.
         let is_newer = |read: Sending| read.monotonic > sent.monotonic;
         if known.read.is_some_and(is_newer) {
@@ -359,7 +355,7 @@ impl EpochLease {
         update.set(SWEEPING, true);
         let stored = self.put(update).await;
         // Also when the outcome is unknown: this process looks at once.
-        self.known().read = None;
+        self.known.lock().read = None;
         stored
     }
 
@@ -397,7 +393,7 @@ impl EpochLease {
         update.unset(SWEEPING);
         update.unset(BEATS);
         let done = self.update(generation, update).await;
-        self.known().read = None;
+        self.known.lock().read = None;
         done
     }
 

@@ -8,7 +8,7 @@
 //! why it ended, and whose it was: [`reasons`] remembers that for a minute.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::Filter;
 use crate::error::{Error, Result};
+use crate::lock::Mutex;
 use crate::record::field;
 use crate::store::Order;
 use crate::store::bounded::Bounded;
@@ -95,7 +96,7 @@ impl Live {
             self.0.tell(ids.iter().map(|id| (*id, end)));
             return result;
         }
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         if has_ended == Some(false) {
             // It was not there, so it has ended before, or belongs to another user.
             ids.iter().for_each(|id| state.reasons.take_back(id));
@@ -107,7 +108,7 @@ impl Live {
 
     /// Remembers why a session ends, and whose it is, before it does.
     pub(crate) fn intend(&self, id: &str, end: End, user: Option<&RawBson>) {
-        self.0.lock().reasons.intend(id, end, user);
+        self.0.state.lock().reasons.intend(id, end, user);
     }
 
     /// Runs a call that ends all sessions that a filter chooses. A poll right after it notifies the
@@ -118,10 +119,10 @@ impl Live {
         end: End,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let ended = self.0.lock().reasons.intend_many(filter.clone(), end);
+        let ended = self.0.state.lock().reasons.intend_many(filter.clone(), end);
         let result = call.await;
         {
-            let mut state = self.0.lock();
+            let mut state = self.0.state.lock();
             state.registry.prune();
             let newest = state.registry.last_number();
             let is_followed = !state.registry.is_empty();
@@ -140,7 +141,7 @@ impl Live {
     /// deletion has only the id. One round trip then, for a thousand sessions at most.
     pub(crate) async fn name_for_readers(&self, sessions: &Filter, end: End) {
         const MAX_NAMED: u32 = 1000;
-        if self.0.feed().is_none() {
+        if self.0.feed.lock().is_none() {
             return;
         }
         // If it fails, the events have no user and no reason.
@@ -164,7 +165,7 @@ impl Live {
 
     /// Makes a subscription follow a stored session. Sends nothing: the next poll includes it.
     pub(crate) fn follow(&self, subscriber: Subscriber, session: Followed) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         match state.reasons.certain(session.id.as_str()) {
             Some(end) => {
                 drop(state);
@@ -198,14 +199,6 @@ impl Live {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn feed(&self) -> MutexGuard<'_, Option<events::Feed>> {
-        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Lets the next poll begin at once, if one of these sessions is followed.
     fn wake_for(&self, state: &State, ids: &[&str]) {
         if ids.iter().any(|id| state.registry.contains(id)) {
@@ -217,7 +210,7 @@ impl Inner {
     fn tell<'a>(&self, ended: impl Iterator<Item = (&'a str, End)>) {
         let mut told = Vec::new();
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             for (id, end) in ended {
                 state.reasons.confirm(id, end);
                 let subscribers = state.registry.take(id);

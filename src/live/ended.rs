@@ -58,7 +58,7 @@ pub(super) struct Subscription {
 
 pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
     let (tell, end) = oneshot::channel();
-    let number = live.0.lock().registry.next_number();
+    let number = live.0.state.lock().registry.next_number();
     let subscription = Arc::new(Subscription {
         live: live.clone(),
         id: OnceLock::new(),
@@ -83,7 +83,7 @@ impl Ended {
         };
         let (now, config) = (inner.clock.now(), &inner.config);
         let touch = {
-            let mut state = inner.lock();
+            let mut state = inner.state.lock();
             let Some(times) = state.registry.times(id.as_str()) else {
                 return;
             };

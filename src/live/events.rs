@@ -124,7 +124,7 @@ impl Live {
     /// A reader of what happens from now on.
     pub(crate) fn events(&self) -> Events {
         let receiver = {
-            let mut feed = self.0.feed();
+            let mut feed = self.0.feed.lock();
             let feed = feed.get_or_insert_with(|| Feed {
                 sender: broadcast::Sender::new(MAX_WAITING),
                 watch: Some(self.0.store.watch()),
@@ -157,17 +157,17 @@ impl Inner {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let watch = self.feed().as_mut().and_then(|feed| feed.watch.take());
+        let watch = self.feed.lock().as_mut().and_then(|feed| feed.watch.take());
         if let Some(watch) = watch {
             // A task that ends before it has ended the streams does so here.
-            let guard = TaskGuard::new(self, |live| *live.feed() = None);
+            let guard = TaskGuard::new(self, |live| *live.feed.lock() = None);
             runtime.spawn(read_while_received(guard, watch));
         }
     }
 
     /// Sends an item; `false` when the last reader is gone and the feed has ended.
     fn send(&self, items: impl IntoIterator<Item = Result<Event>>) -> bool {
-        let mut feed = self.feed();
+        let mut feed = self.feed.lock();
         let Some(open) = &*feed else { return false };
         if open.sender.receiver_count() == 0 || *self.is_stopped.borrow() {
             *feed = None;
@@ -196,7 +196,7 @@ async fn read_while_received(mut guard: TaskGuard<Inner>, mut watch: Box<dyn Wat
             Err(error) => {
                 // The streams end after the error. A stream that subscribes from now on reads from a
                 // new feed.
-                if let Some(feed) = inner.feed().take() {
+                if let Some(feed) = inner.feed.lock().take() {
                     let _ = feed.sender.send(Err(error));
                 }
                 false
@@ -255,7 +255,7 @@ impl Names {
         id: &str,
         kind: ChangeKind,
     ) -> (EventKind, Option<RawBson>) {
-        let state = live.lock();
+        let state = live.state.lock();
         if let Some(reason) = state.reasons.of(id) {
             return (EventKind::from(reason.end), reason.user.clone());
         }

@@ -33,7 +33,7 @@ impl Inner {
             state.is_polling = true;
             // Not under the lock: a runtime that has ended drops the task right here.
             drop(state);
-            let guard = TaskGuard::new(self, |live| live.lock().is_polling = false);
+            let guard = TaskGuard::new(self, |live| live.state.lock().is_polling = false);
             runtime.spawn(poll_while_followed(guard));
         }
     }
@@ -41,7 +41,7 @@ impl Inner {
     /// Looks once at every session that is followed. A database that does not answer ends no session:
     /// the next look finds what has ended meanwhile.
     pub(super) async fn poll(&self) -> Result<()> {
-        let ids = self.lock().registry.ids();
+        let ids = self.state.lock().registry.ids();
         if ids.is_empty() {
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Inner {
         let mut ended = Vec::new();
         let mut missing: HashSet<String> = ids.into_iter().collect();
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             for document in found {
                 let Some(id) = document.id() else { continue };
                 if epoch.is_some_and(|epoch| !epoch.includes(&document)) {
@@ -102,7 +102,7 @@ impl Inner {
             .filter(|id| !still.contains(id.as_str()));
         let missing: Vec<String> = ended.collect();
         let replaced = self.replaced(&missing).await?;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let explained = missing.into_iter().map(|id| {
             let is_replaced = replaced.contains(&id);
             let end = state.explain(&id, is_replaced, |times| times.ends_at(&self.config) < now);
@@ -167,7 +167,7 @@ async fn poll_while_followed(mut guard: TaskGuard<Inner>) {
             return;
         };
         {
-            let mut state = inner.lock();
+            let mut state = inner.state.lock();
             state.registry.prune();
             if state.registry.is_empty() {
                 state.is_polling = false;

@@ -34,7 +34,7 @@ impl Bench {
             Arc::default(),
         );
         let live = core.live.clone();
-        live.0.lock().is_polling = true; // by the tests themselves
+        live.0.state.lock().is_polling = true; // by the tests themselves
         let core = Arc::new(core);
         let sessions = Sessions { core };
         Bench {
@@ -126,7 +126,7 @@ async fn a_dropped_future_leaves_nothing_behind() {
     drop(ended.clone());
     drop(further);
     let is_followed = || {
-        let mut state = bench.live.0.lock();
+        let mut state = bench.live.0.state.lock();
         state.registry.prune();
         !state.registry.is_empty()
     };
@@ -212,7 +212,7 @@ async fn a_call_for_found_sessions_explains_those_that_it_ended() {
     let call = async { Err::<bool, _>(failed()) };
     let result = live.ending(&ids, End::Revoked, None, call, |_| None);
     assert!(result.await.is_err());
-    assert!(live.0.lock().reasons.of(id.as_str()).is_none());
+    assert!(live.0.state.lock().reasons.of(id.as_str()).is_none());
     let delete = bench.delete(&id);
     let result = live.ending(&ids, End::Revoked, None, delete, |_| None);
     assert!(result.await.unwrap());
@@ -281,7 +281,7 @@ async fn an_end_is_known_to_later_subscriptions() {
     assert!(result.await.unwrap());
     assert_eq!(end(&ended), Some(End::LoggedOut));
     assert_eq!(end(&bench.follow(&id)), Some(End::LoggedOut));
-    assert!(bench.live.0.lock().registry.is_empty());
+    assert!(bench.live.0.state.lock().registry.is_empty());
 }
 
 #[rocket::async_test]
@@ -289,7 +289,10 @@ async fn touch_is_recorded_once_a_second() {
     let bench = Bench::new();
     let (id, ended) = bench.followed().await;
     bench.live.0.poll().await.unwrap(); // which learns its times
-    let touches = |live: &Live| live.0.lock().registry.times(id.as_str()).unwrap().accessed;
+    let touches = |live: &Live| {
+        let mut state = live.0.state.lock();
+        state.registry.times(id.as_str()).unwrap().accessed
+    };
     let before = touches(&bench.live);
     ended.touch();
     assert_eq!(touches(&bench.live), before);

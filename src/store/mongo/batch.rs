@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::futures::FutureExt;
@@ -23,6 +23,7 @@ use rocket::tokio::time::{Instant, sleep};
 use self::pace::Pace;
 use super::error;
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::metrics;
 use crate::spans::{Origin, run_batch};
 use crate::tasks::Tasks;
@@ -124,7 +125,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         let (reply, replied) = oneshot::channel();
         let since = Instant::now();
         let (next, is_to_be_watched) = {
-            let mut queue = self.0.lock();
+            let mut queue = self.0.queue.lock();
             queue.waiting.push_back(Waiting {
                 job,
                 bytes,
@@ -154,10 +155,6 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
-    fn lock(&self) -> MutexGuard<'_, Queue<J, Result<R>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs a batch, and those that follow it, in a task.
     fn start(self: &Arc<Self>, batch: Batch<J, R>) {
         // Without a runtime (it is shutting down) the callers see their channels close.
@@ -191,7 +188,7 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
             Err(_) => Vec::new(),
         };
         let next = {
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock();
             queue.finished(operations, started.elapsed());
             queue.next()
         };
@@ -219,13 +216,13 @@ struct OverdueTask<J: Send + 'static, R: Send + 'static>(Option<Arc<Shared<J, R>
 impl<J: Send + 'static, R: Send + 'static> OverdueTask<J, R> {
     async fn run(mut self) {
         while let Some(shared) = &self.0 {
-            let Some(pause) = shared.lock().next_check() else {
+            let Some(pause) = shared.queue.lock().next_check() else {
                 self.0 = None; // which the queue knows
                 return;
             };
             sleep(pause).await;
             // The lock is free again when the batch starts.
-            let overdue = || shared.lock().overdue();
+            let overdue = || shared.queue.lock().overdue();
             while let Some(batch) = overdue() {
                 shared.start(batch);
             }
@@ -236,7 +233,7 @@ impl<J: Send + 'static, R: Send + 'static> OverdueTask<J, R> {
 impl<J: Send + 'static, R: Send + 'static> Drop for OverdueTask<J, R> {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
-            shared.lock().is_watched = false;
+            shared.queue.lock().is_watched = false;
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Strictly current: a load is answered only by a find that was sent after the load arrived.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mongodb::bson::doc;
 use mongodb::options::FindOptions;
@@ -14,6 +14,7 @@ use super::client::Client;
 use super::touch::Touches;
 use crate::document::Document;
 use crate::error::{Operation, Result};
+use crate::lock::Mutex;
 use crate::spans::carried;
 
 /// Larger documents have a find of their own: a command saved is little then, and only one task can
@@ -133,7 +134,7 @@ impl Sizes {
     const MAX_REMEMBERED: usize = 10_000;
 
     fn note(&self, id: &str, bytes: usize) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock();
         let step = (seen.typical / 8).max(64);
         seen.typical = match bytes > seen.typical {
             true => (seen.typical + step).min(bytes),
@@ -153,7 +154,7 @@ impl Sizes {
     }
 
     fn expected(&self, ids: &[String]) -> usize {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.0.lock();
         let sizes = ids.iter().map(|id| seen.large.get(id).copied());
         sizes.map(|size| size.unwrap_or(seen.typical)).sum()
     }

@@ -1,7 +1,7 @@
 //! Touches: that sessions were in use, written in the background, many in one command.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::tokio;
@@ -12,6 +12,7 @@ use super::error;
 use crate::clock::Moment;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::record::{self, field};
 use crate::spans::{Origin, SharedCommand, carried};
 use crate::stats::StoreCounters;
@@ -141,22 +142,18 @@ impl Touches {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn batches(&self) -> u64 {
         self.counters.touch_batches.get()
     }
 
     /// Returns the times of these sessions that may not be in the database yet.
     pub(super) fn pending(&self, ids: &[String]) -> HashMap<String, Times> {
-        self.lock().pending(ids)
+        self.queue.lock().pending(ids)
     }
 
     /// Queues a touch, and starts a task that writes it if none runs.
     pub(super) fn add(self: &Arc<Self>, touch: Touch) {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         let times = Times {
             first: touch.accessed,
             accessed: touch.accessed,
@@ -173,7 +170,7 @@ impl Touches {
         {
             queue.writer_running = true;
             drop(queue);
-            let guard = TaskGuard::new(self, |touches| touches.lock().writer_running = false);
+            let guard = TaskGuard::new(self, |touches| touches.queue.lock().writer_running = false);
             runtime.spawn(write_batches(guard, Arc::clone(self)));
         }
     }
@@ -182,7 +179,7 @@ impl Touches {
     pub(super) async fn flush(&self) {
         let _writing = self.writing.lock().await;
         let (batch, command) = {
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock();
             queue.in_flight = Arc::new(std::mem::take(&mut queue.waiting));
             (Arc::clone(&queue.in_flight), queue.command.take())
         };
@@ -191,7 +188,7 @@ impl Touches {
         }
         let command = command.unwrap_or_else(|| SharedCommand::new(OPERATION));
         let (left, failure) = command.run(batch.len(), self.write(&batch)).await;
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         queue.in_flight = Arc::default();
         if !left.is_empty() {
             queue.restore(left);
@@ -266,14 +263,14 @@ impl Touches {
 async fn write_batches(mut guard: TaskGuard<Touches>, mut touches: Arc<Touches>) {
     loop {
         touches.flush().await;
-        let pause = touches.lock().pause();
+        let pause = touches.queue.lock().pause();
         drop(touches);
         tokio::time::sleep(pause).await;
         let Some(still_used) = guard.owner.upgrade() else {
             return;
         };
         touches = still_used;
-        if touches.lock().ends_writer() {
+        if touches.queue.lock().ends_writer() {
             guard.disarm();
             return;
         }
@@ -353,19 +350,19 @@ mod tests {
         let inside = runtime.enter();
         touches.add(touch);
         drop(inside);
-        assert!(touches.lock().writer_running);
+        assert!(touches.queue.lock().writer_running);
         runtime.shutdown_background();
-        assert!(!touches.lock().writer_running);
+        assert!(!touches.queue.lock().writer_running);
     }
 
     #[rocket::async_test]
     async fn the_writer_ends_with_its_store_although_touches_wait() {
         let touches = unreachable(Duration::from_millis(10)).await;
         let store = Arc::downgrade(&touches);
-        touches.lock().add("id".into(), times(1000));
+        touches.queue.lock().add("id".into(), times(1000));
         let guard = TaskGuard::new(&touches, |_| {});
         let writer = tokio::spawn(write_batches(guard, Arc::clone(&touches)));
-        while touches.lock().failures == 0 {
+        while touches.queue.lock().failures == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(touches.pending(&["id".to_owned()]).len(), 1);
