@@ -44,29 +44,29 @@ pub(super) struct Touches {
 
 #[derive(Default)]
 struct Queue {
-    waiting: HashMap<String, Times>,
+    waiting: HashMap<String, Uses>,
     /// The command that will write the waiting touches.
     command: Option<SharedCommand>,
     /// The touches that are being written.
-    in_flight: Arc<HashMap<String, Times>>,
+    in_flight: Arc<HashMap<String, Uses>>,
     /// A task writes touches, and will write those that are added.
     writer_running: bool,
     /// Failures in a row.
     failures: u32,
 }
 
-/// The latest times of a session's touches.
+/// The uses of a session that one touch records.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Times {
+pub(super) struct Uses {
     /// The first of these uses: a session that had expired before it stays so.
     first: Moment,
     accessed: Moment,
     expires: Moment,
 }
 
-impl Times {
-    fn later(self, other: Times) -> Times {
-        Times {
+impl Uses {
+    fn later(self, other: Uses) -> Uses {
+        Uses {
             first: self.first.min(other.first),
             accessed: self.accessed.max(other.accessed),
             expires: self.expires.max(other.expires),
@@ -80,7 +80,7 @@ impl Times {
     }
 
     /// Returns a loaded document as it is after the touch.
-    pub(super) fn apply_to(self, document: Document) -> Document {
+    fn apply_to(self, document: Document) -> Document {
         let is_alive = Filter::all().unless_before(field::EXPIRES, self.first);
         if !is_alive.matches(&document) {
             return document;
@@ -92,31 +92,31 @@ impl Times {
 }
 
 impl Queue {
-    fn add(&mut self, id: String, times: Times) {
+    fn add(&mut self, id: String, uses: Uses) {
         if let Some(waiting) = self.waiting.get_mut(&id) {
-            *waiting = waiting.later(times);
+            *waiting = waiting.later(uses);
         } else if self.waiting.len() < MAX_WAITING {
-            self.waiting.insert(id, times);
+            self.waiting.insert(id, uses);
         }
     }
 
     /// Puts back a batch that was not written, below the touches that were added since.
-    fn restore(&mut self, batch: HashMap<String, Times>) {
+    fn restore(&mut self, batch: HashMap<String, Uses>) {
         let since = std::mem::replace(&mut self.waiting, batch);
-        for (id, times) in since {
-            self.add(id, times);
+        for (id, uses) in since {
+            self.add(id, uses);
         }
     }
 
-    fn pending(&self, ids: &[String]) -> HashMap<String, Times> {
+    fn pending(&self, ids: &[String]) -> HashMap<String, Uses> {
         if self.waiting.is_empty() && self.in_flight.is_empty() {
             return HashMap::new();
         }
-        let times = |id| match (self.waiting.get(id), self.in_flight.get(id)) {
+        let uses = |id| match (self.waiting.get(id), self.in_flight.get(id)) {
             (Some(a), Some(b)) => Some(a.later(*b)),
-            (times, None) | (None, times) => times.copied(),
+            (uses, None) | (None, uses) => uses.copied(),
         };
-        let pending = ids.iter().map(|id| Some((id.clone(), times(id)?)));
+        let pending = ids.iter().map(|id| Some((id.clone(), uses(id)?)));
         pending.flatten().collect()
     }
 
@@ -146,20 +146,20 @@ impl Touches {
         self.counters.touch_batches.get()
     }
 
-    /// Returns the times of these sessions that may not be in the database yet.
-    pub(super) fn pending(&self, ids: &[String]) -> HashMap<String, Times> {
+    /// Returns the uses of these sessions that may not be in the database yet.
+    pub(super) fn pending(&self, ids: &[String]) -> HashMap<String, Uses> {
         self.queue.lock().pending(ids)
     }
 
     /// Queues a touch, and starts a task that writes it if none runs.
     pub(super) fn add(self: &Arc<Self>, touch: Touch) {
         let mut queue = self.queue.lock();
-        let times = Times {
+        let uses = Uses {
             first: touch.accessed,
             accessed: touch.accessed,
             expires: touch.expires,
         };
-        queue.add(touch.id, times);
+        queue.add(touch.id, uses);
         // Now, because spans that wait for the write would keep those of their requests open.
         let command = queue
             .command
@@ -205,10 +205,7 @@ impl Touches {
     }
 
     /// Writes a batch. Returns the touches to write with the next one, and the last failure.
-    async fn write(
-        &self,
-        batch: &HashMap<String, Times>,
-    ) -> (HashMap<String, Times>, Option<Error>) {
+    async fn write(&self, batch: &HashMap<String, Uses>) -> (HashMap<String, Uses>, Option<Error>) {
         let (mut left, mut failure) = (HashMap::new(), None);
         let of_code = |code| (error::of_statement(OPERATION, code), error::is_final(code));
         let mut sent = Ok(Vec::new());
@@ -216,7 +213,7 @@ impl Touches {
             if sent.is_ok() {
                 sent = self.send(groups).await;
             }
-            for (at, (times, ids)) in groups.iter().enumerate() {
+            for (at, (uses, ids)) in groups.iter().enumerate() {
                 let failed = match &sent {
                     Ok(codes) => codes.get(at).copied().flatten().map(of_code),
                     Err(error) => Some((error.clone(), false)),
@@ -226,7 +223,7 @@ impl Touches {
                 };
                 failure = Some(error);
                 if !is_final {
-                    left.extend(ids.iter().map(|id| (id.clone(), *times)));
+                    left.extend(ids.iter().map(|id| (id.clone(), *uses)));
                 }
             }
         }
@@ -277,35 +274,35 @@ async fn write_batches(mut guard: TaskGuard<Touches>, mut touches: Arc<Touches>)
     }
 }
 
-/// Sessions with the same times.
-type Group = (Times, Vec<String>);
+/// Sessions with the same times of use.
+type Group = (Uses, Vec<String>);
 
 /// Sessions with different times share no statement: a session's `first` decides whether it had
 /// expired before.
-fn groups(batch: &HashMap<String, Times>) -> Vec<Group> {
-    let mut by_times: HashMap<Times, Vec<String>> = HashMap::new();
-    for (id, times) in batch {
-        by_times.entry(*times).or_default().push(id.clone());
+fn groups(batch: &HashMap<String, Uses>) -> Vec<Group> {
+    let mut by_uses: HashMap<Uses, Vec<String>> = HashMap::new();
+    for (id, uses) in batch {
+        by_uses.entry(*uses).or_default().push(id.clone());
     }
     let mut groups = Vec::new();
-    for (times, ids) in by_times {
-        groups.extend(ids.chunks(MAX_SESSIONS).map(|ids| (times, ids.to_vec())));
+    for (uses, ids) in by_uses {
+        groups.extend(ids.chunks(MAX_SESSIONS).map(|ids| (uses, ids.to_vec())));
     }
     groups
 }
 
-fn statement((times, ids): &Group) -> Statement {
-    let filter = Filter::ids(ids.clone()).unless_before(field::EXPIRES, times.first);
-    Statement::update_all(&filter, &times.update())
+fn statement((uses, ids): &Group) -> Statement {
+    let filter = Filter::ids(ids.clone()).unless_before(field::EXPIRES, uses.first);
+    Statement::update_all(&filter, &uses.update())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn times(millis: i64) -> Times {
+    fn uses(millis: i64) -> Uses {
         let accessed = Moment::from_millis(millis);
-        Times {
+        Uses {
             first: accessed,
             accessed,
             expires: accessed.plus(Duration::from_secs(60)),
@@ -359,7 +356,7 @@ mod tests {
     async fn the_writer_ends_with_its_store_although_touches_wait() {
         let touches = unreachable(Duration::from_millis(10)).await;
         let store = Arc::downgrade(&touches);
-        touches.queue.lock().add("id".into(), times(1000));
+        touches.queue.lock().add("id".into(), uses(1000));
         let guard = TaskGuard::new(&touches, |_| {});
         let writer = tokio::spawn(write_batches(guard, Arc::clone(&touches)));
         while touches.queue.lock().failures == 0 {
@@ -376,9 +373,9 @@ mod tests {
     #[test]
     fn a_batch_that_was_not_written_loses_to_later_touches() {
         let mut queue = Queue::default();
-        queue.add("both".into(), times(2000));
-        queue.add("new".into(), times(2000));
-        let failed = ["both", "old"].map(|id| (id.to_owned(), times(1000)));
+        queue.add("both".into(), uses(2000));
+        queue.add("new".into(), uses(2000));
+        let failed = ["both", "old"].map(|id| (id.to_owned(), uses(1000)));
         queue.restore(failed.into());
         let waiting = |id: &str| queue.waiting[id].accessed.millis();
         assert_eq!(
@@ -391,15 +388,15 @@ mod tests {
     fn pending_touches_are_those_that_wait_or_are_in_flight() {
         let mut queue = Queue::default();
         assert!(queue.pending(&["both".to_owned()]).is_empty());
-        queue.add("both".into(), times(2000));
-        queue.add("waiting".into(), times(3000));
-        let in_flight = ["both", "in flight"].map(|id| (id.to_owned(), times(1000)));
+        queue.add("both".into(), uses(2000));
+        queue.add("waiting".into(), uses(3000));
+        let in_flight = ["both", "in flight"].map(|id| (id.to_owned(), uses(1000)));
         queue.in_flight = Arc::new(in_flight.into());
         let ids = ["both", "waiting", "in flight", "none"].map(str::to_owned);
         let pending = queue.pending(&ids);
         let pending = |id: &str| {
-            let times = pending.get(id)?;
-            Some((times.first.millis(), times.accessed.millis()))
+            let uses = pending.get(id)?;
+            Some((uses.first.millis(), uses.accessed.millis()))
         };
         assert_eq!(pending("both"), Some((1000, 2000)));
         assert_eq!(pending("waiting"), Some((3000, 3000)));
@@ -410,7 +407,7 @@ mod tests {
     #[test]
     fn sessions_of_the_same_times_share_a_statement() {
         let batch = [("a", 1100), ("b", 1100), ("c", 1101)];
-        let batch = batch.map(|(id, at)| (id.to_owned(), times(at))).into();
+        let batch = batch.map(|(id, at)| (id.to_owned(), uses(at))).into();
         let mut sizes: Vec<_> = groups(&batch).iter().map(|(_, ids)| ids.len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [1, 2]);
