@@ -156,17 +156,9 @@ impl Store for MongoStore {
     }
 
     async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
-        let touches = &self.touches;
-        let before = touches.pending(&ids);
-        let found = list::times(&self.client, ids.clone(), is_final).await?;
-        // A touch that is written meanwhile is in the reply, or pending before it or after it.
-        let after = touches.pending(&ids);
-        let touched = found.into_iter().filter_map(|document| {
-            let id = document.id()?.to_owned();
-            let touches = [before.get(&id), after.get(&id)].into_iter().flatten();
-            Some(touches.fold(document, |document, times| times.apply_to(document)))
-        });
-        Ok(touched.collect())
+        let before = self.touches.pending(&ids);
+        let found = list::times(&self.client, &ids, is_final).await?;
+        Ok(self.touches.apply(&ids, &before, found))
     }
 
     fn watch(&self) -> Box<dyn Watch> {

@@ -99,15 +99,12 @@ impl Finder {
                 (doc! { "_id": { "$in": &ids } }, all)
             }
         };
-        // A touch that is written while the find runs may be in neither its reply nor the queue.
         let before = self.touches.pending(&ids);
         let found = self.client.find(OPERATION, until, filter, options).await?;
-        let after = self.touches.pending(&ids);
+        let found = self.touches.apply(&ids, &before, found);
         let documents = found.into_iter().filter_map(|document| {
             let id = document.id()?.to_owned();
             self.sizes.note(&id, document.as_bytes().len());
-            let touches = [before.get(&id), after.get(&id)].into_iter().flatten();
-            let document = touches.fold(document, |document, times| times.apply_to(document));
             Some((id, document))
         });
         Ok(documents.collect())

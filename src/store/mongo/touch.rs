@@ -151,6 +151,24 @@ impl Touches {
         self.queue.lock().pending(ids)
     }
 
+    /// Returns documents that were found as they are after their touches. `before`: the uses that were
+    /// pending before the find was sent. A touch that is written meanwhile is in the reply, or pending
+    /// before it or after it.
+    pub(super) fn apply(
+        &self,
+        ids: &[String],
+        before: &HashMap<String, Uses>,
+        found: Vec<Document>,
+    ) -> Vec<Document> {
+        let after = self.pending(ids);
+        let touched = found.into_iter().map(|document| {
+            let pending = |uses: &HashMap<_, Uses>| uses.get(document.id()?).copied();
+            let uses = [pending(before), pending(&after)].into_iter().flatten();
+            uses.fold(document, |document, uses| uses.apply_to(document))
+        });
+        touched.collect()
+    }
+
     /// Queues a touch, and starts a task that writes it if none runs.
     pub(super) fn add(self: &Arc<Self>, touch: Touch) {
         let mut queue = self.queue.lock();
