@@ -131,7 +131,7 @@ impl Sessions {
         let delete = core.store.delete(filter);
         let ending = core
             .live
-            .ending(&ids, End::Revoked, user, delete, |did| *did);
+            .ending(&ids, End::Revoked, user, delete, |did| Some(*did));
         ending.await
     }
 

@@ -116,7 +116,6 @@ pub(crate) struct Started {
     /// The wall clock, for what is stored and shown.
     pub(crate) moment: Moment,
     instant: Instant,
-    monotonic: Duration,
     ticks: Duration,
 }
 
@@ -127,12 +126,11 @@ impl Started {
     /// still while a machine is suspended. Those of a store in this process move with its clock, which
     /// a test can advance.
     pub(crate) fn age(&self, clock: &Clock, source: TimeSource) -> Duration {
+        let real = self.instant.elapsed();
         match (source, &clock.0) {
-            (TimeSource::Server, Source::System) => {
-                self.instant.elapsed().max(system().since(self.moment))
-            }
-            (TimeSource::Server, Source::Held(_)) => self.instant.elapsed(),
-            (TimeSource::Process, _) => clock.monotonic().saturating_sub(self.monotonic),
+            (TimeSource::Server, Source::System) => real.max(system().since(self.moment)),
+            (TimeSource::Process, Source::Held(_)) => real.saturating_add(self.elapsed(clock)),
+            (TimeSource::Server, Source::Held(_)) | (TimeSource::Process, Source::System) => real,
         }
     }
 
@@ -208,7 +206,6 @@ impl Clock {
         Started {
             moment: self.now(),
             instant: Instant::now(),
-            monotonic: self.monotonic(),
             ticks: self.ticks(),
         }
     }

@@ -1,7 +1,6 @@
 //! Carries a plan out: the writes before a response, in an order that keeps at most one token of a
 //! browser usable and destroys nothing before the new session stands.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::document::{Document, Update};
 use crate::epoch::{Epoch, EpochLease};
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, Result};
 use crate::live::{End, Live};
 use crate::metrics::Latencies;
 use crate::principals::PrincipalTypes;
@@ -49,7 +48,7 @@ pub(crate) struct Core {
     pub(crate) live: Live,
     pub(crate) epoch: EpochLease,
     /// A task deletes the sessions of other generations.
-    is_sweeping: AtomicBool,
+    has_sweeper: AtomicBool,
 }
 
 /// What a commit has done.
@@ -129,7 +128,7 @@ impl Core {
             live: Live::new(&store, &config, &clock),
             latencies: Latencies::of_kind(config.kind()),
             epoch: EpochLease::new(&store, &clock),
-            is_sweeping: AtomicBool::new(false),
+            has_sweeper: AtomicBool::new(false),
             store,
             config,
             clock,
@@ -141,6 +140,11 @@ impl Core {
 
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    /// Whether the store has answered, and the application is not shutting down.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.store.has_answered() && !self.live.is_stopped()
     }
 
     /// Loads a session that has not ended with its generation; it may have expired. One round trip.
@@ -168,14 +172,9 @@ impl Core {
         ids: Vec<String>,
         is_wanted: impl Fn(&Document) -> bool,
     ) -> Result<Vec<Record>> {
-        let (found, epoch) = self.epoch.load(ids).await?;
-        // With its exact size: a vector that grows allocates room for four records, which are large.
-        let mut records = Vec::with_capacity(found.len());
-        let wanted = found.into_iter().filter(is_wanted);
-        records.extend(wanted.filter_map(|one| self.read(one)));
+        let read = |one| Some(one).filter(&is_wanted).and_then(|one| self.read(one));
         let is_of = |epoch: Epoch, record: &Record| epoch.has(&record.meta);
-        self.epoch.retain(&mut records, epoch, is_of).await?;
-        Ok(records)
+        self.epoch.load(ids, read, is_of).await
     }
 
     /// Whether a session has expired since it was loaded. Another request may have prolonged it, or
@@ -298,21 +297,6 @@ impl Core {
         }
     }
 }
-
-/// Runs a future in a task, so that it continues when the caller stops polling. A panic in it is an
-/// unknown outcome.
-pub(crate) fn detached<T: Send + 'static, F>(
-    tasks: &Tasks,
-    operation: Operation,
-    future: F,
-) -> impl Future<Output = Result<T>> + use<T, F>
-where
-    F: Future<Output = Result<T>> + Send + 'static,
-{
-    tasks.run(move || Error::unknown(operation, TASK_LOST), future)
-}
-
-const TASK_LOST: &str = "the task panicked, or the runtime is shutting down";
 
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,6 @@
 //! A document of the Python package carries no generation. It has ended when it was not created after
 //! `at`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bson::raw::RawBsonRef;
@@ -30,6 +29,7 @@ use bson::{RawBson, RawDocumentBuf, Timestamp};
 use crate::clock::{Clock, Moment};
 use crate::document::{Document, Filter, Operator, Path, SERVER_TIME, Update, moment};
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::record::token::{self, Id};
 use crate::record::{Meta, field, seconds};
 use crate::store::bounded::Bounded;
@@ -192,10 +192,6 @@ impl EpochLease {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn sent_now(&self) -> Sending {
         Sending::now(&self.clock)
     }
@@ -216,7 +212,7 @@ impl EpochLease {
     /// The epoch, while there is a lease.
     fn held(&self) -> Option<Epoch> {
         let stored = self.store.load_now(ID);
-        let mut known = self.known();
+        let mut known = self.known.lock();
         match stored {
             Some(document) => {
                 let epoch = Epoch::read(document.as_ref());
@@ -235,7 +231,7 @@ impl EpochLease {
 
     /// Whether a session's document says that it is of another generation than the last that is known.
     pub(crate) fn has_ended(&self, session: &Document) -> bool {
-        self.known().epoch.contradicts(session)
+        self.known.lock().epoch.contradicts(session)
     }
 
     /// The epoch at this moment. One round trip when the lease has run out, at most once a second.
@@ -253,13 +249,38 @@ impl EpochLease {
         self.learn(sent, document.as_ref()).await
     }
 
-    /// Loads the sessions with these ids, whatever their generation, and the epoch where the same command
-    /// brought it ([`retain`](EpochLease::retain) takes both). One round trip.
-    pub(crate) async fn load(&self, ids: Vec<String>) -> Result<(Vec<Document>, Option<Epoch>)> {
-        if self.held().is_none() {
-            return Box::pin(self.load_with_epoch(ids)).await;
+    /// Loads those of the sessions with these ids that have not ended with their generation. `read` parses
+    /// a document, or leaves it out. One round trip; another one where the load did not bring the epoch,
+    /// and the lease has run out since or a session is of another generation than the known one.
+    pub(crate) async fn load<S>(
+        &self,
+        ids: Vec<String>,
+        read: impl Fn(Document) -> Option<S>,
+        is_of: impl Fn(Epoch, &S) -> bool,
+    ) -> Result<Vec<S>> {
+        let (found, brought) = match self.held() {
+            Some(_) => (self.store.load_many(ids).await?, None),
+            None => Box::pin(self.load_with_epoch(ids)).await?,
+        };
+        // With its exact size: a vector that grows allocates room for four records, which are large.
+        let mut loaded = Vec::with_capacity(found.len());
+        loaded.extend(found.into_iter().filter_map(read));
+        if loaded.is_empty() {
+            return Ok(loaded);
         }
-        Ok((self.store.load_many(ids).await?, None))
+        let epoch = match brought {
+            Some(epoch) => epoch,
+            None => {
+                let known = self.current().await?;
+                match loaded.iter().all(|session| is_of(known, session)) {
+                    true => known,
+                    // Its generation may be a newer one.
+                    false => Box::pin(self.read()).await?,
+                }
+            }
+        };
+        loaded.retain(|session| is_of(epoch, session));
+        Ok(loaded)
     }
 
     async fn load_with_epoch(
@@ -275,76 +296,41 @@ impl EpochLease {
         Ok((found, Some(epoch)))
     }
 
-    /// Keeps those of the loaded sessions that have not ended with their generation. One round trip
-    /// where the load did not bring the epoch, and the lease has run out since or a session is of
-    /// another generation than the known one.
-    pub(crate) async fn retain<S>(
-        &self,
-        loaded: &mut Vec<S>,
-        brought: Option<Epoch>,
-        is_of: impl Fn(Epoch, &S) -> bool,
-    ) -> Result<()> {
-        if loaded.is_empty() {
-            return Ok(());
-        }
-        let epoch = match brought {
-            Some(epoch) => epoch,
-            None => {
-                let known = self.current().await?;
-                match loaded.iter().all(|session| is_of(known, session)) {
-                    true => known,
-                    // Its generation may be a newer one.
-                    false => Box::pin(self.read()).await?,
-                }
-            }
-        };
-        loaded.retain(|session| is_of(epoch, session));
-        Ok(())
-    }
-
-    /// Takes note of a read, and returns the newest that is known.
+    /// Takes note of a read, and returns the newest epoch that is known. If the document was deleted by
+    /// hand, another generation takes its place, of whichever process stores one first.
     async fn learn(&self, sent: Sending, document: Option<&Document>) -> Result<Epoch> {
-        let epoch = Epoch::read(document);
-        {
-            let mut known = self.known();
-            // Replies may come in another order than their reads were sent.
-            if known
-                .read
-                .is_some_and(|read| read.monotonic > sent.monotonic)
-            {
-                return Ok(known.epoch);
-            }
-            if epoch.generation.is_some() || known.epoch.generation.is_none() {
-                *known = Known {
-                    epoch,
-                    read: Some(sent),
-                };
-                return Ok(epoch);
-            }
+        if let Some(epoch) = self.note(sent, document) {
+            return Ok(epoch);
         }
-        self.store_again().await
-    }
-
-    /// The document was deleted by hand: another generation takes its place, of whichever process
-    /// stores one first.
-    async fn store_again(&self) -> Result<Epoch> {
         for _ in 0..MAX_ATTEMPTS {
             self.insert().await?;
             let sent = self.sent_now();
             let document = self.store.load(ID).await?;
-            let epoch = Epoch::read(document.as_ref());
-            if epoch.generation.is_some() {
+            if let Some(epoch) = self.note(sent, document.as_ref()) {
                 rocket::warn!(
                     "Sessions: the document `{ID}` was deleted; sessions of before have ended"
                 );
-                *self.known() = Known {
-                    epoch,
-                    read: Some(sent),
-                };
                 return Ok(epoch);
             }
         }
         Err(Error::store(Operation::RevokeSessions, CONTENTION))
+    }
+
+    /// Returns the newest epoch that is known after a read; `None` if the document was deleted.
+    fn note(&self, sent: Sending, document: Option<&Document>) -> Option<Epoch> {
+        let epoch = Epoch::read(document);
+        let mut known = self.known.lock();
+        // Replies may come in another order than their reads were sent.
+        let is_newer = |read: Sending| read.monotonic > sent.monotonic;
+        if known.read.is_some_and(is_newer) {
+            return Some(known.epoch);
+        }
+        if epoch.generation.is_none() && known.epoch.generation.is_some() {
+            return None;
+        }
+        let read = Some(sent);
+        *known = Known { epoch, read };
+        Some(epoch)
     }
 
     async fn insert(&self) -> Result<Inserted> {
@@ -369,7 +355,7 @@ impl EpochLease {
         update.set(SWEEPING, true);
         let stored = self.put(update).await;
         // Also when the outcome is unknown: this process looks at once.
-        self.known().read = None;
+        self.known.lock().read = None;
         stored
     }
 
@@ -407,7 +393,7 @@ impl EpochLease {
         update.unset(SWEEPING);
         update.unset(BEATS);
         let done = self.update(generation, update).await;
-        self.known().read = None;
+        self.known.lock().read = None;
         done
     }
 

@@ -74,6 +74,19 @@ impl Operation {
             Operation::WatchSessions => ("watching sessions", "`find` and `changeStream`"),
         }
     }
+
+    /// Whether the operation changes nothing.
+    pub(crate) fn only_reads(self) -> bool {
+        matches!(
+            self,
+            Operation::LoadSession
+                | Operation::FindSessions
+                | Operation::CountSessions
+                | Operation::ReachStore
+                | Operation::FollowSessions
+                | Operation::WatchSessions
+        )
+    }
 }
 
 impl fmt::Display for Operation {
@@ -273,6 +286,11 @@ impl Error {
             true => self.partly_done(),
             false => self,
         }
+    }
+
+    /// The error of an operation that ended without a result: a write may have taken effect.
+    pub(crate) fn without_result(operation: Operation, source: &'static str) -> Self {
+        Error::store(operation, source).partly_done_if(!operation.only_reads())
     }
 
     /// Writes the error and its causes to the log, in one line.

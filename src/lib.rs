@@ -89,6 +89,7 @@ mod error;
 #[cfg(doc)]
 pub mod guide;
 mod live;
+mod lock;
 mod metrics;
 mod origin;
 mod principals;

@@ -8,7 +8,7 @@
 //! why it ended, and whose it was: [`reasons`] remembers that for a minute.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
@@ -19,8 +19,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::document::Filter;
 use crate::error::{Error, Result};
+use crate::lock::Mutex;
 use crate::record::field;
-use crate::record::token::Id;
 use crate::store::Order;
 use crate::store::bounded::Bounded;
 
@@ -73,59 +73,42 @@ impl Live {
     }
 
     /// Runs a call that ends sessions, and notifies the streams that follow them. `did_end` says by
-    /// the call's result whether it has ended them: a failed one, or one that has found none, may
-    /// have.
+    /// the call's result whether it has ended them; `None`: some of them. Unless all have ended, a poll
+    /// right after the call finds those that have.
     pub(crate) async fn ending<T>(
         &self,
         ids: &[&str],
         end: End,
         user: Option<&RawBson>,
         call: impl Future<Output = Result<T>>,
-        did_end: impl FnOnce(&T) -> bool,
+        did_end: impl FnOnce(&T) -> Option<bool>,
     ) -> Result<T> {
-        self.intend(ids, end, user);
-        let result = call.await;
-        match &result {
-            Ok(done) if did_end(done) => self.0.tell(ids.iter().map(|id| (*id, end))),
-            // It was not there, so it has ended before, or belongs to another user: a poll finds out.
-            Ok(_) | Err(Error::Store { .. }) => {
-                let mut state = self.0.lock();
-                ids.iter().for_each(|id| state.reasons.take_back(id));
-                self.0.wake_for(&state, ids);
-            }
-            Err(_) => self.0.wake_for(&self.0.lock(), ids),
-        }
-        result
-    }
-
-    /// Remembers why sessions end, and whose they are, before they do.
-    pub(crate) fn intend(&self, ids: &[&str], end: End, user: Option<&RawBson>) {
-        let mut state = self.0.lock();
         for id in ids {
-            state.reasons.intend(id, end, user);
-        }
-    }
-
-    /// Runs a call that ends sessions that were found, but for those that have changed since. A poll
-    /// right after it notifies the streams that follow them. `found`: their ids and users.
-    pub(crate) async fn ending_found<T>(
-        &self,
-        found: &[(&str, Option<&RawBson>)],
-        end: End,
-        call: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        for &(id, user) in found {
-            self.intend(&[id], end, user);
+            self.intend(id, end, user);
         }
         let result = call.await;
-        let ids: Vec<&str> = found.iter().map(|(id, _)| *id).collect();
-        let mut state = self.0.lock();
-        if matches!(result, Err(Error::Store { .. })) {
+        let has_ended = match &result {
+            Ok(done) => did_end(done),
+            Err(Error::Store { .. }) => Some(false),
+            Err(_) => None,
+        };
+        if has_ended == Some(true) {
+            self.0.tell(ids.iter().map(|id| (*id, end)));
+            return result;
+        }
+        let mut state = self.0.state.lock();
+        if has_ended == Some(false) {
+            // It was not there, so it has ended before, or belongs to another user.
             ids.iter().for_each(|id| state.reasons.take_back(id));
         }
-        self.0.wake_for(&state, &ids);
+        self.0.wake_for(&state, ids);
         drop(state);
         result
+    }
+
+    /// Remembers why a session ends, and whose it is, before it does.
+    pub(crate) fn intend(&self, id: &str, end: End, user: Option<&RawBson>) {
+        self.0.state.lock().reasons.intend(id, end, user);
     }
 
     /// Runs a call that ends all sessions that a filter chooses. A poll right after it notifies the
@@ -136,13 +119,14 @@ impl Live {
         end: End,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let number = self.0.lock().reasons.intend_many(filter.clone(), end);
+        let ended = self.0.state.lock().reasons.intend_many(filter.clone(), end);
         let result = call.await;
         {
-            let mut state = self.0.lock();
+            let mut state = self.0.state.lock();
+            state.registry.prune();
             let newest = state.registry.last_number();
             let is_followed = !state.registry.is_empty();
-            state.reasons.finish_many(number, newest, is_followed);
+            state.reasons.finish_many(&ended, newest, is_followed);
         }
         self.0.wake.notify_one();
         result
@@ -157,7 +141,7 @@ impl Live {
     /// deletion has only the id. One round trip then, for a thousand sessions at most.
     pub(crate) async fn name_for_readers(&self, sessions: &Filter, end: End) {
         const MAX_NAMED: u32 = 1000;
-        if self.0.feed().is_none() {
+        if self.0.feed.lock().is_none() {
             return;
         }
         // If it fails, the events have no user and no reason.
@@ -169,7 +153,7 @@ impl Live {
         for document in found.unwrap_or_default() {
             if let Some(id) = document.id() {
                 let user = document.get(field::USER).map(RawBsonRef::to_raw_bson);
-                self.intend(&[id], end, user.as_ref());
+                self.intend(id, end, user.as_ref());
             }
         }
     }
@@ -181,29 +165,21 @@ impl Live {
 
     /// Makes a subscription follow a stored session. Sends nothing: the next poll includes it.
     pub(crate) fn follow(&self, subscriber: Subscriber, session: Followed) {
-        let Some(subscription) = subscriber.subscription() else {
-            return;
-        };
-        let mut state = self.0.lock();
-        let ended = state.reasons.certain(session.id.as_str());
-        match ended {
+        let mut state = self.0.state.lock();
+        match state.reasons.certain(session.id.as_str()) {
             Some(end) => {
                 drop(state);
                 subscriber.end(end);
             }
             None => {
-                state.registry.add(subscriber, &subscription, session);
-                self.0.start_polling(&mut state);
-                drop(state);
+                state.registry.add(subscriber, session);
+                self.0.start_polling(state);
             }
         }
-        // Not under the lock, which it takes if it is the last.
-        drop(subscription);
     }
 
-    fn unfollow(&self, id: &Id, number: u64) {
-        let removed = self.0.lock().registry.remove(id, number);
-        drop(removed); // not under the lock
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.0.is_stopped.borrow()
     }
 
     /// The process shuts down: events end. Streams that are still open see that by Rocket's `Shutdown`,
@@ -223,14 +199,6 @@ impl Live {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn feed(&self) -> MutexGuard<'_, Option<events::Feed>> {
-        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Lets the next poll begin at once, if one of these sessions is followed.
     fn wake_for(&self, state: &State, ids: &[&str]) {
         if ids.iter().any(|id| state.registry.contains(id)) {
@@ -238,15 +206,11 @@ impl Inner {
         }
     }
 
-    fn is_stopped(&self) -> bool {
-        *self.is_stopped.borrow()
-    }
-
     /// These sessions have ended.
     fn tell<'a>(&self, ended: impl Iterator<Item = (&'a str, End)>) {
         let mut told = Vec::new();
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             for (id, end) in ended {
                 state.reasons.confirm(id, end);
                 let subscribers = state.registry.take(id);

@@ -1,45 +1,43 @@
 //! Background tasks of the crate, counted so that shutdown can wait for them.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rocket::futures::FutureExt;
 use rocket::tokio;
-use rocket::tokio::sync::Notify;
+use rocket::tokio::sync::watch;
 use rocket::tokio::task::JoinHandle;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 
-/// The tasks that were spawned and have not ended.
+/// The number of tasks that were spawned and have not ended. Only zero is notified.
 #[derive(Clone, Default)]
-pub(crate) struct Tasks(Arc<Count>);
-
-#[derive(Default)]
-struct Count {
-    running: AtomicUsize,
-    /// Notified when none runs any more.
-    idle: Notify,
-}
+pub(crate) struct Tasks(watch::Sender<usize>);
 
 /// Counts one task, however it ends.
-struct Running(Arc<Count>);
+struct Running(watch::Sender<usize>);
 
 impl Running {
-    fn new(count: &Arc<Count>) -> Self {
-        count.running.fetch_add(1, Ordering::SeqCst);
-        Running(Arc::clone(count))
+    fn new(running: &watch::Sender<usize>) -> Self {
+        running.send_if_modified(|running| {
+            *running += 1;
+            false
+        });
+        Running(running.clone())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.idle.notify_waiters();
-        }
+        self.0.send_if_modified(|running| {
+            *running -= 1;
+            *running == 0
+        });
     }
 }
+
+const LOST: &str = "the task panicked, or the runtime is shutting down";
 
 impl Tasks {
     /// Spawns a task. It continues when the handle is dropped.
@@ -57,42 +55,57 @@ impl Tasks {
         }))
     }
 
-    /// Runs a future in a task, so that it ends even if its caller stops polling. `lost`: the error
-    /// if the task panics, or the runtime is shutting down.
+    /// Runs a future in a task, so that it ends even if its caller stops polling.
     ///
     /// It starts at once: await it immediately. It is not an `async fn`, whose future would also have
     /// room for `future`.
-    pub(crate) fn run<T, F, L>(
+    pub(crate) fn run<T, F>(
         &self,
-        lost: L,
+        operation: Operation,
         future: F,
-    ) -> impl Future<Output = Result<T>> + use<T, F, L>
+    ) -> impl Future<Output = Result<T>> + use<T, F>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
-        L: FnOnce() -> Error,
     {
         let task = self.spawn(future);
-        task.map(move |ended| ended.unwrap_or_else(|_| Err(lost())))
+        task.map(move |ended| ended.unwrap_or_else(|_| Err(Error::without_result(operation, LOST))))
     }
 
     /// Waits until no task runs, for `limit` at most.
     pub(crate) async fn wait(&self, limit: Duration) {
-        let none_runs = async {
-            loop {
-                // Created before the count is read: the end of a task in between is not missed.
-                let notified = self.0.idle.notified();
-                if self.running() == 0 {
-                    return;
-                }
-                notified.await;
-            }
-        };
+        let mut running = self.0.subscribe();
+        let none_runs = running.wait_for(|running| *running == 0);
         let _ = tokio::time::timeout(limit, none_runs).await;
     }
+}
 
-    fn running(&self) -> usize {
-        self.0.running.load(Ordering::SeqCst)
+/// Tells the owner of a background task that the task has ended, also by a panic or with its runtime.
+///
+/// The task takes it as an argument, so that it is dropped even if the task never runs.
+pub(crate) struct TaskGuard<T> {
+    /// What the task works for. The task does not keep it alive.
+    pub(crate) owner: Weak<T>,
+    ended: fn(&T),
+}
+
+impl<T> TaskGuard<T> {
+    pub(crate) fn new(owner: &Arc<T>, ended: fn(&T)) -> Self {
+        let owner = Arc::downgrade(owner);
+        TaskGuard { owner, ended }
+    }
+
+    /// The owner knows already that the task ends.
+    pub(crate) fn disarm(&mut self) {
+        self.owner = Weak::new();
+    }
+}
+
+impl<T> Drop for TaskGuard<T> {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.upgrade() {
+            (self.ended)(&owner);
+        }
     }
 }
 
@@ -112,7 +125,7 @@ mod tests {
         end.send(()).unwrap();
         assert!(task.await.unwrap());
         waits.await.unwrap();
-        assert_eq!(tasks.running(), 0);
+        assert_eq!(*tasks.0.borrow(), 0);
     }
 
     #[rocket::async_test]
@@ -121,10 +134,12 @@ mod tests {
             panic!("for a test")
         }
         let tasks = Tasks::default();
-        let lost = || Error::Gone;
-        assert!(tasks.run(lost, async { Ok(()) }).await.is_ok());
-        let ended = tasks.run(lost, async { panics() }).await;
-        assert!(matches!(ended, Err(Error::Gone)), "{ended:?}");
+        let (read, write) = (Operation::LoadSession, Operation::ChangeSession);
+        assert!(tasks.run(write, async { Ok(()) }).await.is_ok());
+        let ended = tasks.run(read, async { panics() }).await;
+        assert!(matches!(ended, Err(Error::Store { .. })), "{ended:?}");
+        let ended = tasks.run(write, async { panics() }).await;
+        assert!(matches!(ended, Err(Error::Unknown { .. })), "{ended:?}");
     }
 
     #[rocket::async_test]
@@ -133,6 +148,6 @@ mod tests {
         let task = tasks.spawn(async { panic!("for a test") });
         assert!(task.await.is_err());
         tasks.wait(Duration::from_secs(60)).await;
-        assert_eq!(tasks.running(), 0);
+        assert_eq!(*tasks.0.borrow(), 0);
     }
 }

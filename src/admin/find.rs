@@ -293,17 +293,21 @@ impl Sessions {
             next: page.next,
             examined: page.examined,
         };
-        let found: Vec<_> = page.sessions.iter().map(SessionInfo::named).collect();
-        if !found.is_empty() {
-            let ids = found.iter().map(|(id, _)| (*id).to_owned());
-            let all = Filter::ids(ids.collect());
+        let (live, mut ids) = (&self.core.live, Vec::new());
+        for (id, user) in page.sessions.iter().map(SessionInfo::named) {
+            live.intend(id, End::Revoked, user);
+            ids.push(id);
+        }
+        if !ids.is_empty() {
+            let all = Filter::ids(ids.iter().map(|id| (*id).to_owned()).collect());
             let unused = match (query.accessed_before, query.expires_before) {
                 (Some(end), _) => all.older(field::ACCESSED, rounded_up(end)),
                 (None, Some(_)) => all.older(field::ACCESSED, started),
                 (None, None) => all,
             };
             let delete = self.core.store.delete_all(unused);
-            let ending = self.core.live.ending_found(&found, End::Revoked, delete);
+            // Those that were used since have not ended.
+            let ending = live.ending(&ids, End::Revoked, None, delete, |_| None);
             revoked.ended = ending.await?;
         }
         Ok(revoked)

@@ -38,7 +38,7 @@ impl Core {
         for (ended, session) in sessions.enumerate() {
             let delete = self.store.delete(session.filter());
             let ids = [session.id.as_str()];
-            let ending = self.live.ending(&ids, end, user, delete, |did| *did);
+            let ending = self.live.ending(&ids, end, user, delete, |did| Some(*did));
             let deleted = ending.await;
             deleted.map_err(|error| error.partly_done_if(ended > 0))?;
         }
@@ -75,7 +75,7 @@ impl Core {
         for session in sessions {
             let Some(id) = session.id() else { continue };
             let user = session.get(field::USER).map(|user| user.to_raw_bson());
-            self.live.intend(&[id], End::Revoked, user.as_ref());
+            self.live.intend(id, End::Revoked, user.as_ref());
             ids.push(id);
         }
         if ids.is_empty() {
@@ -83,7 +83,9 @@ impl Core {
         }
         let owned = ids.iter().map(|id| (*id).to_owned()).collect();
         let delete = self.store.delete_all(Filter::ids(owned));
-        let ending = self.live.ending(&ids, End::Revoked, None, delete, |_| true);
+        let ending = self
+            .live
+            .ending(&ids, End::Revoked, None, delete, |_| Some(true));
         ending.await
     }
 

@@ -198,12 +198,12 @@ impl Core {
         let user = plan.login.as_ref().map(|login| &login.user);
         if replacement.keep.is_empty() {
             let delete = self.store.delete(filter);
-            let deleted = live.ending(&ids, End::Replaced, user, delete, |did| *did);
+            let deleted = live.ending(&ids, End::Replaced, user, delete, |did| Some(*did));
             deleted.await?;
             return Ok(Update::default());
         }
         let take = self.store.take(filter);
-        let last = live.ending(&ids, End::Replaced, user, take, Option::is_some);
+        let last = live.ending(&ids, End::Replaced, user, take, |last| Some(last.is_some()));
         let last = last.await?;
         // Gone already, or replaced by a session of another token: the values stay as loaded.
         let last = last.and_then(|last| self.read(last));

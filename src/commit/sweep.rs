@@ -18,6 +18,7 @@ use crate::epoch::Epoch;
 use crate::error::{Error, Result};
 use crate::live::End;
 use crate::store::Order;
+use crate::tasks::TaskGuard;
 
 /// How many documents one command reads, and the next one deletes.
 const BATCH: u32 = 1000;
@@ -31,42 +32,6 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// The pause after a deletion that failed.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
-
-/// A process that deletes sessions: one task of it at a time.
-struct Sweeper(Weak<Core>);
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        if let Some(core) = self.0.upgrade() {
-            core.is_sweeping.store(false, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Sweeper {
-    /// Deletes until nothing is left, or nothing uses the sessions any more.
-    async fn run(self) {
-        let mut is_reported = false;
-        while let Some(core) = self.0.upgrade() {
-            let Err(error) = core.sweep_to_the_end().await else {
-                break;
-            };
-            if !is_reported {
-                is_reported = true;
-                rocket::warn!(
-                    "Sessions: the documents of revoked sessions cannot be deleted now; retrying in \
-                     the background"
-                );
-                error.log();
-            }
-            drop(core);
-            sleep(RETRY_DELAY).await;
-        }
-        let core = Weak::clone(&self.0);
-        drop(self);
-        sweep_what_was_left(core).await;
-    }
-}
 
 impl Core {
     /// Ends every session. Returns their number when no process serves one of them any more; with
@@ -134,9 +99,13 @@ impl Core {
             if limit.is_some_and(|limit| Instant::now() >= limit) {
                 return Ok(ended + self.count_others(epoch, rest).await?);
             }
-            if beat.elapsed() >= BEAT {
+            // A store of this process alone needs no record.
+            if beat.elapsed() >= BEAT
+                && !self.epoch.is_local()
+                && let Some(generation) = epoch.generation
+            {
                 beat = Instant::now();
-                self.beat(epoch).await?;
+                self.epoch.beat(generation).await?;
             }
         }
     }
@@ -148,27 +117,24 @@ impl Core {
         Ok(all.saturating_sub(current))
     }
 
-    /// Records for other processes that this one still deletes. A store of this process alone needs
-    /// no record.
-    async fn beat(&self, epoch: Epoch) -> Result<()> {
-        match epoch.generation {
-            Some(generation) if !self.epoch.is_local() => self.epoch.beat(generation).await,
-            _ => Ok(()),
-        }
-    }
-
     /// Deletes the remaining sessions of other generations, in a task, unless one does so already.
     pub(crate) fn sweep_in_background(self: &Arc<Self>) {
-        if self.is_sweeping.swap(true, Ordering::Relaxed) {
+        if self.has_sweeper.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (sweeper, stopped) = (Sweeper(Arc::downgrade(self)), self.live.stopped());
+        let (sweep, stopped) = (sweep_until_done(self.sweeper()), self.live.stopped());
         tokio::spawn(async move {
             tokio::select! {
-                () = sweeper.run() => {}
+                () = sweep => {}
                 () = stopped => {}
             }
         });
+    }
+
+    fn sweeper(self: &Arc<Self>) -> TaskGuard<Core> {
+        TaskGuard::new(self, |core| {
+            core.has_sweeper.store(false, Ordering::Relaxed)
+        })
     }
 
     async fn sweep_to_the_end(&self) -> Result<()> {
@@ -187,7 +153,7 @@ impl Core {
             };
             let settled = Instant::now() + on_its_way;
             while Instant::now() < settled {
-                self.beat(epoch).await?;
+                self.epoch.beat(generation).await?;
                 sleep(BEAT.min(settled.saturating_duration_since(Instant::now()))).await;
             }
             let is_same = self.epoch.current().await?.generation == Some(generation);
@@ -207,6 +173,29 @@ impl Core {
         *seen = Some(epoch);
         Ok(epoch.is_sweeping)
     }
+}
+
+/// Deletes until nothing is left, or nothing uses the sessions any more.
+async fn sweep_until_done(guard: TaskGuard<Core>) {
+    let mut is_reported = false;
+    while let Some(core) = guard.owner.upgrade() {
+        let Err(error) = core.sweep_to_the_end().await else {
+            break;
+        };
+        if !is_reported {
+            is_reported = true;
+            rocket::warn!(
+                "Sessions: the documents of revoked sessions cannot be deleted now; retrying in \
+                 the background"
+            );
+            error.log();
+        }
+        drop(core);
+        sleep(RETRY_DELAY).await;
+    }
+    let core = Weak::clone(&guard.owner);
+    drop(guard);
+    sweep_what_was_left(core).await;
 }
 
 /// Continues where a task has ended: between its last look at the epoch and its end, `revoke_all` may

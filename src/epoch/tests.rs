@@ -77,10 +77,8 @@ async fn load(process: &EpochLease, id: &str) -> Result<Option<Document>> {
 }
 
 async fn load_all(process: &EpochLease, ids: Vec<String>) -> Result<Vec<Document>> {
-    let (mut found, epoch) = process.load(ids).await?;
     let is_of = |epoch: Epoch, one: &Document| epoch.includes(one);
-    process.retain(&mut found, epoch, is_of).await?;
-    Ok(found)
+    process.load(ids, Some, is_of).await
 }
 
 fn session(id: &str, generation: Option<i64>) -> Document {

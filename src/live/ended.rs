@@ -25,6 +25,8 @@ use crate::store::Touch;
 #[derive(Clone)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Ended {
+    // Dropped before `subscription`: dropping the sender of a subscription that is gone wakes no task, so
+    // that it can be done under the lock (`Registry::prune`).
     end: Shared<oneshot::Receiver<End>>,
     subscription: Arc<Subscription>,
 }
@@ -50,23 +52,18 @@ pub enum End {
 /// What all clones of an [`Ended`] share.
 pub(super) struct Subscription {
     live: Live,
-    pub(super) number: u64,
     /// The session that it follows, once that is stored.
     pub(super) id: OnceLock<Id>,
-    /// How that ended, once a clone has resolved.
-    end: OnceLock<End>,
 }
 
 pub(super) fn subscribe(live: &Live) -> (Ended, Subscriber) {
     let (tell, end) = oneshot::channel();
-    let number = live.0.lock().registry.next_number();
+    let number = live.0.state.lock().registry.next_number();
     let subscription = Arc::new(Subscription {
         live: live.clone(),
-        number,
         id: OnceLock::new(),
-        end: OnceLock::new(),
     });
-    let subscriber = Subscriber::new(tell, &subscription);
+    let subscriber = Subscriber::new(tell, number, &subscription);
     let end = end.shared();
     (Ended { end, subscription }, subscriber)
 }
@@ -86,7 +83,7 @@ impl Ended {
         };
         let (now, config) = (inner.clock.now(), &inner.config);
         let touch = {
-            let mut state = inner.lock();
+            let mut state = inner.state.lock();
             let Some(times) = state.registry.times(id.as_str()) else {
                 return;
             };
@@ -116,22 +113,14 @@ impl Future for Ended {
     type Output = End;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
-        // A `Shared` that has resolved panics when it is polled again, as do its later clones.
-        if let Some(end) = self.subscription.end.get() {
-            return Poll::Ready(*end);
-        }
-        // The sender was dropped: the response was sent without storing a session.
-        let end = ready!(Pin::new(&mut self.end).poll(context)).unwrap_or(End::Gone);
-        Poll::Ready(*self.subscription.end.get_or_init(|| end))
+        // A `Shared` that has resolved panics when it is polled again, as do its later clones. An earlier
+        // clone resolves again.
+        let earlier = self.end.clone();
+        let end = ready!(self.end.poll_unpin(context));
+        self.end = earlier;
+        // Without a sender the response was sent without storing a session.
+        Poll::Ready(end.unwrap_or(End::Gone))
     }
 }
 
 opaque_debug!(Ended);
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.get() {
-            self.live.unfollow(id, self.number);
-        }
-    }
-}

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bson::RawBson;
@@ -26,6 +26,7 @@ use crate::error::Result;
 use crate::record::token::Id;
 use crate::record::{field, session_of_tombstone};
 use crate::store::{Change, ChangeKind, Order, Watch};
+use crate::tasks::TaskGuard;
 
 /// How many events wait for a reader.
 const MAX_WAITING: usize = 1024;
@@ -123,7 +124,7 @@ impl Live {
     /// A reader of what happens from now on.
     pub(crate) fn events(&self) -> Events {
         let receiver = {
-            let mut feed = self.0.feed();
+            let mut feed = self.0.feed.lock();
             let feed = feed.get_or_insert_with(|| Feed {
                 sender: broadcast::Sender::new(MAX_WAITING),
                 watch: Some(self.0.store.watch()),
@@ -156,18 +157,19 @@ impl Inner {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let mut feed = self.feed();
-        let watch = feed.as_mut().and_then(|feed| feed.watch.take());
+        let watch = self.feed.lock().as_mut().and_then(|feed| feed.watch.take());
         if let Some(watch) = watch {
-            runtime.spawn(read_while_received(Arc::downgrade(self), watch));
+            // A task that ends before it has ended the streams does so here.
+            let guard = TaskGuard::new(self, |live| *live.feed.lock() = None);
+            runtime.spawn(read_while_received(guard, watch));
         }
     }
 
     /// Sends an item; `false` when the last reader is gone and the feed has ended.
     fn send(&self, items: impl IntoIterator<Item = Result<Event>>) -> bool {
-        let mut feed = self.feed();
+        let mut feed = self.feed.lock();
         let Some(open) = &*feed else { return false };
-        if open.sender.receiver_count() == 0 || self.is_stopped() {
+        if open.sender.receiver_count() == 0 || *self.is_stopped.borrow() {
             *feed = None;
             return false;
         }
@@ -178,30 +180,13 @@ impl Inner {
     }
 }
 
-/// Ends the streams, if the task that reads for them ends before it has done so itself: by a panic, or
-/// with its runtime.
-struct Reading {
-    live: Weak<Inner>,
-    has_ended: bool,
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        if let (false, Some(inner)) = (self.has_ended, self.live.upgrade()) {
-            *inner.feed() = None;
-        }
-    }
-}
-
-async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
+async fn read_while_received(mut guard: TaskGuard<Inner>, mut watch: Box<dyn Watch>) {
     let mut names = Names::default();
-    let mut reading = Reading {
-        live: live.clone(),
-        has_ended: false,
-    };
     loop {
         let change = watch.next().await;
-        let Some(inner) = live.upgrade() else { return };
+        let Some(inner) = guard.owner.upgrade() else {
+            return;
+        };
         let continues = match change {
             Ok(None) => inner.send(None),
             Ok(Some(change)) => {
@@ -211,14 +196,14 @@ async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
             Err(error) => {
                 // The streams end after the error. A stream that subscribes from now on reads from a
                 // new feed.
-                if let Some(feed) = inner.feed().take() {
+                if let Some(feed) = inner.feed.lock().take() {
                     let _ = feed.sender.send(Err(error));
                 }
                 false
             }
         };
         if !continues {
-            reading.has_ended = true;
+            guard.disarm();
             return;
         }
     }
@@ -228,9 +213,9 @@ async fn read_while_received(live: Weak<Inner>, mut watch: Box<dyn Watch>) {
 #[derive(Default)]
 struct Names {
     /// The users of the latest logins.
-    logins: Recent<RawBson>,
+    logins: Recent,
     /// Sessions that a login replaces, and the user who signed in.
-    replaced: Recent<Option<RawBson>>,
+    replaced: Recent,
 }
 
 impl Names {
@@ -241,7 +226,7 @@ impl Names {
             return Some(Event::new("", EventKind::Missed, at, None));
         }
         if let (Some(old), ChangeKind::Inserted) = (session_of_tombstone(&id), kind) {
-            let by = change.by.and_then(|by| self.logins.get(&by).cloned());
+            let by = change.by.and_then(|by| self.logins.users.get(&by)?.clone());
             self.replaced.insert(old.to_owned(), by);
             return None;
         }
@@ -250,7 +235,7 @@ impl Names {
         let (kind, user) = match kind {
             ChangeKind::Inserted => match change.user {
                 Some(user) => {
-                    self.logins.insert(id.clone(), user.clone());
+                    self.logins.insert(id.clone(), Some(user.clone()));
                     (EventKind::LoggedIn, Some(user))
                 }
                 None => (EventKind::Created, None),
@@ -270,11 +255,11 @@ impl Names {
         id: &str,
         kind: ChangeKind,
     ) -> (EventKind, Option<RawBson>) {
-        let state = live.lock();
+        let state = live.state.lock();
         if let Some(reason) = state.reasons.of(id) {
             return (EventKind::from(reason.end), reason.user.clone());
         }
-        if let Some(user) = self.replaced.remove(id) {
+        if let Some(user) = self.replaced.users.remove(id) {
             return (EventKind::Deleted, user);
         }
         // Not by a call for many that this process runs meanwhile: that call names the sessions that
@@ -311,39 +296,23 @@ impl Inner {
     }
 }
 
-/// A map that forgets the oldest.
-struct Recent<V> {
-    map: HashMap<String, V>,
+/// The users of the sessions that were added last.
+#[derive(Default)]
+struct Recent {
+    users: HashMap<String, Option<RawBson>>,
     order: VecDeque<String>,
 }
 
-impl<V> Default for Recent<V> {
-    fn default() -> Self {
-        Recent {
-            map: HashMap::new(),
-            order: VecDeque::new(),
-        }
-    }
-}
-
-impl<V> Recent<V> {
+impl Recent {
     const MAX: usize = 4096;
 
-    fn insert(&mut self, key: String, value: V) {
+    fn insert(&mut self, id: String, user: Option<RawBson>) {
         if self.order.len() >= Self::MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.map.remove(&oldest);
+            self.users.remove(&oldest);
         }
-        self.order.push_back(key.clone());
-        self.map.insert(key, value);
-    }
-
-    fn get(&self, key: &str) -> Option<&V> {
-        self.map.get(key)
-    }
-
-    fn remove(&mut self, key: &str) -> Option<V> {
-        self.map.remove(key)
+        self.order.push_back(id.clone());
+        self.users.insert(id, user);
     }
 }

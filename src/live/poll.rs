@@ -1,7 +1,7 @@
 //! Polls the sessions that are followed, to find those that ended in other processes or have expired.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use rocket::tokio;
@@ -13,6 +13,7 @@ use crate::document::Document;
 use crate::epoch::{self, Epoch};
 use crate::error::Result;
 use crate::record::{Times, session_of_tombstone, tombstone_id};
+use crate::tasks::TaskGuard;
 
 /// The time from one poll to the next.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -24,21 +25,23 @@ const MAX_TOMBSTONES: usize = 20_000;
 impl Inner {
     /// Starts the task that polls, unless it runs. It ends when no session is followed any more, and not
     /// with a shutdown: Rocket lets streams stay open for `shutdown.grace`.
-    pub(super) fn start_polling(self: &Arc<Self>, state: &mut State) {
-        if state.is_polling {
-            return;
-        }
+    pub(super) fn start_polling(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         // Without a runtime no task waits either: the next subscription starts it.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if !state.is_polling
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
             state.is_polling = true;
-            runtime.spawn(poll_while_followed(Arc::downgrade(self)));
+            // Not under the lock: a runtime that has ended drops the task right here.
+            drop(state);
+            let guard = TaskGuard::new(self, |live| live.state.lock().is_polling = false);
+            runtime.spawn(poll_while_followed(guard));
         }
     }
 
     /// Looks once at every session that is followed. A database that does not answer ends no session:
     /// the next look finds what has ended meanwhile.
     pub(super) async fn poll(&self) -> Result<()> {
-        let ids = self.lock().registry.ids();
+        let ids = self.state.lock().registry.ids();
         if ids.is_empty() {
             return Ok(());
         }
@@ -48,7 +51,7 @@ impl Inner {
         let mut ended = Vec::new();
         let mut missing: HashSet<String> = ids.into_iter().collect();
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             for document in found {
                 let Some(id) = document.id() else { continue };
                 if epoch.is_some_and(|epoch| !epoch.includes(&document)) {
@@ -99,7 +102,7 @@ impl Inner {
             .filter(|id| !still.contains(id.as_str()));
         let missing: Vec<String> = ended.collect();
         let replaced = self.replaced(&missing).await?;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let explained = missing.into_iter().map(|id| {
             let is_replaced = replaced.contains(&id);
             let end = state.explain(&id, is_replaced, |times| times.ends_at(&self.config) < now);
@@ -146,26 +149,10 @@ impl State {
     }
 }
 
-/// Says that no task polls, if one ends before it has said so itself: by a panic, or with its runtime.
-struct Polling {
-    live: Weak<Inner>,
-    has_ended: bool,
-}
-
-impl Drop for Polling {
-    fn drop(&mut self) {
-        if let (false, Some(inner)) = (self.has_ended, self.live.upgrade()) {
-            inner.lock().is_polling = false;
-        }
-    }
-}
-
-async fn poll_while_followed(live: Weak<Inner>) {
-    let mut polling = Polling {
-        live: live.clone(),
-        has_ended: false,
+async fn poll_while_followed(mut guard: TaskGuard<Inner>) {
+    let Some(inner) = guard.owner.upgrade() else {
+        return;
     };
-    let Some(inner) = live.upgrade() else { return };
     let (wake, mut moves) = (Arc::clone(&inner.wake), inner.clock.moves());
     drop(inner);
     let mut is_failing = false;
@@ -176,12 +163,15 @@ async fn poll_while_followed(live: Weak<Inner>) {
             () = wake.notified() => {}
             () = moves.next() => {}
         }
-        let Some(inner) = live.upgrade() else { return };
+        let Some(inner) = guard.owner.upgrade() else {
+            return;
+        };
         {
-            let mut state = inner.lock();
+            let mut state = inner.state.lock();
+            state.registry.prune();
             if state.registry.is_empty() {
                 state.is_polling = false;
-                polling.has_ended = true;
+                guard.disarm();
                 return;
             }
         }

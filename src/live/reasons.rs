@@ -2,6 +2,7 @@
 //! the call that ends them.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bson::RawBson;
@@ -16,13 +17,14 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// A call that ends many sessions: those that its filter chooses.
 struct Bulk {
-    number: u64,
     began: Instant,
     filter: Filter,
     end: End,
-    /// The newest subscription when it ended.
-    newest: Option<u64>,
+    ended: BulkEnd,
 }
+
+/// The newest subscription when a call for many ended; empty while the call runs.
+pub(super) type BulkEnd = Arc<OnceLock<u64>>;
 
 /// Why a session ended, and whose it was.
 #[derive(Clone)]
@@ -38,8 +40,6 @@ pub(super) struct Reasons {
     by_id: HashMap<String, Reason>,
     order: VecDeque<(Instant, String)>,
     bulks: VecDeque<Bulk>,
-    /// How many calls for many have begun.
-    calls: u64,
 }
 
 impl Reasons {
@@ -78,37 +78,32 @@ impl Reasons {
         }
     }
 
-    /// Returns the call's number.
-    pub(super) fn intend_many(&mut self, filter: Filter, end: End) -> u64 {
+    /// Returns what [`finish_many`](Reasons::finish_many) takes.
+    pub(super) fn intend_many(&mut self, filter: Filter, end: End) -> BulkEnd {
         self.forget_old();
-        self.calls += 1;
+        let ended = BulkEnd::default();
         self.bulks.push_back(Bulk {
-            number: self.calls,
             began: Instant::now(),
             filter,
             end,
-            newest: None,
+            ended: Arc::clone(&ended),
         });
-        self.calls
+        ended
     }
 
-    /// The call with this number has ended: it does not explain the end of sessions that are
-    /// subscribed later. While no session is followed, calls that have ended are forgotten: a job may
-    /// make thousands of them.
-    pub(super) fn finish_many(&mut self, number: u64, newest: u64, is_followed: bool) {
-        let bulk = self.bulks.iter_mut().find(|bulk| bulk.number == number);
-        if let Some(bulk) = bulk {
-            bulk.newest = Some(newest);
-        }
+    /// The call has ended: it does not explain the end of sessions that are subscribed later. While no
+    /// session is followed, calls that have ended are forgotten: a job may make thousands of them.
+    pub(super) fn finish_many(&mut self, ended: &BulkEnd, newest: u64, is_followed: bool) {
+        let _ = ended.set(newest);
         if !is_followed {
-            self.bulks.retain(|bulk| bulk.newest.is_none());
+            self.bulks.retain(|bulk| bulk.ended.get().is_none());
         }
     }
 
     /// How a call for many has ended the session of this document, if one did. `number`: the
     /// session's first subscription.
     pub(super) fn bulk_of(&self, document: &Document, number: u64) -> Option<End> {
-        let is_older = |bulk: &&Bulk| bulk.newest.is_none_or(|newest| number <= newest);
+        let is_older = |bulk: &&Bulk| bulk.ended.get().is_none_or(|newest| number <= *newest);
         let mut bulks = self.bulks.iter().rev().filter(is_older);
         let found = bulks.find(|bulk| bulk.filter.matches(document))?;
         Some(found.end)
@@ -149,8 +144,8 @@ mod tests {
     fn calls_for_many_are_remembered_only_while_a_session_is_followed() {
         let mut reasons = Reasons::default();
         let mut call = |is_followed| {
-            let number = reasons.intend_many(Filter::sessions(), End::Revoked);
-            reasons.finish_many(number, 1, is_followed);
+            let ended = reasons.intend_many(Filter::sessions(), End::Revoked);
+            reasons.finish_many(&ended, 1, is_followed);
             reasons.bulks.len()
         };
         assert_eq!([call(true), call(true)], [1, 2]);
@@ -178,7 +173,7 @@ mod tests {
         let mut reasons = Reasons::default();
         let _runs = reasons.intend_many(Filter::sessions(), End::Revoked);
         let ended = reasons.intend_many(Filter::sessions(), End::Revoked);
-        reasons.finish_many(ended, 0, false);
+        reasons.finish_many(&ended, 0, false);
         assert_eq!(reasons.bulks.len(), 1);
     }
 }

@@ -15,20 +15,23 @@ use crate::record::{Times, field};
 /// The sender of one [`Ended`](super::Ended). Dropping it means that no session was stored.
 pub(crate) struct Subscriber {
     tell: oneshot::Sender<End>,
+    /// A later subscription has a greater number.
+    number: u64,
+    /// Shared by the clones of the [`Ended`](super::Ended), until the last one is dropped.
     subscription: Weak<Subscription>,
 }
 
 impl Subscriber {
-    pub(super) fn new(tell: oneshot::Sender<End>, subscription: &Arc<Subscription>) -> Self {
+    pub(super) fn new(
+        tell: oneshot::Sender<End>,
+        number: u64,
+        subscription: &Arc<Subscription>,
+    ) -> Self {
         Subscriber {
             tell,
+            number,
             subscription: Arc::downgrade(subscription),
         }
-    }
-
-    /// The subscription, unless every [`Ended`](super::Ended) of it was dropped.
-    pub(super) fn subscription(&self) -> Option<Arc<Subscription>> {
-        self.subscription.upgrade()
     }
 
     /// The receiver may have been dropped; ignore it.
@@ -48,7 +51,7 @@ pub(crate) struct Followed {
 
 /// A session that is followed.
 struct Entry {
-    subscribers: Vec<(u64, Subscriber)>,
+    subscribers: Vec<Subscriber>,
     user: Option<RawBson>,
     times: Option<Times>,
 }
@@ -69,12 +72,10 @@ impl Registry {
         self.numbers
     }
 
-    pub(super) fn add(
-        &mut self,
-        subscriber: Subscriber,
-        subscription: &Subscription,
-        session: Followed,
-    ) {
+    pub(super) fn add(&mut self, subscriber: Subscriber, session: Followed) {
+        let Some(subscription) = subscriber.subscription.upgrade() else {
+            return;
+        };
         let _ = subscription.id.set(session.id.clone());
         let entry = self.sessions.entry(session.id).or_insert(Entry {
             subscribers: Vec::with_capacity(1),
@@ -82,27 +83,22 @@ impl Registry {
             times: None,
         });
         entry.times = session.times.or(entry.times);
-        entry.subscribers.push((subscription.number, subscriber));
+        entry.subscribers.push(subscriber);
     }
 
-    pub(super) fn remove(&mut self, id: &Id, number: u64) -> Option<Subscriber> {
-        let entry = self.sessions.get_mut(id)?;
-        let at = entry
-            .subscribers
-            .iter()
-            .position(|(its, _)| *its == number)?;
-        let (_, removed) = entry.subscribers.swap_remove(at);
-        if entry.subscribers.is_empty() {
-            self.sessions.remove(id);
-        }
-        Some(removed)
+    /// Removes the subscriptions whose futures were dropped.
+    pub(super) fn prune(&mut self) {
+        let is_used = |one: &Subscriber| one.subscription.strong_count() > 0;
+        self.sessions.retain(|_, entry| {
+            entry.subscribers.retain(is_used);
+            !entry.subscribers.is_empty()
+        });
     }
 
     /// Takes out all that follow a session.
     pub(super) fn take(&mut self, id: &str) -> Vec<Subscriber> {
         let entry = self.sessions.remove(id);
-        let subscribers = entry.map(|entry| entry.subscribers).unwrap_or_default();
-        subscribers.into_iter().map(|(_, one)| one).collect()
+        entry.map(|entry| entry.subscribers).unwrap_or_default()
     }
 
     pub(super) fn contains(&self, id: &str) -> bool {
@@ -139,7 +135,7 @@ impl Registry {
         if let Some(times) = &entry.times {
             document.append(field::EXPIRES, date(times.expires));
         }
-        let first = entry.subscribers.iter().map(|(number, _)| *number).min();
+        let first = entry.subscribers.iter().map(|one| one.number).min();
         Some((Document::from_raw(document), first.unwrap_or_default()))
     }
 }

@@ -11,6 +11,7 @@ use crate::commit::Core;
 use crate::document::{Document, date};
 use crate::error::Operation;
 use crate::record::field;
+use crate::record::token::Id;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Durability, Store};
 
@@ -33,7 +34,7 @@ impl Bench {
             Arc::default(),
         );
         let live = core.live.clone();
-        live.0.lock().is_polling = true; // by the tests themselves
+        live.0.state.lock().is_polling = true; // by the tests themselves
         let core = Arc::new(core);
         let sessions = Sessions { core };
         Bench {
@@ -124,9 +125,14 @@ async fn a_dropped_future_leaves_nothing_behind() {
     let further: Vec<Ended> = (0..100).map(|_| bench.follow(&id)).collect();
     drop(ended.clone());
     drop(further);
-    assert!(!bench.live.0.lock().registry.is_empty());
+    let is_followed = || {
+        let mut state = bench.live.0.state.lock();
+        state.registry.prune();
+        !state.registry.is_empty()
+    };
+    assert!(is_followed());
     drop(ended);
-    assert!(bench.live.0.lock().registry.is_empty());
+    assert!(!is_followed());
     // Nor does one whose session was never stored.
     let (ended, subscriber) = bench.live.subscribe();
     drop(subscriber);
@@ -156,7 +162,7 @@ async fn an_unknown_outcome_is_told_by_a_poll_with_its_reason() {
     let ids = [id.as_str()];
     let result = bench
         .live
-        .ending(&ids, End::LoggedOut, None, call, |did| *did);
+        .ending(&ids, End::LoggedOut, None, call, |did| Some(*did));
     assert!(result.await.is_err());
     bench.live.0.poll().await.unwrap();
     assert_eq!(end(&ended), None, "it has not ended");
@@ -173,7 +179,7 @@ async fn a_call_that_ended_nothing_gives_no_reason() {
     let ids = [id.as_str()];
     let result = bench
         .live
-        .ending(&ids, End::Revoked, None, call, |did| *did);
+        .ending(&ids, End::Revoked, None, call, |did| Some(*did));
     assert!(!result.await.unwrap());
     assert_eq!(end(&ended), None);
     assert!(bench.delete(&id).await.unwrap());
@@ -201,15 +207,14 @@ async fn a_call_for_found_sessions_explains_those_that_it_ended() {
     let bench = Bench::new();
     let (id, ended) = bench.followed().await;
     let (used, lives) = bench.followed().await;
-    let user = RawBson::Int32(7);
-    let found = [(id.as_str(), Some(&user)), (used.as_str(), None)];
+    let (live, ids) = (&bench.live, [id.as_str(), used.as_str()]);
+    live.intend(ids[0], End::Revoked, Some(&RawBson::Int32(7)));
     let call = async { Err::<bool, _>(failed()) };
-    let result = bench.live.ending_found(&found, End::Revoked, call);
+    let result = live.ending(&ids, End::Revoked, None, call, |_| None);
     assert!(result.await.is_err());
-    assert!(bench.live.0.lock().reasons.of(id.as_str()).is_none());
-    let result = bench
-        .live
-        .ending_found(&found, End::Revoked, bench.delete(&id));
+    assert!(live.0.state.lock().reasons.of(id.as_str()).is_none());
+    let delete = bench.delete(&id);
+    let result = live.ending(&ids, End::Revoked, None, delete, |_| None);
     assert!(result.await.unwrap());
     bench.live.0.poll().await.unwrap();
     assert_eq!((end(&ended), end(&lives)), (Some(End::Revoked), None));
@@ -272,11 +277,11 @@ async fn an_end_is_known_to_later_subscriptions() {
     let (ids, delete) = ([id.as_str()], bench.delete(&id));
     let result = bench
         .live
-        .ending(&ids, End::LoggedOut, None, delete, |did| *did);
+        .ending(&ids, End::LoggedOut, None, delete, |did| Some(*did));
     assert!(result.await.unwrap());
     assert_eq!(end(&ended), Some(End::LoggedOut));
     assert_eq!(end(&bench.follow(&id)), Some(End::LoggedOut));
-    assert!(bench.live.0.lock().registry.is_empty());
+    assert!(bench.live.0.state.lock().registry.is_empty());
 }
 
 #[rocket::async_test]
@@ -284,7 +289,10 @@ async fn touch_is_recorded_once_a_second() {
     let bench = Bench::new();
     let (id, ended) = bench.followed().await;
     bench.live.0.poll().await.unwrap(); // which learns its times
-    let touches = |live: &Live| live.0.lock().registry.times(id.as_str()).unwrap().accessed;
+    let touches = |live: &Live| {
+        let mut state = live.0.state.lock();
+        state.registry.times(id.as_str()).unwrap().accessed
+    };
     let before = touches(&bench.live);
     ended.touch();
     assert_eq!(touches(&bench.live), before);

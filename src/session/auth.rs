@@ -217,8 +217,8 @@ impl Session {
         };
         if let Some(stored) = stored {
             let meta = &stored.record.meta;
-            let (ids, user) = ([meta.id.as_str()], meta.user.as_ref());
-            self.core.live.intend(&ids, End::LoggedOut, user);
+            let (id, user) = (meta.id.as_str(), meta.user.as_ref());
+            self.core.live.intend(id, End::LoggedOut, user);
         }
         if matches!(inner.state.base, Base::Login(_)) {
             inner.subscribers.clear(); // the login that they follow is never stored

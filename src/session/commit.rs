@@ -6,7 +6,7 @@ use bson::RawBson;
 use rocket::tokio;
 
 use super::{Session, Shared};
-use crate::commit::{Core, Done, Outcome, Written, detached};
+use crate::commit::{Core, Done, Outcome, Written};
 use crate::config::Transport;
 use crate::error::{Error, Operation, Result};
 use crate::live::End;
@@ -103,7 +103,7 @@ impl Session {
         };
         let number = save.number;
         let commit = async move { shared.commit(&core, Some(save)).await };
-        let result = detached(&self.core.tasks, Operation::ChangeSession, commit).await;
+        let result = self.core.tasks.run(Operation::ChangeSession, commit).await;
         self.lock().unreported.remove(&number);
         result
     }

@@ -32,47 +32,32 @@ pub(crate) struct Bounded {
     tasks: Tasks,
     /// Whether a call has ever succeeded.
     has_answered: Arc<AtomicBool>,
-    is_stopping: Arc<AtomicBool>,
 }
 
 /// Calls a store's method that the store may run in tasks of its own: the calls of most requests, which
 /// cost a task less then.
 macro_rules! call_or_spawn {
-    ($self:ident, $kind:ident $operation:ident, $method:ident($($argument:expr),*)) => {
+    ($self:ident, $operation:ident, $method:ident($($argument:expr),*)) => {
         match $self.source.opened() {
             Some(store) if store.runs_in_own_tasks() => {
                 let call = store.$method($($argument),*);
-                $self.run_here(Operation::$operation, call, Kind::$kind).await
+                $self.ended(Operation::$operation, AssertUnwindSafe(call).catch_unwind()).await
             }
-            _ => call!($self, $kind $operation, $method($($argument),*)),
+            _ => call!($self, $operation, $method($($argument),*)),
         }
     };
 }
 
 /// Calls a store's method in a task.
 macro_rules! call {
-    ($self:ident, $kind:ident $operation:ident, $method:ident($($argument:expr),*)) => {{
+    ($self:ident, $operation:ident, $method:ident($($argument:expr),*)) => {{
         let source = $self.source.clone();
         let call = async move {
             let store = source.store(Operation::$operation).await?;
             store.$method($($argument),*).await
         };
-        $self.run(Operation::$operation, call, Kind::$kind).await
+        $self.ended(Operation::$operation, $self.tasks.spawn(carried(call))).await
     }};
-}
-
-/// Whether a call that gave no result may have an effect: a write may, a read has none.
-#[derive(Clone, Copy)]
-enum Kind {
-    Read,
-    Write,
-}
-
-impl Kind {
-    fn panicked(self, operation: Operation) -> Error {
-        let error = Error::store(operation, PANICKED);
-        error.partly_done_if(matches!(self, Kind::Write))
-    }
 }
 
 const LATE: &str = "no response arrived within `session.deadline`";
@@ -86,47 +71,29 @@ impl Bounded {
             stats,
             tasks: Tasks::default(),
             has_answered: Arc::default(),
-            is_stopping: Arc::default(),
         }
     }
 
-    async fn run<T: Send + 'static>(
+    /// Waits for the end of a call, until the deadline.
+    async fn ended<T, E>(
         &self,
         operation: Operation,
-        call: impl Future<Output = Result<T>> + Send + 'static,
-        kind: Kind,
+        call: impl Future<Output = Result<Result<T>, E>>,
     ) -> Result<T> {
-        let task = self.tasks.spawn(carried(call));
-        let result = match timeout(self.deadline, task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(kind.panicked(operation)),
-            Err(_) => Err(self.late(kind, operation)),
-        };
-        self.counted(result)
-    }
-
-    /// Runs a call without a task of its own, until the deadline: the call may be dropped.
-    async fn run_here<T>(
-        &self,
-        operation: Operation,
-        call: impl Future<Output = Result<T>>,
-        kind: Kind,
-    ) -> Result<T> {
-        let call = AssertUnwindSafe(call).catch_unwind();
         let result = match timeout(self.deadline, call).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(kind.panicked(operation)),
-            Err(_) => Err(self.late(kind, operation)),
+            Ok(Err(_)) => Err(Error::without_result(operation, PANICKED)),
+            Err(_) => Err(self.late(operation)),
         };
         self.counted(result)
     }
 
-    fn late(&self, kind: Kind, operation: Operation) -> Error {
+    fn late(&self, operation: Operation) -> Error {
         self.stats.deadlines.count();
-        match kind {
-            Kind::Read => Error::store(operation, LATE),
+        match operation.only_reads() {
+            true => Error::store(operation, LATE),
             // Its text says that it is late.
-            Kind::Write => Error::Unknown {
+            false => Error::Unknown {
                 operation,
                 source: None,
             },
@@ -138,7 +105,7 @@ impl Bounded {
         if result.as_ref().is_err_and(fails) {
             self.stats.failures.count();
         }
-        if result.is_ok() && !self.has_answered.load(Ordering::Relaxed) {
+        if result.is_ok() && !self.has_answered() {
             self.has_answered.store(true, Ordering::Relaxed);
         }
         result
@@ -151,7 +118,7 @@ impl Bounded {
 
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Document>> {
         let id = id.to_owned();
-        call_or_spawn!(self, Read LoadSession, load(&id))
+        call_or_spawn!(self, LoadSession, load(&id))
     }
 
     /// Inserts documents. If that fails, or ends after the caller got the error that it is late,
@@ -192,8 +159,8 @@ impl Bounded {
                 replied.close();
                 replied.try_recv().ok().map(Ok)
             });
-            let late = || Err(self.late(Kind::Write, OPERATION));
-            let panicked = |_| Err(Kind::Write.panicked(OPERATION));
+            let late = || Err(self.late(OPERATION));
+            let panicked = |_| Err(Error::without_result(OPERATION, PANICKED));
             self.counted(result.map_or_else(late, |result| result.unwrap_or_else(panicked)))
         }
     }
@@ -204,28 +171,28 @@ impl Bounded {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        call_or_spawn!(self, Write ChangeSession, update(filter, update, durability))
+        call_or_spawn!(self, ChangeSession, update(filter, update, durability))
     }
 
     pub(crate) async fn delete(&self, filter: Filter) -> Result<bool> {
-        call!(self, Write EndSession, delete(filter))
+        call!(self, EndSession, delete(filter))
     }
 
     pub(crate) async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        call!(self, Write EndSession, take(filter))
+        call!(self, EndSession, take(filter))
     }
 
     pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        call_or_spawn!(self, Read LoadSession, load_many(ids))
+        call_or_spawn!(self, LoadSession, load_many(ids))
     }
 
     pub(crate) async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        call!(self, Read FindSessions, ages(ids))
+        call!(self, FindSessions, ages(ids))
     }
 
     pub(crate) async fn put_revocation(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
-        call!(self, Write RevokeSessions, put_revocation(&id))
+        call!(self, RevokeSessions, put_revocation(&id))
     }
 
     pub(crate) fn time_source(&self) -> TimeSource {
@@ -240,41 +207,35 @@ impl Bounded {
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
-        call!(self, Read FindSessions, find(filter, order, skip, limit))
+        call!(self, FindSessions, find(filter, order, skip, limit))
     }
 
     pub(crate) async fn estimated_count(&self) -> Result<u64> {
-        call!(self, Read CountSessions, estimated_count())
+        call!(self, CountSessions, estimated_count())
     }
 
     pub(crate) async fn count(&self, filter: Filter) -> Result<u64> {
-        call!(self, Read CountSessions, count(filter))
+        call!(self, CountSessions, count(filter))
     }
 
     pub(crate) async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        call!(self, Write EndSessions, delete_all(filter))
+        call!(self, EndSessions, delete_all(filter))
     }
 
     pub(crate) async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
-        call!(self, Write EndSessions, delete_some(filter, limit))
+        call!(self, EndSessions, delete_some(filter, limit))
     }
 
     pub(crate) async fn ensure_indexes(&self) -> Result<()> {
-        call!(self, Write MakeIndexes, ensure_indexes())
+        call!(self, MakeIndexes, ensure_indexes())
     }
 
     pub(crate) async fn ping(&self) -> Result<()> {
-        call!(self, Read ReachStore, ping())
+        call!(self, ReachStore, ping())
     }
 
-    /// Whether the store has answered, and the application is not shutting down.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed) && !self.is_stopping.load(Ordering::Relaxed)
-    }
-
-    /// The application is shutting down.
-    pub(crate) fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
+    pub(crate) fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
     /// Reads the times of sessions ([`Store::times`](super::Store::times)). Shutdown does not wait
@@ -286,11 +247,7 @@ impl Bounded {
             let store = source.store(OPERATION).await?;
             store.times(ids, is_final).await
         });
-        let result = match timeout(self.deadline, call).await {
-            Ok(result) => result.unwrap_or_else(|_| Err(Kind::Read.panicked(OPERATION))),
-            Err(_) => Err(self.late(Kind::Read, OPERATION)),
-        };
-        self.counted(result)
+        self.ended(OPERATION, call).await
     }
 
     /// Sends nothing, so it needs no deadline. The watch that it returns has its own.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bson::raw::RawBsonRef;
@@ -17,6 +16,7 @@ use rocket::tokio::time::timeout;
 use crate::clock::{Clock, Moment};
 use crate::document::{Document, Filter, Path, SERVER_TIME, Update, date, moment, number};
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::record::field;
 use crate::store::{
     Aged, Change, ChangeKind, Durability, Inserted, Order, REVOCATION_LIFETIME, Store, TimeSource,
@@ -98,12 +98,6 @@ impl MemoryStore {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Documents> {
-        self.documents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A new document, as a server stores it: with the present time where it says `Timestamp(0, 0)`.
     fn filled(&self, document: Document) -> Entry {
         // Distinguishes the inserts of one second.
@@ -151,7 +145,7 @@ impl MemoryStore {
 /// Shows how many documents there are, and none of them.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let documents = self.lock().by_id.len();
+        let documents = self.documents.lock().by_id.len();
         write!(f, "MemoryStore({documents} documents)")
     }
 }
@@ -229,17 +223,17 @@ impl Store for MemoryStore {
     }
 
     fn load_now(&self, id: &str) -> Option<Option<Document>> {
-        Some(self.lock().document(id).cloned())
+        Some(self.documents.lock().document(id).cloned())
     }
 
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        let stored = self.lock();
+        let stored = self.documents.lock();
         let found = ids.iter().filter_map(|id| stored.document(id));
         Ok(found.cloned().collect())
     }
 
     async fn insert(&self, documents: Vec<Document>, _: Durability) -> Result<Inserted> {
-        let mut stored = self.lock();
+        let mut stored = self.documents.lock();
         let mut created = Inserted::Stored;
         for (at, document) in documents.into_iter().enumerate() {
             let Some(id) = document.id().map(str::to_owned) else {
@@ -263,7 +257,7 @@ impl Store for MemoryStore {
     }
 
     async fn update(&self, filter: Filter, update: Update, _: Durability) -> Result<Updated> {
-        let mut stored = self.lock();
+        let mut stored = self.documents.lock();
         let before = stored.update(&filter, &update, &self.clock)?;
         if let Some(before) = &before {
             self.tell_updated(before, &update);
@@ -276,7 +270,7 @@ impl Store for MemoryStore {
     }
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        let mut stored = self.lock();
+        let mut stored = self.documents.lock();
         let last = stored.take(&filter);
         if let Some(last) = &last {
             self.tell_deleted(last);
@@ -289,13 +283,13 @@ impl Store for MemoryStore {
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        let stored = self.lock();
+        let stored = self.documents.lock();
         let found = ids.iter().filter_map(|id| stored.by_id.get(id));
         Ok(found.map(|entry| self.aged(entry)).collect())
     }
 
     async fn put_revocation(&self, id: &str) -> Result<()> {
-        let mut stored = self.lock();
+        let mut stored = self.documents.lock();
         let now = self.clock.now();
         let before = stored.document(id).map(Document::as_bytes);
         let mut document: bson::Document = before
@@ -318,7 +312,7 @@ impl Store for MemoryStore {
     fn touch(&self, touch: Touch) {
         // A touch of a session that is gone changes nothing, which is not an error.
         let (filter, update) = (touch.filter(), touch.update());
-        let _ = self.lock().update(&filter, &update, &self.clock);
+        let _ = self.documents.lock().update(&filter, &update, &self.clock);
     }
 
     async fn find(
@@ -328,7 +322,7 @@ impl Store for MemoryStore {
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
-        let stored = self.lock();
+        let stored = self.documents.lock();
         let mut found: Vec<(f64, &Document)> = stored
             .chosen(&filter)
             .map(|document| {
@@ -351,15 +345,15 @@ impl Store for MemoryStore {
     }
 
     async fn estimated_count(&self) -> Result<u64> {
-        Ok(self.lock().by_id.len() as u64)
+        Ok(self.documents.lock().by_id.len() as u64)
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {
-        Ok(self.lock().chosen(&filter).count() as u64)
+        Ok(self.documents.lock().chosen(&filter).count() as u64)
     }
 
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        let mut stored = self.lock();
+        let mut stored = self.documents.lock();
         let last = stored.take_all(&filter);
         last.iter().for_each(|document| self.tell_deleted(document));
         Ok(last.len() as u64)

@@ -25,6 +25,7 @@ mod index;
 mod insert;
 mod list;
 mod load;
+mod revocation;
 mod server_session;
 mod touch;
 mod update;
@@ -47,10 +48,7 @@ use watch::ChangeStreamWatch;
 ///
 /// Its calls hold what others wait for (connections), so poll each to its end. Loads and updates may be
 /// dropped: they run in tasks of the store.
-#[derive(Clone)]
-pub struct MongoStore(Arc<Inner>);
-
-struct Inner {
+pub struct MongoStore {
     client: Arc<Client>,
     touches: Arc<Touches>,
     loads: Loads,
@@ -87,14 +85,14 @@ impl MongoStore {
     ) -> Self {
         let client = Arc::new(Client::new(collection, deadline, connections, kind));
         let touches = Arc::new(Touches::new(&client, kind));
-        MongoStore(Arc::new(Inner {
+        MongoStore {
             loads: Loads::new(&client, &touches, share),
             inserts: Inserts::new(&client, share),
             updates: Updates::new(&client, share),
             touches,
             client,
             indexing: tokio::sync::Mutex::default(),
-        }))
+        }
     }
 
     /// The indexes that [`ensure_indexes`](Store::ensure_indexes) makes, as `createIndexes` takes them.
@@ -106,7 +104,7 @@ impl MongoStore {
 
     /// For an address that forbids to send a write again (`retryWrites=false`).
     pub(crate) fn without_repeats(self) -> Self {
-        self.0.client.server_sessions.close();
+        self.client.server_sessions.close();
         self
     }
 }
@@ -114,7 +112,7 @@ impl MongoStore {
 /// Shows the collection's name.
 impl fmt::Debug for MongoStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MongoStore({})", self.0.client.sessions.namespace())
+        write!(f, "MongoStore({})", self.client.sessions.namespace())
     }
 }
 
@@ -125,11 +123,11 @@ impl Store for MongoStore {
     }
 
     async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Document>> {
-        self.0.loads.load_many(ids).await
+        self.loads.load_many(ids).await
     }
 
     async fn insert(&self, documents: Vec<Document>, durability: Durability) -> Result<Inserted> {
-        self.0.inserts.insert(documents, durability).await
+        self.inserts.insert(documents, durability).await
     }
 
     async fn update(
@@ -138,41 +136,33 @@ impl Store for MongoStore {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
-        self.0.updates.update(filter, update, durability).await
+        self.updates.update(filter, update, durability).await
     }
 
     async fn delete(&self, filter: Filter) -> Result<bool> {
-        delete::delete(&self.0.client, &filter).await
+        delete::delete(&self.client, &filter).await
     }
 
     async fn take(&self, filter: Filter) -> Result<Option<Document>> {
-        delete::take(&self.0.client, &filter).await
+        delete::take(&self.client, &filter).await
     }
 
     async fn ages(&self, ids: Vec<String>) -> Result<Vec<Aged>> {
-        list::ages(&self.0.client, ids).await
+        list::ages(&self.client, ids).await
     }
 
     async fn put_revocation(&self, id: &str) -> Result<()> {
-        delete::put_revocation(&self.0.client, id).await
+        revocation::put(&self.client, id).await
     }
 
     async fn times(&self, ids: Vec<String>, is_final: bool) -> Result<Vec<Document>> {
-        let touches = &self.0.touches;
-        let before = touches.pending(&ids);
-        let found = list::times(&self.0.client, ids.clone(), is_final).await?;
-        // A touch that is written meanwhile is in the reply, or pending before it or after it.
-        let after = touches.pending(&ids);
-        let touched = found.into_iter().filter_map(|document| {
-            let id = document.id()?.to_owned();
-            let touches = [before.get(&id), after.get(&id)].into_iter().flatten();
-            Some(touches.fold(document, |document, times| times.apply_to(document)))
-        });
-        Ok(touched.collect())
+        let before = self.touches.pending(&ids);
+        let found = list::times(&self.client, &ids, is_final).await?;
+        Ok(self.touches.apply(&ids, &before, found))
     }
 
     fn watch(&self) -> Box<dyn Watch> {
-        Box::new(ChangeStreamWatch::new(&self.0.client))
+        Box::new(ChangeStreamWatch::new(&self.client))
     }
 
     fn time_source(&self) -> TimeSource {
@@ -180,7 +170,7 @@ impl Store for MongoStore {
     }
 
     fn touch(&self, touch: Touch) {
-        self.0.touches.add(touch);
+        self.touches.add(touch);
     }
 
     async fn find(
@@ -190,30 +180,30 @@ impl Store for MongoStore {
         skip: u64,
         limit: u32,
     ) -> Result<Vec<Document>> {
-        list::find(&self.0.client, &filter, order, skip, limit).await
+        list::find(&self.client, &filter, order, skip, limit).await
     }
 
     async fn estimated_count(&self) -> Result<u64> {
-        list::estimated_count(&self.0.client).await
+        list::estimated_count(&self.client).await
     }
 
     async fn count(&self, filter: Filter) -> Result<u64> {
-        list::count(&self.0.client, &filter).await
+        list::count(&self.client, &filter).await
     }
 
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        delete::delete_all(&self.0.client, &filter).await
+        delete::delete_all(&self.client, &filter).await
     }
 
     async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
-        delete::delete_some(&self.0.client, &filter, limit).await
+        delete::delete_some(&self.client, &filter, limit).await
     }
 
     async fn ensure_indexes(&self) -> Result<()> {
         const OPERATION: Operation = Operation::MakeIndexes;
-        let (client, until) = (&self.0.client, self.0.client.until());
+        let (client, until) = (&self.client, self.client.until());
         let indexing = || Error::store(OPERATION, error::INDEX_BUILD_IN_PROGRESS);
-        let one = timeout_at(until, self.0.indexing.lock()).await;
+        let one = timeout_at(until, self.indexing.lock()).await;
         let _one = one.map_err(|_| indexing())?;
         client.topology(OPERATION, until).await?;
         let made = index::ensure(&client.database, client.sessions.name()).await;
@@ -225,7 +215,7 @@ impl Store for MongoStore {
 
     async fn ping(&self) -> Result<()> {
         const OPERATION: Operation = Operation::ReachStore;
-        let (client, until) = (&self.0.client, self.0.client.until());
+        let (client, until) = (&self.client, self.client.until());
         client.topology(OPERATION, until).await?;
         let ping = client.database.run_command(doc! { "ping": 1 });
         let ping = ping.selection_criteria(primary()).await;
@@ -233,18 +223,18 @@ impl Store for MongoStore {
     }
 
     async fn flush(&self) {
-        self.0.touches.flush().await;
-        self.0.client.tasks.wait(self.0.client.deadline).await;
+        self.touches.flush().await;
+        self.client.tasks.wait(self.client.deadline).await;
     }
 
     fn describe(&self) -> String {
         format!(
             "in MongoDB, collection `{}`",
-            self.0.client.sessions.namespace()
+            self.client.sessions.namespace()
         )
     }
 
     fn touch_batches(&self) -> u64 {
-        self.0.touches.batches()
+        self.touches.batches()
     }
 }

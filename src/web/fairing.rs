@@ -257,14 +257,13 @@ impl Fairing for CommitFairing {
     /// still running write their own.
     async fn on_shutdown(&self, rocket: &Rocket<Orbit>) {
         for kind in self.kinds.all() {
-            kind.sessions.core.store.stop();
+            kind.sessions.core.live.stop();
         }
         self.maintenance().abort_all();
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
         let flushes = self.kinds.all().iter().map(|kind| async move {
             let core = &kind.sessions.core;
-            core.live.stop();
             core.tasks.wait(grace.min(core.config.deadline)).await;
             core.store.flush(grace).await;
         });

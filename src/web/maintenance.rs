@@ -47,7 +47,7 @@ async fn maintain_indexes(core: Arc<Core>) {
             }
             Err(error) => {
                 // Without the privilege to create indexes the store can be ready nevertheless.
-                if core.config.indexes && !core.store.is_ready() {
+                if core.config.indexes && !core.is_ready() {
                     let _ = core.store.ping().await;
                 }
                 if !is_reported {
@@ -59,7 +59,7 @@ async fn maintain_indexes(core: Arc<Core>) {
                 }
                 is_reported = true;
                 tokio::time::sleep(retry_delay).await;
-                let limit = match core.store.is_ready() {
+                let limit = match core.is_ready() {
                     true => CHECK_INTERVAL,
                     false => MAX_UNREADY_DELAY,
                 };

@@ -35,6 +35,6 @@ impl Sessions {
     #[must_use]
     #[doc(alias("health", "healthz", "readyz", "probe"))]
     pub fn is_ready(&self) -> bool {
-        self.core.store.is_ready()
+        self.core.is_ready()
     }
 }

@@ -138,8 +138,8 @@ async fn sweep_continues_with_a_generation_that_begins_at_its_end() {
     let bench = Bench::new();
     let old = bench.session(None).await;
     let ending = loop {
-        bench.here.is_sweeping.store(true, Ordering::Relaxed);
-        let mut ending = Box::pin(Sweeper(Arc::downgrade(&bench.here)).run());
+        bench.here.has_sweeper.store(true, Ordering::Relaxed);
+        let mut ending = Box::pin(sweep_until_done(bench.here.sweeper()));
         // If the store replied at once, the task has ended before a generation could begin: again.
         if ending.as_mut().now_or_never().is_none() {
             break ending;
@@ -149,7 +149,7 @@ async fn sweep_continues_with_a_generation_that_begins_at_its_end() {
     bench.here.epoch.advance().await.unwrap();
     bench.here.sweep_in_background();
     ending.await;
-    assert!(bench.here.is_sweeping.load(Ordering::Relaxed));
+    assert!(bench.here.has_sweeper.load(Ordering::Relaxed));
     let deleted = async {
         while bench.is_stored(&old).await {
             yield_now().await;
@@ -166,7 +166,7 @@ async fn sweep_in_background_ends_at_shutdown() {
     held.has_come().await;
     bench.here.live.stop();
     let ended = async {
-        while bench.here.is_sweeping.load(Ordering::Relaxed) {
+        while bench.here.has_sweeper.load(Ordering::Relaxed) {
             yield_now().await;
         }
     };
@@ -198,6 +198,6 @@ async fn revoke_all_that_fails_deletes_nothing() {
     bench.store.next("update", Fault::Fails);
     let revoked = bench.here.revoke_all(&mut |_| {}, true).await;
     assert!(matches!(revoked, Err(Error::Store { .. })), "{revoked:?}");
-    assert!(!bench.here.is_sweeping.load(Ordering::Relaxed));
+    assert!(!bench.here.has_sweeper.load(Ordering::Relaxed));
     assert!(bench.is_stored(&id).await);
 }

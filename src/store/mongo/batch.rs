@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::futures::FutureExt;
@@ -21,7 +21,9 @@ use rocket::tokio::sync::oneshot;
 use rocket::tokio::time::{Instant, sleep};
 
 use self::pace::Pace;
+use super::error;
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::metrics;
 use crate::spans::{Origin, run_batch};
 use crate::tasks::Tasks;
@@ -58,8 +60,6 @@ struct Shared<J, R> {
     operation: Operation,
     tasks: Tasks,
     waits: metrics::Queue,
-    /// The operation had no result: its command panicked, or could not start before the deadline.
-    lost: Error,
 }
 
 /// The operations of one command.
@@ -91,12 +91,10 @@ struct Waiting<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
-    /// Batches operations while a command is in flight, and has never more than `most` in flight. An
-    /// operation without a result fails with `lost`.
+    /// Batches operations while a command is in flight, and has never more than `most` in flight.
     pub(super) fn new<F>(
         most: usize,
         operation: Operation,
-        lost: Error,
         tasks: &Tasks,
         waits: &metrics::Queue,
         run: impl Fn(Vec<J>, Instant) -> F + Send + Sync + 'static,
@@ -119,7 +117,6 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
             operation,
             tasks: tasks.clone(),
             waits: waits.clone(),
-            lost,
         }))
     }
 
@@ -128,7 +125,7 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         let (reply, replied) = oneshot::channel();
         let since = Instant::now();
         let (next, is_to_be_watched) = {
-            let mut queue = self.0.lock();
+            let mut queue = self.0.queue.lock();
             queue.waiting.push_back(Waiting {
                 job,
                 bytes,
@@ -151,15 +148,13 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
         if is_to_be_watched {
             self.0.watch_queue();
         }
-        replied.await.unwrap_or_else(|_| Err(self.0.lost.clone()))
+        // Without a reply its command panicked, or could not start before the deadline.
+        let lost = |_| Err(Error::without_result(self.0.operation, error::LOST));
+        replied.await.unwrap_or_else(lost)
     }
 }
 
 impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
-    fn lock(&self) -> MutexGuard<'_, Queue<J, Result<R>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs a batch, and those that follow it, in a task.
     fn start(self: &Arc<Self>, batch: Batch<J, R>) {
         // Without a runtime (it is shutting down) the callers see their channels close.
@@ -193,7 +188,7 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
             Err(_) => Vec::new(),
         };
         let next = {
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock();
             queue.finished(operations, started.elapsed());
             queue.next()
         };
@@ -207,44 +202,38 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     /// Starts the operations that are overdue because commands hang, in a task that runs while
     /// operations are queued: those that are sent at once cost no timer.
     fn watch_queue(self: &Arc<Self>) {
-        let watch = Watch(Some(Arc::clone(self)));
+        let task = OverdueTask(Some(Arc::clone(self)));
         if tokio::runtime::Handle::try_current().is_ok() {
-            tokio::spawn(watch.run());
+            tokio::spawn(task.run());
         }
-    }
-
-    fn next_check(&self) -> Option<Duration> {
-        self.lock().next_check()
-    }
-
-    fn overdue(&self) -> Option<Batch<J, R>> {
-        self.lock().overdue()
     }
 }
 
 /// The task that looks for overdue operations. If it is dropped before its end, the next operation that
 /// is queued starts another one.
-struct Watch<J: Send + 'static, R: Send + 'static>(Option<Arc<Shared<J, R>>>);
+struct OverdueTask<J: Send + 'static, R: Send + 'static>(Option<Arc<Shared<J, R>>>);
 
-impl<J: Send + 'static, R: Send + 'static> Watch<J, R> {
+impl<J: Send + 'static, R: Send + 'static> OverdueTask<J, R> {
     async fn run(mut self) {
         while let Some(shared) = &self.0 {
-            let Some(pause) = shared.next_check() else {
+            let Some(pause) = shared.queue.lock().next_check() else {
                 self.0 = None; // which the queue knows
                 return;
             };
             sleep(pause).await;
-            while let Some(batch) = shared.overdue() {
+            // The lock is free again when the batch starts.
+            let overdue = || shared.queue.lock().overdue();
+            while let Some(batch) = overdue() {
                 shared.start(batch);
             }
         }
     }
 }
 
-impl<J: Send + 'static, R: Send + 'static> Drop for Watch<J, R> {
+impl<J: Send + 'static, R: Send + 'static> Drop for OverdueTask<J, R> {
     fn drop(&mut self) {
         if let Some(shared) = &self.0 {
-            shared.lock().is_watched = false;
+            shared.queue.lock().is_watched = false;
         }
     }
 }

@@ -2,7 +2,6 @@
 //! the write concern that follows from it.
 
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mongodb::bson::{Document as Query, RawDocumentBuf, doc};
@@ -19,6 +18,7 @@ use super::error::{self, failed};
 use super::server_session::ServerSessions;
 use crate::document::Document;
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::metrics::{InUse, Usage};
 use crate::store::Durability;
 use crate::tasks::Tasks;
@@ -186,23 +186,19 @@ impl Client {
     /// Returns the topology, after asking the server if it is not known: before the first write,
     /// and again after an election or a lost connection.
     pub(super) async fn topology(&self, operation: Operation, until: Instant) -> Result<Topology> {
-        let known = *self.known_topology();
+        let known = *self.topology.lock();
         if let Some(topology) = known {
             return Ok(topology);
         }
         let hello = async || self.database.run_command(doc! { "hello": 1 }).await;
         let topology = Topology::of(&retry(operation, until, hello).await?);
-        *self.known_topology() = Some(topology);
+        *self.topology.lock() = Some(topology);
         Ok(topology)
-    }
-
-    fn known_topology(&self) -> MutexGuard<'_, Option<Topology>> {
-        self.topology.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Another server may reply from now on.
     pub(super) fn forget_topology(&self) {
-        *self.known_topology() = None;
+        *self.topology.lock() = None;
     }
 
     /// Returns the write concern: a majority, or the journal of a standalone server where `Identity`

@@ -226,7 +226,7 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
         return match attempts.last {
             Ok(body) => Ok(Reply {
                 body,
-                in_doubt: attempts.in_doubt.is_some(),
+                in_doubt: attempts.in_doubt,
             }),
             // Nothing was written, so that it can be done without a number: this time, and always.
             Err(error) if is_new && attempts.count == 1 && error::refuses_numbers(&error) => {
@@ -235,9 +235,8 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
                 continue;
             }
             Err(error) => {
-                let is_unknown = attempts.in_doubt.is_some();
-                let first = attempts.in_doubt.flatten().unwrap_or(error);
-                Err(writing(terms.operation, first, is_unknown))
+                let error = attempts.doubt.unwrap_or(error);
+                Err(writing(terms.operation, error, attempts.in_doubt))
             }
         };
     }
@@ -247,9 +246,10 @@ async fn write(client: &Client, mut command: Raw, count: usize, terms: Terms) ->
 struct Attempts {
     last: mongodb::error::Result<ReplyBody>,
     count: usize,
-    /// There was an attempt that may have taken effect, whatever the last one says; and the first
-    /// error of one.
-    in_doubt: Option<Option<Cause>>,
+    /// There was an attempt that may have taken effect, whatever the last one says.
+    in_doubt: bool,
+    /// The first error of such an attempt.
+    doubt: Option<Cause>,
     /// An attempt may be running still, because its end was not seen.
     may_be_running: bool,
 }
@@ -262,7 +262,8 @@ async fn attempts(
     mut server_session: Option<&mut ServerSession>,
 ) -> Attempts {
     let number = server_session.as_mut().map(|session| session.next());
-    let (mut count, mut in_doubt, mut may_be_running) = (0, None, false);
+    let (mut count, mut in_doubt, mut may_be_running) = (0, false, false);
+    let mut doubt = None;
     loop {
         count += 1;
         let transaction = server_session.as_deref_mut().zip(number);
@@ -274,7 +275,8 @@ async fn attempts(
                 let may_be_done = error::may_be_done(error, statements);
                 may_be_running |= may_be_done && error::code(error).is_none();
                 if may_be_done {
-                    in_doubt.get_or_insert_with(|| Some(error.clone()));
+                    in_doubt = true;
+                    doubt.get_or_insert_with(|| error.clone());
                 }
                 let is_transient = error::is_transient(error);
                 if is_transient {
@@ -286,9 +288,7 @@ async fn attempts(
         };
         match pause {
             Some(pause) if Instant::now() + pause < until => {
-                if last.is_ok() {
-                    in_doubt.get_or_insert(None);
-                }
+                in_doubt |= last.is_ok();
                 tokio::time::sleep(pause).await;
             }
             _ => {
@@ -296,6 +296,7 @@ async fn attempts(
                     last,
                     count,
                     in_doubt,
+                    doubt,
                     may_be_running,
                 };
             }

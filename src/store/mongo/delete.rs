@@ -1,16 +1,15 @@
-//! The ends of sessions, and the revocation documents that end logins.
+//! The ends of sessions.
 
-use bson::rawdoc;
 use mongodb::bson::doc;
 use mongodb::options::{FindOptions, ReadConcern};
 use rocket::tokio::time::Instant;
 
-use super::client::{Client, Topology, to_driver};
+use super::client::{Client, to_driver};
 use super::command::{self, Outcomes, Statement, Terms, Verb};
 use super::error;
 use crate::document::{Document, Filter};
 use crate::error::{Operation, Result};
-use crate::store::{Durability, REVOCATION_LIFETIME, Step};
+use crate::store::{Durability, Step};
 
 const SINGLE_OPERATION: Operation = Operation::EndSession;
 const BULK_OPERATION: Operation = Operation::EndSessions;
@@ -45,7 +44,7 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
     let mut deleted = 0;
     for concern in [ReadConcern::local(), ReadConcern::majority()] {
         loop {
-            let step = delete_step(client, topology, filter, FOUND_AT_ONCE, &concern, until).await;
+            let step = delete_step(client, filter, FOUND_AT_ONCE, concern.clone(), until).await;
             let step = step.map_err(|error| error.partly_done_if(deleted > 0))?;
             deleted += step.deleted;
             if step.is_last {
@@ -59,16 +58,7 @@ pub(super) async fn delete_all(client: &Client, filter: &Filter) -> Result<u64> 
 /// Deletes `limit` of those that the filter chooses, in whatever order its index finds them.
 pub(super) async fn delete_some(client: &Client, filter: &Filter, limit: u32) -> Result<Step> {
     let until = client.until();
-    let topology = client.topology(BULK_OPERATION, until).await?;
-    delete_step(
-        client,
-        topology,
-        filter,
-        limit,
-        &ReadConcern::local(),
-        until,
-    )
-    .await
+    delete_step(client, filter, limit, ReadConcern::local(), until).await
 }
 
 /// Finds the ids, and deletes those documents.
@@ -77,19 +67,19 @@ pub(super) async fn delete_some(client: &Client, filter: &Filter, limit: u32) ->
 /// itself: a document that moves meanwhile would be missed by both, and the reply would not say so.
 async fn delete_step(
     client: &Client,
-    topology: Topology,
     filter: &Filter,
     limit: u32,
-    concern: &ReadConcern,
+    concern: ReadConcern,
     until: Instant,
 ) -> Result<Step> {
+    let topology = client.topology(BULK_OPERATION, until).await?;
     let limit = limit.max(1); // the server would take 0 for "no limit"
     let query = to_driver(&filter.to_bson(), BULK_OPERATION)?;
     let options = FindOptions::builder()
         .projection(doc! { "_id": 1 })
         .limit(i64::from(limit))
         .batch_size(limit.min(i32::MAX.unsigned_abs()))
-        .read_concern(concern.clone())
+        .read_concern(concern)
         .build();
     let found = client.find(BULK_OPERATION, until, query, options).await?;
     // Documents of another application, whose ids may not be strings, are not deleted.
@@ -125,26 +115,5 @@ async fn delete_many(
         // It may have stopped after some of them.
         Some(code) => Err(error::of_statement(BULK_OPERATION, code).partly_done()),
         None => Ok(done as u64),
-    }
-}
-
-/// Stores the server's present time, whether the document is there or not.
-pub(super) async fn put_revocation(client: &Client, id: &str) -> Result<()> {
-    const OPERATION: Operation = Operation::RevokeSessions;
-    let terms = Terms::new(OPERATION, Durability::Identity, client.until());
-    let lifetime = i64::try_from(REVOCATION_LIFETIME.as_millis()).unwrap_or(i64::MAX);
-    let mut pipeline = bson::RawArrayBuf::new();
-    pipeline.push(rawdoc! { "$set": {
-        "at": "$$NOW",
-        "expires": { "$add": ["$$NOW", lifetime] },
-    } });
-    let statements = [Statement::upsert(&Filter::id(id), pipeline)];
-    loop {
-        let sent = command::send(client, Verb::Update, &statements, terms).await?;
-        match sent.errors.as_slice() {
-            // Another upsert inserted the document in between. Now it is there to be updated.
-            [Some(error::DUPLICATE)] => {}
-            _ => return sent.of_one(OPERATION).map(drop),
-        }
     }
 }

@@ -34,10 +34,6 @@ pub(super) fn bson(operation: Operation, error: impl fmt::Display) -> Error {
     )
 }
 
-pub(super) fn statement(code: i32) -> String {
-    format!("write error {code}")
-}
-
 /// The server's label for a command that did nothing, whatever its error.
 const NOTHING_WRITTEN: &str = "NoWritesPerformed";
 
@@ -114,7 +110,7 @@ pub(super) fn of_statement(operation: Operation, code: i32) -> Error {
     if MISMATCHES.contains(&code) {
         return Inapplicable.into();
     }
-    let failure = statement(code);
+    let failure = format!("write error {code}");
     match REFUSED.contains(&code) || STATEMENT_FAILED.contains(&code) {
         true => Error::store(operation, failure),
         false => Error::unknown(operation, failure),

@@ -23,10 +23,9 @@ impl Inserts {
     pub(super) fn new(client: &Arc<Client>, share: bool) -> Self {
         let batching = Arc::clone(client);
         let run = move |statements, until| run(Arc::clone(&batching), statements, until);
-        let lost = Error::unknown(OPERATION, error::LOST);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(most, OPERATION, lost, tasks, waits, run)
+            Batcher::new(most, OPERATION, tasks, waits, run)
         });
         Inserts {
             client: Arc::clone(client),

@@ -77,7 +77,7 @@ const MAX_IDS: usize = 20_000;
 /// majority of a replica set has them, so that no failover takes a deletion back.
 pub(super) async fn times(
     client: &Client,
-    ids: Vec<String>,
+    ids: &[String],
     is_final: bool,
 ) -> Result<Vec<Document>> {
     const OPERATION: Operation = Operation::FollowSessions;

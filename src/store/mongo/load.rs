@@ -3,7 +3,7 @@
 //! Strictly current: a load is answered only by a find that was sent after the load arrived.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mongodb::bson::doc;
 use mongodb::options::FindOptions;
@@ -11,10 +11,10 @@ use rocket::tokio::time::Instant;
 
 use super::batch::Batcher;
 use super::client::Client;
-use super::error;
 use super::touch::Touches;
 use crate::document::Document;
-use crate::error::{Error, Operation, Result};
+use crate::error::{Operation, Result};
+use crate::lock::Mutex;
 use crate::spans::carried;
 
 /// Larger documents have a find of their own: a command saved is little then, and only one task can
@@ -40,7 +40,7 @@ impl Loads {
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(most, OPERATION, lost(), tasks, waits, run)
+            Batcher::new(most, OPERATION, tasks, waits, run)
         });
         Loads { finder, batcher }
     }
@@ -53,15 +53,11 @@ impl Loads {
             _ => {
                 let finder = Arc::clone(&self.finder);
                 let find = async move { finder.find(ids, until).await };
-                let found = self.finder.client.tasks.run(lost, carried(find));
+                let found = self.finder.client.tasks.run(OPERATION, carried(find));
                 Ok(found.await?.into_values().collect())
             }
         }
     }
-}
-
-fn lost() -> Error {
-    Error::store(OPERATION, error::LOST)
 }
 
 async fn run(
@@ -103,15 +99,12 @@ impl Finder {
                 (doc! { "_id": { "$in": &ids } }, all)
             }
         };
-        // A touch that is written while the find runs may be in neither its reply nor the queue.
         let before = self.touches.pending(&ids);
         let found = self.client.find(OPERATION, until, filter, options).await?;
-        let after = self.touches.pending(&ids);
+        let found = self.touches.apply(&ids, &before, found);
         let documents = found.into_iter().filter_map(|document| {
             let id = document.id()?.to_owned();
             self.sizes.note(&id, document.as_bytes().len());
-            let touches = [before.get(&id), after.get(&id)].into_iter().flatten();
-            let document = touches.fold(document, |document, times| times.apply_to(document));
             Some((id, document))
         });
         Ok(documents.collect())
@@ -138,7 +131,7 @@ impl Sizes {
     const MAX_REMEMBERED: usize = 10_000;
 
     fn note(&self, id: &str, bytes: usize) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock();
         let step = (seen.typical / 8).max(64);
         seen.typical = match bytes > seen.typical {
             true => (seen.typical + step).min(bytes),
@@ -158,7 +151,7 @@ impl Sizes {
     }
 
     fn expected(&self, ids: &[String]) -> usize {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.0.lock();
         let sizes = ids.iter().map(|id| seen.large.get(id).copied());
         sizes.map(|size| size.unwrap_or(seen.typical)).sum()
     }

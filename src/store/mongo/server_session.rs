@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mongodb::ClientSession;
 use mongodb::error::Result;
 use rocket::tokio;
 use rocket::tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// How long a server session is not used whose last command had no definite end: the server lets the
 /// next one wait until that one has ended.
@@ -88,16 +89,12 @@ impl ServerSession {
 }
 
 impl ServerSessions {
-    fn lock(&self) -> MutexGuard<'_, Idle<ServerSession>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns a free server session, or a new one; none where the server takes no numbers.
     pub(super) async fn take(&self, client: &mongodb::Client) -> Result<Option<ServerSession>> {
         if self.closed.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let idle = self.lock().take(Instant::now());
+        let idle = self.idle.lock().take(Instant::now());
         if idle.is_some() {
             return Ok(idle);
         }
@@ -110,7 +107,9 @@ impl ServerSessions {
     }
 
     pub(super) fn give(&self, server_session: ServerSession, in_doubt: bool) {
-        self.lock().give(server_session, in_doubt, Instant::now());
+        self.idle
+            .lock()
+            .give(server_session, in_doubt, Instant::now());
     }
 
     /// Numbers no command from now on.
@@ -124,7 +123,7 @@ impl ServerSessions {
 /// that is when it gets them: each keeps the driver's client until then, or until the runtime ends.
 impl Drop for ServerSessions {
     fn drop(&mut self) {
-        let idle = std::mem::take(&mut *self.lock());
+        let idle = std::mem::take(&mut *self.idle.lock());
         let is_empty = idle.free.is_empty() && idle.in_doubt.is_empty();
         let runtime = tokio::runtime::Handle::try_current();
         if let (false, Ok(runtime)) = (is_empty, runtime) {

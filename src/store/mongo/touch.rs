@@ -1,7 +1,7 @@
 //! Touches: that sessions were in use, written in the background, many in one command.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::tokio;
@@ -12,10 +12,12 @@ use super::error;
 use crate::clock::Moment;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
+use crate::lock::Mutex;
 use crate::record::{self, field};
 use crate::spans::{Origin, SharedCommand, carried};
 use crate::stats::StoreCounters;
 use crate::store::Touch;
+use crate::tasks::TaskGuard;
 
 /// The pause between two batches, in which the next one grows. It doubles with every failure.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,29 +44,29 @@ pub(super) struct Touches {
 
 #[derive(Default)]
 struct Queue {
-    waiting: HashMap<String, Times>,
+    waiting: HashMap<String, Uses>,
     /// The command that will write the waiting touches.
     command: Option<SharedCommand>,
     /// The touches that are being written.
-    in_flight: Arc<HashMap<String, Times>>,
+    in_flight: Arc<HashMap<String, Uses>>,
     /// A task writes touches, and will write those that are added.
     writer_running: bool,
     /// Failures in a row.
     failures: u32,
 }
 
-/// The latest times of a session's touches.
+/// The uses of a session that one touch records.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Times {
+pub(super) struct Uses {
     /// The first of these uses: a session that had expired before it stays so.
     first: Moment,
     accessed: Moment,
     expires: Moment,
 }
 
-impl Times {
-    fn later(self, other: Times) -> Times {
-        Times {
+impl Uses {
+    fn later(self, other: Uses) -> Uses {
+        Uses {
             first: self.first.min(other.first),
             accessed: self.accessed.max(other.accessed),
             expires: self.expires.max(other.expires),
@@ -78,7 +80,7 @@ impl Times {
     }
 
     /// Returns a loaded document as it is after the touch.
-    pub(super) fn apply_to(self, document: Document) -> Document {
+    fn apply_to(self, document: Document) -> Document {
         let is_alive = Filter::all().unless_before(field::EXPIRES, self.first);
         if !is_alive.matches(&document) {
             return document;
@@ -90,31 +92,31 @@ impl Times {
 }
 
 impl Queue {
-    fn add(&mut self, id: String, times: Times) {
+    fn add(&mut self, id: String, uses: Uses) {
         if let Some(waiting) = self.waiting.get_mut(&id) {
-            *waiting = waiting.later(times);
+            *waiting = waiting.later(uses);
         } else if self.waiting.len() < MAX_WAITING {
-            self.waiting.insert(id, times);
+            self.waiting.insert(id, uses);
         }
     }
 
     /// Puts back a batch that was not written, below the touches that were added since.
-    fn restore(&mut self, batch: HashMap<String, Times>) {
+    fn restore(&mut self, batch: HashMap<String, Uses>) {
         let since = std::mem::replace(&mut self.waiting, batch);
-        for (id, times) in since {
-            self.add(id, times);
+        for (id, uses) in since {
+            self.add(id, uses);
         }
     }
 
-    fn pending(&self, ids: &[String]) -> HashMap<String, Times> {
+    fn pending(&self, ids: &[String]) -> HashMap<String, Uses> {
         if self.waiting.is_empty() && self.in_flight.is_empty() {
             return HashMap::new();
         }
-        let times = |id| match (self.waiting.get(id), self.in_flight.get(id)) {
+        let uses = |id| match (self.waiting.get(id), self.in_flight.get(id)) {
             (Some(a), Some(b)) => Some(a.later(*b)),
-            (times, None) | (None, times) => times.copied(),
+            (uses, None) | (None, uses) => uses.copied(),
         };
-        let pending = ids.iter().map(|id| Some((id.clone(), times(id)?)));
+        let pending = ids.iter().map(|id| Some((id.clone(), uses(id)?)));
         pending.flatten().collect()
     }
 
@@ -140,28 +142,42 @@ impl Touches {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn batches(&self) -> u64 {
         self.counters.touch_batches.get()
     }
 
-    /// Returns the times of these sessions that may not be in the database yet.
-    pub(super) fn pending(&self, ids: &[String]) -> HashMap<String, Times> {
-        self.lock().pending(ids)
+    /// Returns the uses of these sessions that may not be in the database yet.
+    pub(super) fn pending(&self, ids: &[String]) -> HashMap<String, Uses> {
+        self.queue.lock().pending(ids)
+    }
+
+    /// Returns documents that were found as they are after their touches. `before`: the uses that were
+    /// pending before the find was sent. A touch that is written meanwhile is in the reply, or pending
+    /// before it or after it.
+    pub(super) fn apply(
+        &self,
+        ids: &[String],
+        before: &HashMap<String, Uses>,
+        found: Vec<Document>,
+    ) -> Vec<Document> {
+        let after = self.pending(ids);
+        let touched = found.into_iter().map(|document| {
+            let pending = |uses: &HashMap<_, Uses>| uses.get(document.id()?).copied();
+            let uses = [pending(before), pending(&after)].into_iter().flatten();
+            uses.fold(document, |document, uses| uses.apply_to(document))
+        });
+        touched.collect()
     }
 
     /// Queues a touch, and starts a task that writes it if none runs.
     pub(super) fn add(self: &Arc<Self>, touch: Touch) {
-        let mut queue = self.lock();
-        let times = Times {
+        let mut queue = self.queue.lock();
+        let uses = Uses {
             first: touch.accessed,
             accessed: touch.accessed,
             expires: touch.expires,
         };
-        queue.add(touch.id, times);
+        queue.add(touch.id, uses);
         // Now, because spans that wait for the write would keep those of their requests open.
         let command = queue
             .command
@@ -172,7 +188,8 @@ impl Touches {
         {
             queue.writer_running = true;
             drop(queue);
-            runtime.spawn(Writer(Arc::downgrade(self)).run(Arc::clone(self)));
+            let guard = TaskGuard::new(self, |touches| touches.queue.lock().writer_running = false);
+            runtime.spawn(write_batches(guard, Arc::clone(self)));
         }
     }
 
@@ -180,7 +197,7 @@ impl Touches {
     pub(super) async fn flush(&self) {
         let _writing = self.writing.lock().await;
         let (batch, command) = {
-            let mut queue = self.lock();
+            let mut queue = self.queue.lock();
             queue.in_flight = Arc::new(std::mem::take(&mut queue.waiting));
             (Arc::clone(&queue.in_flight), queue.command.take())
         };
@@ -189,7 +206,7 @@ impl Touches {
         }
         let command = command.unwrap_or_else(|| SharedCommand::new(OPERATION));
         let (left, failure) = command.run(batch.len(), self.write(&batch)).await;
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock();
         queue.in_flight = Arc::default();
         if !left.is_empty() {
             queue.restore(left);
@@ -206,10 +223,7 @@ impl Touches {
     }
 
     /// Writes a batch. Returns the touches to write with the next one, and the last failure.
-    async fn write(
-        &self,
-        batch: &HashMap<String, Times>,
-    ) -> (HashMap<String, Times>, Option<Error>) {
+    async fn write(&self, batch: &HashMap<String, Uses>) -> (HashMap<String, Uses>, Option<Error>) {
         let (mut left, mut failure) = (HashMap::new(), None);
         let of_code = |code| (error::of_statement(OPERATION, code), error::is_final(code));
         let mut sent = Ok(Vec::new());
@@ -217,7 +231,7 @@ impl Touches {
             if sent.is_ok() {
                 sent = self.send(groups).await;
             }
-            for (at, (times, ids)) in groups.iter().enumerate() {
+            for (at, (uses, ids)) in groups.iter().enumerate() {
                 let failed = match &sent {
                     Ok(codes) => codes.get(at).copied().flatten().map(of_code),
                     Err(error) => Some((error.clone(), false)),
@@ -227,7 +241,7 @@ impl Touches {
                 };
                 failure = Some(error);
                 if !is_final {
-                    left.extend(ids.iter().map(|id| (id.clone(), *times)));
+                    left.extend(ids.iter().map(|id| (id.clone(), *uses)));
                 }
             }
         }
@@ -256,69 +270,57 @@ impl Touches {
     }
 }
 
-/// The task that writes batch after batch until nothing waits. If it is dropped before its end, the next
-/// touch starts another one.
+/// Writes batch after batch until nothing waits. If its task is dropped before its end, the next touch
+/// starts another one.
 ///
 /// It does not keep the touches during its pause, so it ends with the store although the database is
 /// away, and what waits then is lost. At a shutdown [`Touches::flush`] writes it before.
-struct Writer(Weak<Touches>);
-
-impl Writer {
-    async fn run(mut self, mut touches: Arc<Touches>) {
-        loop {
-            touches.flush().await;
-            let pause = touches.lock().pause();
-            drop(touches);
-            tokio::time::sleep(pause).await;
-            let Some(still_used) = self.0.upgrade() else {
-                return;
-            };
-            touches = still_used;
-            if touches.lock().ends_writer() {
-                self.0 = Weak::new(); // which the queue knows
-                return;
-            }
+async fn write_batches(mut guard: TaskGuard<Touches>, mut touches: Arc<Touches>) {
+    loop {
+        touches.flush().await;
+        let pause = touches.queue.lock().pause();
+        drop(touches);
+        tokio::time::sleep(pause).await;
+        let Some(still_used) = guard.owner.upgrade() else {
+            return;
+        };
+        touches = still_used;
+        if touches.queue.lock().ends_writer() {
+            guard.disarm();
+            return;
         }
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(touches) = self.0.upgrade() {
-            touches.lock().writer_running = false;
-        }
-    }
-}
-
-/// Sessions with the same times.
-type Group = (Times, Vec<String>);
+/// Sessions with the same times of use.
+type Group = (Uses, Vec<String>);
 
 /// Sessions with different times share no statement: a session's `first` decides whether it had
 /// expired before.
-fn groups(batch: &HashMap<String, Times>) -> Vec<Group> {
-    let mut by_times: HashMap<Times, Vec<String>> = HashMap::new();
-    for (id, times) in batch {
-        by_times.entry(*times).or_default().push(id.clone());
+fn groups(batch: &HashMap<String, Uses>) -> Vec<Group> {
+    let mut by_uses: HashMap<Uses, Vec<String>> = HashMap::new();
+    for (id, uses) in batch {
+        by_uses.entry(*uses).or_default().push(id.clone());
     }
     let mut groups = Vec::new();
-    for (times, ids) in by_times {
-        groups.extend(ids.chunks(MAX_SESSIONS).map(|ids| (times, ids.to_vec())));
+    for (uses, ids) in by_uses {
+        groups.extend(ids.chunks(MAX_SESSIONS).map(|ids| (uses, ids.to_vec())));
     }
     groups
 }
 
-fn statement((times, ids): &Group) -> Statement {
-    let filter = Filter::ids(ids.clone()).unless_before(field::EXPIRES, times.first);
-    Statement::update_all(&filter, &times.update())
+fn statement((uses, ids): &Group) -> Statement {
+    let filter = Filter::ids(ids.clone()).unless_before(field::EXPIRES, uses.first);
+    Statement::update_all(&filter, &uses.update())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn times(millis: i64) -> Times {
+    fn uses(millis: i64) -> Uses {
         let accessed = Moment::from_millis(millis);
-        Times {
+        Uses {
             first: accessed,
             accessed,
             expires: accessed.plus(Duration::from_secs(60)),
@@ -363,18 +365,19 @@ mod tests {
         let inside = runtime.enter();
         touches.add(touch);
         drop(inside);
-        assert!(touches.lock().writer_running);
+        assert!(touches.queue.lock().writer_running);
         runtime.shutdown_background();
-        assert!(!touches.lock().writer_running);
+        assert!(!touches.queue.lock().writer_running);
     }
 
     #[rocket::async_test]
     async fn the_writer_ends_with_its_store_although_touches_wait() {
         let touches = unreachable(Duration::from_millis(10)).await;
         let store = Arc::downgrade(&touches);
-        touches.lock().add("id".into(), times(1000));
-        let writer = tokio::spawn(Writer(Weak::clone(&store)).run(Arc::clone(&touches)));
-        while touches.lock().failures == 0 {
+        touches.queue.lock().add("id".into(), uses(1000));
+        let guard = TaskGuard::new(&touches, |_| {});
+        let writer = tokio::spawn(write_batches(guard, Arc::clone(&touches)));
+        while touches.queue.lock().failures == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(touches.pending(&["id".to_owned()]).len(), 1);
@@ -388,9 +391,9 @@ mod tests {
     #[test]
     fn a_batch_that_was_not_written_loses_to_later_touches() {
         let mut queue = Queue::default();
-        queue.add("both".into(), times(2000));
-        queue.add("new".into(), times(2000));
-        let failed = ["both", "old"].map(|id| (id.to_owned(), times(1000)));
+        queue.add("both".into(), uses(2000));
+        queue.add("new".into(), uses(2000));
+        let failed = ["both", "old"].map(|id| (id.to_owned(), uses(1000)));
         queue.restore(failed.into());
         let waiting = |id: &str| queue.waiting[id].accessed.millis();
         assert_eq!(
@@ -403,15 +406,15 @@ mod tests {
     fn pending_touches_are_those_that_wait_or_are_in_flight() {
         let mut queue = Queue::default();
         assert!(queue.pending(&["both".to_owned()]).is_empty());
-        queue.add("both".into(), times(2000));
-        queue.add("waiting".into(), times(3000));
-        let in_flight = ["both", "in flight"].map(|id| (id.to_owned(), times(1000)));
+        queue.add("both".into(), uses(2000));
+        queue.add("waiting".into(), uses(3000));
+        let in_flight = ["both", "in flight"].map(|id| (id.to_owned(), uses(1000)));
         queue.in_flight = Arc::new(in_flight.into());
         let ids = ["both", "waiting", "in flight", "none"].map(str::to_owned);
         let pending = queue.pending(&ids);
         let pending = |id: &str| {
-            let times = pending.get(id)?;
-            Some((times.first.millis(), times.accessed.millis()))
+            let uses = pending.get(id)?;
+            Some((uses.first.millis(), uses.accessed.millis()))
         };
         assert_eq!(pending("both"), Some((1000, 2000)));
         assert_eq!(pending("waiting"), Some((3000, 3000)));
@@ -422,7 +425,7 @@ mod tests {
     #[test]
     fn sessions_of_the_same_times_share_a_statement() {
         let batch = [("a", 1100), ("b", 1100), ("c", 1101)];
-        let batch = batch.map(|(id, at)| (id.to_owned(), times(at))).into();
+        let batch = batch.map(|(id, at)| (id.to_owned(), uses(at))).into();
         let mut sizes: Vec<_> = groups(&batch).iter().map(|(_, ids)| ids.len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [1, 2]);

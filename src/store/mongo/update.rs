@@ -31,7 +31,7 @@ impl Updates {
         let run = move |jobs, until| run(Arc::clone(&batching), jobs, until);
         let batcher = share.then(|| {
             let (most, tasks, waits) = (client.permit_count, &client.tasks, &client.usage.batch);
-            Batcher::new(most, OPERATION, lost(), tasks, waits, run)
+            Batcher::new(most, OPERATION, tasks, waits, run)
         });
         Updates {
             client: Arc::clone(client),
@@ -46,7 +46,10 @@ impl Updates {
         durability: Durability,
     ) -> Result<Updated> {
         let until = self.client.until();
-        not_empty(&update)?;
+        if update.is_empty() {
+            // It would replace the document by nothing.
+            return Err(Error::store(OPERATION, error::EMPTY));
+        }
         let statement = Statement::update(&filter, &update);
         match &self.batcher {
             Some(batcher) if durability == Durability::Data && filter.may_share() => {
@@ -59,22 +62,10 @@ impl Updates {
                     let terms = Terms::new(OPERATION, durability, until);
                     command::send(&client, Verb::Update, &[statement], terms).await
                 };
-                let sent = self.client.tasks.run(lost, carried(send));
+                let sent = self.client.tasks.run(OPERATION, carried(send));
                 Ok(Updated::of(sent.await?.of_one(OPERATION)? > 0))
             }
         }
-    }
-}
-
-fn lost() -> Error {
-    Error::unknown(OPERATION, error::LOST)
-}
-
-/// An empty update document would replace the document by nothing.
-fn not_empty(update: &Update) -> Result<()> {
-    match update.is_empty() {
-        true => Err(Error::store(OPERATION, error::EMPTY)),
-        false => Ok(()),
     }
 }
 

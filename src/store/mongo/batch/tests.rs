@@ -24,12 +24,10 @@ fn bench(most: usize) -> Bench {
     let (sends, sent) = unbounded_channel();
     let ends = Arc::new(Semaphore::new(0));
     let may_end = Arc::clone(&ends);
-    let (operation, lost) = (Operation::LoadSession, Error::NotAttached);
     let waits = metrics::Usage::of_kind("main").batch;
     let batcher = Batcher::new(
         most,
-        operation,
-        lost,
+        Operation::LoadSession,
         &Tasks::default(),
         &waits,
         move |jobs: Vec<u32>, _| {
@@ -77,7 +75,7 @@ impl Bench {
     /// Makes every operation as patient as a day is long.
     fn never_overdue(self) -> Self {
         let day = Duration::from_secs(86_400);
-        self.batcher.0.lock().pace = Pace {
+        self.batcher.0.queue.lock().pace = Pace {
             usual: day,
             least: Duration::ZERO,
         };
@@ -94,7 +92,7 @@ impl Bench {
     }
 
     async fn wait_for_queue(&self, operations: usize) {
-        while self.batcher.0.lock().waiting.len() < operations {
+        while self.batcher.0.queue.lock().waiting.len() < operations {
             tokio::task::yield_now().await;
         }
     }
@@ -152,11 +150,11 @@ async fn no_more_commands_run_than_there_are_permits() {
         bench.sent.recv().await.unwrap();
     }
     bench.wait_for_queue(6).await;
-    let first = bench.batcher.0.lock().waiting.front().unwrap().since;
+    let first = bench.batcher.0.queue.lock().waiting.front().unwrap().since;
     while first.elapsed() < MIN_PATIENCE * 2 {
         tokio::task::yield_now().await;
     }
-    assert!(bench.batcher.0.lock().overdue().is_none());
+    assert!(bench.batcher.0.queue.lock().overdue().is_none());
     bench.ends.add_permits(100);
     assert!(results(tasks).await.iter().all(Option::is_some));
 }
@@ -172,8 +170,8 @@ async fn a_panic_is_an_error_of_its_own_jobs_only() {
     assert!(results(first).await.iter().all(Option::is_some));
     bench.ends.add_permits(1);
     assert_eq!(results(bench.submit([7])).await, [Some(70)]);
-    assert_eq!(bench.batcher.0.lock().commands, 0);
-    assert_eq!(bench.batcher.0.lock().operations, 0);
+    assert_eq!(bench.batcher.0.queue.lock().commands, 0);
+    assert_eq!(bench.batcher.0.queue.lock().operations, 0);
 }
 
 #[rocket::async_test]
@@ -222,7 +220,7 @@ async fn operations_of_a_command_that_fails_fail_with_its_error() {
     let failed = bench.batcher.submit(FAILS, 1, until).await;
     assert!(matches!(failed, Err(Error::Gone)), "{failed:?}");
     let panicked = bench.batcher.submit(PANIC, 1, until).await;
-    assert!(matches!(panicked, Err(Error::NotAttached)), "{panicked:?}");
+    assert!(matches!(panicked, Err(Error::Store { .. })), "{panicked:?}");
 }
 
 #[rocket::async_test]
@@ -249,7 +247,7 @@ async fn what_is_late_does_not_pile_up_while_nothing_can_start() {
     // The command hangs, and yet everybody hears.
     let results = join_all(late).await;
     assert!(results.iter().all(Result::is_err));
-    assert!(bench.batcher.0.lock().waiting.is_empty());
+    assert!(bench.batcher.0.queue.lock().waiting.is_empty());
     bench.ends.add_permits(1);
     assert_eq!(self::results(hung).await, [Some(10)]);
 }
@@ -267,7 +265,7 @@ fn a_queue_whose_watch_was_dropped_is_watched_again() {
         bench.submit([5]);
         bench.wait_for_queue(1).await;
     });
-    assert!(bench.batcher.0.lock().is_watched);
+    assert!(bench.batcher.0.queue.lock().is_watched);
     drop(runtime);
-    assert!(!bench.batcher.0.lock().is_watched);
+    assert!(!bench.batcher.0.queue.lock().is_watched);
 }

@@ -1,0 +1,16 @@
+//! A mutex without poisoning: a panic under the lock leaves its data usable.
+
+use std::sync::{MutexGuard, PoisonError};
+
+#[derive(Default)]
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(data: T) -> Self {
+        Mutex(std::sync::Mutex::new(data))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
