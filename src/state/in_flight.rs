@@ -82,17 +82,6 @@ impl Settings {
     pub(super) fn create_session(&self) -> bool {
         self.times_are_set() || self.csrf.is_some() || self.issued.is_some()
     }
-
-    /// These settings, overridden by `later`.
-    pub(super) fn and_then(self, later: Settings) -> Settings {
-        Settings {
-            times: self.times.and_then(later.times),
-            csrf: later.csrf.or(self.csrf),
-            touch: self.touch || later.touch,
-            token: self.token.max(later.token),
-            issued: later.issued.or(self.issued),
-        }
-    }
 }
 
 /// The changes of a write that has not finished. They apply to the loaded session, and the request's

@@ -87,9 +87,8 @@ impl State {
 
     /// Whether the changes of a field leave it as it is.
     pub(super) fn is_unchanged(&self, field: &Field) -> bool {
-        let in_flight = self.in_flight.as_ref();
-        let in_flight = in_flight.is_some_and(|write| write.changes.get(field).is_some());
-        if in_flight || self.doubts.has(field) {
+        let in_flight = self.in_flight().changes.get(field);
+        if in_flight.is_some() || self.doubts.has(field) {
             // The write may fail, or have been stored: whether this one changes anything is not known.
             return self.changes.get(field).is_none();
         }
@@ -116,10 +115,7 @@ impl State {
 
     /// How many bytes the values take, as this request sees them.
     pub(super) fn measure(&self) -> usize {
-        let in_flight = self
-            .in_flight
-            .iter()
-            .flat_map(|write| write.changes.fields());
+        let in_flight = self.in_flight().changes.fields();
         let touched: HashSet<&Field> = in_flight.chain(self.changes.fields()).collect();
         touched.into_iter().fold(self.base.size(), |sum, field| {
             let stored = self.base.size_of(field);
