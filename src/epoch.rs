@@ -95,7 +95,9 @@ impl Epoch {
     /// Whether a session that was loaded is of this generation.
     pub(crate) fn has(self, session: &Meta) -> bool {
         match session.epoch {
-            None => self.includes_unmarked(|| session.id.is_legacy(), || Some(session.created)),
+            None => {
+                self.includes_unmarked(|| session.id.is_legacy(), || Some(session.times.created))
+            }
             Some(generation) => self.is(generation),
         }
     }

@@ -70,13 +70,8 @@ pub(crate) fn session_of_tombstone(id: &str) -> Option<&str> {
 #[derive(Clone)]
 pub(crate) struct Meta {
     pub(crate) id: Id,
-    pub(crate) created: Moment,
-    pub(crate) accessed: Moment,
-    pub(crate) expires: Moment,
+    pub(crate) times: Times,
     pub(crate) user: Option<RawBson>,
-    pub(crate) timeout: Override,
-    pub(crate) lifetime: Override,
-    pub(crate) max_age: Override,
     pub(crate) sent: Option<Moment>,
     pub(crate) client: Client,
     pub(crate) epoch: Option<i64>,
@@ -155,7 +150,7 @@ impl Record {
         let parts = Parts::read(&document).ok_or_else(|| Malformed::new(&document))?;
         Ok(Record {
             // Of a session that this request stores: it was not read from the store.
-            read_at: parts.meta.accessed,
+            read_at: parts.meta.times.accessed,
             meta: parts.meta,
             token: parts.token,
             csrf: parts.csrf,
@@ -348,15 +343,6 @@ impl Record {
 }
 
 impl Meta {
-    /// The times that the session has of its own.
-    pub(crate) fn own_times(&self) -> OwnTimes {
-        OwnTimes {
-            timeout: self.timeout,
-            lifetime: self.lifetime,
-            max_age: self.max_age,
-        }
-    }
-
     /// Reads the fields of a stored session that lists show; its values and secrets may be missing.
     pub(crate) fn parse(document: &Document) -> Option<Self> {
         Fields::read(document)?.meta()
@@ -400,21 +386,21 @@ impl Meta {
         }
         let mut document = RawDocumentBuf::new();
         document.append(field::ID, self.id.as_str());
-        document.append(field::CREATED, self.created.seconds());
-        document.append(field::ACCESSED, self.accessed.seconds());
+        document.append(field::CREATED, self.times.created.seconds());
+        document.append(field::ACCESSED, self.times.accessed.seconds());
         document.append(field::VALUE, value);
         let (subtype, bytes) = (BinarySubtype::Generic, token.as_bytes().as_slice());
         let token = RawBsonRef::Binary(RawBinaryRef { subtype, bytes });
         document.append_ref(field::TOKEN, token);
         document.append(field::CSRF, csrf);
-        document.append(field::EXPIRES, date(self.expires));
+        document.append(field::EXPIRES, date(self.times.expires));
         if let Some(user) = &self.user {
             document.append_ref(field::USER, user.as_raw_bson_ref());
         }
         for (name, time) in [
-            (field::TIMEOUT, self.timeout),
-            (field::LIFETIME, self.lifetime),
-            (field::MAX_AGE, self.max_age),
+            (field::TIMEOUT, self.times.own.timeout),
+            (field::LIFETIME, self.times.own.lifetime),
+            (field::MAX_AGE, self.times.own.max_age),
         ] {
             if let Override::Set(time) = time {
                 document.append(name, duration_value(time));
@@ -436,26 +422,6 @@ impl Meta {
             document.append(field::EPOCH, generation);
         }
         Document::from_raw(document)
-    }
-}
-
-impl Times {
-    /// Reads the times of a stored session, whose other fields may be missing; `None` when they are
-    /// malformed.
-    pub(crate) fn parse(document: &Document, config: &Config, now: Moment) -> Option<Self> {
-        let fields = Fields::read(document)?;
-        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
-        let expires = match fields.expires {
-            None if fields.id.as_ref()?.is_legacy() => legacy::expiry(document, config, now)?,
-            expires => expires?,
-        };
-        Some(Times {
-            created: fields.created?,
-            accessed: fields.accessed?,
-            expires,
-            timeout: own(fields.timeout),
-            lifetime: own(fields.lifetime),
-        })
     }
 }
 

@@ -247,8 +247,7 @@ impl State {
 
     /// The idle and the absolute timeout in force.
     pub(crate) fn expiry(&self, config: &Config) -> Expiry {
-        let times = self.times();
-        Expiry::new(config, times.timeout, times.lifetime)
+        self.times().expiry(config)
     }
 
     /// The session's own times, as this request sees them.
@@ -258,7 +257,7 @@ impl State {
 
     /// The times that the request's changes apply to.
     fn times_under(&self) -> OwnTimes {
-        let stored = self.stored().map(|stored| stored.record.meta.own_times());
+        let stored = self.stored().map(|stored| stored.record.meta.times.own);
         let in_flight = self.in_flight().settings.times;
         in_flight.apply(stored.unwrap_or_default())
     }
@@ -310,8 +309,8 @@ impl State {
             Base::Empty => self.started.moment,
             Base::Login(_) => now,
             // Not back in time, where the clock of another process is ahead.
-            Base::Stored(stored) if self.elevates() => stored.record.meta.created.max(now),
-            Base::Stored(stored) => stored.record.meta.created,
+            Base::Stored(stored) if self.elevates() => stored.record.meta.times.created.max(now),
+            Base::Stored(stored) => stored.record.meta.times.created,
         }
     }
 

@@ -55,12 +55,12 @@ pub(super) fn record(record: &Record, config: &Config) -> Value {
         }
     }
     let user = meta.user.as_ref().map(|user| user.as_raw_bson_ref());
-    let expires = Some(meta.ends_at(config)).filter(|expires| *expires < Moment::NEVER);
+    let expires = Some(meta.times.ends_at(config)).filter(|expires| *expires < Moment::NEVER);
     json!({
         "id": (!meta.id.is_legacy()).then(|| meta.id.as_str()),
         "user": user.and_then(|user| value::decode::<Value>(user).ok()),
-        "created": text(meta.created.date()),
-        "accessed": text(meta.accessed.date()),
+        "created": text(meta.times.created.date()),
+        "accessed": text(meta.times.accessed.date()),
         "expires": expires.map(|expires| text(expires.date())),
         "client": meta.client.agent,
         "ip": meta.client.ip,

@@ -69,11 +69,11 @@ impl Sessions {
     /// `None` for a legacy session, whose id may be its credential, and for a malformed document.
     pub(super) fn info(&self, document: &Document) -> Option<SessionInfo> {
         let meta = Meta::parse(document).filter(|meta| !meta.id.is_legacy())?;
-        let expires = meta.ends_at(&self.core.config);
+        let expires = meta.times.ends_at(&self.core.config);
         Some(SessionInfo {
             id: meta.id.to_string(),
-            created: meta.created.date(),
-            accessed: meta.accessed.date(),
+            created: meta.times.created.date(),
+            accessed: meta.times.accessed.date(),
             expires: (expires < Moment::NEVER).then(|| expires.date()),
             client: meta.client.agent,
             ip: meta.client.ip.and_then(|ip| ip.parse().ok()),

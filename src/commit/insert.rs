@@ -243,8 +243,8 @@ impl NewSession {
             None => Token::new(Id::draw()?, Secret::draw()?),
         };
         let config = &core.config;
-        let (mut meta, name) = (plan.meta(token.id.clone()), &config.cookie_name);
-        meta.epoch = generation;
+        let name = &config.cookie_name;
+        let meta = plan.meta(token.id.clone(), generation);
         let (document, sealer) = if config.seal {
             let sealed = meta.sealed_document(&token, &plan.csrf, &plan.values, name)?;
             (sealed.0, Some(sealed.1))
@@ -308,7 +308,7 @@ fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombsto
             old: planned.old.clone(),
             by: id.clone(),
             proof: proof.transpose()?,
-            expires: plan.now.plus(tombstone::KEPT_FOR),
+            expires: plan.times.accessed.plus(tombstone::KEPT_FOR),
         })
     });
     tombstones.collect()

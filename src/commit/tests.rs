@@ -20,7 +20,7 @@ use super::*;
 use crate::document::Filter;
 use crate::document::key::Field;
 use crate::record::token::{Digest, Secret};
-use crate::record::{Client, Meta, Override, field};
+use crate::record::{Client, Meta, OwnTimes, Times, field};
 use crate::state::Proof;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Durability, Inserted, Order, Store};
@@ -61,13 +61,13 @@ impl Bench {
         let created = now.plus(Duration::from_secs(created));
         let meta = Meta {
             id: Id::draw().unwrap(),
-            created,
-            accessed: created,
-            expires: created.plus(Duration::from_secs(600)),
+            times: Times {
+                created,
+                accessed: created,
+                expires: created.plus(Duration::from_secs(600)),
+                own: OwnTimes::default(),
+            },
             user: Some(RawBson::Int32(user)),
-            timeout: Override::Inherit,
-            lifetime: Override::Inherit,
-            max_age: Override::Inherit,
             sent: None,
             client: Client::default(),
             epoch: None,

@@ -132,7 +132,7 @@ impl Core {
 
     /// Whether the session expires before an update that is sent now has ended.
     pub(super) fn ends_soon(&self, record: &Record) -> bool {
-        let left = record.meta.ends_at(&self.config).since(self.now());
+        let left = record.meta.times.ends_at(&self.config).since(self.now());
         left < self.store.deadline()
     }
 

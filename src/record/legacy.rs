@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::document::key::{FLASH, Field, LEGACY_CSRF};
 use crate::document::{Document, Filter, Operator, Path, Update, date};
 use crate::record::token::{Digest, Id, Secret, Token};
-use crate::record::{Expiry, Override, binary, field, seconds};
+use crate::record::{OwnTimes, binary, field, seconds};
 
 /// Says that a document has or had names of the Python package that differ from ours, and lists
 /// those names of `value` that are ours. `a%2Eb` may be our name of the key `a.b`, or the Python
@@ -121,7 +121,7 @@ fn csrf_of(values: &RawDocument, id: &Id) -> Secret {
 /// When a document without `expires` expires. One that was last used further ahead of now than it
 /// lives has expired: nothing but that time would ever end it, so it is not believed.
 pub(super) fn expiry(document: &Document, config: &Config, now: Moment) -> Option<Moment> {
-    let expiry = Expiry::new(config, Override::Inherit, Override::Inherit);
+    let expiry = OwnTimes::default().expiry(config);
     let created = seconds(document.get(field::CREATED)?)?;
     let accessed = seconds(document.get(field::ACCESSED)?)?;
     if expiry.idle.is_some_and(|idle| accessed > now.plus(idle)) {

@@ -82,7 +82,7 @@ fn followed(stored: &Stored) -> Followed {
     Followed {
         id: meta.id.clone(),
         user: meta.user.clone(),
-        times: Some(meta.times()),
+        times: Some(meta.times),
     }
 }
 

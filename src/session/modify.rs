@@ -315,10 +315,10 @@ impl Session {
         let Stored { record, token } = stored;
         let config = &self.core.config;
         let now = self.core.now();
-        let expiry = record.meta.expiry(config);
         let mut update = Update::default();
         if !self.lock().state.skips_touch {
-            let expires = expiry.expires_at(record.meta.created, now);
+            let times = &record.meta.times;
+            let expires = times.own.expiry(config).expires_at(times.created, now);
             record::touch(&mut update, now, expires);
         }
         CompareAndSet {

@@ -23,7 +23,7 @@ impl Session {
     pub fn accessed(&self) -> OffsetDateTime {
         let inner = self.lock();
         let stored = inner.state.stored();
-        let accessed = stored.map(|stored| stored.record.meta.accessed);
+        let accessed = stored.map(|stored| stored.record.meta.times.accessed);
         accessed.unwrap_or(inner.state.started.moment).date()
     }
 
@@ -38,7 +38,7 @@ impl Session {
         let inner = self.lock();
         let state = &inner.state;
         let expires = match &state.base {
-            Base::Stored(stored) if !state.sets_times() => stored.record.meta.ends_at(config),
+            Base::Stored(stored) if !state.sets_times() => stored.record.meta.times.ends_at(config),
             _ => state.expiry(config).expires_at(state.created(now), now),
         };
         (expires < Moment::NEVER).then(|| expires.date())

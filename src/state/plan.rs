@@ -15,7 +15,7 @@ use crate::document::value;
 use crate::document::{Filter, Operator, Path, Update, date};
 use crate::error::Error;
 use crate::record::token::{Id, Secret, Token};
-use crate::record::{self, Client, Expiry, Meta, Override, OwnTimes, Record, field};
+use crate::record::{self, Client, Expiry, Meta, Override, Record, Times, field};
 use crate::store::{Durability, Touch};
 
 /// A read extends a session at most once in this time, whatever `reissue_time` says.
@@ -60,11 +60,8 @@ impl CommitPlan {
 pub(crate) struct InsertPlan {
     pub(crate) issued: Option<Token>,
     pub(crate) csrf: Secret,
-    pub(crate) created: Moment,
-    pub(crate) now: Moment,
-    pub(crate) expires: Moment,
+    pub(crate) times: Times,
     pub(crate) values: Vec<(Field, RawBson)>,
-    pub(crate) settings: Settings,
     pub(crate) client: Client,
     pub(crate) cookie: CookieLife,
     pub(crate) started: Started,
@@ -173,20 +170,14 @@ pub(crate) struct TokenPart {
 
 impl InsertPlan {
     /// Returns the stored fields of the session under this id, beside values and secrets.
-    pub(crate) fn meta(&self, id: Id) -> Meta {
-        let times = self.settings.times.apply(OwnTimes::default());
+    pub(crate) fn meta(&self, id: Id, epoch: Option<i64>) -> Meta {
         Meta {
             id,
-            created: self.created,
-            accessed: self.now,
-            expires: self.expires,
+            times: self.times,
             user: self.login.as_ref().map(|login| login.user.clone()),
-            timeout: times.timeout,
-            lifetime: times.lifetime,
-            max_age: times.max_age,
-            sent: self.cookie.map(|_| self.now),
+            sent: self.cookie.map(|_| self.times.accessed),
             client: self.client.clone(),
-            epoch: None, // known when it is stored
+            epoch,
         }
     }
 }
@@ -227,17 +218,18 @@ fn needs_issue(write: &Write, state: &State, config: &Config) -> bool {
 }
 
 fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<InsertPlan>, Error> {
-    let settings = state.settings.clone();
-    let created = state.created(now);
+    let (settings, created, own) = (&state.settings, state.created(now), state.times());
     Ok(Box::new(InsertPlan {
         csrf: settings.csrf.clone().map_or_else(Secret::draw, Ok)?,
-        created,
-        now,
-        expires: state.expiry(config).expires_at(created, now),
+        times: Times {
+            created,
+            accessed: now,
+            expires: own.expiry(config).expires_at(created, now),
+            own,
+        },
         values: state.changes.after(Vec::new()),
-        cookie: state.times().max_age.resolve(config.max_age),
+        cookie: own.max_age.resolve(config.max_age),
         issued: settings.issued.clone(),
-        settings,
         client: state.client.clone(),
         started: state.started,
         dead: state.dead.clone(),
@@ -288,14 +280,14 @@ fn plan_update(
 ) -> Result<Write, Error> {
     let (record, settings) = (&stored.record, &state.settings);
     let is_read = state.changes.is_empty() && !settings.has_changes();
-    let life = settings.times.apply(record.meta.own_times()).max_age;
+    let life = settings.times.apply(record.meta.times.own).max_age;
     let life = life.resolve(config.max_age);
     let counts = !state.skips_touch || sends_cookie(settings) || settings.times_are_set();
     // Outside of its path the cookie would overwrite the one inside.
     let may_resend = counts && state.creation != Creation::Never;
     let is_resend_due = may_resend && is_cookie_due(record, life, is_read, config, now);
     let sends = sends_cookie(settings) || is_resend_due;
-    let expiry = record.meta.expiry(config);
+    let expiry = record.meta.times.own.expiry(config);
     if is_read && !sends {
         return Ok(match counts {
             true => plan_touch(record, expiry, config, now),
@@ -303,9 +295,9 @@ fn plan_update(
         });
     }
     let mut values = ValuesPlan::new(record.clone(), &state.changes, now);
-    let is_touch_due = now.since(record.meta.accessed) >= precision(expiry.idle);
+    let is_touch_due = now.since(record.meta.times.accessed) >= precision(expiry.idle);
     if sends || (counts && is_touch_due) {
-        let expires = expiry.expires_at(record.meta.created, now);
+        let expires = expiry.expires_at(record.meta.times.created, now);
         record::touch(&mut values.update, now, expires);
     }
     if settings.token != TokenChange::Keep {
@@ -406,7 +398,7 @@ fn plan_touch(record: &Record, expiry: Expiry, config: &Config, now: Moment) -> 
             (pause, Some(timeout)) if pause >= timeout => timeout / 2,
             (pause, _) => pause,
         };
-        used.since(record.meta.accessed) >= pause
+        used.since(record.meta.times.accessed) >= pause
     });
     // One that expired while the request ran must not be revived.
     if !is_due || record.meta.is_expired(config, now) {
@@ -415,7 +407,7 @@ fn plan_touch(record: &Record, expiry: Expiry, config: &Config, now: Moment) -> 
     Write::Touch(Touch {
         id: record.meta.id.as_str().to_owned(),
         accessed: used,
-        expires: expiry.expires_at(record.meta.created, used),
+        expires: expiry.expires_at(record.meta.times.created, used),
     })
 }
 

@@ -7,7 +7,7 @@ use indexmap::IndexSet;
 use super::*;
 use crate::clock::Clock;
 use crate::record::token::Token;
-use crate::record::{Meta, Record};
+use crate::record::{Meta, Record, Times};
 
 mod model;
 mod transitions;
@@ -35,13 +35,13 @@ fn stored(values: &[(Field, RawBson)], user: Option<RawBson>) -> Box<Stored> {
     let token = Token::new(Id::draw().unwrap(), Secret::draw().unwrap());
     let meta = Meta {
         id: token.id.clone(),
-        created: moment(),
-        accessed: moment(),
-        expires: moment().plus(Duration::from_secs(1200)),
+        times: Times {
+            created: moment(),
+            accessed: moment(),
+            expires: moment().plus(Duration::from_secs(1200)),
+            own: OwnTimes::default(),
+        },
         user,
-        timeout: Override::Inherit,
-        lifetime: Override::Inherit,
-        max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
         epoch: None,

@@ -42,13 +42,13 @@ fn set(number: i64) -> Change {
 fn meta() -> Meta {
     Meta {
         id: Id::draw().unwrap(),
-        created: start(),
-        accessed: start(),
-        expires: start().plus(TIMEOUT),
+        times: Times {
+            created: start(),
+            accessed: start(),
+            expires: start().plus(TIMEOUT),
+            own: OwnTimes::default(),
+        },
         user: None,
-        timeout: Override::Inherit,
-        lifetime: Override::Inherit,
-        max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
         epoch: None,
@@ -264,7 +264,7 @@ fn a_touch_ends_with_the_lifetime_and_never_without_a_timeout() {
         start().plus(MINUTE + TIMEOUT)
     );
     let mut meta = meta();
-    meta.timeout = own(MINUTE);
+    meta.times.own.timeout = own(MINUTE);
     let touch = touched(&mut live(meta, &[]), &config, SECOND).unwrap();
     assert_eq!(
         touch.expires,

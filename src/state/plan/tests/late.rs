@@ -123,7 +123,7 @@ proptest! {
             let field = Field::stored(path.strip_prefix("value.").unwrap());
             prop_assert!(keep.contains(&field));
         }
-        let meta = plan.meta(Id::draw().unwrap());
+        let meta = plan.meta(Id::draw().unwrap(), None);
         let document = meta.document(&replacement.old.digest("session"), &plan.csrf, &stored);
         let there = Record::parse(document, None).unwrap().after(&update, start()).unwrap();
         let fields = stored.iter().chain(&late).map(|(field, _)| field);

@@ -129,8 +129,8 @@ proptest! {
         });
         prop_assert_eq!(stored, seen.collect::<BTreeSet<String>>());
         let after = &record.meta;
-        prop_assert!(after.accessed >= before.accessed);
-        prop_assert_eq!(after.created, if elevate { now } else { before.created });
-        prop_assert!(after.expires >= before.expires || timeout.is_some());
+        prop_assert!(after.times.accessed >= before.times.accessed);
+        prop_assert_eq!(after.times.created, if elevate { now } else { before.times.created });
+        prop_assert!(after.times.expires >= before.times.expires || timeout.is_some());
     }
 }

@@ -12,16 +12,16 @@ fn first_write_makes_a_document_with_all_that_there_is() {
     state.change(name("a"), set(1)).unwrap();
     let plan = insert(&state, &config(), SECOND);
     let id = Id::draw().unwrap();
-    let meta = plan.meta(id.clone());
+    let meta = plan.meta(id.clone(), None);
     assert_eq!(meta.id, id, "drawn for each attempt");
     assert_eq!(
-        (meta.created, meta.accessed),
+        (meta.times.created, meta.times.accessed),
         (start(), start().plus(SECOND)),
         "as old as the handler was told"
     );
-    assert_eq!(meta.expires, start().plus(SECOND + TIMEOUT));
+    assert_eq!(meta.times.expires, start().plus(SECOND + TIMEOUT));
     assert_eq!(plan.values, [(name("a"), RawBson::Int64(1))]);
-    assert_eq!(meta.own_times(), OwnTimes::default());
+    assert_eq!(meta.times.own, OwnTimes::default());
     assert_eq!((meta.sent, plan.cookie), (None, None));
     assert!(plan.login.is_none() && plan.dead.is_empty());
 }
@@ -36,16 +36,16 @@ fn new_session_has_the_times_that_it_set_for_itself() {
     let mut state = fresh();
     state.settings.times.timeout = Some(Override::Set(None));
     state.settings.times.max_age = Some(own(MINUTE));
-    let meta = |plan: &InsertPlan| plan.meta(Id::draw().unwrap());
+    let meta = |plan: &InsertPlan| plan.meta(Id::draw().unwrap(), None);
     let made = insert(&state, &config, SECOND);
-    assert_eq!(meta(&made).expires, start().plus(DAY));
-    assert_eq!(meta(&made).timeout, Override::Set(None));
-    assert_eq!(meta(&made).max_age, own(MINUTE));
+    assert_eq!(meta(&made).times.expires, start().plus(DAY));
+    assert_eq!(meta(&made).times.own.timeout, Override::Set(None));
+    assert_eq!(meta(&made).times.own.max_age, own(MINUTE));
     assert_eq!(made.cookie, Some(MINUTE));
     assert_eq!(meta(&made).sent, Some(start().plus(SECOND)));
     state.settings.times.lifetime = Some(own(HOUR));
     let made = insert(&state, &config, SECOND);
-    assert_eq!(meta(&made).expires, start().plus(HOUR));
+    assert_eq!(meta(&made).times.expires, start().plus(HOUR));
     state.settings.times.max_age = Some(Override::Set(None));
     let made = insert(&state, &config, SECOND);
     assert_eq!((made.cookie, meta(&made).sent), (None, None));
@@ -151,8 +151,8 @@ fn login_is_a_new_document_that_replaces_the_old_one() {
     state.change(name("a"), Change::Add(5)).unwrap();
     state.change(name("c"), set(3)).unwrap();
     let plan = insert(&state, &config(), MINUTE);
-    let meta = plan.meta(Id::draw().unwrap());
-    assert_eq!(meta.created, start().plus(MINUTE));
+    let meta = plan.meta(Id::draw().unwrap(), None);
+    assert_eq!(meta.times.created, start().plus(MINUTE));
     assert_eq!(meta.user, Some(RawBson::Int64(7)));
     let values = [
         (name("a"), RawBson::Int64(7)),
