@@ -14,8 +14,8 @@ use crate::live::End;
 use crate::record::field;
 use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Secret, Token};
-use crate::state::Proof;
-use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, Replacement, late_changes};
+use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, late_changes};
+use crate::state::{Proof, Replaces, Stored};
 use crate::store::bounded::Bounded;
 use crate::store::{Durability, Inserted, Updated};
 
@@ -47,7 +47,7 @@ impl Core {
             .login
             .as_ref()
             .and_then(|login| login.replaces.as_ref());
-        if replaced.is_some_and(|replaced| !epoch.has(&replaced.meta)) {
+        if replaced.is_some_and(|replaced| !epoch.has(&replaced.old.record.meta)) {
             if let Some(login) = &plan.login {
                 log_dropped_login(&login.user);
             }
@@ -155,7 +155,7 @@ impl Core {
             }
         }
         let late = match &login.replaces {
-            Some(replacement) => self.end_replaced(replacement, plan, new).await,
+            Some(replaces) => self.end_replaced(login, replaces, plan, new).await,
             None => Ok(Update::default()),
         };
         changed.merge(&late.map_err(Error::partly_done)?);
@@ -188,15 +188,16 @@ impl Core {
     /// to the kept keys until then. Returns the update that did so.
     async fn end_replaced(
         &self,
-        replacement: &Replacement,
+        login: &LoginPlan,
+        replaces: &Replaces,
         plan: &InsertPlan,
         new: &NewSession,
     ) -> Result<Update> {
-        let (old, cookie_name) = (&replacement.old, &self.config.cookie_name);
+        let (old, cookie_name) = (&replaces.old.token, &self.config.cookie_name);
         let filter = Filter::id(old.id.as_str());
         let (live, ids) = (&self.live, [old.id.as_str()]);
-        let user = plan.login.as_ref().map(|login| &login.user);
-        if replacement.keep.is_empty() {
+        let user = Some(&login.user);
+        if replaces.keep.is_empty() {
             let delete = self.store.delete(filter);
             let deleted = live.ending(&ids, End::Replaced, user, delete, |did| *did);
             deleted.await?;
@@ -212,8 +213,8 @@ impl Core {
         let Some(last) = last.and_then(|last| last.opened_by(old, cookie_name)) else {
             return Ok(Update::default());
         };
-        let fresh = last.fields(|field| replacement.keep.contains(field));
-        let mut update = late_changes(replacement, &plan.values, &fresh);
+        let fresh = last.fields(|field| replaces.keep.contains(field));
+        let mut update = late_changes(replaces, &login.after, &plan.values, &fresh);
         if let Some(sealer) = &new.sealer {
             update = sealer.seal_update(update)?;
         }
@@ -293,25 +294,25 @@ fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombsto
     let Some(login) = &plan.login else {
         return Ok(Vec::new());
     };
-    let kept = |replaces: &Replacement| {
-        let kept = plan.values.iter();
-        let kept = kept.filter(|(field, _)| replaces.keep.contains(field));
-        kept.cloned().collect()
+    let tombstone = |old: &Id, proof| Tombstone {
+        old: old.clone(),
+        by: id.clone(),
+        proof,
+        expires: plan.times.accessed.plus(tombstone::KEPT_FOR),
     };
-    let kept: Vec<_> = login.replaces.as_ref().map(kept).unwrap_or_default();
-    let tombstones = login.tombstones.iter().map(|planned| {
-        let proof = planned.proof.clone().map(|(token, csrf)| {
-            let kept = kept.clone();
-            StoredProof::new(&token, Proof { csrf, kept }, config)
+    let mut tombstones = Vec::new();
+    if let Some(replaces) = &login.replaces {
+        let Stored { record, token } = &*replaces.old;
+        let proof = record.csrf.clone().map(|csrf| {
+            let kept = plan.values.iter();
+            let kept = kept.filter(|(field, _)| replaces.keep.contains(field));
+            let kept = kept.cloned().collect();
+            StoredProof::new(token, Proof { csrf, kept }, config)
         });
-        Ok(Tombstone {
-            old: planned.old.clone(),
-            by: id.clone(),
-            proof: proof.transpose()?,
-            expires: plan.times.accessed.plus(tombstone::KEPT_FOR),
-        })
-    });
-    tombstones.collect()
+        tombstones.push(tombstone(replaces.id(), proof.transpose()?));
+    }
+    tombstones.extend(login.displaced.iter().map(|old| tombstone(old, None)));
+    Ok(tombstones)
 }
 
 fn log_dropped_login(user: &RawBson) {

@@ -37,6 +37,7 @@ pub(crate) struct Login {
 }
 
 /// The stored session that a login replaces.
+#[derive(Clone)]
 pub(crate) struct Replaces {
     pub(crate) old: Box<Stored>,
     /// Which of its values the login carries over.

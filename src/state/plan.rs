@@ -76,30 +76,16 @@ pub(crate) struct InsertPlan {
 /// What a login does beside the insert of its session.
 pub(crate) struct LoginPlan {
     pub(crate) user: RawBson,
-    pub(crate) replaces: Option<Replacement>,
-    /// The sessions that this one takes the place of in the browser: each gets a tombstone.
-    pub(crate) tombstones: Vec<TombstonePlan>,
+    /// The session that ends with the login. It gets a tombstone with a proof.
+    pub(crate) replaces: Option<Replaces>,
+    /// What the request did to the new session after the login.
+    pub(crate) after: Changes,
+    /// Further sessions whose cookie the login replaces in the browser: each gets a tombstone.
+    pub(crate) displaced: Vec<Id>,
     /// Further sessions that end when the login stands.
     pub(crate) others: Vec<Id>,
     /// An earlier login of the same browser replaced this session a moment ago.
     pub(crate) joins: Option<Id>,
-}
-
-pub(crate) struct TombstonePlan {
-    pub(crate) old: Id,
-    /// The old session's token and CSRF secret, where it was the browser's.
-    pub(crate) proof: Option<(Token, Secret)>,
-}
-
-/// How the old document ends when a login takes its place.
-pub(crate) struct Replacement {
-    pub(crate) old: Token,
-    /// The old session as it was loaded.
-    pub(crate) meta: Meta,
-    pub(crate) keep: IndexSet<Field>,
-    /// What the request did to the old session before the login, and to the new one after it.
-    pub(crate) before: Changes,
-    pub(crate) after: Changes,
 }
 
 /// How to update a stored session.
@@ -239,35 +225,18 @@ fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<Insert
 }
 
 fn plan_login(state: &State, login: &Login) -> LoginPlan {
-    let replaces = login.replaces.as_ref().map(|replaces| Replacement {
-        old: replaces.old.token.clone(),
-        meta: replaces.old.record.meta.clone(),
-        keep: replaces.keep.clone(),
-        before: replaces.before.clone(),
-        after: state.changes.clone(),
-    });
-    let of_old = |replaces: &Replaces| {
-        let Stored { record, token } = &*replaces.old;
-        let csrf = record.csrf.clone();
-        TombstonePlan {
-            old: record.meta.id.clone(),
-            proof: csrf.map(|csrf| (token.clone(), csrf)),
-        }
-    };
-    let without_proof = |old: Id| TombstonePlan { old, proof: None };
     // A login also takes the place of sessions that the same request logged out before.
     let joins = state.replaced.as_ref().map(|replaced| replaced.id.clone());
     let ended = state.ended.iter().map(|ended| &ended.id);
     let ended = ended.chain(&login.others).chain(&state.dead);
     // Two cookies may name one session, and the login that it joins has made a tombstone.
     let ended: IndexSet<&Id> = ended.filter(|id| joins.as_ref() != Some(id)).collect();
-    let ended = ended.into_iter().cloned();
-    let old = login.replaces.as_ref().map(of_old);
     LoginPlan {
         user: login.user.clone(),
-        tombstones: old.into_iter().chain(ended.map(without_proof)).collect(),
+        replaces: login.replaces.clone(),
+        after: state.changes.clone(),
+        displaced: ended.into_iter().cloned().collect(),
         others: login.others.clone(),
-        replaces,
         joins,
     }
 }
@@ -438,9 +407,11 @@ fn new_token(
 }
 
 /// The kept values of a session as they must be in the login that replaces it, where that differs
-/// from the stored ones: other requests may have changed the old session until its end.
+/// from the stored ones: other requests may have changed the old session until its end. `after`: what
+/// the request did to the new session.
 pub(crate) fn late_changes(
-    replacement: &Replacement,
+    replaces: &Replaces,
+    after: &Changes,
     stored: &[(Field, RawBson)],
     fresh: &[(Field, RawBson)],
 ) -> Update {
@@ -454,9 +425,9 @@ pub(crate) fn late_changes(
         None => value,
     };
     let mut update = Update::default();
-    for field in &replacement.keep {
-        let wanted = then(fresh.get(field).cloned(), replacement.before.get(field));
-        let wanted = then(wanted, replacement.after.get(field));
+    for field in &replaces.keep {
+        let wanted = then(fresh.get(field).cloned(), replaces.before.get(field));
+        let wanted = then(wanted, after.get(field));
         let is_same = match (&wanted, stored.get(field)) {
             (Some(a), Some(b)) => value::same(a.as_raw_bson_ref(), b.as_raw_bson_ref()),
             (a, b) => a.is_none() && b.is_none(),

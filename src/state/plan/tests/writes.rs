@@ -68,9 +68,9 @@ fn login_makes_one_tombstone_for_each_session_that_it_replaces() {
         ..loaded(LoadOutcome::New(NewReason::Ambiguous))
     });
     state.login(RawBson::Int64(7), IndexSet::new());
-    let tombstones = insert(&state, &config(), SECOND).login.unwrap().tombstones;
-    let ids: Vec<Id> = tombstones.into_iter().map(|one| one.old).collect();
-    assert_eq!(ids, [one, other]);
+    let login = insert(&state, &config(), SECOND).login.unwrap();
+    assert!(login.replaces.is_none());
+    assert_eq!(login.displaced, [one, other]);
 }
 
 /// That login has made one, with its proof.
@@ -88,7 +88,8 @@ fn login_leaves_the_tombstone_of_a_login_that_it_joins() {
     state.logout();
     state.login(RawBson::Int64(7), IndexSet::new());
     let login = insert(&state, &config(), SECOND).login.unwrap();
-    assert!(login.tombstones.is_empty() && login.joins == Some(id));
+    assert!(login.replaces.is_none() && login.displaced.is_empty());
+    assert_eq!(login.joins, Some(id));
 }
 
 #[test]
@@ -103,15 +104,16 @@ fn dead_cookie_is_looked_up_before_a_session_takes_its_place() {
         state.login(RawBson::Int64(7), IndexSet::new());
         let made = insert(&state, &config(), SECOND);
         assert!(made.dead.is_empty());
-        let tombstones = made.login.unwrap().tombstones;
-        assert!(tombstones.len() == 1 && tombstones[0].old == id);
-        assert!(tombstones[0].proof.is_none());
+        let login = made.login.unwrap();
+        assert!(login.replaces.is_none());
+        assert_eq!(login.displaced, std::slice::from_ref(&id));
     }
     // With another secret it may be another user's session.
     let mut state = state(LoadOutcome::Dead(id, NewReason::WrongSecret));
     state.login(RawBson::Int64(7), IndexSet::new());
     let made = insert(&state, &config(), SECOND);
-    assert!(made.login.unwrap().tombstones.is_empty());
+    let login = made.login.unwrap();
+    assert!(login.replaces.is_none() && login.displaced.is_empty());
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn session_that_a_login_replaced_a_moment_ago_gets_no_successor_but_a_login() {
     assert_eq!(made.values, [(name("basket"), RawBson::Int64(3))]);
     let login = made.login.unwrap();
     assert_eq!(login.joins, Some(id));
-    assert!(login.replaces.is_none() && login.tombstones.is_empty());
+    assert!(login.replaces.is_none() && login.displaced.is_empty());
 }
 
 #[test]
@@ -160,16 +162,14 @@ fn login_is_a_new_document_that_replaces_the_old_one() {
     ];
     assert_eq!(plan.values, values);
     let login = plan.login.unwrap();
-    let [tombstone] = login.tombstones.as_slice() else {
-        panic!("{} tombstones", login.tombstones.len());
-    };
-    assert_eq!(tombstone.old, old);
-    let proof = tombstone.proof.as_ref().unwrap();
-    assert!(proof.0.digest("session").matches(&token) && proof.1.matches(&csrf));
+    assert!(login.displaced.is_empty());
     let replaces = login.replaces.unwrap();
-    assert!(replaces.old.id == old && replaces.old.digest("session").matches(&token));
+    assert_eq!(replaces.id(), &old);
+    let Stored { record, token: own } = &*replaces.old;
+    assert!(own.id == old && own.digest("session").matches(&token));
+    assert!(record.csrf().matches(&csrf));
     assert_eq!(replaces.before.get(&name("a")), Some(&Change::Add(1)));
-    assert_eq!(replaces.after.get(&name("a")), Some(&Change::Add(5)));
+    assert_eq!(login.after.get(&name("a")), Some(&Change::Add(5)));
 }
 
 #[test]
