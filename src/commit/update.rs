@@ -183,7 +183,7 @@ impl Core {
         };
         let attempt = |record: &Record| {
             let mut values = Vec::new();
-            for (field, change) in plan.relative.iter() {
+            for (field, change) in &plan.relative {
                 let now = record.get(field).map_err(|error| error.of(field))?;
                 let value = change.apply(now.as_ref().map(Value::as_ref));
                 let value = value.map_err(|mismatch| mismatch.of(field))?;
@@ -196,7 +196,7 @@ impl Core {
             return Ok(None);
         };
         let mut update = what.update;
-        for field in plan.relative.fields() {
+        for (field, _) in &plan.relative {
             after.copy_value(&mut update, field);
         }
         Ok(Some(update))

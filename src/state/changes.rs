@@ -229,15 +229,6 @@ impl Changes {
         self.by_field.is_empty()
     }
 
-    /// Returns the changes whose outcome depends on the stored value.
-    pub(crate) fn relative(&self) -> Changes {
-        let mut relative = Changes::default();
-        for (field, change) in self.iter().filter(|(_, change)| change.is_relative()) {
-            relative.put(field.clone(), change.clone());
-        }
-        relative
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Field, &Change)> {
         let fields = self.order.values();
         fields.filter_map(|field| Some((field, self.get(field)?)))

@@ -98,9 +98,10 @@ pub(crate) struct UpdatePlan {
 /// How to change the values of a stored session.
 pub(crate) struct ValuesPlan {
     pub(crate) record: Record,
+    /// The changes that the server carries out.
     pub(crate) update: Update,
     /// The changes whose outcome depends on the stored value.
-    pub(crate) relative: Changes,
+    pub(crate) relative: Vec<(Field, Change)>,
     /// Whether some of them need a compare-and-set, because the server cannot count in or append to the
     /// stored value.
     pub(crate) needs_compare_and_set: bool,
@@ -110,11 +111,22 @@ pub(crate) struct ValuesPlan {
 
 impl ValuesPlan {
     pub(crate) fn new(record: Record, changes: &Changes, now: Moment) -> Self {
-        let (update, needs_compare_and_set) = changed_values(changes, &record);
+        let (mut update, mut relative) = (Update::default(), Vec::new());
+        let mut needs_compare_and_set = false;
+        for (field, change) in changes.iter() {
+            if change.is_relative() {
+                relative.push((field.clone(), change.clone()));
+                if record.needs_compare_and_set(field) {
+                    needs_compare_and_set = true;
+                    continue;
+                }
+            }
+            record::change(&mut update, field.clone(), change.operation());
+        }
         ValuesPlan {
             record,
             update,
-            relative: changes.relative(),
+            relative,
             needs_compare_and_set,
             durability: Durability::Data,
             now,
@@ -284,20 +296,6 @@ fn plan_update(
         token: stored.token.clone(),
         with_token: (sends || !with_token.update.is_empty()).then_some(with_token),
     })))
-}
-
-/// Returns the update of the request's values that the server carries out, and whether there are
-/// changes that it cannot carry out.
-fn changed_values(changes: &Changes, record: &Record) -> (Update, bool) {
-    let (mut update, mut needs_compare_and_set) = (Update::default(), false);
-    for (field, change) in changes.iter() {
-        if change.is_relative() && record.needs_compare_and_set(field) {
-            needs_compare_and_set = true;
-        } else {
-            record::change(&mut update, field.clone(), change.operation());
-        }
-    }
-    (update, needs_compare_and_set)
 }
 
 /// Returns the request's changes to the session itself. They are not written if the cookie was

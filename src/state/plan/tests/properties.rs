@@ -111,7 +111,7 @@ proptest! {
         prop_assert_eq!(made.with_token.as_ref().is_some_and(|part| part.is_required), new_token);
         // What goes by compare-and-set is a change of its own.
         let mut update = whole(&made);
-        for (field, change) in made.values.relative.iter() {
+        for (field, change) in &made.values.relative {
             let path = format!("value.{}", field.as_str());
             if paths(&update).contains(&path) {
                 continue; // the server carries it out
