@@ -145,25 +145,13 @@ impl Core {
 
     /// Loads a session that has not ended with its generation; it may have expired. One round trip.
     pub(crate) async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        self.load_if(id, |_| true).await
-    }
-
-    /// Loads a session as [`load`](Core::load) does, if `is_wanted` accepts its document.
-    async fn load_if(
-        &self,
-        id: &Id,
-        is_wanted: impl Fn(&Document) -> bool,
-    ) -> Result<Option<Record>> {
         let ids = vec![id.as_str().to_owned()];
-        Ok(self.load_all(ids, is_wanted).await?.pop())
+        Ok(self.load_all(ids, |_| true).await?.pop())
     }
 
-    /// Loads the sessions with these ids, as [`load`](Core::load) does. One round trip.
-    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Record>> {
-        self.load_all(ids, |_| true).await
-    }
-
-    async fn load_all(
+    /// Loads the sessions with these ids, as [`load`](Core::load) does, whose documents `is_wanted`
+    /// accepts. One round trip.
+    pub(crate) async fn load_all(
         &self,
         ids: Vec<String>,
         is_wanted: impl Fn(&Document) -> bool,

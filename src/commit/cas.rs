@@ -105,7 +105,8 @@ impl Core {
     /// The session as it is now, if it is alive and the filter still holds.
     async fn load_again(&self, what: &CompareAndSet, record: &Record) -> Result<Option<Record>> {
         let is_wanted = |fresh: &Document| what.filter.matches(fresh);
-        let fresh = self.load_if(&record.meta.id, is_wanted).await?;
+        let ids = vec![record.meta.id.as_str().to_owned()];
+        let fresh = self.load_all(ids, is_wanted).await?.pop();
         let fresh = fresh.and_then(|fresh| self.reopen(fresh, record, what.token.as_ref()));
         Ok(fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now())))
     }
