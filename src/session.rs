@@ -356,23 +356,20 @@ impl fmt::Debug for Session {
     }
 }
 
-fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
-    value::decode(stored).map_err(|reason| Error::Decode {
-        key: field.display(),
-        wanted: std::any::type_name::<T>(),
-        found: value::kind(stored),
-        reason,
-    })
-}
-
-/// Decodes a value that may be null: null counts as no value, unless `T` has a meaning for it.
-fn decode_unless_null<T: DeserializeOwned>(
-    field: &Field,
-    stored: RawBsonRef<'_>,
-) -> Result<Option<T>> {
-    match decode(field, stored) {
+/// Decodes a value, if there is one. Null counts as no value, unless `T` has a meaning for it.
+fn decode<T: DeserializeOwned>(field: &Field, stored: Option<RawBsonRef<'_>>) -> Result<Option<T>> {
+    let Some(stored) = stored else {
+        return Ok(None);
+    };
+    match value::decode(stored) {
+        Ok(value) => Ok(Some(value)),
         Err(_) if value::is_null(stored) => Ok(None),
-        decoded => decoded.map(Some),
+        Err(reason) => Err(Error::Decode {
+            key: field.display(),
+            wanted: std::any::type_name::<T>(),
+            found: value::kind(stored),
+            reason,
+        }),
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::commit::SAVE_IN_PROGRESS;
-use super::{Session, decode_unless_null};
+use super::{Session, decode};
 use crate::commit::Outcome;
 use crate::commit::cas::{Attempt, CompareAndSet};
 use crate::document::Update;
@@ -100,8 +100,7 @@ impl Session {
         let field = Field::of_key(key.name())?;
         let name = field.clone();
         let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
-            let stored = stored?.map(|stored| decode_unless_null(&name, stored));
-            let value = f(stored.transpose()?.flatten());
+            let value = f(decode(&name, stored?)?);
             let encoded = self.encode(&name, &value)?;
             Ok((Some(encoded), value))
         };
@@ -142,8 +141,7 @@ impl Session {
         let field = Field::of_key(key.name())?;
         let name = field.clone();
         let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
-            let stored = stored?.map(|stored| decode_unless_null(&name, stored));
-            let value = f(stored.transpose()?.flatten());
+            let value = f(decode(&name, stored?)?);
             let encoded = value.as_ref().map(|value| self.encode(&name, value));
             Ok((encoded.transpose()?, value))
         };
@@ -165,11 +163,8 @@ impl Session {
         }
         let name = field.clone();
         let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
-            let all = stored.and_then(|stored| {
-                let all = stored.map(|stored| decode_unless_null::<Vec<T>>(&name, stored));
-                Ok(all.transpose()?.flatten().unwrap_or_default())
-            });
-            Ok((None, all))
+            let all = stored.and_then(|stored| decode::<Vec<T>>(&name, stored));
+            Ok((None, all.map(Option::unwrap_or_default)))
         };
         self.exchange(field, &mut step).await?
     }
