@@ -46,7 +46,7 @@ pub(crate) struct State {
     other_sessions: Vec<Id>,
     /// Sessions that had ended when they were looked for: a logout deletes them nevertheless.
     not_alive: Vec<Deletion>,
-    doubts: Doubts,
+    pub(crate) doubts: Doubts,
     /// Sessions that a logout ended, to be deleted whatever the response becomes.
     pub(crate) ended: Vec<Deletion>,
     brought_cookie: bool,
@@ -180,11 +180,6 @@ impl State {
     pub(crate) fn public_id(&self) -> Option<&Id> {
         let stored = self.stored().filter(|stored| !stored.token.is_bare());
         stored.map(|stored| &stored.record.meta.id)
-    }
-
-    /// Whether a write whose outcome is unknown may have stored a value.
-    pub(crate) fn is_uncertain(&self, field: &Field) -> bool {
-        self.doubts.is_uncertain(field)
     }
 
     /// How log lines name the session.
@@ -477,27 +472,11 @@ impl State {
         self.changed();
     }
 
-    /// A write of this one field begins, by itself. Returns whether its value is uncertain.
-    pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
-        self.doubts.begin(field)
-    }
-
-    /// The write has succeeded, and `stored` is stored.
+    /// The write of one field, by itself, has succeeded, and `stored` is stored.
     pub(crate) fn exchange_succeeded(&mut self, stored: Stored) {
         self.doubts.succeed();
         self.base = Base::Stored(Box::new(stored));
         self.drop_no_changes();
-    }
-
-    /// The write has failed, and changed nothing.
-    pub(crate) fn exchange_failed(&mut self) {
-        self.doubts.fail();
-    }
-
-    /// The write has ended, or its future was dropped. If it has neither succeeded nor failed, the
-    /// value is uncertain.
-    pub(crate) fn exchange_ended(&mut self) {
-        self.doubts.give_up();
     }
 
     /// Drops changes that leave the stored value as it is: others may have done the same.

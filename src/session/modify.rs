@@ -45,7 +45,7 @@ struct Running<'s>(&'s Session);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.lock().state.exchange_ended();
+        self.0.lock().state.doubts.give_up();
     }
 }
 
@@ -184,7 +184,7 @@ impl Session {
                 stored,
                 generation,
                 pending_growth: state.pending_growth(),
-                was_uncertain: state.exchange_begins(&field),
+                was_uncertain: state.doubts.begin(&field),
             })
         };
         let Some(begun) = begun else {
@@ -256,7 +256,7 @@ impl Session {
             }
             Ok(None) => {
                 self.core.stats.gone.count();
-                inner.state.exchange_failed();
+                inner.state.doubts.fail();
                 if is_same {
                     // By an earlier save: the browser may have another one by now.
                     inner.pending_cookie = None;
@@ -270,7 +270,7 @@ impl Session {
             }
             Err(error) => {
                 if !matches!(error, Error::Unknown { .. }) {
-                    inner.state.exchange_failed();
+                    inner.state.doubts.fail();
                 }
                 Err(error)
             }

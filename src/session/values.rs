@@ -150,7 +150,7 @@ impl Session {
                 (
                     state.get(&field)?,
                     state.version,
-                    state.is_uncertain(&field),
+                    state.doubts.is_uncertain(&field),
                 )
             };
             let Some(seen) = seen else {
