@@ -97,11 +97,16 @@ pub(crate) struct Record {
     values: Arc<Values>,
     /// What the next write adds to a document of the Python package.
     upgrade: Option<Arc<Upgrade>>,
-    /// The stored session has a data key, opened or not.
-    has_data_key: bool,
-    /// Written values are sealed.
-    seals: bool,
-    /// The session's data key, if it has one.
+    /// Written values are sealed. What that means depends on `sealer`:
+    ///
+    /// | `seals_writes` | `sealer` | sealed values | written values |
+    /// |---|---|---|---|
+    /// | false | `None` | do not open | stay plain |
+    /// | false | `Some` | open | stay plain |
+    /// | true | `None` | do not open | need a data key first ([`lacks_data_key`](Record::lacks_data_key)) |
+    /// | true | `Some` | open | are sealed |
+    seals_writes: bool,
+    /// The session's data key, opened.
     sealer: Option<Arc<Sealer>>,
 }
 
@@ -137,7 +142,7 @@ impl Record {
         };
         let mut record = Record::parse(document, upgrade)?;
         // A bare id has no secret to seal with, and the Python application may still read the session.
-        record.seals = config.seal && !is_legacy;
+        record.seals_writes = config.seal && !is_legacy;
         record.read_at = now;
         Ok(record)
     }
@@ -156,8 +161,7 @@ impl Record {
             csrf: parts.csrf,
             values: Arc::new(Values::new(document, parts.values, parts.added)),
             upgrade,
-            has_data_key: parts.has_data_key,
-            seals: false,
+            seals_writes: false,
             sealer: None,
         })
     }
@@ -232,18 +236,17 @@ impl Record {
 
     /// Opens the session's data key, if it has one; `None` when the token does not open it.
     pub(crate) fn opened_by(self, token: &Token, cookie_name: &str) -> Option<Self> {
-        if !self.has_data_key {
-            return Some(self.with_sealer(None));
-        }
-        let wrapped = self.values.document().get(field::SEAL)?;
-        let sealer = Sealer::unwrap(wrapped, token, cookie_name)?;
-        Some(self.with_sealer(Some(Arc::new(sealer))))
+        let sealer = match self.wrapped_data_key() {
+            Some(wrapped) => Some(Arc::new(Sealer::unwrap(wrapped, token, cookie_name)?)),
+            None => None,
+        };
+        Some(self.with_sealer(sealer))
     }
 
     /// Returns the record with the data key of another record of the same session, if that has one: a
     /// session keeps its data key as long as its id.
     pub(crate) fn opened_like(mut self, other: &Record) -> Self {
-        self.seals |= other.seals;
+        self.seals_writes |= other.seals_writes;
         match &other.sealer {
             Some(sealer) => self.with_sealer(Some(Arc::clone(sealer))),
             None => self,
@@ -252,19 +255,23 @@ impl Record {
 
     /// The record of a session that this process has stored with this data key, or has given it.
     pub(crate) fn sealed_by(mut self, sealer: Option<Arc<Sealer>>) -> Self {
-        self.seals = sealer.is_some();
+        self.seals_writes = sealer.is_some();
         self.with_sealer(sealer)
     }
 
     /// The record for a writer that has no token: the values that it writes are not sealed.
     pub(crate) fn written_plain(mut self) -> Self {
-        self.seals = false;
+        self.seals_writes = false;
         self
     }
 
     /// Whether the stored session has a data key, opened or not.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.has_data_key
+    pub(crate) fn has_data_key(&self) -> bool {
+        self.wrapped_data_key().is_some()
+    }
+
+    fn wrapped_data_key(&self) -> Option<RawBsonRef<'_>> {
+        self.values.document().get(field::SEAL)
     }
 
     fn with_sealer(mut self, sealer: Option<Arc<Sealer>>) -> Self {
@@ -283,13 +290,13 @@ impl Record {
 
     /// Whether written values must be sealed, and the session has no data key yet.
     pub(crate) fn lacks_data_key(&self) -> bool {
-        self.seals && self.sealer.is_none()
+        self.seals_writes && self.sealer.is_none()
     }
 
     /// Makes a value ready to be stored.
     pub(crate) fn seal(&self, field: &Field, value: RawBson) -> Result<RawBson, Error> {
         match &self.sealer {
-            Some(sealer) if self.seals => sealer.seal(field, value.as_raw_bson_ref()),
+            Some(sealer) if self.seals_writes => sealer.seal(field, value.as_raw_bson_ref()),
             _ => Ok(value),
         }
     }
@@ -297,7 +304,7 @@ impl Record {
     /// Makes an update of values and the CSRF secret ready to be stored.
     pub(crate) fn seal_update(&self, update: Update) -> Result<Update, Error> {
         match &self.sealer {
-            Some(sealer) if self.seals => sealer.seal_update(update),
+            Some(sealer) if self.seals_writes => sealer.seal_update(update),
             _ => Ok(update),
         }
     }
@@ -338,7 +345,7 @@ impl Record {
             .upgrade
             .as_ref()
             .is_some_and(|upgrade| upgrade.needs_compare_and_set(field));
-        self.seals || is_renamed || self.stored(field).is_some_and(value::is_opaque)
+        self.seals_writes || is_renamed || self.stored(field).is_some_and(value::is_opaque)
     }
 }
 

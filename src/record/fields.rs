@@ -27,7 +27,6 @@ pub(super) struct Parts {
     /// Where the values are, and how many bytes of them sealing has added.
     pub(super) values: Range<usize>,
     pub(super) added: usize,
-    pub(super) has_data_key: bool,
 }
 
 impl Parts {
@@ -49,7 +48,6 @@ impl Parts {
             sealed += usize::from(value::sealed_bytes(element.ok()?.1).is_some());
         }
         Some(Parts {
-            has_data_key: fields.seal.is_some(),
             token: Digest::from_bytes(fields.token?),
             csrf: match *fields.csrf.as_ref()? {
                 StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),

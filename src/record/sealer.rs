@@ -66,9 +66,7 @@ impl Sealer {
         let nonce = draw()?;
         let wrapping = wrapping_key(token, cookie_name);
         let wrapped = wrapping.and_then(|key| key.wrap(&nonce, &self.data_key));
-        wrapped
-            .map(value::sealed)
-            .ok_or_else(|| too_long("the key"))
+        stored(wrapped, || "the key".to_owned())
     }
 
     pub(crate) fn seal(&self, field: &Field, value: RawBsonRef<'_>) -> Result<RawBson, Error> {
@@ -76,8 +74,7 @@ impl Sealer {
         holder.append_ref("", value);
         let place = self.place(field);
         let sealed = self.data_key.seal(&*draw()?, place, holder.as_bytes());
-        let sealed = sealed.map(value::sealed);
-        sealed.ok_or_else(|| too_long(&field.display()))
+        stored(sealed, || field.display())
     }
 
     /// Opens a sealed value; one that was stored plain is given as it is.
@@ -99,19 +96,14 @@ impl Sealer {
     }
 
     pub(crate) fn seal_csrf(&self, secret: &[u8]) -> Result<RawBson, Error> {
-        let place = Place::Csrf {
-            id: self.id.as_str(),
-        };
+        let place = self.csrf_place();
         let sealed = self.data_key.seal(&*draw()?, place, secret);
-        let sealed = sealed.map(value::sealed);
-        sealed.ok_or_else(|| too_long("the CSRF secret"))
+        stored(sealed, || "the CSRF secret".to_owned())
     }
 
     pub(crate) fn open_csrf(&self, stored: RawBsonRef<'_>) -> Option<Secret> {
-        let place = Place::Csrf {
-            id: self.id.as_str(),
-        };
-        let secret = self.data_key.open(place, value::sealed_bytes(stored)?)?;
+        let sealed = value::sealed_bytes(stored)?;
+        let secret = self.data_key.open(self.csrf_place(), sealed)?;
         Some(Secret::from_bytes(secret.as_slice().try_into().ok()?))
     }
 
@@ -141,17 +133,24 @@ impl Sealer {
             field: field.as_str(),
         }
     }
+
+    fn csrf_place(&self) -> Place<'_> {
+        Place::Csrf {
+            id: self.id.as_str(),
+        }
+    }
 }
 
 fn wrapping_key(token: &Token, cookie_name: &str) -> Option<Key> {
     Key::wrapping(token.secret.expose(), cookie_name, token.id.as_str())
 }
 
-/// Never seen: `max_bytes` is far below what the cipher takes.
-fn too_long(key: &str) -> Error {
-    Error::Encode {
-        key: key.to_owned(),
+/// What the cipher made, as it is stored. The error is never seen: `max_bytes` is far below what the
+/// cipher takes.
+fn stored(sealed: Option<Vec<u8>>, key: impl FnOnce() -> String) -> Result<RawBson, Error> {
+    sealed.map(value::sealed).ok_or_else(|| Error::Encode {
+        key: key(),
         reason: "it is too long to be sealed",
         source: None,
-    }
+    })
 }
