@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::raw::{RawBinaryRef, RawBsonRef};
+use bson::raw::RawBsonRef;
 use bson::spec::BinarySubtype;
 use bson::{RawBson, RawDocumentBuf};
 
@@ -25,7 +25,7 @@ pub(crate) use expiry::{Expiry, Override, OwnTimes, Times, alive, touch, unless_
 use fields::{Fields, Parts};
 pub(crate) use fields::{bytes, seconds};
 use legacy::Upgrade;
-use sealer::{SEALED_VALUE_BYTES, Sealer, Unreadable};
+use sealer::{Contents, SEALED_VALUE_BYTES, Sealer, Unreadable};
 use token::{Digest, Id, Secret, Token};
 use values::Values;
 
@@ -356,50 +356,14 @@ impl Meta {
     }
 
     /// The document of a session that is stored for the first time.
-    pub(crate) fn document(
-        &self,
-        token: &Digest,
-        csrf: &Secret,
-        values: &[(Field, RawBson)],
-    ) -> Document {
-        self.build(token, binary(csrf.expose()), values, None)
-    }
-
-    /// The sealed document of a session that is stored for the first time: the token opens it.
-    pub(crate) fn sealed_document(
-        &self,
-        token: &Token,
-        csrf: &Secret,
-        values: &[(Field, RawBson)],
-        cookie_name: &str,
-    ) -> Result<(Document, Arc<Sealer>), Error> {
-        let sealer = Sealer::draw(&self.id)?;
-        let (digest, csrf) = (token.digest(cookie_name), sealer.seal_csrf(csrf.expose())?);
-        let (values, wrapped) = (sealer.seal_all(values)?, sealer.wrap(token, cookie_name)?);
-        let document = self.build(&digest, csrf, &values, Some(wrapped));
-        Ok((document, Arc::new(sealer)))
-    }
-
-    fn build(
-        &self,
-        token: &Digest,
-        csrf: RawBson,
-        values: &[(Field, RawBson)],
-        seal: Option<RawBson>,
-    ) -> Document {
-        let mut value = RawDocumentBuf::new();
-        for (field, stored) in values {
-            value.append_ref(field.as_str(), stored.as_raw_bson_ref());
-        }
+    pub(crate) fn document(&self, contents: &Contents<'_>) -> Document {
         let mut document = RawDocumentBuf::new();
         document.append(field::ID, self.id.as_str());
         document.append(field::CREATED, self.times.created.seconds());
         document.append(field::ACCESSED, self.times.accessed.seconds());
-        document.append(field::VALUE, value);
-        let (subtype, bytes) = (BinarySubtype::Generic, token.as_bytes().as_slice());
-        let token = RawBsonRef::Binary(RawBinaryRef { subtype, bytes });
-        document.append_ref(field::TOKEN, token);
-        document.append(field::CSRF, csrf);
+        document.append(field::VALUE, contents.values_document());
+        document.append(field::TOKEN, binary(contents.token.as_bytes()));
+        document.append_ref(field::CSRF, contents.csrf.as_raw_bson_ref());
         document.append(field::EXPIRES, date(self.times.expires));
         if let Some(user) = &self.user {
             document.append_ref(field::USER, user.as_raw_bson_ref());
@@ -422,8 +386,8 @@ impl Meta {
         if let Some(ip) = &self.client.ip {
             document.append(field::IP, ip.as_str());
         }
-        if let Some(wrapped) = seal {
-            document.append(field::SEAL, wrapped);
+        if let Some(wrapped) = &contents.wrapped_key {
+            document.append_ref(field::SEAL, wrapped.as_raw_bson_ref());
         }
         if let Some(generation) = self.epoch {
             document.append(field::EPOCH, generation);

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bson::RawBson;
 
-use super::tombstone::{self, Revocation, StoredProof, Tombstone};
+use super::tombstone::{self, Revocation, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
 use crate::live::End;
 use crate::record::field;
-use crate::record::sealer::Sealer;
+use crate::record::sealer::{Contents, Sealer};
 use crate::record::token::{Id, Secret, Token};
 use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, late_changes};
-use crate::state::{Proof, Replaces, Stored};
+use crate::state::{Replaces, Stored};
 use crate::store::bounded::Bounded;
 use crate::store::{Durability, Inserted, Updated};
 
@@ -244,15 +244,9 @@ impl NewSession {
             None => Token::new(Id::draw()?, Secret::draw()?),
         };
         let config = &core.config;
-        let name = &config.cookie_name;
         let meta = plan.meta(token.id.clone(), generation);
-        let (document, sealer) = if config.seal {
-            let sealed = meta.sealed_document(&token, &plan.csrf, &plan.values, name)?;
-            (sealed.0, Some(sealed.1))
-        } else {
-            let digest = token.digest(name);
-            (meta.document(&digest, &plan.csrf, &plan.values), None)
-        };
+        let (contents, sealer) = Contents::new(&token, &plan.csrf, &plan.values, config)?;
+        let document = meta.document(&contents);
         let is_limited = plan.login.is_some() && config.max_per_user.is_some();
         let document = match is_limited {
             true => document.with_server_time(field::LOGGED_IN),
@@ -262,7 +256,7 @@ impl NewSession {
         Ok(NewSession {
             generation,
             document,
-            sealer,
+            sealer: sealer.map(Arc::new),
             undo: RollBack::new(&core.store, &token.id, &tombstones),
             token,
             tombstones,
@@ -303,13 +297,14 @@ fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombsto
     let mut tombstones = Vec::new();
     if let Some(replaces) = &login.replaces {
         let Stored { record, token } = &*replaces.old;
-        let proof = record.csrf.clone().map(|csrf| {
-            let kept = plan.values.iter();
-            let kept = kept.filter(|(field, _)| replaces.keep.contains(field));
-            let kept = kept.cloned().collect();
-            StoredProof::new(token, Proof { csrf, kept }, config)
-        });
-        tombstones.push(tombstone(replaces.id(), proof.transpose()?));
+        let kept = plan.values.iter();
+        let kept = kept.filter(|(field, _)| replaces.keep.contains(field));
+        let kept: Vec<_> = kept.cloned().collect();
+        let proof = match &record.csrf {
+            Some(csrf) => Some(Contents::new(token, csrf, kept, config)?.0),
+            None => None,
+        };
+        tombstones.push(tombstone(replaces.id(), proof));
     }
     tombstones.extend(login.displaced.iter().map(|old| tombstone(old, None)));
     Ok(tombstones)

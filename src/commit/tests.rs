@@ -15,13 +15,13 @@ use rocket::tokio::sync::oneshot;
 
 use super::cas::{Attempt, CompareAndSet};
 use super::ending::DELETED_PER_STEP;
-use super::tombstone::{Revocation, StoredProof, Tombstone, is_revoked, look_up, of_user};
+use super::tombstone::{Revocation, Tombstone, is_revoked, look_up, of_user};
 use super::*;
 use crate::document::Filter;
 use crate::document::key::Field;
+use crate::record::sealer::Contents;
 use crate::record::token::{Digest, Secret};
 use crate::record::{Client, Meta, OwnTimes, Times, field};
-use crate::state::Proof;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Durability, Inserted, Order, Store};
 
@@ -72,7 +72,7 @@ impl Bench {
             client: Client::default(),
             epoch: None,
         };
-        meta.document(&digest(), &Secret::draw().unwrap(), values)
+        meta.document(&Contents::plain(digest(), &Secret::draw().unwrap(), values))
     }
 
     async fn store(&self, document: Document) {
@@ -364,14 +364,11 @@ async fn tombstone_whose_login_is_gone_is_rolled_back_after_its_insert() {
 /// Stores the tombstone of a replaced session with the proof for the holder of this token.
 async fn bury(bench: &Bench, token: &Token, csrf: &Secret) {
     let kept = vec![(field("n"), RawBson::Int64(5))];
-    let proof = Proof {
-        csrf: csrf.clone(),
-        kept,
-    };
+    let proof = Contents::new(token, csrf, kept, &bench.core.config);
     let tombstone = Tombstone {
         old: token.id.clone(),
         by: Id::draw().unwrap(),
-        proof: StoredProof::new(token, proof, &bench.core.config).ok(),
+        proof: Some(proof.unwrap().0),
         expires: bench.core.now().plus(Duration::from_secs(3600)),
     };
     bench.store(tombstone.document()).await;

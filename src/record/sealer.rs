@@ -1,11 +1,14 @@
 //! The one place where a stored value becomes plain, and where a plain one is made to be stored
 //! (`session.seal`). [`seal`](crate::seal) has the cryptography.
 
+use std::borrow::Cow;
+
 use bson::raw::RawBsonRef;
 use bson::{RawBson, RawDocumentBuf};
 
-use super::field;
-use super::token::{Id, Secret, Token, draw};
+use super::token::{Digest, Id, Secret, Token, draw};
+use super::{binary, field};
+use crate::config::Config;
 use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::document::{Path, Update};
@@ -30,6 +33,62 @@ impl Unreadable {
             found: "sealed bytes that do not open",
             reason: "they were changed, or sealed for another key or session".to_owned(),
         }
+    }
+}
+
+/// The secrets and values of a new document, as they are stored.
+pub(crate) struct Contents<'v> {
+    pub(crate) token: Digest,
+    pub(crate) csrf: RawBson,
+    pub(crate) values: Cow<'v, [(Field, RawBson)]>,
+    /// The document's data key, which the token opens; `None` when nothing is sealed.
+    pub(crate) wrapped_key: Option<RawBson>,
+}
+
+impl<'v> Contents<'v> {
+    /// Seals the contents of the document that a token names with a data key of their own, and returns
+    /// its sealer. They stay plain without `session.seal`, and under a bare id: it is stored in the
+    /// clear, so it must not wrap a key.
+    pub(crate) fn new(
+        token: &Token,
+        csrf: &Secret,
+        values: impl Into<Cow<'v, [(Field, RawBson)]>>,
+        config: &Config,
+    ) -> Result<(Self, Option<Sealer>), Error> {
+        let (values, digest) = (values.into(), token.digest(&config.cookie_name));
+        if !config.seal || token.is_bare() {
+            return Ok((Contents::plain(digest, csrf, values), None));
+        }
+        let sealer = Sealer::draw(&token.id)?;
+        let contents = Contents {
+            token: digest,
+            csrf: sealer.seal_csrf(csrf.expose())?,
+            values: sealer.seal_all(&values)?.into(),
+            wrapped_key: Some(sealer.wrap(token, &config.cookie_name)?),
+        };
+        Ok((contents, Some(sealer)))
+    }
+
+    pub(crate) fn plain(
+        token: Digest,
+        csrf: &Secret,
+        values: impl Into<Cow<'v, [(Field, RawBson)]>>,
+    ) -> Self {
+        Contents {
+            token,
+            csrf: binary(csrf.expose()),
+            values: values.into(),
+            wrapped_key: None,
+        }
+    }
+
+    /// The values as one document.
+    pub(crate) fn values_document(&self) -> RawDocumentBuf {
+        let mut document = RawDocumentBuf::new();
+        for (field, value) in self.values.iter() {
+            document.append_ref(field.as_str(), value.as_raw_bson_ref());
+        }
+        document
     }
 }
 
@@ -95,7 +154,7 @@ impl Sealer {
         Ok(Value::Made(value.to_raw_bson()))
     }
 
-    pub(crate) fn seal_csrf(&self, secret: &[u8]) -> Result<RawBson, Error> {
+    fn seal_csrf(&self, secret: &[u8]) -> Result<RawBson, Error> {
         let place = self.csrf_place();
         let sealed = self.data_key.seal(&*draw()?, place, secret);
         stored(sealed, || "the CSRF secret".to_owned())
@@ -117,10 +176,7 @@ impl Sealer {
     }
 
     /// Seals the values of a new document.
-    pub(crate) fn seal_all(
-        &self,
-        values: &[(Field, RawBson)],
-    ) -> Result<Vec<(Field, RawBson)>, Error> {
+    fn seal_all(&self, values: &[(Field, RawBson)]) -> Result<Vec<(Field, RawBson)>, Error> {
         let seal = |(field, value): &(Field, RawBson)| {
             Ok((field.clone(), self.seal(field, value.as_raw_bson_ref())?))
         };

@@ -233,7 +233,7 @@ fn what_the_crate_makes_is_read_as_it_was_made() {
     let token = Secret::draw().unwrap().digest("session");
     let csrf = Secret::draw().unwrap();
     let values = [(Field::of_key("a.b").unwrap(), RawBson::Int64(1))];
-    let document = meta.document(&token, &csrf, &values);
+    let document = meta.document(&Contents::plain(token.clone(), &csrf, &values));
     let record = Record::parse(document, None).unwrap();
     assert!(record.token.matches(&token) && record.csrf().matches(&csrf));
     let read = &record.meta;
@@ -454,18 +454,13 @@ fn a_name_that_no_key_has_is_not_ours_to_change() {
 fn a_tombstone_is_not_read_as_a_session() {
     let old = Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap();
     let secret = || Secret::draw().unwrap();
+    let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    let token = Token::new(old.clone(), secret());
+    let proof = Contents::new(&token, &secret(), Vec::new(), &config);
     let tombstone = tombstone::Tombstone {
         old: old.clone(),
         by: Id::draw().unwrap(),
-        proof: tombstone::StoredProof::new(
-            &Token::new(old.clone(), secret()),
-            crate::state::Proof {
-                csrf: secret(),
-                kept: Vec::new(),
-            },
-            &Config::default_for(&rocket::Config::DEBUG_PROFILE),
-        )
-        .ok(),
+        proof: proof.ok().map(|(proof, _)| proof),
         expires: Moment::from_millis(61_500),
     };
     let document = tombstone.document();

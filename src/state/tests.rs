@@ -6,6 +6,7 @@ use indexmap::IndexSet;
 
 use super::*;
 use crate::clock::Clock;
+use crate::record::sealer::Contents;
 use crate::record::token::Token;
 use crate::record::{Meta, Record, Times};
 
@@ -47,7 +48,7 @@ fn stored(values: &[(Field, RawBson)], user: Option<RawBson>) -> Box<Stored> {
         epoch: None,
     };
     let csrf = Secret::draw().unwrap();
-    let document = meta.document(&token.digest("session"), &csrf, values);
+    let document = meta.document(&Contents::plain(token.digest("session"), &csrf, values));
     let record = Record::parse(document, None).unwrap();
     Box::new(Stored { record, token })
 }

@@ -9,6 +9,7 @@ use rstest::rstest;
 use super::*;
 use crate::clock::Clock;
 use crate::record::OwnTimes;
+use crate::record::sealer::Contents;
 use crate::state::{LoadOutcome, Loaded, NewReason, Proof, Replaced};
 
 mod cookies;
@@ -63,7 +64,7 @@ fn own(time: Duration) -> Override {
 fn stored(meta: Meta, values: &[(Field, RawBson)]) -> Box<Stored> {
     let token = Token::new(meta.id.clone(), Secret::draw().unwrap());
     let csrf = Secret::draw().unwrap();
-    let document = meta.document(&token.digest("session"), &csrf, values);
+    let document = meta.document(&Contents::plain(token.digest("session"), &csrf, values));
     let record = Record::parse(document, None).unwrap();
     Box::new(Stored { record, token })
 }

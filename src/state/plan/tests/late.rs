@@ -137,7 +137,7 @@ proptest! {
             prop_assert!(keep.contains(&field));
         }
         let meta = plan.meta(Id::draw().unwrap(), None);
-        let document = meta.document(&replaces.old.token.digest("session"), &plan.csrf, &stored);
+        let document = meta.document(&Contents::plain(replaces.old.token.digest("session"), &plan.csrf, &stored));
         let there = Record::parse(document, None).unwrap().after(&update, start()).unwrap();
         let fields = stored.iter().chain(&late).map(|(field, _)| field);
         for field in fields.filter(|field| keep.contains(*field)) {
