@@ -132,7 +132,7 @@ impl Record {
         config: &Config,
         now: Moment,
     ) -> Result<Self, Malformed> {
-        let is_legacy = document.id().is_some_and(Id::is_legacy_text);
+        let is_legacy = legacy::has_its_id(&document);
         let (document, upgrade) = match is_legacy {
             true => {
                 let malformed = Malformed::new(&document);
@@ -333,9 +333,10 @@ impl Record {
 
     /// Restricts a filter to this session while its token is the one that was loaded.
     pub(crate) fn with_same_token(&self, filter: Filter) -> Filter {
-        match &self.upgrade {
-            Some(upgrade) => upgrade.with_same_token(filter, &self.token),
-            None => filter.equals(field::TOKEN, binary(self.token.as_bytes())),
+        let token = binary(self.token.as_bytes());
+        match self.is_upgraded() {
+            true => filter.equals_or_missing(field::TOKEN, token),
+            false => filter.equals(field::TOKEN, token),
         }
     }
 

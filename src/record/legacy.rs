@@ -44,15 +44,12 @@ pub(crate) fn read(
         return None;
     }
     let values = document.get(field::VALUE)?.as_document()?;
-    // A write of the Python package replaces the document, and with it all that is ours.
-    let has_token = document.get(field::TOKEN).is_some();
-    let has_renamed = document.get(RENAMED).is_some();
     let names = match document.get(RENAMED) {
-        None if has_token => None,
-        None => Some(Names::read(values, BTreeSet::new())?),
         Some(ours) => Some(Names::read(values, strings(ours)?)?),
+        // A write of the Python package replaces the document, and with it all that is ours.
+        None if document.get(field::TOKEN).is_some() => None,
+        None => Some(Names::read(values, BTreeSet::new())?).filter(|names| !names.old.is_empty()),
     };
-    let names = names.filter(|names| has_renamed || !names.old.is_empty());
     let added = [
         (
             field::TOKEN,
@@ -89,10 +86,14 @@ pub(crate) fn read(
     Some((Document::from_raw(ours), Some(Arc::new(upgrade))))
 }
 
+/// Whether a stored document has an `_id` that the Python package drew.
+pub(crate) fn has_its_id(document: &Document) -> bool {
+    document.id().is_some_and(Id::is_legacy_text)
+}
+
 /// Whether the `_id` of a stored document is a credential: it opens the session by itself.
 pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
-    let is_legacy = document.id().is_some_and(Id::is_legacy_text);
-    is_legacy
+    has_its_id(document)
         && document
             .get(field::TOKEN)
             .is_none_or(|token| match crate::record::bytes(token) {
@@ -273,11 +274,6 @@ impl Upgrade {
             true => filter,
             false => filter.still(field, None),
         }
-    }
-
-    /// Restricts a filter to the document while its token is this one, or still absent.
-    pub(crate) fn with_same_token(&self, filter: Filter, digest: &Digest) -> Filter {
-        filter.equals_or_missing(field::TOKEN, binary(digest.as_bytes()))
     }
 }
 

@@ -533,10 +533,10 @@ fn a_compare_and_set_sees_a_change_under_either_name(#[case] name: &str, #[case]
 
 #[test]
 fn the_token_is_the_same_while_it_is_absent_or_this_one() {
-    let (_, upgrade) = read_good(&good()).unwrap();
-    let filter = upgrade
-        .unwrap()
-        .with_same_token(Filter::id(ID), &token().digest(COOKIE));
+    let (document, upgrade) = read(Document::from_bson(&good()), &config(), NOW).unwrap();
+    let record = Record::parse(document, upgrade).unwrap();
+    assert!(record.token.matches(&token().digest(COOKIE)));
+    let filter = record.with_same_token(Filter::id(ID));
     let matches = |document: &bson::Document| filter.matches(&Document::from_bson(document));
     assert!(matches(&good()));
     assert!(matches(&set(&good(), &[("a", 1)])));
