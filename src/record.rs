@@ -200,13 +200,6 @@ impl Record {
         self.values.get(field.as_str())
     }
 
-    /// Adds to an update that a value is as in this record.
-    pub(crate) fn copy_value(&self, update: &mut Update, field: &Field) {
-        let value = self.stored(field).map(RawBsonRef::to_raw_bson);
-        let operator = value.map_or(Operator::Unset, Operator::Set);
-        change(update, field.clone(), operator);
-    }
-
     /// How many bytes the values take, not counting what sealing adds.
     pub(crate) fn size(&self) -> usize {
         self.values.plain_len()
@@ -309,12 +302,15 @@ impl Record {
         }
     }
 
-    /// Adds to a whole write the fields that a document of the Python package lacks, and gives the
-    /// values that it changes this crate's names.
-    pub(crate) fn complete(&self, update: &mut Update) {
+    /// Returns an update of this record as one of the stored document: it adds the fields that a
+    /// document of the Python package lacks, and gives the values that it changes this crate's names.
+    /// The record itself has all these already.
+    pub(crate) fn completed(&self, update: &Update) -> Update {
+        let mut update = update.clone();
         if let Some(upgrade) = &self.upgrade {
-            upgrade.complete(update);
+            upgrade.complete(&mut update);
         }
+        update
     }
 
     /// Whether the next write makes a document of the Python package one of ours.

@@ -458,7 +458,7 @@ async fn compare_and_set_tries_again_on_what_another_request_stored() {
     };
     let what = of(&record);
     let done = bench.core.compare_and_set(&what, record.clone(), attempt);
-    let (after, ()) = done.await.unwrap().expect("the session is alive");
+    let (after, _, ()) = done.await.unwrap().expect("the session is alive");
     let n = after.stored(&field("n")).and_then(|n| n.as_i64());
     assert_eq!(n, Some(11));
     assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(11)));
@@ -494,7 +494,7 @@ async fn compare_and_set_that_changes_nothing_writes_nothing() {
     let attempt = |_: &Record| Ok(Attempt::Unchanged(5));
     let what = of(&record);
     let done = bench.core.compare_and_set(&what, record.clone(), attempt);
-    assert!(matches!(done.await, Ok(Some((_, 5)))));
+    assert!(matches!(done.await, Ok(Some((_, _, 5)))));
 }
 
 #[rocket::async_test]

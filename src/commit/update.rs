@@ -136,30 +136,27 @@ impl Core {
         left < self.store.deadline()
     }
 
-    /// The update as it was applied; `None` when the filter chose no session.
+    /// The update of the record; `None` when the filter chose no session.
     async fn attempt(
         &self,
         plan: &ValuesPlan,
         token: Option<&Token>,
         filter: Filter,
-        mut update: Update,
+        update: Update,
     ) -> Result<Option<Update>> {
         if plan.needs_compare_and_set {
             let applied = self.apply_here(plan, token, filter, update);
             return Box::pin(applied).await;
         }
-        let bare = update.clone();
-        plan.record.complete(&mut update);
-        let updated = self
-            .store
-            .update(filter.clone(), update.clone(), plan.durability);
+        let stored = plan.record.completed(&update);
+        let updated = self.store.update(filter.clone(), stored, plan.durability);
         match updated.await {
             Ok(Updated::Applied) => Ok(Some(update)),
             Ok(Updated::Gone) => Ok(None),
             // A count or an append met a value that another request stored meanwhile. By
             // compare-and-set it fits, or its error names the key.
             Err(Error::Mismatch { .. }) => {
-                Box::pin(self.apply_here(plan, token, filter, bare)).await
+                Box::pin(self.apply_here(plan, token, filter, update)).await
             }
             Err(error) => Err(error),
         }
@@ -192,14 +189,7 @@ impl Core {
             Ok(Attempt::Write(values, ()))
         };
         let done = self.compare_and_set(&what, plan.record.clone(), attempt);
-        let Some((after, ())) = done.await? else {
-            return Ok(None);
-        };
-        let mut update = what.update;
-        for (field, _) in &plan.relative {
-            after.copy_value(&mut update, field);
-        }
-        Ok(Some(update))
+        Ok(done.await?.map(|(_, update, ())| update))
     }
 }
 

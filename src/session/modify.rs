@@ -212,7 +212,7 @@ impl Session {
         field: &Field,
         begun: &Begun,
         step: &mut Step<'_, T>,
-    ) -> Result<Option<(Record, T)>> {
+    ) -> Result<Option<(Record, Update, T)>> {
         let what = self.compare_and_set(&begun.stored);
         let mut finds_out = begun.was_uncertain;
         let attempt = |record: &Record| {
@@ -241,11 +241,15 @@ impl Session {
         self.core.compare_and_set(&what, record, attempt).await
     }
 
-    fn settle_exchange<T>(&self, begun: Begun, done: Result<Option<(Record, T)>>) -> Result<T> {
+    fn settle_exchange<T>(
+        &self,
+        begun: Begun,
+        done: Result<Option<(Record, Update, T)>>,
+    ) -> Result<T> {
         let mut inner = self.lock();
         let is_same = inner.state.generation == begun.generation;
         match done {
-            Ok(Some((record, output))) => {
+            Ok(Some((record, _, output))) => {
                 self.core.stats.commits.count();
                 if is_same {
                     let token = begun.stored.token;
