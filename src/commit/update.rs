@@ -34,7 +34,7 @@ impl Core {
             }
         }
         plan.seal(&self.config.cookie_name)?;
-        let mut lost_settings = false;
+        let mut outcome = Outcome::Applied;
         if let Some(part) = &plan.with_token {
             // Boxed, as are the parts of this future that few commits need: each commit allocates it.
             if let Some(update) = Box::pin(self.attempt_with_token(&plan, part)).await? {
@@ -54,27 +54,26 @@ impl Core {
             }
             // Only the token may be another one by now. The values still belong to this session,
             // but its cookie must not be sent to a browser that has the new one.
-            lost_settings = part.has_settings;
-            if lost_settings {
+            if part.has_settings {
                 let id = &plan.values.record.meta.id;
                 rocket::warn!(
                     "session {id}: the times or the CSRF secret that a request set were not stored, \
                      because another request replaced its cookie, or ended it, meanwhile",
                 );
-            }
-            if lost_settings && !plan.values.has_changes() {
-                return Ok(Done::without_write(Outcome::Gone));
+                if !plan.values.has_changes() {
+                    return Ok(Done::without_write(Outcome::Gone));
+                }
+                outcome = Outcome::AppliedInPart;
             }
         }
         let filter = self.update_filter(&plan, is_last);
         let update = std::mem::take(&mut plan.values.update);
         let attempt = self.attempt(&plan.values, Some(&plan.token), filter, update);
         Ok(match attempt.await? {
-            Some(update) if lost_settings => Done {
-                outcome: Outcome::AppliedInPart,
+            Some(update) => Done {
+                outcome,
                 ..plan.applied(update, None)
             },
-            Some(update) => plan.applied(update, None),
             None => Done::without_write(Outcome::Gone),
         })
     }
