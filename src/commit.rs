@@ -17,7 +17,7 @@ use crate::principals::PrincipalTypes;
 use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Token};
 use crate::record::{Malformed, Record};
-use crate::state::plan::{CommitPlan, CookieLife, InsertPlan, LoginPlan, Write};
+use crate::state::plan::{CommitPlan, CookieLife, InsertPlan, Write};
 use crate::state::{Deletion, Stored};
 use crate::stats::{ConnectionCounters, Counters};
 use crate::store::bounded::Bounded;
@@ -202,9 +202,8 @@ impl Core {
             Write::Insert(plan) => plan.login.as_ref().map(|login| login.user.clone()),
             _ => None,
         };
-        let ends_more = |login: &LoginPlan| deletes || !login.others.is_empty();
         let done = match write {
-            Write::Insert(plan) if plan.login.as_ref().is_some_and(ends_more) => {
+            Write::Insert(plan) if plan.login.is_some() => {
                 Box::pin(self.insert_and_end(plan, delete)).await?
             }
             write => {
@@ -248,9 +247,10 @@ impl Core {
         Ok(done)
     }
 
-    /// Carries out a login whose request has logged a session out before, or proves further sessions. They
-    /// end after the login stands, and its tombstones record that it replaced them: a late response
-    /// of another tab must not overwrite the login's cookie. A logout stands even if the login fails.
+    /// Carries out a login. The sessions that its request has logged out before, and further ones that it
+    /// proves, end after the login stands, and its tombstones record that it replaced them: a late
+    /// response of another tab must not overwrite the login's cookie. A logout stands even if the login
+    /// fails.
     async fn insert_and_end(
         self: &Arc<Self>,
         plan: Box<InsertPlan>,

@@ -397,7 +397,7 @@ impl State {
         self.size = size;
         self.version += 1;
         if self.is_unchanged(&field) {
-            self.changes.take(&field);
+            self.changes.remove(&field);
         }
         Ok(())
     }
@@ -450,12 +450,12 @@ impl State {
         }));
     }
 
-    /// The write has succeeded, and `base` is stored. Changes made meanwhile stay pending.
-    pub(crate) fn flush_succeeded(&mut self, base: Base) {
+    /// The write has succeeded, and `stored` is stored. Changes made meanwhile stay pending.
+    pub(crate) fn flush_succeeded(&mut self, stored: Stored) {
         if matches!(self.base, Base::Login(_)) {
             self.doubts = Doubts::default(); // they were about another document
         }
-        self.base = base;
+        self.base = Base::Stored(Box::new(stored));
         if let Some(write) = self.in_flight.take() {
             self.doubts.settle(&write);
         }

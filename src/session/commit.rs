@@ -48,18 +48,14 @@ impl Session {
         if let Some(error) = inner.error_of_response() {
             return Err(error);
         }
-        let cookie = inner.pending_cookie.take();
-        if self.core.config.transport == Transport::Bearer {
-            return Ok(match inner.is_issued {
-                true => CookieChange::Issued,
-                false => CookieChange::None,
-            });
-        }
-        Ok(match cookie {
-            Some((token, life)) => CookieChange::Send(token, life),
-            None if inner.state.removes_cookie => CookieChange::Remove,
-            None => CookieChange::None,
-        })
+        Ok(
+            match (self.core.config.transport, inner.pending_cookie.take()) {
+                (Transport::Bearer, _) if inner.is_issued => CookieChange::Issued,
+                (Transport::Cookie, Some((token, life))) => CookieChange::Send(token, life),
+                (Transport::Cookie, None) if inner.state.removes_cookie => CookieChange::Remove,
+                (Transport::Bearer, _) | (Transport::Cookie, None) => CookieChange::None,
+            },
+        )
     }
 
     /// Whether the handler's changes may be stored with the response of a catcher: not if the token
@@ -283,7 +279,7 @@ impl Shared {
             // A stream reads what was written.
             Outcome::Applied | Outcome::AppliedInPart if is_last => {}
             Outcome::Applied | Outcome::AppliedInPart => match stored {
-                Some(stored) => state.flush_succeeded(Base::Stored(Box::new(stored))),
+                Some(stored) => state.flush_succeeded(stored),
                 None => state.discard_in_flight(),
             },
         }

@@ -150,10 +150,10 @@ impl Changes {
         self.by_field.insert(field, (at, change));
     }
 
-    pub(crate) fn take(&mut self, field: &Field) -> Option<Change> {
-        let (at, change) = self.by_field.remove(field)?;
-        self.order.remove(&at);
-        Some(change)
+    pub(crate) fn remove(&mut self, field: &Field) {
+        if let Some((at, _)) = self.by_field.remove(field) {
+            self.order.remove(&at);
+        }
     }
 
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(&Field) -> bool) {
