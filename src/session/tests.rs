@@ -13,7 +13,7 @@ use crate::config::{Config, Encoding};
 use crate::document::Document;
 use crate::state::{Creation, LoadOutcome, Stored};
 use crate::store::faulty::{Fault, FaultyStore, Held};
-use crate::store::{Filter, Order, Store};
+use crate::store::{Durability, Filter, Inserted, Order, Store};
 
 mod ending;
 mod modifying;
