@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bson::RawBson;
 use rocket::tokio;
 
+use super::losses::Save;
 use super::{Session, Shared};
 use crate::commit::{Core, Done, Outcome, Written, detached};
 use crate::config::Transport;
@@ -45,7 +46,7 @@ impl Session {
                 committed?;
             }
         }
-        if let Some(error) = inner.error_of_response() {
+        if let Some(error) = inner.losses.error_of_response(inner.is_issued) {
             return Err(error);
         }
         Ok(
@@ -89,27 +90,12 @@ impl Session {
     /// Commits what has changed so far, in a task that continues when its caller stops waiting.
     pub(super) async fn save_detached(&self) -> Result<Outcome> {
         let (shared, core) = (Arc::clone(&self.shared), Arc::clone(&self.core));
-        let save = {
-            let mut inner = self.lock();
-            inner.saves += 1;
-            Save {
-                number: inner.saves,
-                losses: inner.losses,
-            }
-        };
-        let number = save.number;
+        let save = self.lock().losses.start_save();
         let commit = async move { shared.commit(&core, Some(save)).await };
         let result = detached(&self.core.tasks, Operation::ChangeSession, commit).await;
-        self.lock().unreported.remove(&number);
+        self.lock().losses.end_save(save);
         result
     }
-}
-
-/// A call of `save`.
-struct Save {
-    number: u64,
-    /// How many saves of the request had lost their changes when it was called.
-    losses: u64,
 }
 
 impl Shared {
@@ -146,7 +132,7 @@ impl Shared {
         let mut inner = self.lock();
         match &result {
             Ok(outcome @ (Outcome::Applied | Outcome::Nothing)) => {
-                if let Some(error) = inner.loss_since(save.losses) {
+                if let Some(error) = inner.losses.since(save) {
                     // Only if the session is gone itself, none of the changes is stored.
                     let is_gone = matches!(error, Error::Gone);
                     let in_part =
@@ -161,8 +147,8 @@ impl Shared {
             // nothing of this save's changes.
             Err(Error::Sealed) => {}
             Ok(Outcome::Gone | Outcome::AppliedInPart) if inner.state.generation != generation => {}
-            Ok(Outcome::Gone | Outcome::AppliedInPart) => inner.lose(save.number, Error::Gone),
-            Err(error) => inner.lose(save.number, error.clone()),
+            Ok(Outcome::Gone | Outcome::AppliedInPart) => inner.losses.add(save, Error::Gone),
+            Err(error) => inner.losses.add(save, error.clone()),
         }
         result
     }
@@ -212,7 +198,7 @@ impl Shared {
         };
         if let (true, Some(error)) = (is_issued, lost) {
             // The client must not get the token, whatever the caller of `save` does about it.
-            self.lock().report(error);
+            self.lock().losses.report(error);
         }
         outcome
     }

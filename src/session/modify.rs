@@ -299,7 +299,7 @@ impl Session {
                 Err(error) => {
                     // The caller may do without the value, but the request's earlier changes are lost.
                     if !matches!(error, Error::Gone | Error::Sealed) {
-                        self.lock().report(error.clone());
+                        self.lock().losses.report(error.clone());
                     }
                     return Err(error);
                 }
