@@ -93,7 +93,9 @@ impl Written {
     pub(crate) fn stored(self, now: Moment) -> Option<Stored> {
         match self {
             Written::Inserted(document, sealer, token) => {
-                let record = Record::parse(document, None).ok()?.sealed_by(sealer);
+                let record = Record::from_own_form(document, None)
+                    .ok()?
+                    .sealed_by(sealer);
                 Some(Stored { record, token })
             }
             Written::Updated(updated) => {
@@ -257,15 +259,15 @@ impl Core {
         logged_out: Vec<Deletion>,
     ) -> Result<Done> {
         let login = plan.login.as_ref();
-        let (user, others) = login
-            .map(|login| (login.user.clone(), login.others.clone()))
+        let (user, other_sessions) = login
+            .map(|login| (login.user.clone(), login.other_sessions.clone()))
             .unzip();
         let inserted = Box::pin(self.insert(plan)).await;
         let has_logged_out = !logged_out.is_empty();
         let logged_out = logged_out.into_iter();
         let mut deleted = self.delete_all(logged_out, End::LoggedOut, None).await;
         let is_stored = matches!(&inserted, Ok(done) if done.outcome == Outcome::Applied);
-        if let (Ok(()), true, Some(others)) = (&deleted, is_stored, others) {
+        if let (Ok(()), true, Some(others)) = (&deleted, is_stored, other_sessions) {
             let others = others.into_iter().map(Deletion::from);
             let ended = self.delete_all(others, End::Replaced, user.as_ref()).await;
             deleted = ended.map_err(|error| error.partly_done_if(has_logged_out));

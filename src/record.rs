@@ -140,15 +140,16 @@ impl Record {
             }
             false => (document, None),
         };
-        let mut record = Record::parse(document, upgrade)?;
+        let mut record = Record::from_own_form(document, upgrade)?;
         // A bare id has no secret to seal with, and the Python application may still read the session.
         record.seals_writes = config.seal && !is_legacy;
         record.read_at = now;
         Ok(record)
     }
 
-    /// Reads a document of this crate's form.
-    pub(crate) fn parse(
+    /// Reads a document of this crate's form. A written value is not sealed, until [`read`](Record::read)
+    /// or [`sealed_by`](Record::sealed_by) says so.
+    pub(crate) fn from_own_form(
         document: Document,
         upgrade: Option<Arc<Upgrade>>,
     ) -> Result<Self, Malformed> {
@@ -220,7 +221,7 @@ impl Record {
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
         let document = update.apply(self.values.document(), now).ok()?;
         // The rest of the upgrade is about single keys, and the same as before.
-        let mut after = Record::parse(document, self.upgrade.clone()).ok()?;
+        let mut after = Record::from_own_form(document, self.upgrade.clone()).ok()?;
         after.read_at = self.read_at;
         Some(after.opened_like(self))
     }

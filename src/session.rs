@@ -124,9 +124,9 @@ impl Inner {
     }
 
     /// The session has ended or was replaced: the cookie of an earlier save must not be sent.
-    fn lost(&mut self) {
+    fn session_ended(&mut self) {
         self.pending_cookie = None;
-        self.state.lost();
+        self.state.session_ended();
     }
 }
 
@@ -179,7 +179,7 @@ impl Session {
     /// The state, unless the response was committed.
     fn open(&self) -> Result<MutexGuard<'_, Inner>> {
         let inner = self.lock();
-        if inner.state.sealed {
+        if inner.state.is_committed {
             return Err(Error::Sealed);
         }
         Ok(inner)
@@ -199,7 +199,7 @@ impl Session {
 
     /// Makes it read-only: it was loaded after the response's commit, and nothing is stored any more.
     pub(crate) fn make_read_only(&self) {
-        self.lock().state.sealed = true;
+        self.lock().state.is_committed = true;
     }
 
     // ---- the session itself
@@ -289,7 +289,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let state = &self.lock().state;
-        if !state.sealed && (state.is_pending() || !state.ended.is_empty()) {
+        if !state.is_committed && (state.is_pending() || !state.ended.is_empty()) {
             rocket::error!(
                 "session {}: uncommitted changes were discarded because the request ended without a \
                  response",

@@ -64,9 +64,9 @@ pub(crate) struct State {
     pub(crate) is_new: bool,
     pub(crate) why_new: Option<NewReason>,
     /// The response was committed; later changes cannot be stored.
-    pub(crate) sealed: bool,
+    pub(crate) is_committed: bool,
     /// Counts logins and logouts, so that a write that was in flight meanwhile can notice them.
-    pub(crate) generation: u32,
+    pub(crate) identity_changes: u32,
     /// Counts changes: code that decoded a value without the lock compares it, since values have no
     /// reliable equality (NaN).
     pub(crate) version: u64,
@@ -100,8 +100,8 @@ impl State {
             started,
             is_new: true,
             why_new: None,
-            sealed: false,
-            generation: 0,
+            is_committed: false,
+            identity_changes: 0,
             version: 0,
             size: 0,
             max_bytes,

@@ -68,7 +68,7 @@ fn good() -> bson::Document {
 }
 
 fn parse(document: &bson::Document) -> Option<Record> {
-    Record::parse(Document::from_bson(document), None).ok()
+    Record::from_own_form(Document::from_bson(document), None).ok()
 }
 
 fn with(name: &str, value: impl Into<Bson>) -> Option<Record> {
@@ -169,7 +169,7 @@ fn a_list_shows_a_session_that_comes_without_its_values_and_secrets() {
         document.remove(name);
     }
     let document = Document::from_bson(&document);
-    assert!(Record::parse(document.clone(), None).is_err());
+    assert!(Record::from_own_form(document.clone(), None).is_err());
     let meta = Meta::parse(&document).unwrap();
     assert_eq!(meta.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
     assert_eq!(meta.times.created.millis(), 1_700_000_000_250);
@@ -234,7 +234,7 @@ fn what_the_crate_makes_is_read_as_it_was_made() {
     let csrf = Secret::draw().unwrap();
     let values = [(Field::of_key("a.b").unwrap(), RawBson::Int64(1))];
     let document = meta.document(&Contents::plain(token.clone(), &csrf, &values));
-    let record = Record::parse(document, None).unwrap();
+    let record = Record::from_own_form(document, None).unwrap();
     assert!(record.token.matches(&token) && record.csrf().matches(&csrf));
     let read = &record.meta;
     assert_eq!(read.id, meta.id);
@@ -466,7 +466,7 @@ fn a_tombstone_is_not_read_as_a_session() {
     let document = tombstone.document();
     let id = tombstone::id_of(&old);
     assert!(!Filter::sessions().matches(&document) && Filter::id(&id).matches(&document));
-    assert!(Record::parse(document, None).is_err());
+    assert!(Record::from_own_form(document, None).is_err());
 }
 
 #[test]
@@ -481,7 +481,7 @@ fn a_users_revocation_has_one_id_in_every_integer_type() {
 proptest! {
     #[test]
     fn no_bytes_whatever_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(Record::parse(Document::from_bytes(bytes), None).is_err());
+        prop_assert!(Record::from_own_form(Document::from_bytes(bytes), None).is_err());
     }
 
     /// A stored document with some bytes changed is a session or none, and what is read of it
@@ -499,7 +499,7 @@ proptest! {
         if let Some(end) = end {
             bytes.truncate(end.index(bytes.len()));
         }
-        if let Ok(record) = Record::parse(Document::from_bytes(bytes), None) {
+        if let Ok(record) = Record::from_own_form(Document::from_bytes(bytes), None) {
             let _ = ends_at(&record.meta, Some(Duration::MAX), None).date();
             for (name, value) in record.values() {
                 let field = Field::stored(name);

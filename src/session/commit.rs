@@ -13,7 +13,7 @@ use crate::error::{Error, Operation, Result};
 use crate::live::End;
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
-use crate::state::{Base, State};
+use crate::state::{Base, State, Stored};
 
 /// What the response does with the session's cookie.
 pub(crate) enum CookieChange {
@@ -29,7 +29,7 @@ impl Session {
     ///
     /// Rocket polls this to its end, so it needs no task of its own.
     pub(crate) async fn finish(&self) -> Result<CookieChange> {
-        if self.lock().state.sealed {
+        if self.lock().state.is_committed {
             // An earlier response has committed the session: that of a test's clone of the request.
             return Ok(CookieChange::None);
         }
@@ -112,7 +112,7 @@ impl Shared {
                     Err(_) => {
                         if save.is_none() {
                             // The response commits nothing else: nor must a catcher.
-                            self.lock().state.sealed = true;
+                            self.lock().state.is_committed = true;
                             Box::pin(self.end_logged_out(core)).await;
                         }
                         return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
@@ -120,12 +120,12 @@ impl Shared {
                 }
             }
         };
-        let generation = self.lock().state.generation;
+        let identity_changes = self.lock().state.identity_changes;
         let result = self.commit_in_order(core, save.is_none()).await;
         let Some(save) = save else {
             return result;
         };
-        if self.lock().state.sealed {
+        if self.lock().state.is_committed {
             // The response did not wait for this save: what the save had to leave to it ends here.
             self.end_logged_out(core).await;
         }
@@ -146,7 +146,8 @@ impl Shared {
             // After the response's own commit nothing was left to save, and after a login or a logout
             // nothing of this save's changes.
             Err(Error::Sealed) => {}
-            Ok(Outcome::Gone | Outcome::AppliedInPart) if inner.state.generation != generation => {}
+            Ok(Outcome::Gone | Outcome::AppliedInPart)
+                if inner.state.identity_changes != identity_changes => {}
             Ok(Outcome::Gone | Outcome::AppliedInPart) => inner.losses.add(save, Error::Gone),
             Err(error) => inner.losses.add(save, error.clone()),
         }
@@ -154,22 +155,22 @@ impl Shared {
     }
 
     async fn commit_in_order(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
-        let (plan, generation, is_issued) = {
+        let (plan, identity_changes, is_issued) = {
             let mut inner = self.lock();
-            if inner.state.sealed {
+            if inner.state.is_committed {
                 return Err(Error::Sealed);
             }
             if is_last {
                 inner.prepare_last();
             }
             let state = &mut inner.state;
-            state.sealed = is_last;
+            state.is_committed = is_last;
             let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard());
             let is_issued = state.settings.issued.is_some();
             if matches!(&plan, Ok(plan) if !plan.is_nothing()) {
                 state.start_flush();
             }
-            (plan, state.generation, is_issued)
+            (plan, state.identity_changes, is_issued)
         };
         let plan = match plan {
             Ok(plan) if plan.is_nothing() => return Ok(Outcome::Nothing),
@@ -190,7 +191,7 @@ impl Shared {
         let commit = commit.as_mut();
         let done = self.span.commit(kind, is_touch, outcome_name, commit).await;
         drop(timer);
-        let outcome = self.settle(core, done, &deleted, generation, is_last);
+        let outcome = self.settle(core, done, &deleted, identity_changes, is_last);
         let lost = match &outcome {
             Err(error) => Some(error.clone()),
             Ok(Outcome::Gone) => Some(Error::Gone),
@@ -208,12 +209,12 @@ impl Shared {
         core: &Core,
         done: Result<Done>,
         deleted: &[Id],
-        generation: u32,
+        identity_changes: u32,
         is_last: bool,
     ) -> Result<Outcome> {
         let mut inner = self.lock();
         let state = &mut inner.state;
-        let is_same = state.generation == generation;
+        let is_same = state.identity_changes == identity_changes;
         let done = match done {
             Ok(done) => done,
             Err(error) if is_same && matches!(state.base, Base::Login(_)) => {
@@ -235,18 +236,8 @@ impl Shared {
         let written = done.written.filter(|_| !is_last);
         let stored = written.and_then(|written| written.stored(core.now()));
         if !is_same {
-            // The request logged in or out while the write was in flight. The stored session is not
-            // its own any more: it ends, unless the login replaces it.
-            let replaced = match &mut state.base {
-                Base::Login(login) => login.replaces.as_mut(),
-                Base::Empty | Base::Stored(_) => None,
-            };
-            match (stored, replaced) {
-                (Some(stored), Some(replaced)) if stored.record.meta.id == *replaced.id() => {
-                    *replaced.old = stored; // with the token that it has now
-                }
-                (Some(stored), _) => state.ended.push(stored.record.meta.id.into()),
-                (None, _) => {}
+            if let Some(stored) = stored {
+                settle_former_session(state, stored);
             }
             return Ok(done.outcome);
         }
@@ -259,7 +250,7 @@ impl Shared {
             Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard(),
             Outcome::Gone => {
                 log_dropped_changes(state);
-                inner.lost();
+                inner.session_ended();
             }
             Outcome::Nothing => state.discard_in_flight(),
             // A stream reads what was written.
@@ -284,6 +275,21 @@ impl Shared {
         if let Err(error) = deleted.await {
             error.log();
         }
+    }
+}
+
+/// The request logged in or out while a write was in flight. The session that the write has stored is
+/// not the request's own any more: it ends, unless the login replaces it.
+fn settle_former_session(state: &mut State, stored: Stored) {
+    let replaced = match &mut state.base {
+        Base::Login(login) => login.replaces.as_mut(),
+        Base::Empty | Base::Stored(_) => None,
+    };
+    match replaced {
+        Some(replaced) if stored.record.meta.id == *replaced.id() => {
+            *replaced.old = stored; // with the token that it has now
+        }
+        _ => state.ended.push(stored.record.meta.id.into()),
     }
 }
 

@@ -34,7 +34,7 @@ const MAX_ATTEMPTS: usize = 100;
 /// An exchange that has begun, of a value of the stored session.
 struct Begun {
     stored: Stored,
-    generation: u32,
+    identity_changes: u32,
     pending_growth: isize,
     /// The outcome of an earlier write of the value is unknown.
     was_uncertain: bool,
@@ -173,16 +173,16 @@ impl Session {
     /// the state has the stored value afterwards, and the token is the stored one unless another
     /// request has replaced it.
     async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
-        let generation = self.open_to_write()?.state.generation;
+        let identity_changes = self.open_to_write()?.state.identity_changes;
         let _order = self.save_before_exchange(&field).await?;
         let begun = {
             let state = &mut self.open_to_write()?.state;
-            if state.generation != generation {
+            if state.identity_changes != identity_changes {
                 return Err(Error::Gone); // the request logged in or out meanwhile
             }
             state.stored().cloned().map(|stored| Begun {
                 stored,
-                generation,
+                identity_changes,
                 pending_growth: state.pending_growth(),
                 was_uncertain: state.doubts.begin(&field),
             })
@@ -247,7 +247,7 @@ impl Session {
         done: Result<Option<(Record, Update, T)>>,
     ) -> Result<T> {
         let mut inner = self.lock();
-        let is_same = inner.state.generation == begun.generation;
+        let is_same = inner.state.identity_changes == begun.identity_changes;
         match done {
             Ok(Some((record, _, output))) => {
                 self.core.stats.commits.count();
@@ -267,7 +267,7 @@ impl Session {
                     // If the session was renewed, the request's other changes can still be stored:
                     // the commit finds out.
                     if !inner.state.is_pending() {
-                        inner.lost();
+                        inner.session_ended();
                     }
                 }
                 Err(Error::Gone)

@@ -83,7 +83,7 @@ pub(crate) struct LoginPlan {
     /// Further sessions whose cookie the login replaces in the browser: each gets a tombstone.
     pub(crate) displaced: Vec<Id>,
     /// Further sessions that end when the login stands.
-    pub(crate) others: Vec<Id>,
+    pub(crate) other_sessions: Vec<Id>,
     /// An earlier login of the same browser replaced this session a moment ago.
     pub(crate) joins: Option<Id>,
 }
@@ -240,7 +240,7 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
     // A login also takes the place of sessions that the same request logged out before.
     let joins = state.replaced.as_ref().map(|replaced| replaced.id.clone());
     let ended = state.ended.iter().map(|ended| &ended.id);
-    let ended = ended.chain(&login.others).chain(&state.dead);
+    let ended = ended.chain(&login.other_sessions).chain(&state.dead);
     // Two cookies may name one session, and the login that it joins has made a tombstone.
     let ended: IndexSet<&Id> = ended.filter(|id| joins.as_ref() != Some(id)).collect();
     LoginPlan {
@@ -248,7 +248,7 @@ fn plan_login(state: &State, login: &Login) -> LoginPlan {
         replaces: login.replaces.clone(),
         after: state.changes.clone(),
         displaced: ended.into_iter().cloned().collect(),
-        others: login.others.clone(),
+        other_sessions: login.other_sessions.clone(),
         joins,
     }
 }

@@ -49,7 +49,7 @@ fn stored(values: &[(Field, RawBson)], user: Option<RawBson>) -> Box<Stored> {
     };
     let csrf = Secret::draw().unwrap();
     let document = meta.document(&Contents::plain(token.digest("session"), &csrf, values));
-    let record = Record::parse(document, None).unwrap();
+    let record = Record::from_own_form(document, None).unwrap();
     Box::new(Stored { record, token })
 }
 
@@ -290,7 +290,7 @@ fn every_change_raises_the_version() {
     versions.push(state.version);
     state.exchange_succeeded(*stored(&[], None));
     versions.push(state.version);
-    state.lost();
+    state.session_ended();
     versions.push(state.version);
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
 }

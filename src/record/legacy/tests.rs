@@ -42,7 +42,7 @@ fn read_by(
     let mut config = config();
     (config.timeout, config.lifetime) = (idle, absolute);
     let (document, upgrade) = read(Document::from_bson(document), &config, NOW)?;
-    Some((Record::parse(document, None).ok()?, upgrade))
+    Some((Record::from_own_form(document, None).ok()?, upgrade))
 }
 
 fn config() -> Config {
@@ -310,7 +310,7 @@ fn the_first_write_makes_a_document_of_ours() {
     let bytes = Document::from_bson(&after);
     let (again, upgrade) = read(bytes.clone(), &config(), NOW).unwrap();
     assert!(upgrade.is_none() && again == bytes);
-    let record = Record::parse(again, None).unwrap();
+    let record = Record::from_own_form(again, None).unwrap();
     assert!(record.token.matches(&token().digest(COOKIE)));
     assert!(record.csrf().matches(read_good(&good()).unwrap().0.csrf()));
 }
@@ -324,7 +324,8 @@ fn a_write_sets_what_it_sets_itself() {
     update.set(field::CSRF, binary(&drawn));
     update.set(field::EXPIRES, date(expires));
     upgrade.unwrap().complete(&mut update);
-    let record = Record::parse(Document::from_bson(&written(&good(), &update)), None).unwrap();
+    let record =
+        Record::from_own_form(Document::from_bson(&written(&good(), &update)), None).unwrap();
     assert!(record.token.matches(&Digest::from_bytes(drawn)));
     assert!(record.csrf().matches(&Secret::from_bytes(drawn)));
     assert_eq!(record.meta.times.expires, expires);
@@ -534,7 +535,7 @@ fn a_compare_and_set_sees_a_change_under_either_name(#[case] name: &str, #[case]
 #[test]
 fn the_token_is_the_same_while_it_is_absent_or_this_one() {
     let (document, upgrade) = read(Document::from_bson(&good()), &config(), NOW).unwrap();
-    let record = Record::parse(document, upgrade).unwrap();
+    let record = Record::from_own_form(document, upgrade).unwrap();
     assert!(record.token.matches(&token().digest(COOKIE)));
     let filter = record.with_same_token(Filter::id(ID));
     let matches = |document: &bson::Document| filter.matches(&Document::from_bson(document));
@@ -574,7 +575,7 @@ proptest! {
         let document = Document::from_bytes(bytes);
         let _ = is_opened_by_its_id(&document);
         if let Some((document, upgrade)) = read(document, &config(), NOW) {
-            let _ = Record::parse(document, None).is_ok();
+            let _ = Record::from_own_form(document, None).is_ok();
             if let Some(upgrade) = upgrade {
                 upgrade.complete(&mut Update::default());
             }

@@ -65,7 +65,7 @@ fn stored(meta: Meta, values: &[(Field, RawBson)]) -> Box<Stored> {
     let token = Token::new(meta.id.clone(), Secret::draw().unwrap());
     let csrf = Secret::draw().unwrap();
     let document = meta.document(&Contents::plain(token.digest("session"), &csrf, values));
-    let record = Record::parse(document, None).unwrap();
+    let record = Record::from_own_form(document, None).unwrap();
     Box::new(Stored { record, token })
 }
 

@@ -138,7 +138,7 @@ proptest! {
         }
         let meta = plan.meta(Id::draw().unwrap(), None);
         let document = meta.document(&Contents::plain(replaces.old.token.digest("session"), &plan.csrf, &stored));
-        let there = Record::parse(document, None).unwrap().after(&update, start()).unwrap();
+        let there = Record::from_own_form(document, None).unwrap().after(&update, start()).unwrap();
         let fields = stored.iter().chain(&late).map(|(field, _)| field);
         for field in fields.filter(|field| keep.contains(*field)) {
             let latest = late.iter().find(|(other, _)| other == field).map(|(_, value)| value.clone());
