@@ -12,7 +12,7 @@ use crate::clock::{Moment, Started};
 use crate::config::{Config, Transport};
 use crate::document::key::Field;
 use crate::document::value;
-use crate::document::{Filter, Operator, Path, Update, date};
+use crate::document::{Operator, Update, date};
 use crate::error::Error;
 use crate::record::token::{Id, Secret, Token};
 use crate::record::{self, Client, Expiry, Meta, Override, Record, Times, field};
@@ -106,7 +106,8 @@ pub(crate) struct ValuesPlan {
     /// stored value.
     pub(crate) needs_compare_and_set: bool,
     pub(crate) durability: Durability,
-    now: Moment,
+    /// When it was planned.
+    pub(crate) now: Moment,
 }
 
 impl ValuesPlan {
@@ -133,25 +134,9 @@ impl ValuesPlan {
         }
     }
 
-    /// Returns the filter of the session, if it has not expired.
-    pub(crate) fn alive(&self) -> Filter {
-        record::unless_expired(self.record.meta.id.as_str(), self.now)
-    }
-
-    /// Restricts a filter to a session that has not expired.
-    pub(crate) fn if_alive(&self, filter: Filter) -> Filter {
-        filter.unless_before(field::EXPIRES, self.now)
-    }
-
     /// Whether it changes a value, and not only records that the session was used.
     pub(crate) fn has_changes(&self) -> bool {
         self.needs_compare_and_set || self.update.fields().next().is_some()
-    }
-
-    /// Whether the update of values may move the time at which the session expires. That of a session
-    /// of the Python package may store it.
-    pub(crate) fn may_move_expires(&self) -> bool {
-        self.update.contains(&Path::Meta(field::EXPIRES)) || self.record.is_upgraded()
     }
 }
 

@@ -8,6 +8,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock;
+use crate::document::Filter;
 use crate::record::OwnTimes;
 use crate::record::sealer::Contents;
 use crate::state::{LoadOutcome, Loaded, NewReason, Proof, Replaced};
