@@ -21,7 +21,9 @@ pub(crate) mod sealer;
 pub(crate) mod token;
 mod values;
 
-pub(crate) use expiry::{Expiry, Override, OwnTimes, Times, alive, touch, unless_expired};
+pub(crate) use expiry::{
+    EachTime, Expiry, Override, OwnTimes, Times, alive, touch, unless_expired,
+};
 use fields::{Fields, Parts};
 pub(crate) use fields::{bytes, seconds};
 use legacy::Upgrade;

@@ -21,7 +21,7 @@ use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::error::Error;
 use crate::record::token::{Id, Secret, Token};
-use crate::record::{Client, Expiry, Override, OwnTimes};
+use crate::record::{Client, Expiry, OwnTimes};
 use changes::{Change, Changes, Mismatch};
 use doubts::Doubts;
 
@@ -261,35 +261,15 @@ impl State {
     pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
         let (seen, under) = (self.times(), self.times_under());
         // What a write in flight sets, or one with an unknown outcome, may be stored or not.
-        let in_flight = self.in_flight().settings.times;
-        let open = self.doubts.times.and_then(in_flight);
-        let change = |before: &mut Option<Override>, wanted, seen, under, open: Option<_>| {
-            if wanted != seen || open.is_some() {
-                *before = (wanted != under || open.is_some()).then_some(wanted);
+        let open = self.doubts.times.and_then(self.in_flight().settings.times);
+        let wanted = wanted.zip(seen).zip(under.zip(open));
+        let all = self.settings.times.zip(wanted);
+        self.settings.times = all.map(|(pending, ((wanted, seen), (under, open)))| {
+            if wanted == seen && open.is_none() {
+                return pending;
             }
-        };
-        let times = &mut self.settings.times;
-        change(
-            &mut times.timeout,
-            wanted.timeout,
-            seen.timeout,
-            under.timeout,
-            open.timeout,
-        );
-        change(
-            &mut times.lifetime,
-            wanted.lifetime,
-            seen.lifetime,
-            under.lifetime,
-            open.lifetime,
-        );
-        change(
-            &mut times.max_age,
-            wanted.max_age,
-            seen.max_age,
-            under.max_age,
-            open.max_age,
-        );
+            (wanted != under || open.is_some()).then_some(wanted)
+        });
     }
 
     /// Whether the request has set times of its own, or starts the absolute timeout anew.

@@ -28,11 +28,32 @@ impl Override {
 }
 
 /// The times that a session has of its own.
+pub(crate) type OwnTimes = EachTime<Override>;
+
+/// A value for each of the times that a session may have of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OwnTimes {
-    pub(crate) timeout: Override,
-    pub(crate) lifetime: Override,
-    pub(crate) max_age: Override,
+pub(crate) struct EachTime<T> {
+    pub(crate) timeout: T,
+    pub(crate) lifetime: T,
+    pub(crate) max_age: T,
+}
+
+impl<T> EachTime<T> {
+    pub(crate) fn zip<U>(self, other: EachTime<U>) -> EachTime<(T, U)> {
+        EachTime {
+            timeout: (self.timeout, other.timeout),
+            lifetime: (self.lifetime, other.lifetime),
+            max_age: (self.max_age, other.max_age),
+        }
+    }
+
+    pub(crate) fn map<U>(self, f: impl Fn(T) -> U) -> EachTime<U> {
+        EachTime {
+            timeout: f(self.timeout),
+            lifetime: f(self.lifetime),
+            max_age: f(self.max_age),
+        }
+    }
 }
 
 impl OwnTimes {

@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::record::sealer::Contents;
 use crate::record::token::Token;
-use crate::record::{Meta, Record, Times};
+use crate::record::{Meta, Override, Record, Times};
 
 mod model;
 mod transitions;
