@@ -16,6 +16,7 @@ use crate::store::faulty::{Fault, FaultyStore, Held};
 use crate::store::{Durability, Filter, Inserted, Order, Store};
 
 mod ending;
+mod losses;
 mod modifying;
 mod saving;
 mod sealing;
