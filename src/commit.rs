@@ -16,7 +16,7 @@ use crate::principals::PrincipalTypes;
 use crate::record::sealer::Sealer;
 use crate::record::token::{Id, Token};
 use crate::record::{Malformed, Record};
-use crate::state::plan::{CommitPlan, CookieLife, InsertPlan, LoginPlan, Write};
+use crate::state::plan::{CommitPlan, CookieLife, InsertPlan, Write};
 use crate::state::{Deletion, Stored};
 use crate::stats::{ConnectionCounters, Counters};
 use crate::store::bounded::Bounded;
@@ -92,7 +92,9 @@ impl Written {
     pub(crate) fn stored(self, now: Moment) -> Option<Stored> {
         match self {
             Written::Inserted(document, sealer, token) => {
-                let record = Record::parse(document, None).ok()?.sealed_by(sealer);
+                let record = Record::from_own_form(document, None)
+                    .ok()?
+                    .sealed_by(sealer);
                 Some(Stored { record, token })
             }
             Written::Updated(updated) => {
@@ -149,25 +151,13 @@ impl Core {
 
     /// Loads a session that has not ended with its generation; it may have expired. One round trip.
     pub(crate) async fn load(&self, id: &Id) -> Result<Option<Record>> {
-        self.load_if(id, |_| true).await
-    }
-
-    /// Loads a session as [`load`](Core::load) does, if `is_wanted` accepts its document.
-    async fn load_if(
-        &self,
-        id: &Id,
-        is_wanted: impl Fn(&Document) -> bool,
-    ) -> Result<Option<Record>> {
         let ids = vec![id.as_str().to_owned()];
-        Ok(self.load_all(ids, is_wanted).await?.pop())
+        Ok(self.load_all(ids, |_| true).await?.pop())
     }
 
-    /// Loads the sessions with these ids, as [`load`](Core::load) does. One round trip.
-    pub(crate) async fn load_many(&self, ids: Vec<String>) -> Result<Vec<Record>> {
-        self.load_all(ids, |_| true).await
-    }
-
-    async fn load_all(
+    /// Loads the sessions with these ids, as [`load`](Core::load) does, whose documents `is_wanted`
+    /// accepts. One round trip.
+    pub(crate) async fn load_all(
         &self,
         ids: Vec<String>,
         is_wanted: impl Fn(&Document) -> bool,
@@ -213,9 +203,8 @@ impl Core {
             Write::Insert(plan) => plan.login.as_ref().map(|login| login.user.clone()),
             _ => None,
         };
-        let ends_more = |login: &LoginPlan| deletes || !login.others.is_empty();
         let done = match write {
-            Write::Insert(plan) if plan.login.as_ref().is_some_and(ends_more) => {
+            Write::Insert(plan) if plan.login.is_some() => {
                 Box::pin(self.insert_and_end(plan, delete)).await?
             }
             write => {
@@ -259,24 +248,25 @@ impl Core {
         Ok(done)
     }
 
-    /// Carries out a login whose request has logged a session out before, or proves further sessions. They
-    /// end after the login stands, and its tombstones record that it replaced them: a late response
-    /// of another tab must not overwrite the login's cookie. A logout stands even if the login fails.
+    /// Carries out a login. The sessions that its request has logged out before, and further ones that it
+    /// proves, end after the login stands, and its tombstones record that it replaced them: a late
+    /// response of another tab must not overwrite the login's cookie. A logout stands even if the login
+    /// fails.
     async fn insert_and_end(
         self: &Arc<Self>,
         plan: Box<InsertPlan>,
         logged_out: Vec<Deletion>,
     ) -> Result<Done> {
         let login = plan.login.as_ref();
-        let (user, others) = login
-            .map(|login| (login.user.clone(), login.others.clone()))
+        let (user, other_sessions) = login
+            .map(|login| (login.user.clone(), login.other_sessions.clone()))
             .unzip();
         let inserted = Box::pin(self.insert(plan)).await;
         let has_logged_out = !logged_out.is_empty();
         let logged_out = logged_out.into_iter();
         let mut deleted = self.delete_all(logged_out, End::LoggedOut, None).await;
         let is_stored = matches!(&inserted, Ok(done) if done.outcome == Outcome::Applied);
-        if let (Ok(()), true, Some(others)) = (&deleted, is_stored, others) {
+        if let (Ok(()), true, Some(others)) = (&deleted, is_stored, other_sessions) {
             let others = others.into_iter().map(Deletion::from);
             let ended = self.delete_all(others, End::Replaced, user.as_ref()).await;
             deleted = ended.map_err(|error| error.partly_done_if(has_logged_out));

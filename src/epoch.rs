@@ -30,7 +30,8 @@ use crate::clock::{Clock, Moment};
 use crate::document::{Document, Filter, Operator, Path, SERVER_TIME, Update, moment};
 use crate::error::{Error, Operation, Result};
 use crate::lock::Mutex;
-use crate::record::token::{self, Id};
+use crate::record::legacy::has_its_id;
+use crate::record::token;
 use crate::record::{Meta, field, seconds};
 use crate::store::bounded::Bounded;
 use crate::store::{Durability, Inserted, Updated};
@@ -83,7 +84,7 @@ impl Epoch {
 
     /// Whether a stored session is of this generation.
     pub(crate) fn includes(self, session: &Document) -> bool {
-        let is_legacy = || session.id().is_some_and(Id::is_legacy_text);
+        let is_legacy = || has_its_id(session);
         let created = || session.get(field::CREATED).and_then(seconds);
         match session.get(field::EPOCH).map(|epoch| epoch.as_i64()) {
             None => self.includes_unmarked(is_legacy, created),
@@ -95,7 +96,9 @@ impl Epoch {
     /// Whether a session that was loaded is of this generation.
     pub(crate) fn has(self, session: &Meta) -> bool {
         match session.epoch {
-            None => self.includes_unmarked(|| session.id.is_legacy(), || Some(session.created)),
+            None => {
+                self.includes_unmarked(|| session.id.is_legacy(), || Some(session.times.created))
+            }
             Some(generation) => self.is(generation),
         }
     }
@@ -123,10 +126,9 @@ impl Epoch {
     /// here.
     pub(crate) fn contradicts(self, session: &Document) -> bool {
         let marked = session.get(field::EPOCH).and_then(|it| it.as_i64());
-        let is_legacy = session.id().is_some_and(Id::is_legacy_text);
         match marked {
             Some(generation) => !self.is(generation),
-            None => !is_legacy && self.generation.is_some(),
+            None => !has_its_id(session) && self.generation.is_some(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::raw::{RawBinaryRef, RawBsonRef};
+use bson::raw::RawBsonRef;
 use bson::spec::BinarySubtype;
 use bson::{RawBson, RawDocumentBuf};
 
@@ -21,11 +21,13 @@ pub(crate) mod sealer;
 pub(crate) mod token;
 mod values;
 
-pub(crate) use expiry::{Expiry, Override, OwnTimes, Times, alive, touch, unless_expired};
+pub(crate) use expiry::{
+    EachTime, Expiry, Override, OwnTimes, Times, alive, touch, unless_expired,
+};
 use fields::{Fields, Parts};
 pub(crate) use fields::{bytes, seconds};
 use legacy::Upgrade;
-use sealer::{SEALED_VALUE_BYTES, Sealer, Unreadable};
+use sealer::{Contents, SEALED_VALUE_BYTES, Sealer, Unreadable};
 use token::{Digest, Id, Secret, Token};
 use values::Values;
 
@@ -70,13 +72,8 @@ pub(crate) fn session_of_tombstone(id: &str) -> Option<&str> {
 #[derive(Clone)]
 pub(crate) struct Meta {
     pub(crate) id: Id,
-    pub(crate) created: Moment,
-    pub(crate) accessed: Moment,
-    pub(crate) expires: Moment,
+    pub(crate) times: Times,
     pub(crate) user: Option<RawBson>,
-    pub(crate) timeout: Override,
-    pub(crate) lifetime: Override,
-    pub(crate) max_age: Override,
     pub(crate) sent: Option<Moment>,
     pub(crate) client: Client,
     pub(crate) epoch: Option<i64>,
@@ -102,11 +99,16 @@ pub(crate) struct Record {
     values: Arc<Values>,
     /// What the next write adds to a document of the Python package.
     upgrade: Option<Arc<Upgrade>>,
-    /// The stored session has a data key, opened or not.
-    has_data_key: bool,
-    /// Written values are sealed.
-    seals: bool,
-    /// The session's data key, if it has one.
+    /// Written values are sealed. What that means depends on `sealer`:
+    ///
+    /// | `seals_writes` | `sealer` | sealed values | written values |
+    /// |---|---|---|---|
+    /// | false | `None` | do not open | stay plain |
+    /// | false | `Some` | open | stay plain |
+    /// | true | `None` | do not open | need a data key first ([`lacks_data_key`](Record::lacks_data_key)) |
+    /// | true | `Some` | open | are sealed |
+    seals_writes: bool,
+    /// The session's data key, opened.
     sealer: Option<Arc<Sealer>>,
 }
 
@@ -132,7 +134,7 @@ impl Record {
         config: &Config,
         now: Moment,
     ) -> Result<Self, Malformed> {
-        let is_legacy = document.id().is_some_and(Id::is_legacy_text);
+        let is_legacy = legacy::has_its_id(&document);
         let (document, upgrade) = match is_legacy {
             true => {
                 let malformed = Malformed::new(&document);
@@ -140,29 +142,29 @@ impl Record {
             }
             false => (document, None),
         };
-        let mut record = Record::parse(document, upgrade)?;
+        let mut record = Record::from_own_form(document, upgrade)?;
         // A bare id has no secret to seal with, and the Python application may still read the session.
-        record.seals = config.seal && !is_legacy;
+        record.seals_writes = config.seal && !is_legacy;
         record.read_at = now;
         Ok(record)
     }
 
-    /// Reads a document of this crate's form.
-    pub(crate) fn parse(
+    /// Reads a document of this crate's form. A written value is not sealed, until [`read`](Record::read)
+    /// or [`sealed_by`](Record::sealed_by) says so.
+    pub(crate) fn from_own_form(
         document: Document,
         upgrade: Option<Arc<Upgrade>>,
     ) -> Result<Self, Malformed> {
         let parts = Parts::read(&document).ok_or_else(|| Malformed::new(&document))?;
         Ok(Record {
             // Of a session that this request stores: it was not read from the store.
-            read_at: parts.meta.accessed,
+            read_at: parts.meta.times.accessed,
             meta: parts.meta,
             token: parts.token,
             csrf: parts.csrf,
             values: Arc::new(Values::new(document, parts.values, parts.added)),
             upgrade,
-            has_data_key: parts.has_data_key,
-            seals: false,
+            seals_writes: false,
             sealer: None,
         })
     }
@@ -201,13 +203,6 @@ impl Record {
         self.values.get(field.as_str())
     }
 
-    /// Adds to an update that a value is as in this record.
-    pub(crate) fn copy_value(&self, update: &mut Update, field: &Field) {
-        let value = self.stored(field).map(RawBsonRef::to_raw_bson);
-        let operator = value.map_or(Operator::Unset, Operator::Set);
-        change(update, field.clone(), operator);
-    }
-
     /// How many bytes the values take, not counting what sealing adds.
     pub(crate) fn size(&self) -> usize {
         self.values.plain_len()
@@ -228,7 +223,7 @@ impl Record {
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
         let document = update.apply(self.values.document(), now).ok()?;
         // The rest of the upgrade is about single keys, and the same as before.
-        let mut after = Record::parse(document, self.upgrade.clone()).ok()?;
+        let mut after = Record::from_own_form(document, self.upgrade.clone()).ok()?;
         after.read_at = self.read_at;
         Some(after.opened_like(self))
     }
@@ -237,18 +232,17 @@ impl Record {
 
     /// Opens the session's data key, if it has one; `None` when the token does not open it.
     pub(crate) fn opened_by(self, token: &Token, cookie_name: &str) -> Option<Self> {
-        if !self.has_data_key {
-            return Some(self.with_sealer(None));
-        }
-        let wrapped = self.values.document().get(field::SEAL)?;
-        let sealer = Sealer::unwrap(wrapped, token, cookie_name)?;
-        Some(self.with_sealer(Some(Arc::new(sealer))))
+        let sealer = match self.wrapped_data_key() {
+            Some(wrapped) => Some(Arc::new(Sealer::unwrap(wrapped, token, cookie_name)?)),
+            None => None,
+        };
+        Some(self.with_sealer(sealer))
     }
 
     /// Returns the record with the data key of another record of the same session, if that has one: a
     /// session keeps its data key as long as its id.
     pub(crate) fn opened_like(mut self, other: &Record) -> Self {
-        self.seals |= other.seals;
+        self.seals_writes |= other.seals_writes;
         match &other.sealer {
             Some(sealer) => self.with_sealer(Some(Arc::clone(sealer))),
             None => self,
@@ -257,19 +251,23 @@ impl Record {
 
     /// The record of a session that this process has stored with this data key, or has given it.
     pub(crate) fn sealed_by(mut self, sealer: Option<Arc<Sealer>>) -> Self {
-        self.seals = sealer.is_some();
+        self.seals_writes = sealer.is_some();
         self.with_sealer(sealer)
     }
 
     /// The record for a writer that has no token: the values that it writes are not sealed.
     pub(crate) fn written_plain(mut self) -> Self {
-        self.seals = false;
+        self.seals_writes = false;
         self
     }
 
     /// Whether the stored session has a data key, opened or not.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.has_data_key
+    pub(crate) fn has_data_key(&self) -> bool {
+        self.wrapped_data_key().is_some()
+    }
+
+    fn wrapped_data_key(&self) -> Option<RawBsonRef<'_>> {
+        self.values.document().get(field::SEAL)
     }
 
     fn with_sealer(mut self, sealer: Option<Arc<Sealer>>) -> Self {
@@ -288,13 +286,13 @@ impl Record {
 
     /// Whether written values must be sealed, and the session has no data key yet.
     pub(crate) fn lacks_data_key(&self) -> bool {
-        self.seals && self.sealer.is_none()
+        self.seals_writes && self.sealer.is_none()
     }
 
     /// Makes a value ready to be stored.
     pub(crate) fn seal(&self, field: &Field, value: RawBson) -> Result<RawBson, Error> {
         match &self.sealer {
-            Some(sealer) if self.seals => sealer.seal(field, value.as_raw_bson_ref()),
+            Some(sealer) if self.seals_writes => sealer.seal(field, value.as_raw_bson_ref()),
             _ => Ok(value),
         }
     }
@@ -302,17 +300,20 @@ impl Record {
     /// Makes an update of values and the CSRF secret ready to be stored.
     pub(crate) fn seal_update(&self, update: Update) -> Result<Update, Error> {
         match &self.sealer {
-            Some(sealer) if self.seals => sealer.seal_update(update),
+            Some(sealer) if self.seals_writes => sealer.seal_update(update),
             _ => Ok(update),
         }
     }
 
-    /// Adds to a whole write the fields that a document of the Python package lacks, and gives the
-    /// values that it changes this crate's names.
-    pub(crate) fn complete(&self, update: &mut Update) {
+    /// Returns an update of this record as one of the stored document: it adds the fields that a
+    /// document of the Python package lacks, and gives the values that it changes this crate's names.
+    /// The record itself has all these already.
+    pub(crate) fn completed(&self, update: &Update) -> Update {
+        let mut update = update.clone();
         if let Some(upgrade) = &self.upgrade {
-            upgrade.complete(update);
+            upgrade.complete(&mut update);
         }
+        update
     }
 
     /// Whether the next write makes a document of the Python package one of ours.
@@ -331,9 +332,10 @@ impl Record {
 
     /// Restricts a filter to this session while its token is the one that was loaded.
     pub(crate) fn with_same_token(&self, filter: Filter) -> Filter {
-        match &self.upgrade {
-            Some(upgrade) => upgrade.with_same_token(filter, &self.token),
-            None => filter.equals(field::TOKEN, binary(self.token.as_bytes())),
+        let token = binary(self.token.as_bytes());
+        match self.is_upgraded() {
+            true => filter.equals_or_missing(field::TOKEN, token),
+            false => filter.equals(field::TOKEN, token),
         }
     }
 
@@ -343,78 +345,33 @@ impl Record {
             .upgrade
             .as_ref()
             .is_some_and(|upgrade| upgrade.needs_compare_and_set(field));
-        self.seals || is_renamed || self.stored(field).is_some_and(value::is_opaque)
+        self.seals_writes || is_renamed || self.stored(field).is_some_and(value::is_opaque)
     }
 }
 
 impl Meta {
-    /// The times that the session has of its own.
-    pub(crate) fn own_times(&self) -> OwnTimes {
-        OwnTimes {
-            timeout: self.timeout,
-            lifetime: self.lifetime,
-            max_age: self.max_age,
-        }
-    }
-
     /// Reads the fields of a stored session that lists show; its values and secrets may be missing.
     pub(crate) fn parse(document: &Document) -> Option<Self> {
         Fields::read(document)?.meta()
     }
 
     /// The document of a session that is stored for the first time.
-    pub(crate) fn document(
-        &self,
-        token: &Digest,
-        csrf: &Secret,
-        values: &[(Field, RawBson)],
-    ) -> Document {
-        self.build(token, binary(csrf.expose()), values, None)
-    }
-
-    /// The sealed document of a session that is stored for the first time: the token opens it.
-    pub(crate) fn sealed_document(
-        &self,
-        token: &Token,
-        csrf: &Secret,
-        values: &[(Field, RawBson)],
-        cookie_name: &str,
-    ) -> Result<(Document, Arc<Sealer>), Error> {
-        let sealer = Sealer::draw(&self.id)?;
-        let (digest, csrf) = (token.digest(cookie_name), sealer.seal_csrf(csrf.expose())?);
-        let (values, wrapped) = (sealer.seal_all(values)?, sealer.wrap(token, cookie_name)?);
-        let document = self.build(&digest, csrf, &values, Some(wrapped));
-        Ok((document, Arc::new(sealer)))
-    }
-
-    fn build(
-        &self,
-        token: &Digest,
-        csrf: RawBson,
-        values: &[(Field, RawBson)],
-        seal: Option<RawBson>,
-    ) -> Document {
-        let mut value = RawDocumentBuf::new();
-        for (field, stored) in values {
-            value.append_ref(field.as_str(), stored.as_raw_bson_ref());
-        }
+    pub(crate) fn document(&self, contents: &Contents<'_>) -> Document {
         let mut document = RawDocumentBuf::new();
         document.append(field::ID, self.id.as_str());
-        document.append(field::CREATED, self.created.seconds());
-        document.append(field::ACCESSED, self.accessed.seconds());
-        document.append(field::VALUE, value);
-        let (subtype, bytes) = (BinarySubtype::Generic, token.as_bytes().as_slice());
-        let token = RawBsonRef::Binary(RawBinaryRef { subtype, bytes });
-        document.append_ref(field::TOKEN, token);
-        document.append(field::CSRF, csrf);
-        document.append(field::EXPIRES, date(self.expires));
+        document.append(field::CREATED, self.times.created.seconds());
+        document.append(field::ACCESSED, self.times.accessed.seconds());
+        document.append(field::VALUE, contents.values_document());
+        document.append(field::TOKEN, binary(contents.token.as_bytes()));
+        document.append_ref(field::CSRF, contents.csrf.as_raw_bson_ref());
+        document.append(field::EXPIRES, date(self.times.expires));
         if let Some(user) = &self.user {
             document.append_ref(field::USER, user.as_raw_bson_ref());
         }
         for (name, time) in [
-            (field::TIMEOUT, self.timeout),
-            (field::LIFETIME, self.lifetime),
-            (field::MAX_AGE, self.max_age),
+            (field::TIMEOUT, self.times.own.timeout),
+            (field::LIFETIME, self.times.own.lifetime),
+            (field::MAX_AGE, self.times.own.max_age),
         ] {
             if let Override::Set(time) = time {
                 document.append(name, duration_value(time));
@@ -429,33 +386,13 @@ impl Meta {
         if let Some(ip) = &self.client.ip {
             document.append(field::IP, ip.as_str());
         }
-        if let Some(wrapped) = seal {
-            document.append(field::SEAL, wrapped);
+        if let Some(wrapped) = &contents.wrapped_key {
+            document.append_ref(field::SEAL, wrapped.as_raw_bson_ref());
         }
         if let Some(generation) = self.epoch {
             document.append(field::EPOCH, generation);
         }
         Document::from_raw(document)
-    }
-}
-
-impl Times {
-    /// Reads the times of a stored session, whose other fields may be missing; `None` when they are
-    /// malformed.
-    pub(crate) fn parse(document: &Document, config: &Config, now: Moment) -> Option<Self> {
-        let fields = Fields::read(document)?;
-        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
-        let expires = match fields.expires {
-            None if fields.id.as_ref()?.is_legacy() => legacy::expiry(document, config, now)?,
-            expires => expires?,
-        };
-        Some(Times {
-            created: fields.created?,
-            accessed: fields.accessed?,
-            expires,
-            timeout: own(fields.timeout),
-            lifetime: own(fields.lifetime),
-        })
     }
 }
 

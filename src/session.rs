@@ -1,6 +1,5 @@
 //! What a handler sees of its session.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +25,7 @@ mod commit;
 mod csrf;
 mod ended;
 mod flash;
+mod losses;
 mod modify;
 mod return_to;
 mod times;
@@ -33,6 +33,7 @@ mod values;
 
 pub(crate) use commit::CookieChange;
 pub use flash::Queue;
+use losses::Losses;
 
 /// The session of the request at hand: a request guard, `&Session`.
 ///
@@ -100,14 +101,7 @@ struct Inner {
     is_issued: bool,
     /// A catcher may have taken the place of the response with that token.
     issues_no_more: bool,
-    /// How many saves were started.
-    saves: u64,
-    /// The errors of saves that no caller has taken, by their numbers: the response must not be a
-    /// success.
-    unreported: BTreeMap<u64, Error>,
-    /// How many saves have lost their changes, and the error of the last one.
-    losses: u64,
-    last_loss: Option<Error>,
+    losses: Losses,
     /// Subscriptions to the session that this request stores.
     subscribers: Vec<Subscriber>,
     /// The session that the response has stored.
@@ -115,46 +109,9 @@ struct Inner {
 }
 
 impl Inner {
-    /// Makes the response fail with this error, whatever the handler does about it.
-    fn report(&mut self, error: Error) {
-        self.saves += 1;
-        self.unreported.insert(self.saves, error);
-    }
-
-    /// A save has lost its changes. Until its caller has taken the error, the response fails with it.
-    fn lose(&mut self, save: u64, error: Error) {
-        self.losses += 1;
-        self.last_loss = Some(error.clone());
-        self.unreported.insert(save, error);
-    }
-
-    /// The request logs in or out: what ended before is not its session any more.
-    fn forget_ends(&mut self) {
-        self.unreported
-            .retain(|_, error| !matches!(error, Error::Gone));
-    }
-
-    /// Returns why a save cannot promise that all earlier changes are stored: another save has lost
-    /// some since the number of losses was this one, or lost some before and no caller has taken its
-    /// error.
-    fn loss_since(&self, losses: u64) -> Option<Error> {
-        let unreported = self.unreported.values().next();
-        let meanwhile = self.last_loss.as_ref().filter(|_| self.losses > losses);
-        unreported.or(meanwhile).cloned()
-    }
-
-    /// Returns an error that no caller has taken, with which the response must not be a success. The
-    /// end of the session is not such an error, as in the response's own commit, unless a token was
-    /// handed out.
-    fn error_of_response(&self) -> Option<Error> {
-        let mut errors = self.unreported.values();
-        let is_error = |error: &&Error| self.is_issued || !matches!(error, Error::Gone);
-        errors.find(is_error).cloned()
-    }
-
     /// Before the response's own commit.
     fn prepare_last(&mut self) {
-        if self.error_of_response().is_some() {
+        if self.losses.error_of_response(self.is_issued).is_some() {
             // The response is an error: of the pending changes only the ends of sessions are kept.
             self.state.discard();
         }
@@ -167,9 +124,9 @@ impl Inner {
     }
 
     /// The session has ended or was replaced: the cookie of an earlier save must not be sent.
-    fn lost(&mut self) {
+    fn session_ended(&mut self) {
         self.pending_cookie = None;
-        self.state.lost();
+        self.state.session_ended();
     }
 }
 
@@ -200,10 +157,7 @@ impl Session {
             unproven_cookie: None,
             is_issued: false,
             issues_no_more: false,
-            saves: 0,
-            unreported: BTreeMap::new(),
-            losses: 0,
-            last_loss: None,
+            losses: Losses::default(),
             subscribers: Vec::new(),
             stored_last: None,
         };
@@ -225,7 +179,7 @@ impl Session {
     /// The state, unless the response was committed.
     fn open(&self) -> Result<MutexGuard<'_, Inner>> {
         let inner = self.lock();
-        if inner.state.sealed {
+        if inner.state.is_committed {
             return Err(Error::Sealed);
         }
         Ok(inner)
@@ -245,7 +199,7 @@ impl Session {
 
     /// Makes it read-only: it was loaded after the response's commit, and nothing is stored any more.
     pub(crate) fn make_read_only(&self) {
-        self.lock().state.sealed = true;
+        self.lock().state.is_committed = true;
     }
 
     // ---- the session itself
@@ -335,7 +289,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         let state = &self.lock().state;
-        if !state.sealed && (state.is_pending() || !state.ended.is_empty()) {
+        if !state.is_committed && (state.is_pending() || !state.ended.is_empty()) {
             rocket::error!(
                 "session {}: uncommitted changes were discarded because the request ended without a \
                  response",
@@ -356,23 +310,20 @@ impl fmt::Debug for Session {
     }
 }
 
-fn decode<T: DeserializeOwned>(field: &Field, stored: RawBsonRef<'_>) -> Result<T> {
-    value::decode(stored).map_err(|reason| Error::Decode {
-        key: field.display(),
-        wanted: std::any::type_name::<T>(),
-        found: value::kind(stored),
-        reason,
-    })
-}
-
-/// Decodes a value that may be null: null counts as no value, unless `T` has a meaning for it.
-fn decode_unless_null<T: DeserializeOwned>(
-    field: &Field,
-    stored: RawBsonRef<'_>,
-) -> Result<Option<T>> {
-    match decode(field, stored) {
+/// Decodes a value, if there is one. Null counts as no value, unless `T` has a meaning for it.
+fn decode<T: DeserializeOwned>(field: &Field, stored: Option<RawBsonRef<'_>>) -> Result<Option<T>> {
+    let Some(stored) = stored else {
+        return Ok(None);
+    };
+    match value::decode(stored) {
+        Ok(value) => Ok(Some(value)),
         Err(_) if value::is_null(stored) => Ok(None),
-        decoded => decoded.map(Some),
+        Err(reason) => Err(Error::Decode {
+            key: field.display(),
+            wanted: std::any::type_name::<T>(),
+            found: value::kind(stored),
+            reason,
+        }),
     }
 }
 

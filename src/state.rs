@@ -11,6 +11,7 @@ mod size;
 mod transitions;
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use bson::RawBson;
 
@@ -20,7 +21,7 @@ use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::error::Error;
 use crate::record::token::{Id, Secret, Token};
-use crate::record::{Client, Expiry, Override, OwnTimes};
+use crate::record::{Client, Expiry, OwnTimes};
 use changes::{Change, Changes, Mismatch};
 use doubts::Doubts;
 
@@ -45,7 +46,7 @@ pub(crate) struct State {
     other_sessions: Vec<Id>,
     /// Sessions that had ended when they were looked for: a logout deletes them nevertheless.
     not_alive: Vec<Deletion>,
-    doubts: Doubts,
+    pub(crate) doubts: Doubts,
     /// Sessions that a logout ended, to be deleted whatever the response becomes.
     pub(crate) ended: Vec<Deletion>,
     brought_cookie: bool,
@@ -63,9 +64,9 @@ pub(crate) struct State {
     pub(crate) is_new: bool,
     pub(crate) why_new: Option<NewReason>,
     /// The response was committed; later changes cannot be stored.
-    pub(crate) sealed: bool,
+    pub(crate) is_committed: bool,
     /// Counts logins and logouts, so that a write that was in flight meanwhile can notice them.
-    pub(crate) generation: u32,
+    pub(crate) identity_changes: u32,
     /// Counts changes: code that decoded a value without the lock compares it, since values have no
     /// reliable equality (NaN).
     pub(crate) version: u64,
@@ -99,8 +100,8 @@ impl State {
             started,
             is_new: true,
             why_new: None,
-            sealed: false,
-            generation: 0,
+            is_committed: false,
+            identity_changes: 0,
             version: 0,
             size: 0,
             max_bytes,
@@ -152,8 +153,7 @@ impl State {
     /// that is in flight has ended.
     fn under(&self, field: &Field) -> Result<Option<Value<'_>>, Mismatch> {
         let stored = || Ok(self.base.get(field)?);
-        let in_flight = self.in_flight.as_ref();
-        changed(in_flight.and_then(|write| write.changes.get(field)), stored)
+        changed(self.in_flight().changes.get(field), stored)
     }
 
     /// Whether there is a value. It is not opened for that.
@@ -166,16 +166,13 @@ impl State {
 
     /// The last thing that the request did to a field, stored or not.
     fn last_change(&self, field: &Field) -> Option<&Change> {
-        let in_flight = || self.in_flight.as_ref()?.changes.get(field);
+        let in_flight = || self.in_flight().changes.get(field);
         self.changes.get(field).or_else(in_flight)
     }
 
     /// The fields that hold a value: the stored ones in stored order, then the new ones.
     pub(crate) fn fields(&self) -> Vec<Field> {
-        let mut fields = self.base.fields();
-        if let Some(write) = &self.in_flight {
-            fields = write.changes.fields_after(fields);
-        }
+        let fields = self.in_flight().changes.fields_after(self.base.fields());
         self.changes.fields_after(fields)
     }
 
@@ -183,11 +180,6 @@ impl State {
     pub(crate) fn public_id(&self) -> Option<&Id> {
         let stored = self.stored().filter(|stored| !stored.token.is_bare());
         stored.map(|stored| &stored.record.meta.id)
-    }
-
-    /// Whether a write whose outcome is unknown may have stored a value.
-    pub(crate) fn is_uncertain(&self, field: &Field) -> bool {
-        self.doubts.is_uncertain(field)
     }
 
     /// How log lines name the session.
@@ -211,10 +203,9 @@ impl State {
     }
 
     pub(crate) fn csrf(&self) -> Option<&Secret> {
-        let in_flight = self.in_flight.as_ref();
-        let set = self.settings.csrf.as_ref();
-        let set = set.or_else(|| in_flight.and_then(|write| write.settings.csrf.as_ref()));
-        set.or_else(|| match &self.base {
+        let settings = self.all_settings().into_iter();
+        let mut set = settings.filter_map(|settings| settings.csrf.as_ref());
+        set.next().or_else(|| match &self.base {
             Base::Empty => self.proof().map(|proof| &proof.csrf),
             Base::Stored(_) if self.doubts.csrf => None,
             Base::Login(_) => None,
@@ -226,22 +217,32 @@ impl State {
         self.replaced.as_ref()?.proof.as_ref()
     }
 
-    /// The pending settings, those of a write in flight included.
-    fn all_settings(&self) -> Settings {
-        let in_flight = self.in_flight.as_ref().map(|write| write.settings.clone());
-        let in_flight = in_flight.unwrap_or_default();
-        in_flight.and_then(self.settings.clone())
+    /// What the write in flight carries; empty without one.
+    fn in_flight(&self) -> &InFlight {
+        static NOTHING: LazyLock<InFlight> = LazyLock::new(InFlight::default);
+        self.in_flight.as_deref().unwrap_or(&NOTHING)
+    }
+
+    /// The pending settings, and those of a write in flight, which the pending ones override.
+    fn all_settings(&self) -> [&Settings; 2] {
+        [&self.settings, &self.in_flight().settings]
+    }
+
+    /// Whether the request elevates the session.
+    fn elevates(&self) -> bool {
+        let mut settings = self.all_settings().into_iter();
+        settings.any(|settings| settings.token == TokenChange::Elevate)
     }
 
     /// The token that was handed out and is not stored yet.
     pub(crate) fn issued(&self) -> Option<Token> {
-        self.all_settings().issued
+        let mut settings = self.all_settings().into_iter();
+        settings.find_map(|settings| settings.issued.clone())
     }
 
     /// The idle and the absolute timeout in force.
     pub(crate) fn expiry(&self, config: &Config) -> Expiry {
-        let times = self.times();
-        Expiry::new(config, times.timeout, times.lifetime)
+        self.times().expiry(config)
     }
 
     /// The session's own times, as this request sees them.
@@ -251,53 +252,30 @@ impl State {
 
     /// The times that the request's changes apply to.
     fn times_under(&self) -> OwnTimes {
-        let stored = self.stored().map(|stored| stored.record.meta.own_times());
-        let in_flight = self.in_flight.as_ref();
-        let in_flight = in_flight.map(|write| write.settings.times);
-        in_flight
-            .unwrap_or_default()
-            .apply(stored.unwrap_or_default())
+        let stored = self.stored().map(|stored| stored.record.meta.times.own);
+        let in_flight = self.in_flight().settings.times;
+        in_flight.apply(stored.unwrap_or_default())
     }
 
     /// Sets the session's own times. Those that stay as they are are no change.
     pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
         let (seen, under) = (self.times(), self.times_under());
         // What a write in flight sets, or one with an unknown outcome, may be stored or not.
-        let in_flight = self.in_flight.as_ref().map(|write| write.settings.times);
-        let open = self.doubts.times.and_then(in_flight.unwrap_or_default());
-        let change = |before: &mut Option<Override>, wanted, seen, under, open: Option<_>| {
-            if wanted != seen || open.is_some() {
-                *before = (wanted != under || open.is_some()).then_some(wanted);
+        let open = self.doubts.times.and_then(self.in_flight().settings.times);
+        let wanted = wanted.zip(seen).zip(under.zip(open));
+        let all = self.settings.times.zip(wanted);
+        self.settings.times = all.map(|(pending, ((wanted, seen), (under, open)))| {
+            if wanted == seen && open.is_none() {
+                return pending;
             }
-        };
-        let times = &mut self.settings.times;
-        change(
-            &mut times.timeout,
-            wanted.timeout,
-            seen.timeout,
-            under.timeout,
-            open.timeout,
-        );
-        change(
-            &mut times.lifetime,
-            wanted.lifetime,
-            seen.lifetime,
-            under.lifetime,
-            open.lifetime,
-        );
-        change(
-            &mut times.max_age,
-            wanted.max_age,
-            seen.max_age,
-            under.max_age,
-            open.max_age,
-        );
+            (wanted != under || open.is_some()).then_some(wanted)
+        });
     }
 
     /// Whether the request has set times of its own, or starts the absolute timeout anew.
     pub(crate) fn sets_times(&self) -> bool {
-        let settings = self.all_settings();
-        settings.times_are_set() || settings.token == TokenChange::Elevate
+        let mut settings = self.all_settings().into_iter();
+        settings.any(Settings::times_are_set) || self.elevates()
     }
 
     /// When the session was created, or will be if it is stored at `now`.
@@ -306,10 +284,8 @@ impl State {
             Base::Empty => self.started.moment,
             Base::Login(_) => now,
             // Not back in time, where the clock of another process is ahead.
-            Base::Stored(stored) if self.all_settings().token == TokenChange::Elevate => {
-                stored.record.meta.created.max(now)
-            }
-            Base::Stored(stored) => stored.record.meta.created,
+            Base::Stored(stored) if self.elevates() => stored.record.meta.times.created.max(now),
+            Base::Stored(stored) => stored.record.meta.times.created,
         }
     }
 
@@ -330,7 +306,7 @@ impl State {
                 .replaces
                 .as_ref()
                 .is_some_and(|replaces| replaces.keep.contains(field)),
-            Base::Stored(_) => self.is_changed(field),
+            Base::Stored(_) => self.last_change(field).is_some(),
         }
     }
 
@@ -339,19 +315,9 @@ impl State {
         matches!(self.base, Base::Login(_)) || !self.changes.is_empty() || !self.settings.is_empty()
     }
 
-    /// Whether a change of this key waits to be written, or is being written.
-    fn is_changed(&self, field: &Field) -> bool {
-        let in_flight = self.in_flight.as_ref();
-        self.changes.get(field).is_some()
-            || in_flight.is_some_and(|write| write.changes.get(field).is_some())
-    }
-
     /// The keys with a pending change, as the application names them.
     pub(crate) fn pending_keys(&self) -> Vec<String> {
-        let in_flight = self
-            .in_flight
-            .iter()
-            .flat_map(|write| write.changes.fields());
+        let in_flight = self.in_flight().changes.fields();
         let fields = in_flight.chain(self.changes.fields());
         let mut keys: Vec<String> = fields.map(Field::display).collect();
         keys.sort_unstable();
@@ -411,7 +377,7 @@ impl State {
         self.size = size;
         self.version += 1;
         if self.is_unchanged(&field) {
-            self.changes.take(&field);
+            self.changes.remove(&field);
         }
         Ok(())
     }
@@ -422,8 +388,7 @@ impl State {
         let is_ours = |field: &Field| Field::key(field.as_str()).is_none();
         self.changes.retain(is_ours);
         // A value that a write in flight removes is still there if the write fails.
-        let in_flight = self.in_flight.iter();
-        let in_flight = in_flight.flat_map(|write| write.changes.fields());
+        let in_flight = self.in_flight().changes.fields();
         let uncertain: Vec<Field> = in_flight.chain(self.doubts.fields()).cloned().collect();
         for field in self.fields().into_iter().chain(uncertain) {
             if !is_ours(&field) {
@@ -465,12 +430,12 @@ impl State {
         }));
     }
 
-    /// The write has succeeded, and `base` is stored. Changes made meanwhile stay pending.
-    pub(crate) fn flush_succeeded(&mut self, base: Base) {
+    /// The write has succeeded, and `stored` is stored. Changes made meanwhile stay pending.
+    pub(crate) fn flush_succeeded(&mut self, stored: Stored) {
         if matches!(self.base, Base::Login(_)) {
             self.doubts = Doubts::default(); // they were about another document
         }
-        self.base = base;
+        self.base = Base::Stored(Box::new(stored));
         if let Some(write) = self.in_flight.take() {
             self.doubts.settle(&write);
         }
@@ -487,27 +452,11 @@ impl State {
         self.changed();
     }
 
-    /// A write of this one field begins, by itself. Returns whether its value is uncertain.
-    pub(crate) fn exchange_begins(&mut self, field: &Field) -> bool {
-        self.doubts.begin(field)
-    }
-
-    /// The write has succeeded, and `stored` is stored.
+    /// The write of one field, by itself, has succeeded, and `stored` is stored.
     pub(crate) fn exchange_succeeded(&mut self, stored: Stored) {
         self.doubts.succeed();
         self.base = Base::Stored(Box::new(stored));
         self.drop_no_changes();
-    }
-
-    /// The write has failed, and changed nothing.
-    pub(crate) fn exchange_failed(&mut self) {
-        self.doubts.fail();
-    }
-
-    /// The write has ended, or its future was dropped. If it has neither succeeded nor failed, the
-    /// value is uncertain.
-    pub(crate) fn exchange_ended(&mut self) {
-        self.doubts.give_up();
     }
 
     /// Drops changes that leave the stored value as it is: others may have done the same.

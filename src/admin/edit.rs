@@ -145,7 +145,7 @@ impl Edit {
             return Ok(true);
         }
         let sealed = || Error::SealedValues { id: id.to_string() };
-        if record.is_sealed() {
+        if record.has_data_key() {
             return Err(sealed());
         }
         let record = record.written_plain();
@@ -157,7 +157,7 @@ impl Edit {
         }
         // It has ended, or got its data key meanwhile.
         match core.load(&id).await? {
-            Some(record) if record.is_sealed() => Err(sealed()),
+            Some(record) if record.has_data_key() => Err(sealed()),
             _ => Ok(false),
         }
     }

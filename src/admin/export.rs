@@ -42,7 +42,7 @@ pub(super) fn record(record: &Record, config: &Config) -> Value {
     let (mut values, mut flash, mut return_to) = (Map::new(), Map::new(), Value::Null);
     for field in record.names().map(Field::stored) {
         let (name, stored) = (field.as_str(), record.stored(&field));
-        let Some(stored) = stored.filter(|_| !record.is_sealed()) else {
+        let Some(stored) = stored.filter(|_| !record.has_data_key()) else {
             continue;
         };
         let readable = value::decode::<Value>(stored).unwrap_or(Value::Null);
@@ -55,17 +55,17 @@ pub(super) fn record(record: &Record, config: &Config) -> Value {
         }
     }
     let user = meta.user.as_ref().map(|user| user.as_raw_bson_ref());
-    let expires = Some(meta.ends_at(config)).filter(|expires| *expires < Moment::NEVER);
+    let expires = Some(meta.times.ends_at(config)).filter(|expires| *expires < Moment::NEVER);
     json!({
         "id": (!meta.id.is_legacy()).then(|| meta.id.as_str()),
         "user": user.and_then(|user| value::decode::<Value>(user).ok()),
-        "created": text(meta.created.date()),
-        "accessed": text(meta.accessed.date()),
+        "created": text(meta.times.created.date()),
+        "accessed": text(meta.times.accessed.date()),
         "expires": expires.map(|expires| text(expires.date())),
         "client": meta.client.agent,
         "ip": meta.client.ip,
-        "values": (!record.is_sealed()).then_some(values),
-        "flash": (!record.is_sealed()).then_some(flash),
+        "values": (!record.has_data_key()).then_some(values),
+        "flash": (!record.has_data_key()).then_some(flash),
         "return_to": return_to,
     })
 }

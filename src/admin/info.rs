@@ -75,7 +75,7 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Option<SessionInfo> {
         let meta = Meta::parse(document).filter(|meta| !meta.id.is_legacy())?;
-        let end = meta.ends_at(&self.core.config);
+        let end = meta.times.ends_at(&self.core.config);
         let expires = (end < Moment::NEVER).then(|| end.date());
         // At the very moment of its end a session is alive.
         if expires.is_some_and(|expires| expires < now) {
@@ -83,8 +83,8 @@ impl Sessions {
         }
         Some(SessionInfo {
             id: meta.id.to_string(),
-            created: meta.created.date(),
-            accessed: meta.accessed.date(),
+            created: meta.times.created.date(),
+            accessed: meta.times.accessed.date(),
             expires,
             client: meta.client.agent,
             ip: meta.client.ip.and_then(|ip| ip.parse().ok()),

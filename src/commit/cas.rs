@@ -38,21 +38,23 @@ pub(crate) struct CompareAndSet {
 }
 
 impl Core {
-    /// Repeats `attempt` until its write wins; `None` when the session has ended, or the filter
-    /// does not hold any more.
+    /// Repeats `attempt` until its write wins. Returns the record after it and the update that made it
+    /// so; `None` when the session has ended, or the filter does not hold any more.
     pub(crate) async fn compare_and_set<T>(
         &self,
         what: &CompareAndSet,
         mut record: Record,
         mut attempt: impl FnMut(&Record) -> Result<Attempt<T>>,
-    ) -> Result<Option<(Record, T)>> {
+    ) -> Result<Option<(Record, Update, T)>> {
         let mut backoff = Backoff::new(self.store.deadline());
         if self.has_expired(&mut record).await? {
             return Ok(None);
         }
         loop {
             let (values, output) = match attempt(&record)? {
-                Attempt::Unchanged(output) => return Ok(Some((record, output))),
+                Attempt::Unchanged(output) => {
+                    return Ok(Some((record, Update::default(), output)));
+                }
                 Attempt::Write(values, output) => (values, output),
             };
             if record.lacks_data_key() && values.iter().any(|(_, value)| value.is_some()) {
@@ -71,7 +73,7 @@ impl Core {
             }
             if let Some(update) = self.write_if_same(what, &record, values).await? {
                 let record = record.after(&update, self.now()).unwrap_or(record);
-                return Ok(Some((record, output)));
+                return Ok(Some((record, update, output)));
             }
             let Some(fresh) = self.load_again(what, &record).await? else {
                 return Ok(None); // not the compared values have changed, but the session has ended
@@ -82,8 +84,8 @@ impl Core {
         }
     }
 
-    /// Sets values if the stored ones are still those of the record. Returns the update; `None` when
-    /// it found no such session.
+    /// Sets values if the stored ones are still those of the record. Returns the update of the record;
+    /// `None` when it found no such session.
     async fn write_if_same(
         &self,
         what: &CompareAndSet,
@@ -97,15 +99,16 @@ impl Core {
             let operator = value.map_or(Operator::Unset, Operator::Set);
             record::change(&mut update, field, operator);
         }
-        record.complete(&mut update);
-        let updated = self.store.update(filter, update.clone(), what.durability);
+        let stored = record.completed(&update);
+        let updated = self.store.update(filter, stored, what.durability);
         Ok((updated.await? == Updated::Applied).then_some(update))
     }
 
     /// The session as it is now, if it is alive and the filter still holds.
     async fn load_again(&self, what: &CompareAndSet, record: &Record) -> Result<Option<Record>> {
         let is_wanted = |fresh: &Document| what.filter.matches(fresh);
-        let fresh = self.load_if(&record.meta.id, is_wanted).await?;
+        let ids = vec![record.meta.id.as_str().to_owned()];
+        let fresh = self.load_all(ids, is_wanted).await?.pop();
         let fresh = fresh.and_then(|fresh| self.reopen(fresh, record, what.token.as_ref()));
         Ok(fresh.filter(|fresh| !fresh.meta.is_expired(&self.config, self.now())))
     }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use bson::RawBson;
 
-use super::tombstone::{self, Revocation, StoredProof, Tombstone};
+use super::tombstone::{self, Revocation, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
 use crate::error::{Error, Operation, Result};
 use crate::live::End;
 use crate::record::field;
-use crate::record::sealer::Sealer;
+use crate::record::sealer::{Contents, Sealer};
 use crate::record::token::{Id, Secret, Token};
-use crate::state::Proof;
-use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, Replacement, late_changes};
+use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, late_changes};
+use crate::state::{Replaces, Stored};
 use crate::store::bounded::Bounded;
 use crate::store::{Durability, Inserted, Updated};
 
@@ -47,7 +47,7 @@ impl Core {
             .login
             .as_ref()
             .and_then(|login| login.replaces.as_ref());
-        if replaced.is_some_and(|replaced| !epoch.has(&replaced.meta)) {
+        if replaced.is_some_and(|replaced| !epoch.has(&replaced.old.record.meta)) {
             if let Some(login) = &plan.login {
                 log_dropped_login(&login.user);
             }
@@ -155,7 +155,7 @@ impl Core {
             }
         }
         let late = match &login.replaces {
-            Some(replacement) => self.end_replaced(replacement, plan, new).await,
+            Some(replaces) => self.end_replaced(login, replaces, plan, new).await,
             None => Ok(Update::default()),
         };
         changed.merge(&late.map_err(Error::partly_done)?);
@@ -188,15 +188,16 @@ impl Core {
     /// to the kept keys until then. Returns the update that did so.
     async fn end_replaced(
         &self,
-        replacement: &Replacement,
+        login: &LoginPlan,
+        replaces: &Replaces,
         plan: &InsertPlan,
         new: &NewSession,
     ) -> Result<Update> {
-        let (old, cookie_name) = (&replacement.old, &self.config.cookie_name);
+        let (old, cookie_name) = (&replaces.old.token, &self.config.cookie_name);
         let filter = Filter::id(old.id.as_str());
         let (live, ids) = (&self.live, [old.id.as_str()]);
-        let user = plan.login.as_ref().map(|login| &login.user);
-        if replacement.keep.is_empty() {
+        let user = Some(&login.user);
+        if replaces.keep.is_empty() {
             let delete = self.store.delete(filter);
             let deleted = live.ending(&ids, End::Replaced, user, delete, |did| Some(*did));
             deleted.await?;
@@ -212,8 +213,8 @@ impl Core {
         let Some(last) = last.and_then(|last| last.opened_by(old, cookie_name)) else {
             return Ok(Update::default());
         };
-        let fresh = last.fields(|field| replacement.keep.contains(field));
-        let mut update = late_changes(replacement, &plan.values, &fresh);
+        let fresh = last.fields(|field| replaces.keep.contains(field));
+        let mut update = late_changes(replaces, &login.after, &plan.values, &fresh);
         if let Some(sealer) = &new.sealer {
             update = sealer.seal_update(update)?;
         }
@@ -243,15 +244,9 @@ impl NewSession {
             None => Token::new(Id::draw()?, Secret::draw()?),
         };
         let config = &core.config;
-        let (mut meta, name) = (plan.meta(token.id.clone()), &config.cookie_name);
-        meta.epoch = generation;
-        let (document, sealer) = if config.seal {
-            let sealed = meta.sealed_document(&token, &plan.csrf, &plan.values, name)?;
-            (sealed.0, Some(sealed.1))
-        } else {
-            let digest = token.digest(name);
-            (meta.document(&digest, &plan.csrf, &plan.values), None)
-        };
+        let meta = plan.meta(token.id.clone(), generation);
+        let (contents, sealer) = Contents::new(&token, &plan.csrf, &plan.values, config)?;
+        let document = meta.document(&contents);
         let is_limited = plan.login.is_some() && config.max_per_user.is_some();
         let document = match is_limited {
             true => document.with_server_time(field::LOGGED_IN),
@@ -261,7 +256,7 @@ impl NewSession {
         Ok(NewSession {
             generation,
             document,
-            sealer,
+            sealer: sealer.map(Arc::new),
             undo: RollBack::new(&core.store, &token.id, &tombstones),
             token,
             tombstones,
@@ -293,25 +288,26 @@ fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombsto
     let Some(login) = &plan.login else {
         return Ok(Vec::new());
     };
-    let kept = |replaces: &Replacement| {
+    let tombstone = |old: &Id, proof| Tombstone {
+        old: old.clone(),
+        by: id.clone(),
+        proof,
+        expires: plan.times.accessed.plus(tombstone::KEPT_FOR),
+    };
+    let mut tombstones = Vec::new();
+    if let Some(replaces) = &login.replaces {
+        let Stored { record, token } = &*replaces.old;
         let kept = plan.values.iter();
         let kept = kept.filter(|(field, _)| replaces.keep.contains(field));
-        kept.cloned().collect()
-    };
-    let kept: Vec<_> = login.replaces.as_ref().map(kept).unwrap_or_default();
-    let tombstones = login.tombstones.iter().map(|planned| {
-        let proof = planned.proof.clone().map(|(token, csrf)| {
-            let kept = kept.clone();
-            StoredProof::new(&token, Proof { csrf, kept }, config)
-        });
-        Ok(Tombstone {
-            old: planned.old.clone(),
-            by: id.clone(),
-            proof: proof.transpose()?,
-            expires: plan.now.plus(tombstone::KEPT_FOR),
-        })
-    });
-    tombstones.collect()
+        let kept: Vec<_> = kept.cloned().collect();
+        let proof = match &record.csrf {
+            Some(csrf) => Some(Contents::new(token, csrf, kept, config)?.0),
+            None => None,
+        };
+        tombstones.push(tombstone(replaces.id(), proof));
+    }
+    tombstones.extend(login.displaced.iter().map(|old| tombstone(old, None)));
+    Ok(tombstones)
 }
 
 fn log_dropped_login(user: &RawBson) {

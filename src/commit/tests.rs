@@ -15,13 +15,13 @@ use rocket::tokio::sync::oneshot;
 
 use super::cas::{Attempt, CompareAndSet};
 use super::ending::DELETED_PER_STEP;
-use super::tombstone::{Revocation, StoredProof, Tombstone, is_revoked, look_up, of_user};
+use super::tombstone::{Revocation, Tombstone, is_revoked, look_up, of_user};
 use super::*;
 use crate::document::Filter;
 use crate::document::key::Field;
+use crate::record::sealer::Contents;
 use crate::record::token::{Digest, Secret};
-use crate::record::{Client, Meta, Override, field};
-use crate::state::Proof;
+use crate::record::{Client, Meta, OwnTimes, Times, field};
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Durability, Inserted, Order, Store};
 
@@ -61,18 +61,18 @@ impl Bench {
         let created = now.plus(Duration::from_secs(created));
         let meta = Meta {
             id: Id::draw().unwrap(),
-            created,
-            accessed: created,
-            expires: created.plus(Duration::from_secs(600)),
+            times: Times {
+                created,
+                accessed: created,
+                expires: created.plus(Duration::from_secs(600)),
+                own: OwnTimes::default(),
+            },
             user: Some(RawBson::Int32(user)),
-            timeout: Override::Inherit,
-            lifetime: Override::Inherit,
-            max_age: Override::Inherit,
             sent: None,
             client: Client::default(),
             epoch: None,
         };
-        meta.document(&digest(), &Secret::draw().unwrap(), values)
+        meta.document(&Contents::plain(digest(), &Secret::draw().unwrap(), values))
     }
 
     async fn store(&self, document: Document) {
@@ -364,14 +364,11 @@ async fn tombstone_whose_login_is_gone_is_rolled_back_after_its_insert() {
 /// Stores the tombstone of a replaced session with the proof for the holder of this token.
 async fn bury(bench: &Bench, token: &Token, csrf: &Secret) {
     let kept = vec![(field("n"), RawBson::Int64(5))];
-    let proof = Proof {
-        csrf: csrf.clone(),
-        kept,
-    };
+    let proof = Contents::new(token, csrf, kept, &bench.core.config);
     let tombstone = Tombstone {
         old: token.id.clone(),
         by: Id::draw().unwrap(),
-        proof: StoredProof::new(token, proof, &bench.core.config).ok(),
+        proof: Some(proof.unwrap().0),
         expires: bench.core.now().plus(Duration::from_secs(3600)),
     };
     bench.store(tombstone.document()).await;
@@ -461,7 +458,7 @@ async fn compare_and_set_tries_again_on_what_another_request_stored() {
     };
     let what = of(&record);
     let done = bench.core.compare_and_set(&what, record.clone(), attempt);
-    let (after, ()) = done.await.unwrap().expect("the session is alive");
+    let (after, _, ()) = done.await.unwrap().expect("the session is alive");
     let n = after.stored(&field("n")).and_then(|n| n.as_i64());
     assert_eq!(n, Some(11));
     assert_eq!(bench.stored_n(&record).await, Some(RawBson::Int64(11)));
@@ -497,7 +494,7 @@ async fn compare_and_set_that_changes_nothing_writes_nothing() {
     let attempt = |_: &Record| Ok(Attempt::Unchanged(5));
     let what = of(&record);
     let done = bench.core.compare_and_set(&what, record.clone(), attempt);
-    assert!(matches!(done.await, Ok(Some((_, 5)))));
+    assert!(matches!(done.await, Ok(Some((_, _, 5)))));
 }
 
 #[rocket::async_test]

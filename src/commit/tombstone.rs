@@ -14,12 +14,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::Core;
 use crate::clock::{Moment, Started, TimeSource};
-use crate::config::Config;
 use crate::document::key::Field;
 use crate::document::{Document, Operator, Path, SERVER_TIME, Update, date};
 use crate::epoch::{self, Epoch};
 use crate::error::Result;
-use crate::record::sealer::Sealer;
+use crate::record::sealer::{Contents, Sealer};
 use crate::record::token::{Digest, Id, Secret, Token};
 use crate::record::{self, field};
 use crate::state::{Proof, Replaced};
@@ -90,44 +89,11 @@ pub(crate) fn id_of(old: &Id) -> String {
 pub(crate) struct Tombstone {
     pub(crate) old: Id,
     pub(crate) by: Id,
-    /// For a second login of the same browser, and for the form that it sends.
-    pub(crate) proof: Option<StoredProof>,
+    /// For a second login of the same browser, and for the form that it sends: the replaced session's
+    /// token and CSRF secret, and the values that the login kept. The data key is the tombstone's own,
+    /// since the session's contents end with it.
+    pub(crate) proof: Option<Contents<'static>>,
     pub(crate) expires: Moment,
-}
-
-/// The proof of the replaced session, and the secret and the values that are handed out for it, as
-/// stored.
-pub(crate) struct StoredProof {
-    /// The replaced session's token.
-    token: Digest,
-    /// Its CSRF secret, and the values that the login kept.
-    csrf: RawBson,
-    kept: Vec<(Field, RawBson)>,
-    /// The tombstone's data key. Not the session's: the session's contents end with it.
-    seal: Option<RawBson>,
-}
-
-impl StoredProof {
-    /// `token`: the replaced session's.
-    pub(crate) fn new(token: &Token, proof: Proof, config: &Config) -> Result<Self> {
-        let digest = token.digest(&config.cookie_name);
-        // A bare id is stored in the clear, so it must not wrap a key.
-        if !config.seal || token.is_bare() {
-            return Ok(StoredProof {
-                token: digest,
-                csrf: record::binary(proof.csrf.expose()),
-                kept: proof.kept,
-                seal: None,
-            });
-        }
-        let sealer = Sealer::draw(&token.id)?;
-        Ok(StoredProof {
-            token: digest,
-            csrf: sealer.seal_csrf(proof.csrf.expose())?,
-            kept: sealer.seal_all(&proof.kept)?,
-            seal: Some(sealer.wrap(token, &config.cookie_name)?),
-        })
-    }
 }
 
 impl Tombstone {
@@ -144,8 +110,8 @@ impl Tombstone {
         if let Some(proof) = &self.proof {
             document.append(field::TOKEN, record::binary(proof.token.as_bytes()));
             document.append(field::CSRF, proof.csrf.clone());
-            document.append(KEPT, values(&proof.kept));
-            if let Some(wrapped) = &proof.seal {
+            document.append(KEPT, proof.values_document());
+            if let Some(wrapped) = &proof.wrapped_key {
                 document.append(field::SEAL, wrapped.clone());
             }
         }
@@ -159,9 +125,10 @@ impl Tombstone {
         if let Some(proof) = &self.proof {
             update.set(field::TOKEN, record::binary(proof.token.as_bytes()));
             update.set(field::CSRF, proof.csrf.clone());
-            update.set(KEPT, RawBson::Document(values(&proof.kept)));
-            let seal = proof.seal.clone().map_or(Operator::Unset, Operator::Set);
-            update.insert(Path::Meta(field::SEAL), seal);
+            update.set(KEPT, RawBson::Document(proof.values_document()));
+            let wrapped = proof.wrapped_key.clone();
+            let wrapped = wrapped.map_or(Operator::Unset, Operator::Set);
+            update.insert(Path::Meta(field::SEAL), wrapped);
         }
         update
     }
@@ -174,14 +141,6 @@ pub(crate) fn joined() -> Update {
     update.set_now(AT);
     update.insert(Path::Meta(BY), Operator::Unset);
     update
-}
-
-fn values(kept: &[(Field, RawBson)]) -> RawDocumentBuf {
-    let mut values = RawDocumentBuf::new();
-    for (field, value) in kept {
-        values.append_ref(field.as_str(), value.as_raw_bson_ref());
-    }
-    values
 }
 
 /// Looks whether a login or a renewal replaced a session so recently that the request began before

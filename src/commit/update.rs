@@ -6,7 +6,7 @@ use crate::document::value::Value;
 use crate::document::{Filter, Path, Update};
 use crate::error::{Error, Result};
 use crate::record::token::Token;
-use crate::record::{Record, field};
+use crate::record::{Record, field, unless_expired};
 use crate::state::plan::{CookieLife, TokenPart, UpdatePlan, ValuesPlan};
 use crate::store::Updated;
 
@@ -34,10 +34,10 @@ impl Core {
             }
         }
         plan.seal(&self.config.cookie_name)?;
-        let mut lost_settings = false;
+        let mut outcome = Outcome::Applied;
         if let Some(part) = &plan.with_token {
             // Boxed, as are the parts of this future that few commits need: each commit allocates it.
-            if let Some(update) = Box::pin(self.attempt_with_token(&plan, part)).await? {
+            if let Some(update) = Box::pin(self.update_with_token(&plan, part)).await? {
                 let cookie = part.cookie.clone();
                 return Ok(plan.applied(update, cookie));
             }
@@ -54,33 +54,32 @@ impl Core {
             }
             // Only the token may be another one by now. The values still belong to this session,
             // but its cookie must not be sent to a browser that has the new one.
-            lost_settings = part.has_settings;
-            if lost_settings {
+            if part.has_settings {
                 let id = &plan.values.record.meta.id;
                 rocket::warn!(
                     "session {id}: the times or the CSRF secret that a request set were not stored, \
                      because another request replaced its cookie, or ended it, meanwhile",
                 );
-            }
-            if lost_settings && !plan.values.has_changes() {
-                return Ok(Done::without_write(Outcome::Gone));
+                if !plan.values.has_changes() {
+                    return Ok(Done::without_write(Outcome::Gone));
+                }
+                outcome = Outcome::AppliedInPart;
             }
         }
         let filter = self.update_filter(&plan, is_last);
         let update = std::mem::take(&mut plan.values.update);
-        let attempt = self.attempt(&plan.values, Some(&plan.token), filter, update);
-        Ok(match attempt.await? {
-            Some(update) if lost_settings => Done {
-                outcome: Outcome::AppliedInPart,
+        let updated = self.update_by_filter(&plan.values, Some(&plan.token), filter, update);
+        Ok(match updated.await? {
+            Some(update) => Done {
+                outcome,
                 ..plan.applied(update, None)
             },
-            Some(update) => plan.applied(update, None),
             None => Done::without_write(Outcome::Gone),
         })
     }
 
-    /// The whole update, if the token is still the one that was loaded.
-    async fn attempt_with_token(
+    /// Makes the whole update, if the token is still the one that was loaded.
+    async fn update_with_token(
         &self,
         plan: &UpdatePlan,
         part: &TokenPart,
@@ -95,7 +94,7 @@ impl Core {
             true => filter.missing(field::SEAL),
             false => filter,
         };
-        self.attempt(values, Some(&plan.token), filter, update)
+        self.update_by_filter(values, Some(&plan.token), filter, update)
             .await
     }
 
@@ -109,7 +108,10 @@ impl Core {
         let filter = filter.missing(field::SEAL);
         plan.record = plan.record.written_plain();
         let update = std::mem::take(&mut plan.update);
-        Ok(self.attempt(&plan, None, filter, update).await?.is_some())
+        Ok(self
+            .update_by_filter(&plan, None, filter, update)
+            .await?
+            .is_some())
     }
 
     /// Returns the filter of an update of values. One that cannot move `expires` filters on `_id` alone,
@@ -132,42 +134,40 @@ impl Core {
 
     /// Whether the session expires before an update that is sent now has ended.
     pub(super) fn ends_soon(&self, record: &Record) -> bool {
-        let left = record.meta.ends_at(&self.config).since(self.now());
+        let left = record.meta.times.ends_at(&self.config).since(self.now());
         left < self.store.deadline()
     }
 
-    /// The update as it was applied; `None` when the filter chose no session.
-    async fn attempt(
+    /// Updates the session that a filter chooses: by compare-and-set, if the server cannot carry out one
+    /// of the changes. Returns the update of the record; `None` when the filter chose no session.
+    async fn update_by_filter(
         &self,
         plan: &ValuesPlan,
         token: Option<&Token>,
         filter: Filter,
-        mut update: Update,
+        update: Update,
     ) -> Result<Option<Update>> {
         if plan.needs_compare_and_set {
-            let applied = self.apply_here(plan, token, filter, update);
+            let applied = self.update_by_compare_and_set(plan, token, filter, update);
             return Box::pin(applied).await;
         }
-        let bare = update.clone();
-        plan.record.complete(&mut update);
-        let updated = self
-            .store
-            .update(filter.clone(), update.clone(), plan.durability);
+        let stored = plan.record.completed(&update);
+        let updated = self.store.update(filter.clone(), stored, plan.durability);
         match updated.await {
             Ok(Updated::Applied) => Ok(Some(update)),
             Ok(Updated::Gone) => Ok(None),
             // A count or an append met a value that another request stored meanwhile. By
             // compare-and-set it fits, or its error names the key.
             Err(Error::Mismatch { .. }) => {
-                Box::pin(self.apply_here(plan, token, filter, bare)).await
+                Box::pin(self.update_by_compare_and_set(plan, token, filter, update)).await
             }
             Err(error) => Err(error),
         }
     }
 
-    /// The update, in which relative changes are replaced by the values that they lead to: all of them,
+    /// Does the same, with the values that relative changes lead to in place of these: all of them,
     /// since a value that the server could count in when it was loaded may be sealed by now.
-    async fn apply_here(
+    async fn update_by_compare_and_set(
         &self,
         plan: &ValuesPlan,
         token: Option<&Token>,
@@ -183,7 +183,7 @@ impl Core {
         };
         let attempt = |record: &Record| {
             let mut values = Vec::new();
-            for (field, change) in plan.relative.iter() {
+            for (field, change) in &plan.relative {
                 let now = record.get(field).map_err(|error| error.of(field))?;
                 let value = change.apply(now.as_ref().map(Value::as_ref));
                 let value = value.map_err(|mismatch| mismatch.of(field))?;
@@ -192,14 +192,25 @@ impl Core {
             Ok(Attempt::Write(values, ()))
         };
         let done = self.compare_and_set(&what, plan.record.clone(), attempt);
-        let Some((after, ())) = done.await? else {
-            return Ok(None);
-        };
-        let mut update = what.update;
-        for field in plan.relative.fields() {
-            after.copy_value(&mut update, field);
-        }
-        Ok(Some(update))
+        Ok(done.await?.map(|(_, update, ())| update))
+    }
+}
+
+impl ValuesPlan {
+    /// Returns the filter of the session, if it has not expired.
+    pub(crate) fn alive(&self) -> Filter {
+        unless_expired(self.record.meta.id.as_str(), self.now)
+    }
+
+    /// Restricts a filter to a session that has not expired.
+    fn if_alive(&self, filter: Filter) -> Filter {
+        filter.unless_before(field::EXPIRES, self.now)
+    }
+
+    /// Whether the update of values may move the time at which the session expires. That of a session
+    /// of the Python package may store it.
+    pub(crate) fn may_move_expires(&self) -> bool {
+        self.update.contains(&Path::Meta(field::EXPIRES)) || self.record.is_upgraded()
     }
 }
 

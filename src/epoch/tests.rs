@@ -6,6 +6,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::document::date;
+use crate::record::token::Id;
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::store::faulty::{Fault, FaultyStore, Held};

@@ -12,7 +12,6 @@ use rocket::futures::future::Shared;
 
 use super::{Live, Subscriber};
 use crate::debug::opaque_debug;
-use crate::record::Expiry;
 use crate::record::token::Id;
 use crate::store::Touch;
 
@@ -87,7 +86,7 @@ impl Ended {
             let Some(times) = state.registry.times(id.as_str()) else {
                 return;
             };
-            let expiry = Expiry::new(config, times.timeout, times.lifetime);
+            let expiry = times.own.expiry(config);
             let precision = expiry.idle.map_or(MAX_PRECISION, |idle| idle / 100);
             let is_recent = now.since(times.accessed) < precision.min(MAX_PRECISION);
             if is_recent || times.ends_at(config) < now {

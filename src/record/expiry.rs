@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::Meta;
+use super::fields::Fields;
+use super::{Meta, legacy};
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::document::{Filter, Update, date};
+use crate::document::{Document, Filter, Update, date};
 use crate::record::field;
 
 /// A time that a session may set for itself; `Inherit` is "as configured".
@@ -27,11 +28,42 @@ impl Override {
 }
 
 /// The times that a session has of its own.
+pub(crate) type OwnTimes = EachTime<Override>;
+
+/// A value for each of the times that a session may have of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OwnTimes {
-    pub(crate) timeout: Override,
-    pub(crate) lifetime: Override,
-    pub(crate) max_age: Override,
+pub(crate) struct EachTime<T> {
+    pub(crate) timeout: T,
+    pub(crate) lifetime: T,
+    pub(crate) max_age: T,
+}
+
+impl<T> EachTime<T> {
+    pub(crate) fn zip<U>(self, other: EachTime<U>) -> EachTime<(T, U)> {
+        EachTime {
+            timeout: (self.timeout, other.timeout),
+            lifetime: (self.lifetime, other.lifetime),
+            max_age: (self.max_age, other.max_age),
+        }
+    }
+
+    pub(crate) fn map<U>(self, f: impl Fn(T) -> U) -> EachTime<U> {
+        EachTime {
+            timeout: f(self.timeout),
+            lifetime: f(self.lifetime),
+            max_age: f(self.max_age),
+        }
+    }
+}
+
+impl OwnTimes {
+    /// The timeouts in force.
+    pub(crate) fn expiry(self, config: &Config) -> Expiry {
+        Expiry {
+            idle: self.timeout.resolve(config.timeout),
+            absolute: self.lifetime.resolve(config.lifetime),
+        }
+    }
 }
 
 /// The idle and the absolute timeout of one session.
@@ -42,13 +74,6 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
-    pub(crate) fn new(config: &Config, timeout: Override, lifetime: Override) -> Self {
-        Expiry {
-            idle: timeout.resolve(config.timeout),
-            absolute: lifetime.resolve(config.lifetime),
-        }
-    }
-
     /// When a session ends that was created and last used at these times.
     pub(crate) fn expires_at(self, created: Moment, accessed: Moment) -> Moment {
         let end = |since: Moment, timeout: Option<Duration>| {
@@ -59,13 +84,12 @@ impl Expiry {
 }
 
 /// The times that decide when a session ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
     pub(crate) created: Moment,
     pub(crate) accessed: Moment,
     pub(crate) expires: Moment,
-    pub(crate) timeout: Override,
-    pub(crate) lifetime: Override,
+    pub(crate) own: OwnTimes,
 }
 
 impl Times {
@@ -83,38 +107,28 @@ impl Times {
         "since",
     ];
 
+    /// Reads the times of a stored session, whose other fields may be missing; `None` when they are
+    /// malformed.
+    pub(crate) fn parse(document: &Document, config: &Config, now: Moment) -> Option<Self> {
+        let mut fields = Fields::read(document)?;
+        if fields.expires.is_none() && fields.id.as_ref()?.is_legacy() {
+            fields.expires = legacy::expiry(document, config, now);
+        }
+        fields.times()
+    }
+
     /// The latest moment at which the session is alive: the earlier of the stored `expires`
     /// and the end by its own times and today's configuration.
     pub(crate) fn ends_at(&self, config: &Config) -> Moment {
-        let expiry = Expiry::new(config, self.timeout, self.lifetime);
+        let expiry = self.own.expiry(config);
         self.expires
             .min(expiry.expires_at(self.created, self.accessed))
     }
 }
 
 impl Meta {
-    pub(crate) fn expiry(&self, config: &Config) -> Expiry {
-        Expiry::new(config, self.timeout, self.lifetime)
-    }
-
-    pub(crate) fn times(&self) -> Times {
-        Times {
-            created: self.created,
-            accessed: self.accessed,
-            expires: self.expires,
-            timeout: self.timeout,
-            lifetime: self.lifetime,
-        }
-    }
-
-    /// The latest moment at which the session is alive: the earlier of the stored `expires`
-    /// and the end by its own times and today's configuration.
-    pub(crate) fn ends_at(&self, config: &Config) -> Moment {
-        self.times().ends_at(config)
-    }
-
     pub(crate) fn is_expired(&self, config: &Config, now: Moment) -> bool {
-        self.ends_at(config) < now
+        self.times.ends_at(config) < now
     }
 }
 

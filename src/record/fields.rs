@@ -9,7 +9,7 @@ use bson::spec::BinarySubtype;
 
 use super::sealer::SEALED_VALUE_BYTES;
 use super::token::{Digest, Id, Secret};
-use super::{Client, Meta, Override, field};
+use super::{Client, Meta, Override, OwnTimes, Times, field};
 use crate::clock::Moment;
 use crate::document::value::{self, principal};
 use crate::document::{Document, moment, number};
@@ -27,7 +27,6 @@ pub(super) struct Parts {
     /// Where the values are, and how many bytes of them sealing has added.
     pub(super) values: Range<usize>,
     pub(super) added: usize,
-    pub(super) has_data_key: bool,
 }
 
 impl Parts {
@@ -49,7 +48,6 @@ impl Parts {
             sealed += usize::from(value::sealed_bytes(element.ok()?.1).is_some());
         }
         Some(Parts {
-            has_data_key: fields.seal.is_some(),
             token: Digest::from_bytes(fields.token?),
             csrf: match *fields.csrf.as_ref()? {
                 StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
@@ -66,16 +64,14 @@ impl Parts {
 #[derive(Default)]
 pub(super) struct Fields<'a> {
     pub(super) id: Option<Id>,
-    pub(super) created: Option<Moment>,
-    pub(super) accessed: Option<Moment>,
+    created: Option<Moment>,
+    accessed: Option<Moment>,
     pub(super) expires: Option<Moment>,
     token: Option<[u8; 32]>,
     csrf: Option<StoredSecret>,
     value: Option<&'a RawDocument>,
     user: Option<RawBsonRef<'a>>,
-    pub(super) timeout: Option<Option<Duration>>,
-    pub(super) lifetime: Option<Option<Duration>>,
-    max_age: Option<Option<Duration>>,
+    own: OwnTimes,
     renewed: Option<Moment>,
     sent: Option<Moment>,
     client: Option<&'a str>,
@@ -109,18 +105,22 @@ impl<'a> Fields<'a> {
         Some(fields)
     }
 
-    /// `None` when a field of it is missing.
-    pub(super) fn meta(self) -> Option<Meta> {
-        let own = |time: Option<_>| time.map_or(Override::Inherit, Override::Set);
-        Some(Meta {
-            id: self.id?,
+    /// `None` when one of them is missing.
+    pub(super) fn times(&self) -> Option<Times> {
+        Some(Times {
             created: self.created?,
             accessed: self.accessed?,
             expires: self.expires?,
+            own: self.own,
+        })
+    }
+
+    /// `None` when a field of it is missing.
+    pub(super) fn meta(self) -> Option<Meta> {
+        Some(Meta {
+            times: self.times()?,
+            id: self.id?,
             user: self.user.map(RawBsonRef::to_raw_bson),
-            timeout: own(self.timeout),
-            lifetime: own(self.lifetime),
-            max_age: own(self.max_age),
             sent: self.sent,
             client: Client {
                 agent: self.client.map(str::to_owned),
@@ -141,9 +141,9 @@ impl<'a> Fields<'a> {
             field::CSRF => once(&mut self.csrf, StoredSecret::parse(value)?),
             field::VALUE => once(&mut self.value, value.as_document()?),
             field::USER => once(&mut self.user, principal(value)?),
-            field::TIMEOUT => once(&mut self.timeout, duration(value)?),
-            field::LIFETIME => once(&mut self.lifetime, duration(value)?),
-            field::MAX_AGE => once(&mut self.max_age, duration(value)?),
+            field::TIMEOUT => own_time(&mut self.own.timeout, value),
+            field::LIFETIME => own_time(&mut self.own.lifetime, value),
+            field::MAX_AGE => own_time(&mut self.own.max_age, value),
             // A date that the server set, or seconds.
             field::RENEWED => once(&mut self.renewed, moment(value).or_else(|| seconds(value))?),
             field::SENT => once(&mut self.sent, seconds(value)?),
@@ -159,6 +159,12 @@ impl<'a> Fields<'a> {
 /// Fills a field; `None` when the document has it twice, since it is ambiguous which one counts.
 fn once<T>(field: &mut Option<T>, value: T) -> Option<()> {
     field.replace(value).is_none().then_some(())
+}
+
+/// Fills one of the session's own times, as [`once`] does.
+fn own_time(time: &mut Override, value: RawBsonRef<'_>) -> Option<()> {
+    let before = std::mem::replace(time, Override::Set(duration(value)?));
+    (before == Override::Inherit).then_some(())
 }
 
 /// Epoch seconds, in any of the number types that the Python package's drivers write.

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::document::key::{FLASH, Field, LEGACY_CSRF};
 use crate::document::{Document, Filter, Operator, Path, Update, date};
 use crate::record::token::{Digest, Id, Secret, Token};
-use crate::record::{Expiry, Override, binary, field, seconds};
+use crate::record::{OwnTimes, binary, field, seconds};
 
 /// Says that a document has or had names of the Python package that differ from ours, and lists
 /// those names of `value` that are ours. `a%2Eb` may be our name of the key `a.b`, or the Python
@@ -44,15 +44,12 @@ pub(crate) fn read(
         return None;
     }
     let values = document.get(field::VALUE)?.as_document()?;
-    // A write of the Python package replaces the document, and with it all that is ours.
-    let has_token = document.get(field::TOKEN).is_some();
-    let has_renamed = document.get(RENAMED).is_some();
     let names = match document.get(RENAMED) {
-        None if has_token => None,
-        None => Some(Names::read(values, BTreeSet::new())?),
         Some(ours) => Some(Names::read(values, strings(ours)?)?),
+        // A write of the Python package replaces the document, and with it all that is ours.
+        None if document.get(field::TOKEN).is_some() => None,
+        None => Some(Names::read(values, BTreeSet::new())?).filter(|names| !names.old.is_empty()),
     };
-    let names = names.filter(|names| has_renamed || !names.old.is_empty());
     let added = [
         (
             field::TOKEN,
@@ -89,10 +86,14 @@ pub(crate) fn read(
     Some((Document::from_raw(ours), Some(Arc::new(upgrade))))
 }
 
+/// Whether a stored document has an `_id` that the Python package drew.
+pub(crate) fn has_its_id(document: &Document) -> bool {
+    document.id().is_some_and(Id::is_legacy_text)
+}
+
 /// Whether the `_id` of a stored document is a credential: it opens the session by itself.
 pub(crate) fn is_opened_by_its_id(document: &Document) -> bool {
-    let is_legacy = document.id().is_some_and(Id::is_legacy_text);
-    is_legacy
+    has_its_id(document)
         && document
             .get(field::TOKEN)
             .is_none_or(|token| match crate::record::bytes(token) {
@@ -121,7 +122,7 @@ fn csrf_of(values: &RawDocument, id: &Id) -> Secret {
 /// When a document without `expires` expires. One that was last used further ahead of now than it
 /// lives has expired: nothing but that time would ever end it, so it is not believed.
 pub(super) fn expiry(document: &Document, config: &Config, now: Moment) -> Option<Moment> {
-    let expiry = Expiry::new(config, Override::Inherit, Override::Inherit);
+    let expiry = OwnTimes::default().expiry(config);
     let created = seconds(document.get(field::CREATED)?)?;
     let accessed = seconds(document.get(field::ACCESSED)?)?;
     if expiry.idle.is_some_and(|idle| accessed > now.plus(idle)) {
@@ -273,11 +274,6 @@ impl Upgrade {
             true => filter,
             false => filter.still(field, None),
         }
-    }
-
-    /// Restricts a filter to the document while its token is this one, or still absent.
-    pub(crate) fn with_same_token(&self, filter: Filter, digest: &Digest) -> Filter {
-        filter.equals_or_missing(field::TOKEN, binary(digest.as_bytes()))
     }
 }
 

@@ -1,11 +1,14 @@
 //! The one place where a stored value becomes plain, and where a plain one is made to be stored
 //! (`session.seal`). [`seal`](crate::seal) has the cryptography.
 
+use std::borrow::Cow;
+
 use bson::raw::RawBsonRef;
 use bson::{RawBson, RawDocumentBuf};
 
-use super::field;
-use super::token::{Id, Secret, Token, draw};
+use super::token::{Digest, Id, Secret, Token, draw};
+use super::{binary, field};
+use crate::config::Config;
 use crate::document::key::Field;
 use crate::document::value::{self, Value};
 use crate::document::{Path, Update};
@@ -30,6 +33,62 @@ impl Unreadable {
             found: "sealed bytes that do not open",
             reason: "they were changed, or sealed for another key or session".to_owned(),
         }
+    }
+}
+
+/// The secrets and values of a new document, as they are stored.
+pub(crate) struct Contents<'v> {
+    pub(crate) token: Digest,
+    pub(crate) csrf: RawBson,
+    pub(crate) values: Cow<'v, [(Field, RawBson)]>,
+    /// The document's data key, which the token opens; `None` when nothing is sealed.
+    pub(crate) wrapped_key: Option<RawBson>,
+}
+
+impl<'v> Contents<'v> {
+    /// Seals the contents of the document that a token names with a data key of their own, and returns
+    /// its sealer. They stay plain without `session.seal`, and under a bare id: it is stored in the
+    /// clear, so it must not wrap a key.
+    pub(crate) fn new(
+        token: &Token,
+        csrf: &Secret,
+        values: impl Into<Cow<'v, [(Field, RawBson)]>>,
+        config: &Config,
+    ) -> Result<(Self, Option<Sealer>), Error> {
+        let (values, digest) = (values.into(), token.digest(&config.cookie_name));
+        if !config.seal || token.is_bare() {
+            return Ok((Contents::plain(digest, csrf, values), None));
+        }
+        let sealer = Sealer::draw(&token.id)?;
+        let contents = Contents {
+            token: digest,
+            csrf: sealer.seal_csrf(csrf.expose())?,
+            values: sealer.seal_all(&values)?.into(),
+            wrapped_key: Some(sealer.wrap(token, &config.cookie_name)?),
+        };
+        Ok((contents, Some(sealer)))
+    }
+
+    pub(crate) fn plain(
+        token: Digest,
+        csrf: &Secret,
+        values: impl Into<Cow<'v, [(Field, RawBson)]>>,
+    ) -> Self {
+        Contents {
+            token,
+            csrf: binary(csrf.expose()),
+            values: values.into(),
+            wrapped_key: None,
+        }
+    }
+
+    /// The values as one document.
+    pub(crate) fn values_document(&self) -> RawDocumentBuf {
+        let mut document = RawDocumentBuf::new();
+        for (field, value) in self.values.iter() {
+            document.append_ref(field.as_str(), value.as_raw_bson_ref());
+        }
+        document
     }
 }
 
@@ -66,9 +125,7 @@ impl Sealer {
         let nonce = draw()?;
         let wrapping = wrapping_key(token, cookie_name);
         let wrapped = wrapping.and_then(|key| key.wrap(&nonce, &self.data_key));
-        wrapped
-            .map(value::sealed)
-            .ok_or_else(|| too_long("the key"))
+        stored(wrapped, || "the key".to_owned())
     }
 
     pub(crate) fn seal(&self, field: &Field, value: RawBsonRef<'_>) -> Result<RawBson, Error> {
@@ -76,8 +133,7 @@ impl Sealer {
         holder.append_ref("", value);
         let place = self.place(field);
         let sealed = self.data_key.seal(&*draw()?, place, holder.as_bytes());
-        let sealed = sealed.map(value::sealed);
-        sealed.ok_or_else(|| too_long(&field.display()))
+        stored(sealed, || field.display())
     }
 
     /// Opens a sealed value; one that was stored plain is given as it is.
@@ -98,20 +154,15 @@ impl Sealer {
         Ok(Value::Made(value.to_raw_bson()))
     }
 
-    pub(crate) fn seal_csrf(&self, secret: &[u8]) -> Result<RawBson, Error> {
-        let place = Place::Csrf {
-            id: self.id.as_str(),
-        };
+    fn seal_csrf(&self, secret: &[u8]) -> Result<RawBson, Error> {
+        let place = self.csrf_place();
         let sealed = self.data_key.seal(&*draw()?, place, secret);
-        let sealed = sealed.map(value::sealed);
-        sealed.ok_or_else(|| too_long("the CSRF secret"))
+        stored(sealed, || "the CSRF secret".to_owned())
     }
 
     pub(crate) fn open_csrf(&self, stored: RawBsonRef<'_>) -> Option<Secret> {
-        let place = Place::Csrf {
-            id: self.id.as_str(),
-        };
-        let secret = self.data_key.open(place, value::sealed_bytes(stored)?)?;
+        let sealed = value::sealed_bytes(stored)?;
+        let secret = self.data_key.open(self.csrf_place(), sealed)?;
         Some(Secret::from_bytes(secret.as_slice().try_into().ok()?))
     }
 
@@ -125,10 +176,7 @@ impl Sealer {
     }
 
     /// Seals the values of a new document.
-    pub(crate) fn seal_all(
-        &self,
-        values: &[(Field, RawBson)],
-    ) -> Result<Vec<(Field, RawBson)>, Error> {
+    fn seal_all(&self, values: &[(Field, RawBson)]) -> Result<Vec<(Field, RawBson)>, Error> {
         let seal = |(field, value): &(Field, RawBson)| {
             Ok((field.clone(), self.seal(field, value.as_raw_bson_ref())?))
         };
@@ -141,17 +189,24 @@ impl Sealer {
             field: field.as_str(),
         }
     }
+
+    fn csrf_place(&self) -> Place<'_> {
+        Place::Csrf {
+            id: self.id.as_str(),
+        }
+    }
 }
 
 fn wrapping_key(token: &Token, cookie_name: &str) -> Option<Key> {
     Key::wrapping(token.secret.expose(), cookie_name, token.id.as_str())
 }
 
-/// Never seen: `max_bytes` is far below what the cipher takes.
-fn too_long(key: &str) -> Error {
-    Error::Encode {
-        key: key.to_owned(),
+/// What the cipher made, as it is stored. The error is never seen: `max_bytes` is far below what the
+/// cipher takes.
+fn stored(sealed: Option<Vec<u8>>, key: impl FnOnce() -> String) -> Result<RawBson, Error> {
+    sealed.map(value::sealed).ok_or_else(|| Error::Encode {
+        key: key(),
         reason: "it is too long to be sealed",
         source: None,
-    }
+    })
 }

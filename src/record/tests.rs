@@ -68,7 +68,7 @@ fn good() -> bson::Document {
 }
 
 fn parse(document: &bson::Document) -> Option<Record> {
-    Record::parse(Document::from_bson(document), None).ok()
+    Record::from_own_form(Document::from_bson(document), None).ok()
 }
 
 fn with(name: &str, value: impl Into<Bson>) -> Option<Record> {
@@ -144,16 +144,16 @@ fn types_of(name: &str) -> &'static [&'static str] {
 fn what_was_stored_is_read() {
     let record = parse(&good()).unwrap();
     assert_eq!(record.meta.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
-    assert_eq!(record.meta.created.millis(), 1_700_000_000_250);
-    assert_eq!(record.meta.accessed.millis(), 1_700_000_100_500);
-    assert_eq!(record.meta.expires.millis(), 1_700_001_300_500);
+    assert_eq!(record.meta.times.created.millis(), 1_700_000_000_250);
+    assert_eq!(record.meta.times.accessed.millis(), 1_700_000_100_500);
+    assert_eq!(record.meta.times.expires.millis(), 1_700_001_300_500);
     assert_eq!(record.token.as_bytes(), &[7; 32]);
     assert_eq!(record.csrf().expose(), &[7; 32]);
     assert_eq!(record.meta.user, Some(RawBson::Int64(7)));
     let own = |millis| Override::Set(Some(Duration::from_millis(millis)));
-    assert_eq!(record.meta.timeout, own(60_500));
-    assert_eq!(record.meta.lifetime, own(90_500));
-    assert_eq!(record.meta.max_age, Override::Set(None));
+    assert_eq!(record.meta.times.own.timeout, own(60_500));
+    assert_eq!(record.meta.times.own.lifetime, own(90_500));
+    assert_eq!(record.meta.times.own.max_age, Override::Set(None));
     assert_eq!(
         record.meta.sent.map(Moment::millis),
         Some(1_700_000_060_000)
@@ -169,22 +169,22 @@ fn a_list_shows_a_session_that_comes_without_its_values_and_secrets() {
         document.remove(name);
     }
     let document = Document::from_bson(&document);
-    assert!(Record::parse(document.clone(), None).is_err());
+    assert!(Record::from_own_form(document.clone(), None).is_err());
     let meta = Meta::parse(&document).unwrap();
     assert_eq!(meta.id.as_str(), "AAAAAAAAAAAAAAAAAAAAAA");
-    assert_eq!(meta.created.millis(), 1_700_000_000_250);
-    assert_eq!(meta.accessed.millis(), 1_700_000_100_500);
+    assert_eq!(meta.times.created.millis(), 1_700_000_000_250);
+    assert_eq!(meta.times.accessed.millis(), 1_700_000_100_500);
     assert_eq!(meta.client.agent.as_deref(), Some("a browser"));
     assert_eq!(meta.client.ip.as_deref(), Some("127.0.0.1"));
     let own = Duration::from_millis(90_500);
-    assert_eq!(ends_at(&meta, None, None), meta.created.plus(own));
+    assert_eq!(ends_at(&meta, None, None), meta.times.created.plus(own));
 }
 
 /// When a session ends under these configured timeouts.
 fn ends_at(meta: &Meta, timeout: Option<Duration>, lifetime: Option<Duration>) -> Moment {
     let mut config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
     (config.timeout, config.lifetime) = (timeout, lifetime);
-    meta.ends_at(&config)
+    meta.times.ends_at(&config)
 }
 
 #[test]
@@ -212,13 +212,17 @@ fn values_are_found_by_an_index_as_they_are_without_one() {
 fn what_the_crate_makes_is_read_as_it_was_made() {
     let meta = Meta {
         id: Id::draw().unwrap(),
-        created: Moment::from_millis(1_700_000_000_123),
-        accessed: Moment::from_millis(1_700_000_000_124),
-        expires: Moment::NEVER,
+        times: Times {
+            created: Moment::from_millis(1_700_000_000_123),
+            accessed: Moment::from_millis(1_700_000_000_124),
+            expires: Moment::NEVER,
+            own: OwnTimes {
+                timeout: Override::Set(None),
+                lifetime: Override::Inherit,
+                max_age: Override::Set(Some(Duration::from_secs(5))),
+            },
+        },
         user: Some(RawBson::String("u".into())),
-        timeout: Override::Set(None),
-        lifetime: Override::Inherit,
-        max_age: Override::Set(Some(Duration::from_secs(5))),
         sent: Some(Moment::from_millis(7)),
         client: Client {
             agent: Some("x".into()),
@@ -229,20 +233,13 @@ fn what_the_crate_makes_is_read_as_it_was_made() {
     let token = Secret::draw().unwrap().digest("session");
     let csrf = Secret::draw().unwrap();
     let values = [(Field::of_key("a.b").unwrap(), RawBson::Int64(1))];
-    let document = meta.document(&token, &csrf, &values);
-    let record = Record::parse(document, None).unwrap();
+    let document = meta.document(&Contents::plain(token.clone(), &csrf, &values));
+    let record = Record::from_own_form(document, None).unwrap();
     assert!(record.token.matches(&token) && record.csrf().matches(&csrf));
     let read = &record.meta;
     assert_eq!(read.id, meta.id);
-    assert_eq!(
-        (read.created, read.accessed, read.expires),
-        (meta.created, meta.accessed, meta.expires)
-    );
+    assert_eq!(read.times, meta.times);
     assert_eq!(read.user, meta.user);
-    assert_eq!(
-        (read.timeout, read.lifetime, read.max_age),
-        (meta.timeout, meta.lifetime, meta.max_age)
-    );
     assert_eq!(read.sent, meta.sent);
     assert_eq!(
         (&read.client.agent, &read.client.ip),
@@ -275,11 +272,7 @@ fn every_other_field_may_be_missing() {
     assert!(record.meta.user.is_none());
     let meta = &record.meta;
     assert!(meta.client.agent.is_none() && meta.client.ip.is_none());
-    let inherit = Override::Inherit;
-    assert_eq!(
-        (meta.timeout, meta.lifetime, meta.max_age),
-        (inherit, inherit, inherit)
-    );
+    assert_eq!(meta.times.own, OwnTimes::default());
 }
 
 #[test]
@@ -340,7 +333,7 @@ fn times_that_name_no_moment_make_the_document_no_session() {
         assert!(with(name, 0_i32).is_some());
     }
     let record = with(field::CREATED, 9_000_000_000_i64).unwrap();
-    assert_eq!(record.meta.created.millis(), 9_000_000_000_000);
+    assert_eq!(record.meta.times.created.millis(), 9_000_000_000_000);
 }
 
 #[rstest]
@@ -355,7 +348,7 @@ fn no_time_however_far_breaks_the_arithmetic(
     document.insert(field::TIMEOUT, 9e12);
     let record = parse(&document).unwrap();
     let end = ends_at(&record.meta, None, Some(Duration::MAX));
-    assert!(end <= record.meta.expires, "{millis} {seconds}");
+    assert!(end <= record.meta.times.expires, "{millis} {seconds}");
     let _ = end.date();
 }
 
@@ -366,36 +359,39 @@ fn a_session_ends_with_the_earliest_of_its_limits() {
     document.remove(field::TIMEOUT);
     document.remove(field::LIFETIME);
     let record = parse(&document).unwrap();
-    assert_eq!(ends_at(&record.meta, None, None), record.meta.expires);
+    assert_eq!(ends_at(&record.meta, None, None), record.meta.times.expires);
     assert_eq!(
         ends_at(&record.meta, Some(hour), Some(hour)),
-        record.meta.expires
+        record.meta.times.expires
     );
     assert_eq!(
         ends_at(&record.meta, Some(minute), None),
-        record.meta.accessed.plus(minute)
+        record.meta.times.accessed.plus(minute)
     );
     assert_eq!(
         ends_at(&record.meta, Some(hour), Some(minute)),
-        record.meta.created.plus(minute)
+        record.meta.times.created.plus(minute)
     );
     // The session's own timeout takes the place of the configured one.
     document.insert(field::TIMEOUT, false);
     let own = parse(&document).unwrap();
-    assert_eq!(ends_at(&own.meta, Some(minute), None), own.meta.expires);
+    assert_eq!(
+        ends_at(&own.meta, Some(minute), None),
+        own.meta.times.expires
+    );
     // And so does its own absolute timeout.
     document.insert(field::LIFETIME, 1_i32);
     let own = parse(&document).unwrap();
     assert_eq!(
         ends_at(&own.meta, None, Some(hour)).millis(),
-        own.meta.created.millis() + 1000
+        own.meta.times.created.millis() + 1000
     );
     document.insert(field::TIMEOUT, 1_i32);
     document.remove(field::LIFETIME);
     let own = parse(&document).unwrap();
     assert_eq!(
         ends_at(&own.meta, Some(hour), None).millis(),
-        own.meta.accessed.millis() + 1000
+        own.meta.times.accessed.millis() + 1000
     );
 }
 
@@ -458,24 +454,19 @@ fn a_name_that_no_key_has_is_not_ours_to_change() {
 fn a_tombstone_is_not_read_as_a_session() {
     let old = Id::parse("AAAAAAAAAAAAAAAAAAAAAA").unwrap();
     let secret = || Secret::draw().unwrap();
+    let config = Config::default_for(&rocket::Config::DEBUG_PROFILE);
+    let token = Token::new(old.clone(), secret());
+    let proof = Contents::new(&token, &secret(), Vec::new(), &config);
     let tombstone = tombstone::Tombstone {
         old: old.clone(),
         by: Id::draw().unwrap(),
-        proof: tombstone::StoredProof::new(
-            &Token::new(old.clone(), secret()),
-            crate::state::Proof {
-                csrf: secret(),
-                kept: Vec::new(),
-            },
-            &Config::default_for(&rocket::Config::DEBUG_PROFILE),
-        )
-        .ok(),
+        proof: proof.ok().map(|(proof, _)| proof),
         expires: Moment::from_millis(61_500),
     };
     let document = tombstone.document();
     let id = tombstone::id_of(&old);
     assert!(!Filter::sessions().matches(&document) && Filter::id(&id).matches(&document));
-    assert!(Record::parse(document, None).is_err());
+    assert!(Record::from_own_form(document, None).is_err());
 }
 
 #[test]
@@ -490,7 +481,7 @@ fn a_users_revocation_has_one_id_in_every_integer_type() {
 proptest! {
     #[test]
     fn no_bytes_whatever_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(Record::parse(Document::from_bytes(bytes), None).is_err());
+        prop_assert!(Record::from_own_form(Document::from_bytes(bytes), None).is_err());
     }
 
     /// A stored document with some bytes changed is a session or none, and what is read of it
@@ -508,14 +499,14 @@ proptest! {
         if let Some(end) = end {
             bytes.truncate(end.index(bytes.len()));
         }
-        if let Ok(record) = Record::parse(Document::from_bytes(bytes), None) {
+        if let Ok(record) = Record::from_own_form(Document::from_bytes(bytes), None) {
             let _ = ends_at(&record.meta, Some(Duration::MAX), None).date();
             for (name, value) in record.values() {
                 let field = Field::stored(name);
                 let _ = (record.stored(&field).is_some(), crate::document::value::size(name, value));
             }
             let mut update = Update::default();
-            touch(&mut update, record.meta.accessed, record.meta.expires);
+            touch(&mut update, record.meta.times.accessed, record.meta.times.expires);
             let _ = record.after(&update, Moment::NEVER).is_some();
         }
     }

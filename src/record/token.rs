@@ -19,8 +19,6 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// Characters of an id: 16 bytes in base64url without padding.
-const ID_CHARS: usize = 22;
 /// Characters of an id that the Python package drew: 16 bytes in hexadecimal digits.
 const LEGACY_ID_CHARS: usize = 32;
 /// Characters of a secret: 32 bytes in base64url without padding.
@@ -39,7 +37,7 @@ impl Id {
     /// Reads an id of ours in its one canonical form, or one of the Python package: exactly 32
     /// lower-case hexadecimal digits. `None` for everything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let is_id = Id::is_legacy_text(text) || decode::<16>(text, ID_CHARS).is_some();
+        let is_id = Id::is_legacy_text(text) || decode::<16>(text).is_some();
         is_id.then(|| Id(text.to_owned()))
     }
 
@@ -200,7 +198,7 @@ impl Token {
     pub(crate) fn parse(text: &str, legacy_ids: bool) -> Option<Self> {
         match text.split_once('.') {
             Some((id, secret)) => {
-                let secret = decode::<32>(secret, SECRET_CHARS)?;
+                let secret = decode::<32>(secret)?;
                 Some(Token::new(Id::parse(id)?, Secret(secret)))
             }
             None if legacy_ids => Id::parse(text).filter(Id::is_legacy).map(Token::bare),
@@ -212,7 +210,7 @@ impl Token {
     pub(crate) fn may_be_in(text: &str) -> bool {
         text.match_indices('.').any(|(dot, _)| {
             let secret = text.get(dot + 1..dot + 1 + SECRET_CHARS);
-            secret.is_some_and(|secret| decode::<32>(secret, SECRET_CHARS).is_some())
+            secret.is_some_and(|secret| decode::<32>(secret).is_some())
         })
     }
 
@@ -259,8 +257,8 @@ pub(crate) fn draw<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
 
 /// Decodes canonical base64url without padding (the decoder refuses non-zero spare bits, so two
 /// texts never name the same bytes).
-pub(crate) fn decode<const N: usize>(text: &str, chars: usize) -> Option<Zeroizing<[u8; N]>> {
-    if text.len() != chars {
+pub(crate) fn decode<const N: usize>(text: &str) -> Option<Zeroizing<[u8; N]>> {
+    if text.len() != (N * 4).div_ceil(3) {
         return None;
     }
     let mut bytes = Zeroizing::new([0; N]);

@@ -90,7 +90,7 @@ impl Session {
         if inner.state.creation == Creation::Never {
             return Err(Error::OutsidePath);
         }
-        inner.forget_ends();
+        inner.losses.forget_ends();
         inner.state.login(user, keep);
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Session {
         if matches!(inner.state.base, Base::Login(_)) {
             inner.subscribers.clear(); // the login that they follow is never stored
         }
-        inner.forget_ends();
+        inner.losses.forget_ends();
         inner.state.logout();
         inner.pending_cookie = None; // by an earlier save, for the session that ends
     }

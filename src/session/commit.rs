@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bson::RawBson;
 use rocket::tokio;
 
+use super::losses::Save;
 use super::{Session, Shared};
 use crate::commit::{Core, Done, Outcome, Written};
 use crate::config::Transport;
@@ -12,7 +13,7 @@ use crate::error::{Error, Operation, Result};
 use crate::live::End;
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
-use crate::state::{Base, State};
+use crate::state::{Base, State, Stored};
 
 /// What the response does with the session's cookie.
 pub(crate) enum CookieChange {
@@ -28,7 +29,7 @@ impl Session {
     ///
     /// Rocket polls this to its end, so it needs no task of its own.
     pub(crate) async fn finish(&self) -> Result<CookieChange> {
-        if self.lock().state.sealed {
+        if self.lock().state.is_committed {
             // An earlier response has committed the session: that of a test's clone of the request.
             return Ok(CookieChange::None);
         }
@@ -45,21 +46,17 @@ impl Session {
                 committed?;
             }
         }
-        if let Some(error) = inner.error_of_response() {
+        if let Some(error) = inner.losses.error_of_response(inner.is_issued) {
             return Err(error);
         }
-        let cookie = inner.pending_cookie.take();
-        if self.core.config.transport == Transport::Bearer {
-            return Ok(match inner.is_issued {
-                true => CookieChange::Issued,
-                false => CookieChange::None,
-            });
-        }
-        Ok(match cookie {
-            Some((token, life)) => CookieChange::Send(token, life),
-            None if inner.state.removes_cookie => CookieChange::Remove,
-            None => CookieChange::None,
-        })
+        Ok(
+            match (self.core.config.transport, inner.pending_cookie.take()) {
+                (Transport::Bearer, _) if inner.is_issued => CookieChange::Issued,
+                (Transport::Cookie, Some((token, life))) => CookieChange::Send(token, life),
+                (Transport::Cookie, None) if inner.state.removes_cookie => CookieChange::Remove,
+                (Transport::Bearer, _) | (Transport::Cookie, None) => CookieChange::None,
+            },
+        )
     }
 
     /// Whether the handler's changes may be stored with the response of a catcher: not if the token
@@ -93,27 +90,12 @@ impl Session {
     /// Commits what has changed so far, in a task that continues when its caller stops waiting.
     pub(super) async fn save_detached(&self) -> Result<Outcome> {
         let (shared, core) = (Arc::clone(&self.shared), Arc::clone(&self.core));
-        let save = {
-            let mut inner = self.lock();
-            inner.saves += 1;
-            Save {
-                number: inner.saves,
-                losses: inner.losses,
-            }
-        };
-        let number = save.number;
+        let save = self.lock().losses.start_save();
         let commit = async move { shared.commit(&core, Some(save)).await };
         let result = self.core.tasks.run(Operation::ChangeSession, commit).await;
-        self.lock().unreported.remove(&number);
+        self.lock().losses.end_save(save);
         result
     }
-}
-
-/// A call of `save`.
-struct Save {
-    number: u64,
-    /// How many saves of the request had lost their changes when it was called.
-    losses: u64,
 }
 
 impl Shared {
@@ -130,7 +112,7 @@ impl Shared {
                     Err(_) => {
                         if save.is_none() {
                             // The response commits nothing else: nor must a catcher.
-                            self.lock().state.sealed = true;
+                            self.lock().state.is_committed = true;
                             Box::pin(self.end_logged_out(core)).await;
                         }
                         return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
@@ -138,19 +120,19 @@ impl Shared {
                 }
             }
         };
-        let generation = self.lock().state.generation;
+        let identity_changes = self.lock().state.identity_changes;
         let result = self.commit_in_order(core, save.is_none()).await;
         let Some(save) = save else {
             return result;
         };
-        if self.lock().state.sealed {
+        if self.lock().state.is_committed {
             // The response did not wait for this save: what the save had to leave to it ends here.
             self.end_logged_out(core).await;
         }
         let mut inner = self.lock();
         match &result {
             Ok(outcome @ (Outcome::Applied | Outcome::Nothing)) => {
-                if let Some(error) = inner.loss_since(save.losses) {
+                if let Some(error) = inner.losses.since(save) {
                     // Only if the session is gone itself, none of the changes is stored.
                     let is_gone = matches!(error, Error::Gone);
                     let in_part =
@@ -164,30 +146,31 @@ impl Shared {
             // After the response's own commit nothing was left to save, and after a login or a logout
             // nothing of this save's changes.
             Err(Error::Sealed) => {}
-            Ok(Outcome::Gone | Outcome::AppliedInPart) if inner.state.generation != generation => {}
-            Ok(Outcome::Gone | Outcome::AppliedInPart) => inner.lose(save.number, Error::Gone),
-            Err(error) => inner.lose(save.number, error.clone()),
+            Ok(Outcome::Gone | Outcome::AppliedInPart)
+                if inner.state.identity_changes != identity_changes => {}
+            Ok(Outcome::Gone | Outcome::AppliedInPart) => inner.losses.add(save, Error::Gone),
+            Err(error) => inner.losses.add(save, error.clone()),
         }
         result
     }
 
     async fn commit_in_order(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
-        let (plan, generation, is_issued) = {
+        let (plan, identity_changes, is_issued) = {
             let mut inner = self.lock();
-            if inner.state.sealed {
+            if inner.state.is_committed {
                 return Err(Error::Sealed);
             }
             if is_last {
                 inner.prepare_last();
             }
             let state = &mut inner.state;
-            state.sealed = is_last;
+            state.is_committed = is_last;
             let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard());
             let is_issued = state.settings.issued.is_some();
             if matches!(&plan, Ok(plan) if !plan.is_nothing()) {
                 state.start_flush();
             }
-            (plan, state.generation, is_issued)
+            (plan, state.identity_changes, is_issued)
         };
         let plan = match plan {
             Ok(plan) if plan.is_nothing() => return Ok(Outcome::Nothing),
@@ -208,7 +191,7 @@ impl Shared {
         let commit = commit.as_mut();
         let done = self.span.commit(kind, is_touch, outcome_name, commit).await;
         drop(timer);
-        let outcome = self.settle(core, done, &deleted, generation, is_last);
+        let outcome = self.settle(core, done, &deleted, identity_changes, is_last);
         let lost = match &outcome {
             Err(error) => Some(error.clone()),
             Ok(Outcome::Gone) => Some(Error::Gone),
@@ -216,7 +199,7 @@ impl Shared {
         };
         if let (true, Some(error)) = (is_issued, lost) {
             // The client must not get the token, whatever the caller of `save` does about it.
-            self.lock().report(error);
+            self.lock().losses.report(error);
         }
         outcome
     }
@@ -226,12 +209,12 @@ impl Shared {
         core: &Core,
         done: Result<Done>,
         deleted: &[Id],
-        generation: u32,
+        identity_changes: u32,
         is_last: bool,
     ) -> Result<Outcome> {
         let mut inner = self.lock();
         let state = &mut inner.state;
-        let is_same = state.generation == generation;
+        let is_same = state.identity_changes == identity_changes;
         let done = match done {
             Ok(done) => done,
             Err(error) if is_same && matches!(state.base, Base::Login(_)) => {
@@ -253,18 +236,8 @@ impl Shared {
         let written = done.written.filter(|_| !is_last);
         let stored = written.and_then(|written| written.stored(core.now()));
         if !is_same {
-            // The request logged in or out while the write was in flight. The stored session is not
-            // its own any more: it ends, unless the login replaces it.
-            let replaced = match &mut state.base {
-                Base::Login(login) => login.replaces.as_mut(),
-                Base::Empty | Base::Stored(_) => None,
-            };
-            match (stored, replaced) {
-                (Some(stored), Some(replaced)) if stored.record.meta.id == *replaced.id() => {
-                    *replaced.old = stored; // with the token that it has now
-                }
-                (Some(stored), _) => state.ended.push(stored.record.meta.id.into()),
-                (None, _) => {}
+            if let Some(stored) = stored {
+                settle_former_session(state, stored);
             }
             return Ok(done.outcome);
         }
@@ -277,13 +250,13 @@ impl Shared {
             Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard(),
             Outcome::Gone => {
                 log_dropped_changes(state);
-                inner.lost();
+                inner.session_ended();
             }
             Outcome::Nothing => state.discard_in_flight(),
             // A stream reads what was written.
             Outcome::Applied | Outcome::AppliedInPart if is_last => {}
             Outcome::Applied | Outcome::AppliedInPart => match stored {
-                Some(stored) => state.flush_succeeded(Base::Stored(Box::new(stored))),
+                Some(stored) => state.flush_succeeded(stored),
                 None => state.discard_in_flight(),
             },
         }
@@ -302,6 +275,21 @@ impl Shared {
         if let Err(error) = deleted.await {
             error.log();
         }
+    }
+}
+
+/// The request logged in or out while a write was in flight. The session that the write has stored is
+/// not the request's own any more: it ends, unless the login replaces it.
+fn settle_former_session(state: &mut State, stored: Stored) {
+    let replaced = match &mut state.base {
+        Base::Login(login) => login.replaces.as_mut(),
+        Base::Empty | Base::Stored(_) => None,
+    };
+    match replaced {
+        Some(replaced) if stored.record.meta.id == *replaced.id() => {
+            *replaced.old = stored; // with the token that it has now
+        }
+        _ => state.ended.push(stored.record.meta.id.into()),
     }
 }
 

@@ -9,9 +9,6 @@ use crate::error::{Error, Result};
 use crate::record::legacy;
 use crate::record::token::{Secret, decode, draw};
 
-/// A pad and the secret under that pad, 64 bytes in base64url without padding.
-const CHARS: usize = 86;
-
 impl Session {
     /// Returns the CSRF token to put into a form's field `csrf_token` or the header `X-CSRF-Token`.
     ///
@@ -106,6 +103,7 @@ impl Session {
     }
 }
 
+/// Returns a pad and the secret under that pad, in base64url without padding.
 fn mask(secret: &Secret) -> Result<String> {
     let pad = draw::<32>()?;
     let mut bytes = [0; 64];
@@ -117,7 +115,7 @@ fn mask(secret: &Secret) -> Result<String> {
 }
 
 fn unmask(token: &str) -> Option<Secret> {
-    let bytes = decode::<64>(token, CHARS)?;
+    let bytes = decode::<64>(token)?;
     let (pad, masked) = bytes.split_at(32);
     let mut secret = [0; 32];
     for (at, (pad, masked)) in pad.iter().zip(masked).enumerate() {

@@ -60,7 +60,7 @@ impl Session {
         let mut inner = self.lock();
         let followed = match &inner.state.base {
             Base::Stored(stored) => Some(followed(stored)),
-            Base::Empty | Base::Login(_) if inner.state.sealed => {
+            Base::Empty | Base::Login(_) if inner.state.is_committed => {
                 inner.stored_last.as_deref().cloned()
             }
             Base::Empty | Base::Login(_) => {
@@ -82,7 +82,7 @@ fn followed(stored: &Stored) -> Followed {
     Followed {
         id: meta.id.clone(),
         user: meta.user.clone(),
-        times: Some(meta.times()),
+        times: Some(meta.times),
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::commit::SAVE_IN_PROGRESS;
-use super::{Session, decode_unless_null};
+use super::{Session, decode};
 use crate::commit::Outcome;
 use crate::commit::cas::{Attempt, CompareAndSet};
 use crate::document::Update;
@@ -34,7 +34,7 @@ const MAX_ATTEMPTS: usize = 100;
 /// An exchange that has begun, of a value of the stored session.
 struct Begun {
     stored: Stored,
-    generation: u32,
+    identity_changes: u32,
     pending_growth: isize,
     /// The outcome of an earlier write of the value is unknown.
     was_uncertain: bool,
@@ -45,7 +45,7 @@ struct Running<'s>(&'s Session);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.lock().state.exchange_ended();
+        self.0.lock().state.doubts.give_up();
     }
 }
 
@@ -100,8 +100,7 @@ impl Session {
         let field = Field::of_key(key.name())?;
         let name = field.clone();
         let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
-            let stored = stored?.map(|stored| decode_unless_null(&name, stored));
-            let value = f(stored.transpose()?.flatten());
+            let value = f(decode(&name, stored?)?);
             let encoded = self.encode(&name, &value)?;
             Ok((Some(encoded), value))
         };
@@ -142,8 +141,7 @@ impl Session {
         let field = Field::of_key(key.name())?;
         let name = field.clone();
         let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
-            let stored = stored?.map(|stored| decode_unless_null(&name, stored));
-            let value = f(stored.transpose()?.flatten());
+            let value = f(decode(&name, stored?)?);
             let encoded = value.as_ref().map(|value| self.encode(&name, value));
             Ok((encoded.transpose()?, value))
         };
@@ -165,11 +163,8 @@ impl Session {
         }
         let name = field.clone();
         let mut step = |stored: Result<Option<RawBsonRef<'_>>>| {
-            let all = stored.and_then(|stored| {
-                let all = stored.map(|stored| decode_unless_null::<Vec<T>>(&name, stored));
-                Ok(all.transpose()?.flatten().unwrap_or_default())
-            });
-            Ok((None, all))
+            let all = stored.and_then(|stored| decode::<Vec<T>>(&name, stored));
+            Ok((None, all.map(Option::unwrap_or_default)))
         };
         self.exchange(field, &mut step).await?
     }
@@ -178,18 +173,18 @@ impl Session {
     /// the state has the stored value afterwards, and the token is the stored one unless another
     /// request has replaced it.
     async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
-        let generation = self.open_to_write()?.state.generation;
+        let identity_changes = self.open_to_write()?.state.identity_changes;
         let _order = self.save_before_exchange(&field).await?;
         let begun = {
             let state = &mut self.open_to_write()?.state;
-            if state.generation != generation {
+            if state.identity_changes != identity_changes {
                 return Err(Error::Gone); // the request logged in or out meanwhile
             }
             state.stored().cloned().map(|stored| Begun {
                 stored,
-                generation,
+                identity_changes,
                 pending_growth: state.pending_growth(),
-                was_uncertain: state.exchange_begins(&field),
+                was_uncertain: state.doubts.begin(&field),
             })
         };
         let Some(begun) = begun else {
@@ -217,7 +212,7 @@ impl Session {
         field: &Field,
         begun: &Begun,
         step: &mut Step<'_, T>,
-    ) -> Result<Option<(Record, T)>> {
+    ) -> Result<Option<(Record, Update, T)>> {
         let what = self.compare_and_set(&begun.stored);
         let mut finds_out = begun.was_uncertain;
         let attempt = |record: &Record| {
@@ -246,11 +241,15 @@ impl Session {
         self.core.compare_and_set(&what, record, attempt).await
     }
 
-    fn settle_exchange<T>(&self, begun: Begun, done: Result<Option<(Record, T)>>) -> Result<T> {
+    fn settle_exchange<T>(
+        &self,
+        begun: Begun,
+        done: Result<Option<(Record, Update, T)>>,
+    ) -> Result<T> {
         let mut inner = self.lock();
-        let is_same = inner.state.generation == begun.generation;
+        let is_same = inner.state.identity_changes == begun.identity_changes;
         match done {
-            Ok(Some((record, output))) => {
+            Ok(Some((record, _, output))) => {
                 self.core.stats.commits.count();
                 if is_same {
                     let token = begun.stored.token;
@@ -261,21 +260,21 @@ impl Session {
             }
             Ok(None) => {
                 self.core.stats.gone.count();
-                inner.state.exchange_failed();
+                inner.state.doubts.fail();
                 if is_same {
                     // By an earlier save: the browser may have another one by now.
                     inner.pending_cookie = None;
                     // If the session was renewed, the request's other changes can still be stored:
                     // the commit finds out.
                     if !inner.state.is_pending() {
-                        inner.lost();
+                        inner.session_ended();
                     }
                 }
                 Err(Error::Gone)
             }
             Err(error) => {
                 if !matches!(error, Error::Unknown { .. }) {
-                    inner.state.exchange_failed();
+                    inner.state.doubts.fail();
                 }
                 Err(error)
             }
@@ -300,7 +299,7 @@ impl Session {
                 Err(error) => {
                     // The caller may do without the value, but the request's earlier changes are lost.
                     if !matches!(error, Error::Gone | Error::Sealed) {
-                        self.lock().report(error.clone());
+                        self.lock().losses.report(error.clone());
                     }
                     return Err(error);
                 }
@@ -315,10 +314,10 @@ impl Session {
         let Stored { record, token } = stored;
         let config = &self.core.config;
         let now = self.core.now();
-        let expiry = record.meta.expiry(config);
         let mut update = Update::default();
         if !self.lock().state.skips_touch {
-            let expires = expiry.expires_at(record.meta.created, now);
+            let times = &record.meta.times;
+            let expires = times.own.expiry(config).expires_at(times.created, now);
             record::touch(&mut update, now, expires);
         }
         CompareAndSet {

@@ -13,9 +13,10 @@ use crate::config::{Config, Encoding};
 use crate::document::Document;
 use crate::state::{Creation, LoadOutcome, Stored};
 use crate::store::faulty::{Fault, FaultyStore, Held};
-use crate::store::{Filter, Order, Store};
+use crate::store::{Durability, Filter, Inserted, Order, Store};
 
 mod ending;
+mod losses;
 mod modifying;
 mod saving;
 mod sealing;

@@ -1,5 +1,6 @@
 //! The times of a session: what they are, the session's own, and what counts as use.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -10,6 +11,9 @@ use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::record::{Override, OwnTimes};
 use crate::state::Base;
+
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_TIMEOUT;
+const COOKIE_AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_COOKIE_AGE;
 
 impl Session {
     /// Returns when the session was created: at its first write, or at the last login or elevation.
@@ -23,7 +27,7 @@ impl Session {
     pub fn accessed(&self) -> OffsetDateTime {
         let inner = self.lock();
         let stored = inner.state.stored();
-        let accessed = stored.map(|stored| stored.record.meta.accessed);
+        let accessed = stored.map(|stored| stored.record.meta.times.accessed);
         accessed.unwrap_or(inner.state.started.moment).date()
     }
 
@@ -38,7 +42,7 @@ impl Session {
         let inner = self.lock();
         let state = &inner.state;
         let expires = match &state.base {
-            Base::Stored(stored) if !state.sets_times() => stored.record.meta.ends_at(config),
+            Base::Stored(stored) if !state.sets_times() => stored.record.meta.times.ends_at(config),
             _ => state.expiry(config).expires_at(state.created(now), now),
         };
         (expires < Moment::NEVER).then(|| expires.date())
@@ -118,8 +122,8 @@ impl Session {
     /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
     #[doc(alias("idle timeout", "sliding expiration", "ttl"))]
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
-        check_timeout(timeout)?;
-        self.set_times(|times| times.timeout = own(timeout))
+        let timeout = own(timeout, TIMEOUTS)?;
+        self.set_times(|times| times.timeout = timeout)
     }
 
     /// Sets the absolute timeout of this session, counted from its creation, login or elevation,
@@ -132,8 +136,8 @@ impl Session {
     /// [`Error::BadDuration`] for zero and for more than 100 years; [`Error::Sealed`].
     #[doc(alias = "absolute timeout")]
     pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<()> {
-        check_timeout(lifetime)?;
-        self.set_times(|times| times.lifetime = own(lifetime))
+        let lifetime = own(lifetime, TIMEOUTS)?;
+        self.set_times(|times| times.lifetime = lifetime)
     }
 
     /// Sets how long the browser keeps the cookie (`Max-Age`), instead of the configured `max_age`;
@@ -147,8 +151,8 @@ impl Session {
     /// [`Error::BadDuration`] for less than a second and for more than 400 days, which is all that
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
     pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
-        check_max_age(max_age)?;
-        self.set_times(|times| times.max_age = own(max_age))
+        let max_age = own(max_age, COOKIE_AGES)?;
+        self.set_times(|times| times.max_age = max_age)
     }
 
     /// Keeps the user signed in for this time, in the database and in the browser: sets the idle
@@ -175,8 +179,7 @@ impl Session {
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`]. Nothing has changed then.
     #[doc(alias = "remember_me")]
     pub fn remember_for(&self, time: Duration) -> Result<()> {
-        check_max_age(Some(time))?;
-        let own = own(Some(time));
+        let own = own(Some(time), COOKIE_AGES)?;
         self.set_times(|times| {
             *times = OwnTimes {
                 timeout: own,
@@ -220,27 +223,13 @@ impl Session {
 }
 
 /// A session's own time, as it is stored: to the millisecond.
-fn own(time: Option<Duration>) -> Override {
-    Override::Set(time.map(|time| {
-        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(millis)
-    }))
-}
-
-fn check_max_age(max_age: Option<Duration>) -> Result<()> {
-    match max_age {
-        Some(life) if life < Duration::from_secs(1) || life > MAX_COOKIE_AGE => {
-            Err(Error::BadDuration)
-        }
-        _ => Ok(()),
+fn own(time: Option<Duration>, allowed: RangeInclusive<Duration>) -> Result<Override> {
+    let Some(time) = time else {
+        return Ok(Override::Set(None));
+    };
+    if !allowed.contains(&time) {
+        return Err(Error::BadDuration);
     }
-}
-
-fn check_timeout(timeout: Option<Duration>) -> Result<()> {
-    match timeout {
-        Some(timeout) if timeout.as_millis() == 0 || timeout > MAX_TIMEOUT => {
-            Err(Error::BadDuration)
-        }
-        _ => Ok(()),
-    }
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(Override::Set(Some(Duration::from_millis(millis))))
 }

@@ -4,7 +4,7 @@ use bson::RawBson;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Session, decode_unless_null};
+use super::{Session, decode};
 use crate::document::key::{AsKey, Field, KeyFor, KeyOf};
 use crate::document::value;
 #[cfg(doc)]
@@ -44,9 +44,7 @@ impl Session {
     pub(super) fn read<T: DeserializeOwned>(&self, field: &Field) -> Result<Option<T>> {
         let stored = self.lock().state.get(field)?;
         // Decoded after the lock is given back: `Deserialize` is the application's code.
-        let stored = stored.as_ref().map(RawBson::as_raw_bson_ref);
-        let value = stored.map(|stored| decode_unless_null(field, stored));
-        Ok(value.transpose()?.flatten())
+        decode(field, stored.as_ref().map(RawBson::as_raw_bson_ref))
     }
 
     /// Sets one value.
@@ -152,7 +150,7 @@ impl Session {
                 (
                     state.get(&field)?,
                     state.version,
-                    state.is_uncertain(&field),
+                    state.doubts.is_uncertain(&field),
                 )
             };
             let Some(seen) = seen else {
@@ -161,7 +159,7 @@ impl Session {
                 }
                 return Ok(None);
             };
-            let value = decode_unless_null(&field, seen.as_raw_bson_ref())?;
+            let value = decode(&field, Some(seen.as_raw_bson_ref()))?;
             let mut inner = self.open_to_write()?;
             if inner.state.version == version {
                 inner.state.change(field, Change::Unset)?;
@@ -244,8 +242,7 @@ impl Session {
                 (inner.state.get(&field)?, inner.state.version)
             };
             let seen = seen.as_ref().map(RawBson::as_raw_bson_ref);
-            let stored = seen.map(|seen| decode_unless_null(&field, seen));
-            if let Some(stored) = stored.transpose()?.flatten() {
+            if let Some(stored) = decode(&field, seen)? {
                 return Ok(stored);
             }
             let mut inner = self.open_to_write()?;

@@ -33,10 +33,11 @@ pub(crate) struct Login {
     pub(crate) values: IndexMap<Field, RawBson>,
     pub(crate) replaces: Option<Replaces>,
     /// Further sessions that end with it: the request's cookies prove them.
-    pub(crate) others: Vec<Id>,
+    pub(crate) other_sessions: Vec<Id>,
 }
 
 /// The stored session that a login replaces.
+#[derive(Clone)]
 pub(crate) struct Replaces {
     pub(crate) old: Box<Stored>,
     /// Which of its values the login carries over.

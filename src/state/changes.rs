@@ -150,10 +150,10 @@ impl Changes {
         self.by_field.insert(field, (at, change));
     }
 
-    pub(crate) fn take(&mut self, field: &Field) -> Option<Change> {
-        let (at, change) = self.by_field.remove(field)?;
-        self.order.remove(&at);
-        Some(change)
+    pub(crate) fn remove(&mut self, field: &Field) {
+        if let Some((at, _)) = self.by_field.remove(field) {
+            self.order.remove(&at);
+        }
     }
 
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(&Field) -> bool) {
@@ -227,15 +227,6 @@ impl Changes {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_field.is_empty()
-    }
-
-    /// Returns the changes whose outcome depends on the stored value.
-    pub(crate) fn relative(&self) -> Changes {
-        let mut relative = Changes::default();
-        for (field, change) in self.iter().filter(|(_, change)| change.is_relative()) {
-            relative.put(field.clone(), change.clone());
-        }
-        relative
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Field, &Change)> {

@@ -8,7 +8,7 @@ use crate::document::key::Field;
 /// The fields and settings whose stored values are unknown. A change of one is written even if it
 /// leaves the value as it was loaded.
 #[derive(Default)]
-pub(super) struct Doubts {
+pub(crate) struct Doubts {
     /// Fields whose value a write has perhaps changed.
     fields: HashSet<Field>,
     /// The field that is written by itself at the moment.
@@ -26,7 +26,7 @@ impl Doubts {
     }
 
     /// Whether a write that has ended, or was given up, has perhaps changed a field.
-    pub(super) fn is_uncertain(&self, field: &Field) -> bool {
+    pub(crate) fn is_uncertain(&self, field: &Field) -> bool {
         self.fields.contains(field)
     }
 
@@ -52,8 +52,8 @@ impl Doubts {
         self.csrf &= write.settings.csrf.is_none();
     }
 
-    /// A write of one field begins. Returns whether its value is uncertain.
-    pub(super) fn begin(&mut self, field: &Field) -> bool {
+    /// A write of this one field begins, by itself. Returns whether its value is uncertain.
+    pub(crate) fn begin(&mut self, field: &Field) -> bool {
         self.running = Some(field.clone());
         self.is_uncertain(field)
     }
@@ -66,12 +66,13 @@ impl Doubts {
     }
 
     /// The write of the field has failed, and stored nothing.
-    pub(super) fn fail(&mut self) {
+    pub(crate) fn fail(&mut self) {
         self.running = None;
     }
 
-    /// The write of the field has ended without a known outcome.
-    pub(super) fn give_up(&mut self) {
+    /// The write of the field has ended, or its future was dropped. If it has neither succeeded nor
+    /// failed, the value is uncertain.
+    pub(crate) fn give_up(&mut self) {
         self.fields.extend(self.running.take());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::changes::Changes;
 use crate::record::token::{Secret, Token};
-use crate::record::{Override, OwnTimes};
+use crate::record::{EachTime, Override, OwnTimes};
 
 /// What the request set on the session itself.
 #[derive(Clone, Default)]
@@ -17,38 +17,22 @@ pub(crate) struct Settings {
 }
 
 /// The request's changes of the session's own times; `None` leaves a time as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TimeChanges {
-    pub(crate) timeout: Option<Override>,
-    pub(crate) lifetime: Option<Override>,
-    pub(crate) max_age: Option<Override>,
-}
+pub(crate) type TimeChanges = EachTime<Option<Override>>;
 
 impl TimeChanges {
     /// The times after these changes.
     pub(crate) fn apply(self, times: OwnTimes) -> OwnTimes {
-        OwnTimes {
-            timeout: self.timeout.unwrap_or(times.timeout),
-            lifetime: self.lifetime.unwrap_or(times.lifetime),
-            max_age: self.max_age.unwrap_or(times.max_age),
-        }
+        self.zip(times).map(|(change, time)| change.unwrap_or(time))
     }
 
     /// These changes, without those of the times that `others` are about.
     pub(super) fn without(self, others: TimeChanges) -> TimeChanges {
-        TimeChanges {
-            timeout: self.timeout.filter(|_| others.timeout.is_none()),
-            lifetime: self.lifetime.filter(|_| others.lifetime.is_none()),
-            max_age: self.max_age.filter(|_| others.max_age.is_none()),
-        }
+        let both = self.zip(others);
+        both.map(|(change, other)| change.filter(|_| other.is_none()))
     }
 
     pub(super) fn and_then(self, later: TimeChanges) -> TimeChanges {
-        TimeChanges {
-            timeout: later.timeout.or(self.timeout),
-            lifetime: later.lifetime.or(self.lifetime),
-            max_age: later.max_age.or(self.max_age),
-        }
+        self.zip(later).map(|(earlier, later)| later.or(earlier))
     }
 }
 
@@ -81,17 +65,6 @@ impl Settings {
     /// Whether these settings alone make a session worth storing.
     pub(super) fn create_session(&self) -> bool {
         self.times_are_set() || self.csrf.is_some() || self.issued.is_some()
-    }
-
-    /// These settings, overridden by `later`.
-    pub(super) fn and_then(self, later: Settings) -> Settings {
-        Settings {
-            times: self.times.and_then(later.times),
-            csrf: later.csrf.or(self.csrf),
-            touch: self.touch || later.touch,
-            token: self.token.max(later.token),
-            issued: later.issued.or(self.issued),
-        }
     }
 }
 

@@ -12,10 +12,10 @@ use crate::clock::{Moment, Started};
 use crate::config::{Config, Transport};
 use crate::document::key::Field;
 use crate::document::value;
-use crate::document::{Filter, Operator, Path, Update, date};
+use crate::document::{Operator, Update, date};
 use crate::error::Error;
 use crate::record::token::{Id, Secret, Token};
-use crate::record::{self, Client, Expiry, Meta, Override, OwnTimes, Record, field};
+use crate::record::{self, Client, Expiry, Meta, Override, Record, Times, field};
 use crate::store::{Durability, Touch};
 
 /// A read extends a session at most once in this time, whatever `reissue_time` says.
@@ -60,11 +60,8 @@ impl CommitPlan {
 pub(crate) struct InsertPlan {
     pub(crate) issued: Option<Token>,
     pub(crate) csrf: Secret,
-    pub(crate) created: Moment,
-    pub(crate) now: Moment,
-    pub(crate) expires: Moment,
+    pub(crate) times: Times,
     pub(crate) values: Vec<(Field, RawBson)>,
-    pub(crate) settings: Settings,
     pub(crate) client: Client,
     pub(crate) cookie: CookieLife,
     pub(crate) started: Started,
@@ -79,30 +76,16 @@ pub(crate) struct InsertPlan {
 /// What a login does beside the insert of its session.
 pub(crate) struct LoginPlan {
     pub(crate) user: RawBson,
-    pub(crate) replaces: Option<Replacement>,
-    /// The sessions that this one takes the place of in the browser: each gets a tombstone.
-    pub(crate) tombstones: Vec<TombstonePlan>,
+    /// The session that ends with the login. It gets a tombstone with a proof.
+    pub(crate) replaces: Option<Replaces>,
+    /// What the request did to the new session after the login.
+    pub(crate) after: Changes,
+    /// Further sessions whose cookie the login replaces in the browser: each gets a tombstone.
+    pub(crate) displaced: Vec<Id>,
     /// Further sessions that end when the login stands.
-    pub(crate) others: Vec<Id>,
+    pub(crate) other_sessions: Vec<Id>,
     /// An earlier login of the same browser replaced this session a moment ago.
     pub(crate) joins: Option<Id>,
-}
-
-pub(crate) struct TombstonePlan {
-    pub(crate) old: Id,
-    /// The old session's token and CSRF secret, where it was the browser's.
-    pub(crate) proof: Option<(Token, Secret)>,
-}
-
-/// How the old document ends when a login takes its place.
-pub(crate) struct Replacement {
-    pub(crate) old: Token,
-    /// The old session as it was loaded.
-    pub(crate) meta: Meta,
-    pub(crate) keep: IndexSet<Field>,
-    /// What the request did to the old session before the login, and to the new one after it.
-    pub(crate) before: Changes,
-    pub(crate) after: Changes,
 }
 
 /// How to update a stored session.
@@ -115,48 +98,45 @@ pub(crate) struct UpdatePlan {
 /// How to change the values of a stored session.
 pub(crate) struct ValuesPlan {
     pub(crate) record: Record,
+    /// The changes that the server carries out.
     pub(crate) update: Update,
     /// The changes whose outcome depends on the stored value.
-    pub(crate) relative: Changes,
+    pub(crate) relative: Vec<(Field, Change)>,
     /// Whether some of them need a compare-and-set, because the server cannot count in or append to the
     /// stored value.
     pub(crate) needs_compare_and_set: bool,
     pub(crate) durability: Durability,
-    now: Moment,
+    /// When it was planned.
+    pub(crate) now: Moment,
 }
 
 impl ValuesPlan {
     pub(crate) fn new(record: Record, changes: &Changes, now: Moment) -> Self {
-        let (update, needs_compare_and_set) = changed_values(changes, &record);
+        let (mut update, mut relative) = (Update::default(), Vec::new());
+        let mut needs_compare_and_set = false;
+        for (field, change) in changes.iter() {
+            if change.is_relative() {
+                relative.push((field.clone(), change.clone()));
+                if record.needs_compare_and_set(field) {
+                    needs_compare_and_set = true;
+                    continue;
+                }
+            }
+            record::change(&mut update, field.clone(), change.operation());
+        }
         ValuesPlan {
             record,
             update,
-            relative: changes.relative(),
+            relative,
             needs_compare_and_set,
             durability: Durability::Data,
             now,
         }
     }
 
-    /// Returns the filter of the session, if it has not expired.
-    pub(crate) fn alive(&self) -> Filter {
-        record::unless_expired(self.record.meta.id.as_str(), self.now)
-    }
-
-    /// Restricts a filter to a session that has not expired.
-    pub(crate) fn if_alive(&self, filter: Filter) -> Filter {
-        filter.unless_before(field::EXPIRES, self.now)
-    }
-
     /// Whether it changes a value, and not only records that the session was used.
     pub(crate) fn has_changes(&self) -> bool {
         self.needs_compare_and_set || self.update.fields().next().is_some()
-    }
-
-    /// Whether the update of values may move the time at which the session expires. That of a session
-    /// of the Python package may store it.
-    pub(crate) fn may_move_expires(&self) -> bool {
-        self.update.contains(&Path::Meta(field::EXPIRES)) || self.record.is_upgraded()
     }
 }
 
@@ -173,20 +153,14 @@ pub(crate) struct TokenPart {
 
 impl InsertPlan {
     /// Returns the stored fields of the session under this id, beside values and secrets.
-    pub(crate) fn meta(&self, id: Id) -> Meta {
-        let times = self.settings.times.apply(OwnTimes::default());
+    pub(crate) fn meta(&self, id: Id, epoch: Option<i64>) -> Meta {
         Meta {
             id,
-            created: self.created,
-            accessed: self.now,
-            expires: self.expires,
+            times: self.times,
             user: self.login.as_ref().map(|login| login.user.clone()),
-            timeout: times.timeout,
-            lifetime: times.lifetime,
-            max_age: times.max_age,
-            sent: self.cookie.map(|_| self.now),
+            sent: self.cookie.map(|_| self.times.accessed),
             client: self.client.clone(),
-            epoch: None, // known when it is stored
+            epoch,
         }
     }
 }
@@ -227,17 +201,18 @@ fn needs_issue(write: &Write, state: &State, config: &Config) -> bool {
 }
 
 fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<InsertPlan>, Error> {
-    let settings = state.settings.clone();
-    let created = state.created(now);
+    let (settings, created, own) = (&state.settings, state.created(now), state.times());
     Ok(Box::new(InsertPlan {
         csrf: settings.csrf.clone().map_or_else(Secret::draw, Ok)?,
-        created,
-        now,
-        expires: state.expiry(config).expires_at(created, now),
+        times: Times {
+            created,
+            accessed: now,
+            expires: own.expiry(config).expires_at(created, now),
+            own,
+        },
         values: state.changes.after(Vec::new()),
-        cookie: state.times().max_age.resolve(config.max_age),
+        cookie: own.max_age.resolve(config.max_age),
         issued: settings.issued.clone(),
-        settings,
         client: state.client.clone(),
         started: state.started,
         dead: state.dead.clone(),
@@ -247,35 +222,18 @@ fn plan_insert(state: &State, config: &Config, now: Moment) -> Result<Box<Insert
 }
 
 fn plan_login(state: &State, login: &Login) -> LoginPlan {
-    let replaces = login.replaces.as_ref().map(|replaces| Replacement {
-        old: replaces.old.token.clone(),
-        meta: replaces.old.record.meta.clone(),
-        keep: replaces.keep.clone(),
-        before: replaces.before.clone(),
-        after: state.changes.clone(),
-    });
-    let of_old = |replaces: &Replaces| {
-        let Stored { record, token } = &*replaces.old;
-        let csrf = record.csrf.clone();
-        TombstonePlan {
-            old: record.meta.id.clone(),
-            proof: csrf.map(|csrf| (token.clone(), csrf)),
-        }
-    };
-    let without_proof = |old: Id| TombstonePlan { old, proof: None };
     // A login also takes the place of sessions that the same request logged out before.
     let joins = state.replaced.as_ref().map(|replaced| replaced.id.clone());
     let ended = state.ended.iter().map(|ended| &ended.id);
-    let ended = ended.chain(&login.others).chain(&state.dead);
+    let ended = ended.chain(&login.other_sessions).chain(&state.dead);
     // Two cookies may name one session, and the login that it joins has made a tombstone.
     let ended: IndexSet<&Id> = ended.filter(|id| joins.as_ref() != Some(id)).collect();
-    let ended = ended.into_iter().cloned();
-    let old = login.replaces.as_ref().map(of_old);
     LoginPlan {
         user: login.user.clone(),
-        tombstones: old.into_iter().chain(ended.map(without_proof)).collect(),
-        others: login.others.clone(),
-        replaces,
+        replaces: login.replaces.clone(),
+        after: state.changes.clone(),
+        displaced: ended.into_iter().cloned().collect(),
+        other_sessions: login.other_sessions.clone(),
         joins,
     }
 }
@@ -288,14 +246,14 @@ fn plan_update(
 ) -> Result<Write, Error> {
     let (record, settings) = (&stored.record, &state.settings);
     let is_read = state.changes.is_empty() && !settings.has_changes();
-    let life = settings.times.apply(record.meta.own_times()).max_age;
+    let life = settings.times.apply(record.meta.times.own).max_age;
     let life = life.resolve(config.max_age);
     let counts = !state.skips_touch || sends_cookie(settings) || settings.times_are_set();
     // Outside of its path the cookie would overwrite the one inside.
     let may_resend = counts && state.creation != Creation::Never;
     let is_resend_due = may_resend && is_cookie_due(record, life, is_read, config, now);
     let sends = sends_cookie(settings) || is_resend_due;
-    let expiry = record.meta.expiry(config);
+    let expiry = record.meta.times.own.expiry(config);
     if is_read && !sends {
         return Ok(match counts {
             true => plan_touch(record, expiry, config, now),
@@ -303,9 +261,9 @@ fn plan_update(
         });
     }
     let mut values = ValuesPlan::new(record.clone(), &state.changes, now);
-    let is_touch_due = now.since(record.meta.accessed) >= precision(expiry.idle);
+    let is_touch_due = now.since(record.meta.times.accessed) >= precision(expiry.idle);
     if sends || (counts && is_touch_due) {
-        let expires = expiry.expires_at(record.meta.created, now);
+        let expires = expiry.expires_at(record.meta.times.created, now);
         record::touch(&mut values.update, now, expires);
     }
     if settings.token != TokenChange::Keep {
@@ -323,20 +281,6 @@ fn plan_update(
         token: stored.token.clone(),
         with_token: (sends || !with_token.update.is_empty()).then_some(with_token),
     })))
-}
-
-/// Returns the update of the request's values that the server carries out, and whether there are
-/// changes that it cannot carry out.
-fn changed_values(changes: &Changes, record: &Record) -> (Update, bool) {
-    let (mut update, mut needs_compare_and_set) = (Update::default(), false);
-    for (field, change) in changes.iter() {
-        if change.is_relative() && record.needs_compare_and_set(field) {
-            needs_compare_and_set = true;
-        } else {
-            record::change(&mut update, field.clone(), change.operation());
-        }
-    }
-    (update, needs_compare_and_set)
 }
 
 /// Returns the request's changes to the session itself. They are not written if the cookie was
@@ -406,7 +350,7 @@ fn plan_touch(record: &Record, expiry: Expiry, config: &Config, now: Moment) -> 
             (pause, Some(timeout)) if pause >= timeout => timeout / 2,
             (pause, _) => pause,
         };
-        used.since(record.meta.accessed) >= pause
+        used.since(record.meta.times.accessed) >= pause
     });
     // One that expired while the request ran must not be revived.
     if !is_due || record.meta.is_expired(config, now) {
@@ -415,7 +359,7 @@ fn plan_touch(record: &Record, expiry: Expiry, config: &Config, now: Moment) -> 
     Write::Touch(Touch {
         id: record.meta.id.as_str().to_owned(),
         accessed: used,
-        expires: expiry.expires_at(record.meta.created, used),
+        expires: expiry.expires_at(record.meta.times.created, used),
     })
 }
 
@@ -446,9 +390,11 @@ fn new_token(
 }
 
 /// The kept values of a session as they must be in the login that replaces it, where that differs
-/// from the stored ones: other requests may have changed the old session until its end.
+/// from the stored ones: other requests may have changed the old session until its end. `after`: what
+/// the request did to the new session.
 pub(crate) fn late_changes(
-    replacement: &Replacement,
+    replaces: &Replaces,
+    after: &Changes,
     stored: &[(Field, RawBson)],
     fresh: &[(Field, RawBson)],
 ) -> Update {
@@ -462,9 +408,9 @@ pub(crate) fn late_changes(
         None => value,
     };
     let mut update = Update::default();
-    for field in &replacement.keep {
-        let wanted = then(fresh.get(field).cloned(), replacement.before.get(field));
-        let wanted = then(wanted, replacement.after.get(field));
+    for field in &replaces.keep {
+        let wanted = then(fresh.get(field).cloned(), replaces.before.get(field));
+        let wanted = then(wanted, after.get(field));
         let is_same = match (&wanted, stored.get(field)) {
             (Some(a), Some(b)) => value::same(a.as_raw_bson_ref(), b.as_raw_bson_ref()),
             (a, b) => a.is_none() && b.is_none(),

@@ -51,63 +51,53 @@ impl State {
 
     /// The bytes that a value takes before and after a change.
     fn sizes(&self, field: &Field, change: &Change) -> Result<(usize, usize), Error> {
-        let size = |value: RawBsonRef<'_>| size_of(field, value);
-        if self.last_change(field).is_none() {
-            // A value that a change replaces whole is not opened.
-            match change {
-                Change::Set(value) => {
-                    return Ok((self.base.size_of(field), size(value.as_raw_bson_ref())));
-                }
-                Change::Unset => return Ok((self.base.size_of(field), 0)),
-                Change::Add(_) | Change::Append(_) => {}
-            }
-        }
-        let seen = match (change, self.seen(field)) {
-            (_, Ok(seen)) => seen,
-            // A value that a change replaces whole does not have to fit.
-            (Change::Set(value), Err(_)) => {
-                return Ok((self.base.size_of(field), size(value.as_raw_bson_ref())));
-            }
-            (Change::Unset, Err(_)) => return Ok((self.base.size_of(field), 0)),
-            (_, Err(mismatch)) => return Err(mismatch.of(field)),
-        };
-        let seen = seen.as_ref().map(Value::as_ref);
         let new = match change {
-            Change::Set(value) => size(value.as_raw_bson_ref()),
+            Change::Set(value) => size_of(field, value.as_raw_bson_ref()),
             Change::Unset => 0,
             relative => {
-                let value = relative
-                    .apply(seen)
-                    .map_err(|mismatch| mismatch.of(field))?;
-                value.map_or(0, |value| size(value.as_raw_bson_ref()))
+                let seen = self.seen(field);
+                let value = seen.and_then(|seen| relative.apply(seen.as_ref().map(Value::as_ref)));
+                let value = value.map_err(|mismatch| mismatch.of(field))?;
+                value.map_or(0, |value| size_of(field, value.as_raw_bson_ref()))
             }
         };
-        Ok((seen.map_or(0, size), new))
+        Ok((self.seen_size(field), new))
+    }
+
+    /// The bytes that a value takes, as this request sees it. A stored value that the request does not
+    /// change is not opened for that. Where the request's change does not fit it, the stored value
+    /// counts.
+    fn seen_size(&self, field: &Field) -> usize {
+        let seen = self.last_change(field).map(|_| self.seen(field));
+        match seen {
+            Some(Ok(seen)) => seen.map_or(0, |value| size_of(field, value.as_ref())),
+            None | Some(Err(_)) => self.base.size_of(field),
+        }
     }
 
     /// Whether the changes of a field leave it as it is.
     pub(super) fn is_unchanged(&self, field: &Field) -> bool {
-        let in_flight = self.in_flight.as_ref();
-        let in_flight = in_flight.is_some_and(|write| write.changes.get(field).is_some());
-        if in_flight || self.doubts.has(field) {
+        let Some(change) = self.changes.get(field) else {
+            return true;
+        };
+        let in_flight = self.in_flight().changes.get(field);
+        if in_flight.is_some() || self.doubts.has(field) {
             // The write may fail, or have been stored: whether this one changes anything is not known.
-            return self.changes.get(field).is_none();
+            return false;
         }
-        if let Some(Change::Append(more)) = self.changes.get(field)
-            && !more.is_empty()
-        {
+        if matches!(change, Change::Append(more) if !more.is_empty()) {
             return false; // without a look at the elements, as in `size_after`
         }
         let Ok(under) = self.under(field) else {
             return false;
         };
         let under = under.as_ref().map(Value::as_ref);
-        match (self.changes.get(field), under) {
-            (None, _) | (Some(Change::Unset), None) => true,
-            (Some(Change::Set(value)), Some(under)) => value::same(under, value.as_raw_bson_ref()),
-            (Some(Change::Append(_)), Some(under)) => matches!(under, RawBsonRef::Array(_)),
-            (Some(add @ Change::Add(_)), Some(under)) => {
-                let sum = add.apply(Some(under)).ok().flatten();
+        match (change, under) {
+            (Change::Unset, None) => true,
+            (Change::Set(value), Some(under)) => value::same(under, value.as_raw_bson_ref()),
+            (Change::Append(_), Some(under)) => matches!(under, RawBsonRef::Array(_)),
+            (Change::Add(_), Some(under)) => {
+                let sum = change.apply(Some(under)).ok().flatten();
                 sum.is_some_and(|sum| value::same(under, sum.as_raw_bson_ref()))
             }
             _ => false,
@@ -116,18 +106,10 @@ impl State {
 
     /// How many bytes the values take, as this request sees them.
     pub(super) fn measure(&self) -> usize {
-        let in_flight = self
-            .in_flight
-            .iter()
-            .flat_map(|write| write.changes.fields());
+        let in_flight = self.in_flight().changes.fields();
         let touched: HashSet<&Field> = in_flight.chain(self.changes.fields()).collect();
         touched.into_iter().fold(self.base.size(), |sum, field| {
-            let stored = self.base.size_of(field);
-            let now = match self.seen(field) {
-                Ok(now) => now.map_or(0, |value| size_of(field, value.as_ref())),
-                Err(_) => stored,
-            };
-            (sum + now).saturating_sub(stored)
+            (sum + self.seen_size(field)).saturating_sub(self.base.size_of(field))
         })
     }
 }

@@ -6,8 +6,9 @@ use indexmap::IndexSet;
 
 use super::*;
 use crate::clock::Clock;
+use crate::record::sealer::Contents;
 use crate::record::token::Token;
-use crate::record::{Meta, Record};
+use crate::record::{Meta, Override, Record, Times};
 
 mod model;
 mod transitions;
@@ -35,20 +36,20 @@ fn stored(values: &[(Field, RawBson)], user: Option<RawBson>) -> Box<Stored> {
     let token = Token::new(Id::draw().unwrap(), Secret::draw().unwrap());
     let meta = Meta {
         id: token.id.clone(),
-        created: moment(),
-        accessed: moment(),
-        expires: moment().plus(Duration::from_secs(1200)),
+        times: Times {
+            created: moment(),
+            accessed: moment(),
+            expires: moment().plus(Duration::from_secs(1200)),
+            own: OwnTimes::default(),
+        },
         user,
-        timeout: Override::Inherit,
-        lifetime: Override::Inherit,
-        max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
         epoch: None,
     };
     let csrf = Secret::draw().unwrap();
-    let document = meta.document(&token.digest("session"), &csrf, values);
-    let record = Record::parse(document, None).unwrap();
+    let document = meta.document(&Contents::plain(token.digest("session"), &csrf, values));
+    let record = Record::from_own_form(document, None).unwrap();
     Box::new(Stored { record, token })
 }
 
@@ -195,7 +196,7 @@ fn change_that_undoes_a_write_in_flight_is_written_after_it() {
     state.change(name("a"), set(1)).unwrap();
     state.change(name("n"), Change::Add(-3)).unwrap();
     let written = stored(&[(name("a"), int(2)), (name("n"), int(8))], None);
-    state.flush_succeeded(Base::Stored(written));
+    state.flush_succeeded(*written);
     assert_eq!(state.get(&name("a")).unwrap(), Some(int(1)));
     assert_eq!(state.changes.get(&name("a")), Some(&set(1)));
     assert_eq!(state.changes.get(&name("n")), Some(&Change::Add(-3)));
@@ -209,7 +210,7 @@ fn what_is_done_during_a_write_is_counted_by_the_server() {
     state.change(name("n"), Change::Add(1)).unwrap();
     // Another request adds as well, between the write and the next one.
     let written = stored(&[(name("n"), int(15))], None);
-    state.flush_succeeded(Base::Stored(written));
+    state.flush_succeeded(*written);
     assert_eq!(state.changes.get(&name("n")), Some(&Change::Add(1)));
     assert_eq!(state.get(&name("n")).unwrap(), Some(int(16)));
 }
@@ -285,11 +286,11 @@ fn every_change_raises_the_version() {
     versions.push(state.version);
     state.discard_in_flight();
     versions.push(state.version);
-    state.flush_succeeded(Base::Stored(stored(&[], None)));
+    state.flush_succeeded(*stored(&[], None));
     versions.push(state.version);
     state.exchange_succeeded(*stored(&[], None));
     versions.push(state.version);
-    state.lost();
+    state.session_ended();
     versions.push(state.version);
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
 }
@@ -340,13 +341,13 @@ fn settings_stay_pending_until_they_are_written() {
     state.settings.times.max_age = Some(own(86_400));
     state.settings.times.timeout = Some(Override::Set(None));
     state.settings.touch = true;
-    state.flush_succeeded(Base::Stored(nothing()));
+    state.flush_succeeded(*nothing());
     assert_eq!(idle(&state), None);
     assert_eq!(state.settings.times.max_age, Some(own(86_400)));
     assert!(state.settings.touch && state.settings.csrf.is_none());
     assert!(state.settings.token == TokenChange::Keep);
     state.start_flush();
-    state.flush_succeeded(Base::Stored(nothing()));
+    state.flush_succeeded(*nothing());
     assert!(state.settings.is_empty());
 }
 
@@ -367,7 +368,7 @@ fn id_is_none_until_the_session_is_stored() {
     state.start_flush();
     let written = stored(&[(name("a"), int(1))], None);
     let id = written.record.meta.id.clone();
-    state.flush_succeeded(Base::Stored(written));
+    state.flush_succeeded(*written);
     assert_eq!(state.public_id(), Some(&id));
 }
 

@@ -1,4 +1,14 @@
 //! Another session takes this one's place: login, logout, and what undoes them.
+//!
+//! What they do with the sessions that a request knows beside its own:
+//!
+//! | sessions | login | logout |
+//! |---|---|---|
+//! | `other_sessions`: the cookies prove them | end when it is stored, with a tombstone each | are added to `ended` |
+//! | `Login::other_sessions`: an earlier login of the request has taken them | end with the last login | are added to `ended` |
+//! | `not_alive`: had ended when they were loaded | | are added to `ended` |
+//! | `dead`: the cookie may name them | get a tombstone each | |
+//! | `ended`: are deleted with the response | get a tombstone each | |
 
 use bson::RawBson;
 use indexmap::IndexSet;
@@ -10,7 +20,7 @@ use crate::state::changes::{Change, Changes};
 impl State {
     /// Starts a session of a user, with the kept values of this one.
     pub(crate) fn login(&mut self, user: RawBson, mut keep: IndexSet<Field>) {
-        self.generation += 1;
+        self.identity_changes += 1;
         // The changes of a write in flight are shown already. The old session has them, or not, by
         // the time this one is stored.
         let InFlight { changes, .. } = *self.in_flight.take().unwrap_or_default();
@@ -36,14 +46,14 @@ impl State {
         }
         values.retain(|(field, _)| keep.contains(field));
         let before = std::mem::take(&mut self.changes);
-        let mut others = std::mem::take(&mut self.other_sessions);
+        let mut other_sessions = std::mem::take(&mut self.other_sessions);
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(old) => Some(Replaces { old, keep, before }),
             // A second login in one request still replaces the one session that is stored. The values
             // that both logins keep are kept.
             Base::Login(login) => {
-                others.extend(login.others);
+                other_sessions.extend(login.other_sessions);
                 login.replaces.map(|first| Replaces {
                     keep: first.keep.intersection(&keep).cloned().collect(),
                     before: first.before.and_then(before),
@@ -55,7 +65,7 @@ impl State {
             user,
             values: values.into_iter().collect(),
             replaces,
-            others,
+            other_sessions,
         }));
         self.settings = Settings::default();
         self.is_new = true;
@@ -80,7 +90,7 @@ impl State {
     /// Forgets everything. The stored session, and others that the request's cookies prove, are
     /// deleted with the response.
     pub(crate) fn logout(&mut self) {
-        self.generation += 1;
+        self.identity_changes += 1;
         if let Ok(Some(address)) = self.get(&Field::return_to()) {
             self.return_to = Some(address);
         }
@@ -88,7 +98,7 @@ impl State {
             Base::Empty => None,
             Base::Stored(stored) => Some(stored.record.meta.id.clone()),
             Base::Login(login) => {
-                self.other_sessions.extend(login.others);
+                self.other_sessions.extend(login.other_sessions);
                 login.replaces.map(|replaces| replaces.id().clone())
             }
         };
@@ -111,7 +121,7 @@ impl State {
         let base = std::mem::replace(&mut self.base, Base::Empty);
         self.base = match base {
             Base::Login(login) => {
-                self.other_sessions.extend(login.others);
+                self.other_sessions.extend(login.other_sessions);
                 match login.replaces {
                     Some(replaces) => {
                         self.is_new = self.why_new.is_some();
@@ -127,7 +137,7 @@ impl State {
 
     /// The stored session has ended elsewhere, or its token was replaced: the browser's cookie is a
     /// dead one from here on.
-    pub(crate) fn lost(&mut self) {
+    pub(crate) fn session_ended(&mut self) {
         if let Base::Stored(stored) = &self.base {
             let id = &stored.record.meta.id;
             self.dead = vec![id.clone()];

@@ -282,7 +282,7 @@ async fn load_several(
     let mut ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let records = core.load_many(ids).await?;
+    let records = core.load_all(ids, |_| true).await?;
     let (mut alive, mut missing) = (Vec::new(), Vec::new());
     for token in tokens {
         let record = records.iter().find(|record| record.meta.id == token.id);

@@ -42,7 +42,7 @@ fn read_by(
     let mut config = config();
     (config.timeout, config.lifetime) = (idle, absolute);
     let (document, upgrade) = read(Document::from_bson(document), &config, NOW)?;
-    Some((Record::parse(document, None).ok()?, upgrade))
+    Some((Record::from_own_form(document, None).ok()?, upgrade))
 }
 
 fn config() -> Config {
@@ -108,9 +108,12 @@ fn set(document: &bson::Document, keys: &[(&str, i32)]) -> bson::Document {
 fn a_document_of_the_package_is_read_as_one_of_ours() {
     let (record, upgrade) = read_good(&good()).unwrap();
     assert_eq!(record.meta.id.as_str(), ID);
-    assert_eq!(record.meta.created.millis(), 1_700_000_000_250);
-    assert_eq!(record.meta.accessed.millis(), 1_700_000_100_000);
-    assert_eq!(record.meta.expires, record.meta.accessed.plus(IDLE));
+    assert_eq!(record.meta.times.created.millis(), 1_700_000_000_250);
+    assert_eq!(record.meta.times.accessed.millis(), 1_700_000_100_000);
+    assert_eq!(
+        record.meta.times.expires,
+        record.meta.times.accessed.plus(IDLE)
+    );
     assert!(record.token.matches(&token().digest(COOKIE)));
     assert_eq!(names(&record), ["name", "visits"]);
     assert!(upgrade.is_some());
@@ -124,7 +127,7 @@ fn requests_that_read_at_once_agree_on_everything() {
             read_good(&document).unwrap().0,
         );
         assert!(a.token.matches(&b.token) && a.csrf().matches(b.csrf()));
-        assert_eq!(a.meta.expires, b.meta.expires);
+        assert_eq!(a.meta.times.expires, b.meta.times.expires);
     }
 }
 
@@ -254,7 +257,14 @@ fn the_csrf_secret_follows_from_the_packages_token() {
 
 #[test]
 fn a_document_expires_by_the_earlier_of_todays_limits() {
-    let expires = |idle, absolute| read_by(&good(), idle, absolute).unwrap().0.meta.expires;
+    let expires = |idle, absolute| {
+        read_by(&good(), idle, absolute)
+            .unwrap()
+            .0
+            .meta
+            .times
+            .expires
+    };
     let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
     let (created, accessed) = (
         Moment::from_millis(1_700_000_000_250),
@@ -267,14 +277,14 @@ fn a_document_expires_by_the_earlier_of_todays_limits() {
     // A read has stored a date.
     let date = Moment::from_millis(1_700_000_900_000);
     let document = with(field::EXPIRES, Bson::DateTime(super::date(date)));
-    assert_eq!(read_good(&document).unwrap().0.meta.expires, date);
+    assert_eq!(read_good(&document).unwrap().0.meta.times.expires, date);
 }
 
 #[test]
 fn a_last_use_further_ahead_than_the_session_lives_is_not_believed() {
     let expires = |ahead: f64, idle| {
         let document = with(field::ACCESSED, NOW.seconds() + ahead);
-        read_by(&document, idle, None).unwrap().0.meta.expires
+        read_by(&document, idle, None).unwrap().0.meta.times.expires
     };
     assert_eq!(expires(1200.0, Some(IDLE)), NOW.plus(IDLE).plus(IDLE));
     assert!(expires(1200.5, Some(IDLE)) < NOW);
@@ -300,7 +310,7 @@ fn the_first_write_makes_a_document_of_ours() {
     let bytes = Document::from_bson(&after);
     let (again, upgrade) = read(bytes.clone(), &config(), NOW).unwrap();
     assert!(upgrade.is_none() && again == bytes);
-    let record = Record::parse(again, None).unwrap();
+    let record = Record::from_own_form(again, None).unwrap();
     assert!(record.token.matches(&token().digest(COOKIE)));
     assert!(record.csrf().matches(read_good(&good()).unwrap().0.csrf()));
 }
@@ -314,10 +324,11 @@ fn a_write_sets_what_it_sets_itself() {
     update.set(field::CSRF, binary(&drawn));
     update.set(field::EXPIRES, date(expires));
     upgrade.unwrap().complete(&mut update);
-    let record = Record::parse(Document::from_bson(&written(&good(), &update)), None).unwrap();
+    let record =
+        Record::from_own_form(Document::from_bson(&written(&good(), &update)), None).unwrap();
     assert!(record.token.matches(&Digest::from_bytes(drawn)));
     assert!(record.csrf().matches(&Secret::from_bytes(drawn)));
-    assert_eq!(record.meta.expires, expires);
+    assert_eq!(record.meta.times.expires, expires);
 }
 
 #[test]
@@ -523,10 +534,10 @@ fn a_compare_and_set_sees_a_change_under_either_name(#[case] name: &str, #[case]
 
 #[test]
 fn the_token_is_the_same_while_it_is_absent_or_this_one() {
-    let (_, upgrade) = read_good(&good()).unwrap();
-    let filter = upgrade
-        .unwrap()
-        .with_same_token(Filter::id(ID), &token().digest(COOKIE));
+    let (document, upgrade) = read(Document::from_bson(&good()), &config(), NOW).unwrap();
+    let record = Record::from_own_form(document, upgrade).unwrap();
+    assert!(record.token.matches(&token().digest(COOKIE)));
+    let filter = record.with_same_token(Filter::id(ID));
     let matches = |document: &bson::Document| filter.matches(&Document::from_bson(document));
     assert!(matches(&good()));
     assert!(matches(&set(&good(), &[("a", 1)])));
@@ -564,7 +575,7 @@ proptest! {
         let document = Document::from_bytes(bytes);
         let _ = is_opened_by_its_id(&document);
         if let Some((document, upgrade)) = read(document, &config(), NOW) {
-            let _ = Record::parse(document, None).is_ok();
+            let _ = Record::from_own_form(document, None).is_ok();
             if let Some(upgrade) = upgrade {
                 upgrade.complete(&mut Update::default());
             }

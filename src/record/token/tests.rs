@@ -12,6 +12,9 @@ use crate::document::Filter;
 use crate::session::Session;
 use crate::store::Order;
 
+/// Characters of an id: 16 bytes in base64url without padding.
+const ID_CHARS: usize = 22;
+
 thread_local! {
     static NO_RANDOM_BYTES: Cell<bool> = const { Cell::new(false) };
 }
@@ -54,7 +57,7 @@ fn every_bit_is_set_half_of_the_time() {
     let mut set = [0_u32; 8 * (16 + 32)];
     for _ in 0..TOKENS {
         let token = token();
-        let id = decode::<16>(token.id.as_str(), ID_CHARS).unwrap();
+        let id = decode::<16>(token.id.as_str()).unwrap();
         let bytes = id.iter().chain(token.secret.expose());
         let bits = bytes.flat_map(|byte| (0..8).map(move |bit| u32::from(byte >> bit & 1)));
         for (set, bit) in set.iter_mut().zip(bits) {

@@ -244,7 +244,7 @@ async fn login_that_is_stored_after_a_logout_and_the_response_ends() {
     let response = async {
         held.has_come().await;
         session.logout().unwrap();
-        session.lock().state.sealed = true; // as the response does that has waited too long
+        session.lock().state.is_committed = true; // as the response does that has waited too long
         held.release();
     };
     let _ = rocket::tokio::join!(session.save(), response);

@@ -8,6 +8,9 @@ use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock;
+use crate::document::Filter;
+use crate::record::OwnTimes;
+use crate::record::sealer::Contents;
 use crate::state::{LoadOutcome, Loaded, NewReason, Proof, Replaced};
 
 mod cookies;
@@ -42,13 +45,13 @@ fn set(number: i64) -> Change {
 fn meta() -> Meta {
     Meta {
         id: Id::draw().unwrap(),
-        created: start(),
-        accessed: start(),
-        expires: start().plus(TIMEOUT),
+        times: Times {
+            created: start(),
+            accessed: start(),
+            expires: start().plus(TIMEOUT),
+            own: OwnTimes::default(),
+        },
         user: None,
-        timeout: Override::Inherit,
-        lifetime: Override::Inherit,
-        max_age: Override::Inherit,
         sent: None,
         client: Client::default(),
         epoch: None,
@@ -62,8 +65,8 @@ fn own(time: Duration) -> Override {
 fn stored(meta: Meta, values: &[(Field, RawBson)]) -> Box<Stored> {
     let token = Token::new(meta.id.clone(), Secret::draw().unwrap());
     let csrf = Secret::draw().unwrap();
-    let document = meta.document(&token.digest("session"), &csrf, values);
-    let record = Record::parse(document, None).unwrap();
+    let document = meta.document(&Contents::plain(token.digest("session"), &csrf, values));
+    let record = Record::from_own_form(document, None).unwrap();
     Box::new(Stored { record, token })
 }
 
@@ -264,7 +267,7 @@ fn a_touch_ends_with_the_lifetime_and_never_without_a_timeout() {
         start().plus(MINUTE + TIMEOUT)
     );
     let mut meta = meta();
-    meta.timeout = own(MINUTE);
+    meta.times.own.timeout = own(MINUTE);
     let touch = touched(&mut live(meta, &[]), &config, SECOND).unwrap();
     assert_eq!(
         touch.expires,

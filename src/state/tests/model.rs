@@ -244,7 +244,7 @@ proptest! {
                     std::mem::swap(&mut database.values, &mut after);
                     let fits = written.iter().all(|(field, change)| database.change(field, change).is_ok());
                     if fits {
-                        state.flush_succeeded(Base::Stored(stored(&database.values, None)));
+                        state.flush_succeeded(*stored(&database.values, None));
                     } else {
                         database.values = after;
                         state.discard_in_flight();

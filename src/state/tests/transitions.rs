@@ -195,10 +195,14 @@ fn login_ends_every_session_that_the_request_proves() {
         several.login(int(7), IndexSet::new());
         several
     };
-    assert_eq!(login(&several()).others, ids);
+    assert_eq!(login(&several()).other_sessions, ids);
     let mut again = several();
     again.login(int(8), IndexSet::new());
-    assert_eq!(login(&again).others, ids, "a second login ends them, too");
+    assert_eq!(
+        login(&again).other_sessions,
+        ids,
+        "a second login ends them, too"
+    );
     let mut ended = several();
     ended.logout();
     assert_eq!(ended_ids(&ended), ids);
@@ -243,7 +247,7 @@ fn discard_drops_the_changes_and_not_a_logout() {
 #[test]
 fn lost_session_is_the_browsers_dead_one() {
     let (mut state, old) = changed();
-    state.lost();
+    state.session_ended();
     assert_eq!(state.dead, [old]);
     assert!(!state.dead_is_looked_up, "it was alive when it was loaded");
     assert!(state.is_new && state.why_new == Some(NewReason::Ended));

@@ -21,7 +21,7 @@ fn renew_is_one_update_of_the_token_that_was_loaded() {
     let stored = old.record.after(&whole(&plan), start()).unwrap();
     assert!(stored.token.matches(&token.digest("session")));
     assert!(stored.csrf().matches(old.record.csrf()));
-    assert_eq!(stored.meta.created, old.record.meta.created);
+    assert_eq!(stored.meta.times.created, old.record.meta.times.created);
 }
 
 #[test]
@@ -42,8 +42,8 @@ fn elevate_is_a_renewal_that_counts_as_a_creation() {
     let now = start().plus(MINUTE);
     let stored = old.record.after(&whole(&plan), now).unwrap();
     assert_eq!(stored.meta.id, old.record.meta.id);
-    assert_eq!(stored.meta.created, now);
-    assert_eq!(stored.meta.expires, now.plus(TIMEOUT));
+    assert_eq!(stored.meta.times.created, now);
+    assert_eq!(stored.meta.times.expires, now.plus(TIMEOUT));
     assert!(stored.csrf().matches(&csrf));
     assert!(
         stored
@@ -116,8 +116,8 @@ fn settings_are_written_only_while_the_token_is_the_loaded_one() {
 /// A session whose cookie was sent at `start`.
 fn sent(max_age: Override) -> State {
     let mut meta = meta();
-    (meta.sent, meta.max_age) = (Some(start()), max_age);
-    meta.expires = start().plus(DAY * 10);
+    (meta.sent, meta.times.own.max_age) = (Some(start()), max_age);
+    meta.times.expires = start().plus(DAY * 10);
     live(meta, &[(name("a"), RawBson::Int64(1))])
 }
 

@@ -111,7 +111,7 @@ proptest! {
         prop_assert_eq!(made.with_token.as_ref().is_some_and(|part| part.is_required), new_token);
         // What goes by compare-and-set is a change of its own.
         let mut update = whole(&made);
-        for (field, change) in made.values.relative.iter() {
+        for (field, change) in &made.values.relative {
             let path = format!("value.{}", field.as_str());
             if paths(&update).contains(&path) {
                 continue; // the server carries it out
@@ -129,8 +129,8 @@ proptest! {
         });
         prop_assert_eq!(stored, seen.collect::<BTreeSet<String>>());
         let after = &record.meta;
-        prop_assert!(after.accessed >= before.accessed);
-        prop_assert_eq!(after.created, if elevate { now } else { before.created });
-        prop_assert!(after.expires >= before.expires || timeout.is_some());
+        prop_assert!(after.times.accessed >= before.times.accessed);
+        prop_assert_eq!(after.times.created, if elevate { now } else { before.times.created });
+        prop_assert!(after.times.expires >= before.times.expires || timeout.is_some());
     }
 }

@@ -12,16 +12,16 @@ fn first_write_makes_a_document_with_all_that_there_is() {
     state.change(name("a"), set(1)).unwrap();
     let plan = insert(&state, &config(), SECOND);
     let id = Id::draw().unwrap();
-    let meta = plan.meta(id.clone());
+    let meta = plan.meta(id.clone(), None);
     assert_eq!(meta.id, id, "drawn for each attempt");
     assert_eq!(
-        (meta.created, meta.accessed),
+        (meta.times.created, meta.times.accessed),
         (start(), start().plus(SECOND)),
         "as old as the handler was told"
     );
-    assert_eq!(meta.expires, start().plus(SECOND + TIMEOUT));
+    assert_eq!(meta.times.expires, start().plus(SECOND + TIMEOUT));
     assert_eq!(plan.values, [(name("a"), RawBson::Int64(1))]);
-    assert_eq!(meta.own_times(), OwnTimes::default());
+    assert_eq!(meta.times.own, OwnTimes::default());
     assert_eq!((meta.sent, plan.cookie), (None, None));
     assert!(plan.login.is_none() && plan.dead.is_empty());
 }
@@ -36,16 +36,16 @@ fn new_session_has_the_times_that_it_set_for_itself() {
     let mut state = fresh();
     state.settings.times.timeout = Some(Override::Set(None));
     state.settings.times.max_age = Some(own(MINUTE));
-    let meta = |plan: &InsertPlan| plan.meta(Id::draw().unwrap());
+    let meta = |plan: &InsertPlan| plan.meta(Id::draw().unwrap(), None);
     let made = insert(&state, &config, SECOND);
-    assert_eq!(meta(&made).expires, start().plus(DAY));
-    assert_eq!(meta(&made).timeout, Override::Set(None));
-    assert_eq!(meta(&made).max_age, own(MINUTE));
+    assert_eq!(meta(&made).times.expires, start().plus(DAY));
+    assert_eq!(meta(&made).times.own.timeout, Override::Set(None));
+    assert_eq!(meta(&made).times.own.max_age, own(MINUTE));
     assert_eq!(made.cookie, Some(MINUTE));
     assert_eq!(meta(&made).sent, Some(start().plus(SECOND)));
     state.settings.times.lifetime = Some(own(HOUR));
     let made = insert(&state, &config, SECOND);
-    assert_eq!(meta(&made).expires, start().plus(HOUR));
+    assert_eq!(meta(&made).times.expires, start().plus(HOUR));
     state.settings.times.max_age = Some(Override::Set(None));
     let made = insert(&state, &config, SECOND);
     assert_eq!((made.cookie, meta(&made).sent), (None, None));
@@ -68,9 +68,9 @@ fn login_makes_one_tombstone_for_each_session_that_it_replaces() {
         ..loaded(LoadOutcome::New(NewReason::Ambiguous))
     });
     state.login(RawBson::Int64(7), IndexSet::new());
-    let tombstones = insert(&state, &config(), SECOND).login.unwrap().tombstones;
-    let ids: Vec<Id> = tombstones.into_iter().map(|one| one.old).collect();
-    assert_eq!(ids, [one, other]);
+    let login = insert(&state, &config(), SECOND).login.unwrap();
+    assert!(login.replaces.is_none());
+    assert_eq!(login.displaced, [one, other]);
 }
 
 /// That login has made one, with its proof.
@@ -88,7 +88,8 @@ fn login_leaves_the_tombstone_of_a_login_that_it_joins() {
     state.logout();
     state.login(RawBson::Int64(7), IndexSet::new());
     let login = insert(&state, &config(), SECOND).login.unwrap();
-    assert!(login.tombstones.is_empty() && login.joins == Some(id));
+    assert!(login.replaces.is_none() && login.displaced.is_empty());
+    assert_eq!(login.joins, Some(id));
 }
 
 #[test]
@@ -103,15 +104,16 @@ fn dead_cookie_is_looked_up_before_a_session_takes_its_place() {
         state.login(RawBson::Int64(7), IndexSet::new());
         let made = insert(&state, &config(), SECOND);
         assert!(made.dead.is_empty());
-        let tombstones = made.login.unwrap().tombstones;
-        assert!(tombstones.len() == 1 && tombstones[0].old == id);
-        assert!(tombstones[0].proof.is_none());
+        let login = made.login.unwrap();
+        assert!(login.replaces.is_none());
+        assert_eq!(login.displaced, std::slice::from_ref(&id));
     }
     // With another secret it may be another user's session.
     let mut state = state(LoadOutcome::Dead(id, NewReason::WrongSecret));
     state.login(RawBson::Int64(7), IndexSet::new());
     let made = insert(&state, &config(), SECOND);
-    assert!(made.login.unwrap().tombstones.is_empty());
+    let login = made.login.unwrap();
+    assert!(login.replaces.is_none() && login.displaced.is_empty());
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn session_that_a_login_replaced_a_moment_ago_gets_no_successor_but_a_login() {
     assert_eq!(made.values, [(name("basket"), RawBson::Int64(3))]);
     let login = made.login.unwrap();
     assert_eq!(login.joins, Some(id));
-    assert!(login.replaces.is_none() && login.tombstones.is_empty());
+    assert!(login.replaces.is_none() && login.displaced.is_empty());
 }
 
 #[test]
@@ -151,8 +153,8 @@ fn login_is_a_new_document_that_replaces_the_old_one() {
     state.change(name("a"), Change::Add(5)).unwrap();
     state.change(name("c"), set(3)).unwrap();
     let plan = insert(&state, &config(), MINUTE);
-    let meta = plan.meta(Id::draw().unwrap());
-    assert_eq!(meta.created, start().plus(MINUTE));
+    let meta = plan.meta(Id::draw().unwrap(), None);
+    assert_eq!(meta.times.created, start().plus(MINUTE));
     assert_eq!(meta.user, Some(RawBson::Int64(7)));
     let values = [
         (name("a"), RawBson::Int64(7)),
@@ -160,16 +162,14 @@ fn login_is_a_new_document_that_replaces_the_old_one() {
     ];
     assert_eq!(plan.values, values);
     let login = plan.login.unwrap();
-    let [tombstone] = login.tombstones.as_slice() else {
-        panic!("{} tombstones", login.tombstones.len());
-    };
-    assert_eq!(tombstone.old, old);
-    let proof = tombstone.proof.as_ref().unwrap();
-    assert!(proof.0.digest("session").matches(&token) && proof.1.matches(&csrf));
+    assert!(login.displaced.is_empty());
     let replaces = login.replaces.unwrap();
-    assert!(replaces.old.id == old && replaces.old.digest("session").matches(&token));
+    assert_eq!(replaces.id(), &old);
+    let Stored { record, token: own } = &*replaces.old;
+    assert!(own.id == old && own.digest("session").matches(&token));
+    assert!(record.csrf().matches(&csrf));
     assert_eq!(replaces.before.get(&name("a")), Some(&Change::Add(1)));
-    assert_eq!(replaces.after.get(&name("a")), Some(&Change::Add(5)));
+    assert_eq!(login.after.get(&name("a")), Some(&Change::Add(5)));
 }
 
 #[test]
@@ -289,10 +289,7 @@ fn an_opaque_value_is_counted_in_by_compare_and_set() {
     state.change(name("a"), Change::Add(1)).unwrap();
     let counted = update(&state, &config(), Duration::ZERO);
     assert!(counted.values.update.is_empty() && counted.values.needs_compare_and_set);
-    assert_eq!(
-        counted.values.relative.get(&name("a")),
-        Some(&Change::Add(1))
-    );
+    assert_eq!(counted.values.relative, [(name("a"), Change::Add(1))]);
     state.change(name("a"), set(9)).unwrap();
     let replaced = update(&state, &config(), Duration::ZERO);
     assert!(
