@@ -58,15 +58,11 @@ impl Core {
                 Attempt::Write(values, output) => (values, output),
             };
             if record.lacks_data_key() && values.iter().any(|(_, value)| value.is_some()) {
-                let keyed = match &what.token {
-                    Some(token) => self.with_data_key(record, token).await?,
-                    None => None,
-                };
-                match keyed {
-                    Some(keyed) => record = keyed,
+                match self.give_data_key(what, record).await? {
+                    Some(keyed) => record = keyed, // it may have been read again
                     None => return Ok(None),
                 }
-                continue; // it may have been read again
+                continue;
             }
             if !self.epoch.current().await?.has(&record.meta) {
                 return Ok(None);
@@ -81,6 +77,14 @@ impl Core {
             self.stats.conflicts.count();
             record = fresh;
             backoff.wait().await?;
+        }
+    }
+
+    /// The session with a data key, which only a request's token can give it.
+    async fn give_data_key(&self, what: &CompareAndSet, record: Record) -> Result<Option<Record>> {
+        match &what.token {
+            Some(token) => self.with_data_key(record, token).await,
+            None => Ok(None),
         }
     }
 

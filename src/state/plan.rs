@@ -269,18 +269,32 @@ fn plan_update(
     if settings.token != TokenChange::Keep {
         values.durability = Durability::Identity;
     }
-    let mut with_token = changed_settings(state, config, now);
-    if sends {
-        with_token.cookie = Some((new_token(&mut with_token, stored, settings, config)?, life));
-        if life.is_some() {
-            with_token.update.set(field::SENT, now.seconds());
-        }
-    }
     Ok(Write::Update(Box::new(UpdatePlan {
         values,
         token: stored.token.clone(),
-        with_token: (sends || !with_token.update.is_empty()).then_some(with_token),
+        with_token: plan_with_token(state, stored, sends.then_some(life), config, now)?,
     })))
+}
+
+/// Returns the part of an update that depends on the request's token, if it has one: what the request
+/// changed about the session itself, and the cookie that is sent. `cookie`: its life.
+fn plan_with_token(
+    state: &State,
+    stored: &Stored,
+    cookie: Option<CookieLife>,
+    config: &Config,
+    now: Moment,
+) -> Result<Option<TokenPart>, Error> {
+    let mut part = changed_settings(state, config, now);
+    if let Some(life) = cookie {
+        let token = new_token(&mut part, stored, &state.settings, config)?;
+        part.cookie = Some((token, life));
+        if life.is_some() {
+            part.update.set(field::SENT, now.seconds());
+        }
+    }
+    let is_empty = part.cookie.is_none() && part.update.is_empty();
+    Ok((!is_empty).then_some(part))
 }
 
 /// Returns the request's changes to the session itself. They are not written if the cookie was
