@@ -28,8 +28,8 @@ mod logins;
 mod values;
 mod versions;
 
-/// How many rounds each race has on a MongoDB that requests share commands of, and in other places fewer: what
-/// breaks a promise there loses within a hundred (`controls`).
+/// How many rounds each race has where requests share commands of MongoDB. It has fewer in other
+/// places: `controls` run a hundred at a time to see stores lose that break a promise.
 const ROUNDS: u64 = 500;
 /// How many of them run at once.
 const CONCURRENT_ROUNDS: usize = 16;
