@@ -221,9 +221,11 @@ impl Record {
 
     /// The record after a write that is known to have been applied.
     pub(crate) fn after(&self, update: &Update, now: Moment) -> Option<Record> {
-        let document = update.apply(self.values.document(), now).ok()?;
-        // The rest of the upgrade is about single keys, and the same as before.
-        let mut after = Record::from_own_form(document, self.upgrade.clone()).ok()?;
+        let (document, upgrade) = match &self.upgrade {
+            Some(upgrade) => upgrade.after(update, now)?,
+            None => (update.apply(self.values.document(), now).ok()?, None),
+        };
+        let mut after = Record::from_own_form(document, upgrade).ok()?;
         after.read_at = self.read_at;
         Some(after.opened_like(self))
     }
@@ -323,11 +325,11 @@ impl Record {
 
     /// Restricts a filter to this session while a value is the one of this record.
     pub(crate) fn with_same_value(&self, filter: Filter, field: &Field) -> Filter {
-        let value = self.stored(field).map(RawBsonRef::to_raw_bson);
-        match &self.upgrade {
-            Some(upgrade) => upgrade.with_same_value(filter, field.clone(), value),
-            None => filter.still(field.clone(), value),
+        if let Some(upgrade) = self.upgrade.as_ref().filter(|one| one.renames(field)) {
+            return upgrade.with_same_value(filter, field);
         }
+        let value = self.stored(field).map(RawBsonRef::to_raw_bson);
+        filter.still(Path::Value(field.clone()), value)
     }
 
     /// Restricts a filter to this session while its token is the one that was loaded.
@@ -339,13 +341,15 @@ impl Record {
         }
     }
 
+    /// Whether a write of a value also changes the names that values are stored under.
+    pub(crate) fn renames(&self, field: &Field) -> bool {
+        let upgrade = self.upgrade.as_ref();
+        upgrade.is_some_and(|upgrade| upgrade.renames(field))
+    }
+
     /// Whether the server cannot count in a value or append to it as it is stored.
-    pub(crate) fn needs_compare_and_set(&self, field: &Field) -> bool {
-        let is_renamed = self
-            .upgrade
-            .as_ref()
-            .is_some_and(|upgrade| upgrade.needs_compare_and_set(field));
-        self.seals_writes || is_renamed || self.stored(field).is_some_and(value::is_opaque)
+    pub(crate) fn is_opaque(&self, field: &Field) -> bool {
+        self.seals_writes || self.stored(field).is_some_and(value::is_opaque)
     }
 }
 

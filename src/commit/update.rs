@@ -183,7 +183,7 @@ impl Core {
         };
         let attempt = |record: &Record| {
             let mut values = Vec::new();
-            for (field, change) in &plan.relative {
+            for (field, change) in &plan.compared {
                 let now = record.get(field).map_err(|error| error.of(field))?;
                 let value = change.apply(now.as_ref().map(Value::as_ref));
                 let value = value.map_err(|mismatch| mismatch.of(field))?;

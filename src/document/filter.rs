@@ -8,7 +8,6 @@ use bson::{RawArrayBuf, RawBson, RawDocumentBuf};
 use super::compare::{equal, number};
 use super::{Document, Path, date, moment};
 use crate::clock::Moment;
-use crate::document::key::Field;
 
 /// Which documents an operation is about; all its conditions must hold at once.
 ///
@@ -39,10 +38,10 @@ use crate::document::key::Field;
 /// | `expires` | `{$gte: date}`, `{$lt: date}` | it is a date, and not before that, or before that |
 /// | `expires` | `{$not: {$lt: date}}` | it is missing, no date, or not before that |
 /// | `expires` | `{$not: {$gte: the first date}}` | it is missing, or no date |
-/// | `seal` | `{$exists: false}` | the session's values are not sealed |
+/// | `seal`, `renamed` | `{$exists: false}` | the field is missing |
 /// | `accessed` | `{$lt: double}` | it is a number (of any type), and less |
 /// | `value.<name>` | `{$exists: false}` | the session has no value of that name |
-/// | `$expr` | `{$eq: ["$value.<name>", {$literal: value}]}` | it has this very value under that name: not an array that holds it |
+/// | `$expr` | `{$eq: ["$<path>", {$literal: value}]}` | `value.<name>`, or `renamed`, has this very value: not an array that holds it |
 /// | `$and` | `[query, …]` | each of them holds: queries of one element of those above, where a path occurs more than once |
 ///
 /// A name has no `.` in it and does not begin with `$`. Two values are equal if MongoDB takes them
@@ -138,14 +137,14 @@ impl Filter {
         self.with(Clause::EqualsOrMissing(name, value))
     }
 
-    /// A session's value is exactly as it was loaded.
-    pub(crate) fn still(self, field: Field, value: Option<RawBson>) -> Self {
-        self.with(Clause::Is(Path::Value(field), value))
+    /// A field is exactly as it was loaded.
+    pub(crate) fn still(self, path: Path, value: Option<RawBson>) -> Self {
+        self.with(Clause::Is(path, value))
     }
 
     /// A field of the crate's own is missing.
     pub(crate) fn missing(self, name: &'static str) -> Self {
-        self.with(Clause::Is(Path::Meta(name), None))
+        self.still(Path::Meta(name), None)
     }
 
     pub(crate) fn not_before(self, name: &'static str, moment: Moment) -> Self {
@@ -182,8 +181,7 @@ impl Filter {
     }
 
     /// Whether an update may share a command with others: it asks for one session, and whether that
-    /// is alive. Once one of these conditions fails it never holds again, so the update's outcome can
-    /// be determined afterwards.
+    /// is alive. An ended session stays ended, so the update's outcome can be determined afterwards.
     pub(crate) fn may_share(&self) -> bool {
         let is_allowed = |clause| matches!(clause, &Clause::Id(_) | &Clause::UnlessBefore(..));
         !self.alone && self.wanted_id().is_some() && self.clauses.iter().all(is_allowed)

@@ -7,7 +7,8 @@
 //! document one of ours, in place ([`Upgrade`]): it keeps its `_id` and its cookie, so that parallel
 //! requests succeed and the Python application can still read it. The fields that `read` adds are
 //! computed from the document alone, so that all requests add the same; `$max` stores them, so that
-//! no request takes back a secret that another one has replaced meanwhile.
+//! no request takes back a secret that another one has replaced meanwhile. A write gives the values
+//! that it changes our names, on the condition that no other request has changed names since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +36,6 @@ pub(crate) fn read(
     config: &Config,
     now: Moment,
 ) -> Option<(Document, Option<Arc<Upgrade>>)> {
-    let raw = document.raw()?;
     let id = Id::parse(document.id()?).filter(Id::is_legacy)?;
     if !matches!(
         document.get("pickled"),
@@ -44,12 +44,6 @@ pub(crate) fn read(
         return None;
     }
     let values = document.get(field::VALUE)?.as_document()?;
-    let names = match document.get(RENAMED) {
-        Some(ours) => Some(Names::read(values, strings(ours)?)?),
-        // A write of the Python package replaces the document, and with it all that is ours.
-        None if document.get(field::TOKEN).is_some() => None,
-        None => Some(Names::read(values, BTreeSet::new())?).filter(|names| !names.old.is_empty()),
-    };
     let added = [
         (
             field::TOKEN,
@@ -65,24 +59,41 @@ pub(crate) fn read(
     let missing = added
         .into_iter()
         .filter(|(name, _)| document.get(name).is_none());
-    let upgrade = Upgrade {
-        missing: missing.collect(),
-        names,
+    let missing = missing.collect();
+    in_our_form(document, missing)
+}
+
+/// Returns a stored document in our form, and its upgrade. `missing`: the fields that it lacks.
+fn in_our_form(
+    document: Document,
+    missing: Vec<(&'static str, RawBson)>,
+) -> Option<(Document, Option<Arc<Upgrade>>)> {
+    let values = document.get(field::VALUE)?.as_document()?;
+    let names = match document.get(RENAMED) {
+        Some(ours) => Some(Names::read(values, strings(ours)?)?),
+        // A write of the Python package replaces the document, and with it all that is ours.
+        None if document.get(field::TOKEN).is_some() => None,
+        None => Some(Names::read(values, BTreeSet::new())?).filter(|names| !names.old.is_empty()),
     };
-    if upgrade.missing.is_empty() && upgrade.names.is_none() {
+    if missing.is_empty() && names.is_none() {
         return Some((document, None));
     }
     let mut ours = RawDocumentBuf::new();
-    for element in raw {
+    for element in document.raw()? {
         let (name, value) = element.ok()?;
-        match (name, &upgrade.names) {
+        match (name, &names) {
             (field::VALUE, Some(names)) => ours.append(name, names.translate(values)?),
             _ => ours.append_ref(name, value),
         }
     }
-    for (name, value) in &upgrade.missing {
+    for (name, value) in &missing {
         ours.append_ref(*name, value.as_raw_bson_ref());
     }
+    let upgrade = Upgrade {
+        document,
+        missing,
+        names,
+    };
     Some((Document::from_raw(ours), Some(Arc::new(upgrade))))
 }
 
@@ -191,89 +202,113 @@ impl Names {
         Some(ours)
     }
 
-    /// Adds to an update that the values which it changes bear our names from now on.
-    fn complete(&self, update: &mut Update) {
-        let changed: Vec<Field> = update.fields().cloned().collect();
-        let mut renamed = Vec::new();
-        for field in changed {
-            if let Some(old) = self.addressable(&field) {
-                let old = Path::Value(old);
-                if !update.contains(&old) {
-                    update.insert(old, Operator::Unset);
-                }
-            }
-            if field.as_str().contains('%') && !self.ours.contains(&field) {
-                renamed.push(RawBson::String(field.as_str().to_owned()));
-            }
-        }
-        // Without one, the document would from now on be read as having our names alone.
-        update.insert(Path::Meta(RENAMED), Operator::Push(renamed));
-    }
-
-    /// Whether the Python package has another key under our name of a key: `%25`, when this one is
-    /// `%`. A write of this one replaces both.
-    fn is_taken(&self, field: &Field) -> bool {
-        let other = self.our_name(field.as_str());
-        other.is_some_and(|other| self.old.contains_key(&other) && other != *field)
-    }
-
     /// The name that a value is still stored under, where an update can name it. Where it cannot,
     /// the value stays there and is not read any more.
     fn addressable(&self, field: &Field) -> Option<Field> {
         let old = self.old.get(field)?;
         Field::is_one(old).then(|| Field::stored(old))
     }
+
+    /// The values that a write of one displaces: first that one, then the value of another key that is
+    /// stored under its name, as `%25` is when the written key is `%`, then the one under that one's.
+    fn displaced<'a>(&'a self, field: &'a Field) -> impl Iterator<Item = &'a Field> {
+        std::iter::successors(Some(field), |name| {
+            let other = self
+                .our_name(name.as_str())
+                .filter(|other| other != *name)?;
+            self.old.get_key_value(&other).map(|(other, _)| other)
+        })
+    }
 }
 
 /// What the next write adds to a document, so that it becomes one of ours.
 pub(crate) struct Upgrade {
+    /// The document as it is stored.
+    document: Document,
     missing: Vec<(&'static str, RawBson)>,
     names: Option<Names>,
 }
 
 impl Upgrade {
-    /// Adds to an update the fields that the stored document lacks. It changes nothing that the
-    /// update itself sets, or that the document has by now.
+    /// Adds to an update the fields that the stored document lacks, and our names of the values that
+    /// it changes. It takes back nothing that the update itself sets, or that the document has
+    /// meanwhile.
     pub(crate) fn complete(&self, update: &mut Update) {
         for (name, value) in &self.missing {
             if !update.contains(&Path::Meta(name)) {
                 update.raise(name, value.clone());
             }
         }
-        if let Some(names) = &self.names {
-            names.complete(update);
+        let Some(names) = &self.names else {
+            return;
+        };
+        let changed: Vec<Field> = update.fields().cloned().collect();
+        let mut renamed = BTreeSet::new();
+        for field in &changed {
+            let mut name = field;
+            for moved in names.displaced(field) {
+                let moved_path = Path::Value(moved.clone());
+                if let (false, Some(value)) = (update.contains(&moved_path), self.stored(name)) {
+                    update.insert(moved_path, Operator::Set(value));
+                }
+                renamed.insert(moved);
+                name = moved;
+            }
         }
+        for old in changed.iter().filter_map(|field| names.addressable(field)) {
+            let old = Path::Value(old);
+            if !update.contains(&old) {
+                update.insert(old, Operator::Unset);
+            }
+        }
+        renamed.retain(|field| field.as_str().contains('%') && !names.ours.contains(*field));
+        let renamed = renamed.iter().map(|field| field.as_str().to_owned());
+        // Without one, the document would from now on be read as having our names alone.
+        let renamed = Operator::Push(renamed.map(RawBson::String).collect());
+        update.insert(Path::Meta(RENAMED), renamed);
     }
 
-    /// Whether a value is still stored under another name, so that an `$inc` or a `$push` would
-    /// begin at nothing, or at another key's value.
-    pub(crate) fn needs_compare_and_set(&self, field: &Field) -> bool {
-        let names = self.names.as_ref();
-        names.is_some_and(|names| names.old.contains_key(field) || names.is_taken(field))
-    }
-
-    /// Restricts a filter to the document while a value is stored as it was loaded.
-    pub(crate) fn with_same_value(
+    /// The document in our form after an update that was completed and applied, and what the next write
+    /// adds to it.
+    pub(crate) fn after(
         &self,
-        filter: Filter,
-        field: Field,
-        value: Option<RawBson>,
-    ) -> Filter {
-        let Some(names) = self
-            .names
-            .as_ref()
-            .filter(|_| self.needs_compare_and_set(&field))
-        else {
-            return filter.still(field, value);
-        };
-        let filter = match names.addressable(&field) {
-            Some(old) => filter.still(old, value),
-            None => filter,
-        };
-        match names.is_taken(&field) {
-            true => filter,
-            false => filter.still(field, None),
-        }
+        update: &Update,
+        now: Moment,
+    ) -> Option<(Document, Option<Arc<Upgrade>>)> {
+        let mut update = update.clone();
+        self.complete(&mut update);
+        in_our_form(update.apply(&self.document, now).ok()?, Vec::new())
+    }
+
+    /// Whether a write of a value gives values other names: it is stored under another one, or another
+    /// key's value under its own.
+    pub(crate) fn renames(&self, field: &Field) -> bool {
+        let names = self.names.as_ref();
+        names.is_some_and(|names| {
+            names.old.contains_key(field) || names.displaced(field).nth(1).is_some()
+        })
+    }
+
+    /// Restricts a filter to the document while no name is another one, and the values that a write of
+    /// this one moves are stored as they were loaded.
+    pub(crate) fn with_same_value(&self, filter: Filter, field: &Field) -> Filter {
+        let ours = self.document.get(RENAMED).map(RawBsonRef::to_raw_bson);
+        let filter = filter.still(Path::Meta(RENAMED), ours);
+        let names = self.names.iter().flat_map(|names| {
+            let old = names.addressable(field);
+            old.into_iter().chain(names.displaced(field).cloned())
+        });
+        names.fold(filter, |filter, name| {
+            let value = self.stored(&name);
+            filter.still(Path::Value(name), value)
+        })
+    }
+
+    /// What is stored under a name.
+    fn stored(&self, name: &Field) -> Option<RawBson> {
+        let values = self.document.get(field::VALUE)?.as_document()?;
+        let value = values.get(name.as_str()).ok().flatten()?;
+        Some(value.to_raw_bson())
     }
 }
 

@@ -16,6 +16,7 @@ use crate::store::faulty::{Fault, FaultyStore, Held};
 use crate::store::{Durability, Filter, Inserted, Order, Store};
 
 mod ending;
+mod legacy_names;
 mod losses;
 mod modifying;
 mod saving;

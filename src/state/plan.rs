@@ -100,10 +100,10 @@ pub(crate) struct ValuesPlan {
     pub(crate) record: Record,
     /// The changes that the server carries out.
     pub(crate) update: Update,
-    /// The changes whose outcome depends on the stored value.
-    pub(crate) relative: Vec<(Field, Change)>,
-    /// Whether some of them need a compare-and-set, because the server cannot count in or append to the
-    /// stored value.
+    /// The changes that a compare-and-set carries out in place of the server: those whose outcome
+    /// depends on the stored value, and those that change the names of stored values.
+    pub(crate) compared: Vec<(Field, Change)>,
+    /// Whether the server cannot carry out all of them.
     pub(crate) needs_compare_and_set: bool,
     pub(crate) durability: Durability,
     /// When it was planned.
@@ -112,22 +112,23 @@ pub(crate) struct ValuesPlan {
 
 impl ValuesPlan {
     pub(crate) fn new(record: Record, changes: &Changes, now: Moment) -> Self {
-        let (mut update, mut relative) = (Update::default(), Vec::new());
+        let (mut update, mut compared) = (Update::default(), Vec::new());
         let mut needs_compare_and_set = false;
         for (field, change) in changes.iter() {
-            if change.is_relative() {
-                relative.push((field.clone(), change.clone()));
-                if record.needs_compare_and_set(field) {
-                    needs_compare_and_set = true;
-                    continue;
-                }
+            let (is_relative, renames) = (change.is_relative(), record.renames(field));
+            if is_relative || renames {
+                compared.push((field.clone(), change.clone()));
+            }
+            if renames || is_relative && record.is_opaque(field) {
+                needs_compare_and_set = true;
+                continue;
             }
             record::change(&mut update, field.clone(), change.operation());
         }
         ValuesPlan {
             record,
             update,
-            relative,
+            compared,
             needs_compare_and_set,
             durability: Durability::Data,
             now,

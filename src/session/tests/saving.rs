@@ -292,27 +292,3 @@ async fn cookie_of_a_renewal_is_sent_where_it_cannot_be_proven_again() {
     let cookie = given(&session).await.expect("a cookie");
     assert!(!bench.comes(&cookie).await.is_new());
 }
-
-/// The Python package's name of the one key is this crate's name of the other.
-#[rocket::async_test]
-async fn save_of_one_legacy_key_leaves_the_other_as_the_request_sees_it() {
-    let bench = Bench::new();
-    let id = "0123456789abcdef0123456789abcdef";
-    let now = bench.sessions.core.now().millis() as f64 / 1000.0;
-    let document = bson::doc! {
-        "_id": id,
-        "created": now,
-        "accessed": now,
-        "value": { "%": 1_i64, "%25": 2_i64 },
-    };
-    let document = vec![Document::from_bson(&document)];
-    let stored = bench.store.insert(document, Durability::Data).await;
-    assert!(matches!(stored, Ok(Inserted::Stored)));
-    let token = Token::parse(id, true).unwrap();
-    for session in [bench.comes(&token).await, bench.comes(&token).await] {
-        session.set("%25", &5).unwrap();
-        session.save().await.unwrap();
-        assert_eq!(session.get::<i64>("%25").unwrap(), Some(5));
-        assert_eq!(session.get::<i64>("%").unwrap(), Some(1));
-    }
-}

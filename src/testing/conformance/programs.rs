@@ -11,7 +11,7 @@ use super::{Failure, Kept, text};
 use crate::clock::Moment;
 use crate::document::key::Field;
 use crate::document::value;
-use crate::document::{Operator, date};
+use crate::document::{Operator, Path, date};
 use crate::error::{Error, Result};
 use crate::record::{binary, field};
 use crate::store::memory::MemoryStore;
@@ -313,9 +313,9 @@ impl Dice {
                 4 => filter.before(field::EXPIRES, self.moment()),
                 5 => filter.no_date(field::EXPIRES),
                 6 => filter.older(field::ACCESSED, self.moment()),
-                7 => filter.still(Field::stored(self.name()), Some(self.value())),
+                7 => filter.still(Path::Value(Field::stored(self.name())), Some(self.value())),
                 8 => filter.unless_before(field::EXPIRES, self.moment()),
-                _ => filter.still(Field::stored(self.name()), None),
+                _ => filter.still(Path::Value(Field::stored(self.name())), None),
             };
         }
         filter

@@ -167,7 +167,7 @@ pub(super) fn change(name: &str, operator: Operator) -> Update {
 }
 
 pub(super) fn is(filter: Filter, name: &str, value: Option<RawBson>) -> Filter {
-    filter.still(Field::stored(name), value)
+    filter.still(Path::Value(Field::stored(name)), value)
 }
 
 pub(super) fn touch(id: &str, accessed: Moment, expires: Moment) -> Touch {

@@ -314,6 +314,40 @@ async fn concurrent_first_writes_are_all_stored() {
     }
 }
 
+/// `%25` is this crate's name of `%`, and `%2525` of `%25`.
+#[rocket::async_test]
+async fn concurrent_writes_of_keys_with_each_others_names_are_all_stored() {
+    let (_, probe) = start("names_meet", &[]).await;
+    for round in 0..5 {
+        probe.sessions().delete_many(doc! {}).await.unwrap();
+        let values = bson::doc! { "%25": 20, "%2525": 30, "a%2Eb": 40 };
+        let browser = with_values(&probe, values).visitor(&probe).await;
+        let writes = [
+            json!([["set", "%", 1], ["increment", "%25", 1]]),
+            json!([["increment", "%25", 1], ["set", "a.b", 2]]),
+            json!([["modify", "%25", 1], ["increment", "a%2Eb", 1]]),
+            json!([["set", "plain", 3], ["remove", "a.b"]]),
+        ];
+        let responses = at_once(&probe, &browser, &writes).await;
+        for response in &responses {
+            assert_eq!(response.status, 200, "round {round}: {response:?}");
+        }
+        let calls = json!([
+            ["get", "%"],
+            ["get", "%25"],
+            ["get", "%2525"],
+            ["get", "a%2Eb"],
+            ["get", "plain"]
+        ]);
+        let read = go(&browser, calls).await;
+        assert_eq!(
+            json!(read.results),
+            json!([1, 23, 30, 41, 3]),
+            "round {round}"
+        );
+    }
+}
+
 #[rocket::async_test]
 async fn concurrent_pops_deliver_a_legacy_message_once() {
     let (_, probe) = start("pop_at_once", &[]).await;

@@ -111,14 +111,15 @@ proptest! {
         prop_assert_eq!(made.with_token.as_ref().is_some_and(|part| part.is_required), new_token);
         // What goes by compare-and-set is a change of its own.
         let mut update = whole(&made);
-        for (field, change) in &made.values.relative {
+        for (field, change) in &made.values.compared {
             let path = format!("value.{}", field.as_str());
             if paths(&update).contains(&path) {
                 continue; // the server carries it out
             }
             prop_assert!(made.values.needs_compare_and_set);
-            let value = change.apply(made.values.record.stored(field)).unwrap().unwrap();
-            record::change(&mut update, field.clone(), Operator::Set(value));
+            let value = change.apply(made.values.record.stored(field)).unwrap();
+            let operator = value.map_or(Operator::Unset, Operator::Set);
+            record::change(&mut update, field.clone(), operator);
         }
         let before = &made.values.record.meta;
         let record = made.values.record.after(&update, now).unwrap();

@@ -289,7 +289,7 @@ fn an_opaque_value_is_counted_in_by_compare_and_set() {
     state.change(name("a"), Change::Add(1)).unwrap();
     let counted = update(&state, &config(), Duration::ZERO);
     assert!(counted.values.update.is_empty() && counted.values.needs_compare_and_set);
-    assert_eq!(counted.values.relative, [(name("a"), Change::Add(1))]);
+    assert_eq!(counted.values.compared, [(name("a"), Change::Add(1))]);
     state.change(name("a"), set(9)).unwrap();
     let replaced = update(&state, &config(), Duration::ZERO);
     assert!(
