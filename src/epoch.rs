@@ -15,8 +15,10 @@
 //!   when the reply is there.
 //! - A call that writes to a session, stores a new one, or chooses sessions asks
 //!   [`EpochLease::current`] first, which sends nothing while the lease lasts.
-//! - A process that has known a generation and finds no document (all were deleted by hand, the
-//!   collection was dropped) stores a new one.
+//! - A process that knows a generation and finds no document (all were deleted by hand, the collection
+//!   was dropped) stores a new one, so that no session of before comes back. One that has read nothing
+//!   for a while ([`REMEMBERED_FOR`]) goes without a generation then: processes that were started since
+//!   the deletion do so, and their sessions must not end by it.
 //!
 //! A document of the Python package carries no generation. It has ended when it was not created after
 //! `at`.
@@ -46,6 +48,9 @@ const LEASE: Duration = Duration::from_secs(1);
 /// begins then is taken for one that began before it, whose logins end (a second of slack between two
 /// readings of a server's clock).
 pub(crate) const LEASE_WAIT: Duration = Duration::from_secs(2);
+
+/// How long after its last read a process knows that a missing document was deleted.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 
 /// The fields of the document beside its id.
 const GENERATION: &str = "generation";
@@ -164,6 +169,16 @@ struct Known {
     read: Option<Sending>,
 }
 
+/// What a read shows.
+enum Noted {
+    /// The newest epoch that is known.
+    Epoch(Epoch),
+    /// The document was deleted a moment ago.
+    Deleted,
+    /// The reply of a read that was sent later came before this one, and has no lease any more.
+    Overtaken,
+}
+
 /// When a read was sent.
 #[derive(Clone, Copy, Debug)]
 struct Sending {
@@ -179,9 +194,10 @@ impl Sending {
         }
     }
 
-    fn has_lease(self, now: Sending) -> bool {
-        let elapsed = now.monotonic.saturating_sub(self.monotonic);
-        elapsed.max(now.wall.since(self.wall)) < LEASE
+    /// How long before another one.
+    fn before(self, later: Sending) -> Duration {
+        let elapsed = later.monotonic.saturating_sub(self.monotonic);
+        elapsed.max(later.wall.since(self.wall))
     }
 }
 
@@ -226,7 +242,7 @@ impl EpochLease {
             }
             None => {
                 let read = known.read?;
-                read.has_lease(self.sent_now()).then_some(known.epoch)
+                (read.before(self.sent_now()) < LEASE).then_some(known.epoch)
             }
         }
     }
@@ -301,38 +317,47 @@ impl EpochLease {
     /// Takes note of a read, and returns the newest epoch that is known. If the document was deleted by
     /// hand, another generation takes its place, of whichever process stores one first.
     async fn learn(&self, sent: Sending, document: Option<&Document>) -> Result<Epoch> {
-        if let Some(epoch) = self.note(sent, document) {
-            return Ok(epoch);
-        }
+        let mut noted = self.note(sent, document);
         for _ in 0..MAX_ATTEMPTS {
-            self.insert().await?;
+            match noted {
+                Noted::Epoch(epoch) => return Ok(epoch),
+                Noted::Deleted => {
+                    rocket::warn!(
+                        "Sessions: the document `{ID}` was deleted; sessions of before have ended"
+                    );
+                    self.insert().await?;
+                }
+                Noted::Overtaken => {}
+            }
             let sent = self.sent_now();
-            let document = self.store.load(ID).await?;
-            if let Some(epoch) = self.note(sent, document.as_ref()) {
-                rocket::warn!(
-                    "Sessions: the document `{ID}` was deleted; sessions of before have ended"
-                );
-                return Ok(epoch);
+            noted = self.note(sent, self.store.load(ID).await?.as_ref());
+        }
+        match noted {
+            Noted::Epoch(epoch) => Ok(epoch),
+            Noted::Deleted | Noted::Overtaken => {
+                Err(Error::store(Operation::RevokeSessions, CONTENTION))
             }
         }
-        Err(Error::store(Operation::RevokeSessions, CONTENTION))
     }
 
-    /// Returns the newest epoch that is known after a read; `None` if the document was deleted.
-    fn note(&self, sent: Sending, document: Option<&Document>) -> Option<Epoch> {
+    fn note(&self, sent: Sending, document: Option<&Document>) -> Noted {
         let epoch = Epoch::read(document);
         let mut known = self.known.lock();
         // Replies may come in another order than their reads were sent.
-        let is_newer = |read: Sending| read.monotonic > sent.monotonic;
-        if known.read.is_some_and(is_newer) {
-            return Some(known.epoch);
+        if let Some(read) = known.read.filter(|read| read.monotonic > sent.monotonic) {
+            return match read.before(self.sent_now()) < LEASE {
+                true => Noted::Epoch(known.epoch),
+                false => Noted::Overtaken,
+            };
         }
-        if epoch.generation.is_none() && known.epoch.generation.is_some() {
-            return None;
+        let is_recent = |read: Sending| read.before(sent) < REMEMBERED_FOR;
+        let is_deleted = epoch.generation.is_none() && known.epoch.generation.is_some();
+        if is_deleted && known.read.is_none_or(is_recent) {
+            return Noted::Deleted;
         }
         let read = Some(sent);
         *known = Known { epoch, read };
-        Some(epoch)
+        Noted::Epoch(epoch)
     }
 
     async fn insert(&self) -> Result<Inserted> {
@@ -410,8 +435,8 @@ impl EpochLease {
 /// store it.
 const MAX_ATTEMPTS: usize = 3;
 
-const CONTENTION: &str =
-    "the document `~epoch` was deleted and stored again 3 times while it was read";
+const CONTENTION: &str = "the document `~epoch` was deleted and stored again, or other reads of it overtook this one, \
+                          3 times";
 
 /// The date of an update, or the timestamp of an insert: whole seconds, whose end is meant.
 fn date_or_timestamp(value: RawBsonRef<'_>) -> Option<Moment> {

@@ -104,7 +104,7 @@ fn a_lease_lasts_for_a_second_by_whichever_clock_is_faster() {
         monotonic: Duration::from_millis(monotonic),
         wall: Moment::from_millis(wall),
     };
-    let lasts = |monotonic, wall| at(5000, 5000).has_lease(at(monotonic, wall));
+    let lasts = |monotonic, wall| at(5000, 5000).before(at(monotonic, wall)) < LEASE;
     assert!(lasts(5000, 5000) && lasts(5999, 5999));
     assert!(!lasts(6000, 5500), "the wall clock was set back");
     assert!(!lasts(5500, 6000), "the machine slept");
@@ -254,6 +254,29 @@ async fn a_deleted_document_is_stored_again_by_a_process_that_knew_it() {
     assert_eq!(other.generation, second.generation);
 }
 
+/// The application was stopped, the collection dropped, and the application started again, while a job
+/// had its handle open.
+#[rocket::async_test]
+async fn a_process_that_has_not_read_for_long_ends_no_session_after_a_deletion() {
+    let bench = Bench::new();
+    bench.here.advance().await.unwrap();
+    let old = bench.here.current().await.unwrap();
+    bench.clock.advance(SECOND * 60);
+    bench.store.delete_all(Filter::id(ID)).await.unwrap();
+    let epoch = bench.elsewhere.current().await.unwrap();
+    assert_eq!(epoch.generation, None);
+    let session = bench.session(None).await;
+    let of_before = bench.session(old.generation).await;
+    for _ in 0..2 {
+        assert_eq!(bench.here.current().await.unwrap(), epoch);
+        for process in [&bench.here, &bench.elsewhere] {
+            assert!(load(process, &session).await.unwrap().is_some());
+            assert!(load(process, &of_before).await.unwrap().is_none());
+        }
+        bench.clock.advance(SECOND);
+    }
+}
+
 #[rocket::async_test]
 async fn an_older_reply_does_not_replace_a_newer_one() {
     let bench = Bench::new();
@@ -267,6 +290,25 @@ async fn an_older_reply_does_not_replace_a_newer_one() {
         new.generation,
         "and stores nothing"
     );
+}
+
+/// A reply that was on its way while sessions were revoked, and while the lease of a later read ran out.
+#[rocket::async_test]
+async fn a_reply_that_was_overtaken_does_not_outlive_the_lease() {
+    let bench = Bench::new();
+    bench.elsewhere.advance().await.unwrap();
+    let held = bench.store.hold("load");
+    let here = bench.here.clone();
+    let slow = rocket::tokio::spawn(async move { here.current().await });
+    held.has_come().await;
+    bench.clock.advance(SECOND / 2);
+    let first = bench.here.current().await.unwrap();
+    bench.elsewhere.advance().await.unwrap();
+    bench.clock.advance(LEASE_WAIT);
+    held.release();
+    let epoch = slow.await.unwrap().unwrap();
+    assert_ne!(epoch.generation, first.generation);
+    assert_eq!(epoch.generation, bench.generation().await);
 }
 
 #[rocket::async_test]

@@ -155,7 +155,7 @@ impl Shared {
     }
 
     async fn commit_in_order(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
-        let (plan, identity_changes, is_issued) = {
+        let (plan, identity_changes, issues, has_issued) = {
             let mut inner = self.lock();
             if inner.state.is_committed {
                 return Err(Error::Sealed);
@@ -163,14 +163,15 @@ impl Shared {
             if is_last {
                 inner.prepare_last();
             }
+            let has_issued = inner.is_issued;
             let state = &mut inner.state;
             state.is_committed = is_last;
             let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard());
-            let is_issued = state.settings.issued.is_some();
+            let issues = state.settings.issued.is_some();
             if matches!(&plan, Ok(plan) if !plan.is_nothing()) {
                 state.start_flush();
             }
-            (plan, state.identity_changes, is_issued)
+            (plan, state.identity_changes, issues, has_issued)
         };
         let plan = match plan {
             Ok(plan) if plan.is_nothing() => return Ok(Outcome::Nothing),
@@ -197,8 +198,9 @@ impl Shared {
             Ok(Outcome::Gone) => Some(Error::Gone),
             Ok(Outcome::Applied | Outcome::AppliedInPart | Outcome::Nothing) => None,
         };
-        if let (true, Some(error)) = (is_issued, lost) {
-            // The client must not get the token, whatever the caller of `save` does about it.
+        // The client must not get a token that opens nothing, whatever the caller of `save` does about it.
+        let is_lost = |error: &Error| issues || has_issued && matches!(error, Error::Gone);
+        if let Some(error) = lost.filter(is_lost) {
             self.lock().losses.report(error);
         }
         outcome

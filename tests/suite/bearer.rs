@@ -100,6 +100,24 @@ async fn token_late(phone: Phones<'_>, gates: &State<Gates>) -> Result<String, E
     Ok(token)
 }
 
+/// Stores the token's session, and changes it later: with the response, or by a `save` of which the
+/// handler ignores the result.
+#[post("/token/and-more/<again>")]
+async fn token_and_more(
+    phone: Phones<'_>,
+    gates: &State<Gates>,
+    again: bool,
+) -> Result<String, Error> {
+    let token = phone.issue_token()?;
+    phone.save().await?;
+    gates.pass("late").await;
+    phone.set("later", &1)?;
+    if again {
+        let _ = phone.save().await;
+    }
+    Ok(token)
+}
+
 /// Each changes the token, and hands none out.
 #[post("/forget/<what>")]
 fn forget(phone: Phones<'_>, what: &str) -> Result<&'static str, Error> {
@@ -172,6 +190,7 @@ fn rocket(url: &str, gates: &Gates) -> Rocket<Build> {
         token,
         token_saved,
         token_late,
+        token_and_more,
         in_headers,
         conflict,
         elevate,
@@ -489,11 +508,15 @@ async fn a_renewal_whose_reply_was_lost_is_a_503() {
     assert!(proxy.cuts() > 0);
 }
 
-#[rocket::async_test]
-async fn a_session_that_ends_meanwhile_is_a_401_without_a_token() {
-    let api = Api::start("bearer_gone").await;
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case("/token/late")]
+#[case("/token/and-more/false")]
+#[case("/token/and-more/true")]
+async fn a_session_that_ends_meanwhile_is_a_401_without_a_token(#[case] path: &str) {
+    let api = Api::start(&database()).await;
     let token = api.login("alice").await;
-    let (late, ()) = rocket::tokio::join!(api.post("/token/late", &token), async {
+    let (late, ()) = rocket::tokio::join!(api.post(path, &token), async {
         api.gates.reached("late").await;
         let revoked = api.send(Request::post("/revoke/alice"), None).await;
         assert_eq!(revoked.text(), "1");

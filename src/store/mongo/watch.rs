@@ -96,7 +96,9 @@ impl ChangeStreamWatch {
             };
             watch.await
         });
-        self.stream = Some(opened.await?.with_type());
+        let stream = opened.await?.with_type();
+        self.token = stream.resume_token().or(self.token.take());
+        self.stream = Some(stream);
         if self.is_failing {
             self.is_failing = false;
             rocket::info!("Sessions: events are read again");
