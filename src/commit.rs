@@ -88,19 +88,24 @@ impl Written {
         }
     }
 
-    /// The session as it is stored now.
-    pub(crate) fn stored(self, now: Moment) -> Option<Stored> {
+    /// The browser's token after the write.
+    fn token(&self) -> &Token {
         match self {
-            Written::Inserted(document, sealer, token) => {
-                let record = Record::from_own_form(document, None)
-                    .ok()?
-                    .sealed_by(sealer);
-                Some(Stored { record, token })
+            Written::Inserted(.., token) => token,
+            Written::Updated(updated) => &updated.2,
+        }
+    }
+
+    /// The stored session; `None` if the update does not fit the record that it was planned for.
+    fn record(self, now: Moment) -> Option<Record> {
+        match self {
+            Written::Inserted(document, sealer, _) => {
+                let record = Record::from_own_form(document, None).ok()?;
+                Some(record.sealed_by(sealer))
             }
             Written::Updated(updated) => {
-                let (before, update, token) = *updated;
-                let record = before.after(&update, now)?;
-                Some(Stored { record, token })
+                let (before, update, _) = *updated;
+                before.after(&update, now)
             }
         }
     }
@@ -165,6 +170,22 @@ impl Core {
         let read = |one| Some(one).filter(&is_wanted).and_then(|one| self.read(one));
         let is_of = |epoch: Epoch, record: &Record| epoch.has(&record.meta);
         self.epoch.load(ids, read, is_of).await
+    }
+
+    /// The session that a write has stored; `None` when it has ended since. No round trip, unless another
+    /// request changed the type of a value meanwhile: then it is read again.
+    pub(crate) async fn stored(&self, written: Written) -> Result<Option<Stored>> {
+        let token = written.token().clone();
+        let record = match written.record(self.now()) {
+            Some(record) => Some(record),
+            None => {
+                let digest = token.digest(&self.config.cookie_name);
+                let fresh = Box::pin(self.load(&token.id)).await?;
+                let fresh = fresh.filter(|fresh| fresh.token.matches(&digest));
+                fresh.and_then(|fresh| fresh.opened_by(&token, &self.config.cookie_name))
+            }
+        };
+        Ok(record.map(|record| Stored { record, token }))
     }
 
     /// Whether a session has expired since it was loaded. Another request may have prolonged it, or

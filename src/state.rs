@@ -449,7 +449,7 @@ impl State {
         {
             self.doubts.add(&write);
         }
-        self.changed();
+        self.drop_no_changes();
     }
 
     /// The write of one field, by itself, has succeeded, and `stored` is stored.
@@ -473,7 +473,7 @@ impl State {
     /// Drops the changes of a write that has ended without storing them.
     pub(crate) fn discard_in_flight(&mut self) {
         self.in_flight = None;
-        self.changed();
+        self.drop_no_changes();
     }
 }
 

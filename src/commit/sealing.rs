@@ -26,8 +26,11 @@ impl Core {
         let filter = unless_expired(record.meta.id.as_str(), self.now());
         let filter = record.with_same_token(filter).missing(field::SEAL);
         // As durable as an identity: if the key is lost, so are the values that are sealed with it.
-        let updated = self.store.update(filter, update, Durability::Identity);
+        let updated = self
+            .store
+            .update(filter, update.clone(), Durability::Identity);
         if updated.await? == Updated::Applied {
+            let record = record.after(&update, self.now()).unwrap_or(record);
             return Ok(Some(record.sealed_by(Some(Arc::new(sealer)))));
         }
         self.with_foreign_data_key(&record, token).await

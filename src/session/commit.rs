@@ -13,7 +13,7 @@ use crate::error::{Error, Operation, Result};
 use crate::live::End;
 use crate::record::token::{Digest, Id, Token};
 use crate::state::plan::{CookieLife, plan};
-use crate::state::{Base, State, Stored};
+use crate::state::{Base, Deletion, State, Stored};
 
 /// What the response does with the session's cookie.
 pub(crate) enum CookieChange {
@@ -192,7 +192,14 @@ impl Shared {
         let commit = commit.as_mut();
         let done = self.span.commit(kind, is_touch, outcome_name, commit).await;
         drop(timer);
+        let done = match done {
+            Ok(done) => Committed::new(core, done, is_last).await,
+            Err(error) => Err(error),
+        };
         let outcome = self.settle(core, done, &deleted, identity_changes, is_last);
+        if let (true, Ok(Outcome::Gone)) = (is_last, &outcome) {
+            Box::pin(self.prove_cookie(core)).await;
+        }
         let lost = match &outcome {
             Err(error) => Some(error.clone()),
             Ok(Outcome::Gone) => Some(Error::Gone),
@@ -209,7 +216,7 @@ impl Shared {
     fn settle(
         &self,
         core: &Core,
-        done: Result<Done>,
+        done: Result<Committed>,
         deleted: &[Id],
         identity_changes: u32,
         is_last: bool,
@@ -217,10 +224,14 @@ impl Shared {
         let mut inner = self.lock();
         let state = &mut inner.state;
         let is_same = state.identity_changes == identity_changes;
-        let done = match done {
+        let Committed {
+            done,
+            new_id,
+            stored,
+        } = match done {
             Ok(done) => done,
             Err(error) if is_same && matches!(state.base, Base::Login(_)) => {
-                state.discard(); // the login is dropped, and the changes since
+                state.discard_all();
                 return Err(error);
             }
             Err(error) => {
@@ -233,14 +244,11 @@ impl Shared {
             }
         };
         state.ended.retain(|one| !deleted.contains(&one.id));
-        let new_id = done.written.as_ref().and_then(Written::new_id).cloned();
-        // A request that ends reads nothing more, so the record after the write is not computed.
-        let written = done.written.filter(|_| !is_last);
-        let stored = written.and_then(|written| written.stored(core.now()));
         if !is_same {
-            if let Some(stored) = stored {
-                settle_former_session(state, stored);
-            }
+            // A session that the write has stored for the first time is not the request's any more.
+            let is_known = stored.is_some_and(|stored| state.former_is_stored(stored));
+            let new = new_id.filter(|_| !is_known);
+            state.ended.extend(new.map(Deletion::from));
             return Ok(done.outcome);
         }
         if let (Outcome::Applied, Some(id)) = (done.outcome, &new_id) {
@@ -249,7 +257,7 @@ impl Shared {
         let state = &mut inner.state;
         match done.outcome {
             // A login that was revoked on its way: the session that it was to replace is still there.
-            Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard(),
+            Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard_all(),
             Outcome::Gone => {
                 log_dropped_changes(state);
                 inner.session_ended();
@@ -259,7 +267,7 @@ impl Shared {
             Outcome::Applied | Outcome::AppliedInPart if is_last => {}
             Outcome::Applied | Outcome::AppliedInPart => match stored {
                 Some(stored) => state.flush_succeeded(stored),
-                None => state.discard_in_flight(),
+                None => inner.session_ended(),
             },
         }
         if done.cookie.is_some() {
@@ -268,6 +276,27 @@ impl Shared {
             inner.cookie_is_known = is_cookie && new_id.is_none();
         }
         Ok(done.outcome)
+    }
+
+    /// The login that the response was to store has not taken place. The cookie of an earlier save is
+    /// sent nevertheless, unless another request has replaced its token since.
+    async fn prove_cookie(&self, core: &Core) {
+        let cookie = {
+            let inner = self.lock();
+            let cookie = inner.pending_cookie.as_ref();
+            cookie
+                .filter(|_| inner.cookie_is_known)
+                .map(|(token, _)| token.clone())
+        };
+        let Some(token) = cookie else { return };
+        let digest = token.digest(&core.config.cookie_name);
+        let is_replaced = match core.load(&token.id).await {
+            Ok(stored) => stored.is_none_or(|stored| !stored.token.matches(&digest)),
+            Err(_) => false, // without its new cookie the browser might be signed out
+        };
+        if is_replaced {
+            self.lock().pending_cookie = None;
+        }
     }
 
     /// Deletes the sessions that the request has logged out, where no commit does.
@@ -280,18 +309,28 @@ impl Shared {
     }
 }
 
-/// The request logged in or out while a write was in flight. The session that the write has stored is
-/// not the request's own any more: it ends, unless the login replaces it.
-fn settle_former_session(state: &mut State, stored: Stored) {
-    let replaced = match &mut state.base {
-        Base::Login(login) => login.replaces.as_mut(),
-        Base::Empty | Base::Stored(_) => None,
-    };
-    match replaced {
-        Some(replaced) if stored.record.meta.id == *replaced.id() => {
-            *replaced.old = stored; // with the token that it has now
-        }
-        _ => state.ended.push(stored.record.meta.id.into()),
+/// What a commit has done.
+struct Committed {
+    done: Done,
+    /// The session that it has stored for the first time.
+    new_id: Option<Id>,
+    /// The session as it is stored now. A request that ends reads nothing more, so it is `None` then.
+    stored: Option<Stored>,
+}
+
+impl Committed {
+    /// It is unknown what is stored when the session must be read again, and that fails.
+    async fn new(core: &Core, mut done: Done, is_last: bool) -> Result<Self> {
+        let new_id = done.written.as_ref().and_then(Written::new_id).cloned();
+        let stored = match done.written.take().filter(|_| !is_last) {
+            Some(written) => core.stored(written).await,
+            None => Ok(None),
+        };
+        Ok(Committed {
+            stored: stored.map_err(|error| Error::unknown(Operation::ChangeSession, error))?,
+            done,
+            new_id,
+        })
     }
 }
 

@@ -251,10 +251,11 @@ impl Session {
         match done {
             Ok(Some((record, _, output))) => {
                 self.core.stats.commits.count();
-                if is_same {
-                    let token = begun.stored.token;
-                    let stored = Stored { record, token };
-                    inner.state.exchange_succeeded(stored);
+                let token = begun.stored.token;
+                let stored = Stored { record, token };
+                match is_same {
+                    true => inner.state.exchange_succeeded(stored),
+                    false => drop(inner.state.former_is_stored(stored)),
                 }
                 Ok(output)
             }

@@ -24,6 +24,7 @@ mod sealing;
 mod times;
 mod unknown_outcome;
 mod values;
+mod view;
 
 /// An application's sessions in a store that can be made to fail.
 pub(super) struct Bench {

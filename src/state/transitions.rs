@@ -13,7 +13,7 @@
 use bson::RawBson;
 use indexmap::IndexSet;
 
-use super::{Base, Deletion, Doubts, InFlight, Login, NewReason, Replaces, Settings, State};
+use super::{Base, Deletion, Doubts, Login, NewReason, Replaces, Settings, State, Stored};
 use crate::document::key::Field;
 use crate::state::changes::{Change, Changes};
 
@@ -21,9 +21,12 @@ impl State {
     /// Starts a session of a user, with the kept values of this one.
     pub(crate) fn login(&mut self, user: RawBson, mut keep: IndexSet<Field>) {
         self.identity_changes += 1;
-        // The changes of a write in flight are shown already. The old session has them, or not, by
-        // the time this one is stored.
-        let InFlight { changes, .. } = *self.in_flight.take().unwrap_or_default();
+        // The changes of a write in flight are shown already. The old session has them, or not, when
+        // this one is stored.
+        let write = self.in_flight.take().unwrap_or_default();
+        if self.stored().is_some() {
+            self.doubts.add(&write);
+        }
         let return_to = Field::return_to();
         let mut wanted = keep.clone();
         wanted.insert(return_to.clone());
@@ -33,7 +36,7 @@ impl State {
             (Base::Empty, Some(proof)) => proof.kept.clone(),
             (base, _) => base.values(&wanted),
         };
-        let mut values = self.changes.after(changes.after(stored));
+        let mut values = self.changes.after(write.changes.after(stored));
         let of_logged_out = self.return_to.take();
         if values.iter().any(|(field, _)| *field == return_to) {
             keep.insert(return_to);
@@ -113,11 +116,24 @@ impl State {
         self.forget(NewReason::Ended);
     }
 
-    /// Drops the request's changes since the last save, but not a logout.
+    /// Drops the request's changes since the last save, but not a logout. A login that is being stored
+    /// stays.
     pub(crate) fn discard(&mut self) {
-        self.in_flight = None;
         self.changes = Changes::default();
         self.settings = Settings::default();
+        if self.in_flight.is_none() {
+            self.drop_login();
+        }
+        self.changed();
+    }
+
+    /// A write has failed, and so have all changes since: a login that it was to store is dropped.
+    pub(crate) fn discard_all(&mut self) {
+        self.in_flight = None;
+        self.discard();
+    }
+
+    fn drop_login(&mut self) {
         let base = std::mem::replace(&mut self.base, Base::Empty);
         self.base = match base {
             Base::Login(login) => {
@@ -132,7 +148,22 @@ impl State {
             }
             base => base,
         };
+    }
+
+    /// A write that the request began before it logged in or out has stored this. Returns whether it
+    /// is the session that a login replaces, or was to replace.
+    pub(crate) fn former_is_stored(&mut self, stored: Stored) -> bool {
+        let former = match &mut self.base {
+            Base::Empty => None,
+            Base::Login(login) => login.replaces.as_mut().map(|replaces| &mut replaces.old),
+            Base::Stored(current) => Some(current),
+        };
+        match former.filter(|former| former.record.meta.id == stored.record.meta.id) {
+            Some(former) => **former = stored, // with the token that it has now
+            None => return false,
+        }
         self.changed();
+        true
     }
 
     /// The stored session has ended elsewhere, or its token was replaced: the browser's cookie is a
@@ -140,7 +171,10 @@ impl State {
     pub(crate) fn session_ended(&mut self) {
         if let Base::Stored(stored) = &self.base {
             let id = &stored.record.meta.id;
-            self.dead = vec![id.clone()];
+            // The cookie of a session that this request has stored has not reached the browser.
+            if !self.dead.contains(id) {
+                self.dead.push(id.clone());
+            }
             self.dead_is_looked_up = false;
             // The session may live on under another token. The request has proven it, so a login and a
             // logout end it.

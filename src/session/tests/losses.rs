@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use super::*;
 
 /// Polls a save until its write has begun.
-async fn begin(save: Pin<&mut impl Future<Output = Result<()>>>, held: &Held) {
+pub(super) async fn begin(save: Pin<&mut impl Future<Output = Result<()>>>, held: &Held) {
     rocket::tokio::select! {
         biased;
         () = held.has_come() => {}
@@ -14,7 +14,7 @@ async fn begin(save: Pin<&mut impl Future<Output = Result<()>>>, held: &Held) {
 }
 
 /// Drops a save whose write has begun.
-async fn drop_save(session: &Session, held: &Held) {
+pub(super) async fn drop_save(session: &Session, held: &Held) {
     begin(pin!(session.save()), held).await;
 }
 
