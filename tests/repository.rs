@@ -392,6 +392,19 @@ fn places_for_tests_are_there() {
     assert!(count > 10, "{count} places");
 }
 
+/// `scripts/test` builds the crate and the command line by one command. A feature that one of them asks
+/// for is on in the tests of both, and nothing would test the crate without it.
+#[test]
+fn command_line_asks_for_one_feature_of_the_crate() {
+    let manifest = read("cli/Cargo.toml");
+    let entries = manifest
+        .lines()
+        .filter(|line| line.contains("rocket_mongo_session ="));
+    let features = entries.filter_map(|line| line.split_once("features = "));
+    let features: Vec<&str> = features.map(|(_, features)| features).collect();
+    assert_eq!(features, ["[\"unstable-store\"] }"]);
+}
+
 /// `SKIP_MONGODB` leaves out the tests of an older server by their names.
 #[test]
 fn tests_of_an_older_server_have_its_series_in_their_names() {
