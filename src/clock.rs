@@ -101,7 +101,7 @@ struct Held {
 /// The zero of [`Clock::monotonic`].
 static PROCESS_START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The clock by which the ages of a store's documents are measured ([`Store::time_source`]).
+/// The clock by which the ages of a store's documents are measured ([`Store::time_source`](crate::store::Store::time_source)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSource {
     /// The clock of this process: an age can be compared exactly with that of a request.

@@ -1,7 +1,7 @@
 //! What a handler sees of its session.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use bson::raw::RawBsonRef;
 use rocket::tokio;
@@ -13,6 +13,7 @@ use crate::document::key::Field;
 use crate::document::value;
 use crate::error::{Error, Operation, Result};
 use crate::live::{Followed, Subscriber};
+use crate::lock::Mutex;
 use crate::record::Client;
 use crate::record::token::Token;
 use crate::spans::RequestSpan;
@@ -134,7 +135,7 @@ impl Shared {
     /// A panic elsewhere cannot leave the state half changed: no code of an application runs under
     /// this lock.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -367,14 +367,46 @@ fn module_map_has_every_folder_and_file_of_src() {
     let page = read("ARCHITECTURE.md");
     let mut named = BTreeSet::new();
     for row in table(&page, "Module map") {
-        named.extend(quoted(row[0]).flat_map(modules));
+        named.extend(row.into_iter().flat_map(quoted).flat_map(modules));
     }
-    for entry in fs::read_dir(root().join("src")).expect("src") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_string_lossy();
+    for name in stems("src") {
         let is_named = |one: &String| one.split('/').next() == Some(&*name);
         assert!(named.iter().any(is_named), "the map lacks {name}");
     }
+    // The folders whose files are named one by one.
+    for folder in [
+        "commit", "config", "document", "live", "record", "session", "state", "web",
+    ] {
+        for name in stems(&format!("src/{folder}")) {
+            let name = format!("{folder}/{name}");
+            let is_named = |one: &String| *one == name || one.starts_with(&format!("{name}/"));
+            assert!(named.iter().any(is_named), "the map lacks {name}");
+        }
+    }
+}
+
+/// Returns the names of the modules in a folder, without its tests.
+fn stems(folder: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root().join(folder)).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        names.insert(name.into_owned());
+    }
+    names.remove("tests");
+    names
+}
+
+#[test]
+fn files_that_security_md_names_are_there() {
+    let page = read("docs/security.md");
+    let mut count = 0;
+    for name in quoted(&page).filter(|name| name.ends_with(".rs")) {
+        let is_there = root().join("src").join(name).is_file();
+        assert!(is_there, "docs/security.md names {name}");
+        count += 1;
+    }
+    assert!(count > 80, "{count} files are named");
 }
 
 #[test]
@@ -390,6 +422,19 @@ fn places_for_tests_are_there() {
         }
     }
     assert!(count > 10, "{count} places");
+}
+
+/// `scripts/test` builds the crate and the command line by one command. A feature that one of them asks
+/// for is on in the tests of both, and nothing would test the crate without it.
+#[test]
+fn command_line_asks_for_one_feature_of_the_crate() {
+    let manifest = read("cli/Cargo.toml");
+    let entries = manifest
+        .lines()
+        .filter(|line| line.contains("rocket_mongo_session ="));
+    let features = entries.filter_map(|line| line.split_once("features = "));
+    let features: Vec<&str> = features.map(|(_, features)| features).collect();
+    assert_eq!(features, ["[\"unstable-store\"] }"]);
 }
 
 /// `SKIP_MONGODB` leaves out the tests of an older server by their names.

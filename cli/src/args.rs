@@ -198,7 +198,7 @@ pub struct User {
 /// Which sessions. All conditions have to hold.
 ///
 /// A TIME is 2026-11-01, "2026-11-01 14:30" (local time), or RFC 3339. An AGE is 90m, 12h, 30d.
-#[derive(clap::Args, Default, PartialEq)]
+#[derive(clap::Args, Clone, Default, PartialEq)]
 pub struct Filter {
     /// The user that the login was given: JSON (7, "7", {"$oid": "…"}), and text where it is not JSON.
     #[arg(long, value_name = "USER")]
@@ -284,12 +284,12 @@ impl Filter {
 
     /// Whether nothing but a user is asked for.
     pub fn is_user_alone(&self) -> bool {
-        let user = self.user.clone();
-        *self
-            == Filter {
-                user,
-                ..Filter::default()
-            }
+        // Not compared: a user that is NaN does not equal itself.
+        let rest = Filter {
+            user: None,
+            ..self.clone()
+        };
+        self.user.is_some() && rest.is_empty()
     }
 }
 
@@ -357,6 +357,20 @@ mod tests {
         assert!(day < OffsetDateTime::now_utc() && ago("1h").is_ok_and(|hour| hour > day));
         for text in ["13000y", "5000000d", "500000000000y", "soon"] {
             assert!(ago(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn filter_of_a_user_asks_for_the_user_alone() {
+        for user in ["alice", "7", r#"{"$numberDouble": "NaN"}"#] {
+            let filter = Filter::of(user.parse().expect("a user"));
+            assert!(filter.is_user_alone() && !filter.is_empty(), "{user}");
+            let created_before = Some(OffsetDateTime::UNIX_EPOCH);
+            let narrower = Filter {
+                created_before,
+                ..filter
+            };
+            assert!(!narrower.is_user_alone(), "{user}");
         }
     }
 

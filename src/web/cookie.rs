@@ -2,12 +2,12 @@
 //! With `transport = "bearer"` the token is in the `Authorization` header instead.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use rocket::http::Cookie;
 use rocket::{Request, Response};
 
 use crate::config::{Config, Transport};
+use crate::lock::Mutex;
 use crate::record::token::Token;
 use crate::state::plan::CookieLife;
 use crate::web::headers::RequestHeaders;
@@ -166,7 +166,7 @@ impl UnfitDomains {
     }
 
     fn is_news(&self, host: &str) -> bool {
-        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = self.0.lock();
         let is_news = hosts.len() < Self::MAX_HOSTS && !hosts.iter().any(|known| known == host);
         if is_news {
             hosts.push(host.to_owned());

@@ -7,7 +7,7 @@
 //! 3. [`CommitFairing`] is attached by the first of them, one for all kinds. It commits each response,
 //!    after every other response fairing, starts the maintenance, and shuts down.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket::config::LogLevel;
@@ -20,6 +20,7 @@ use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::debug::opaque_debug;
+use crate::lock::Mutex;
 use crate::web::backend::{Backend, OpenError, Opened};
 use crate::web::cookie::UnfitDomains;
 use crate::web::kind::{Attached, Kind, KindInfo, Kinds, Main, unused_sections};
@@ -202,13 +203,6 @@ struct CommitFairing {
     maintenance: Mutex<JoinSet<()>>,
 }
 
-impl CommitFairing {
-    fn maintenance(&self) -> MutexGuard<'_, JoinSet<()>> {
-        let tasks = self.maintenance.lock();
-        tasks.unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[async_trait]
 impl Fairing for CommitFairing {
     fn info(&self) -> Info {
@@ -222,7 +216,7 @@ impl Fairing for CommitFairing {
         let kinds = self.kinds.all();
         for kind in kinds {
             let task = maintenance::run(Arc::clone(&kind.sessions.core));
-            self.maintenance().spawn(task);
+            self.maintenance.lock().spawn(task);
             announce(kind, rocket);
         }
         for section in unused_sections(rocket.figment(), kinds) {
@@ -259,7 +253,7 @@ impl Fairing for CommitFairing {
         for kind in self.kinds.all() {
             kind.sessions.core.live.stop();
         }
-        self.maintenance().abort_all();
+        self.maintenance.lock().abort_all();
         let grace = rocket.config().shutdown.grace;
         let grace = Duration::from_secs(grace.into());
         let flushes = self.kinds.all().iter().map(|kind| async move {

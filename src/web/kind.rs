@@ -3,7 +3,7 @@
 use std::any::TypeId;
 use std::borrow::Cow;
 use std::marker::PhantomData;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use rocket::figment::Figment;
 use rocket::figment::value::{Dict, Value};
@@ -12,6 +12,7 @@ use rocket::{Build, Phase, Request, Rocket};
 use crate::admin::Sessions;
 use crate::clock::Clock;
 use crate::config::MAIN_SECTION;
+use crate::lock::Mutex;
 use crate::web::backend::OpenError;
 use crate::web::cookie::UnfitDomains;
 use crate::web::request_cache::RequestCache;
@@ -176,7 +177,7 @@ pub(super) struct Kinds {
 impl Kinds {
     /// Adds a kind. Refuses one that shares a name, a cookie or a collection with another.
     pub(super) fn join(&self, new: Attached, figment: &Figment) -> Result<(), OpenError> {
-        let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut joining = self.joining.lock();
         for other in joining.iter() {
             if let Some((key, what)) = other.shares(&new) {
                 let (own, others) = (new.kind.section(), other.kind.section());
@@ -201,7 +202,7 @@ impl Kinds {
     /// Returns the kinds. Called after ignition, when no further kind joins.
     pub(super) fn all(&self) -> &[Attached] {
         self.all.get_or_init(|| {
-            let mut joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut joining = self.joining.lock();
             std::mem::take(&mut *joining)
         })
     }

@@ -139,14 +139,22 @@ pub async fn purge(context: Context, dry_run: bool) -> Result<(), Failure> {
     let sessions = context.app.sessions().await?;
     if dry_run {
         let count = sessions.count_expired().await?;
-        let text = format!("{count} expired sessions would be deleted");
+        let text = format!("{} would be deleted", number_of_expired(count));
         return context.say("would_end", count, &text);
     }
     let expired = sessions.count_expired().await?;
     let purge = async |progress: &mut Steps<'_>| sessions.purge_expired_with(progress).await;
     let count = in_steps(&context, expired, CONTINUES, purge).await?;
-    let text = format!("{count} expired sessions deleted");
+    let text = format!("{} deleted", number_of_expired(count));
     context.say("purged", count, &text)
+}
+
+/// "1 expired session", "2 expired sessions".
+fn number_of_expired(count: u64) -> String {
+    match count {
+        1 => "1 expired session".to_owned(),
+        count => format!("{count} expired sessions"),
+    }
 }
 
 /// What a call in steps tells: how many sessions it has deleted so far.

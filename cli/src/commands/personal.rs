@@ -34,7 +34,8 @@ pub async fn export(context: Context, user: User, to: Option<PathBuf>) -> Result
         .open(&path)
         .map_err(|error| Failure::Usage(format!("--output {}: {error}", path.display())))?;
     writeln!(file, "{text}")?;
-    context.say("exported", count, &format!("{count} sessions exported"))
+    let text = format!("{} exported", number_of(count));
+    context.say("exported", count, &text)
 }
 
 /// A login that was in progress at the first round is found by the second.

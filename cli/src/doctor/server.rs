@@ -40,7 +40,10 @@ impl Examination {
 
 pub(super) async fn look(this: &Examination) {
     this.report.begin("asking the server who it is");
-    version(this).await;
+    let version = server_version(this).await;
+    if this.wants("version") {
+        check_version(this, version);
+    }
     if this.wants("topology") {
         topology(this);
     }
@@ -63,21 +66,26 @@ pub(super) async fn look(this: &Examination) {
     this.check("connections", connections(this)).await;
 }
 
-async fn version(this: &Examination) {
-    let info = ask(&this.database, doc! { "buildInfo": 1 }).await;
-    let version = match &info {
-        Ok(info) => info.get_str("version").unwrap_or_default().to_owned(),
-        Err(refusal) => {
-            return this.report.write("version", Outcome::NotTried, refusal);
-        }
-    };
-    let modules = info.unwrap_or_default();
-    let kind = match modules.contains_key("ferretdb") || modules.contains_key("ferretdbVersion") {
+/// Returns the version of the server, and writes it at the head of the report.
+async fn server_version(this: &Examination) -> Result<String, Refused> {
+    let info = ask(&this.database, doc! { "buildInfo": 1 }).await?;
+    let version = info.get_str("version").unwrap_or_default();
+    let kind = match info.contains_key("ferretdb") || info.contains_key("ferretdbVersion") {
         true => "FerretDB, which says it is MongoDB",
         false => "MongoDB",
     };
     this.report
         .set_server(format!("{kind} {version}, {}", topology_name(this)));
+    Ok(version.to_owned())
+}
+
+fn check_version(this: &Examination, version: Result<String, Refused>) {
+    let version = match version {
+        Ok(version) => version,
+        Err(refusal) => {
+            return this.report.write("version", Outcome::NotTried, refusal);
+        }
+    };
     let parts: Vec<u32> = version
         .split('.')
         .map_while(|part| part.parse().ok())
@@ -188,22 +196,38 @@ async fn latency_and_clock(this: &Examination) {
                     skew = Some((time, theirs - (at.timestamp_millis() + half)));
                 }
             }
-            Err(refusal) => {
+            Err(refusal) if this.wants("latency") => {
                 return this.report.write("latency", Outcome::Broken, refusal);
+            }
+            Err(refusal) => {
+                return this.report.write("clock", Outcome::NotTried, refusal);
             }
         }
     }
     times.sort_unstable();
     let at = |place: usize| times.get(place).copied().unwrap_or_default();
     let (median, longest) = (at(times.len() / 2), at(times.len().saturating_sub(1)));
-    let millis = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
     let found = format!("median {}, longest {}", millis(median), millis(longest));
     let outcome = if median > SLOW {
         Outcome::Attention
     } else {
         Outcome::Holds
     };
-    this.report.write("latency", outcome, found);
+    if this.wants("latency") {
+        this.report.write("latency", outcome, found);
+    }
+    if this.wants("clock") {
+        clock(this, skew);
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// Says how far the server's clock is off: the time of a round trip, and the difference in
+/// milliseconds.
+fn clock(this: &Examination, skew: Option<(Duration, i64)>) {
     match skew {
         None => this
             .report

@@ -363,6 +363,8 @@ async fn purge_deletes_what_has_expired() {
         .await
         .ends_with(0);
     assert_eq!(dry.json(), [json!({ "would_end": 1 })]);
+    let told = shop.run(&["purge", "--dry-run"]).await.ends_with(0);
+    assert_eq!(told.out, "1 expired session would be deleted\n");
     let purged = shop.run(&["purge", "--json"]).await.ends_with(0);
     assert_eq!(purged.json(), [json!({ "purged": 1 })]);
     let again = shop.run(&["purge"]).await.ends_with(0);
@@ -410,9 +412,11 @@ async fn export_and_erase_are_about_one_person() {
 
     let file = std::env::temp_dir().join(format!("cli_personal-{}.json", std::process::id()));
     let path = file.to_str().expect("a path");
-    shop.run(&["export", "--user", "alice", "--output", path])
+    let written = shop
+        .run(&["export", "--user", "alice", "--output", path])
         .await
         .ends_with(0);
+    assert_eq!(written.out, "1 session exported\n");
     assert_eq!(std::fs::read_to_string(&file).expect("a file"), said.out);
     let again = shop
         .run(&["export", "--user", "alice", "--output", path])

@@ -126,6 +126,21 @@ async fn doctor_tells_what_a_standalone_server_lacks() {
     );
 }
 
+/// One look at the server answers several checks, and its version stands at the head of the report.
+#[rocket::async_test]
+async fn doctor_writes_only_the_checks_that_were_asked_for() {
+    let url = Mongod::shared().await.url("doctor_only");
+    let (said, report) = doctor(&url, &["--only", "clock"]).await;
+    said.ends_with(0);
+    assert_eq!(line(&report, "clock").0, "holds");
+    for check in ["version", "latency", "topology", "privileges"] {
+        let left_out = ("not_tried", "left out by --only");
+        assert_eq!(line(&report, check), left_out, "{check}: {report:#}");
+    }
+    let server = report["server"].as_str().unwrap_or_default();
+    assert!(server.starts_with("MongoDB "), "{report:#}");
+}
+
 #[rocket::async_test]
 async fn doctor_says_which_privilege_is_missing() {
     // A role on the one collection of the sessions: nothing can be tried, and nothing is made.

@@ -18,7 +18,8 @@ pub enum CsrfError<'r> {
     Session(Error),
     /// The token is missing or wrong. With the fields that were read.
     Token(RefusedForm),
-    /// The token is right, but the form has errors.
+    /// The form has errors. The token is right, except with a body that is too long or cannot be read
+    /// (413, 400): then it may not have been seen.
     Form(Errors<'r>),
 }
 

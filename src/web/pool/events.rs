@@ -1,12 +1,13 @@
 //! Counts and logs connections that were lost or refused, from the driver's pool events.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mongodb::event::EventHandler;
 use mongodb::event::cmap::{CmapEvent, ConnectionClosedReason};
 
+use crate::lock::Mutex;
 use crate::stats::ConnectionCounters;
 
 /// The shortest time between two log lines: a server that fails takes all of its connections with it.
@@ -42,7 +43,7 @@ impl Watcher {
     /// Records an event, and returns the line to log.
     fn note(&self, event: &CmapEvent, now: Instant) -> Option<String> {
         // Held for the time of a look-up: no code of the driver runs meanwhile.
-        let lock = || self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.state.lock();
         let closed = match event {
             CmapEvent::ConnectionReady(ready) => {
                 let key = (ready.address.to_string(), ready.connection_id);

@@ -1,6 +1,9 @@
-//! The fields of a stored document, and the types of its values.
+//! The fields of a stored document, what a read changes of them, and the types of its values.
+
+use std::time::Duration;
 
 use mongodb::bson::oid::ObjectId;
+use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use rocket::serde::json::{Value, json};
 use rocket::time::OffsetDateTime;
@@ -10,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apps::calls::{ask, go, jobs, probe, script, seconds, value, visitor};
 use crate::apps::jobs::Jobs;
-use crate::apps::probe::{id_of, run_with};
+use crate::apps::probe::{Probe, Script, eventually, id_of, run, run_with};
 use crate::support::Browser;
 
 fn millis(time: OffsetDateTime) -> i64 {
@@ -49,6 +52,129 @@ async fn a_session_that_never_expires_has_the_last_of_dates() {
     let stored = probe.document(&cookie).await.expect("a session");
     let expires = stored.get_datetime("expires").expect("a date");
     assert!(expires.to_string().starts_with("9999-12-31"), "{expires}");
+}
+
+#[rocket::async_test]
+async fn a_session_is_the_document_of_the_design() {
+    let probe = Probe::start("stored_document", &[("timeout", 100.into())]).await;
+    let now = probe.clock.time().unix_timestamp_nanos() / 1_000_000;
+    let browser = probe.browser();
+    let script = Script::new()
+        .set("n", 1)
+        .set("text", "a")
+        .set("list", json!([1.5, true, null]))
+        .set("map", json!({"a.b": {"c": "d"}}))
+        .set("a.b", 2)
+        .set("$gt", 3)
+        .set("%", 4)
+        .set("_f_mine", 5)
+        .call(json!(["flash", "m"]));
+    let cookie = run(&browser, script).await.cookie();
+    let document = probe.document(&cookie).await.expect("a session");
+    let fields: Vec<&String> = document.keys().collect();
+    assert_eq!(
+        fields,
+        [
+            "_id", "created", "accessed", "value", "token", "csrf", "expires"
+        ]
+    );
+    assert_eq!(document.get_str("_id"), Ok(id_of(&cookie)));
+    for field in ["created", "accessed"] {
+        assert_eq!(document.get_f64(field), Ok(now as f64 / 1000.0), "{field}");
+    }
+    let expires = DateTime::from_millis((now + 100_000) as i64);
+    assert_eq!(document.get_datetime("expires"), Ok(&expires));
+    let secret = cookie.split_once('.').expect("two parts").1;
+    for field in ["token", "csrf"] {
+        let Some(Bson::Binary(binary)) = document.get(field) else {
+            panic!("{field} in {document}");
+        };
+        assert_eq!(
+            (binary.subtype, binary.bytes.len()),
+            (BinarySubtype::Generic, 32),
+            "{field}"
+        );
+    }
+    assert!(
+        !format!("{document:?}").contains(secret),
+        "read access gives no one a cookie"
+    );
+
+    let value = document.get_document("value").expect("values");
+    assert_eq!(value.get("n"), Some(&Bson::Int64(1)));
+    assert_eq!(value.get_str("text"), Ok("a"));
+    assert_eq!(
+        value.get_array("list"),
+        Ok(&vec![1.5.into(), true.into(), Bson::Null])
+    );
+    assert_eq!(value.get_document("map"), Ok(&doc! { "a.b": { "c": "d" } }));
+    assert_eq!(value.get_array("_f_"), Ok(&vec!["m".into()]));
+    assert_eq!(value.len(), 9);
+    let names = value
+        .keys()
+        .filter(|name| name.contains('.') || name.starts_with('$'));
+    assert_eq!(names.count(), 0, "no key is a path or an operator: {value}");
+    let keys = run(&browser, Script::new().then("keys")).await;
+    let expected = json!(["n", "text", "list", "map", "a.b", "$gt", "%", "_f_mine"]);
+    assert_eq!(keys.results, [expected]);
+}
+
+#[rocket::async_test]
+async fn fields_that_say_nothing_are_not_there() {
+    let probe = Probe::start("stored_optional", &[("max_age", 500.into())]).await;
+    let browser = probe.browser();
+    let script = Script::new()
+        .login("bob")
+        .call(json!(["set_timeout", null]));
+    let script = script.call(json!(["set_max_age", 50.5]));
+    let cookie = run(&browser, script).await.cookie();
+    let document = probe.document(&cookie).await.expect("a session");
+    assert_eq!(document.get_str("user"), Ok("bob"));
+    assert_eq!(document.get_bool("timeout"), Ok(false));
+    assert_eq!(document.get_f64("max_age"), Ok(50.5));
+    let never = document.get_datetime("expires").expect("always present");
+    assert!(never.to_string().starts_with("9999-12-31"), "{never}");
+    assert!(!document.contains_key("renewed"));
+    run(&browser, Script::new().then("renew")).await;
+    let document = probe.document(&cookie).await.expect("a session");
+    assert!(document.get_datetime("renewed").is_ok(), "{document}");
+}
+
+#[rocket::async_test]
+async fn a_read_moves_only_the_times() {
+    let probe = Probe::start("stored_touch", &[("timeout", 100.into())]).await;
+    let browser = probe.browser();
+    let cookie = run(&browser, Script::new().set("n", 1)).await.cookie();
+    let mut before = probe.document(&cookie).await.expect("a session");
+    probe.clock.advance(Duration::from_secs(30));
+    assert_eq!(
+        run(&browser, Script::new().get("n")).await.results,
+        [json!(1)]
+    );
+    let then = before.get_f64("accessed").expect("a time");
+    eventually("the touch", async || {
+        let document = probe.document(&cookie).await.expect("a session");
+        document.get_f64("accessed") == Ok(then + 30.0)
+    })
+    .await;
+    let mut after = probe.document(&cookie).await.expect("a session");
+    let moved = |of: &Document| {
+        of.get_datetime("expires")
+            .expect("a time")
+            .timestamp_millis()
+    };
+    assert_eq!(moved(&after) - moved(&before), 30_000);
+    for times in [&mut before, &mut after] {
+        times.remove("accessed");
+        times.remove("expires");
+    }
+    assert_eq!(after, before);
+
+    // A clock that is set back moves nothing back.
+    let latest = probe.document(&cookie).await;
+    probe.clock.rewind(Duration::from_secs(3000));
+    run(&browser, Script::new().then("touch")).await;
+    assert_eq!(probe.document(&cookie).await, latest);
 }
 
 /// Sets a value in one request and reads it in the next.

@@ -112,7 +112,7 @@ const UNSEALED: &[&str] = &[
     "sharded::every_call",
     // Every field of a document that is stored plain.
     "documents::fields::a_document_has",
-    "documents::indexes::a_session_is_the_document",
+    "documents::fields::a_session_is_the_document",
     // Values of sessions whose cookies no browser has.
     "robustness::faults::commands::",
     // Commands, or increments that share one; sealed, they are stored one by one.
