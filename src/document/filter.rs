@@ -168,6 +168,17 @@ impl Filter {
         self.with(Clause::Older(name, moment))
     }
 
+    /// Returns the filter of a session that was used at this moment: one that was alive then is asked
+    /// for as alive.
+    pub(crate) fn used_at(mut self, used: Moment) -> Self {
+        for clause in &mut self.clauses {
+            if let Clause::UnlessBefore(_, moment) = clause {
+                *moment = used.min(*moment);
+            }
+        }
+        self
+    }
+
     fn with(mut self, clause: Clause) -> Self {
         self.clauses.push(clause);
         self

@@ -136,6 +136,7 @@ impl Store for MongoStore {
         update: Update,
         durability: Durability,
     ) -> Result<Updated> {
+        let filter = self.touches.counted(filter);
         self.updates.update(filter, update, durability).await
     }
 

@@ -112,12 +112,15 @@ impl Queue {
         if self.waiting.is_empty() && self.in_flight.is_empty() {
             return HashMap::new();
         }
-        let uses = |id| match (self.waiting.get(id), self.in_flight.get(id)) {
+        let pending = ids.iter().map(|id| Some((id.clone(), self.uses(id)?)));
+        pending.flatten().collect()
+    }
+
+    fn uses(&self, id: &str) -> Option<Uses> {
+        match (self.waiting.get(id), self.in_flight.get(id)) {
             (Some(a), Some(b)) => Some(a.later(*b)),
             (uses, None) | (None, uses) => uses.copied(),
-        };
-        let pending = ids.iter().map(|id| Some((id.clone(), uses(id)?)));
-        pending.flatten().collect()
+        }
     }
 
     /// Whether the writer ends now, because nothing waits.
@@ -149,6 +152,19 @@ impl Touches {
     /// Returns the uses of these sessions that may not be in the database yet.
     pub(super) fn pending(&self, ids: &[String]) -> HashMap<String, Uses> {
         self.queue.lock().pending(ids)
+    }
+
+    /// Returns the filter of an update of one session, which counts as alive by the uses that may not be
+    /// in the database yet, as it does when it is loaded.
+    pub(super) fn counted(&self, filter: Filter) -> Filter {
+        let Some(id) = filter.wanted_id() else {
+            return filter;
+        };
+        let pending = self.queue.lock().uses(id);
+        match pending {
+            Some(uses) => filter.used_at(uses.first),
+            None => filter,
+        }
     }
 
     /// Returns documents that were found as they are after their touches. `before`: the uses that were

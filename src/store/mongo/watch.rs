@@ -96,9 +96,7 @@ impl ChangeStreamWatch {
             };
             watch.await
         });
-        let stream = opened.await?.with_type();
-        self.token = stream.resume_token().or(self.token.take());
-        self.stream = Some(stream);
+        self.stream = Some(opened.await?.with_type());
         if self.is_failing {
             self.is_failing = false;
             rocket::info!("Sessions: events are read again");

@@ -2,11 +2,13 @@
 
 use mongodb::bson::doc;
 use rocket::serde::json::{Value, json};
+use rstest::rstest;
 
 use crate::apps::calls;
 use crate::apps::calls::{ask, go, now, probe, script, seconds, visitor};
+use crate::apps::database;
 use crate::apps::probe::{Probe, asked, eventually, id_of, run};
-use crate::support::Browser;
+use crate::support::{Browser, Fate, Mongod, Proxy};
 
 /// How many times a session's use was noted, in all.
 async fn touches(browser: &Browser) -> u64 {
@@ -203,4 +205,28 @@ async fn reading_a_new_session_creates_nothing_at_any_time() {
     assert_eq!(read.sent(), None);
     assert_eq!(touches(&browser).await, 0);
     assert!(probe.documents().await.is_empty());
+}
+
+/// The use that extends the session is on its way to the database, where its end has passed.
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(json!([["set", "n", 1]]))]
+#[case(json!([["set", "n", 1], ["save"]]))]
+#[case(json!([["modify", "n", 1]]))]
+async fn a_write_finds_a_session_whose_use_is_not_stored_yet(#[case] calls: Value) {
+    let (mongod, db) = (Mongod::shared().await, database());
+    let proxy = Proxy::start(mongod.port()).await;
+    let keys = [("timeout", 60.into()), ("reissue_time", 1.into())];
+    let (client, url) = (mongod.client().await, proxy.url(&db));
+    let probe = Probe::start_at(client, &url, &db, &keys, |rocket| rocket).await;
+    let (browser, _) = visitor(&probe).await;
+    probe.clock.advance(seconds(59.0));
+    proxy.plan("update", [Fate::Hold]);
+    go(&browser, json!([["get", "k"]])).await;
+    eventually("the touch", || async { proxy.held() == 1 }).await;
+    probe.clock.advance(seconds(2.0));
+    assert_eq!(go(&browser, calls).await.status, 200);
+    proxy.release();
+    let read = go(&browser, json!([["get", "n"], ["is_new"]])).await;
+    assert_eq!(read.results, [json!(1), json!(false)]);
 }
