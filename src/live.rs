@@ -123,9 +123,8 @@ impl Live {
         let result = call.await;
         {
             let mut state = self.0.state.lock();
-            state.registry.prune();
             let newest = state.registry.last_number();
-            let is_followed = !state.registry.is_empty();
+            let is_followed = state.registry.is_followed();
             state.reasons.finish_many(&ended, newest, is_followed);
         }
         self.0.wake.notify_one();

@@ -1,39 +1,43 @@
 //! Background tasks of the crate, counted so that shutdown can wait for them.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rocket::futures::FutureExt;
 use rocket::tokio;
-use rocket::tokio::sync::watch;
+use rocket::tokio::sync::Notify;
 use rocket::tokio::task::JoinHandle;
 
 use crate::error::{Error, Operation, Result};
 
-/// The number of tasks that were spawned and have not ended. Only zero is notified.
+/// The background tasks that were spawned through one handle or its clones.
 #[derive(Clone, Default)]
-pub(crate) struct Tasks(watch::Sender<usize>);
+pub(crate) struct Tasks(Arc<Count>);
+
+/// The number of tasks that have not ended. Only zero is notified.
+#[derive(Default)]
+struct Count {
+    running: AtomicUsize,
+    none_runs: Notify,
+}
 
 /// Counts one task, however it ends.
-struct Running(watch::Sender<usize>);
+struct Running(Arc<Count>);
 
 impl Running {
-    fn new(running: &watch::Sender<usize>) -> Self {
-        running.send_if_modified(|running| {
-            *running += 1;
-            false
-        });
-        Running(running.clone())
+    fn new(count: &Arc<Count>) -> Self {
+        count.running.fetch_add(1, Ordering::SeqCst);
+        Running(Arc::clone(count))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.send_if_modified(|running| {
-            *running -= 1;
-            *running == 0
-        });
+        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none_runs.notify_waiters();
+        }
     }
 }
 
@@ -74,8 +78,14 @@ impl Tasks {
 
     /// Waits until no task runs, for `limit` at most.
     pub(crate) async fn wait(&self, limit: Duration) {
-        let mut running = self.0.subscribe();
-        let none_runs = running.wait_for(|running| *running == 0);
+        let none_runs = async {
+            // Made before the number is read: it is notified of a zero from then on.
+            let mut notified = self.0.none_runs.notified();
+            while self.0.running.load(Ordering::SeqCst) > 0 {
+                notified.await;
+                notified = self.0.none_runs.notified();
+            }
+        };
         let _ = tokio::time::timeout(limit, none_runs).await;
     }
 }
@@ -120,12 +130,12 @@ mod tests {
         let tasks = Tasks::default();
         let (end, ended) = oneshot::channel::<()>();
         let task = tasks.spawn(async move { ended.await.is_ok() });
-        let waiting = tasks.clone();
-        let waits = tokio::spawn(async move { waiting.wait(Duration::from_secs(60)).await });
+        let mut waits = Box::pin(tasks.wait(Duration::from_secs(60)));
+        assert!((&mut waits).now_or_never().is_none());
         end.send(()).unwrap();
         assert!(task.await.unwrap());
-        waits.await.unwrap();
-        assert_eq!(*tasks.0.borrow(), 0);
+        assert!(waits.now_or_never().is_some());
+        assert_eq!(tasks.0.running.load(Ordering::SeqCst), 0);
     }
 
     #[rocket::async_test]
@@ -148,6 +158,6 @@ mod tests {
         let task = tasks.spawn(async { panic!("for a test") });
         assert!(task.await.is_err());
         tasks.wait(Duration::from_secs(60)).await;
-        assert_eq!(*tasks.0.borrow(), 0);
+        assert_eq!(tasks.0.running.load(Ordering::SeqCst), 0);
     }
 }

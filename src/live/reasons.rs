@@ -33,11 +33,14 @@ pub(super) struct Reason {
     pub(super) user: Option<RawBson>,
     /// The call that ended it has said so.
     is_certain: bool,
+    /// When it was first given.
+    at: Instant,
 }
 
 #[derive(Default)]
 pub(super) struct Reasons {
     by_id: HashMap<String, Reason>,
+    /// When each was given, oldest first, also of those that were taken back.
     order: VecDeque<(Instant, String)>,
     bulks: VecDeque<Bulk>,
 }
@@ -56,9 +59,10 @@ impl Reasons {
             end,
             user: user.cloned(),
             is_certain: false,
+            at: Instant::now(),
         };
+        self.order.push_back((reason.at, id.to_owned()));
         self.by_id.insert(id.to_owned(), reason);
-        self.order.push_back((Instant::now(), id.to_owned()));
     }
 
     /// The session has ended.
@@ -125,7 +129,9 @@ impl Reasons {
         while let Some((at, id)) = self.order.front()
             && (is_old(at) || self.order.len() >= MAX_REMEMBERED)
         {
-            self.by_id.remove(id);
+            if self.by_id.get(id).is_some_and(|reason| reason.at == *at) {
+                self.by_id.remove(id);
+            }
             self.order.pop_front();
         }
         while let Some(bulk) = self.bulks.front()
@@ -166,6 +172,18 @@ mod tests {
         reasons.intend("a", End::LoggedOut, None);
         let end = reasons.of("a").map(|reason| reason.end);
         assert_eq!(end, Some(End::LoggedOut), "it was used since");
+    }
+
+    #[test]
+    fn reason_that_follows_one_that_was_taken_back_is_not_forgotten_with_it() {
+        let mut reasons = Reasons::default();
+        reasons.intend("a", End::Revoked, None);
+        reasons.take_back("a");
+        reasons.intend("a", End::Revoked, None);
+        for other in 1..MAX_REMEMBERED {
+            reasons.intend(&other.to_string(), End::Revoked, None);
+        }
+        assert!(reasons.of("a").is_some());
     }
 
     #[test]

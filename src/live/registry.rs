@@ -34,6 +34,11 @@ impl Subscriber {
         }
     }
 
+    /// Whether a clone of its future is left.
+    fn is_used(&self) -> bool {
+        self.subscription.strong_count() > 0
+    }
+
     /// The receiver may have been dropped; ignore it.
     pub(super) fn end(self, end: End) {
         let _ = self.tell.send(end);
@@ -88,11 +93,16 @@ impl Registry {
 
     /// Removes the subscriptions whose futures were dropped.
     pub(super) fn prune(&mut self) {
-        let is_used = |one: &Subscriber| one.subscription.strong_count() > 0;
         self.sessions.retain(|_, entry| {
-            entry.subscribers.retain(is_used);
+            entry.subscribers.retain(Subscriber::is_used);
             !entry.subscribers.is_empty()
         });
+    }
+
+    /// Whether a future waits for the end of a session.
+    pub(super) fn is_followed(&self) -> bool {
+        let mut subscribers = self.sessions.values().flat_map(|entry| &entry.subscribers);
+        subscribers.any(Subscriber::is_used)
     }
 
     /// Takes out all that follow a session.

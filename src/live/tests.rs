@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use bson::{RawBson, doc};
@@ -64,12 +65,7 @@ impl Bench {
 
     fn follow(&self, id: &Id) -> Ended {
         let (ended, subscriber) = self.live.subscribe();
-        let followed = Followed {
-            id: id.clone(),
-            user: Some(RawBson::Int32(7)),
-            times: None,
-        };
-        self.live.follow(subscriber, followed);
+        self.live.follow(subscriber, session(id));
         ended
     }
 
@@ -79,8 +75,28 @@ impl Bench {
         ids.map(|id| self.follow(&id)).collect()
     }
 
+    /// A task that waits for the end of a session.
+    fn probe(&self, ended: &mut Ended) -> Arc<LockProbe> {
+        let probe = Arc::new(LockProbe {
+            live: self.live.clone(),
+            was_locked: OnceLock::new(),
+        });
+        let waker = Arc::clone(&probe).into();
+        let polled = ended.poll_unpin(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        probe
+    }
+
     async fn delete(&self, id: &Id) -> Result<bool> {
         self.store.inner.delete(Filter::id(id.as_str())).await
+    }
+}
+
+fn session(id: &Id) -> Followed {
+    Followed {
+        id: id.clone(),
+        user: Some(RawBson::Int32(7)),
+        times: None,
     }
 }
 
@@ -304,18 +320,27 @@ async fn touch_is_recorded_once_a_second() {
     assert_eq!(accessed, Some(bench.clock.now()));
 }
 
-/// Waking a task may run or drop what it holds, which takes the lock.
+/// Records whether the lock is held when its task is woken.
+struct LockProbe {
+    live: Live,
+    was_locked: OnceLock<bool>,
+}
+
+impl Wake for LockProbe {
+    fn wake(self: Arc<Self>) {
+        let _ = self.was_locked.set(self.live.0.state.is_locked());
+    }
+}
+
+/// A task that is woken may run or be dropped at once, and what it holds may take the lock.
 #[rocket::async_test]
-async fn a_future_may_be_dropped_by_the_task_that_it_wakes() {
+async fn a_task_is_woken_without_the_lock() {
     let bench = Bench::new();
-    let (id, ended) = bench.followed().await;
-    let twin = bench.follow(&id);
-    let task = rocket::tokio::spawn(async move {
-        let end = ended.await;
-        drop(twin);
-        end
-    });
-    rocket::tokio::task::yield_now().await;
+    let (id, mut followed) = bench.followed().await;
+    let (mut late, subscriber) = bench.live.subscribe();
+    let probes = [&mut followed, &mut late].map(|ended| bench.probe(ended));
     bench.live.0.tell([(id.as_str(), End::Revoked)].into_iter());
-    assert_eq!(task.await.unwrap(), End::Revoked);
+    bench.live.follow(subscriber, session(&id));
+    let was_locked = probes.map(|probe| probe.was_locked.get().copied());
+    assert_eq!(was_locked, [Some(false); 2]);
 }
