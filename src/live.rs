@@ -93,15 +93,16 @@ impl Live {
             Err(_) => None,
         };
         if has_ended == Some(true) {
-            self.0.tell(ids.iter().map(|id| (*id, end)));
+            self.0.tell(ids.iter().map(|id| (*id, end)), user);
             return result;
         }
         let mut state = self.0.state.lock();
-        if has_ended == Some(false) {
-            // It was not there, so it has ended before, or belongs to another user.
-            ids.iter().for_each(|id| state.reasons.take_back(id));
+        match has_ended {
+            // It was not there, so it has ended before, which a poll finds, or belongs to another user:
+            // anybody's requests may name it.
+            Some(_) => ids.iter().for_each(|id| state.reasons.take_back(id)),
+            None => self.0.wake_for(&state, ids),
         }
-        self.0.wake_for(&state, ids);
         drop(state);
         result
     }
@@ -205,13 +206,13 @@ impl Inner {
         }
     }
 
-    /// These sessions have ended.
-    fn tell<'a>(&self, ended: impl Iterator<Item = (&'a str, End)>) {
+    /// These sessions have ended. `user`: whose they were, if the call that ended them knows.
+    fn tell<'a>(&self, ended: impl Iterator<Item = (&'a str, End)>, user: Option<&RawBson>) {
         let mut told = Vec::new();
         {
             let mut state = self.state.lock();
             for (id, end) in ended {
-                state.reasons.confirm(id, end);
+                state.reasons.confirm(id, end, user);
                 let subscribers = state.registry.take(id);
                 told.extend(subscribers.into_iter().map(|one| (one, end)));
             }

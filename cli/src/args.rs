@@ -147,7 +147,7 @@ pub struct Doctor {
     pub only: Vec<String>,
     /// After this many seconds it leaves out what was not tried: with the removal it is two minutes.
     #[arg(long, hide = true, default_value_t = 105)]
-    pub limit: u64,
+    pub limit: u32,
     /// How long it waits for the server to delete an expired document, in seconds.
     #[arg(long, hide = true, default_value_t = 95)]
     pub ttl_patience: u64,

@@ -53,7 +53,7 @@ enum End {
 }
 
 pub async fn run(mut context: Context, args: Doctor) -> Result<u8, Failure> {
-    let until = Instant::now() + Duration::from_secs(args.limit);
+    let until = Instant::now() + Duration::from_secs(args.limit.into());
     let url = match args.url {
         Some(url) => url,
         None => context.app.url()?,

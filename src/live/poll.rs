@@ -18,7 +18,7 @@ use crate::tasks::TaskGuard;
 /// The time from one poll to the next.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The pause after a poll that took longer.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const MIN_PAUSE: Duration = Duration::from_millis(50);
 /// How many tombstones one find asks for: with their ids, 700 KB. MongoDB takes 16 MB.
 const MAX_TOMBSTONES: usize = 20_000;
 
@@ -72,7 +72,7 @@ impl Inner {
             let missing: Vec<String> = missing.into_iter().collect();
             ended.extend(self.explain(missing, sent).await?);
         }
-        self.tell(ended.iter().map(|(id, end)| (id.as_str(), *end)));
+        self.tell(ended.iter().map(|(id, end)| (id.as_str(), *end)), None);
         Ok(())
     }
 
@@ -157,7 +157,9 @@ async fn poll_while_followed(mut guard: TaskGuard<Inner>) {
     drop(inner);
     let mut is_failing = false;
     let mut next = Instant::now() + PAUSE;
+    let mut not_before = Instant::now();
     loop {
+        sleep_until(not_before).await;
         tokio::select! {
             () = sleep_until(next) => {}
             () = wake.notified() => {}
@@ -175,10 +177,11 @@ async fn poll_while_followed(mut guard: TaskGuard<Inner>) {
                 return;
             }
         }
-        // From start to start, with a pause after a poll that takes long.
+        // From start to start, with a pause after a poll that takes long, or is followed by calls that
+        // end sessions: anybody may make many of them.
         next = Instant::now() + PAUSE;
         let polled = inner.poll().await;
-        next = next.max(Instant::now() + MIN_PAUSE);
+        not_before = Instant::now() + MIN_PAUSE;
         match (polled, is_failing) {
             (Ok(()), true) => {
                 is_failing = false;

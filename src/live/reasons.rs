@@ -66,8 +66,8 @@ impl Reasons {
     }
 
     /// The session has ended.
-    pub(super) fn confirm(&mut self, id: &str, end: End) {
-        self.intend(id, end, None);
+    pub(super) fn confirm(&mut self, id: &str, end: End, user: Option<&RawBson>) {
+        self.intend(id, end, user);
         if let Some(reason) = self.by_id.get_mut(id) {
             // One that has expired by the clock of this process may have been used since, or be alive by
             // another clock.
@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn session_that_was_said_to_have_expired_is_asked_for_again() {
         let mut reasons = Reasons::default();
-        reasons.confirm("a", End::Expired);
-        reasons.confirm("b", End::Revoked);
+        reasons.confirm("a", End::Expired, None);
+        reasons.confirm("b", End::Revoked, None);
         assert_eq!(
             (reasons.certain("a"), reasons.certain("b")),
             (None, Some(End::Revoked))

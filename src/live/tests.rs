@@ -123,7 +123,10 @@ async fn ended_gives_its_end_again_and_to_later_clones() {
     let bench = Bench::new();
     let (id, followed) = bench.followed().await;
     let (never_stored, subscriber) = bench.live.subscribe();
-    bench.live.0.tell([(id.as_str(), End::Revoked)].into_iter());
+    bench
+        .live
+        .0
+        .tell([(id.as_str(), End::Revoked)].into_iter(), None);
     drop(subscriber);
     for (mut ended, end) in [(followed, End::Revoked), (never_stored, End::Gone)] {
         let earlier = ended.clone();
@@ -339,8 +342,51 @@ async fn a_task_is_woken_without_the_lock() {
     let (id, mut followed) = bench.followed().await;
     let (mut late, subscriber) = bench.live.subscribe();
     let probes = [&mut followed, &mut late].map(|ended| bench.probe(ended));
-    bench.live.0.tell([(id.as_str(), End::Revoked)].into_iter());
+    bench
+        .live
+        .0
+        .tell([(id.as_str(), End::Revoked)].into_iter(), None);
     bench.live.follow(subscriber, session(&id));
     let was_locked = probes.map(|probe| probe.was_locked.get().copied());
     assert_eq!(was_locked, [Some(false); 2]);
+}
+
+/// Another user may name the session in a call that ends nothing, while its own logout runs.
+#[test]
+fn user_is_the_one_of_the_call_that_ended_the_session() {
+    let (owner, other) = (RawBson::Int32(1), RawBson::Int32(2));
+    for is_taken_back_first in [true, false] {
+        let mut reasons = Reasons::default();
+        reasons.intend("a", End::LoggedOut, Some(&owner));
+        reasons.intend("a", End::Revoked, Some(&other));
+        if is_taken_back_first {
+            reasons.take_back("a");
+        }
+        reasons.confirm("a", End::LoggedOut, Some(&owner));
+        reasons.take_back("a");
+        let reason = reasons.of("a").unwrap();
+        assert_eq!(reason.end, End::LoggedOut);
+        assert_eq!(reason.user.as_ref(), Some(&owner), "{is_taken_back_first}");
+    }
+}
+
+#[rocket::async_test]
+async fn polls_pause_however_often_they_are_asked_for() {
+    const POLLS: u32 = 10;
+    let bench = Bench::new();
+    let (_, _followed) = bench.followed().await;
+    bench.live.0.start_polling({
+        let mut state = bench.live.0.state.lock();
+        state.is_polling = false;
+        state
+    });
+    let began = std::time::Instant::now();
+    for _ in 0..POLLS {
+        let held = bench.store.hold("times");
+        bench.live.look();
+        held.has_come().await;
+        held.release();
+    }
+    let pauses = poll::MIN_PAUSE * (POLLS - 1);
+    assert!(began.elapsed() >= pauses);
 }

@@ -14,7 +14,6 @@ use super::report::Outcome;
 
 /// The ends of life (<https://www.mongodb.com/legal/support-policy/lifecycles>, read 2026-11-29).
 const ENDS_OF_LIFE: &[(&str, (i32, u32, u32))] = &[
-    ("4.2", (2023, 4, 30)),
     ("4.4", (2024, 2, 29)),
     ("5.0", (2024, 10, 31)),
     ("6.0", (2025, 7, 31)),
