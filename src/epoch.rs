@@ -175,7 +175,8 @@ enum Noted {
     Epoch(Epoch),
     /// The document was deleted a moment ago.
     Deleted,
-    /// The reply of a read that was sent later came before this one, and has no lease any more.
+    /// The reply of a read that was sent later came before this one, says something else, and gives no
+    /// lease any more.
     Overtaken,
 }
 
@@ -345,7 +346,8 @@ impl EpochLease {
         let mut known = self.known.lock();
         // Replies may come in another order than their reads were sent.
         if let Some(read) = known.read.filter(|read| read.monotonic > sent.monotonic) {
-            return match read.before(self.sent_now()) < LEASE {
+            let is_same = epoch.generation == known.epoch.generation;
+            return match is_same || read.before(self.sent_now()) < LEASE {
                 true => Noted::Epoch(known.epoch),
                 false => Noted::Overtaken,
             };

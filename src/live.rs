@@ -73,8 +73,8 @@ impl Live {
     }
 
     /// Runs a call that ends sessions, and notifies the streams that follow them. `did_end` says by
-    /// the call's result whether it has ended them; `None`: some of them. Unless all have ended, a poll
-    /// right after the call finds those that have.
+    /// the call's result whether it has ended them; `None`: some of them, which a poll right after the
+    /// call finds.
     pub(crate) async fn ending<T>(
         &self,
         ids: &[&str],

@@ -311,6 +311,24 @@ async fn a_reply_that_was_overtaken_does_not_outlive_the_lease() {
     assert_eq!(epoch.generation, bench.generation().await);
 }
 
+/// A database that takes longer than a lease for each reply leaves nobody a lease.
+#[rocket::async_test]
+async fn a_reply_that_was_overtaken_by_the_same_is_used() {
+    let bench = Bench::new();
+    bench.elsewhere.advance().await.unwrap();
+    let held = bench.store.hold("load");
+    let here = bench.here.clone();
+    let slow = rocket::tokio::spawn(async move { here.current().await });
+    held.has_come().await;
+    bench.clock.advance(SECOND / 2);
+    let first = bench.here.current().await.unwrap();
+    bench.clock.advance(SECOND * 2);
+    bench.store.next("load", Fault::Fails);
+    held.release();
+    let epoch = slow.await.unwrap().expect("no further read");
+    assert_eq!(epoch.generation, first.generation);
+}
+
 #[rocket::async_test]
 async fn an_unknown_outcome_makes_this_process_look_at_once() {
     let bench = Bench::new();

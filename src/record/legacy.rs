@@ -177,7 +177,7 @@ impl Names {
     }
 
     /// Our name of a stored value. `None` for one that was written anew under our name, and for the
-    /// empty name, which we have not.
+    /// empty name, which is no key here.
     fn our_name(&self, stored: &str) -> Option<Field> {
         let field = Field::stored(stored);
         if self.ours.contains(&field) {
@@ -289,8 +289,8 @@ impl Upgrade {
         })
     }
 
-    /// Restricts a filter to the document while no name is another one, and the values that a write of
-    /// this one moves are stored as they were loaded.
+    /// Restricts a filter to the document while no name has changed since it was loaded, and no value
+    /// that a write of this one moves.
     pub(crate) fn with_same_value(&self, filter: Filter, field: &Field) -> Filter {
         let ours = self.document.get(RENAMED).map(RawBsonRef::to_raw_bson);
         let filter = filter.still(Path::Meta(RENAMED), ours);

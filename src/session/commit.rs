@@ -249,6 +249,11 @@ impl Shared {
             let is_known = stored.is_some_and(|stored| state.former_is_stored(stored));
             let new = new_id.filter(|_| !is_known);
             state.ended.extend(new.map(Deletion::from));
+            if is_known && done.cookie.is_some() {
+                // The login may not take place: the browser needs the cookie of that session then.
+                inner.pending_cookie = done.cookie;
+                inner.cookie_is_known = true;
+            }
             return Ok(done.outcome);
         }
         if let (Outcome::Applied, Some(id)) = (done.outcome, &new_id) {
@@ -267,7 +272,10 @@ impl Shared {
             Outcome::Applied | Outcome::AppliedInPart if is_last => {}
             Outcome::Applied | Outcome::AppliedInPart => match stored {
                 Some(stored) => state.flush_succeeded(stored),
-                None => inner.session_ended(),
+                None => {
+                    inner.session_ended();
+                    return Ok(done.outcome);
+                }
             },
         }
         if done.cookie.is_some() {

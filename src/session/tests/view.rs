@@ -39,13 +39,9 @@ async fn session_that_gets_its_data_key_with_a_csrf_secret(#[case] modifies_firs
     assert!(next.verify_csrf(&page));
 }
 
-/// The server counts in a number, and this process does not know that it is one again.
-#[rstest]
-#[test_attr(rocket::async_test)]
-#[case(false)]
-#[case(true)]
-async fn write_that_does_not_fit_the_record_in_memory(#[case] renews: bool) {
-    let bench = Bench::new();
+/// A request whose next save counts in a number, of which this process does not know that it is one
+/// again.
+async fn unfit(bench: &Bench) -> (Session, Token) {
     let numbers = [("n", 5), ("m", 1), ("x", 1)];
     let cookie = bench.begun(None, &numbers).await;
     let session = bench.comes(&cookie).await;
@@ -60,6 +56,16 @@ async fn write_that_does_not_fit_the_record_in_memory(#[case] renews: bool) {
     other.set("n", &7_i64).unwrap();
     other.finish().await.unwrap();
     session.set("x", &2_i64).unwrap();
+    (session, cookie)
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(false)]
+#[case(true)]
+async fn write_that_does_not_fit_the_record_in_memory(#[case] renews: bool) {
+    let bench = Bench::new();
+    let (session, cookie) = unfit(&bench).await;
     if renews {
         session.renew().unwrap();
     }
@@ -70,6 +76,31 @@ async fn write_that_does_not_fit_the_record_in_memory(#[case] renews: bool) {
     let next = bench.comes(sent.as_ref().unwrap_or(&cookie)).await;
     assert_eq!(number(&next, "x"), Some(1));
     assert_eq!(number(&next, "n"), Some(8));
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(false)]
+#[case(true)]
+async fn session_that_is_replaced_before_it_is_read_again(#[case] is_logged_out: bool) {
+    let bench = Bench::new();
+    let (session, cookie) = unfit(&bench).await;
+    session.touch();
+    let held = bench.store.hold("load");
+    let replaced = async {
+        held.has_come().await;
+        let other = bench.comes(&cookie).await;
+        match is_logged_out {
+            true => other.logout().unwrap(),
+            false => other.elevate().unwrap(),
+        }
+        other.finish().await.unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), replaced);
+    saved.unwrap();
+    let sent = given(&session).await;
+    assert!(sent.is_none(), "it overwrites what the browser has");
 }
 
 /// As a catcher does with `set_on_exception = false`, while the save of a handler that was timed out
@@ -199,6 +230,22 @@ async fn cookie_of_a_renewal_is_sent_after_a_revoked_login() {
     session.save().await.unwrap();
     session.login(2).unwrap();
     bench.sessions.of(2).revoke_all().await.unwrap();
+    let sent = given(&session).await.expect("a cookie");
+    assert_eq!(number(&bench.comes(&sent).await, "n"), Some(1));
+}
+
+#[rocket::async_test]
+async fn cookie_of_a_renewal_that_is_stored_during_a_revoked_login() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.renew().unwrap();
+    let held = bench.store.hold("update");
+    drop_save(&session, &held).await;
+    session.login(2).unwrap();
+    bench.sessions.of(2).revoke_all().await.unwrap();
+    held.release();
+    bench.settled().await;
     let sent = given(&session).await.expect("a cookie");
     assert_eq!(number(&bench.comes(&sent).await, "n"), Some(1));
 }
