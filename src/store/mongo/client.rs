@@ -9,7 +9,6 @@ use mongodb::options::{
     Acknowledgment, FindOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Collection, Database};
-use rocket::futures::TryStreamExt;
 use rocket::tokio;
 use rocket::tokio::sync::{Semaphore, SemaphorePermit};
 use rocket::tokio::time::{Instant, timeout_at};
@@ -181,10 +180,15 @@ impl Client {
                 options.max_time = Some(left(until));
                 self.sessions.find(filter).with_options(options)
             };
-            found.await?.try_collect::<Vec<RawDocumentBuf>>().await
+            let mut cursor = found.await?;
+            let mut documents = Vec::new();
+            // The cursor's stream would allocate a future for each document.
+            while cursor.advance().await? {
+                documents.push(Document::from_bytes(cursor.current().as_bytes().to_vec()));
+            }
+            Ok(documents)
         };
-        let found = self.read(operation, until, find).await?;
-        Ok(found.into_iter().map(from_driver).collect())
+        self.read(operation, until, find).await
     }
 
     /// Returns the topology, after asking the server if it is not known: before the first write,
