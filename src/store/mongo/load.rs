@@ -70,7 +70,11 @@ async fn run(
     let all = distinct.len();
     distinct.dedup();
     let is_twice = distinct.len() < all;
-    let found = finder.find(distinct, until).await?.into_iter();
+    let found = finder.find(distinct, until).await?;
+    if jobs.len() == 1 {
+        return Ok(vec![Ok(found)]);
+    }
+    let found = found.into_iter();
     let found = found.filter_map(|document| Some((document.id()?.to_owned(), document)));
     let mut found: HashMap<String, Document> = found.collect();
     let mut document = |id: &String| match is_twice {
@@ -144,16 +148,13 @@ impl Sizes {
             true => (seen.typical + step).min(bytes),
             false => seen.typical.saturating_sub(step).max(bytes),
         };
-        if bytes <= Self::SMALL {
+        if bytes > Self::SMALL {
+            if seen.large.len() >= Self::MAX_REMEMBERED {
+                seen.large.clear();
+            }
+            seen.large.insert(id.to_owned(), bytes);
+        } else if !seen.large.is_empty() {
             seen.large.remove(id);
-            return;
-        }
-        if seen.large.len() >= Self::MAX_REMEMBERED {
-            seen.large.clear();
-        }
-        match seen.large.get_mut(id) {
-            Some(before) => *before = bytes,
-            None => drop(seen.large.insert(id.to_owned(), bytes)),
         }
     }
 
