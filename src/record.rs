@@ -108,6 +108,8 @@ pub(crate) struct Record {
     /// | true | `None` | do not open | need a data key first ([`lacks_data_key`](Record::lacks_data_key)) |
     /// | true | `Some` | open | are sealed |
     seals_writes: bool,
+    /// Whether the stored session has a data key, opened or not.
+    has_data_key: bool,
     /// The session's data key, opened.
     sealer: Option<Arc<Sealer>>,
 }
@@ -165,6 +167,7 @@ impl Record {
             values: Arc::new(Values::new(document, parts.values, parts.added)),
             upgrade,
             seals_writes: false,
+            has_data_key: parts.has_data_key,
             sealer: None,
         })
     }
@@ -234,11 +237,12 @@ impl Record {
 
     /// Opens the session's data key, if it has one; `None` when the token does not open it.
     pub(crate) fn opened_by(self, token: &Token, cookie_name: &str) -> Option<Self> {
-        let sealer = match self.wrapped_data_key() {
-            Some(wrapped) => Some(Arc::new(Sealer::unwrap(wrapped, token, cookie_name)?)),
-            None => None,
-        };
-        Some(self.with_sealer(sealer))
+        if !self.has_data_key {
+            return Some(self);
+        }
+        let wrapped = self.values.document().get(field::SEAL)?;
+        let sealer = Sealer::unwrap(wrapped, token, cookie_name)?;
+        Some(self.with_sealer(Some(Arc::new(sealer))))
     }
 
     /// Returns the record with the data key of another record of the same session, if that has one: a
@@ -265,11 +269,7 @@ impl Record {
 
     /// Whether the stored session has a data key, opened or not.
     pub(crate) fn has_data_key(&self) -> bool {
-        self.wrapped_data_key().is_some()
-    }
-
-    fn wrapped_data_key(&self) -> Option<RawBsonRef<'_>> {
-        self.values.document().get(field::SEAL)
+        self.has_data_key
     }
 
     fn with_sealer(mut self, sealer: Option<Arc<Sealer>>) -> Self {

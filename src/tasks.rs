@@ -52,8 +52,9 @@ impl Tasks {
         future: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         let running = Running::new(&self.0);
-        // An async block would hold the future twice: as it was taken in, and where it is polled.
-        tokio::spawn(future.map(move |output| {
+        // Boxed, because the runtime moves a task's future several times. An async block would hold it
+        // twice: as it was taken in, and where it is polled.
+        tokio::spawn(Box::pin(future).map(move |output| {
             drop(running);
             output
         }))

@@ -24,6 +24,7 @@ pub(super) struct Parts {
     pub(super) token: Digest,
     /// `None` when it is sealed.
     pub(super) csrf: Option<Secret>,
+    pub(super) has_data_key: bool,
     /// Where the values are, and how many bytes of them sealing has added.
     pub(super) values: Range<usize>,
     pub(super) added: usize,
@@ -53,6 +54,7 @@ impl Parts {
                 StoredSecret::Plain(bytes) => Some(Secret::from_bytes(bytes)),
                 StoredSecret::Sealed => fields.seal.map(|_| None)?,
             },
+            has_data_key: fields.seal.is_some(),
             meta: fields.meta()?,
             values,
             added: sealed * SEALED_VALUE_BYTES,

@@ -69,8 +69,8 @@ pub(super) fn settle_changes(
         return; // every change is kept, also with a response of a catcher
     }
     // The guard has set it after Rocket wrote the jar into the response.
-    let is_late = mark::is_set(request, &attached.mark);
-    if !core.config.set_on_exception && is_late {
+    let is_late = || mark::is_set(request, &attached.mark);
+    if !core.config.set_on_exception && is_late() {
         rocket::warn!(
             "Session: a response fairing that is attached before the session fairing asked for the \
              session, so with `set_on_exception = false` the request's changes were discarded; \
@@ -86,7 +86,7 @@ pub(super) fn settle_changes(
         && (status.code < 500 || find_catcher(request.rocket(), status, request).is_some());
     if !is_kept {
         session.discard();
-    } else if !is_late && !session.can_be_answered_by_catcher() {
+    } else if !is_late() && !session.can_be_answered_by_catcher() {
         rocket::warn!(
             "Session: the request's changes were discarded, because the response that was to hand out the \
              token is not the handler's (a catcher replaced it, or a response fairing that is attached before \

@@ -9,7 +9,6 @@ use mongodb::options::{
     Acknowledgment, FindOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Collection, Database};
-use rocket::futures::TryStreamExt;
 use rocket::tokio;
 use rocket::tokio::sync::{Semaphore, SemaphorePermit};
 use rocket::tokio::time::{Instant, timeout_at};
@@ -164,23 +163,32 @@ impl Client {
 
     /// Finds documents on the primary. A router that reads with `available`, as a URL or the cluster can
     /// ask for, would also find sessions that have ended on the shard that owns them.
+    ///
+    /// `query` makes the filter and the options for each attempt: the options take a kilobyte, which the
+    /// futures of this call would carry.
     pub(super) async fn find(
         &self,
         operation: Operation,
         until: Instant,
-        filter: Query,
-        mut options: FindOptions,
+        query: impl Fn() -> (Query, FindOptions),
     ) -> Result<Vec<Document>> {
-        options.selection_criteria = Some(primary());
-        options.read_concern.get_or_insert_with(ReadConcern::local);
         let find = async || {
-            let mut options = options.clone();
-            options.max_time = Some(left(until));
-            let found = self.sessions.find(filter.clone()).with_options(options);
-            found.await?.try_collect::<Vec<RawDocumentBuf>>().await
+            let found = {
+                let (filter, mut options) = query();
+                options.selection_criteria = Some(primary());
+                options.read_concern.get_or_insert_with(ReadConcern::local);
+                options.max_time = Some(left(until));
+                self.sessions.find(filter).with_options(options)
+            };
+            let mut cursor = found.await?;
+            let mut documents = Vec::new();
+            // The cursor's stream would allocate a future for each document.
+            while cursor.advance().await? {
+                documents.push(Document::from_bytes(cursor.current().as_bytes().to_vec()));
+            }
+            Ok(documents)
         };
-        let found = self.read(operation, until, find).await?;
-        Ok(found.into_iter().map(from_driver).collect())
+        self.read(operation, until, find).await
     }
 
     /// Returns the topology, after asking the server if it is not known: before the first write,

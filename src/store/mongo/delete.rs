@@ -81,7 +81,8 @@ async fn delete_step(
         .batch_size(limit.min(i32::MAX.unsigned_abs()))
         .read_concern(concern)
         .build();
-    let found = client.find(BULK_OPERATION, until, query, options).await?;
+    let query = || (query.clone(), options.clone());
+    let found = client.find(BULK_OPERATION, until, query).await?;
     // Documents of another application, whose ids may not be strings, are not deleted.
     let ids: Vec<&str> = found.iter().filter_map(Document::id).collect();
     let is_last = ids.is_empty() || found.len() < usize::try_from(limit).unwrap_or(usize::MAX);

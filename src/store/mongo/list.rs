@@ -41,7 +41,8 @@ pub(super) async fn find(
         .limit(i64::from(limit))
         .build();
     let until = client.until();
-    client.find(FINDING, until, filter, options).await
+    let query = || (filter.clone(), options.clone());
+    client.find(FINDING, until, query).await
 }
 
 pub(super) async fn estimated_count(client: &Client) -> Result<u64> {
@@ -89,14 +90,16 @@ pub(super) async fn times(
     let mut documents = Vec::with_capacity(ids.len());
     for some in ids.chunks(MAX_IDS) {
         let count = u32::try_from(some.len()).unwrap_or(u32::MAX);
-        let filter = doc! { "_id": { "$in": some } };
-        let mut options = FindOptions::builder()
-            .projection(projection.clone())
-            // All of them at once, where the server's own first batch would hold a hundred.
-            .batch_size(count.saturating_add(1))
-            .build();
-        options.read_concern.clone_from(&concern);
-        documents.extend(client.find(OPERATION, until, filter, options).await?);
+        let query = || {
+            let mut options = FindOptions::builder()
+                .projection(projection.clone())
+                // All of them at once, where the server's own first batch would hold a hundred.
+                .batch_size(count.saturating_add(1))
+                .build();
+            options.read_concern.clone_from(&concern);
+            (doc! { "_id": { "$in": some } }, options)
+        };
+        documents.extend(client.find(OPERATION, until, query).await?);
     }
     Ok(documents)
 }
@@ -106,9 +109,11 @@ const AGE: &str = "age";
 
 pub(super) async fn ages(client: &Client, ids: Vec<String>) -> Result<Vec<Aged>> {
     let until = client.until();
-    let filter = doc! { "_id": { "$in": ids } };
-    let options = FindOptions::builder().projection(with_age()).build();
-    let found = client.find(FINDING, until, filter, options).await?;
+    let query = || {
+        let options = FindOptions::builder().projection(with_age());
+        (doc! { "_id": { "$in": &ids } }, options.build())
+    };
+    let found = client.find(FINDING, until, query).await?;
     Ok(found.into_iter().map(aged).collect())
 }
 

@@ -53,8 +53,8 @@ impl Loads {
             _ => {
                 let finder = Arc::clone(&self.finder);
                 let find = async move { finder.find(ids, until).await };
-                let found = self.finder.client.tasks.run(OPERATION, carried(find));
-                Ok(found.await?.into_values().collect())
+                let tasks = &self.finder.client.tasks;
+                tasks.run(OPERATION, carried(find)).await
             }
         }
     }
@@ -70,7 +70,13 @@ async fn run(
     let all = distinct.len();
     distinct.dedup();
     let is_twice = distinct.len() < all;
-    let mut found = finder.find(distinct, until).await?;
+    let found = finder.find(distinct, until).await?;
+    if jobs.len() == 1 {
+        return Ok(vec![Ok(found)]);
+    }
+    let found = found.into_iter();
+    let found = found.filter_map(|document| Some((document.id()?.to_owned(), document)));
+    let mut found: HashMap<String, Document> = found.collect();
     let mut document = |id: &String| match is_twice {
         true => found.get(id).cloned(),
         false => found.remove(id),
@@ -88,26 +94,31 @@ struct Finder {
 }
 
 impl Finder {
-    async fn find(&self, ids: Vec<String>, until: Instant) -> Result<HashMap<String, Document>> {
-        let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let options = FindOptions::builder();
-        let (filter, options) = match ids.as_slice() {
-            [id] => (doc! { "_id": id }, options.limit(-1).build()),
-            // All of them at once, where the server's own first batch would hold a hundred.
-            _ => {
-                let all = options.batch_size(count.saturating_add(1)).build();
-                (doc! { "_id": { "$in": &ids } }, all)
-            }
+    async fn find(&self, ids: Vec<String>, until: Instant) -> Result<Vec<Document>> {
+        let query = || {
+            let mut options = FindOptions::default();
+            let filter = match ids.as_slice() {
+                [id] => {
+                    options.limit = Some(-1);
+                    doc! { "_id": id }
+                }
+                // All of them at once, where the server's own first batch would hold a hundred.
+                _ => {
+                    options.batch_size = u32::try_from(ids.len() + 1).ok();
+                    doc! { "_id": { "$in": &ids } }
+                }
+            };
+            (filter, options)
         };
         let before = self.touches.pending(&ids);
-        let found = self.client.find(OPERATION, until, filter, options).await?;
+        let found = self.client.find(OPERATION, until, query).await?;
         let found = self.touches.apply(&ids, &before, found);
-        let documents = found.into_iter().filter_map(|document| {
-            let id = document.id()?.to_owned();
-            self.sizes.note(&id, document.as_bytes().len());
-            Some((id, document))
-        });
-        Ok(documents.collect())
+        for document in &found {
+            if let Some(id) = document.id() {
+                self.sizes.note(id, document.as_bytes().len());
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -137,16 +148,13 @@ impl Sizes {
             true => (seen.typical + step).min(bytes),
             false => seen.typical.saturating_sub(step).max(bytes),
         };
-        if bytes <= Self::SMALL {
+        if bytes > Self::SMALL {
+            if seen.large.len() >= Self::MAX_REMEMBERED {
+                seen.large.clear();
+            }
+            seen.large.insert(id.to_owned(), bytes);
+        } else if !seen.large.is_empty() {
             seen.large.remove(id);
-            return;
-        }
-        if seen.large.len() >= Self::MAX_REMEMBERED {
-            seen.large.clear();
-        }
-        match seen.large.get_mut(id) {
-            Some(before) => *before = bytes,
-            None => drop(seen.large.insert(id.to_owned(), bytes)),
         }
     }
 

@@ -177,6 +177,9 @@ impl Touches {
         found: Vec<Document>,
     ) -> Vec<Document> {
         let after = self.pending(ids);
+        if before.is_empty() && after.is_empty() {
+            return found;
+        }
         let touched = found.into_iter().map(|document| {
             let pending = |uses: &HashMap<_, Uses>| uses.get(document.id()?).copied();
             let uses = [pending(before), pending(&after)].into_iter().flatten();

@@ -104,10 +104,11 @@ async fn settle(
 ) -> Result<()> {
     let ids = filters.iter().map(Filter::wanted_id);
     let ids: Vec<&str> = ids.map(Option::unwrap_or_default).collect();
-    let filter = doc! { "_id": { "$in": &ids } };
-    let options = FindOptions::builder();
-    let options = options.projection(doc! { "_id": 1, "expires": 1 }).build();
-    let there = client.find(OPERATION, until, filter, options).await;
+    let query = || {
+        let options = FindOptions::builder().projection(doc! { "_id": 1, "expires": 1 });
+        (doc! { "_id": { "$in": &ids } }, options.build())
+    };
+    let there = client.find(OPERATION, until, query).await;
     let there = there.map_err(Error::partly_done)?.into_iter();
     let there: HashMap<String, Document> = there
         .filter_map(|document| Some((document.id()?.to_owned(), document)))
