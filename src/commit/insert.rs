@@ -297,9 +297,8 @@ fn tombstones(plan: &InsertPlan, id: &Id, config: &Config) -> Result<Vec<Tombsto
     let mut tombstones = Vec::new();
     if let Some(replaces) = &login.replaces {
         let Stored { record, token } = &*replaces.old;
-        let kept = plan.values.iter();
-        let kept = kept.filter(|(field, _)| replaces.keep.contains(field));
-        let kept: Vec<_> = kept.cloned().collect();
+        // What this request has set is not for those who have the old token.
+        let kept = record.fields(|field| replaces.keep.contains(field));
         let proof = match &record.csrf {
             Some(csrf) => Some(Contents::new(token, csrf, kept, config)?.0),
             None => None,

@@ -60,14 +60,14 @@ impl Bench {
     }
 
     fn arrived(&self, outcome: LoadOutcome) -> Session {
-        let not_alive = match &outcome {
-            LoadOutcome::Dead(id, NewReason::NotFound | NewReason::Expired) => {
-                vec![id.clone().into()]
-            }
-            _ => Vec::new(),
-        };
+        let (mut other_sessions, mut not_alive) = (Vec::new(), Vec::new());
+        match &outcome {
+            LoadOutcome::Dead(id, NewReason::NotFound) => not_alive.push(id.clone().into()),
+            LoadOutcome::Dead(id, NewReason::Expired) => other_sessions.push(id.clone()),
+            _ => {}
+        }
         self.begins(Loaded {
-            other_sessions: Vec::new(),
+            other_sessions,
             not_alive,
             brought_cookie: !matches!(outcome, LoadOutcome::New(NewReason::NoCookie)),
             creation: Creation::Allowed,

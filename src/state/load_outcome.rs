@@ -11,11 +11,11 @@ use crate::record::{self, field};
 /// The result of looking up a request's session cookie, and what the request may create.
 pub(crate) struct Loaded {
     pub(crate) outcome: LoadOutcome,
-    /// Further sessions that the request's cookies prove. A login and a logout end them, too.
+    /// Further sessions that the request's cookies prove, though some may have expired. A login and a
+    /// logout end them, too.
     pub(crate) other_sessions: Vec<Id>,
-    /// Sessions that the request's tokens name, and that had ended when they were looked for. A logout
-    /// deletes them nevertheless: for a slower clock one is still alive, and an end that no majority
-    /// has taken yet can be lost with the primary.
+    /// Sessions that the request's tokens name, and that were not found. A logout deletes them
+    /// nevertheless: an end that no majority has taken yet can be lost with the primary.
     pub(crate) not_alive: Vec<Deletion>,
     /// The request brought a cookie of our name, well-formed or not. A logout removes it.
     pub(crate) brought_cookie: bool,

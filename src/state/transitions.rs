@@ -4,9 +4,9 @@
 //!
 //! | sessions | login | logout |
 //! |---|---|---|
-//! | `other_sessions`: the cookies prove them | end when it is stored, with a tombstone each | are added to `ended` |
+//! | `other_sessions`: the cookies prove them, though they may have expired | end when it is stored, with a tombstone each | are added to `ended` |
 //! | `Login::other_sessions`: an earlier login of the request has taken them | end with the last login | are added to `ended` |
-//! | `not_alive`: had ended when they were loaded | | are added to `ended` |
+//! | `not_alive`: were not found | | are added to `ended` |
 //! | `dead`: the cookie may name them | get a tombstone each | |
 //! | `ended`: are deleted with the response | get a tombstone each | |
 

@@ -62,6 +62,22 @@ struct FurtherSessions {
     not_alive: Vec<Deletion>,
 }
 
+impl FurtherSessions {
+    /// Adds a session that this token does not open.
+    fn add(&mut self, core: &Core, token: &Token, reason: NewReason) {
+        let id = token.id.clone();
+        match reason {
+            // The token was the right one, and by another process's clock it may open it still.
+            NewReason::Expired => self.other_sessions.push(id),
+            NewReason::NotFound => self.not_alive.push(Deletion {
+                id,
+                token: Some(token.digest(&core.config.cookie_name)),
+            }),
+            _ => {}
+        }
+    }
+}
+
 /// Reads the session cookies and what the request may create. Refuses an unsafe request of another
 /// site.
 fn read_request(
@@ -241,7 +257,7 @@ async fn load_one(
     let record = core.load(&token.id).await?;
     let verified = verify(core, &token, record);
     if let Err(reason) = verified {
-        further.not_alive.extend(deletion(core, &token, reason));
+        further.add(core, &token, reason);
     }
     match verified {
         Ok(record) => {
@@ -288,10 +304,11 @@ async fn load_several(
         let record = records.iter().find(|record| record.meta.id == token.id);
         match verify(core, &token, record.cloned()) {
             Ok(record) => alive.push(Stored { record, token }),
-            Err(NewReason::Expired) => further.other_sessions.push(token.id),
             Err(reason) => {
-                further.not_alive.extend(deletion(core, &token, reason));
-                missing.push(token);
+                further.add(core, &token, reason);
+                if reason != NewReason::Expired {
+                    missing.push(token);
+                }
             }
         }
     }
@@ -328,19 +345,6 @@ fn ambiguous(core: &Core) -> LoadOutcome {
         core.config.cookie_name
     );
     LoadOutcome::New(NewReason::Ambiguous)
-}
-
-/// Returns what a logout deletes for a token whose session was not alive.
-fn deletion(core: &Core, token: &Token, reason: NewReason) -> Option<Deletion> {
-    let id = token.id.clone();
-    match reason {
-        NewReason::Expired => Some(id.into()), // the token was the right one
-        NewReason::NotFound => Some(Deletion {
-            id,
-            token: Some(token.digest(&core.config.cookie_name)),
-        }),
-        _ => None,
-    }
 }
 
 /// Returns the record, opened, if the token proves it and it has not expired.

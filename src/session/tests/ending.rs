@@ -303,3 +303,60 @@ async fn logout_deletes_a_session_that_was_not_there_when_it_was_loaded() {
     assert!(bench.comes(&cookie).await.is_new());
     assert!(bench.stored().await.is_empty());
 }
+
+/// Whoever has a cookie of before the login gets nothing that was stored since.
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(false)]
+#[case(true)]
+async fn cookie_of_before_a_login_shows_nothing_that_it_has_set(#[case] before: bool) {
+    let bench = Bench::new();
+    let old = bench.begun(None, &[("basket", 1)]).await;
+    let victim = bench.comes(&old).await;
+    if before {
+        victim.set("basket", &99).unwrap();
+    }
+    victim.login_keeping(1, &["basket"]).unwrap();
+    if !before {
+        victim.set("basket", &99).unwrap();
+    }
+    given(&victim).await.expect("a cookie");
+    let thief = bench.comes(&old).await;
+    assert_eq!(thief.why_new(), Some(NewReason::Replaced));
+    thief.login_keeping(2, &["basket"]).unwrap();
+    let cookie = given(&thief).await.expect("a cookie");
+    assert_eq!(
+        number(&bench.comes(&cookie).await, "basket"),
+        Some(1),
+        "{before}"
+    );
+}
+
+#[rocket::async_test]
+async fn second_login_keeps_what_the_first_has_taken() {
+    let bench = Bench::new();
+    let old = bench.begun(None, &[("draft", 1)]).await;
+    let first = bench.comes(&old).await;
+    first.set_return_to(&Origin::parse("/a").unwrap()).unwrap();
+    first.finish().await.unwrap();
+    let first = bench.comes(&old).await;
+    first.login_keeping(1, &["draft"]).unwrap();
+    assert_eq!(first.take::<i64>("draft").unwrap(), Some(1));
+    assert!(first.take_return_to().is_some());
+    given(&first).await.expect("a cookie");
+    let second = bench.comes(&old).await;
+    second.login_keeping(1, &["draft"]).unwrap();
+    assert!(second.take_return_to().is_some());
+    assert_eq!(number(&second, "draft"), Some(1));
+}
+
+#[rocket::async_test]
+async fn login_over_an_expired_session_ends_it() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[]).await;
+    let session = bench.arrived(LoadOutcome::Dead(old.id.clone(), NewReason::Expired));
+    session.login(1).unwrap();
+    given(&session).await.expect("a cookie");
+    let stored = bench.stored().await.len();
+    assert_eq!(stored, 1, "by the clock of another process it lives");
+}

@@ -142,7 +142,10 @@ async fn load_says_why_there_is_no_earlier_session() {
         let loaded = app.load(cookies).await;
         assert_eq!(outcome(&loaded), expected, "{cookies:?}");
         assert_eq!(loaded.brought_cookie, brought, "{cookies:?}");
-        assert_eq!(others(&loaded), Vec::<&str>::new(), "{cookies:?}");
+        // A login and a logout end it, since it may be alive by another process's clock.
+        let is_expired = expected == Err(NewReason::Expired);
+        let proven: Vec<_> = is_expired.then_some(id_of(&expired)).into_iter().collect();
+        assert_eq!(others(&loaded), proven, "{cookies:?}");
         assert_eq!(loaded.creation, Creation::Allowed, "{cookies:?}");
     }
 }
