@@ -245,38 +245,36 @@ impl Shared {
         };
         state.ended.retain(|one| !deleted.contains(&one.id));
         if !is_same {
-            // A session that the write has stored for the first time is not the request's any more.
-            let is_known = stored.is_some_and(|stored| state.former_is_stored(stored));
-            let new = new_id.filter(|_| !is_known);
-            state.ended.extend(new.map(Deletion::from));
-            if is_known && done.cookie.is_some() {
-                // The login may not take place: the browser needs the cookie of that session then.
-                inner.pending_cookie = done.cookie;
-                inner.cookie_is_known = true;
+            // A session that the write has stored for the first time is not the request's any more,
+            // unless a login replaces it.
+            if !stored.is_some_and(|stored| state.former_is_stored(stored)) {
+                state.ended.extend(new_id.map(Deletion::from));
+                return Ok(done.outcome);
             }
-            return Ok(done.outcome);
-        }
-        if let (Outcome::Applied, Some(id)) = (done.outcome, &new_id) {
-            inner.follow_new(core, id, is_last);
-        }
-        let state = &mut inner.state;
-        match done.outcome {
-            // A login that was revoked on its way: the session that it was to replace is still there.
-            Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard_all(),
-            Outcome::Gone => {
-                log_dropped_changes(state);
-                inner.session_ended();
+        } else {
+            if let (Outcome::Applied, Some(id)) = (done.outcome, &new_id) {
+                inner.follow_new(core, id, is_last);
             }
-            Outcome::Nothing => state.discard_in_flight(),
-            // A stream reads what was written.
-            Outcome::Applied | Outcome::AppliedInPart if is_last => {}
-            Outcome::Applied | Outcome::AppliedInPart => match stored {
-                Some(stored) => state.flush_succeeded(stored),
-                None => {
+            let state = &mut inner.state;
+            match done.outcome {
+                // A login that was revoked on its way: the session that it was to replace is still
+                // there.
+                Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard_all(),
+                Outcome::Gone => {
+                    log_dropped_changes(state);
                     inner.session_ended();
-                    return Ok(done.outcome);
                 }
-            },
+                Outcome::Nothing => state.discard_in_flight(),
+                // A stream reads what was written.
+                Outcome::Applied | Outcome::AppliedInPart if is_last => {}
+                Outcome::Applied | Outcome::AppliedInPart => match stored {
+                    Some(stored) => state.flush_succeeded(stored),
+                    None => {
+                        inner.session_ended();
+                        return Ok(done.outcome);
+                    }
+                },
+            }
         }
         if done.cookie.is_some() {
             inner.pending_cookie = done.cookie;

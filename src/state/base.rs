@@ -34,6 +34,16 @@ pub(crate) struct Login {
     pub(crate) replaces: Option<Replaces>,
     /// Further sessions that end with it: the request's cookies prove them.
     pub(crate) other_sessions: Vec<Id>,
+    /// An earlier login of the request is being stored. If that succeeds, this one replaces its session.
+    pub(crate) follows: Option<Follows>,
+}
+
+/// What a login does with the session of an earlier one that is being stored.
+pub(crate) struct Follows {
+    /// Which of its values the login carries over.
+    pub(crate) keep: IndexSet<Field>,
+    /// What the request has done since the write began, until the login.
+    pub(crate) before: Changes,
 }
 
 /// The stored session that a login replaces.
@@ -49,6 +59,33 @@ pub(crate) struct Replaces {
 impl Replaces {
     pub(crate) fn id(&self) -> &Id {
         &self.old.record.meta.id
+    }
+}
+
+impl Login {
+    /// A write that the request began before the login has stored this. Returns whether it is the
+    /// session that the login replaces from here on. Its values are kept as they are stored now.
+    pub(super) fn former_is_stored(&mut self, stored: Stored) -> bool {
+        let stored = Box::new(stored);
+        match (&mut self.replaces, self.follows.take()) {
+            (Some(replaces), _) if *replaces.id() == stored.record.meta.id => replaces.old = stored,
+            (replaces, Some(Follows { keep, before })) => {
+                let old = stored;
+                *replaces = Some(Replaces { old, keep, before });
+            }
+            _ => return false,
+        }
+        if let Some(Replaces { old, keep, before }) = &self.replaces {
+            let kept = before.after(old.record.fields(|field| keep.contains(field)));
+            let mut kept: IndexMap<Field, RawBson> = kept.into_iter().collect();
+            for field in keep {
+                match kept.swap_remove(field) {
+                    Some(value) => drop(self.values.insert(field.clone(), value)),
+                    None => drop(self.values.shift_remove(field)),
+                }
+            }
+        }
+        true
     }
 }
 

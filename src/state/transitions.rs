@@ -13,6 +13,7 @@
 use bson::RawBson;
 use indexmap::IndexSet;
 
+use super::base::Follows;
 use super::{Base, Deletion, Doubts, Login, NewReason, Replaces, Settings, State, Stored};
 use crate::document::key::Field;
 use crate::state::changes::{Change, Changes};
@@ -23,10 +24,9 @@ impl State {
         self.identity_changes += 1;
         // The changes of a write in flight are shown already. The old session has them, or not, when
         // this one is stored.
+        let is_in_flight = self.in_flight.is_some();
         let write = self.in_flight.take().unwrap_or_default();
-        if self.stored().is_some() {
-            self.doubts.add(&write);
-        }
+        self.doubts.add(&write);
         let return_to = Field::return_to();
         let mut wanted = keep.clone();
         wanted.insert(return_to.clone());
@@ -50,13 +50,26 @@ impl State {
         values.retain(|(field, _)| keep.contains(field));
         let before = std::mem::take(&mut self.changes);
         let mut other_sessions = std::mem::take(&mut self.other_sessions);
+        let mut follows = None;
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(old) => Some(Replaces { old, keep, before }),
             // A second login in one request still replaces the one session that is stored. The values
             // that both logins keep are kept.
             Base::Login(login) => {
+                let login = *login;
                 other_sessions.extend(login.other_sessions);
+                follows = match login.follows {
+                    _ if is_in_flight => Some(Follows {
+                        keep: keep.clone(),
+                        before: before.clone(),
+                    }),
+                    Some(first) => Some(Follows {
+                        keep: first.keep.intersection(&keep).cloned().collect(),
+                        before: first.before.and_then(before.clone()),
+                    }),
+                    None => None,
+                };
                 login.replaces.map(|first| Replaces {
                     keep: first.keep.intersection(&keep).cloned().collect(),
                     before: first.before.and_then(before),
@@ -69,6 +82,7 @@ impl State {
             values: values.into_iter().collect(),
             replaces,
             other_sessions,
+            follows,
         }));
         self.settings = Settings::default();
         self.is_new = true;
@@ -153,17 +167,19 @@ impl State {
     /// A write that the request began before it logged in or out has stored this. Returns whether it
     /// is the session that a login replaces, or was to replace.
     pub(crate) fn former_is_stored(&mut self, stored: Stored) -> bool {
-        let former = match &mut self.base {
-            Base::Empty => None,
-            Base::Login(login) => login.replaces.as_mut().map(|replaces| &mut replaces.old),
-            Base::Stored(current) => Some(current),
+        let is_known = match &mut self.base {
+            Base::Empty => false,
+            Base::Login(login) => login.former_is_stored(stored),
+            Base::Stored(current) => {
+                let is_same = current.record.meta.id == stored.record.meta.id;
+                if is_same {
+                    **current = stored; // with the token that it has now
+                }
+                is_same
+            }
         };
-        match former.filter(|former| former.record.meta.id == stored.record.meta.id) {
-            Some(former) => **former = stored, // with the token that it has now
-            None => return false,
-        }
         self.changed();
-        true
+        is_known
     }
 
     /// The stored session has ended elsewhere, or its token was replaced: the browser's cookie is a

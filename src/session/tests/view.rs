@@ -286,3 +286,97 @@ async fn value_that_is_removed_while_its_session_is_not_stored() {
     assert!(given(&session).await.is_none(), "an empty session");
     assert!(bench.stored().await.is_empty());
 }
+
+/// The first login has stored its session, which the second one replaces.
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(false)]
+#[case(true)]
+async fn login_during_the_save_of_another_login(#[case] fails: bool) {
+    let bench = Bench::new();
+    let old = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.login_keeping(1, &["n"]).unwrap();
+    let held = bench.store.hold("insert");
+    drop_save(&session, &held).await;
+    session.login_keeping(2, &["n"]).unwrap();
+    let other = bench.comes(&old).await;
+    other.increment("n", 1).unwrap();
+    other.finish().await.unwrap();
+    held.release();
+    bench.settled().await;
+    assert_eq!(number(&session, "n"), Some(2));
+    if fails {
+        bench.store.next("insert", Fault::Fails);
+        assert!(session.save().await.is_err());
+    }
+    let sent = given(&session).await.expect("a cookie");
+    let next = bench.comes(&sent).await;
+    let user = if fails { 1 } else { 2 };
+    assert_eq!(next.user::<i32>().unwrap(), Some(user));
+    assert_eq!(number(&next, "n"), Some(2));
+    assert_eq!(bench.stored().await.len(), 1);
+}
+
+/// The save of the first login fails, so that what it carried is not stored.
+#[rocket::async_test]
+async fn login_during_the_save_of_another_login_that_fails() {
+    let bench = Bench::new();
+    let old = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.login_keeping(1, &["n"]).unwrap();
+    session.set("n", &2_i64).unwrap();
+    let held = bench.store.hold_to_fail("insert");
+    let mut save = Box::pin(session.save());
+    begin(save.as_mut(), &held).await;
+    session.login_keeping(2, &["n"]).unwrap();
+    session.set("n", &2_i64).unwrap();
+    held.release();
+    assert!(save.await.is_err());
+    let sent = given(&session).await.expect("a cookie");
+    assert_eq!(number(&bench.comes(&sent).await, "n"), Some(2));
+}
+
+#[rstest]
+#[test_attr(rocket::async_test)]
+#[case(false)]
+#[case(true)]
+async fn cookie_of_a_renewal_is_sent_after_a_login_during_it(#[case] fails: bool) {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.renew().unwrap();
+    let held = bench.store.hold("update");
+    let mut save = Box::pin(session.save());
+    begin(save.as_mut(), &held).await;
+    session.login(2).unwrap();
+    if !fails {
+        session.discard();
+    }
+    held.release();
+    save.await.unwrap();
+    if fails {
+        bench.store.next("insert", Fault::Fails);
+        assert!(session.save().await.is_err());
+    }
+    let sent = given(&session).await.expect("a cookie");
+    assert_eq!(number(&bench.comes(&sent).await, "n"), Some(1));
+}
+
+#[rocket::async_test]
+async fn login_shows_what_a_modify_before_it_stores() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let held = bench.store.hold("update");
+    let logs_in = async {
+        held.has_come().await;
+        session.login_keeping(1, &["n"]).unwrap();
+        held.release();
+    };
+    let (modified, ()) = rocket::tokio::join!(session.modify("n", |_: Option<i64>| 3), logs_in);
+    assert_eq!(modified.unwrap(), 3);
+    assert_eq!(number(&session, "n"), Some(3));
+    let sent = given(&session).await.expect("a cookie");
+    assert_eq!(number(&bench.comes(&sent).await, "n"), Some(3));
+}
