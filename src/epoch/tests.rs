@@ -311,7 +311,7 @@ async fn a_reply_that_was_overtaken_does_not_outlive_the_lease() {
     assert_eq!(epoch.generation, bench.generation().await);
 }
 
-/// A database that takes longer than a lease for each reply leaves nobody a lease.
+/// A database that takes longer than a lease for each reply leaves no process a lease.
 #[rocket::async_test]
 async fn a_reply_that_was_overtaken_by_the_same_is_used() {
     let bench = Bench::new();

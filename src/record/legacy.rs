@@ -177,7 +177,7 @@ impl Names {
     }
 
     /// Our name of a stored value. `None` for one that was written anew under our name, and for the
-    /// empty name, which is no key here.
+    /// empty name, which is not a key here.
     fn our_name(&self, stored: &str) -> Option<Field> {
         let field = Field::stored(stored);
         if self.ours.contains(&field) {

@@ -304,7 +304,7 @@ async fn logout_deletes_a_session_that_was_not_there_when_it_was_loaded() {
     assert!(bench.stored().await.is_empty());
 }
 
-/// Whoever has a cookie of before the login gets nothing that was stored since.
+/// A client that has a cookie of before the login gets nothing that was stored since.
 #[rstest]
 #[test_attr(rocket::async_test)]
 #[case(false)]
