@@ -266,6 +266,8 @@ impl Keep {
 /// The stored session that a login takes the place of.
 struct Replaces {
     old: Token,
+    /// What the old session holds, as the request knows it.
+    held: Values,
     keep: Keep,
     before: Changes,
 }
@@ -560,7 +562,12 @@ impl Request {
         values.retain(|key, _| keep.has(key));
         let before = std::mem::take(&mut self.changes);
         let replaces = match (self.base.token, self.base.replaces.take()) {
-            (Some(old), _) => Some(Replaces { old, keep, before }),
+            (Some(old), _) => Some(Replaces {
+                old,
+                held: std::mem::take(&mut self.base.held.values),
+                keep,
+                before,
+            }),
             // Once more in one request: what both keep, after what was done to it at both times.
             (None, Some(mut first)) => {
                 for (key, more) in before {

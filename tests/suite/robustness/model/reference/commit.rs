@@ -60,7 +60,7 @@ impl Request {
         let user = self.base.user.clone();
         let replaces = self.base.replaces.take();
         let proven = replaces.as_ref().map(|replaces| {
-            let kept = held.values.iter();
+            let kept = replaces.held.iter();
             let kept = kept.filter(|(key, _)| replaces.keep.has(key));
             let kept = kept.map(|(key, value)| (key.clone(), value.clone()));
             let proof = (replaces.old.secret, kept.collect());
@@ -349,7 +349,10 @@ async fn end_old(
     replaces: Option<Replaces>,
     after: &Changes,
 ) {
-    let Some(Replaces { old, keep, before }) = replaces else {
+    let Some(Replaces {
+        old, keep, before, ..
+    }) = replaces
+    else {
         return;
     };
     let end = |data: &mut Data| data.sessions.remove(&old.session);
