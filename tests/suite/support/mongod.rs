@@ -34,6 +34,9 @@ const FLAGS: &[&str] = &[
     "--setParameter=enableTestCommands=1",
     "--setParameter=ttlMonitorSleepSecs=1",
     "--setParameter=diagnosticDataCollectionEnabled=false",
+    // Otherwise the server stores its sessions at its start and every five minutes, with updates that
+    // its counters do not tell from a client's.
+    "--setParameter=disableLogicalSessionCacheRefresh=true",
 ];
 
 /// $1 is the directory, the rest is the mongod's command line. One order is one line; each is
