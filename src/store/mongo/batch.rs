@@ -62,8 +62,26 @@ struct Shared<J, R> {
     waits: metrics::Queue,
 }
 
-/// The operations of one command.
-type Batch<J, R> = Vec<Waiting<J, Result<R>>>;
+/// The operations of one command, and its place among those in flight.
+struct Batch<J, R> {
+    waiting: Vec<Waiting<J, Result<R>>>,
+    place: Place<J, R>,
+}
+
+/// The place of a command in flight. It is free when this is dropped, however the command ends: with its
+/// runtime as well.
+struct Place<J, R> {
+    shared: Arc<Shared<J, R>>,
+    operations: usize,
+    started: Instant,
+}
+
+impl<J, R> Drop for Place<J, R> {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.shared.queue.lock().finished(self.operations, took);
+    }
+}
 
 struct Queue<J, R> {
     waiting: VecDeque<Waiting<J, R>>,
@@ -155,8 +173,18 @@ impl<J: Send + 'static, R: Send + 'static> Batcher<J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
-    /// Runs a batch, and those that follow it, in a task.
-    fn start(self: &Arc<Self>, batch: Batch<J, R>) {
+    fn batch(self: &Arc<Self>, waiting: Vec<Waiting<J, Result<R>>>) -> Batch<J, R> {
+        let place = Place {
+            shared: Arc::clone(self),
+            operations: waiting.len(),
+            started: Instant::now(),
+        };
+        Batch { waiting, place }
+    }
+
+    /// Runs a command for these operations, and those that follow it, in a task.
+    fn start(self: &Arc<Self>, waiting: Vec<Waiting<J, Result<R>>>) {
+        let batch = self.batch(waiting);
         // Without a runtime (it is shutting down) the callers see their channels close.
         if tokio::runtime::Handle::try_current().is_ok() {
             let shared = Arc::clone(self);
@@ -170,16 +198,16 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
     }
 
     /// Runs one batch. Returns the one that follows it.
-    async fn run(&self, batch: Batch<J, R>) -> Option<Batch<J, R>> {
-        let (operations, started) = (batch.len(), Instant::now());
-        let until = batch.iter().map(|waiting| waiting.until).max();
+    async fn run(self: &Arc<Self>, batch: Batch<J, R>) -> Option<Batch<J, R>> {
+        let Batch { waiting, place } = batch;
+        let until = waiting.iter().map(|waiting| waiting.until).max();
         let (mut jobs, mut replies, mut origins) = (Vec::new(), Vec::new(), Vec::new());
-        for waiting in batch {
+        for waiting in waiting {
             jobs.push(waiting.job);
             replies.push(waiting.reply);
             origins.push(waiting.origin);
         }
-        let command = async { (self.run)(jobs, until.unwrap_or(started)).await };
+        let command = async { (self.run)(jobs, until.unwrap_or(place.started)).await };
         let command = run_batch(self.operation, origins, command);
         let results = match AssertUnwindSafe(command).catch_unwind().await {
             Ok(Ok(results)) => results,
@@ -187,16 +215,13 @@ impl<J: Send + 'static, R: Send + 'static> Shared<J, R> {
             // It panicked. The callers see their channels close.
             Err(_) => Vec::new(),
         };
-        let next = {
-            let mut queue = self.queue.lock();
-            queue.finished(operations, started.elapsed());
-            queue.next()
-        };
+        drop(place);
+        let next = self.queue.lock().next();
         for (reply, result) in replies.into_iter().zip(results) {
             // The caller may be gone; ignore it.
             let _ = reply.send(result);
         }
-        next
+        next.map(|waiting| self.batch(waiting))
     }
 
     /// Starts the operations that are overdue because commands hang, in a task that runs while

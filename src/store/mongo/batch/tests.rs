@@ -269,3 +269,28 @@ fn a_queue_whose_watch_was_dropped_is_watched_again() {
     drop(runtime);
     assert!(!bench.batcher.0.queue.lock().is_watched);
 }
+
+#[test]
+fn commands_that_end_with_their_runtime_leave_their_places() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let first = runtime();
+    let mut bench = first.block_on(async {
+        let mut bench = bench(10).never_overdue();
+        bench.occupy().await;
+        bench.submit(100..103);
+        bench.wait_for_queue(3).await;
+        bench
+    });
+    drop(first);
+    runtime().block_on(async {
+        assert_eq!(bench.batcher.0.queue.lock().commands, 0);
+        let task = bench.submit([200]);
+        let sent = bench.sent.recv().await.unwrap();
+        assert_eq!(sent, [100, 101, 102, 200]);
+        bench.ends.add_permits(1);
+        assert_eq!(results(task).await, [Some(2000)]);
+    });
+}
