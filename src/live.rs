@@ -92,18 +92,23 @@ impl Live {
             Err(Error::Store { .. }) => Some(false),
             Err(_) => None,
         };
-        if has_ended == Some(true) {
-            self.0.tell(ids.iter().map(|id| (*id, end)), user);
-            return result;
-        }
         let mut state = self.0.state.lock();
-        match has_ended {
-            // It was not there, so it has ended before, which a poll finds, or belongs to another user:
-            // anybody's requests may name it.
-            Some(_) => ids.iter().for_each(|id| state.reasons.take_back(id)),
-            None => self.0.wake_for(&state, ids),
+        for id in ids {
+            match has_ended {
+                Some(true) => state.reasons.confirm(id, end, user),
+                // It was not there, so it has ended before, which a poll finds, or belongs to another
+                // user: anybody's requests may name it.
+                Some(false) => state.reasons.take_back(id),
+                None => {}
+            }
+        }
+        if has_ended.is_none() {
+            self.0.wake_for(&state, ids);
         }
         drop(state);
+        if has_ended == Some(true) {
+            self.0.tell(ids.iter().map(|id| (*id, end)));
+        }
         result
     }
 
@@ -113,22 +118,26 @@ impl Live {
     }
 
     /// Runs a call that ends all sessions that a filter chooses. A poll right after it notifies the
-    /// streams that follow them.
+    /// streams that follow them. `named`: what [`name_for_readers`](Live::name_for_readers) has returned.
     pub(crate) async fn ending_all<T>(
         &self,
         filter: &Filter,
         end: End,
+        named: Vec<String>,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let ended = self.0.state.lock().reasons.intend_many(filter.clone(), end);
+        let call_number = self.0.state.lock().reasons.intend_many(filter.clone(), end);
+        let mut running = RunningCall {
+            live: &self.0,
+            call_number,
+            has_failed: false,
+        };
         let result = call.await;
-        {
+        running.has_failed = matches!(result, Err(Error::Store { .. }));
+        if running.has_failed {
             let mut state = self.0.state.lock();
-            let newest = state.registry.last_number();
-            let is_followed = state.registry.is_followed();
-            state.reasons.finish_many(&ended, newest, is_followed);
+            named.iter().for_each(|id| state.reasons.take_back(id));
         }
-        self.0.wake.notify_one();
         result
     }
 
@@ -138,11 +147,12 @@ impl Live {
     }
 
     /// Remembers whose sessions a call for many ends, if anybody reads events: the event of a
-    /// deletion has only the id. One round trip then, for a thousand sessions at most.
-    pub(crate) async fn name_for_readers(&self, sessions: &Filter, end: End) {
+    /// deletion has only the id. One round trip then, for a thousand sessions at most, of which it
+    /// returns the ids.
+    pub(crate) async fn name_for_readers(&self, sessions: &Filter, end: End) -> Vec<String> {
         const MAX_NAMED: u32 = 1000;
         if self.0.feed.lock().is_none() {
-            return;
+            return Vec::new();
         }
         // If it fails, the events have no user and no reason.
         let found = self
@@ -150,12 +160,16 @@ impl Live {
             .store
             .find(sessions.clone(), Order::OldestFirst, 0, MAX_NAMED)
             .await;
-        for document in found.unwrap_or_default() {
-            if let Some(id) = document.id() {
+        let named = found
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|document| {
+                let id = document.id()?;
                 let user = document.get(field::USER).map(RawBsonRef::to_raw_bson);
                 self.intend(id, end, user.as_ref());
-            }
-        }
+                Some(id.to_owned())
+            });
+        named.collect()
     }
 
     /// A new subscription, which follows no session yet, and the subscriber that ends it.
@@ -206,13 +220,12 @@ impl Inner {
         }
     }
 
-    /// These sessions have ended. `user`: whose they were, if the call that ended them knows.
-    fn tell<'a>(&self, ended: impl Iterator<Item = (&'a str, End)>, user: Option<&RawBson>) {
+    /// Notifies what follows these sessions, which have ended.
+    fn tell<'a>(&self, ended: impl Iterator<Item = (&'a str, End)>) {
         let mut told = Vec::new();
         {
             let mut state = self.state.lock();
             for (id, end) in ended {
-                state.reasons.confirm(id, end, user);
                 let subscribers = state.registry.take(id);
                 told.extend(subscribers.into_iter().map(|one| (one, end)));
             }
@@ -221,6 +234,27 @@ impl Inner {
         for (subscriber, end) in told {
             subscriber.end(end);
         }
+    }
+}
+
+/// A call that ends many sessions, until it has ended or its future is dropped.
+struct RunningCall<'a> {
+    live: &'a Inner,
+    call_number: u64,
+    /// It has ended no session.
+    has_failed: bool,
+}
+
+impl Drop for RunningCall<'_> {
+    fn drop(&mut self) {
+        let mut state = self.live.state.lock();
+        let newest = state.registry.last_number();
+        // While no session is followed, a job may make thousands of calls.
+        let explains = !self.has_failed && state.registry.is_followed();
+        let newest = explains.then_some(newest);
+        state.reasons.finish_many(self.call_number, newest);
+        drop(state);
+        self.live.wake.notify_one();
     }
 }
 

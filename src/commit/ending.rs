@@ -47,9 +47,9 @@ impl Core {
 
     /// Deletes all sessions that a filter chooses. Returns their number.
     pub(crate) async fn end_matching(&self, sessions: Filter, end: End) -> Result<u64> {
-        self.live.name_for_readers(&sessions, end).await;
+        let named = self.live.name_for_readers(&sessions, end).await;
         let delete = self.store.delete_all(sessions.clone());
-        self.live.ending_all(&sessions, end, delete).await
+        self.live.ending_all(&sessions, end, named, delete).await
     }
 
     /// Deletes all sessions that a filter chooses, in steps that each end by the deadline. Calls
@@ -60,9 +60,9 @@ impl Core {
         end: End,
         progress: &mut (impl FnMut(u64) + Send),
     ) -> Result<u64> {
-        self.live.name_for_readers(&sessions, end).await;
+        let named = self.live.name_for_readers(&sessions, end).await;
         let delete = self.delete_in_steps(&sessions, progress);
-        self.live.ending_all(&sessions, end, delete).await
+        self.live.ending_all(&sessions, end, named, delete).await
     }
 
     /// Revokes sessions that were found: those of one step, if there may be many. Returns how many of

@@ -62,7 +62,10 @@ impl Core {
             }
         };
         let sessions = Filter::sessions();
-        let ended = self.live.ending_all(&sessions, End::Revoked, ending).await;
+        let ending = self
+            .live
+            .ending_all(&sessions, End::Revoked, Vec::new(), ending);
+        let ended = ending.await;
         if !matches!(ended, Err(Error::Store { .. })) {
             self.sweep_in_background();
         }

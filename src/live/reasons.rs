@@ -2,7 +2,6 @@
 //! the call that ends them.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bson::RawBson;
@@ -17,14 +16,12 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// A call that ends many sessions: those that its filter chooses.
 struct Bulk {
-    began: Instant,
+    number: u64,
     filter: Filter,
     end: End,
-    ended: BulkEnd,
+    /// When it ended, and the newest subscription then.
+    ended: Option<(Instant, u64)>,
 }
-
-/// The newest subscription when a call for many ended; empty while the call runs.
-pub(super) type BulkEnd = Arc<OnceLock<u64>>;
 
 /// Why a session ended, and whose it was.
 #[derive(Clone)]
@@ -43,6 +40,8 @@ pub(super) struct Reasons {
     /// When each was given, oldest first, also of those that were taken back.
     order: VecDeque<(Instant, String)>,
     bulks: VecDeque<Bulk>,
+    /// How many calls for many there were.
+    calls: u64,
 }
 
 impl Reasons {
@@ -69,9 +68,7 @@ impl Reasons {
     pub(super) fn confirm(&mut self, id: &str, end: End, user: Option<&RawBson>) {
         self.intend(id, end, user);
         if let Some(reason) = self.by_id.get_mut(id) {
-            // One that has expired by the clock of this process may have been used since, or be alive by
-            // another clock.
-            reason.is_certain |= end != End::Expired;
+            reason.is_certain = true;
         }
     }
 
@@ -83,51 +80,56 @@ impl Reasons {
     }
 
     /// Returns what [`finish_many`](Reasons::finish_many) takes.
-    pub(super) fn intend_many(&mut self, filter: Filter, end: End) -> BulkEnd {
+    pub(super) fn intend_many(&mut self, filter: Filter, end: End) -> u64 {
         self.forget_old();
-        let ended = BulkEnd::default();
+        self.calls += 1;
         self.bulks.push_back(Bulk {
-            began: Instant::now(),
+            number: self.calls,
             filter,
             end,
-            ended: Arc::clone(&ended),
+            ended: None,
         });
-        ended
+        self.calls
     }
 
-    /// The call has ended: it does not explain the end of sessions that are subscribed later. While no
-    /// session is followed, calls that have ended are forgotten: a job may make thousands of them.
-    pub(super) fn finish_many(&mut self, ended: &BulkEnd, newest: u64, is_followed: bool) {
-        let _ = ended.set(newest);
-        if !is_followed {
-            self.bulks.retain(|bulk| bulk.ended.get().is_none());
+    /// The call has ended. It explains the ends of sessions up to the subscription `newest`, and not of
+    /// those that are subscribed later; `None`: it explains nothing.
+    pub(super) fn finish_many(&mut self, call: u64, newest: Option<u64>) {
+        let Some(at) = self.bulks.iter().position(|bulk| bulk.number == call) else {
+            return; // there were too many
+        };
+        match newest {
+            Some(newest) => self.bulks[at].ended = Some((Instant::now(), newest)),
+            None => drop(self.bulks.remove(at)),
         }
     }
 
     /// How a call for many has ended the session of this document, if one did. `number`: the
     /// session's first subscription.
     pub(super) fn bulk_of(&self, document: &Document, number: u64) -> Option<End> {
-        let is_older = |bulk: &&Bulk| bulk.ended.get().is_none_or(|newest| number <= *newest);
-        let mut bulks = self.bulks.iter().rev().filter(is_older);
+        let explains = |bulk: &&Bulk| {
+            let ended = bulk.ended;
+            ended.is_none_or(|(at, newest)| number <= newest && !is_old(at))
+        };
+        let mut bulks = self.bulks.iter().rev().filter(explains);
         let found = bulks.find(|bulk| bulk.filter.matches(document))?;
         Some(found.end)
     }
 
     /// How the session has ended for certain.
     pub(super) fn certain(&self, id: &str) -> Option<End> {
-        let reason = self.by_id.get(id)?;
+        let reason = self.of(id)?;
         reason.is_certain.then_some(reason.end)
     }
 
     /// Why a session ended that is known to have ended.
     pub(super) fn of(&self, id: &str) -> Option<&Reason> {
-        self.by_id.get(id)
+        self.by_id.get(id).filter(|reason| !is_old(reason.at))
     }
 
     fn forget_old(&mut self) {
-        let is_old = |at: &Instant| at.elapsed() > REMEMBERED_FOR;
         while let Some((at, id)) = self.order.front()
-            && (is_old(at) || self.order.len() >= MAX_REMEMBERED)
+            && (is_old(*at) || self.order.len() >= MAX_REMEMBERED)
         {
             if self.by_id.get(id).is_some_and(|reason| reason.at == *at) {
                 self.by_id.remove(id);
@@ -135,43 +137,49 @@ impl Reasons {
             self.order.pop_front();
         }
         while let Some(bulk) = self.bulks.front()
-            && (is_old(&bulk.began) || self.bulks.len() >= MAX_REMEMBERED)
+            && (bulk.ended.is_some_and(|(at, _)| is_old(at)) || self.bulks.len() >= MAX_REMEMBERED)
         {
             self.bulks.pop_front();
         }
     }
 }
 
+fn is_old(at: Instant) -> bool {
+    at.elapsed() > REMEMBERED_FOR
+}
+
 #[cfg(test)]
 mod tests {
+    use bson::RawDocumentBuf;
+
     use super::*;
 
     #[test]
-    fn calls_for_many_are_remembered_only_while_a_session_is_followed() {
+    fn calls_for_many_that_explain_nothing_are_forgotten() {
         let mut reasons = Reasons::default();
-        let mut call = |is_followed| {
-            let ended = reasons.intend_many(Filter::sessions(), End::Revoked);
-            reasons.finish_many(&ended, 1, is_followed);
+        let mut call = |newest| {
+            let call = reasons.intend_many(Filter::sessions(), End::Revoked);
+            reasons.finish_many(call, newest);
             reasons.bulks.len()
         };
-        assert_eq!([call(true), call(true)], [1, 2]);
-        // The last stream was closed.
-        assert_eq!([call(false), call(false)], [0, 0]);
-        assert_eq!(call(true), 1);
+        assert_eq!([call(Some(1)), call(None), call(Some(1))], [1, 1, 2]);
     }
 
     #[test]
-    fn session_that_was_said_to_have_expired_is_asked_for_again() {
+    fn reasons_are_forgotten_after_a_minute_though_nothing_else_ends() {
+        let before = Instant::now().checked_sub(REMEMBERED_FOR + Duration::from_secs(1));
+        let before = before.expect("an hour of uptime");
         let mut reasons = Reasons::default();
-        reasons.confirm("a", End::Expired, None);
-        reasons.confirm("b", End::Revoked, None);
-        assert_eq!(
-            (reasons.certain("a"), reasons.certain("b")),
-            (None, Some(End::Revoked))
-        );
-        reasons.intend("a", End::LoggedOut, None);
-        let end = reasons.of("a").map(|reason| reason.end);
-        assert_eq!(end, Some(End::LoggedOut), "it was used since");
+        reasons.confirm("a", End::Revoked, None);
+        assert_eq!(reasons.certain("a"), Some(End::Revoked));
+        reasons.by_id.get_mut("a").unwrap().at = before;
+        assert!(reasons.of("a").is_none() && reasons.certain("a").is_none());
+        let call = reasons.intend_many(Filter::all(), End::Revoked);
+        reasons.finish_many(call, Some(1));
+        let document = Document::from_raw(RawDocumentBuf::new());
+        assert_eq!(reasons.bulk_of(&document, 1), Some(End::Revoked));
+        reasons.bulks[0].ended = Some((before, 1));
+        assert_eq!(reasons.bulk_of(&document, 1), None);
     }
 
     #[test]
@@ -189,9 +197,10 @@ mod tests {
     #[test]
     fn call_for_many_that_runs_is_not_forgotten_with_another() {
         let mut reasons = Reasons::default();
-        let _runs = reasons.intend_many(Filter::sessions(), End::Revoked);
+        let runs = reasons.intend_many(Filter::sessions(), End::Revoked);
         let ended = reasons.intend_many(Filter::sessions(), End::Revoked);
-        reasons.finish_many(&ended, 0, false);
-        assert_eq!(reasons.bulks.len(), 1);
+        reasons.finish_many(ended, None);
+        let left: Vec<u64> = reasons.bulks.iter().map(|bulk| bulk.number).collect();
+        assert_eq!(left, [runs]);
     }
 }

@@ -11,8 +11,8 @@ use crate::clock::Clock;
 use crate::commit::Core;
 use crate::document::{Document, date};
 use crate::error::Operation;
-use crate::record::field;
 use crate::record::token::Id;
+use crate::record::{field, tombstone_id};
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::{Durability, Store};
 
@@ -123,10 +123,7 @@ async fn ended_gives_its_end_again_and_to_later_clones() {
     let bench = Bench::new();
     let (id, followed) = bench.followed().await;
     let (never_stored, subscriber) = bench.live.subscribe();
-    bench
-        .live
-        .0
-        .tell([(id.as_str(), End::Revoked)].into_iter(), None);
+    bench.live.0.tell([(id.as_str(), End::Revoked)].into_iter());
     drop(subscriber);
     for (mut ended, end) in [(followed, End::Revoked), (never_stored, End::Gone)] {
         let earlier = ended.clone();
@@ -212,12 +209,43 @@ async fn a_call_for_many_explains_what_was_followed_before_its_end() {
     let (before, revoked) = bench.followed().await;
     let theirs = Filter::all().equals(field::USER, RawBson::Int64(7));
     let call = bench.store.inner.delete_all(theirs.clone());
-    let result = bench.live.ending_all(&theirs, End::Revoked, call);
+    let result = bench
+        .live
+        .ending_all(&theirs, End::Revoked, Vec::new(), call);
     assert_eq!(result.await.unwrap(), 1);
     let (after, ended) = bench.followed().await;
     assert!(bench.delete(&after).await.unwrap());
     bench.live.0.poll().await.unwrap();
     assert_eq!(end(&revoked), Some(End::Revoked), "{before}");
+    assert_eq!(end(&ended), Some(End::Gone));
+}
+
+/// With the streams and the events that it was to explain.
+#[rocket::async_test]
+async fn a_call_for_many_that_failed_or_was_dropped_gives_no_reason() {
+    let bench = Bench::new();
+    let theirs = Filter::all().equals(field::USER, RawBson::Int64(7));
+    let (id, ended) = bench.followed().await;
+    let mut events = bench.live.events();
+    let named = bench.live.name_for_readers(&theirs, End::Revoked).await;
+    assert_eq!(named, [id.to_string()]);
+    let call = async { Err::<u64, _>(failed()) };
+    let result = bench.live.ending_all(&theirs, End::Revoked, named, call);
+    assert!(matches!(result.await, Err(Error::Store { .. })));
+    assert!(bench.delete(&id).await.unwrap(), "another process ends it");
+    bench.live.0.poll().await.unwrap();
+    assert_eq!(end(&ended), Some(End::Gone));
+    let deleted = (id.to_string(), EventKind::Deleted);
+    assert_eq!(next(&mut events).await, deleted);
+
+    let call = std::future::pending::<Result<u64>>();
+    let result = bench
+        .live
+        .ending_all(&theirs, End::Revoked, Vec::new(), call);
+    assert!(result.now_or_never().is_none());
+    let (later, ended) = bench.followed().await;
+    assert!(bench.delete(&later).await.unwrap());
+    bench.live.0.poll().await.unwrap();
     assert_eq!(end(&ended), Some(End::Gone));
 }
 
@@ -342,10 +370,10 @@ async fn a_task_is_woken_without_the_lock() {
     let (id, mut followed) = bench.followed().await;
     let (mut late, subscriber) = bench.live.subscribe();
     let probes = [&mut followed, &mut late].map(|ended| bench.probe(ended));
-    bench
-        .live
-        .0
-        .tell([(id.as_str(), End::Revoked)].into_iter(), None);
+    let mut state = bench.live.0.state.lock();
+    state.reasons.confirm(id.as_str(), End::Revoked, None);
+    drop(state);
+    bench.live.0.tell([(id.as_str(), End::Revoked)].into_iter());
     bench.live.follow(subscriber, session(&id));
     let was_locked = probes.map(|probe| probe.was_locked.get().copied());
     assert_eq!(was_locked, [Some(false); 2]);
@@ -389,4 +417,37 @@ async fn polls_pause_however_often_they_are_asked_for() {
     }
     let pauses = poll::MIN_PAUSE * (POLLS - 1);
     assert!(began.elapsed() >= pauses);
+}
+
+/// A poll may find an end before its change comes, which says more.
+#[rocket::async_test]
+async fn event_of_a_replaced_session_has_the_new_user_though_a_poll_came_first() {
+    let bench = Bench::new();
+    let (old, new) = (Id::draw().unwrap(), Id::draw().unwrap());
+    let ended = bench.follow(&old);
+    let mut events = bench.live.events();
+    let insert = |document: bson::Document| {
+        let documents = vec![Document::from_bson(&document)];
+        bench.store.insert(documents, Durability::Data)
+    };
+    let login = doc! { field::ID: new.as_str(), field::USER: 8 };
+    insert(login).await.unwrap();
+    let tombstone = doc! { field::ID: tombstone_id(old.as_str()), "by": new.as_str() };
+    insert(tombstone).await.unwrap();
+    bench.live.0.poll().await.unwrap();
+    assert_eq!(end(&ended), Some(End::Replaced));
+    insert(doc! { field::ID: old.as_str(), field::USER: 7 })
+        .await
+        .unwrap();
+    assert!(bench.delete(&old).await.unwrap());
+    for login in [&new, &old] {
+        let logged_in = (login.to_string(), EventKind::LoggedIn);
+        assert_eq!(next(&mut events).await, logged_in);
+    }
+    let event = events.next().await.unwrap().unwrap();
+    assert_eq!(
+        (event.id.as_str(), event.kind),
+        (old.as_str(), EventKind::Deleted)
+    );
+    assert_eq!(event.user::<i32>().unwrap(), Some(8));
 }
