@@ -20,15 +20,16 @@ pub struct Stats {
     /// Loads that found a live session.
     pub hits: u64,
     /// Loads that found no live session: the id is unknown, the session ended, its document is
-    /// malformed, or the cookie's secret is wrong.
+    /// malformed, the cookie's secret is wrong, or several cookies were [`ambiguous`](Stats::ambiguous).
     pub misses: u64,
-    /// Misses because the cookie has a session's id with a wrong secret: it is forged, or older than a
+    /// Cookies with a session's id and a wrong secret: forged, or older than a
     /// [`renew`](crate::Session::renew).
     pub wrong_secrets: u64,
     /// Loads that found an expired session.
     pub expired: u64,
     /// Requests with several session cookies, of which not exactly one named a live session: all were
-    /// ignored. Another host of the domain may have set one.
+    /// ignored. Another host of the domain may have set one. For sessions by bearer token, requests with
+    /// several `Authorization` headers.
     pub ambiguous: u64,
     /// New sessions that were discarded because a login of the same browser came first: their cookie
     /// would have replaced the login's.
@@ -157,9 +158,9 @@ counters! {
         loads: "Loads of a session.",
         hits: "Loads that found a live session.",
         misses: "Loads that found no live session.",
-        wrong_secrets: "Misses because of a wrong secret in the cookie.",
+        wrong_secrets: "Cookies with a wrong secret.",
         expired: "Loads that found an expired session.",
-        ambiguous: "Requests with more than one session cookie.",
+        ambiguous: "Requests whose several cookies do not name exactly one live session.",
         overtaken: "New sessions discarded because a login came first.",
         commits: "Commits of changes before a response.",
         gone: "Commits discarded because the session had ended.",

@@ -227,13 +227,25 @@ async fn load_one_or_several(
     started: &Started,
     further: &mut FurtherSessions,
 ) -> Result<LoadOutcome> {
-    match (tokens.pop(), tokens.is_empty()) {
+    let stats = &core.stats;
+    stats.loads.count();
+    let outcome = match (tokens.pop(), tokens.is_empty()) {
         (Some(token), true) => load_one(core, token, started, further).await,
         (last, _) => {
             tokens.extend(last);
             Box::pin(load_several(core, tokens, started, further)).await
         }
+    }?;
+    match &outcome {
+        LoadOutcome::Live(_) => stats.hits.count(),
+        LoadOutcome::New(NewReason::Expired) | LoadOutcome::Dead(_, NewReason::Expired) => {
+            stats.expired.count();
+        }
+        LoadOutcome::New(_) | LoadOutcome::Dead(..) | LoadOutcome::Replaced(_) => {
+            stats.misses.count();
+        }
     }
+    Ok(outcome)
 }
 
 /// The outcome of a load, for its span.
@@ -253,23 +265,18 @@ async fn load_one(
     started: &Started,
     further: &mut FurtherSessions,
 ) -> Result<LoadOutcome> {
-    core.stats.loads.count();
     let record = core.load(&token.id).await?;
     let verified = verify(core, &token, record);
     if let Err(reason) = verified {
         further.add(core, &token, reason);
     }
     match verified {
-        Ok(record) => {
-            core.stats.hits.count();
-            Ok(LoadOutcome::Live(Box::new(Stored { record, token })))
-        }
+        Ok(record) => Ok(LoadOutcome::Live(Box::new(Stored { record, token }))),
         Err(NewReason::Expired) if core.config.transport == Transport::Bearer => {
             Ok(LoadOutcome::New(NewReason::Expired))
         }
         Err(NewReason::Expired) => Ok(LoadOutcome::Dead(token.id, NewReason::Expired)),
         Err(reason) => {
-            core.stats.misses.count();
             if core.config.transport == Transport::Bearer {
                 // There is no cookie that a new session could overwrite.
                 return Ok(LoadOutcome::New(reason));
@@ -294,7 +301,6 @@ async fn load_several(
     started: &Started,
     further: &mut FurtherSessions,
 ) -> Result<LoadOutcome> {
-    core.stats.loads.count();
     let mut ids: Vec<String> = tokens.iter().map(|token| token.id.to_string()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -320,10 +326,7 @@ async fn load_several(
         }
     }
     match (alive.pop(), alive.is_empty()) {
-        (Some(stored), true) => {
-            core.stats.hits.count();
-            Ok(LoadOutcome::Live(Box::new(stored)))
-        }
+        (Some(stored), true) => Ok(LoadOutcome::Live(Box::new(stored))),
         (last, _) => {
             let alive = alive.into_iter().chain(last);
             let alive = alive.map(|stored| stored.record.meta.id);
@@ -349,18 +352,17 @@ fn ambiguous(core: &Core) -> LoadOutcome {
 
 /// Returns the record, opened, if the token proves it and it has not expired.
 fn verify(core: &Core, token: &Token, record: Option<Record>) -> Result<Record, NewReason> {
-    let (config, stats) = (&core.config, &core.stats);
+    let config = &core.config;
     // With a collation the database can find another id than the one that was asked for.
     let record = record
         .filter(|record| record.meta.id == token.id)
         .ok_or(NewReason::NotFound)?;
     let digest = token.digest(&config.cookie_name);
     if !record.token.matches(&digest) {
-        stats.wrong_secrets.count();
+        core.stats.wrong_secrets.count();
         return Err(NewReason::WrongSecret);
     }
     if record.meta.is_expired(config, core.now()) {
-        stats.expired.count();
         return Err(NewReason::Expired);
     }
     let opened = record.opened_by(token, &config.cookie_name);

@@ -326,3 +326,21 @@ async fn an_unsafe_request_of_another_origin_is_refused_before_the_store_is_aske
         (before.refused + 2, before.loads)
     );
 }
+
+#[rocket::async_test]
+async fn each_load_is_a_hit_a_miss_or_expired() {
+    let app = App::start(&[]).await;
+    let unknown = || {
+        let token = Token::new(Id::draw().unwrap(), Secret::draw().unwrap());
+        token.cookie_value().to_string()
+    };
+    for cookies in [vec![unknown()], vec![unknown(), unknown()]] {
+        let before = app.core().stats.read(0);
+        let values: Vec<&str> = cookies.iter().map(String::as_str).collect();
+        app.load(&values).await;
+        let after = app.core().stats.read(0);
+        let counted = (after.loads, after.misses, after.hits + after.expired);
+        let expected = (before.loads + 1, before.misses + 1, 0);
+        assert_eq!(counted, expected, "{} cookies", cookies.len());
+    }
+}
