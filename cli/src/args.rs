@@ -74,7 +74,7 @@ pub enum Command {
     List(List),
     /// Shows one session.
     Show {
-        /// The session's public id.
+        /// The session's public id; behind `--` if it begins with a hyphen.
         id: String,
         /// Shows its values and flash messages, too. They are the user's data.
         #[arg(long)]
@@ -125,7 +125,7 @@ pub enum Command {
     /// Prints what happens to sessions, until Ctrl-C. It needs a replica set or a sharded cluster.
     Watch {
         /// Only events of this user.
-        #[arg(long, value_name = "USER")]
+        #[arg(long, value_name = "USER", allow_negative_numbers = true)]
         user: Option<UserId>,
     },
     /// Prints a completion script of a shell.
@@ -164,13 +164,13 @@ pub struct List {
     #[arg(long, conflicts_with = "limit")]
     pub all: bool,
     /// Continues where a list ended, with the cursor that it printed.
-    #[arg(long, value_name = "CURSOR")]
+    #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]
     pub after: Option<String>,
 }
 
 #[derive(clap::Args)]
 pub struct Revoke {
-    /// Public ids of sessions.
+    /// Public ids of sessions; behind `--` where one begins with a hyphen.
     pub ids: Vec<String>,
     #[command(flatten)]
     pub filter: Filter,
@@ -180,7 +180,7 @@ pub struct Revoke {
 
 #[derive(clap::Args)]
 pub struct Ending {
-    /// Shows which sessions would end, and ends none.
+    /// Shows which live sessions would end, and ends none.
     #[arg(long)]
     pub dry_run: bool,
     /// Does not ask before it ends them.
@@ -191,7 +191,7 @@ pub struct Ending {
 #[derive(clap::Args)]
 pub struct User {
     /// The user that the login was given: JSON (7, "7", {"$oid": "…"}), and text where it is not JSON.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", allow_negative_numbers = true)]
     pub user: UserId,
 }
 
@@ -201,7 +201,7 @@ pub struct User {
 #[derive(clap::Args, Clone, Default, PartialEq)]
 pub struct Filter {
     /// The user that the login was given: JSON (7, "7", {"$oid": "…"}), and text where it is not JSON.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", allow_negative_numbers = true)]
     pub user: Option<UserId>,
     /// Not used for this long: 90m, 12h, 30d.
     #[arg(long, value_name = "AGE", value_parser = ago)]
@@ -340,6 +340,30 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    /// One id of 64 begins with a hyphen.
+    #[test]
+    fn ids_cursors_and_numbers_that_begin_with_a_hyphen() {
+        const ID: &str = "-y3xQ0bV9aKzT1mE5cWn7g";
+        let parse = |line: &[&str]| {
+            let line = ["rocket-mongo-session"].iter().chain(line);
+            Args::try_parse_from(line).expect("arguments").command
+        };
+        let Command::Revoke(revoke) = parse(&["revoke", "--dry-run", "--", ID, ID]) else {
+            panic!("another command")
+        };
+        assert_eq!(revoke.ids, [ID, ID]);
+        assert!(revoke.ending.dry_run);
+        assert!(matches!(
+            parse(&["show", "--values", "--", ID]),
+            Command::Show { id, values: true } if id == ID
+        ));
+        let Command::List(list) = parse(&["list", "--after", ID, "--user", "-5"]) else {
+            panic!("another command")
+        };
+        assert_eq!(list.after.as_deref(), Some(ID));
+        assert!(list.filter.user.is_some());
     }
 
     #[test]
