@@ -72,7 +72,7 @@ impl Inner {
             let missing: Vec<String> = missing.into_iter().collect();
             ended.extend(self.explain(missing, sent).await?);
         }
-        // What a poll finds is no reason to remember: events know more of it, and so may the next poll.
+        // Not remembered as the reason: the event may know more, and so may the next poll.
         self.tell(ended.iter().map(|(id, end)| (id.as_str(), *end)));
         Ok(())
     }
