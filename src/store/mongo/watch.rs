@@ -45,7 +45,7 @@ pub(super) struct ChangeStreamWatch {
     client: Arc<Client>,
     /// When the changes were asked for: earlier ones are left out.
     began: Instant,
-    /// `began` by the server's clock, while the stream has no token of its own.
+    /// `began` by the server's clock, until the stream has come to it.
     not_before: Option<Moment>,
     stream: Option<Stream>,
     /// The position of the stream.
@@ -143,6 +143,7 @@ impl ChangeStreamWatch {
             return Ok(has_missed.then(missed));
         };
         let Some(document) = self.advance(stream).await? else {
+            self.not_before = None;
             return Ok(None);
         };
         let Some(change) = read(&document) else {
@@ -154,8 +155,13 @@ impl ChangeStreamWatch {
         // Servers before 6.0 give whole seconds, which are too coarse to compare.
         let has_millis = document.get("wallTime").is_some();
         let is_early = |start| has_millis && change.at < start;
-        let is_early = self.not_before.is_some_and(is_early);
-        Ok((!is_early).then_some(change))
+        if self.not_before.is_some_and(is_early) {
+            return Ok(None);
+        }
+        // What follows is later, though the clock of another server, or one that is set back, may not
+        // say so.
+        self.not_before = None;
+        Ok(Some(change))
     }
 
     fn lose_position(&mut self) {
