@@ -109,7 +109,9 @@ async fn repair(database: &Database, collection: &str, index: Document) -> Resul
     if let Ok(grace) = index.get_i32("expireAfterSeconds") {
         let change = doc! { "keyPattern": keys.clone(), "expireAfterSeconds": grace };
         let modify = doc! { "collMod": collection, "index": change };
-        if database.run_command(modify).await.is_ok() {
+        let is_changed = database.run_command(modify).await.is_ok();
+        // It changes no other option.
+        if is_changed && exists(database, collection, &index).await? {
             return Ok(());
         }
     }

@@ -44,7 +44,15 @@ fn is_right(indexes: &[Document]) -> bool {
     let some_user = doc! { "user": { "$exists": true } };
     let user = on(doc! { "user": 1, "created": 1, "_id": 1 });
     let partial = user.get_document("partialFilterExpression");
-    indexes.len() == 2 && seconds == Some(300) && partial == Ok(&some_user)
+    let covers_all = |index: &Document| {
+        ["sparse", "unique"]
+            .iter()
+            .all(|one| !index.contains_key(one))
+    };
+    indexes.len() == 2
+        && indexes.iter().all(covers_all)
+        && seconds == Some(300)
+        && partial == Ok(&some_user)
 }
 
 async fn become_right(probe: &Probe, what: &str) {
@@ -94,6 +102,10 @@ fn ttl(name: &str, seconds: i32) -> Document {
 #[case::no_ttl(doc! { "key": { "expires": 1 }, "name": "expires_1" })]
 #[case::no_ttl_under_our_name(doc! { "key": { "expires": 1 }, "name": "session_expires" })]
 #[case::other_keys_under_our_name(doc! { "key": { "value.n": 1 }, "name": "session_expires" })]
+#[case::sparse_and_unique(doc! {
+    "key": { "expires": 1 }, "name": "session_expires", "expireAfterSeconds": 300,
+    "sparse": true, "unique": true,
+})]
 #[case::a_whole_user_index(doc! { "key": { "user": 1, "created": 1 }, "name": "session_user" })]
 #[case::other_user_keys(doc! { "key": { "user": 1 }, "name": "session_user" })]
 async fn indexes_with_other_options_are_repaired(#[case] found: Document) {
