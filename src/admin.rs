@@ -236,7 +236,8 @@ impl Sessions {
     /// Deletes expired sessions, and documents that can never expire because they have no `expires`;
     /// returns how many sessions there were.
     ///
-    /// The TTL index does the first by itself, five minutes later. Both are found by the index on
+    /// The TTL index does the first by itself, five minutes later. This call goes by the clock of this
+    /// machine: with one that is fast it deletes sessions that other servers still accept. Both are found by the index on
     /// `expires`. Three round trips when there is nothing to delete (two where the configured `timeout`
     /// is `false`), and two more for each 1000 documents.
     ///
