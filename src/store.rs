@@ -148,7 +148,7 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes documents that the filter chooses, any `limit` of them at most. Work on many documents is
     /// done in such steps, each of which ends by the deadline.
     ///
-    /// By default those with the least ids. MongoDB deletes them in the order of an index.
+    /// By default those with the least ids.
     async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
         let found = self.find(filter.clone(), Order::Id, 0, limit).await?;
         let ids = found.iter().filter_map(|one| one.id().map(str::to_owned));

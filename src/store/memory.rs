@@ -19,8 +19,8 @@ use crate::error::{Error, Operation, Result};
 use crate::lock::Mutex;
 use crate::record::field;
 use crate::store::{
-    Aged, Change, ChangeKind, Durability, Inserted, Order, REVOCATION_LIFETIME, Store, TimeSource,
-    Touch, Updated, Watch,
+    Aged, Change, ChangeKind, Durability, Inserted, Order, REVOCATION_LIFETIME, Step, Store,
+    TimeSource, Touch, Updated, Watch,
 };
 
 /// How many changes wait for a reader of the store.
@@ -85,6 +85,13 @@ impl MemoryStore {
             false => ChangeKind::Deleted,
         };
         self.tell(kind, document);
+    }
+
+    fn delete_up_to(&self, filter: &Filter, limit: usize) -> u64 {
+        let mut stored = self.documents.lock();
+        let last = stored.take_some(filter, limit);
+        last.iter().for_each(|document| self.tell_deleted(document));
+        last.len() as u64
     }
 
     fn tell_updated(&self, before: &Document, update: &Update) {
@@ -204,14 +211,15 @@ impl Documents {
             return Vec::new();
         }
         self.created_since_sweep = 0;
-        self.take_all(&Filter::all().before(field::EXPIRES, now))
+        self.take_some(&Filter::all().before(field::EXPIRES, now), usize::MAX)
     }
 
-    fn take_all(&mut self, filter: &Filter) -> Vec<Document> {
+    fn take_some(&mut self, filter: &Filter, limit: usize) -> Vec<Document> {
         let chosen = self
             .by_id
             .extract_if(|_, entry| filter.matches(&entry.document));
-        chosen.map(|(_, entry)| entry.document).collect()
+        let chosen = chosen.map(|(_, entry)| entry.document);
+        chosen.take(limit).collect()
     }
 }
 
@@ -353,10 +361,15 @@ impl Store for MemoryStore {
     }
 
     async fn delete_all(&self, filter: Filter) -> Result<u64> {
-        let mut stored = self.documents.lock();
-        let last = stored.take_all(&filter);
-        last.iter().for_each(|document| self.tell_deleted(document));
-        Ok(last.len() as u64)
+        Ok(self.delete_up_to(&filter, usize::MAX))
+    }
+
+    async fn delete_some(&self, filter: Filter, limit: u32) -> Result<Step> {
+        let deleted = self.delete_up_to(&filter, limit as usize);
+        Ok(Step {
+            deleted,
+            is_last: deleted < u64::from(limit),
+        })
     }
 
     async fn ensure_indexes(&self) -> Result<()> {
