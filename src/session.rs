@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, MutexGuard};
 
 use bson::raw::RawBsonRef;
-use rocket::tokio;
+use rocket::tokio::sync::Semaphore;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Started;
@@ -30,6 +30,7 @@ mod losses;
 mod modify;
 mod return_to;
 mod times;
+mod turn;
 mod values;
 
 pub(crate) use commit::CookieChange;
@@ -85,8 +86,8 @@ pub struct Session {
 /// boxed.
 struct Shared {
     inner: Mutex<Inner>,
-    /// Held by a task that commits: commits happen one at a time, in the order of their calls.
-    commit_order: tokio::sync::Mutex<()>,
+    /// One permit: the writes of a request happen one at a time.
+    turn: Semaphore,
     span: RequestSpan,
 }
 
@@ -164,7 +165,7 @@ impl Session {
         };
         let shared = Shared {
             inner: Mutex::new(inner),
-            commit_order: tokio::sync::Mutex::default(),
+            turn: Semaphore::new(1),
             span,
         };
         Session {

@@ -1,6 +1,8 @@
 //! The one compare-and-set loop: an update on the condition that values are still what they were,
 //! again on fresh data until it wins or the deadline ends it.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::RawBson;
@@ -13,6 +15,7 @@ use crate::document::{Document, Filter, Operator, Update};
 use crate::error::{Error, Operation, Result};
 use crate::record::token::Token;
 use crate::record::{self, Record};
+use crate::spans::carried;
 use crate::store::{Durability, Updated};
 
 /// The longest pause between two attempts.
@@ -35,6 +38,8 @@ pub(crate) struct CompareAndSet {
     /// The changes that are written beside the compared values, as they are stored.
     pub(crate) update: Update,
     pub(crate) durability: Durability,
+    /// What a write holds until it has ended, though its caller may be gone.
+    pub(crate) turn: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Core {
@@ -104,7 +109,12 @@ impl Core {
             record::change(&mut update, field, operator);
         }
         let stored = record.completed(&update);
-        let updated = self.store.update(filter, stored, what.durability);
+        let (store, durability, turn) = (self.store.clone(), what.durability, what.turn.clone());
+        let update_in_turn = carried(async move {
+            let _turn = turn;
+            store.update(filter, stored, durability).await
+        });
+        let updated = self.tasks.run(Operation::ChangeSession, update_in_turn);
         Ok((updated.await? == Updated::Applied).then_some(update))
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bson::RawBson;
-use rocket::tokio;
 
 use super::losses::Save;
 use super::{Session, Shared};
@@ -101,27 +100,17 @@ impl Session {
 impl Shared {
     /// Plans and carries out a commit, and updates the state by its outcome. `save`: the call of
     /// `save` that asks for it; `None` for the response.
-    async fn commit(&self, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
-        let _order = match self.commit_order.try_lock() {
-            Ok(order) => order,
-            Err(_) => {
-                let waiting = self.commit_order.lock();
-                let waiting = tokio::time::timeout(core.store.deadline(), waiting);
-                match Box::pin(waiting).await {
-                    Ok(order) => order,
-                    Err(_) => {
-                        if save.is_none() {
-                            // The response commits nothing else: nor must a catcher.
-                            self.lock().state.is_committed = true;
-                            Box::pin(self.end_logged_out(core)).await;
-                        }
-                        return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
-                    }
-                }
+    async fn commit(self: &Arc<Self>, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
+        let Some(_turn) = self.take_turn(core.store.deadline()).await else {
+            if save.is_none() {
+                // The response commits nothing else: nor must a catcher.
+                self.lock().state.is_committed = true;
+                Box::pin(self.end_logged_out(core)).await;
             }
+            return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
         };
         let identity_changes = self.lock().state.identity_changes;
-        let result = self.commit_in_order(core, save.is_none()).await;
+        let result = self.commit_in_turn(core, save.is_none()).await;
         let Some(save) = save else {
             return result;
         };
@@ -154,7 +143,7 @@ impl Shared {
         result
     }
 
-    async fn commit_in_order(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
+    async fn commit_in_turn(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
         let (plan, identity_changes, issues, has_issued) = {
             let mut inner = self.lock();
             if inner.state.is_committed {

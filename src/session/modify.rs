@@ -2,15 +2,15 @@
 //! are a compare-and-set of one value, so that no update is lost and nothing is delivered twice.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bson::RawBson;
 use bson::raw::RawBsonRef;
-use rocket::tokio::sync::MutexGuard;
-use rocket::tokio::time::timeout;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::commit::SAVE_IN_PROGRESS;
+use super::turn::Turn;
 use super::{Session, decode};
 use crate::commit::Outcome;
 use crate::commit::cas::{Attempt, CompareAndSet};
@@ -88,7 +88,8 @@ impl Session {
     /// # Cancellation
     ///
     /// If the future is dropped (by a timeout around it, for instance), the value is stored or not,
-    /// and the request does not learn which. A request changes its session in one call at a time:
+    /// and the request does not learn which. A write that has begun ends nevertheless, and later writes
+    /// and the response wait for it. A request changes its session in one call at a time:
     /// while a future is kept without being polled, the other calls wait, until the `deadline` ends
     /// them.
     #[doc(alias("atomic", "concurrent", "compare-and-set", "optimistic locking"))]
@@ -174,7 +175,7 @@ impl Session {
     /// request has replaced it.
     async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
         let identity_changes = self.open_to_write()?.state.identity_changes;
-        let _order = self.save_before_exchange(&field).await?;
+        let turn = Arc::new(self.save_before_exchange(&field).await?);
         let begun = {
             let state = &mut self.open_to_write()?.state;
             if state.identity_changes != identity_changes {
@@ -198,7 +199,8 @@ impl Session {
         };
         let (kind, timer) = (self.core.config.kind(), self.core.latencies.time_commit());
         let done = {
-            let exchanged = pin!(self.exchange_stored(&field, &begun, step));
+            let what = self.compare_and_set(&begun.stored, &turn);
+            let exchanged = pin!(self.exchange_stored(&field, &begun, &what, step));
             let span = &self.shared.span;
             span.commit(kind, false, outcome, exchanged).await
         };
@@ -211,9 +213,9 @@ impl Session {
         &self,
         field: &Field,
         begun: &Begun,
+        what: &CompareAndSet,
         step: &mut Step<'_, T>,
     ) -> Result<Option<(Record, Update, T)>> {
-        let what = self.compare_and_set(&begun.stored);
         let mut finds_out = begun.was_uncertain;
         let attempt = |record: &Record| {
             let now = record.get(field);
@@ -238,7 +240,7 @@ impl Session {
             Ok(Attempt::Write(vec![(field.clone(), next)], output))
         };
         let record = begun.stored.record.clone();
-        self.core.compare_and_set(&what, record, attempt).await
+        self.core.compare_and_set(what, record, attempt).await
     }
 
     fn settle_exchange<T>(
@@ -284,16 +286,15 @@ impl Session {
 
     /// Waits for the running saves and exchanges of this request. If it has changed the value that is
     /// to be exchanged, saves that first.
-    async fn save_before_exchange(&self, field: &Field) -> Result<MutexGuard<'_, ()>> {
+    async fn save_before_exchange(&self, field: &Field) -> Result<Turn> {
         for _ in 0..MAX_ATTEMPTS {
-            let order = self.shared.commit_order.lock();
-            let order = timeout(self.core.store.deadline(), order).await;
-            let order =
-                order.map_err(|_| Error::store(Operation::ChangeSession, SAVE_IN_PROGRESS))?;
+            let turn = self.shared.take_turn(self.core.store.deadline()).await;
+            let in_progress = || Error::store(Operation::ChangeSession, SAVE_IN_PROGRESS);
+            let turn = turn.ok_or_else(in_progress)?;
             if !self.open()?.state.must_save_before_exchange(field) {
-                return Ok(order);
+                return Ok(turn);
             }
-            drop(order);
+            drop(turn);
             match self.save_detached().await {
                 Ok(Outcome::Gone) => return Err(Error::Gone),
                 Ok(_) => {}
@@ -311,7 +312,7 @@ impl Session {
 
     /// The token is a condition: a request whose cookie was replaced meanwhile must not read on with
     /// it.
-    fn compare_and_set(&self, stored: &Stored) -> CompareAndSet {
+    fn compare_and_set(&self, stored: &Stored, turn: &Arc<Turn>) -> CompareAndSet {
         let Stored { record, token } = stored;
         let config = &self.core.config;
         let now = self.core.now();
@@ -326,6 +327,7 @@ impl Session {
             filter: record.with_same_token(record::unless_expired(record.meta.id.as_str(), now)),
             update,
             durability: Durability::Data,
+            turn: Some(Arc::clone(turn) as _),
         }
     }
 
