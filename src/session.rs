@@ -29,13 +29,14 @@ mod flash;
 mod losses;
 mod modify;
 mod return_to;
+mod settle;
 mod times;
 mod turn;
 mod values;
 
 pub(crate) use commit::CookieChange;
 pub use flash::Queue;
-use losses::Losses;
+use losses::{Loss, Losses, Save};
 
 /// The session of the request at hand: a request guard, `&Session`.
 ///
@@ -95,10 +96,8 @@ struct Inner {
     state: State,
     /// The cookie that a `save` has produced, to be sent with the response.
     pending_cookie: Option<(Token, CookieLife)>,
-    /// Other requests know the session of the pending cookie: they may replace its token.
-    cookie_is_known: bool,
-    /// The same cookie, while the response's commit does nothing but prove its token again.
-    unproven_cookie: Option<Box<(Token, CookieLife)>>,
+    /// Other requests know the session of the pending cookie, and may have replaced its token since.
+    must_prove_cookie: bool,
     /// A token was handed out (`issue_token`).
     is_issued: bool,
     /// A catcher may have taken the place of the response with that token.
@@ -111,17 +110,33 @@ struct Inner {
 }
 
 impl Inner {
+    /// Before a save's own writes: those that follow lost changes are not made, and nor is the save a
+    /// success.
+    fn prepare_save(&mut self, save: Save) -> Result<()> {
+        let Some(loss) = self.losses.since(save) else {
+            return Ok(());
+        };
+        self.state.discard(); // only the ends of sessions are kept
+        let error = loss.error();
+        self.lose(Some(save), loss);
+        Err(error)
+    }
+
+    /// The changes of a save, or of the response, are lost.
+    fn lose(&mut self, save: Option<Save>, loss: Loss) {
+        if let Some(save) = save {
+            self.losses.add(save, loss);
+        }
+    }
+
     /// Before the response's own commit.
     fn prepare_last(&mut self) {
-        if self.losses.error_of_response(self.is_issued).is_some() {
-            // The response is an error: of the pending changes only the ends of sessions are kept.
-            self.state.discard();
+        if self.losses.stop_later_changes(self.is_issued) {
+            self.state.discard(); // only the ends of sessions are kept
         }
-        let is_alone = !self.state.is_pending();
-        if self.pending_cookie.is_some() && self.state.resend_with_commit(self.cookie_is_known) {
-            // An update proves the token again: another request may have replaced it since the save.
-            let unproven = self.pending_cookie.take();
-            self.unproven_cookie = unproven.filter(|_| is_alone).map(Box::new);
+        if self.pending_cookie.is_some() && self.state.resend_with_commit() {
+            // The update proves the token again: another request may have replaced it since the save.
+            self.pending_cookie = None;
         }
     }
 
@@ -133,8 +148,8 @@ impl Inner {
 }
 
 impl Shared {
-    /// A panic elsewhere cannot leave the state half changed: no code of an application runs under
-    /// this lock.
+    /// A panic elsewhere cannot leave the state half changed: of an application's code only its logger
+    /// and its wakers run under this lock.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
     }
@@ -155,8 +170,7 @@ impl Session {
         let inner = Inner {
             state,
             pending_cookie: None,
-            cookie_is_known: false,
-            unproven_cookie: None,
+            must_prove_cookie: false,
             is_issued: false,
             issues_no_more: false,
             losses: Losses::default(),
@@ -222,7 +236,8 @@ impl Session {
     }
 
     /// Returns whether the session began in this request: the browser brought no usable session, or
-    /// the request logged in or out. It stays so until the response.
+    /// the request logged in or out. It stays so until the response, unless a `save` could not store the
+    /// login.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.lock().state.is_new
@@ -265,7 +280,7 @@ impl Session {
     /// [`Error::Gone`] when the session ended while the request ran, [`Error::Store`] and
     /// [`Error::Unknown`] when the database failed, [`Error::Mismatch`] when another request changed
     /// the type of a value that this one counts in or appends to. The changes are dropped then, a
-    /// login included. They are not where [`Error::Unknown`] says that an earlier write of this request
+    /// login included, and so they are where the save fails for an earlier one. They are not where [`Error::Unknown`] says that an earlier write of this request
     /// has not ended: they are stored with the response then, if it has ended before.
     ///
     /// It is [`Error::Unknown`], too, where another request renewed the session meanwhile: values are
@@ -274,8 +289,9 @@ impl Session {
     /// # Cancellation
     ///
     /// The write runs in a task of its own and ends even if the future is dropped. If it fails then,
-    /// later saves fail, and the response becomes the 503; not if the session had ended, or if only its
-    /// times or CSRF token were not stored, as with changes that are stored with the response.
+    /// later saves fail, and the response becomes the 503; not if the session had ended (then later
+    /// changes are dropped as well), or if only its times or CSRF token were not stored, as with changes that
+    /// are stored with the response.
     #[doc(alias("commit", "flush"))]
     pub async fn save(&self) -> Result<()> {
         match self.save_detached().await? {

@@ -340,11 +340,13 @@ impl State {
         }
     }
 
-    /// Whether a list holds this element, as this request sees it.
+    /// Whether a list holds this element, as this request sees it. Of what may not be stored only the
+    /// pending changes count.
     pub(crate) fn has_element(&self, field: &Field, element: &RawBson) -> bool {
         let under = || {
             let list = self.under(field).ok().flatten();
-            list.is_some_and(|list| value::has_element(list.as_ref(), element))
+            !self.is_open(field)
+                && list.is_some_and(|list| value::has_element(list.as_ref(), element))
         };
         match self.changes.get(field) {
             None => under(),
@@ -412,10 +414,9 @@ impl State {
     // ---- writing
 
     /// Lets the update that is due, if one is, send the cookie: the token is a condition of the
-    /// update then. `always`: makes an update for that if none is due. Returns whether there is an
-    /// update.
-    pub(crate) fn resend_with_commit(&mut self, always: bool) -> bool {
-        let is_due = always || !self.changes.is_empty() || self.settings.has_changes();
+    /// update then. Returns whether there is an update.
+    pub(crate) fn resend_with_commit(&mut self) -> bool {
+        let is_due = !self.changes.is_empty() || self.settings.has_changes();
         let is_due = is_due && self.stored().is_some();
         self.settings.touch |= is_due;
         is_due
@@ -442,10 +443,15 @@ impl State {
         self.drop_no_changes();
     }
 
-    /// The outcome of the write is unknown: its changes are dropped, and may be stored.
-    pub(crate) fn flush_is_unknown(&mut self) {
+    /// The write has failed: its changes are dropped, and may be stored if its outcome is unknown. If it
+    /// was a login, the changes since are dropped as well.
+    pub(crate) fn flush_failed(&mut self, error: &Error) {
+        if matches!(self.base, Base::Login(_)) {
+            return self.discard_all();
+        }
         if let Some(write) = self.in_flight.take()
             && self.stored().is_some()
+            && matches!(error, Error::Unknown { .. })
         {
             self.doubts.add(&write);
         }

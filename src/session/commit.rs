@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use bson::RawBson;
 
-use super::losses::Save;
+use super::losses::{Loss, Save};
+use super::settle::{Committed, Running};
 use super::{Session, Shared};
-use crate::commit::{Core, Done, Outcome, Written};
+use crate::commit::{Core, Done, Outcome};
 use crate::config::Transport;
 use crate::error::{Error, Operation, Result};
 use crate::live::End;
 use crate::record::token::{Digest, Id, Token};
-use crate::state::plan::{CookieLife, plan};
-use crate::state::{Base, Deletion, State, Stored};
+use crate::state::Base;
+use crate::state::plan::{CommitPlan, CookieLife, plan};
 
 /// What the response does with the session's cookie.
 pub(crate) enum CookieChange {
@@ -33,18 +34,18 @@ impl Session {
             return Ok(CookieChange::None);
         }
         let committed = self.shared.commit(&self.core, None).await;
-        let mut inner = self.lock();
-        inner.subscribers.clear(); // nothing was stored that they could follow
-        match (committed, inner.unproven_cookie.take()) {
-            // Everything was stored before. Without its new cookie the browser might be signed out.
-            (Err(error), Some(cookie)) => {
-                error.log();
-                inner.pending_cookie = Some(*cookie);
-            }
-            (committed, _) => {
-                committed?;
-            }
+        let (subscribers, must_prove) = {
+            let mut inner = self.lock();
+            let subscribers = std::mem::take(&mut inner.subscribers);
+            (subscribers, inner.must_prove_cookie)
+        };
+        // Nothing was stored that they could follow. Not under the lock: each may wake a task.
+        drop(subscribers);
+        committed?;
+        if must_prove {
+            Box::pin(self.shared.prove_cookie(&self.core)).await;
         }
+        let mut inner = self.lock();
         if let Some(error) = inner.losses.error_of_response(inner.is_issued) {
             return Err(error);
         }
@@ -109,62 +110,19 @@ impl Shared {
             }
             return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
         };
-        let identity_changes = self.lock().state.identity_changes;
-        let result = self.commit_in_turn(core, save.is_none()).await;
-        let Some(save) = save else {
-            return result;
-        };
-        if self.lock().state.is_committed {
+        let result = self.commit_in_turn(core, save).await;
+        if save.is_some() && self.lock().state.is_committed {
             // The response did not wait for this save: what the save had to leave to it ends here.
             self.end_logged_out(core).await;
-        }
-        let mut inner = self.lock();
-        match &result {
-            Ok(outcome @ (Outcome::Applied | Outcome::Nothing)) => {
-                if let Some(error) = inner.losses.since(save) {
-                    // Only if the session is gone itself, none of the changes is stored.
-                    let is_gone = matches!(error, Error::Gone);
-                    let in_part =
-                        *outcome == Outcome::Applied || is_gone && inner.state.stored().is_some();
-                    return Err(match in_part {
-                        true => Error::unknown(Operation::ChangeSession, error),
-                        false => error,
-                    });
-                }
-            }
-            // After the response's own commit nothing was left to save, and after a login or a logout
-            // nothing of this save's changes.
-            Err(Error::Sealed) => {}
-            Ok(Outcome::Gone | Outcome::AppliedInPart)
-                if inner.state.identity_changes != identity_changes => {}
-            Ok(Outcome::Gone | Outcome::AppliedInPart) => inner.losses.add(save, Error::Gone),
-            Err(error) => inner.losses.add(save, error.clone()),
         }
         result
     }
 
-    async fn commit_in_turn(&self, core: &Arc<Core>, is_last: bool) -> Result<Outcome> {
-        let (plan, identity_changes, issues, has_issued) = {
-            let mut inner = self.lock();
-            if inner.state.is_committed {
-                return Err(Error::Sealed);
-            }
-            if is_last {
-                inner.prepare_last();
-            }
-            let has_issued = inner.is_issued;
-            let state = &mut inner.state;
-            state.is_committed = is_last;
-            let plan = plan(state, &core.config, core.now()).inspect_err(|_| state.discard());
-            let issues = state.settings.issued.is_some();
-            if matches!(&plan, Ok(plan) if !plan.is_nothing()) {
-                state.start_flush();
-            }
-            (plan, state.identity_changes, issues, has_issued)
-        };
-        let plan = match plan {
-            Ok(plan) if plan.is_nothing() => return Ok(Outcome::Nothing),
-            Ok(plan) => plan,
+    async fn commit_in_turn(&self, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
+        let is_last = save.is_none();
+        let (plan, running) = match self.begin(core, save) {
+            Ok(Some(begun)) => begun,
+            Ok(None) => return Ok(Outcome::Nothing),
             Err(error) => {
                 if is_last {
                     Box::pin(self.end_logged_out(core)).await;
@@ -172,7 +130,6 @@ impl Shared {
                 return Err(error);
             }
         };
-        let deleted: Vec<Id> = plan.delete.iter().map(|one| one.id.clone()).collect();
         let is_touch = plan.only_touches();
         let kind = core.config.kind();
         let timer = (!is_touch).then(|| core.latencies.time_commit());
@@ -185,109 +142,60 @@ impl Shared {
             Ok(done) => Committed::new(core, done, is_last).await,
             Err(error) => Err(error),
         };
-        let outcome = self.settle(core, done, &deleted, identity_changes, is_last);
-        if let (true, Ok(Outcome::Gone)) = (is_last, &outcome) {
-            Box::pin(self.prove_cookie(core)).await;
-        }
-        let lost = match &outcome {
-            Err(error) => Some(error.clone()),
-            Ok(Outcome::Gone) => Some(Error::Gone),
-            Ok(Outcome::Applied | Outcome::AppliedInPart | Outcome::Nothing) => None,
-        };
-        // The client must not get a token that opens nothing, whatever the caller of `save` does about it.
-        let is_lost = |error: &Error| issues || has_issued && matches!(error, Error::Gone);
-        if let Some(error) = lost.filter(is_lost) {
-            self.lock().losses.report(error);
-        }
-        outcome
+        running.end(done)
     }
 
-    fn settle(
-        &self,
-        core: &Core,
-        done: Result<Committed>,
-        deleted: &[Id],
-        identity_changes: u32,
-        is_last: bool,
-    ) -> Result<Outcome> {
+    /// Plans a commit; `None` when there is nothing to write.
+    fn begin<'a>(
+        &'a self,
+        core: &'a Core,
+        save: Option<Save>,
+    ) -> Result<Option<(CommitPlan, Running<'a>)>> {
         let mut inner = self.lock();
-        let state = &mut inner.state;
-        let is_same = state.identity_changes == identity_changes;
-        let Committed {
-            done,
-            new_id,
-            stored,
-        } = match done {
-            Ok(done) => done,
-            Err(error) if is_same && matches!(state.base, Base::Login(_)) => {
-                state.discard_all();
-                return Err(error);
-            }
+        if inner.state.is_committed {
+            return Err(Error::Sealed);
+        }
+        match save {
+            Some(save) => inner.prepare_save(save)?,
+            None => inner.prepare_last(),
+        }
+        inner.state.is_committed = save.is_none();
+        let plan = match plan(&inner.state, &core.config, core.now()) {
+            Ok(plan) => plan,
             Err(error) => {
-                match (is_same, &error) {
-                    (true, Error::Unknown { .. }) => state.flush_is_unknown(),
-                    (true, _) => state.discard_in_flight(),
-                    (false, _) => {}
-                }
+                inner.state.discard();
+                inner.lose(save, Loss::Failed(error.clone()));
                 return Err(error);
             }
         };
-        state.ended.retain(|one| !deleted.contains(&one.id));
-        if !is_same {
-            // A session that the write has stored for the first time is not the request's any more,
-            // unless a login replaces it.
-            if !stored.is_some_and(|stored| state.former_is_stored(stored)) {
-                state.ended.extend(new_id.map(Deletion::from));
-                return Ok(done.outcome);
-            }
-        } else {
-            if let (Outcome::Applied, Some(id)) = (done.outcome, &new_id) {
-                inner.follow_new(core, id, is_last);
-            }
-            let state = &mut inner.state;
-            match done.outcome {
-                // A login that was revoked on its way: the session that it was to replace is still
-                // there.
-                Outcome::Gone if matches!(state.base, Base::Login(_)) => state.discard_all(),
-                Outcome::Gone => {
-                    log_dropped_changes(state);
-                    inner.session_ended();
-                }
-                Outcome::Nothing => state.discard_in_flight(),
-                // A stream reads what was written.
-                Outcome::Applied | Outcome::AppliedInPart if is_last => {}
-                Outcome::Applied | Outcome::AppliedInPart => match stored {
-                    Some(stored) => state.flush_succeeded(stored),
-                    None => {
-                        inner.session_ended();
-                        return Ok(done.outcome);
-                    }
-                },
-            }
+        if plan.is_nothing() {
+            return Ok(None);
         }
-        if done.cookie.is_some() {
-            inner.pending_cookie = done.cookie;
-            let is_cookie = core.config.transport == Transport::Cookie;
-            inner.cookie_is_known = is_cookie && new_id.is_none();
-        }
-        Ok(done.outcome)
+        let running = Running {
+            shared: self,
+            core,
+            save,
+            deleted: plan.delete.iter().map(|one| one.id.clone()).collect(),
+            identity_changes: inner.state.identity_changes,
+            issues: inner.state.settings.issued.is_some(),
+            has_issued: inner.is_issued,
+            has_ended: false,
+        };
+        inner.state.start_flush();
+        Ok(Some((plan, running)))
     }
 
-    /// The login that the response was to store has not taken place. The cookie of an earlier save is
-    /// sent nevertheless, unless another request has replaced its token since.
+    /// Drops the cookie of an earlier save if another request has replaced its token since.
     async fn prove_cookie(&self, core: &Core) {
-        let cookie = {
-            let inner = self.lock();
-            let cookie = inner.pending_cookie.as_ref();
-            cookie
-                .filter(|_| inner.cookie_is_known)
-                .map(|(token, _)| token.clone())
-        };
-        let Some(token) = cookie else { return };
+        let pending = self.lock().pending_cookie.as_ref().map(|one| one.0.clone());
+        let Some(token) = pending else { return };
         let digest = token.digest(&core.config.cookie_name);
         let is_replaced = match core.load(&token.id).await {
             Ok(stored) => stored.is_none_or(|stored| !stored.token.matches(&digest)),
-            Err(_) => false, // without its new cookie the browser might be signed out
+            Err(error) => {
+                error.log();
+                false // without its new cookie the browser might be signed out
+            }
         };
         if is_replaced {
             self.lock().pending_cookie = None;
@@ -304,31 +212,6 @@ impl Shared {
     }
 }
 
-/// What a commit has done.
-struct Committed {
-    done: Done,
-    /// The session that it has stored for the first time.
-    new_id: Option<Id>,
-    /// The session as it is stored now. A request that ends reads nothing more, so it is `None` then.
-    stored: Option<Stored>,
-}
-
-impl Committed {
-    /// It is unknown what is stored when the session must be read again, and that fails.
-    async fn new(core: &Core, mut done: Done, is_last: bool) -> Result<Self> {
-        let new_id = done.written.as_ref().and_then(Written::new_id).cloned();
-        let stored = match done.written.take().filter(|_| !is_last) {
-            Some(written) => core.stored(written).await,
-            None => Ok(None),
-        };
-        Ok(Committed {
-            stored: stored.map_err(|error| Error::unknown(Operation::ChangeSession, error))?,
-            done,
-            new_id,
-        })
-    }
-}
-
 /// The outcome of a commit, for its span.
 fn outcome_name(done: &Result<Done>) -> &'static str {
     match done.as_ref().map(|done| done.outcome) {
@@ -337,19 +220,6 @@ fn outcome_name(done: &Result<Done>) -> &'static str {
         Ok(Outcome::Gone) => "gone",
         Err(_) => "error",
     }
-}
-
-/// Says which keys were not stored because the session had ended: the response is still a success.
-fn log_dropped_changes(state: &State) {
-    let keys = state.pending_keys();
-    if keys.is_empty() {
-        return;
-    }
-    rocket::warn!(
-        "session {}: changes of {keys:?} were dropped because the session ended while the request \
-         ran",
-        state.describe(),
-    );
 }
 
 pub(super) const SAVE_IN_PROGRESS: &str =

@@ -105,7 +105,8 @@ impl Queue<'_> {
     }
 
     /// Adds a message unless an equal one is in the queue, as this request sees it
-    /// (`allow_duplicate=False` of Pyramid's ISession).
+    /// (`allow_duplicate=False` of Pyramid's ISession). While a save of the queue runs, or where the
+    /// outcome of a save or pop is unknown, only the messages that this request has pushed since then count.
     ///
     /// Each call compares the message with the whole queue, and decrypts that in a sealed session. If
     /// a client chooses the number of calls, limit it.

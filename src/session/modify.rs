@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::commit::SAVE_IN_PROGRESS;
+use super::losses::Loss;
 use super::turn::Turn;
 use super::{Session, decode};
 use crate::commit::Outcome;
@@ -60,8 +61,8 @@ impl Session {
     /// It is stored at once, not with the response: one round trip, and two more for each time that
     /// another request was faster. If the request has changed the key before, or has kept it in a
     /// login, that is saved first, with all that is pending (one more round trip, or those of the
-    /// login); if that fails, so does the response. On a session that is not stored yet, `f` runs at once and the value is stored with the
-    /// response.
+    /// login); if the database fails then, so does the response. On a session that is not stored yet, `f`
+    /// runs at once and the value is stored with the response.
     ///
     /// ```
     /// # use rocket_mongo_session::{Error, Session};
@@ -301,7 +302,7 @@ impl Session {
                 Err(error) => {
                     // The caller may do without the value, but the request's earlier changes are lost.
                     if !matches!(error, Error::Gone | Error::Sealed) {
-                        self.lock().losses.report(error.clone());
+                        self.lock().losses.report(Loss::Failed(error.clone()));
                     }
                     return Err(error);
                 }

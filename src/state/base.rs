@@ -34,11 +34,11 @@ pub(crate) struct Login {
     pub(crate) replaces: Option<Replaces>,
     /// Further sessions that end with it: the request's cookies prove them.
     pub(crate) other_sessions: Vec<Id>,
-    /// An earlier login of the request is being stored. If that succeeds, this one replaces its session.
+    /// A write that began before the login is on its way. If it stores a session, the login replaces that.
     pub(crate) follows: Option<Follows>,
 }
 
-/// What a login does with the session of an earlier one that is being stored.
+/// What a login does with the session that is being stored.
 pub(crate) struct Follows {
     /// Which of its values the login carries over.
     pub(crate) keep: IndexSet<Field>,

@@ -75,15 +75,18 @@ impl State {
         }
     }
 
+    /// Whether a write of the field may fail, or may have been stored: its stored value is not known.
+    pub(super) fn is_open(&self, field: &Field) -> bool {
+        self.in_flight().changes.get(field).is_some() || self.doubts.has(field)
+    }
+
     /// Whether the changes of a field leave it as it is.
     pub(super) fn is_unchanged(&self, field: &Field) -> bool {
         let Some(change) = self.changes.get(field) else {
             return true;
         };
-        let in_flight = self.in_flight().changes.get(field);
-        if in_flight.is_some() || self.doubts.has(field) {
-            // The write may fail, or have been stored: whether this one changes anything is not known.
-            return false;
+        if self.is_open(field) {
+            return false; // whether this one changes anything is not known
         }
         if matches!(change, Change::Append(more) if !more.is_empty()) {
             return false; // without a look at the elements, as in `size_after`

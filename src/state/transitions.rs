@@ -50,7 +50,10 @@ impl State {
         values.retain(|(field, _)| keep.contains(field));
         let before = std::mem::take(&mut self.changes);
         let mut other_sessions = std::mem::take(&mut self.other_sessions);
-        let mut follows = None;
+        let mut follows = is_in_flight.then(|| Follows {
+            keep: keep.clone(),
+            before: before.clone(),
+        });
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
             Base::Stored(old) => Some(Replaces { old, keep, before }),
@@ -59,17 +62,11 @@ impl State {
             Base::Login(login) => {
                 let login = *login;
                 other_sessions.extend(login.other_sessions);
-                follows = match login.follows {
-                    _ if is_in_flight => Some(Follows {
-                        keep: keep.clone(),
-                        before: before.clone(),
-                    }),
-                    Some(first) => Some(Follows {
-                        keep: first.keep.intersection(&keep).cloned().collect(),
-                        before: first.before.and_then(before.clone()),
-                    }),
-                    None => None,
-                };
+                let earlier = login.follows.map(|first| Follows {
+                    keep: first.keep.intersection(&keep).cloned().collect(),
+                    before: first.before.and_then(before.clone()),
+                });
+                follows = follows.or(earlier);
                 login.replaces.map(|first| Replaces {
                     keep: first.keep.intersection(&keep).cloned().collect(),
                     before: first.before.and_then(before),
@@ -131,7 +128,7 @@ impl State {
     }
 
     /// Drops the request's changes since the last save, but not a logout. A login that is being stored
-    /// stays.
+    /// stays, unless the request has logged in again since.
     pub(crate) fn discard(&mut self) {
         self.changes = Changes::default();
         self.settings = Settings::default();

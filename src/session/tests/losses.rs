@@ -77,12 +77,12 @@ async fn save_does_not_hide_that_a_dropped_one_failed() {
     held.release();
     session.set("m", &2).unwrap();
     let saved = session.save().await;
-    assert!(matches!(saved, Err(Error::Unknown { .. })), "{saved:?}");
+    assert!(matches!(saved, Err(Error::Store { .. })), "{saved:?}");
     assert!(session.finish().await.is_err());
     let session = bench.comes(&cookie).await;
     assert_eq!(
         (number(&session, "n"), number(&session, "m")),
-        (Some(1), Some(2))
+        (Some(1), None)
     );
 }
 
@@ -216,9 +216,8 @@ async fn lost_settings_of_a_save_that_no_handler_waits_for_are_no_error_of_the_r
     }
 }
 
-/// Part of the request was stored, so that the error must not say that nothing was.
 #[rocket::async_test]
-async fn save_that_stored_something_beside_a_loss_is_unknown() {
+async fn save_that_an_earlier_loss_makes_fail_stores_nothing() {
     let bench = Bench::new();
     let cookie = bench.begun(None, &[("n", 1)]).await;
     let session = bench.comes(&cookie).await;
@@ -232,7 +231,9 @@ async fn save_that_stored_something_beside_a_loss_is_unknown() {
     };
     let (first, second) = rocket::tokio::join!(session.save(), second);
     assert!(first.is_err(), "{first:?}");
-    assert!(matches!(second, Err(Error::Unknown { .. })), "{second:?}");
+    assert!(matches!(second, Err(Error::Store { .. })), "{second:?}");
+    session.finish().await.unwrap();
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(1));
 }
 
 #[rocket::async_test]
@@ -249,4 +250,112 @@ async fn login_after_a_save_that_found_no_session_is_stored() {
     session.login(1).unwrap();
     session.save().await.unwrap();
     assert!(given(&session).await.is_some());
+}
+
+#[rocket::async_test]
+async fn changes_after_a_dropped_login_that_was_revoked_are_not_stored() {
+    for is_saved in [false, true] {
+        let bench = Bench::new();
+        let old = bench.begun(Some(1), &[("n", 1)]).await;
+        let session = bench.comes(&old).await;
+        bench.sessions.of(2).revoke_all().await.unwrap();
+        session.login(2).unwrap();
+        let held = bench.store.hold("insert");
+        drop_save(&session, &held).await;
+        held.release();
+        bench.settled().await;
+        // Of the user who has just logged in, as far as the handler knows.
+        session.set("iban", &2).unwrap();
+        if is_saved {
+            assert!(matches!(session.save().await, Err(Error::Gone)));
+        }
+        assert!(given(&session).await.is_none());
+        assert_eq!(number(&bench.comes(&old).await, "iban"), None);
+    }
+}
+
+/// Of a session that has ended, nothing that the handler does is stored, in no other session either.
+#[rocket::async_test]
+async fn changes_after_a_dropped_save_that_found_no_session_create_none() {
+    let bench = Bench::new();
+    let cookie = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.set("n", &2).unwrap();
+    let held = bench.store.hold("update");
+    drop_save(&session, &held).await;
+    bench.sessions.revoke(cookie.id.as_str()).await.unwrap();
+    held.release();
+    bench.settled().await;
+    session.set("m", &2).unwrap();
+    assert!(given(&session).await.is_none());
+    assert!(bench.stored().await.is_empty());
+}
+
+/// A handler may have a runtime of its own, which ends before the save does.
+#[rocket::async_test]
+async fn save_whose_runtime_ends_is_an_error_of_later_ones_and_of_the_response() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.increment("n", 1).unwrap();
+    let held = bench.store.hold("update");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = rocket::tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(drop_save(&session, &held));
+        });
+    });
+    let saved = session.save().await;
+    assert!(matches!(saved, Err(Error::Unknown { .. })), "{saved:?}");
+    let finished = session.finish().await.map(drop);
+    assert!(
+        matches!(finished, Err(Error::Unknown { .. })),
+        "{finished:?}"
+    );
+}
+
+/// The handler fails after its save has succeeded, and a catcher responds.
+#[rocket::async_test]
+async fn saved_session_stays_after_a_login_that_is_discarded() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.set("cart", &1).unwrap();
+    let held = bench.store.hold("insert");
+    let login = async {
+        held.has_come().await;
+        session.login(2).unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), login);
+    saved.unwrap();
+    session.discard();
+    let cookie = given(&session).await.expect("a cookie");
+    assert_eq!(number(&bench.comes(&cookie).await, "cart"), Some(1));
+}
+
+#[rocket::async_test]
+async fn login_during_the_save_of_a_new_session_replaces_it() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.set("cart", &1).unwrap();
+    session.set("seen", &1).unwrap();
+    let held = bench.store.hold("insert");
+    let login = async {
+        held.has_come().await;
+        session.increment("cart", 1).unwrap();
+        session.login_keeping(2, &["cart"]).unwrap();
+        session.increment("cart", 1).unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), login);
+    saved.unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    assert_eq!(session.user::<i32>().unwrap(), Some(2));
+    assert_eq!(number(&session, "cart"), Some(3));
+    assert_eq!(number(&session, "seen"), None);
+    assert_eq!(bench.stored().await.len(), 1);
 }

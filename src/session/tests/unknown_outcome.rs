@@ -171,3 +171,41 @@ async fn unknown_outcome_of_one_time_makes_the_others_no_change() {
         assert!(stored[0].get(name).is_some(), "{name}");
     }
 }
+
+/// The message was taken out of the queue, as far as the request can know.
+#[rocket::async_test]
+async fn push_unique_after_an_unknown_pop_pushes() {
+    let bench = Bench::new();
+    let session = bench.session();
+    session.flash("hello").unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    bench.store.next("update", Fault::LosesReply);
+    let popped = session.pop_flash::<String>().await;
+    assert!(matches!(popped, Err(Error::Unknown { .. })), "{popped:?}");
+    for _ in 0..2 {
+        session.flash_queue("").push_unique("hello").unwrap();
+    }
+    session.finish().await.unwrap();
+    let next = bench.comes(&cookie).await;
+    assert_eq!(next.pop_flash::<String>().await.unwrap(), ["hello"]);
+}
+
+#[rocket::async_test]
+async fn push_unique_beside_a_save_that_fails_pushes() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    session.flash("hello").unwrap();
+    let held = bench.store.hold_to_fail("update");
+    let later = async {
+        held.has_come().await;
+        session.flash_queue("").push_unique("hello").unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), later);
+    assert!(saved.is_err());
+    session.finish().await.unwrap();
+    let next = bench.comes(&cookie).await;
+    assert_eq!(next.pop_flash::<String>().await.unwrap(), ["hello"]);
+}
