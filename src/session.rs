@@ -28,10 +28,10 @@ mod ended;
 mod flash;
 mod losses;
 mod modify;
+mod permit;
 mod return_to;
 mod settle;
 mod times;
-mod turn;
 mod values;
 
 pub(crate) use commit::CookieChange;
@@ -88,7 +88,7 @@ pub struct Session {
 struct Shared {
     inner: Mutex<Inner>,
     /// One permit: the writes of a request happen one at a time.
-    turn: Semaphore,
+    writes: Semaphore,
     span: RequestSpan,
 }
 
@@ -179,7 +179,7 @@ impl Session {
         };
         let shared = Shared {
             inner: Mutex::new(inner),
-            turn: Semaphore::new(1),
+            writes: Semaphore::new(1),
             span,
         };
         Session {

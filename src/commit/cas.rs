@@ -39,7 +39,7 @@ pub(crate) struct CompareAndSet {
     pub(crate) update: Update,
     pub(crate) durability: Durability,
     /// What a write holds until it has ended, though its caller may be gone.
-    pub(crate) turn: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) permit: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Core {
@@ -109,12 +109,13 @@ impl Core {
             record::change(&mut update, field, operator);
         }
         let stored = record.completed(&update);
-        let (store, durability, turn) = (self.store.clone(), what.durability, what.turn.clone());
-        let update_in_turn = carried(async move {
-            let _turn = turn;
+        let (store, durability, permit) =
+            (self.store.clone(), what.durability, what.permit.clone());
+        let update_with_permit = carried(async move {
+            let _permit = permit;
             store.update(filter, stored, durability).await
         });
-        let updated = self.tasks.run(Operation::ChangeSession, update_in_turn);
+        let updated = self.tasks.run(Operation::ChangeSession, update_with_permit);
         Ok((updated.await? == Updated::Applied).then_some(update))
     }
 

@@ -422,7 +422,7 @@ fn of(record: &Record) -> CompareAndSet {
         filter: record.with_same_token(Filter::id(record.meta.id.as_str())),
         update: Update::default(),
         durability: Durability::Data,
-        turn: None,
+        permit: None,
     }
 }
 

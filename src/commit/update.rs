@@ -180,7 +180,7 @@ impl Core {
             filter: plan.if_alive(filter),
             update,
             durability: plan.durability,
-            turn: None,
+            permit: None,
         };
         let attempt = |record: &Record| {
             let mut values = Vec::new();

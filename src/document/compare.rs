@@ -1,27 +1,27 @@
 //! Values as the server compares them.
 
+use bson::RawDocument;
 use bson::raw::RawBsonRef;
-use bson::{Bson, RawDocument};
 
 use super::value::{inside, same};
 
 /// Where a value stands in the server's order, as far as `$max` is used: of times, as doubles or
-/// dates, against whatever stands in their place.
-pub(super) fn order(value: &Bson) -> (u8, f64) {
+/// dates, against whatever stands in their place, and of binaries where nothing does.
+pub(super) fn order(value: RawBsonRef<'_>) -> (u8, f64) {
     match value {
-        Bson::MinKey | Bson::Undefined | Bson::Null => (0, 0.0),
-        Bson::Double(number) if number.is_nan() => (1, f64::NEG_INFINITY),
-        Bson::Double(number) => (1, *number),
-        Bson::Int32(number) => (1, f64::from(*number)),
-        Bson::Int64(number) => (1, *number as f64),
-        Bson::Decimal128(_) => (1, f64::NEG_INFINITY),
-        Bson::DateTime(date) => (3, date.timestamp_millis() as f64),
-        Bson::Timestamp(_)
-        | Bson::RegularExpression(_)
-        | Bson::DbPointer(_)
-        | Bson::JavaScriptCode(_)
-        | Bson::JavaScriptCodeWithScope(_)
-        | Bson::MaxKey => (4, 0.0),
+        RawBsonRef::MinKey | RawBsonRef::Undefined | RawBsonRef::Null => (0, 0.0),
+        RawBsonRef::Double(number) if number.is_nan() => (1, f64::NEG_INFINITY),
+        RawBsonRef::Double(number) => (1, number),
+        RawBsonRef::Int32(number) => (1, f64::from(number)),
+        RawBsonRef::Int64(number) => (1, number as f64),
+        RawBsonRef::Decimal128(_) => (1, f64::NEG_INFINITY),
+        RawBsonRef::DateTime(date) => (3, date.timestamp_millis() as f64),
+        RawBsonRef::Timestamp(_)
+        | RawBsonRef::RegularExpression(_)
+        | RawBsonRef::DbPointer(_)
+        | RawBsonRef::JavaScriptCode(_)
+        | RawBsonRef::JavaScriptCodeWithScope(_)
+        | RawBsonRef::MaxKey => (4, 0.0),
         _ => (2, 0.0),
     }
 }

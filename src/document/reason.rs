@@ -44,8 +44,11 @@ pub(crate) fn without_value(message: &str) -> String {
     let cut = CUT_PREFIXES
         .iter()
         .find(|start| message.starts_with(*start));
-    // The last one: the value may contain the same words.
-    let (Some(start), Some((value, expected))) = (cut, message.rsplit_once(", expected ")) else {
+    // The last one: the value may contain the same words. It is the only one in "unknown field `x`, there are
+    // no fields".
+    let split = message.rsplit_once(", expected ");
+    let split = split.filter(|(_, expected)| !expected.contains(", there are no "));
+    let (Some(start), Some((value, expected))) = (cut, split) else {
         return FALLBACK_MESSAGE.to_owned();
     };
     let value = value.strip_prefix(start).unwrap_or_default();
@@ -109,6 +112,14 @@ mod tests {
     #[case("hunter2 is not a name", "its `Deserialize` refused the value")]
     #[case(
         "unknown variant `hunter2`, there are no variants",
+        "its `Deserialize` refused the value"
+    )]
+    #[case(
+        "unknown variant `x, expected hunter2`, there are no variants",
+        "its `Deserialize` refused the value"
+    )]
+    #[case(
+        "unknown field `x, expected hunter2`, there are no fields",
         "its `Deserialize` refused the value"
     )]
     fn message_keeps_the_type_and_loses_the_value(#[case] message: &str, #[case] expected: &str) {

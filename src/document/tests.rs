@@ -152,6 +152,32 @@ fn set_creates_a_missing_value_document_and_refuses_another_type() {
     assert_eq!(unset.apply(&other, NOW), Ok(other.clone()));
 }
 
+/// The crate's own values have no such names, but other applications' may: they are read as Extended JSON by
+/// serde.
+#[test]
+fn values_that_an_update_does_not_change_stay_as_they_are() {
+    for other in [
+        bson!({ "$oid": "5f5f5f5f5f5f5f5f5f5f5f5f" }),
+        bson!({ "$oid": "not an id" }),
+        bson!({ "$date": "yesterday" }),
+        bson!({ "$numberLong": "5" }),
+        bson!({ "a": 1, "$oid": "5f5f5f5f5f5f5f5f5f5f5f5f", "b": 2 }),
+        bson!([{ "deep": { "$date": "x" } }]),
+    ] {
+        let before = document(doc! { "k": 1_i64, "other": other.clone() });
+        let set = change("k", Operator::Set(RawBson::Int64(2)));
+        let after = set.apply(&before, NOW).unwrap();
+        assert_eq!(
+            after,
+            document(doc! { "k": 2_i64, "other": other.clone() }),
+            "{other}"
+        );
+        let mut touched = Update::default();
+        touched.raise("created", 2.0);
+        assert!(touched.apply(&before, NOW).is_ok(), "{other}");
+    }
+}
+
 #[test]
 fn set_now_sets_the_moment_of_the_update() {
     let mut update = Update::default();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bson::{Bson, RawBson, RawDocumentBuf};
+use bson::{RawBson, RawDocument, RawDocumentBuf};
+use indexmap::IndexMap;
 
 use super::compare::order;
 use super::key::Field;
@@ -57,6 +58,36 @@ impl Operator {
                 RawBson::Document(RawDocumentBuf::from_iter([("$each", values)]))
             }
         }
+    }
+
+    fn apply(&self, fields: &mut Fields, name: &str, now: Moment) -> Result<(), Inapplicable> {
+        let value = match self {
+            Operator::Unset => {
+                fields.shift_remove(name);
+                return Ok(());
+            }
+            Operator::Push(values) => match fields.get_mut(name) {
+                Some(RawBson::Array(array)) => {
+                    values.iter().for_each(|value| array.push(value.clone()));
+                    return Ok(());
+                }
+                Some(_) => return Err(Inapplicable),
+                None => from_elements(values),
+            },
+            Operator::Set(value) => value.clone(),
+            Operator::Increment(by) => sum(fields.get(name), *by).ok_or(Inapplicable)?,
+            Operator::Raise(value) => {
+                let place = |value: &RawBson| order(value.as_raw_bson_ref());
+                let old = fields.get(name);
+                if old.is_some_and(|old| place(old) >= place(value)) {
+                    return Ok(());
+                }
+                value.clone()
+            }
+            Operator::Now => RawBson::DateTime(date(now)),
+        };
+        fields.insert(name.to_owned(), value);
+        Ok(())
     }
 }
 
@@ -166,52 +197,50 @@ impl Update {
         self.apply(document, clock.now())
     }
 
-    /// Applies the update to a document at the moment `now`, completely or not at all.
+    /// Applies the update to a document at the moment `now`, completely or not at all. Values that it does
+    /// not change are copied as bytes: they may be anything that another application has stored.
     pub(crate) fn apply(&self, document: &Document, now: Moment) -> Result<Document, Inapplicable> {
-        let mut whole: bson::Document =
-            bson::from_slice(document.as_bytes()).map_err(|_| Inapplicable)?;
-        for (path, operation) in self.operations.iter() {
-            let (fields, name) = match path {
-                Path::Meta(name) => (&mut whole, *name),
-                Path::Value(field) => match values(&mut whole, operation)? {
-                    Some(values) => (values, field.as_str()),
-                    None => continue,
-                },
-            };
-            match operation {
-                Operator::Set(value) => {
-                    fields.insert(name, owned(value));
-                }
-                Operator::Unset => {
-                    fields.remove(name);
-                }
-                Operator::Increment(by) => {
-                    fields.insert(name, sum(fields.get(name), *by).ok_or(Inapplicable)?);
-                }
-                Operator::Push(values) => {
-                    let values = values.iter().map(owned);
-                    match fields.get_mut(name) {
-                        None => {
-                            fields.insert(name, values.collect::<Vec<_>>());
+        let mut whole = fields_of(document.raw().ok_or(Inapplicable)?)?;
+        let mut values = match whole.get(VALUE) {
+            Some(RawBson::Document(values)) if self.fields().next().is_some() => {
+                Some(fields_of(values)?)
+            }
+            _ => None,
+        };
+        for (path, operator) in self.operations.iter() {
+            match path {
+                Path::Meta(name) => operator.apply(&mut whole, name, now)?,
+                Path::Value(field) => {
+                    if values.is_none() {
+                        // The server makes a missing document of values, but not to remove something.
+                        match operator {
+                            Operator::Unset => continue,
+                            _ if whole.contains_key(VALUE) => return Err(Inapplicable),
+                            _ => {}
                         }
-                        Some(Bson::Array(array)) => array.extend(values),
-                        Some(_) => return Err(Inapplicable),
                     }
-                }
-                Operator::Raise(value) => {
-                    let value = owned(value);
-                    let old = fields.get(name).map(order);
-                    if old.is_none_or(|old| old < order(&value)) {
-                        fields.insert(name, value);
-                    }
-                }
-                Operator::Now => {
-                    fields.insert(name, date(now));
+                    operator.apply(values.get_or_insert_default(), field.as_str(), now)?;
                 }
             }
         }
-        Ok(Document::from_bson(&whole))
+        if let Some(values) = values {
+            whole.insert(VALUE.to_owned(), RawBson::Document(raw_of(values)));
+        }
+        Ok(Document::from_raw(raw_of(whole)))
     }
+}
+
+/// The fields of a document, in their order.
+type Fields = IndexMap<String, RawBson>;
+
+fn fields_of(document: &RawDocument) -> Result<Fields, Inapplicable> {
+    let fields = document.into_iter();
+    let fields = fields.map(|field| field.map(|(name, value)| (name.into(), value.to_raw_bson())));
+    fields.collect::<Result<_, _>>().map_err(|_| Inapplicable)
+}
+
+fn raw_of(fields: Fields) -> RawDocumentBuf {
+    fields.into_iter().collect()
 }
 
 /// Names no value.
@@ -234,33 +263,12 @@ impl fmt::Display for Inapplicable {
 impl std::error::Error for Inapplicable {}
 
 /// Adds to a stored number. `None` if it is not a number, or the sum leaves the range of `i64`.
-fn sum(stored: Option<&Bson>, by: i64) -> Option<Bson> {
+fn sum(stored: Option<&RawBson>, by: i64) -> Option<RawBson> {
     match stored {
-        None => Some(Bson::Int64(by)),
-        Some(Bson::Int32(number)) => i64::from(*number).checked_add(by).map(Bson::Int64),
-        Some(Bson::Int64(number)) => number.checked_add(by).map(Bson::Int64),
-        Some(Bson::Double(number)) => Some(Bson::Double(number + by as f64)),
+        None => Some(RawBson::Int64(by)),
+        Some(RawBson::Int32(number)) => i64::from(*number).checked_add(by).map(RawBson::Int64),
+        Some(RawBson::Int64(number)) => number.checked_add(by).map(RawBson::Int64),
+        Some(RawBson::Double(number)) => Some(RawBson::Double(number + by as f64)),
         Some(_) => None,
-    }
-}
-
-fn owned(value: &RawBson) -> Bson {
-    Bson::try_from(value.clone()).unwrap_or(Bson::Null)
-}
-
-/// The session's values, for one of them to be changed: made when there are none, as the server
-/// makes them, but not to remove something.
-fn values<'a>(
-    whole: &'a mut bson::Document,
-    operation: &Operator,
-) -> Result<Option<&'a mut bson::Document>, Inapplicable> {
-    let removes = matches!(operation, Operator::Unset);
-    if !removes && !whole.contains_key(VALUE) {
-        whole.insert(VALUE, bson::Document::new());
-    }
-    match whole.get_mut(VALUE) {
-        Some(Bson::Document(values)) => Ok(Some(values)),
-        _ if removes => Ok(None),
-        _ => Err(Inapplicable),
     }
 }

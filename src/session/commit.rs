@@ -102,7 +102,7 @@ impl Shared {
     /// Plans and carries out a commit, and updates the state by its outcome. `save`: the call of
     /// `save` that asks for it; `None` for the response.
     async fn commit(self: &Arc<Self>, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
-        let Some(_turn) = self.take_turn(core.store.deadline()).await else {
+        let Some(_permit) = self.acquire_permit(core.store.deadline()).await else {
             if save.is_none() {
                 // The response commits nothing else: nor must a catcher.
                 self.lock().state.is_committed = true;
@@ -110,7 +110,7 @@ impl Shared {
             }
             return Err(Error::unknown(Operation::ChangeSession, SAVE_IN_PROGRESS));
         };
-        let result = self.commit_in_turn(core, save).await;
+        let result = self.commit_with_permit(core, save).await;
         if save.is_some() && self.lock().state.is_committed {
             // The response did not wait for this save: what the save had to leave to it ends here.
             self.end_logged_out(core).await;
@@ -118,7 +118,7 @@ impl Shared {
         result
     }
 
-    async fn commit_in_turn(&self, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
+    async fn commit_with_permit(&self, core: &Arc<Core>, save: Option<Save>) -> Result<Outcome> {
         let is_last = save.is_none();
         let (plan, running) = match self.begin(core, save) {
             Ok(Some(begun)) => begun,

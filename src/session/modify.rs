@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::commit::SAVE_IN_PROGRESS;
 use super::losses::Loss;
-use super::turn::Turn;
+use super::permit::WritePermit;
 use super::{Session, decode};
 use crate::commit::Outcome;
 use crate::commit::cas::{Attempt, CompareAndSet};
@@ -176,7 +176,7 @@ impl Session {
     /// request has replaced it.
     async fn exchange<T: Send>(&self, field: Field, step: &mut Step<'_, T>) -> Result<T> {
         let identity_changes = self.open_to_write()?.state.identity_changes;
-        let turn = Arc::new(self.save_before_exchange(&field).await?);
+        let permit = Arc::new(self.save_before_exchange(&field).await?);
         let begun = {
             let state = &mut self.open_to_write()?.state;
             if state.identity_changes != identity_changes {
@@ -200,7 +200,7 @@ impl Session {
         };
         let (kind, timer) = (self.core.config.kind(), self.core.latencies.time_commit());
         let done = {
-            let what = self.compare_and_set(&begun.stored, &turn);
+            let what = self.compare_and_set(&begun.stored, &permit);
             let exchanged = pin!(self.exchange_stored(&field, &begun, &what, step));
             let span = &self.shared.span;
             span.commit(kind, false, outcome, exchanged).await
@@ -287,15 +287,15 @@ impl Session {
 
     /// Waits for the running saves and exchanges of this request. If it has changed the value that is
     /// to be exchanged, saves that first.
-    async fn save_before_exchange(&self, field: &Field) -> Result<Turn> {
+    async fn save_before_exchange(&self, field: &Field) -> Result<WritePermit> {
         for _ in 0..MAX_ATTEMPTS {
-            let turn = self.shared.take_turn(self.core.store.deadline()).await;
+            let permit = self.shared.acquire_permit(self.core.store.deadline()).await;
             let in_progress = || Error::store(Operation::ChangeSession, SAVE_IN_PROGRESS);
-            let turn = turn.ok_or_else(in_progress)?;
+            let permit = permit.ok_or_else(in_progress)?;
             if !self.open()?.state.must_save_before_exchange(field) {
-                return Ok(turn);
+                return Ok(permit);
             }
-            drop(turn);
+            drop(permit);
             match self.save_detached().await {
                 Ok(Outcome::Gone) => return Err(Error::Gone),
                 Ok(_) => {}
@@ -313,7 +313,7 @@ impl Session {
 
     /// The token is a condition: a request whose cookie was replaced meanwhile must not read on with
     /// it.
-    fn compare_and_set(&self, stored: &Stored, turn: &Arc<Turn>) -> CompareAndSet {
+    fn compare_and_set(&self, stored: &Stored, permit: &Arc<WritePermit>) -> CompareAndSet {
         let Stored { record, token } = stored;
         let config = &self.core.config;
         let now = self.core.now();
@@ -328,7 +328,7 @@ impl Session {
             filter: record.with_same_token(record::unless_expired(record.meta.id.as_str(), now)),
             update,
             durability: Durability::Data,
-            turn: Some(Arc::clone(turn) as _),
+            permit: Some(Arc::clone(permit) as _),
         }
     }
 

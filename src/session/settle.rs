@@ -56,7 +56,7 @@ impl Running<'_> {
         if has_token {
             inner.losses.report(loss.clone());
         }
-        // After a login or a logout the end of the session before it is no loss.
+        // After a login or a logout the end of the session before it counts as none.
         if is_same || matches!(loss, Loss::Failed(_)) {
             inner.lose(self.save, loss);
         }

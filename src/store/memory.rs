@@ -299,14 +299,13 @@ impl Store for MemoryStore {
     async fn put_revocation(&self, id: &str) -> Result<()> {
         let mut stored = self.documents.lock();
         let now = self.clock.now();
-        let before = stored.document(id).map(Document::as_bytes);
-        let mut document: bson::Document = before
-            .map_or_else(|| Ok(doc! { field::ID: id }), bson::from_slice)
-            .unwrap_or_default();
-        document.insert("at", date(now));
-        document.insert(field::EXPIRES, date(now.plus(REVOCATION_LIFETIME)));
+        let before = stored.document(id).cloned();
+        let before = before.unwrap_or_else(|| Document::from_bson(&doc! { field::ID: id }));
+        let mut update = Update::default();
+        update.set("at", date(now));
+        update.set(field::EXPIRES, date(now.plus(REVOCATION_LIFETIME)));
         let entry = Entry {
-            document: Document::from_bson(&document),
+            document: update.apply(&before, now)?,
             set_at: Some(self.clock.monotonic()),
         };
         stored.by_id.insert(id.to_owned(), entry);

@@ -228,7 +228,7 @@ async fn logout_is_carried_out_while_an_earlier_save_does_not_end() {
     let bench = Bench::with(|config| config.deadline = Duration::from_millis(100));
     let cookie = bench.begun(Some(1), &[]).await;
     let session = bench.comes(&cookie).await;
-    let _save = session.shared.take_turn(Duration::MAX).await;
+    let _save = session.shared.acquire_permit(Duration::MAX).await;
     session.logout().unwrap();
     let finished = session.finish().await;
     assert!(matches!(finished, Err(Error::Unknown { .. })));

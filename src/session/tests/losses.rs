@@ -18,7 +18,7 @@ pub(super) async fn drop_save(session: &Session, held: &Held) {
     begin(pin!(session.save()), held).await;
 }
 
-/// Commits the response while a write that nobody waits for is held, and then releases the write.
+/// Commits the response while a write that no caller waits for is held, and then releases the write.
 pub(super) async fn finish_during_a_save(session: &Session, held: &Held) -> Result<CookieChange> {
     let mut finish = pin!(session.finish());
     let early = rocket::futures::future::poll_immediate(finish.as_mut()).await;

@@ -6,9 +6,20 @@ impl Request {
     /// The commit of the response. The cookie of an earlier save is sent if its token is still the
     /// session's.
     pub(super) async fn commit_last(&mut self) -> Outcome {
-        let is_due = self.given_is_known || self.renews || !self.changes.is_empty();
+        let is_due = self.renews || !self.changes.is_empty();
         self.proves = self.given.is_some() && is_due;
-        self.commit().await
+        let earlier = self.given.filter(|_| self.given_is_known && !self.proves);
+        let outcome = self.commit().await;
+        if let Some(token) = earlier.filter(|earlier| self.given == Some(*earlier)) {
+            let is_own = |data: &mut Data| {
+                let stored = data.sessions.get(&token.session);
+                stored.is_some_and(|stored| stored.secret == token.secret)
+            };
+            if !self.world.clone().at(Kind::Load, is_own).await {
+                self.given = None;
+            }
+        }
+        outcome
     }
 
     pub(super) async fn commit(&mut self) -> Outcome {
