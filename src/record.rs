@@ -206,9 +206,11 @@ impl Record {
         self.values.get(field.as_str())
     }
 
-    /// How many bytes the values take, not counting what sealing adds.
+    /// How many bytes the values take, not counting what sealing adds. The list of names in a session of
+    /// the Python package counts as well, because it grows with each key that is written.
     pub(crate) fn size(&self) -> usize {
-        self.values.plain_len()
+        let upgrade = self.upgrade.as_ref();
+        self.values.plain_len() + upgrade.map_or(0, |upgrade| upgrade.size_of_names())
     }
 
     /// How many bytes one value takes, not counting what sealing adds.

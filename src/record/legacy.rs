@@ -19,6 +19,7 @@ use bson::{RawBson, RawDocument, RawDocumentBuf};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::document::key::{FLASH, Field, LEGACY_CSRF};
+use crate::document::value;
 use crate::document::{Document, Filter, Operator, Path, Update, date};
 use crate::record::token::{Digest, Id, Secret, Token};
 use crate::record::{OwnTimes, binary, field, seconds};
@@ -302,6 +303,12 @@ impl Upgrade {
             let value = self.stored(&name);
             filter.still(Path::Value(name), value)
         })
+    }
+
+    /// How many bytes the list of our names takes.
+    pub(crate) fn size_of_names(&self) -> usize {
+        let names = self.document.get(RENAMED);
+        names.map_or(0, |names| value::size(RENAMED, names))
     }
 
     /// What is stored under a name.

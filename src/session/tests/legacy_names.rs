@@ -117,3 +117,27 @@ async fn a_later_write_of_a_request_stores_no_earlier_time() {
     let minute = bench.sessions.core.now().plus(Duration::from_secs(60));
     assert!(expires <= minute);
 }
+
+/// A client may choose the keys.
+#[rocket::async_test]
+async fn names_of_keys_that_were_removed_again_count_as_well() {
+    let bench = Bench::with(|config| config.max_bytes = 1000);
+    let token = stored(&bench, bson::doc! { "%": 1 }).await;
+    let mut refused = None;
+    for number in 0..100 {
+        let session = bench.comes(&token).await;
+        let key = format!("{number}.pdf");
+        if let Err(error) = session.set(&key, &1) {
+            refused = Some(error);
+            break;
+        }
+        session.save().await.unwrap();
+        session.remove(&key);
+        session.finish().await.unwrap();
+    }
+    assert!(
+        matches!(refused, Some(Error::TooLarge { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(numbers(&bench, &token, ["%"]).await, [Some(1)]);
+}
