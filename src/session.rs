@@ -132,6 +132,9 @@ impl Inner {
     /// Before the response's own commit.
     fn prepare_last(&mut self) {
         if self.losses.stop_later_changes(self.is_issued) {
+            if self.losses.error_of_response(self.is_issued).is_none() {
+                settle::log_dropped_changes(&self.state);
+            }
             self.state.discard(); // only the ends of sessions are kept
         }
         if self.pending_cookie.is_some() && self.state.resend_with_commit() {

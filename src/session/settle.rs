@@ -162,7 +162,7 @@ impl Committed {
 }
 
 /// Says which keys were not stored because the session had ended: the response is still a success.
-fn log_dropped_changes(state: &State) {
+pub(super) fn log_dropped_changes(state: &State) {
     let keys = state.pending_keys();
     if keys.is_empty() {
         return;
