@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use crate::clock::Moment;
 use crate::commit::Core;
-use crate::commit::tombstone;
 use crate::document::Filter;
 use crate::error::{Error, Result};
 use crate::live::{End, Events};
@@ -175,8 +174,7 @@ impl Sessions {
             return Err(Error::Gone);
         }
         let others = of(&user).except(id.as_str());
-        self.revoke_matching(tombstone::of_user(&user), others)
-            .await
+        self.core.revoke_of_user(&user, others).await
     }
 
     /// Ends every session (mass logout), whatever their number; returns how many there were.
@@ -223,14 +221,6 @@ impl Sessions {
     /// ```
     pub async fn revoke_all_with(&self, mut progress: impl FnMut(u64) + Send) -> Result<u64> {
         self.core.revoke_all(&mut progress, true).await
-    }
-
-    /// Records the revocation, so that logins in progress end, and then deletes the stored sessions.
-    /// A failure after the first step is an unknown outcome.
-    async fn revoke_matching(&self, revocation: String, sessions: Filter) -> Result<u64> {
-        self.core.store.put_revocation(&revocation).await?;
-        let ended = self.core.end_matching(sessions, End::Revoked).await;
-        ended.map_err(Error::partly_done)
     }
 
     /// Deletes expired sessions, and documents that can never expire because they have no `expires`;

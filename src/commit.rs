@@ -26,6 +26,7 @@ use crate::tasks::Tasks;
 pub(crate) mod cas;
 mod ending;
 mod insert;
+pub(crate) mod revocation;
 mod sealing;
 mod sweep;
 pub(crate) mod tombstone;
@@ -68,7 +69,8 @@ pub(crate) enum Outcome {
     /// The values were stored. Times or a CSRF secret were not, because another request had replaced
     /// the token.
     AppliedInPart,
-    /// The session ended, or was replaced, while the request ran: its changes were dropped.
+    /// The changes were dropped: the session had ended, or its token was replaced; a login was revoked
+    /// on its way; or a new session would overwrite the cookie of a login of the same browser.
     Gone,
 }
 

@@ -192,7 +192,7 @@ pub enum Order {
     Id,
 }
 
-/// How long a revocation document is kept: longer than any request runs.
+/// How long a revocation document is kept. A request that runs longer cannot log in.
 pub(crate) const REVOCATION_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// A document and its age ([`Store::ages`]).

@@ -5,7 +5,6 @@ use rocket::futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::{SessionInfo, Sessions, export, of};
-use crate::commit::tombstone;
 use crate::debug::opaque_debug;
 use crate::document::{Filter, value};
 use crate::error::{Error, Result};
@@ -174,8 +173,7 @@ impl UserSessions {
     #[doc(alias("mass logout", "logout everywhere", "erasure"))]
     pub async fn revoke_all(&self) -> Result<u64> {
         let user = self.principal()?;
-        let revocation = tombstone::of_user(user);
-        self.sessions.revoke_matching(revocation, of(user)).await
+        self.sessions.core.revoke_of_user(user, of(user)).await
     }
 
     /// Adds a flash message to the default queue of every live session of the user; returns how many

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bson::RawBson;
 
-use super::tombstone::{self, Revocation, Tombstone};
+use super::revocation::{self, Revocation};
+use super::tombstone::{self, Tombstone};
 use super::{Core, Done, Outcome, Written};
 use crate::config::Config;
 use crate::document::{Document, Filter, Update};
@@ -134,7 +135,7 @@ impl Core {
                 .update(filter, update, Durability::Identity)
                 .await?;
         }
-        let look = tombstone::is_revoked(self, &login.user, &plan.started, new.generation);
+        let look = revocation::is_revoked(self, &login.user, &plan.started, new.generation);
         let mut changed = Update::default();
         match look.await? {
             Revocation::None => {}
@@ -313,7 +314,7 @@ fn log_dropped_login(user: &RawBson) {
     rocket::warn!(
         "Session: the login of user {} was dropped, because the user's sessions were revoked after the \
          request had begun, or the request took more than an hour",
-        tombstone::describe_user(user),
+        revocation::describe_user(user),
     );
 }
 

@@ -15,7 +15,8 @@ use rocket::tokio::sync::oneshot;
 
 use super::cas::{Attempt, CompareAndSet};
 use super::ending::DELETED_PER_STEP;
-use super::tombstone::{Revocation, Tombstone, is_revoked, look_up, of_user};
+use super::revocation::{Revocation, is_revoked, of_user};
+use super::tombstone::{Tombstone, look_up};
 use super::*;
 use crate::document::Filter;
 use crate::document::key::Field;

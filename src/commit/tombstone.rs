@@ -1,28 +1,23 @@
-//! Short-lived documents that record a replaced session or a revocation. Their ids start with `~`,
-//! which no session's id can.
+//! Tombstones: short-lived documents that record a replaced session. Their ids start with `~`, which no
+//! session's id can.
 //!
 //! Times of two machines are never compared: the database says how old a document is, and that age is
 //! compared with how long ago the request began.
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bson::raw::RawBsonRef;
-use bson::{Bson, RawBson, RawDocumentBuf, doc};
-use sha2::{Digest as _, Sha256};
+use bson::{RawBson, RawDocumentBuf};
 
 use super::Core;
-use crate::clock::{Moment, Started, TimeSource};
+use crate::clock::{Moment, Started};
 use crate::document::key::Field;
 use crate::document::{Document, Operator, Path, SERVER_TIME, Update, date};
-use crate::epoch::{self, Epoch};
 use crate::error::Result;
 use crate::record::sealer::{Contents, Sealer};
 use crate::record::token::{Digest, Id, Secret, Token};
 use crate::record::{self, field};
 use crate::state::{Proof, Replaced};
-use crate::store::REVOCATION_LIFETIME;
 
 /// When it happened, by the database's clock.
 const AT: &str = "at";
@@ -38,47 +33,6 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// How long a tombstone is kept at least, whatever the difference between the clocks of the process
 /// and of the database that deletes it.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// By how much a server's clock may be off within the moments that are compared.
-const SERVER_CLOCK_SLACK: Duration = Duration::from_secs(1);
-
-/// The id of the revocation document of one user's sessions. Hashed: a principal can be long, or
-/// private.
-pub(crate) fn of_user(user: &RawBson) -> String {
-    let user = Bson::try_from(user.clone()).unwrap_or(Bson::Null);
-    let holder = doc! { "user": one_form(user) };
-    let hash = Sha256::digest(bson::to_vec(&holder).unwrap_or_default());
-    format!("~user:{}", URL_SAFE_NO_PAD.encode(hash))
-}
-
-/// MongoDB's equality sees one number in all types that hold it, so the id must, too.
-fn one_form(value: Bson) -> Bson {
-    match value {
-        Bson::Int32(number) => Bson::Int64(number.into()),
-        Bson::Double(number) if number as i64 as f64 == number => Bson::Int64(number as i64),
-        Bson::Document(inside) => {
-            let inside = inside.into_iter();
-            Bson::Document(inside.map(|(name, v)| (name, one_form(v))).collect())
-        }
-        Bson::Array(inside) => Bson::Array(inside.into_iter().map(one_form).collect()),
-        other => other,
-    }
-}
-
-/// A principal as a log line names it, cut short.
-pub(crate) fn describe_user(user: &RawBson) -> String {
-    const MAX_CHARS: usize = 64;
-    let text = match user {
-        RawBson::String(name) => format!("{name:?}"),
-        RawBson::Int32(number) => number.to_string(),
-        RawBson::Int64(number) => number.to_string(),
-        RawBson::ObjectId(id) => id.to_string(),
-        other => crate::document::value::kind(other.as_raw_bson_ref()).to_owned(),
-    };
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
 
 /// The id of the tombstone of a replaced session.
 pub(crate) fn id_of(old: &Id) -> String {
@@ -226,51 +180,4 @@ fn proof_in(core: &Core, tombstone: &Document, presented: &Token) -> Option<Proo
         csrf,
         kept: kept.collect(),
     })
-}
-
-/// Whether the user's sessions, or all, were revoked after the request had begun. All have been, too, if
-/// they have another generation now than the login was stored with; but if the epoch document was
-/// deleted meanwhile, the login may continue with this generation. One round trip.
-pub(crate) async fn is_revoked(
-    core: &Core,
-    user: &RawBson,
-    started: &Started,
-    generation: Option<i64>,
-) -> Result<Revocation> {
-    let source = core.store.time_source();
-    let ids = vec![epoch::ID.to_owned(), of_user(user)];
-    let found = core.store.ages(ids).await?;
-    let mut documents = found.iter().map(|aged| &aged.document);
-    let epoch = Epoch::read(documents.find(|one| one.id() == Some(epoch::ID)));
-    let mut revocation = Revocation::None;
-    if epoch.generation.is_none() && generation.is_some() {
-        revocation = Revocation::Restarted(core.epoch.read().await?.generation);
-    } else if epoch.generation != generation {
-        return Ok(Revocation::Revoked);
-    }
-    let request_age = started.age(&core.clock, source);
-    // A request can be held open for as long as its client likes, and revocations since it began are
-    // not remembered for longer than this.
-    let own_age = started.age(&core.clock, TimeSource::Process);
-    if request_age.max(own_age) >= REVOCATION_LIFETIME {
-        return Ok(Revocation::Revoked);
-    }
-    let slack = match source {
-        TimeSource::Process => Duration::ZERO,
-        TimeSource::Server => SERVER_CLOCK_SLACK,
-    };
-    let mut ages = found.iter().filter_map(|aged| aged.age);
-    Ok(match ages.any(|age| age <= request_age + slack) {
-        true => Revocation::Revoked,
-        false => revocation,
-    })
-}
-
-/// What a login finds when it looks for revocations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Revocation {
-    None,
-    Revoked,
-    /// None; but the generation is another one, because the epoch document was deleted.
-    Restarted(Option<i64>),
 }

@@ -1,4 +1,4 @@
-//! When a session ends: the one place that computes it.
+//! When a session expires: the one place that computes it.
 
 use std::time::Duration;
 

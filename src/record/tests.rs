@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::commit::tombstone;
+use crate::commit::{revocation, tombstone};
 
 impl Record {
     /// The values as they are stored.
@@ -471,7 +471,7 @@ fn a_tombstone_is_not_read_as_a_session() {
 
 #[test]
 fn a_users_revocation_has_one_id_in_every_integer_type() {
-    let name = |user: Bson| tombstone::of_user(&RawBson::try_from(user).unwrap());
+    let name = |user: Bson| revocation::of_user(&RawBson::try_from(user).unwrap());
     assert_eq!(name(bson!(5_i32)), name(bson!(5_i64)));
     assert_ne!(name(bson!(5)), name(bson!("5")));
     assert_ne!(name(bson!("a")), name(bson!("b")));

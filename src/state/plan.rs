@@ -338,7 +338,8 @@ fn sends_cookie(settings: &Settings) -> bool {
 }
 
 /// Whether a cookie with a `Max-Age` is to be sent again, so that the browser does not drop it
-/// while the session is in use: after a tenth of its life, and not more often than `reissue_time`.
+/// while the session is in use: after a tenth of its life, and not more often than `reissue_time`. With a
+/// request that only reads, only if `reissue_time` is set.
 fn is_cookie_due(
     record: &Record,
     life: CookieLife,

@@ -121,7 +121,7 @@ impl Bounded {
         call_or_spawn!(self, LoadSession, load(&id))
     }
 
-    /// Inserts documents. If that fails, or ends after the caller got the error that it is late,
+    /// Inserts documents. If the outcome is unknown, or comes after the caller got the error that it is late,
     /// `roll_back` runs after the attempt has ended, however late that is.
     ///
     /// It starts at once: await it immediately. It is not an `async fn`, whose future would also have
@@ -144,10 +144,10 @@ impl Bounded {
                 Ok(store) => store.insert(documents, durability).await,
                 Err(error) => Err(error),
             };
-            let is_undone = matches!(result, Err(Error::Store { .. }) | Ok(Inserted::Exists));
+            let stored_nothing = matches!(result, Err(Error::Store { .. }) | Ok(Inserted::Exists));
             let is_settled = result.is_ok();
             let is_late = reply.send(result).is_err();
-            if !is_undone && (is_late || !is_settled) {
+            if !stored_nothing && (is_late || !is_settled) {
                 Box::pin(roll_back()).await;
             }
         }));

@@ -3,7 +3,8 @@
 //!
 //! On a replica set or a sharded cluster a command carries a server session and a transaction number,
 //! so that the same bytes can be sent again after a lost reply and take effect once (retryable
-//! writes). Elsewhere nothing is sent again that may have taken effect.
+//! writes). Elsewhere, and for commands that change many documents, nothing is sent again that may have
+//! taken effect. The driver sends a raw command once: `attempts` sends it again.
 
 use std::time::Duration;
 
