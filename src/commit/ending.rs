@@ -114,8 +114,8 @@ impl Core {
     /// clocks show. (Two shards may disagree on the latest login by as much as their clocks differ.)
     ///
     /// A later login may still be undone, so it is not counted. If it stands, it ends the surplus
-    /// itself; but it may not have seen this login. So this task counts a second time, once the later
-    /// login must have finished. After a failure it counts again as well, with the same pause.
+    /// itself; but it may not have seen this login. So this task counts a second time, when the later
+    /// login has usually finished. After a failure it counts again as well, with the same pause.
     pub(super) fn enforce_max_per_user(self: &Arc<Self>, user: RawBson, login: Id) {
         let Some(max) = self.config.max_per_user else {
             return;

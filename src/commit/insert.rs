@@ -18,7 +18,7 @@ use crate::record::token::{Id, Secret, Token};
 use crate::state::plan::{CookieLife, InsertPlan, LoginPlan, late_changes};
 use crate::state::{Replaces, Stored};
 use crate::store::bounded::Bounded;
-use crate::store::{Durability, Inserted, Updated};
+use crate::store::{Aged, Durability, Inserted, Updated};
 
 /// How often a colliding id is drawn again. A second collision in a row already means that the
 /// random bytes are not random.
@@ -125,8 +125,8 @@ impl Core {
         is_beside: bool,
     ) -> Result<Option<Update>> {
         let id = &new.token.id;
-        for tombstone in new.tombstones.iter().filter(|_| is_beside) {
-            self.put_tombstone(tombstone, &new.undo).await?;
+        if is_beside {
+            self.join_tombstones(new).await?;
         }
         if let Some(old) = &login.joins {
             let filter = Filter::id(&tombstone::id_of(old));
@@ -161,6 +161,33 @@ impl Core {
         };
         changed.merge(&late.map_err(Error::partly_done)?);
         Ok(Some(changed))
+    }
+
+    /// Adds this login to the tombstones that existed before it: all but those that were stored with it.
+    async fn join_tombstones(&self, new: &NewSession) -> Result<()> {
+        let stored = match new.tombstones.as_slice() {
+            [_] => Vec::new(), // it is that one
+            all => {
+                self.store
+                    .ages(all.iter().map(Tombstone::id).collect())
+                    .await?
+            }
+        };
+        let by = |aged: &Aged| {
+            aged.document
+                .get(tombstone::BY)
+                .and_then(|by| Id::parse(by.as_str()?))
+        };
+        let own = stored
+            .iter()
+            .filter(|aged| by(aged).as_ref() == Some(&new.token.id));
+        let own: Vec<_> = own.filter_map(|aged| aged.document.id()).collect();
+        for tombstone in &new.tombstones {
+            if !own.contains(&tombstone.id().as_str()) {
+                self.put_tombstone(tombstone, &new.undo).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds this login to the tombstone of an earlier one. That may be rolled back at the same
@@ -207,7 +234,7 @@ impl Core {
         let take = self.store.take(filter);
         let last = live.ending(&ids, End::Replaced, user, take, |last| Some(last.is_some()));
         let last = last.await?;
-        // Gone already, or replaced by a session of another token: the values stay as loaded.
+        // Gone already, or of another token: who has the old one gets nothing that was stored since.
         let last = last.and_then(|last| self.read(last));
         let digest = old.digest(cookie_name);
         let last = last.filter(|last| last.token.matches(&digest));
@@ -357,4 +384,4 @@ const TOMBSTONE_CONTENTION: &str =
     "could not record the login: 3 concurrent logins replaced the same session";
 
 const EVERY_ID_TAKEN: &str =
-    "3 generated session ids already exist; check the system's random number generator";
+    "every session id that was drawn exists already; check the system's random number generator";

@@ -55,7 +55,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::BadUser`], [`Error::Sealed`]. Nothing has changed then.
+    /// [`Error::BadUser`], [`Error::Sealed`], [`Error::OutsidePath`]. Nothing has changed then.
     #[doc(alias("authenticate", "sign in", "session fixation", "cycle_id"))]
     pub fn login(&self, user: impl Serialize) -> Result<()> {
         self.login_with(&user, IndexSet::new())
@@ -64,7 +64,8 @@ impl Session {
     /// Signs a user in as [`login`](Session::login) does, and carries the named keys over.
     ///
     /// This includes changes that other requests made to these keys before the old session ended; only
-    /// then does it take one more round trip. If the login's form is sent twice, the second login keeps
+    /// then does it take one more round trip. If another request has renewed the old session meanwhile, the
+    /// values are kept as they were loaded. If the login's form is sent twice, the second login keeps
     /// the values that the first one saw when its request began.
     ///
     /// ```

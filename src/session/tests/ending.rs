@@ -360,3 +360,25 @@ async fn login_over_an_expired_session_ends_it() {
     let stored = bench.stored().await.len();
     assert_eq!(stored, 1, "by the clock of another process it lives");
 }
+
+/// The login has met one tombstone, of an earlier login, and has stored the other itself.
+#[rocket::async_test]
+async fn login_that_fails_removes_its_tombstone_beside_that_of_another() {
+    let bench = Bench::new();
+    let both = [
+        bench.begun(None, &[("n", 1)]).await,
+        bench.begun(None, &[("n", 1)]).await,
+    ];
+    let failing = bench.comes_with_all(&both);
+    let login = bench.comes(&both[0]).await;
+    login.login(1).unwrap();
+    assert!(given(&login).await.is_some());
+    failing.login(2).unwrap();
+    bench.sessions.of(2).revoke_all().await.unwrap();
+    assert!(given(&failing).await.is_none());
+    let of = |token: &Token| tombstone::id_of(&token.id);
+    let left = both.each_ref().map(of).to_vec();
+    let left = bench.store.load_many(left).await.unwrap();
+    let left: Vec<_> = left.iter().filter_map(Document::id).collect();
+    assert_eq!(left, [of(&both[0])]);
+}

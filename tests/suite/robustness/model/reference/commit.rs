@@ -109,7 +109,24 @@ impl Request {
                 is_beside
             })
             .await;
-        for (old, proof) in marked.iter().filter(|_| is_beside) {
+        // Of several, it asks which were there before.
+        let own: Vec<u32> = match is_beside && marked.len() > 1 {
+            true => {
+                let is_own = |data: &mut Data, old: &u32| {
+                    let found = data.tombstones.get(old);
+                    found.is_some_and(|found| found.by == Some(session))
+                };
+                let olds = || marked.iter().map(|(old, _)| *old);
+                world
+                    .at(Kind::Find, |data| {
+                        olds().filter(|old| is_own(data, old)).collect()
+                    })
+                    .await
+            }
+            false => Vec::new(),
+        };
+        let others = marked.iter().filter(|(old, _)| !own.contains(old));
+        for (old, proof) in others.filter(|_| is_beside) {
             // It may be taken back just then, and another may be left.
             for _ in 0..3 {
                 let again = |data: &mut Data| {
