@@ -257,18 +257,15 @@ impl State {
         in_flight.apply(stored.unwrap_or_default())
     }
 
-    /// Sets the session's own times. Those that stay as they are are no change.
-    pub(crate) fn set_times(&mut self, wanted: OwnTimes) {
-        let (seen, under) = (self.times(), self.times_under());
+    /// Sets some of the session's own times. Those that stay as they are are no change.
+    pub(crate) fn set_times(&mut self, changes: TimeChanges) {
+        let under = self.times_under();
         // What a write in flight sets, or one with an unknown outcome, may be stored or not.
         let open = self.doubts.times.and_then(self.in_flight().settings.times);
-        let wanted = wanted.zip(seen).zip(under.zip(open));
-        let all = self.settings.times.zip(wanted);
-        self.settings.times = all.map(|(pending, ((wanted, seen), (under, open)))| {
-            if wanted == seen && open.is_none() {
-                return pending;
-            }
-            (wanted != under || open.is_some()).then_some(wanted)
+        let all = self.settings.times.zip(changes).zip(under.zip(open));
+        self.settings.times = all.map(|((pending, change), (under, open))| match change {
+            Some(wanted) => (wanted != under || open.is_some()).then_some(wanted),
+            None => pending,
         });
     }
 

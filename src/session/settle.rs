@@ -38,8 +38,9 @@ impl Running<'_> {
             Ok(committed) if is_same => Ok(self.succeeded(&mut inner, committed)),
             Ok(committed) => Ok(self.overtaken(&mut inner, committed)),
             Err(error) => {
-                if is_same {
-                    inner.state.flush_failed(&error);
+                match is_same {
+                    true => inner.state.flush_failed(&error),
+                    false => inner.state.former_failed(&error),
                 }
                 Err(error)
             }

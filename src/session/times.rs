@@ -11,6 +11,7 @@ use crate::config::{MAX_COOKIE_AGE, MAX_TIMEOUT};
 use crate::error::{Error, Result};
 use crate::record::{Override, OwnTimes};
 use crate::state::Base;
+use crate::state::TimeChanges;
 
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_TIMEOUT;
 const COOKIE_AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=MAX_COOKIE_AGE;
@@ -123,7 +124,10 @@ impl Session {
     #[doc(alias("idle timeout", "sliding expiration", "ttl"))]
     pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<()> {
         let timeout = own(timeout, TIMEOUTS)?;
-        self.set_times(|times| times.timeout = timeout)
+        self.set_times(TimeChanges {
+            timeout: Some(timeout),
+            ..TimeChanges::default()
+        })
     }
 
     /// Sets the absolute timeout of this session, counted from its creation, login or elevation,
@@ -137,7 +141,10 @@ impl Session {
     #[doc(alias = "absolute timeout")]
     pub fn set_lifetime(&self, lifetime: Option<Duration>) -> Result<()> {
         let lifetime = own(lifetime, TIMEOUTS)?;
-        self.set_times(|times| times.lifetime = lifetime)
+        self.set_times(TimeChanges {
+            lifetime: Some(lifetime),
+            ..TimeChanges::default()
+        })
     }
 
     /// Sets how long the browser keeps the cookie (`Max-Age`), instead of the configured `max_age`;
@@ -152,7 +159,10 @@ impl Session {
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`].
     pub fn set_max_age(&self, max_age: Option<Duration>) -> Result<()> {
         let max_age = own(max_age, COOKIE_AGES)?;
-        self.set_times(|times| times.max_age = max_age)
+        self.set_times(TimeChanges {
+            max_age: Some(max_age),
+            ..TimeChanges::default()
+        })
     }
 
     /// Keeps the user signed in for this time, in the database and in the browser: sets the idle
@@ -179,13 +189,11 @@ impl Session {
     /// a browser grants (RFC 6265bis, 5.5); [`Error::Sealed`]. Nothing has changed then.
     #[doc(alias = "remember_me")]
     pub fn remember_for(&self, time: Duration) -> Result<()> {
-        let own = own(Some(time), COOKIE_AGES)?;
-        self.set_times(|times| {
-            *times = OwnTimes {
-                timeout: own,
-                lifetime: own,
-                max_age: own,
-            };
+        let own = Some(own(Some(time), COOKIE_AGES)?);
+        self.set_times(TimeChanges {
+            timeout: own,
+            lifetime: own,
+            max_age: own,
         })
     }
 
@@ -210,14 +218,11 @@ impl Session {
     ///
     /// [`Error::Sealed`].
     pub fn reset_times(&self) -> Result<()> {
-        self.set_times(|times| *times = OwnTimes::default())
+        self.set_times(OwnTimes::default().map(Some))
     }
 
-    fn set_times(&self, set: impl FnOnce(&mut OwnTimes)) -> Result<()> {
-        let mut inner = self.open_to_write()?;
-        let mut times = inner.state.times();
-        set(&mut times);
-        inner.state.set_times(times);
+    fn set_times(&self, changes: TimeChanges) -> Result<()> {
+        self.open_to_write()?.state.set_times(changes);
         Ok(())
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Follows {
     pub(crate) keep: IndexSet<Field>,
     /// What the request has done since the write began, until the login.
     pub(crate) before: Changes,
+    /// The kept values without what the write changes.
+    pub(crate) without: IndexMap<Field, RawBson>,
 }
 
 /// The stored session that a login replaces.
@@ -69,7 +71,7 @@ impl Login {
         let stored = Box::new(stored);
         match (&mut self.replaces, self.follows.take()) {
             (Some(replaces), _) if *replaces.id() == stored.record.meta.id => replaces.old = stored,
-            (replaces, Some(Follows { keep, before })) => {
+            (replaces, Some(Follows { keep, before, .. })) => {
                 let old = stored;
                 *replaces = Some(Replaces { old, keep, before });
             }

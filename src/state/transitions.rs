@@ -16,6 +16,7 @@ use indexmap::IndexSet;
 use super::base::Follows;
 use super::{Base, Deletion, Doubts, Login, NewReason, Replaces, Settings, State, Stored};
 use crate::document::key::Field;
+use crate::error::Error;
 use crate::state::changes::{Change, Changes};
 
 impl State {
@@ -36,6 +37,7 @@ impl State {
             (Base::Empty, Some(proof)) => proof.kept.clone(),
             (base, _) => base.values(&wanted),
         };
+        let stored_before = is_in_flight.then(|| stored.clone());
         let mut values = self.changes.after(write.changes.after(stored));
         let of_logged_out = self.return_to.take();
         if values.iter().any(|(field, _)| *field == return_to) {
@@ -47,12 +49,14 @@ impl State {
             values.push((return_to.clone(), address));
             keep.insert(return_to);
         }
-        values.retain(|(field, _)| keep.contains(field));
+        let is_kept = |(field, _): &(Field, RawBson)| keep.contains(field);
+        values.retain(is_kept);
         let before = std::mem::take(&mut self.changes);
         let mut other_sessions = std::mem::take(&mut self.other_sessions);
-        let mut follows = is_in_flight.then(|| Follows {
+        let mut follows = stored_before.map(|stored| Follows {
             keep: keep.clone(),
             before: before.clone(),
+            without: before.after(stored).into_iter().filter(is_kept).collect(),
         });
         let replaces = match std::mem::replace(&mut self.base, Base::Empty) {
             Base::Empty => None,
@@ -65,6 +69,11 @@ impl State {
                 let earlier = login.follows.map(|first| Follows {
                     keep: first.keep.intersection(&keep).cloned().collect(),
                     before: first.before.and_then(before.clone()),
+                    without: before
+                        .after(first.without)
+                        .into_iter()
+                        .filter(is_kept)
+                        .collect(),
                 });
                 follows = follows.or(earlier);
                 login.replaces.map(|first| Replaces {
@@ -154,11 +163,26 @@ impl State {
                         self.is_new = self.why_new.is_some();
                         Base::Stored(replaces.old)
                     }
-                    None => Base::Empty,
+                    None => {
+                        self.doubts = Doubts::default(); // they were about another document
+                        Base::Empty
+                    }
                 }
             }
             base => base,
         };
+    }
+
+    /// A write that the request began before it logged in or out has failed. If its outcome is not
+    /// unknown, the login keeps nothing of it.
+    pub(crate) fn former_failed(&mut self, error: &Error) {
+        if let (Base::Login(login), false) =
+            (&mut self.base, matches!(error, Error::Unknown { .. }))
+            && let Some(Follows { without, .. }) = login.follows.take()
+        {
+            login.values = without;
+            self.changed();
+        }
     }
 
     /// A write that the request began before it logged in or out has stored this. Returns whether it

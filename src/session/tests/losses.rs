@@ -359,3 +359,31 @@ async fn login_during_the_save_of_a_new_session_replaces_it() {
     assert_eq!(number(&session, "seen"), None);
     assert_eq!(bench.stored().await.len(), 1);
 }
+
+/// The save says that its changes were dropped.
+#[rocket::async_test]
+async fn login_during_a_save_that_fails_keeps_nothing_of_it() {
+    for is_stored in [false, true] {
+        let bench = Bench::new();
+        let session = match is_stored {
+            false => bench.session(),
+            true => bench.comes(&bench.begun(None, &[("n", 1)]).await).await,
+        };
+        session.increment("n", 10).unwrap();
+        let call = if is_stored { "update" } else { "insert" };
+        let held = bench.store.hold_to_fail(call);
+        let login = async {
+            held.has_come().await;
+            session.increment("n", 100).unwrap();
+            session.login_keeping(2, &["n"]).unwrap();
+            held.release();
+        };
+        let (saved, ()) = rocket::tokio::join!(session.save(), login);
+        assert!(matches!(saved, Err(Error::Store { .. })), "{saved:?}");
+        let expected = if is_stored { 101 } else { 100 };
+        assert_eq!(number(&session, "n"), Some(expected));
+        let cookie = given(&session).await.expect("a cookie");
+        let next = bench.comes(&cookie).await;
+        assert_eq!(number(&next, "n"), Some(expected), "{is_stored}");
+    }
+}

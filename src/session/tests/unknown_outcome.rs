@@ -153,6 +153,26 @@ async fn second_of_two_exchanges_of_a_value_waits_for_the_first() {
 }
 
 #[rocket::async_test]
+async fn call_that_names_one_time_leaves_another_whose_outcome_is_unknown() {
+    let bench = Bench::new();
+    let cookie = bench.begun(None, &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let hour = Duration::from_secs(3600);
+    session.set_lifetime(Some(hour)).unwrap();
+    bench.store.next("update", Fault::LosesReply);
+    assert!(matches!(session.save().await, Err(Error::Unknown { .. })));
+    let other = bench.comes(&cookie).await;
+    other.set_lifetime(Some(hour * 2)).unwrap();
+    other.finish().await.unwrap();
+    session.set_timeout(Some(hour)).unwrap();
+    session.finish().await.unwrap();
+    let lifetime = bench.stored().await[0]
+        .get("lifetime")
+        .map(|own| own.to_raw_bson());
+    assert_eq!(lifetime, Some(bson::RawBson::Double(7200.0)));
+}
+
+#[rocket::async_test]
 async fn unknown_outcome_of_one_time_makes_the_others_no_change() {
     let bench = Bench::new();
     let cookie = bench.begun(None, &[("n", 1)]).await;

@@ -69,7 +69,7 @@ proptest! {
             max_age: max_age.map_or(Override::Inherit, Override::Set),
             ..OwnTimes::default()
         };
-        state.set_times(wanted);
+        state.set_times(wanted.map(Some));
         state.skips_touch = skips;
         state.settings.token = match (renew, elevate) {
             (_, true) => TokenChange::Elevate,
