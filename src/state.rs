@@ -432,6 +432,7 @@ impl State {
     pub(crate) fn flush_succeeded(&mut self, stored: Stored) {
         if matches!(self.base, Base::Login(_)) {
             self.doubts = Doubts::default(); // they were about another document
+            self.dead.clear(); // they have its tombstones
         }
         self.base = Base::Stored(Box::new(stored));
         if let Some(write) = self.in_flight.take() {

@@ -382,3 +382,22 @@ async fn login_that_fails_removes_its_tombstone_beside_that_of_another() {
     let left: Vec<_> = left.iter().filter_map(Document::id).collect();
     assert_eq!(left, [of(&both[0])]);
 }
+
+#[rocket::async_test]
+async fn logout_after_a_saved_login_over_a_dead_cookie_starts_a_new_session() {
+    let bench = Bench::new();
+    let dead = LoadOutcome::Dead(
+        crate::record::token::Id::draw().unwrap(),
+        NewReason::Expired,
+    );
+    let session = bench.arrived(dead);
+    session.login(1).unwrap();
+    session.save().await.unwrap();
+    session.logout().unwrap();
+    session.set("n", &1).unwrap();
+    let cookie = given(&session).await.expect("a cookie");
+    let session = bench.comes(&cookie).await;
+    assert_eq!(number(&session, "n"), Some(1));
+    assert_eq!(session.user::<i32>().unwrap(), None);
+    assert_eq!(bench.stored().await.len(), 1);
+}

@@ -154,6 +154,7 @@ impl Request {
         }
         let after = std::mem::take(&mut self.changes);
         if by_login {
+            self.dead = None; // it has its tombstone
             if let Some((old, _)) = &self.replaced {
                 let join = |data: &mut Data| {
                     if let Some(found) = data.tombstones.get_mut(old) {
