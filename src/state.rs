@@ -428,6 +428,13 @@ impl State {
         }));
     }
 
+    /// The write has changed values alone.
+    pub(crate) fn settings_were_not_stored(&mut self) {
+        if let Some(write) = &mut self.in_flight {
+            write.settings = Settings::default();
+        }
+    }
+
     /// The write has succeeded, and `stored` is stored. Changes made meanwhile stay pending.
     pub(crate) fn flush_succeeded(&mut self, stored: Stored) {
         if matches!(self.base, Base::Login(_)) {

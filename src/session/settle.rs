@@ -38,9 +38,10 @@ impl Running<'_> {
             Ok(committed) if is_same => Ok(self.succeeded(&mut inner, committed)),
             Ok(committed) => Ok(self.overtaken(&mut inner, committed)),
             Err(error) => {
-                match is_same {
-                    true => inner.state.flush_failed(&error),
-                    false => inner.state.former_failed(&error),
+                match (is_same, &error) {
+                    (true, _) => inner.state.flush_failed(&error),
+                    (false, Error::Unknown { .. }) => {}
+                    (false, _) => inner.state.former_is_lost(),
                 }
                 Err(error)
             }
@@ -82,7 +83,12 @@ impl Running<'_> {
             // A stream reads what was written.
             Outcome::Applied | Outcome::AppliedInPart if is_last => {}
             Outcome::Applied | Outcome::AppliedInPart => match committed.stored {
-                Some(stored) => state.flush_succeeded(stored),
+                Some(stored) => {
+                    if outcome == Outcome::AppliedInPart {
+                        state.settings_were_not_stored();
+                    }
+                    state.flush_succeeded(stored);
+                }
                 None => {
                     inner.session_ended();
                     return outcome;
@@ -103,6 +109,9 @@ impl Running<'_> {
         let outcome = done.outcome;
         let state = &mut inner.state;
         self.ends_were_stored(state);
+        if outcome == Outcome::Gone {
+            state.former_is_lost();
+        }
         if stored.is_some_and(|stored| state.former_is_stored(stored)) {
             self.keep_cookie(inner, done, new_id.is_some());
         } else {

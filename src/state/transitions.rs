@@ -16,7 +16,6 @@ use indexmap::IndexSet;
 use super::base::Follows;
 use super::{Base, Deletion, Doubts, Login, NewReason, Replaces, Settings, State, Stored};
 use crate::document::key::Field;
-use crate::error::Error;
 use crate::state::changes::{Change, Changes};
 
 impl State {
@@ -173,11 +172,10 @@ impl State {
         };
     }
 
-    /// A write that the request began before it logged in or out has failed. If its outcome is not
-    /// unknown, the login keeps nothing of it.
-    pub(crate) fn former_failed(&mut self, error: &Error) {
-        if let (Base::Login(login), false) =
-            (&mut self.base, matches!(error, Error::Unknown { .. }))
+    /// A write that the request began before it logged in or out has stored nothing: the login keeps
+    /// nothing of it.
+    pub(crate) fn former_is_lost(&mut self) {
+        if let Base::Login(login) = &mut self.base
             && let Some(Follows { without, .. }) = login.follows.take()
         {
             login.values = without;

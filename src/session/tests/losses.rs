@@ -387,3 +387,23 @@ async fn login_during_a_save_that_fails_keeps_nothing_of_it() {
         assert_eq!(number(&next, "n"), Some(expected), "{is_stored}");
     }
 }
+
+#[rocket::async_test]
+async fn login_during_a_save_that_finds_no_session_keeps_nothing_of_it() {
+    let bench = Bench::new();
+    let old = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&old).await;
+    session.increment("n", 10).unwrap();
+    let held = bench.store.hold("update");
+    let login = async {
+        held.has_come().await;
+        bench.sessions.revoke(old.id.as_str()).await.unwrap();
+        session.login_keeping(2, &["n"]).unwrap();
+        held.release();
+    };
+    let (saved, ()) = rocket::tokio::join!(session.save(), login);
+    assert!(matches!(saved, Err(Error::Gone)), "{saved:?}");
+    session.increment("n", 10).unwrap(); // again: the save has dropped the first one
+    let cookie = given(&session).await.expect("a cookie");
+    assert_eq!(number(&bench.comes(&cookie).await, "n"), Some(11));
+}

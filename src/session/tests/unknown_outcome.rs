@@ -229,3 +229,23 @@ async fn push_unique_beside_a_save_that_fails_pushes() {
     let next = bench.comes(&cookie).await;
     assert_eq!(next.pop_flash::<String>().await.unwrap(), ["hello"]);
 }
+
+/// Another request has renewed the session, so that this one can store values alone.
+#[rocket::async_test]
+async fn time_of_unknown_outcome_stays_so_after_a_write_in_part() {
+    let bench = Bench::new();
+    let cookie = bench.begun(Some(1), &[("n", 1)]).await;
+    let session = bench.comes(&cookie).await;
+    let hour = Duration::from_secs(3600);
+    session.set_timeout(Some(hour)).unwrap();
+    bench.store.next("update", Fault::LosesReply);
+    assert!(matches!(session.save().await, Err(Error::Unknown { .. })));
+    let other = bench.comes(&cookie).await;
+    other.renew().unwrap();
+    assert!(given(&other).await.is_some());
+    session.set("n", &2).unwrap();
+    for _ in 0..2 {
+        session.reset_times().unwrap();
+        assert!(session.save().await.is_err(), "it is not stored");
+    }
+}
